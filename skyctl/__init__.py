@@ -1,0 +1,1 @@
+"""Worker-node manager for container platforms: admin command line, HTTP API, monitor."""

@@ -1,0 +1,1 @@
+"""The HTTP API: routes, authentication, the shape of errors, the heartbeat path."""

@@ -1,0 +1,94 @@
+"""One tree of errors: each carries the exit code of the command line, the HTTP status and the code of the API.
+
+The message says what happened; `hint` says what to do about it. Neither ever holds a secret.
+"""
+
+
+class SkyctlError(Exception):
+    """What any operation may raise; the entry points turn it into one line, or into an HTTP answer."""
+
+    exit_code = 1
+    http_status = 500
+    code = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ValidationError(SkyctlError):
+    """A value that was handed in is not acceptable; the message names the field, the value and the bounds."""
+
+    exit_code = 2
+    http_status = 400
+    code = "VALIDATION_ERROR"
+
+
+class BodyTooLarge(ValidationError):
+    """The request's body is over the limit."""
+
+    http_status = 413
+    code = "BODY_TOO_LARGE"
+
+
+class Unauthorized(SkyctlError):
+    """The token is missing, not ours, expired or replaced."""
+
+    exit_code = 4
+    http_status = 401
+    code = "UNAUTHORIZED"
+
+
+class Forbidden(SkyctlError):
+    """The token is good, but not for this."""
+
+    exit_code = 4
+    http_status = 403
+    code = "FORBIDDEN"
+
+
+class WorkerNotFound(SkyctlError):
+    """No worker has this id, prefix or name."""
+
+    exit_code = 3
+    http_status = 404
+    code = "WORKER_NOT_FOUND"
+
+
+class Refused(SkyctlError):
+    """A safety rule says no; the message names the rule."""
+
+    exit_code = 4
+    http_status = 409
+    code = "CONFLICT"
+
+
+class WorkerHasContainers(Refused):
+    """Containers still run on the worker that is to be removed."""
+
+    code = "WORKER_HAS_CONTAINERS"
+
+
+class AlreadyRunning(Refused):
+    """The process is there already and may be there only once."""
+
+
+class DatabaseUnavailable(SkyctlError):
+    """The database does not answer: wrong address, refused, restarting, or too slow."""
+
+    exit_code = 5
+    http_status = 503
+    code = "DATABASE_UNAVAILABLE"
+
+
+class SchemaMissing(DatabaseUnavailable):
+    """The database answers but lacks our tables or columns."""
+
+
+class EngineUnavailable(SkyctlError):
+    """The Docker engine does not answer."""
+
+    exit_code = 5
+    http_status = 503
+    code = "ENGINE_UNAVAILABLE"

@@ -1,0 +1,1 @@
+"""The pure decisions: functions of values and `now`."""
