@@ -11,8 +11,7 @@ CREATE TABLE IF NOT EXISTS users (
     id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     email      varchar(255) NOT NULL UNIQUE,
     name       varchar(255),
-    role       varchar(50) NOT NULL DEFAULT 'user' CHECK (role IN ('admin', 'user')),
-    created_at timestamptz NOT NULL DEFAULT now()
+    role       varchar(50) NOT NULL DEFAULT 'user' CHECK (role IN ('admin', 'user'))
 );
 
 CREATE TABLE IF NOT EXISTS organizations (
@@ -20,16 +19,14 @@ CREATE TABLE IF NOT EXISTS organizations (
     name       varchar(255) NOT NULL,
     slug       varchar(255) NOT NULL UNIQUE,
     owner_id   uuid REFERENCES users (id),
-    settings   jsonb NOT NULL DEFAULT '{}',
-    created_at timestamptz NOT NULL DEFAULT now()
+    settings   jsonb DEFAULT '{}'
 );
 
 CREATE TABLE IF NOT EXISTS organization_members (
-    id              uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     organization_id uuid NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
     user_id         uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     role            varchar(50) NOT NULL DEFAULT 'member' CHECK (role IN ('owner', 'admin', 'member')),
-    UNIQUE (organization_id, user_id)
+    PRIMARY KEY (organization_id, user_id)
 );
 
 

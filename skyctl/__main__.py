@@ -1,5 +1,6 @@
 """`python -m skyctl`, and the console script."""
 
-def main() -> None:
-    """Run the command line."""
-    raise SystemExit(0)
+from skyctl.cli.app import main
+
+if __name__ == "__main__":
+    main()

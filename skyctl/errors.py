@@ -86,6 +86,10 @@ class SchemaMissing(DatabaseUnavailable):
     """The database answers but lacks our tables or columns."""
 
 
+class DatabaseRefused(SkyctlError):
+    """The database does not accept a statement or a row."""
+
+
 class EngineUnavailable(SkyctlError):
     """The Docker engine does not answer."""
 

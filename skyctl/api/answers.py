@@ -1,0 +1,80 @@
+"""What every answer of the API looks like, and how a request's body and token are read."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from skyctl.errors import BodyTooLarge, DatabaseUnavailable, SkyctlError, Unauthorized
+
+MAX_BODY_BYTES = 64 * 1024
+RETRY_AFTER_SECONDS = 2
+JSON = (b"content-type", b"application/json")
+
+Header = tuple[bytes, bytes]
+
+
+def encode(document: Any) -> bytes:
+    """A document as JSON."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def error_document(code: str, message: str) -> dict[str, Any]:
+    """The one shape of an error."""
+    return {"success": False, "error": {"code": code, "message": message}}
+
+
+def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, document and headers of an error."""
+    message = f"{error.message}: {error.hint}" if error.hint else error.message
+    headers = {}
+    if isinstance(error, DatabaseUnavailable):
+        # where our database is concerns our log, not whoever asks
+        message = "the database does not answer: try again"
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if error.http_status == Unauthorized.http_status:
+        headers["WWW-Authenticate"] = "Bearer"
+    return error.http_status, error_document(error.code, message), headers
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is known to be over the limit."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
+            raise _too_large()
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+    return body
+
+
+def bearer_token(headers: Iterable[Header]) -> bytes:
+    """The token of the Authorization header. Raises Unauthorized."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                return token.strip()
+    raise Unauthorized("there is no token", "send the header Authorization: Bearer TOKEN")
+
+
+async def send_answer(send: Send, status: int, body: bytes, headers: Iterable[Header] = ()) -> None:
+    """Send a whole answer."""
+    fixed = [JSON, (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": fixed})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: SkyctlError) -> None:
+    """Send an error."""
+    status, document, headers = error_answer(error)
+    await send_answer(send, status, encode(document), [(k.lower().encode(), v.encode()) for k, v in headers.items()])
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(f"the body is over {MAX_BODY_BYTES} bytes", "send less")

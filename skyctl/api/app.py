@@ -1,0 +1,223 @@
+"""The HTTP API: the routes of the contract (docs/architecture.md), their authentication, and the shape of errors.
+
+Handlers are ordinary functions on a few threads; only the heartbeat path runs on the event loop.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from skyctl import wire
+from skyctl.api import openapi
+from skyctl.api.answers import bearer_token, encode, error_answer, error_document, read_body
+from skyctl.api.heartbeats import Heartbeats, is_heartbeat
+from skyctl.errors import SkyctlError, WorkerNotFound
+from skyctl.operations import heartbeats, schema, workers
+from skyctl.operations.world import World
+
+THREADS = 8
+MAX_PAGE = 1000
+STATS_SECONDS = 30
+
+REQUESTS = Counter("skyctl_http_requests", "Requests other than heartbeats, by answer", ["method", "route", "status"])
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as a handler sees it: who asks, what the path, the query and the body say."""
+
+    actor: str
+    token: str
+    path: Mapping[str, Any]
+    query: Mapping[str, str]
+    body: bytes
+
+    @property
+    def worker_id(self) -> UUID:
+        """The path's worker. Raises WorkerNotFound where it is no id."""
+        worker_id = wire.worker_id(self.path["id"])
+        if worker_id is None:
+            raise WorkerNotFound("the path holds no worker's id", "ids are lower-case UUIDs")
+        return worker_id
+
+
+Handler = Callable[[World, Call], tuple[int, dict[str, Any]]]
+
+
+def register(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """A host joins, or says anew what it is."""
+    worker = heartbeats.register(world, call.token, wire.registration(wire.parse(call.body)))
+    return 201, {"success": True, "data": wire.worker_document(worker)}
+
+
+def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """One page of workers."""
+    query = call.query
+    page = workers.list_workers(
+        world,
+        status=wire.status(query["status"]) if query.get("status") else None,
+        search=wire.text_filter("search", query["search"]) if query.get("search") else None,
+        limit=wire.whole_number("limit", query.get("limit"), 100, 1, MAX_PAGE),
+        offset=wire.whole_number("offset", query.get("offset"), 0, 0, wire.MAX_COUNT),
+    )
+    pagination = {"total": page.total, "limit": page.limit, "offset": page.offset}
+    data = [wire.worker_document(worker) for worker in page.workers]
+    return 200, {"success": True, "data": data, "pagination": pagination}
+
+
+def show_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """One worker."""
+    return 200, {"success": True, "data": wire.worker_document(workers.get(world, call.worker_id))}
+
+
+def remove_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """Remove a worker without containers."""
+    worker = workers.remove(world, call.worker_id, call.actor)
+    return 200, {"success": True, "message": f"Worker {worker.name} removed"}
+
+
+def drain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """Ask for a worker to be emptied."""
+    worker = workers.drain(world, call.worker_id, call.actor)
+    return 200, {"success": True, "message": f"Worker {worker.name} is set to drain"}
+
+
+def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """Invite a worker."""
+    wanted = wire.parse(call.body) if call.body else {}
+    name, insecure = wire.script_request(wanted)
+    invitation, script = workers.generate_script(world, call.actor, name, insecure=insecure)
+    return 200, {
+        "success": True,
+        "data": {"workerId": str(invitation.worker_id), "script": script, "token": invitation.token},
+    }
+
+
+class Stats:
+    """The handler of the cluster's figures, which are counted at most every 30 seconds (mission document, Performance)."""
+
+    def __init__(self) -> None:
+        self._document: dict[str, Any] = {}
+        self._good_until = 0.0
+
+    def __call__(self, world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+        """The cluster in figures, at most 30 s old."""
+        if time.monotonic() >= self._good_until:
+            self._document = wire.stats_document(workers.stats(world))
+            self._good_until = time.monotonic() + STATS_SECONDS
+        return 200, {"success": True, "data": self._document}
+
+
+def healthy(_world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+    """The process answers."""
+    return 200, {"status": "ok"}
+
+
+def ready(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+    """The database answers, and has our schema."""
+    state = schema.check(world)
+    if not state.complete:
+        return 503, error_document("SCHEMA_INCOMPLETE", "run `skyctl db init`")
+    return 200, {"status": "ready", "schemaVersion": state.version}
+
+
+def specification(_world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+    """The OpenAPI document."""
+    return 200, openapi.DOCUMENT
+
+
+def create_app(world: World) -> ASGIApp:
+    """The ASGI application of a world."""
+    beats = Heartbeats(world)
+    threads = anyio.CapacityLimiter(THREADS)
+    table: list[tuple[str, str, str, Handler]] = [
+        ("POST", "/api/workers/register", "worker", register),
+        ("POST", "/api/workers/generate-script", "admin", generate_script),
+        ("GET", "/api/workers/cluster/status", "admin", Stats()),
+        ("POST", "/api/workers/{id}/drain", "admin", drain_worker),
+        ("GET", "/api/workers/{id}", "admin", show_worker),
+        ("DELETE", "/api/workers/{id}", "admin", remove_worker),
+        ("GET", "/api/workers", "admin", list_workers),
+        ("GET", "/healthz", "anyone", healthy),
+        ("GET", "/readyz", "anyone", ready),
+        ("GET", "/openapi.json", "anyone", specification),
+    ]
+    routes = [
+        Route(path, Endpoint(world, threads, path, who, handler), methods=[method])
+        for method, path, who, handler in table
+    ]
+    routes.insert(0, Route("/api/workers/{id}/heartbeat", beats, methods=["POST"]))
+    routes.append(Route("/metrics", metrics, methods=["GET"]))
+    others = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _unexpected})
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await (beats if is_heartbeat(scope) else others)(scope, receive, send)
+
+    return application
+
+
+class Endpoint:
+    """The ASGI application of one route: authenticate, read, call the handler on a thread, answer."""
+
+    def __init__(self, world: World, threads: anyio.CapacityLimiter, path: str, who: str, handler: Handler) -> None:
+        self._world, self._threads, self._path, self._who, self._handler = world, threads, path, who, handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        headers: Mapping[str, str] = {}
+        try:
+            token = "" if self._who == "anyone" else bearer_token(scope["headers"]).decode("latin-1")
+            body = await read_body(scope, receive)
+            handle = partial(self._handle, token, request, body)
+            status, document = await anyio.to_thread.run_sync(handle, limiter=self._threads)
+        except SkyctlError as error:
+            status, document, headers = error_answer(error)
+            if status >= 500:
+                log.warning("action=request_failed path=%s reason=%s", self._path, error.message)
+        REQUESTS.labels(scope["method"], self._path, status).inc()
+        await Response(encode(document), status, headers, media_type="application/json")(scope, receive, send)
+
+    def _handle(self, token: str, request: Request, body: bytes) -> tuple[int, dict[str, Any]]:
+        actor = workers.administrator(self._world, token).name if self._who == "admin" else ""
+        return self._handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
+
+
+def metrics(_request: Request) -> Response:
+    """The metrics in Prometheus' text format; of all processes, where there are several."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _http_error(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    codes = {404: ("NOT_FOUND", "there is no such route"), 405: ("METHOD_NOT_ALLOWED", "the route has other methods")}
+    code, message = codes.get(status, ("VALIDATION_ERROR", "the request cannot be read"))
+    headers = getattr(error, "headers", None)
+    return Response(encode(error_document(code, message)), status, headers, media_type="application/json")
+
+
+def _unexpected(_request: Request, _error: Exception) -> Response:
+    body = encode(error_document("INTERNAL_ERROR", "unexpected error: see the log of skyctl serve"))
+    return Response(body, 500, media_type="application/json")

@@ -1,0 +1,208 @@
+"""The OpenAPI document of the contract: what is sent, what is answered, and every error with its code."""
+
+from typing import Any
+
+from skyctl.wire import CAPACITY_LIMITS, MAX_COUNT
+
+Document = dict[str, Any]
+
+ERRORS = {
+    400: "VALIDATION_ERROR: a field is missing or not acceptable; the message names it",
+    401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced",
+    403: "FORBIDDEN: a good token, but not for this",
+    404: "WORKER_NOT_FOUND",
+    409: "CONFLICT or WORKER_HAS_CONTAINERS: a rule says no; the message names it",
+    413: "BODY_TOO_LARGE: over 64 KiB",
+    500: "INTERNAL_ERROR: see the log of the manager",
+    503: "DATABASE_UNAVAILABLE or ENGINE_UNAVAILABLE: try again",
+}
+
+
+def _schema(name: str) -> Document:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(*optional: str, **properties: Document) -> Document:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required}
+
+
+def _content(schema: Document) -> Document:
+    return {"application/json": {"schema": schema}}
+
+
+def _answers(*, ok: int, what: str, schema: Document, errors: tuple[int, ...]) -> Document:
+    answers: Document = {str(ok): {"description": what, "content": _content(schema)}}
+    for status in (*errors, 500):
+        answers[str(status)] = {"description": ERRORS[status], "content": _content(_schema("Error"))}
+    if 503 in errors:
+        retry = {"description": "seconds to wait", "schema": {"type": "integer"}}
+        answers["503"]["headers"] = {"Retry-After": retry}
+    return answers
+
+
+def _operation(
+    summary: str, token: str, answers: Document, *, parameters: tuple[Document, ...] = (), body: Document | None = None,
+    body_required: bool = True,
+) -> Document:  # fmt: skip
+    operation: Document = {"summary": summary, "responses": answers, "parameters": list(parameters)}
+    operation["security"] = [{token: []}] if token else []
+    if body:
+        operation["requestBody"] = {"required": body_required, "content": _content(body)}
+    return operation
+
+
+def _success(**properties: Document) -> Document:
+    return _object(success={"const": True}, **properties)
+
+
+TEXT: Document = {"type": "string"}
+TIME: Document = {"type": ["string", "null"], "format": "date-time"}
+PERCENT: Document = {"type": "number", "minimum": 0, "maximum": 100}
+COUNT: Document = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
+AMOUNT: Document = {"type": "number", "minimum": 0}
+STATUS: Document = {"type": "string", "enum": ["pending", "active", "unhealthy", "draining", "offline"]}
+NAME: Document = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"[^\s\u0000]"}
+WORKER_ID: Document = {
+    "name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"},
+}  # fmt: skip
+PERCENTS = _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
+
+SCHEMAS: Document = {
+    "Error": _object(success={"const": False}, error=_object(code=TEXT, message=TEXT)),
+    "Heartbeat": _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT, containerCount=COUNT),
+    "Registration": _object(
+        "metadata",
+        hostname=NAME,
+        ipAddress={"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+        capacity=_object(
+            **{
+                field: {"type": "number", "exclusiveMinimum": 0, "maximum": limit}
+                for field, limit in CAPACITY_LIMITS.items()
+            }
+        ),
+        metadata={"type": "object"},
+    ),
+    "Worker": _object(
+        id={"type": "string", "format": "uuid"}, name=TEXT, hostname=TEXT, ipAddress=TEXT,
+        swarmNodeId={"type": ["string", "null"]}, status=STATUS,
+        capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT), currentLoad=_schema("Heartbeat"),
+        lastHeartbeatAt=TIME, drainRequestedAt=TIME, metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
+    ),
+    "Stats": _object(
+        totalWorkers=COUNT, pendingWorkers=COUNT, activeWorkers=COUNT, unhealthyWorkers=COUNT, drainingWorkers=COUNT,
+        offlineWorkers=COUNT, totalCapacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT),
+        totalLoad=PERCENTS, averageLoad=PERCENTS, totalContainers={"type": "integer", "minimum": 0},
+    ),
+}  # fmt: skip
+
+LIST_PARAMETERS = (
+    {"name": "status", "in": "query", "schema": STATUS},
+    {"name": "search", "in": "query", "schema": TEXT, "description": "in name, hostname, address and id"},
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
+    {
+        "name": "offset",
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999, "default": 0},
+    },
+)
+
+PAGINATION = _object(total=COUNT, limit=COUNT, offset=COUNT)
+SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boolean"})
+SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT))
+MESSAGE = _success(message=TEXT)
+BEAT_ANSWER = _success(message=TEXT, nextHeartbeatSeconds={"type": "number"})
+WORKER_ANSWER = _success(data=_schema("Worker"))
+PAGE = _success(data={"type": "array", "items": _schema("Worker")}, pagination=PAGINATION)
+ADMIN_ERRORS = (400, 401, 403, 413, 503)
+ONE_WORKER_ERRORS = (401, 403, 404, 413, 503)
+
+PATHS: Document = {
+    "/api/workers/register": {
+        "post": _operation(
+            "A host says what it is", "workerToken",
+            _answers(ok=201, what="The worker as it is stored", schema=WORKER_ANSWER, errors=(400, 401, 403, 409, 413, 503)),
+            body=_schema("Registration"),
+        ),
+    },
+    "/api/workers/{id}/heartbeat": {
+        "post": _operation(
+            "A worker reports its load", "workerToken",
+            _answers(ok=200, what="Committed", schema=BEAT_ANSWER, errors=(400, 401, 403, 404, 413, 503)),
+            parameters=(WORKER_ID,), body=_schema("Heartbeat"),
+        ),
+    },
+    "/api/workers": {
+        "get": _operation(
+            "Workers, by name", "adminToken", _answers(ok=200, what="One page", schema=PAGE, errors=ADMIN_ERRORS),
+            parameters=LIST_PARAMETERS,
+        ),
+    },
+    "/api/workers/{id}": {
+        "get": _operation(
+            "One worker", "adminToken",
+            _answers(ok=200, what="The worker", schema=WORKER_ANSWER, errors=ONE_WORKER_ERRORS),
+            parameters=(WORKER_ID,),
+        ),
+        "delete": _operation(
+            "Remove a worker without containers", "adminToken",
+            _answers(ok=200, what="Removed", schema=MESSAGE, errors=(*ONE_WORKER_ERRORS, 409)),
+            parameters=(WORKER_ID,),
+        ),
+    },
+    "/api/workers/{id}/drain": {
+        "post": _operation(
+            "Ask for a worker to be emptied", "adminToken",
+            _answers(ok=200, what="Noted", schema=MESSAGE, errors=ONE_WORKER_ERRORS), parameters=(WORKER_ID,),
+        ),
+    },
+    "/api/workers/generate-script": {
+        "post": _operation(
+            "Invite a worker", "adminToken",
+            _answers(ok=200, what="The install script and its token", schema=SCRIPT, errors=(*ADMIN_ERRORS, 409)),
+            body=SCRIPT_REQUEST, body_required=False,
+        ),
+    },
+    "/api/workers/cluster/status": {
+        "get": _operation(
+            "The cluster in figures, at most 30 s old", "adminToken",
+            _answers(ok=200, what="The figures", schema=_success(data=_schema("Stats")), errors=(401, 403, 413, 503)),
+        ),
+    },
+    "/healthz": {
+        "get": _operation("The process answers", "", _answers(ok=200, what="It does", schema=_object(status=TEXT), errors=(413,))),
+    },
+    "/readyz": {
+        "get": _operation(
+            "The database answers and has our schema", "",
+            _answers(ok=200, what="It does", schema=_object(status=TEXT, schemaVersion=COUNT), errors=(413, 503)),
+        ),
+    },
+    "/openapi.json": {
+        "get": _operation("This document", "", _answers(ok=200, what="It", schema={"type": "object"}, errors=(413,))),
+    },
+    "/metrics": {
+        "get": {
+            "summary": "Prometheus metrics", "security": [], "parameters": [],
+            "responses": {"200": {"description": "Text", "content": {"text/plain": {"schema": TEXT}}}},
+        },
+    },
+}  # fmt: skip
+
+DOCUMENT: Document = {
+    "openapi": "3.1.0",
+    "info": {"title": "skyctl", "version": "1", "description": "Hosts report here; panels and scripts ask here."},
+    "paths": PATHS,
+    "components": {
+        "schemas": SCHEMAS,
+        "securitySchemes": {
+            "workerToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "a worker's own"},
+            "adminToken": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": "as the panel signs it",
+            },
+        },
+    },
+}

@@ -1,0 +1,88 @@
+"""Running the API: uvicorn with one process or several on one port, TLS, and an end that answers what was accepted."""
+
+import logging
+import os
+import signal
+import socket
+import ssl
+import tempfile
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
+
+from skyctl import settings, wiring
+from skyctl.errors import Refused, ValidationError
+
+BACKLOG = 2048
+CONNECTIONS = 10
+KEEP_ALIVE_SECONDS = 75
+GRACE_SECONDS = 20
+FACTORY = "skyctl.api.server:application"
+
+log = logging.getLogger(__name__)
+
+
+def application() -> ASGIApp:
+    """The application of the settings in the environment: what each process of a server makes for itself."""
+    from skyctl.api.app import create_app  # here, since the metrics read the environment of this process when loaded
+
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    given = settings.load()
+    if given.database_url is None:
+        raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
+    return create_app(wiring.connect(given, given.database_url, connections=CONNECTIONS))
+
+
+def serve(listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None) -> None:
+    """Serve until SIGTERM or SIGINT; the settings are those in the environment. What was accepted is answered first."""
+    if processes > 1:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="skyctl-metrics-")
+    config = uvicorn.Config(
+        FACTORY, factory=True, workers=processes, http="httptools", loop="uvloop", ws="none", lifespan="off",
+        log_config=None, log_level="warning", access_log=False, server_header=False, backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=certificate, ssl_keyfile=key,
+    )  # fmt: skip
+    if processes > 1:
+        Multiprocess(config, sockets=[listener]).run()
+        return
+    # the server raises the signal that ended it once more when it is done; this is where it ends, with exit code 0
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises Refused where the port is taken, ValidationError where the address is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if isinstance(error, socket.gaierror) or error.errno not in (13, 98):
+            raise ValidationError(
+                f"--host: cannot listen on {host!r}: {error.strerror}", "give an address of this machine"
+            ) from error
+        raise Refused(f"--port: cannot listen on {host}:{port}: {error.strerror}", "choose another --port") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def check_tls(certificate: Path | None, key: Path | None) -> None:
+    """Raise ValidationError unless both files are there and belong together, or neither is given."""
+    if certificate is None and key is None:
+        return
+    if certificate is None or key is None:
+        raise ValidationError("--tls-cert and --tls-key go together", "give both, or neither")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ValidationError(
+            f"--tls-cert {certificate} with --tls-key {key}: {error.strerror or error}",
+            "give a PEM certificate and its key",
+        ) from error

@@ -1,0 +1,86 @@
+"""The command line's entry: the commands, the global options, and how errors end."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skyctl.cli import cluster, system, workers
+from skyctl.cli.context import Options
+from skyctl.errors import SkyctlError
+from skyctl.settings import TABLE
+
+ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
+    f"{' or '.join(setting.variables)}: {setting.meaning}" for setting in TABLE
+)
+
+app = typer.Typer(name="skyctl", rich_markup_mode=None, pretty_exceptions_enable=False, epilog=ENVIRONMENT)
+app.command("up")(system.up)
+app.command("serve")(system.serve)
+app.command("monitor")(system.monitor)
+app.add_typer(system.db, name="db")
+app.add_typer(workers.app, name="workers")
+app.add_typer(cluster.app, name="cluster")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"skyctl {version('skyctl')}\n")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Settings file (YAML); else SKYCTL_CONFIG.")] = None,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Worker-node manager for container platforms.
+
+    Hosts join by one script and report their load; skyctl shows who is healthy.
+    """
+    context.obj = Options(config, no_color, quiet, debug)
+    if context.invoked_subcommand is None:
+        sys.stderr.write(context.get_help() + "\n")
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line; ends the process with the exit code of the contract."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(prog_name="skyctl", standalone_mode=False)
+        sys.stdout.flush()
+    except SkyctlError as error:
+        code = _fail(error.message, error.hint, error.exit_code, debug=debug)
+    except typer.TyperException as error:
+        path = getattr(getattr(error, "ctx", None), "command_path", "skyctl")
+        code = _fail(error.format_message(), f"see `{path} --help`", error.exit_code, debug=False)
+    except typer.Abort:
+        code = _fail("not confirmed", "nothing was changed", 1, debug=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's own flush says it again
+        code = 0
+    except OSError as error:
+        code = _fail(str(error), "check the path and its permissions", 1, debug=debug)
+    except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user
+        code = _fail(f"unexpected {type(error).__name__}", "run it again as `skyctl --debug ...`", 1, debug=debug)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, hint: str, code: int, *, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    return code

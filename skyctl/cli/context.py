@@ -1,0 +1,122 @@
+"""What every command shares: the global options, the world, and how results, messages and errors reach the person."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from skyctl.operations.world import World
+    from skyctl.settings import Settings
+
+PLAIN_WIDTH = 400
+
+
+class Output(StrEnum):
+    """The formats of a result."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How the result is printed.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options that stand before the command."""
+
+    config: Path | None = None
+    no_color: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+
+def options(context: typer.Context) -> Options:
+    """The global options of this call."""
+    found = context.find_object(Options)
+    return found or Options()
+
+
+def settings(context: typer.Context) -> "Settings":
+    """The settings of this call. Raises ValidationError."""
+    from skyctl import settings as settings_module
+
+    return settings_module.load(options(context).config)
+
+
+@contextmanager
+def open_world(context: typer.Context) -> Iterator["World"]:
+    """The world of this call's settings."""
+    from skyctl import wiring
+
+    with wiring.open_world(settings(context)) as world:
+        yield world
+
+
+def console(context: typer.Context, *, stderr: bool = False) -> "Console":
+    """A console for tables: as wide as they need where nobody looks, never with colour where it is not wanted."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(file=stream, no_color=options(context).no_color or None, width=width, highlight=False, emoji=False)
+
+
+def say(context: typer.Context, text: str) -> None:
+    """A message beside the result, on stderr; nothing with --quiet."""
+    if not options(context).quiet:
+        sys.stderr.write(text + "\n")
+
+
+def emit(context: typer.Context, output: Output, document: Any, table: Any, names: list[str]) -> None:
+    """Print a result on stdout: the document as JSON or YAML, the names, or the renderables of `table`, a function."""
+    if output is Output.JSON:
+        import json
+
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    elif output is Output.YAML:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    elif output is Output.NAME:
+        sys.stdout.write("".join(f"{name}\n" for name in names))
+    else:
+        for renderable in table():
+            console(context).print(renderable)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; without a terminal nothing is asked. Raises Abort."""
+    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        typer.confirm(question, abort=True, err=True)
+
+
+def actor() -> str:
+    """Who acts, as the events name them."""
+    import getpass
+
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli"
+
+
+def group(app: typer.Typer) -> None:
+    """Let a group without a command print its help, and exit as a usage error does."""
+
+    @app.callback(invoke_without_command=True)
+    def show_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            sys.stderr.write(context.get_help() + "\n")
+            raise typer.Exit(2)

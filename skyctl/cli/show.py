@@ -1,0 +1,188 @@
+"""From the model to what is printed: tables, bars and words. No I/O."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from skyctl.model import Capacity, ClusterStats, Limits, Load, Worker, WorkerPage, WorkerStatus
+
+BAR_CELLS = 10
+COLORS = {
+    WorkerStatus.ACTIVE: "green",
+    WorkerStatus.PENDING: "cyan",
+    WorkerStatus.UNHEALTHY: "yellow",
+    WorkerStatus.DRAINING: "magenta",
+    WorkerStatus.OFFLINE: "red",
+}
+
+
+def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
+    """The workers of a page, and how many there are."""
+    headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
+    extra = ["ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT"] if wide else []
+    table = _plain_table(*headings, *extra)
+    for worker in page.workers:
+        cells = [
+            worker.name,
+            status_text(worker.status),
+            *load_bars(worker),
+            ago(worker.last_heartbeat_at, page.read_at),
+        ]
+        table.add_row(*cells, *(_wide_cells(worker) if wide else []))
+    return [table, Text(_counted(page), style="dim")] if page.workers else [Text(_counted(page))]
+
+
+def worker_details(worker: Worker, now: datetime) -> list[Any]:
+    """Everything about one worker."""
+    table = _plain_table("", "", heading=False)
+    heard = worker.last_heartbeat_at
+    rows: list[tuple[str, Any]] = [
+        ("Name", worker.name),
+        ("ID", str(worker.id)),
+        ("Status", status_text(worker.status)),
+        ("Hostname", worker.hostname or "-"),
+        ("Address", _address(worker)),
+        ("Swarm node", worker.swarm_node_id or "-"),
+        ("Heartbeat", f"{ago(heard, now)} ({heard.isoformat(timespec='seconds')})" if heard else "never"),
+        ("Capacity", capacity_text(worker.capacity)),
+        *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
+        ("Drain asked", ago(worker.drain_requested_at, now)),
+        ("Invited", ago(worker.created_at, now)),
+    ]
+    rows += [(key, str(value)) for key, value in sorted(worker.metadata.items())]
+    for name, value in rows:
+        table.add_row(Text(name, style="bold"), value if isinstance(value, Text) else Text(str(value)))
+    return [table]
+
+
+def stats_tables(stats: ClusterStats) -> list[Any]:
+    """The cluster in figures: workers by status, capacity and load, with bars."""
+    statuses = _plain_table("STATUS", "WORKERS", "")
+    for status in WorkerStatus:
+        count = stats.by_status.get(status, 0)
+        share = 100 * count / stats.total if stats.total else 0
+        statuses.add_row(status_text(status), str(count), Text(_blocks(share), style=COLORS[status]))
+    statuses.add_row(Text("total", style="bold"), Text(str(stats.total), style="bold"), "")
+    loads = _plain_table("RESOURCE", "CAPACITY", "LOAD, BY CAPACITY", "LOAD, PLAIN MEAN")
+    have = stats.capacity
+    capacities = (_number(have.cpu_cores) + " cores", _size(have.memory_mb), _size(1024 * have.disk_gb))
+    figures = zip(("cpu", "memory", "disk"), capacities, _bars(stats.load), _bars(stats.plain_load), strict=True)
+    for name, capacity, weighted, plain in figures:
+        loads.add_row(name, capacity, weighted, plain)
+    loads.add_row("containers", str(stats.load.container_count), "", "")
+    note = Text(
+        "Capacity, load and containers of the workers that are heard from: active, unhealthy, draining.", style="dim"
+    )
+    return [Group(statuses, Text(""), loads, note)]
+
+
+def schema_table(version: int | None, expected: int, missing: Sequence[str]) -> list[Any]:
+    """What a database has of the schema."""
+    table = _plain_table("SCHEMA", "", heading=False)
+    table.add_row("Applied version", "none" if version is None else str(version))
+    table.add_row("Expected version", str(expected))
+    table.add_row("Missing", ", ".join(missing) or "nothing")
+    return [table]
+
+
+def status_text(status: WorkerStatus) -> Text:
+    """A status in its colour."""
+    return Text(status.value, style=COLORS[status])
+
+
+def load_bars(worker: Worker) -> list[Text]:
+    """CPU, memory and disk as bars, and the number of containers; dashes for a worker that never reported."""
+    if worker.last_heartbeat_at is None:
+        return [Text("-")] * 4
+    return [*_bars(worker.load), Text(str(worker.load.container_count))]
+
+
+def capacity_text(capacity: Capacity) -> str:
+    """A capacity in words."""
+    return f"{_number(capacity.cpu_cores)} cores, {_size(capacity.memory_mb)} memory, {_size(1024 * capacity.disk_gb)} disk"
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    """How long ago, in its largest unit: `12s ago`; `-` for never."""
+    if at is None:
+        return "-"
+    seconds = max(0, int((now - at) / timedelta(seconds=1)))
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
+
+
+def monitor_footnote(page: WorkerPage, interval: timedelta) -> str:
+    """What to know of the statuses when no monitor has looked lately; empty when one has."""
+    if page.monitor_seen_at is None:
+        return "note: no monitor has run yet, so statuses do not change. Run `skyctl monitor`."
+    if page.read_at - page.monitor_seen_at > 3 * interval:
+        seen = ago(page.monitor_seen_at, page.read_at)
+        return f"note: the last monitor pass was {seen}, so statuses may be old. Run `skyctl monitor`."
+    return ""
+
+
+def _wide_cells(worker: Worker) -> list[str]:
+    have = worker.capacity
+    sizes = (
+        [_number(have.cpu_cores), _size(have.memory_mb), _size(1024 * have.disk_gb)] if worker.hostname else ["-"] * 3
+    )
+    agent = str(worker.metadata.get("agentVersion", "-"))
+    return [str(worker.id), worker.hostname or "-", _address(worker), *sizes, worker.swarm_node_id or "-", agent]
+
+
+def _address(worker: Worker) -> str:
+    return worker.ip_address if worker.hostname else "-"
+
+
+def _counted(page: WorkerPage) -> str:
+    if not page.workers:
+        return "No workers." if page.total == 0 else f"No workers at --offset {page.offset}; there are {page.total}."
+    if len(page.workers) == page.total:
+        return f"{page.total} worker{'s' * (page.total != 1)}"
+    last = page.offset + len(page.workers)
+    more = f"; more: --offset {last}" if last < page.total else ""
+    return f"{page.offset + 1} to {last} of {page.total} workers{more}"
+
+
+def _bars(load: Load) -> list[Text]:
+    limits = Limits()
+    return [
+        _bar(load.cpu_percent, limits.cpu_percent),
+        _bar(load.memory_percent, limits.memory_percent),
+        _bar(load.disk_percent, limits.disk_percent),
+    ]
+
+
+def _bar(percent: float, limit: float) -> Text:
+    style = "red" if percent > limit else "yellow" if percent > 0.8 * limit else "green"
+    return Text.assemble((_blocks(percent), style), f" {percent:3.0f}%")
+
+
+def _blocks(percent: float) -> str:
+    filled = min(BAR_CELLS, round(percent / 100 * BAR_CELLS))
+    return "█" * filled + "░" * (BAR_CELLS - filled)
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
+
+
+def _size(mebibytes: float) -> str:
+    """Mebibytes in the largest unit that fits."""
+    value, units = float(mebibytes), ["MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.0f} {units[0]}" if value >= 100 else f"{value:.1f} {units[0]}"
+
+
+def _plain_table(*headings: str, heading: bool = True) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=heading, header_style="bold")
+    for name in headings:
+        table.add_column(name, no_wrap=True)
+    return table

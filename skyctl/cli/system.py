@@ -1,0 +1,109 @@
+"""skyctl up, serve, monitor, db ..."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skyctl.cli.context import Output, OutputOption, console, emit, group, open_world, options, say, settings
+
+if TYPE_CHECKING:
+    from skyctl.operations.schema import SchemaState
+
+db = typer.Typer(help="The database: set it up, check it.", rich_markup_mode=None)
+group(db)
+
+
+def up(context: typer.Context) -> None:
+    """Run everything in the foreground: database, API, monitor, and this machine as the first worker.
+
+    Without a database URL the embedded PostgreSQL is used. Ctrl-C stops all of it.
+    """
+    from skyctl.cli.up import Supervisor
+
+    Supervisor(settings(context), console(context, stderr=True), options(context).config).run()
+
+
+def serve(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8642,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate, with its chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+) -> None:
+    """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered."""
+    from skyctl import wiring
+    from skyctl.api import server
+    from skyctl.cli.logs import to_stderr
+
+    to_stderr()
+    given = settings(context)
+    server.check_tls(tls_cert, tls_key)
+    listener = server.listen(host, port)
+    with wiring.database_url(given) as url:
+        wiring.connect(given, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
+        os.environ["SKYCTL_DATABASE_URL"] = url
+        if config := options(context).config:
+            os.environ["SKYCTL_CONFIG"] = str(config)
+        scheme, shown = "https" if tls_cert else "http", f"[{host}]" if ":" in host else host
+        say(context, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
+        server.serve(listener, processes=processes, certificate=tls_cert, key=tls_key)
+
+
+def monitor(
+    context: typer.Context,
+    interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks at all workers.")] = 30,
+    once: Annotated[bool, typer.Option("--once", help="Look once and exit, as from cron.")] = False,
+) -> None:
+    """Find workers that went silent, ran out of room, or came back; SIGTERM ends it."""
+    from skyctl.cli.logs import to_stderr
+    from skyctl.monitor import Monitor, Stop
+
+    to_stderr()
+    with open_world(context) as world:
+        watcher = Monitor(world, timedelta(seconds=interval))
+        if once:
+            watcher.run_once()
+            return
+        stop = Stop()
+        stop.on_signals()
+        watcher.run(stop)
+
+
+@db.command("init")
+def init(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Make or upgrade the schema; what is there already stays. May be run any number of times."""
+    from skyctl.operations import schema
+
+    with open_world(context) as world:
+        state = schema.initialize(world)
+    _show_schema(context, output, state)
+
+
+@db.command("check")
+def check(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """See whether the schema is complete: exit code 0 when it is, 1 when `skyctl db init` is needed."""
+    from skyctl.operations import schema
+
+    with open_world(context) as world:
+        state = schema.check(world)
+    _show_schema(context, output, state)
+    if not state.complete:
+        say(context, "hint: run `skyctl db init`")
+        raise typer.Exit(1)
+
+
+def _show_schema(context: typer.Context, output: Output, state: "SchemaState") -> None:
+    from skyctl.cli import show
+
+    document = {
+        "version": state.version,
+        "expectedVersion": state.expected,
+        "pendingUpgrade": state.pending_upgrade,
+        "missing": list(state.missing),
+        "complete": state.complete,
+    }
+    emit(context, output, document, lambda: show.schema_table(state.version, state.expected, state.missing), [])

@@ -1,0 +1,104 @@
+"""Stories of a worker's own requests: it registers, it beats, it is refused."""
+
+from collections.abc import Container, Sequence
+from uuid import UUID
+
+from skyctl.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
+from skyctl.model import Beat, Event, Registration, Worker
+from skyctl.operations.world import World
+from skyctl.rules import health, names, tokens
+from skyctl.store import db, events, workers
+
+fingerprint = tokens.fingerprint
+
+REPLACED = "its token was replaced: run the install script of a new invitation"
+
+
+def register(world: World, token: str, registration: Registration) -> Worker:
+    """Store what a host says of itself. Its token must be ours, a worker's, and the one that is stored for the worker.
+
+    A token that we signed for a worker that the database does not know (it was restored from a backup, or the panel
+    issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden, Refused.
+    """
+    with world.db.transaction() as tx:
+        worker_id, expires_at = tokens.verify_worker_token(world.secret, token, db.now(tx))
+        stored = workers.token_hash(tx, worker_id)
+        if stored is None:
+            _refuse_removed(tx, worker_id)
+            workers.insert_invited(tx, worker_id, names.invited(worker_id), tokens.fingerprint(token), expires_at)
+        elif not tokens.same(stored, tokens.fingerprint(token)):
+            raise Unauthorized("the token is not this worker's", REPLACED)
+        before = _existing(tx, worker_id)
+        _refuse_foreign_node(tx, worker_id, registration)
+        workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), registration)
+        after = _existing(tx, worker_id)
+        details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
+        events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
+        db.notify_news(tx)
+        return after
+
+
+def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None]:
+    """Store a batch of heartbeats in one transaction; for each, None once it is committed, or why it was not.
+
+    Where the database refuses the batch for a row in it, each half is stored for itself, until only that row fails.
+    Raises DatabaseUnavailable.
+    """
+    try:
+        stored = _record_batch(world, beats)
+    except DatabaseRefused as error:
+        if len(beats) == 1:
+            return [error]
+        middle = len(beats) // 2
+        return record(world, beats[:middle]) + record(world, beats[middle:])
+    refused = Unauthorized("the token is not this worker's", REPLACED)
+    return [None if (beat.worker_id, beat.token_hash) in stored else refused for beat in beats]
+
+
+def _record_batch(world: World, beats: Sequence[Beat]) -> Container[tuple[str, str]]:
+    latest = {(beat.worker_id, beat.token_hash): beat for beat in beats}
+    with world.db.transaction() as tx:
+        stored = workers.record_loads(tx, list(latest.values()))
+        if any(health.is_news(status, latest[key].load, world.limits) for key, status in stored.items()):
+            db.notify_news(tx)
+    return stored
+
+
+def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
+    """Why a heartbeat was not stored, looked at in full once it was not: 401, 403 or 404."""
+    with world.db.transaction() as tx:
+        try:
+            token_id, _ = tokens.verify_worker_token(world.secret, token, db.now(tx))
+        except (Unauthorized, Forbidden) as error:
+            return error
+        if token_id != path_id:
+            return Forbidden("the token is another worker's", "each worker beats with its own token")
+        if workers.token_hash(tx, path_id) is not None:
+            return Unauthorized("the token is not this worker's", REPLACED)
+        try:
+            _refuse_removed(tx, path_id)
+        except Forbidden as error:
+            return error
+    return WorkerNotFound(f"there is no worker {path_id}", "register it: POST /api/workers/register")
+
+
+def _refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:
+    if events.was_removed(tx, worker_id):
+        raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
+
+
+def _refuse_foreign_node(tx: db.Transaction, worker_id: UUID, registration: Registration) -> None:
+    node = registration.metadata.get("swarmNodeId")
+    owner = workers.node_owner(tx, node) if isinstance(node, str) and node else None
+    if owner and owner.id != worker_id:
+        raise Refused(
+            f"metadata.swarmNodeId: {node!r} is the node of worker {owner.name} ({owner.id})",
+            f"if that worker is gone: skyctl workers remove {owner.id}",
+        )
+
+
+def _existing(tx: db.Transaction, worker_id: UUID) -> Worker:
+    worker = workers.get(tx, worker_id)
+    if worker is None:
+        raise WorkerNotFound(f"there is no worker {worker_id}")
+    return worker

@@ -1,0 +1,47 @@
+"""Stories of the schema: set it up, and see whether it is complete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyctl.operations.world import World
+from skyctl.store import schema
+from skyctl.store.tables import SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """What a database has of the schema: `version` as it was applied (None: never), `expected` as this skyctl needs it."""
+
+    version: int | None
+    expected: int
+    missing: Sequence[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether this skyctl can work with the database."""
+        return not self.missing and not self.pending_upgrade
+
+    @property
+    def pending_upgrade(self) -> bool:
+        """Whether `skyctl db init` would bring a newer version."""
+        return (self.version or 0) < self.expected
+
+
+def initialize(world: World) -> SchemaState:
+    """Apply `schema.sql`; what was there already stays as it is."""
+    with world.db.transaction() as tx:
+        schema.apply(tx, _schema_file().read_text(encoding="utf-8"))
+    return check(world)
+
+
+def check(world: World) -> SchemaState:
+    """See what the database has of the schema."""
+    with world.db.transaction() as tx:
+        return SchemaState(schema.version(tx), SCHEMA_VERSION, schema.missing(tx))
+
+
+def _schema_file() -> Path:
+    package = Path(__file__).parents[1]
+    installed = package / "schema.sql"
+    return installed if installed.exists() else package.parent / "schema.sql"

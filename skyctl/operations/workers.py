@@ -1,0 +1,182 @@
+"""Stories of the administrator: invite, list, look at, drain and remove workers; the cluster in figures."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from skyctl import installer
+from skyctl.errors import Forbidden, Refused, Unauthorized, ValidationError, WorkerHasContainers, WorkerNotFound
+from skyctl.model import ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
+from skyctl.operations.world import World
+from skyctl.rules import names, tokens
+from skyctl.rules.transport import transport_is_safe
+from skyctl.store import accounts, db, events, monitors, workers
+
+
+@dataclass(frozen=True, slots=True)
+class Administrator:
+    """Who acts, as the events name them."""
+
+    name: str
+
+
+def administrator(world: World, token: str) -> Administrator:
+    """The administrator whose token it is. Raises Unauthorized, or Forbidden for a user who is none."""
+    with world.db.transaction() as tx:
+        user = accounts.email_and_role(tx, tokens.verify_admin_token(world.secret, token, db.now(tx)))
+    if user is None:
+        raise Unauthorized("the token's user does not exist", "sign in to the panel as an administrator")
+    email, role = user
+    if role != "admin":
+        raise Forbidden("only administrators may do this", "sign in to the panel as an administrator")
+    return Administrator(email)
+
+
+def invite(world: World, actor: str, name: str | None = None) -> Invitation:
+    """Make a worker that is `pending` until its host registers, and its token, of which only the SHA-256 is stored.
+
+    Raises Refused where the name is taken.
+    """
+    worker_id = uuid4()
+    label = name or names.invited(worker_id)
+    with world.db.transaction() as tx:
+        if name and workers.named(tx, name):
+            raise Refused(f"name: there is a worker {name!r} already", "choose another name, or remove that worker")
+        token, expires_at = tokens.issue_worker_token(world.secret, worker_id, actor, db.now(tx))
+        workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), expires_at)
+        events.append(tx, Event("invited", worker_id, label, actor))
+    return Invitation(worker_id, token)
+
+
+def generate_script(
+    world: World, actor: str, name: str | None = None, *, insecure: bool = False
+) -> tuple[Invitation, str]:
+    """Invite a worker, and write the script that makes a host this worker.
+
+    Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
+    where the engine that was set does not answer.
+    """
+    if not (insecure or transport_is_safe(world.api_url)):
+        raise Refused(
+            f"{world.api_url} is plain HTTP: agents would send their tokens unencrypted",
+            "set SKYCTL_API_URL to an https:// address, or accept the risk: --insecure",
+        )
+    join = world.engine().worker_join()
+    invitation = invite(world, actor, name)
+    script = installer.InstallScript(
+        worker_id=str(invitation.worker_id),
+        token=invitation.token,
+        api_url=world.api_url,
+        heartbeat_interval_seconds=round(world.heartbeat_interval.total_seconds()),
+        insecure=insecure,
+        join=join,
+    )
+    return invitation, installer.render(script)
+
+
+def by_token(world: World, token: str) -> Worker | None:
+    """The worker whose token this is; None where the token is not, or no longer, any worker's."""
+    with world.db.transaction() as tx:
+        try:
+            worker_id, _ = tokens.verify_worker_token(world.secret, token, db.now(tx))
+        except (Unauthorized, Forbidden):
+            return None
+        stored = workers.token_hash(tx, worker_id)
+        good = stored is not None and tokens.same(stored, tokens.fingerprint(token))
+        return workers.get(tx, worker_id) if good else None
+
+
+def list_workers(
+    world: World, *, status: WorkerStatus | None = None, search: str | None = None, limit: int = 100, offset: int = 0
+) -> WorkerPage:
+    """One page of the workers, by name; `search` looks in name, hostname, address and id."""
+    with world.db.transaction() as tx:
+        found, total = workers.page(tx, status, search, limit, offset)
+        return WorkerPage(tuple(found), total, limit, offset, db.now(tx), monitors.last_pass_at(tx))
+
+
+def find(world: World, reference: str) -> Worker:
+    """The worker of an id, a unique beginning of one, or a name. Raises WorkerNotFound, or ValidationError where several fit."""
+    with world.db.transaction() as tx:
+        found = workers.matching(tx, reference)
+    named = [worker for worker in found if reference in (worker.name, str(worker.id))] or found
+    if not named:
+        raise WorkerNotFound(f"there is no worker {reference!r}", "see `skyctl workers list`")
+    if len(named) > 1:
+        several = ", ".join(f"{worker.name} ({worker.id})" for worker in named)
+        raise ValidationError(f"{reference!r} means several workers: {several}", "give the id")
+    return named[0]
+
+
+def get(world: World, worker_id: UUID) -> Worker:
+    """One worker. Raises WorkerNotFound."""
+    with world.db.transaction() as tx:
+        return _known(workers.get(tx, worker_id), worker_id)
+
+
+def read_at(world: World) -> datetime:
+    """The database's time."""
+    with world.db.transaction() as tx:
+        return db.now(tx)
+
+
+def check_removable(world: World, worker: Worker) -> None:
+    """Raise WorkerHasContainers where `remove` would."""
+    with world.db.transaction() as tx:
+        _refuse_occupied(tx, worker)
+
+
+def remove(world: World, worker_id: UUID, actor: str) -> Worker:
+    """Remove a worker; its token is refused from then on. Raises WorkerNotFound, WorkerHasContainers."""
+    with world.db.transaction() as tx:
+        worker = _known(workers.get(tx, worker_id, lock=True), worker_id)
+        _refuse_occupied(tx, worker)
+        events.set_actor(tx, actor)
+        workers.delete(tx, worker_id)
+        return worker
+
+
+def drain(world: World, worker_id: UUID, actor: str) -> Worker:
+    """Note that a worker is to be emptied; the monitor concludes `draining` at once. Raises WorkerNotFound."""
+    with world.db.transaction() as tx:
+        worker = _known(workers.get(tx, worker_id, lock=True), worker_id)
+        if workers.request_drain(tx, worker_id):
+            events.append(tx, Event("drain_requested", worker_id, worker.name, actor))
+            db.notify_news(tx)
+        return worker
+
+
+def note_stopped(world: World, worker_id: UUID, actor: str) -> None:
+    """Note that a worker's agent was stopped on purpose, so that nobody waits for its silence to run out.
+
+    Raises WorkerNotFound.
+    """
+    with world.db.transaction() as tx:
+        worker = _known(workers.get(tx, worker_id, lock=True), worker_id)
+        workers.note_stopped(tx, worker_id)
+        events.append(tx, Event("stopped", worker_id, worker.name, actor))
+        db.notify_news(tx)
+
+
+def stats(world: World) -> ClusterStats:
+    """The cluster in figures."""
+    with world.db.transaction() as tx:
+        return workers.stats(tx)
+
+
+def names_from(world: World, prefix: str) -> list[str]:
+    """The names of workers that begin so, for completion."""
+    with world.db.transaction() as tx:
+        return workers.names(tx, prefix)
+
+
+def _refuse_occupied(tx: db.Transaction, worker: Worker) -> None:
+    if containers := workers.occupying_deployments(tx, worker.id):
+        noun = "container" if containers == 1 else "containers"
+        raise WorkerHasContainers(f"{worker.name} still has {containers} {noun}", "drain it first")
+
+
+def _known(worker: Worker | None, worker_id: UUID) -> Worker:
+    if worker is None:
+        raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
+    return worker

@@ -1,0 +1,97 @@
+"""Tokens: JSON Web Tokens (HS256) as the panel signs them, and the comparison with the stored SHA-256.
+
+A worker's token is `{workerId, type: "worker", generatedBy, generatedAt, exp}`, an administrator's `{userId, email}`.
+"""
+
+import hashlib
+import hmac
+import warnings
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import jwt
+
+from skyctl.errors import Forbidden, Unauthorized
+
+ALGORITHM = "HS256"
+WORKER_LIFETIME = timedelta(days=3650)
+ADMIN_LIFETIME = timedelta(days=7)
+INVITE_AGAIN = "run the install script of a new invitation: skyctl workers install-script"
+
+
+def issue_worker_token(secret: str, worker_id: UUID, generated_by: str, now: datetime) -> tuple[str, datetime]:
+    """A worker's token and when it stops being good."""
+    expires_at = now + WORKER_LIFETIME
+    claims = {"workerId": str(worker_id), "type": "worker", "generatedBy": generated_by, "generatedAt": now.isoformat()}
+    return _sign(secret, claims | {"exp": int(expires_at.timestamp())}), expires_at
+
+
+def issue_admin_token(secret: str, user_id: UUID, email: str, now: datetime) -> str:
+    """An administrator's token, as the panel signs it at login."""
+    claims = {"userId": str(user_id), "email": email}
+    return _sign(secret, claims | {"iat": int(now.timestamp()), "exp": int((now + ADMIN_LIFETIME).timestamp())})
+
+
+def verify_worker_token(secret: str, token: str, now: datetime) -> tuple[UUID, datetime | None]:
+    """Whose token it is, and when it expires. Raises Unauthorized (not ours, expired) or Forbidden (not a worker's)."""
+    claims = _claims(secret, token, now)
+    if claims.get("type") != "worker":
+        raise Forbidden("the token is not a worker's", INVITE_AGAIN)
+    expiry = claims.get("exp")
+    expires_at = datetime.fromtimestamp(expiry, now.tzinfo) if expiry is not None else None
+    return _uuid(claims.get("workerId")), expires_at
+
+
+def verify_admin_token(secret: str, token: str, now: datetime) -> UUID:
+    """The id of the user whose token it is. Raises Unauthorized (not ours, expired) or Forbidden (a worker's)."""
+    claims = _claims(secret, token, now)
+    if "type" in claims:
+        raise Forbidden("the token is not an administrator's", "sign in to the panel as an administrator")
+    return _uuid(claims.get("userId"))
+
+
+def fingerprint(token: str | bytes) -> str:
+    """The SHA-256 hex of a token: all that is stored of it."""
+    return hashlib.sha256(token if isinstance(token, bytes) else token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def same(fingerprint_a: str, fingerprint_b: str) -> bool:
+    """Compare two fingerprints in constant time."""
+    return hmac.compare_digest(fingerprint_a.encode(), fingerprint_b.encode())
+
+
+def _sign(secret: str, claims: dict[str, Any]) -> str:
+    with warnings.catch_warnings(category=jwt.InsecureKeyLengthWarning, action="ignore"):
+        return jwt.encode(claims, secret, algorithm=ALGORITHM)
+
+
+def _claims(secret: str, token: str, now: datetime) -> dict[str, Any]:
+    """The claims of a token that we signed and that is still good at `now`; the library's own clock is not asked."""
+    unchecked = {
+        "verify_exp": False,
+        "verify_iat": False,
+        "verify_nbf": False,
+        "verify_aud": False,
+        "verify_sub": False,
+    }
+    try:
+        with warnings.catch_warnings(category=jwt.InsecureKeyLengthWarning, action="ignore"):
+            claims: dict[str, Any] = jwt.decode(token, secret, algorithms=[ALGORITHM], options=unchecked)  # type: ignore[arg-type]
+    except (jwt.InvalidTokenError, ValueError) as error:
+        raise Unauthorized("the token was not issued by this manager", INVITE_AGAIN) from error
+    expiry = claims.get("exp")
+    if expiry is None:
+        return claims
+    if isinstance(expiry, bool) or not isinstance(expiry, (int, float)) or not 0 <= expiry <= 253_402_300_799:
+        raise Unauthorized("the token's exp is not a time", INVITE_AGAIN)
+    if expiry <= now.timestamp():
+        raise Unauthorized("the token has expired", INVITE_AGAIN)
+    return claims
+
+
+def _uuid(value: object) -> UUID:
+    try:
+        return UUID(value)  # type: ignore[arg-type]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Unauthorized("the token names nobody", INVITE_AGAIN) from error

@@ -1,0 +1,203 @@
+"""The settings: one table feeds the reading, the checks, `skyctl --help` and the README.
+
+Weakest first: the default, the YAML file (`--config` or SKYCTL_CONFIG, keys as in the table), the environment. A secret is
+never a flag. Errors name the setting, where it came from, and what is accepted.
+"""
+
+import math
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from skyctl.errors import SkyctlError, ValidationError
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def _folder(value: object) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _seconds(value: object) -> timedelta:
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        seconds = math.nan
+    if not 0.1 <= seconds <= 86_400:
+        raise ValueError("seconds from 0.1 to 86400")
+    return timedelta(seconds=seconds)
+
+
+def _http_url(value: object) -> str:
+    url = _text(value).rstrip("/").removesuffix("/api")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("a URL that starts with http:// or https://")
+    return url
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table: its key in the file, its names in the environment (the first wins), how it is read, what it means."""
+
+    key: str
+    variables: tuple[str, ...]
+    read: Callable[[object], Any]
+    default: str
+    meaning: str
+    secret: bool = False
+
+
+def http_url(source: str, value: str) -> str:
+    """An address that was given outside the table. Raises ValidationError that names its source."""
+    try:
+        return _http_url(value)
+    except ValueError as error:
+        raise ValidationError(f"{source}: {value!r} is not {error}", "such as https://manager.example.com") from error
+
+
+DEFAULT_PORT = 8642
+DEFAULT_API_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+
+TABLE = (
+    Setting("database_url", ("SKYCTL_DATABASE_URL", "DATABASE_URL"), _text, "",
+            "PostgreSQL to use; without it, the embedded one in the data folder", secret=True),
+    Setting("jwt_secret", ("SKYCTL_JWT_SECRET", "JWT_SECRET"), _text, "",
+            "signs and checks tokens; without it, one is made and kept in the data folder, mode 0600", secret=True),
+    Setting("api_url", ("SKYCTL_API_URL",), _http_url, DEFAULT_API_URL,
+            "where hosts reach the API; install scripts carry it"),
+    Setting("data_dir", ("SKYCTL_DATA_DIR",), _folder, "/var/lib/skyctl (root), ~/.local/share/skyctl",
+            "the folder of the embedded database and of the kept secret"),
+    Setting("heartbeat_interval", ("WORKER_HEARTBEAT_INTERVAL",), _seconds, "30",
+            "seconds between two heartbeats of a worker"),
+    Setting("heartbeat_timeout", ("WORKER_HEARTBEAT_TIMEOUT",), _seconds, "120",
+            "seconds of silence after which a worker is offline"),
+    Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _text, "",
+            "address by which workers join the swarm; without it, the one that the swarm reports"),
+    Setting("docker_host", ("DOCKER_HOST",), _text, "",
+            "the Docker engine of a swarm manager; without it, the local socket"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the table gives, read and checked. None where there is no value and no default."""
+
+    data_dir: Path
+    database_url: str | None = None
+    jwt_secret: str | None = None
+    api_url: str = DEFAULT_API_URL
+    heartbeat_interval: timedelta = timedelta(seconds=30)
+    heartbeat_timeout: timedelta = timedelta(seconds=120)
+    swarm_advertise_addr: str | None = None
+    docker_host: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={str(self.data_dir)!r})"
+
+
+def load(config: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings. Raises ValidationError that names the setting, its source and what is accepted."""
+    variables = os.environ if environment is None else environment
+    path = config or (Path(variables["SKYCTL_CONFIG"]) if variables.get("SKYCTL_CONFIG") else None)
+    given = _read_file(path) if path else {}
+    values: dict[str, Any] = {"data_dir": _default_data_dir(variables)}
+    for setting in TABLE:
+        source, raw = _pick(setting, given, path, variables)
+        if raw is not None:
+            values[setting.key] = _checked(setting, source, raw)
+    settings = Settings(**values)
+    if settings.heartbeat_timeout <= settings.heartbeat_interval:
+        raise ValidationError(
+            f"heartbeat_timeout ({settings.heartbeat_timeout.total_seconds():g} s) is not longer than "
+            f"heartbeat_interval ({settings.heartbeat_interval.total_seconds():g} s)",
+            "give WORKER_HEARTBEAT_TIMEOUT several intervals, or every worker is offline between two heartbeats",
+        )
+    return settings
+
+
+def _pick(
+    setting: Setting, given: Mapping[str, object], path: Path | None, variables: Mapping[str, str]
+) -> tuple[str, object | None]:
+    for variable in setting.variables:
+        if variables.get(variable):
+            return variable, variables[variable]
+    return f"{setting.key} in {path}", given.get(setting.key)
+
+
+def _checked(setting: Setting, source: str, raw: object) -> Any:
+    try:
+        return setting.read(raw)
+    except ValueError as error:
+        shown = "the value" if setting.secret else repr(raw)
+        raise ValidationError(f"{source}: {shown} is not {error}", f"{setting.key}: {setting.meaning}") from error
+
+
+def _read_file(path: Path) -> dict[str, object]:
+    import yaml  # here, since most commands read no file
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValidationError(
+            f"the settings file {path} cannot be read: {error.strerror}", "see --config and SKYCTL_CONFIG"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValidationError(f"the settings file {path} is not YAML", "write it as `key: value` lines") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValidationError(f"the settings file {path} holds no keys", "write it as `key: value` lines")
+    known = [setting.key for setting in TABLE]
+    for key in content:
+        if key not in known:
+            raise ValidationError(f"the settings file {path}: unknown key {key!r}", f"known keys: {', '.join(known)}")
+    return content
+
+
+def _default_data_dir(variables: Mapping[str, str]) -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/skyctl")
+    base = variables.get("XDG_DATA_HOME") or str(Path(variables.get("HOME") or "~").expanduser() / ".local/share")
+    return Path(base) / "skyctl"
+
+
+def signing_secret(settings: Settings) -> str:
+    """The secret that signs tokens: the one that was set, else the one kept in the data folder, made at first use."""
+    if settings.jwt_secret:
+        return settings.jwt_secret
+    kept = settings.data_dir / "jwt-secret"
+    if not kept.exists():
+        settings.data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_private(kept, secrets.token_hex(32), replace=False)
+    secret = kept.read_text(encoding="ascii").strip()
+    if not secret:
+        raise SkyctlError(
+            f"{kept} is empty", "restore it from a backup; or remove it, and every token must be issued again"
+        )
+    return secret
+
+
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file stays."""
+    half = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        if replace:
+            half.replace(path)
+        else:
+            path.hardlink_to(half)
+    except FileExistsError:
+        pass
+    finally:
+        half.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""The door to PostgreSQL: connections, transactions, LISTEN; the one place where the driver's errors become ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import errors as pg
+from sqlalchemy import exc
+
+from skyctl.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
+
+Transaction = sa.Connection
+Listener = psycopg.Connection
+
+NEWS_CHANNEL = "skyctl_news"
+CONNECT_SECONDS = 3
+STATEMENT_SECONDS = 15
+CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
+CHECK_SCHEMA = "run `skyctl db init` against this database"
+
+
+class Database:
+    """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction."""
+
+    def __init__(self, url: str, *, connections: int = 2) -> None:
+        self._url = _parse(url)
+        self._arguments = {
+            "connect_timeout": CONNECT_SECONDS,
+            "tcp_user_timeout": CONNECT_SECONDS * 1000,
+            "application_name": "skyctl",
+            "options": f"-c statement_timeout={STATEMENT_SECONDS * 1000} -c timezone=UTC",
+        }
+        self._engine = sa.create_engine(
+            self._url, connect_args=self._arguments, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True, use_native_hstore=False, hide_parameters=True,
+        )  # fmt: skip
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end of the block. Raises DatabaseUnavailable, SchemaMissing, DatabaseRefused."""
+        with _translated(self.address), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def listening(self) -> Iterator[psycopg.Connection]:
+        """A connection of its own that LISTENs for news; readable as soon as there is some. See `drain`."""
+        with _translated(self.address):
+            url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+            connection = psycopg.connect(url, autocommit=True, **self._arguments)  # type: ignore[arg-type]
+        with connection:
+            connection.execute(f"LISTEN {NEWS_CHANNEL}")
+            yield connection
+
+    @property
+    def address(self) -> str:
+        """Where the database is, without the password."""
+        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Close the pool's connections."""
+        self._engine.dispose()
+
+
+def drain(connection: psycopg.Connection) -> int:
+    """Take the notifications that have arrived, without waiting; how many they were. Raises DatabaseUnavailable."""
+    with _translated("the database"):
+        return len(list(connection.notifies(timeout=0)))
+
+
+def notify_news(connection: sa.Connection) -> None:
+    """Wake the monitors when this transaction commits."""
+    connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))
+
+
+def now(connection: sa.Connection) -> datetime:
+    """The database's time: the one clock."""
+    moment: datetime = connection.execute(sa.select(sa.func.now())).scalar_one()
+    return moment
+
+
+def _parse(text: str) -> sa.URL:
+    try:
+        url = sa.make_url(text)
+    except (exc.ArgumentError, ValueError) as error:
+        raise DatabaseUnavailable(
+            "the database URL cannot be read", "write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+        ) from error
+    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise DatabaseUnavailable(
+            f"the database URL starts with {url.drivername}://", "skyctl works with PostgreSQL: postgresql://..."
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+@contextmanager
+def _translated(address: str) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise _ours(error.orig, address) from error
+    except exc.TimeoutError as error:
+        raise DatabaseUnavailable(f"{address} is busy: no connection is free", "try again") from error
+    except psycopg.Error as error:
+        raise _ours(error, address) from error
+
+
+def _ours(error: BaseException | None, address: str) -> SkyctlError:
+    """Our error for the driver's: what cannot be reached, what is missing, what is taken, what was refused."""
+    reason = _one_line(error)
+    match error:
+        case pg.UndefinedTable() | pg.UndefinedColumn() | pg.UndefinedFunction():
+            return SchemaMissing(f"the schema of {address} is not complete: {reason}", CHECK_SCHEMA)
+        case pg.InsufficientPrivilege():
+            return SchemaMissing(f"{address}: {reason}", "grant the database user its rights on the tables")
+        case pg.UniqueViolation():
+            return Refused(f"already taken: {reason}", "remove or change the other one first")
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return DatabaseUnavailable(f"{address} does not answer: {reason}", CHECK_ADDRESS)
+    return DatabaseRefused(f"the database refused the statement: {reason}", "see the log of PostgreSQL")
+
+
+def _one_line(error: BaseException | None) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

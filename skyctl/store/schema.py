@@ -1,0 +1,41 @@
+"""The schema in the database: applying `schema.sql`, and what a database has of it."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from skyctl.store import tables
+
+UPGRADE_LOCK = 7_392_441
+
+
+def apply(connection: sa.Connection, statements: str) -> None:
+    """Run the whole of `schema.sql` in this transaction; another one that does so at the same time waits."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    connection.exec_driver_sql("SET LOCAL client_min_messages = warning")
+    connection.exec_driver_sql(statements)
+
+
+def version(connection: sa.Connection) -> int | None:
+    """The newest version of the schema that was applied; None where none was."""
+    if not sa.inspect(connection).has_table(tables.schema_versions.name):
+        return None
+    newest: int | None = connection.execute(sa.select(sa.func.max(tables.schema_versions.c.version))).scalar_one()
+    return newest
+
+
+def missing(connection: sa.Connection) -> Sequence[str]:
+    """The tables and columns that the database lacks, as `table` or `table.column`."""
+    catalog = sa.text(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
+    )
+    present = {(table, column) for table, column in connection.execute(catalog)}
+    present_tables = {table for table, _ in present}
+    absent = []
+    for table in tables.metadata.sorted_tables:
+        if table.name not in present_tables:
+            absent.append(table.name)
+        else:
+            absent += [f"{table.name}.{column.name}" for column in table.c if (table.name, column.name) not in present]
+    return absent

@@ -1,0 +1,85 @@
+"""The tables as statements are built from: names and types only. `schema.sql` defines them; a test compares the two.
+
+Where the panel made a table, it has further columns; these are the ones that skyctl needs of it.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy.dialects.postgresql import INET, JSONB, TIMESTAMP, UUID
+from sqlalchemy.types import TypeEngine
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+_ID: TypeEngine[Any] = UUID()
+_TIME: TypeEngine[Any] = TIMESTAMP(timezone=True)
+
+
+def _table(name: str, /, **columns: TypeEngine[Any]) -> Table:
+    return Table(name, metadata, *(Column(column, kind) for column, kind in columns.items()))
+
+
+users = _table("users", id=_ID, email=String(255), name=String(255), role=String(50))
+
+organizations = _table("organizations", id=_ID, name=String(255), slug=String(255), owner_id=_ID, settings=JSONB())
+
+organization_members = _table("organization_members", organization_id=_ID, user_id=_ID, role=String(50))
+
+workers = _table(
+    "container_workers",
+    id=_ID, name=String(255), hostname=String(255), ip_address=INET(), swarm_node_id=String(255),
+    auth_token_hash=String(255), status=String(50), capacity=JSONB(), current_load=JSONB(), last_heartbeat_at=_TIME,
+    metadata=JSONB(), created_at=_TIME, updated_at=_TIME, auth_token_expires_at=_TIME, drain_requested_at=_TIME,
+    stopped_at=_TIME,
+)  # fmt: skip
+
+services = _table(
+    "container_services",
+    id=_ID, organization_id=_ID, name=String(255), slug=String(255), environment_vars=JSONB(), resource_limits=JSONB(),
+    status=String(50), current_deployment_id=_ID, public_url=String(500), created_at=_TIME, updated_at=_TIME,
+)  # fmt: skip
+
+deployments = _table(
+    "container_deployments",
+    id=_ID, service_id=_ID, worker_id=_ID, swarm_service_id=String(255), container_id=String(255),
+    image_tag=String(255), status=String(50), deployment_logs=Text(), public_url=String(500), internal_port=Integer(),
+    external_port=Integer(), deployed_at=_TIME, stopped_at=_TIME, created_at=_TIME, updated_at=_TIME,
+)  # fmt: skip
+
+notifications = _table(
+    "notifications",
+    id=_ID, user_id=_ID, type=String(100), message=Text(), metadata=JSONB(), read=Boolean(), created_at=_TIME,
+)  # fmt: skip
+
+activity_logs = _table(
+    "activity_logs",
+    id=_ID, user_id=_ID, organization_id=_ID, event_type=String(100), entity_type=String(100), entity_id=String(255),
+    message=Text(), status=String(20), ip_address=String(64), user_agent=Text(), metadata=JSONB(), created_at=_TIME,
+)  # fmt: skip
+
+events = _table(
+    "worker_events",
+    seq=BigInteger(), at=_TIME, kind=String(50), worker_id=_ID, worker_name=String(255), actor=String(255),
+    from_status=String(50), to_status=String(50), reason=Text(), details=JSONB(),
+)  # fmt: skip
+
+migrations = _table(
+    "container_migrations",
+    id=_ID, service_id=_ID, source_deployment_id=_ID, target_deployment_id=_ID, source_worker_id=_ID,
+    target_worker_id=_ID, state=String(50), reason=Text(), attempts=Integer(), next_attempt_at=_TIME, deadline_at=_TIME,
+    created_at=_TIME, updated_at=_TIME, finished_at=_TIME,
+)  # fmt: skip
+
+monitor_leases = _table(
+    "monitor_leases", name=String(50), holder=String(255), term=BigInteger(), expires_at=_TIME, last_pass_at=_TIME
+)
+
+serve_instances = _table(
+    "serve_instances", id=_ID, hostname=String(255), pid=Integer(), started_at=_TIME, last_seen_at=_TIME
+)
+
+serve_outages = _table("serve_outages", id=BigInteger(), started_at=_TIME, ended_at=_TIME)
+
+schema_versions = _table("skyctl_schema", version=Integer(), applied_at=_TIME)

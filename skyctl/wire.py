@@ -1,0 +1,265 @@
+"""JSON to model and back, strict: a wrong value is an error that names the field, the value and what is accepted.
+
+Documents are camelCase. Rows that the panel wrote may be snake_case: `capacity` and `load` read both.
+"""
+
+import ipaddress
+import json
+import math
+import re
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from skyctl.errors import ValidationError
+from skyctl.model import Capacity, ClusterStats, Load, Registration, Worker, WorkerPage, WorkerStatus
+
+MAX_NESTING = 32
+MAX_COUNT = 2**31 - 1
+CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
+CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+Document = dict[str, Any]
+
+
+def parse(body: bytes) -> Document:
+    """A request's body as a JSON object. Raises ValidationError for broken UTF-8, broken JSON, NaN, or another type."""
+    try:
+        document = json.loads(body, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ValidationError("the body is not UTF-8", "send JSON encoded as UTF-8") from error
+    except RecursionError as error:
+        raise ValidationError("the body is nested too deeply", f"at most {MAX_NESTING} levels") from error
+    except ValueError as error:
+        raise ValidationError("the body is not JSON", "send one JSON object") from error
+    if not isinstance(document, dict):
+        raise ValidationError("the body is not a JSON object", 'send an object: {"field": value, ...}')
+    return document
+
+
+def heartbeat(document: Document) -> Load:
+    """A heartbeat's load. Raises ValidationError that names the field."""
+    return Load(
+        _percent(document, "cpuPercent"),
+        _percent(document, "memoryPercent"),
+        _percent(document, "diskPercent"),
+        _count(document, "containerCount"),
+    )
+
+
+def registration(document: Document) -> Registration:
+    """What a host says of itself. Raises ValidationError that names the field."""
+    capacity = _required(document, "capacity")
+    if not isinstance(capacity, dict):
+        raise _invalid("capacity", capacity, "an object with cpuCores, memoryMb and diskGb")
+    return Registration(
+        hostname=_text(document, "hostname", 255),
+        ip_address=_ip_address(document, "ipAddress"),
+        capacity=Capacity(*(_amount(capacity, key, limit) for key, limit in CAPACITY_LIMITS.items())),
+        metadata=_metadata(document.get("metadata", {})),
+    )
+
+
+def worker_name(value: str) -> str:
+    """A name that an administrator gives. Raises ValidationError."""
+    return _text({"name": value}, "name", 255)
+
+
+def script_request(document: Document) -> tuple[str | None, bool]:
+    """Of a request for an install script: the name that the worker shall have, if any; whether plain HTTP is accepted."""
+    insecure = document.get("insecure", False)
+    if not isinstance(insecure, bool):
+        raise _invalid("insecure", insecure, "true or false")
+    return (worker_name(document["name"]) if "name" in document else None), insecure
+
+
+def status(value: str) -> WorkerStatus:
+    """A worker status by its name. Raises ValidationError."""
+    try:
+        return WorkerStatus(value)
+    except ValueError as error:
+        raise _invalid("status", value, "one of " + ", ".join(WorkerStatus)) from error
+
+
+def whole_number(field: str, value: str | None, default: int, least: int, most: int) -> int:
+    """A number of a query string. Raises ValidationError that names the field and its bounds."""
+    if value is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) or not least <= int(value) <= most:
+        raise _invalid(field, value, f"a whole number from {least} to {most}")
+    return int(value)
+
+
+def text_filter(field: str, value: str) -> str:
+    """A text that is searched for. Raises ValidationError where no stored text could hold it."""
+    if not storable(value):
+        raise _invalid(field, value, "text without NUL or lone surrogates")
+    return value
+
+
+def storable(text: str) -> bool:
+    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def capacity(stored: object) -> Capacity:
+    """A stored capacity, in camelCase or the panel's snake_case; what is missing is 0."""
+    return Capacity(
+        *(
+            _stored_number(stored, camel, snake)
+            for camel, snake in (("cpuCores", "cpu_cores"), ("memoryMb", "memory_mb"), ("diskGb", "disk_gb"))
+        )
+    )
+
+
+def load(stored: object) -> Load:
+    """A stored load, in camelCase or the panel's snake_case; what is missing is 0."""
+    return Load(
+        _stored_number(stored, "cpuPercent", "cpu_percent"),
+        _stored_number(stored, "memoryPercent", "memory_percent"),
+        _stored_number(stored, "diskPercent", "disk_percent"),
+        int(_stored_number(stored, "containerCount", "container_count")),
+    )
+
+
+def capacity_document(value: Capacity) -> Document:
+    """A capacity as it is stored and sent."""
+    return {"cpuCores": value.cpu_cores, "memoryMb": value.memory_mb, "diskGb": value.disk_gb}
+
+
+def load_document(value: Load) -> Document:
+    """A load as it is stored and sent."""
+    return {
+        "cpuPercent": value.cpu_percent,
+        "memoryPercent": value.memory_percent,
+        "diskPercent": value.disk_percent,
+        "containerCount": value.container_count,
+    }
+
+
+def worker_document(worker: Worker) -> Document:
+    """A worker as everyone may see it: without its token and its hash."""
+    return {
+        "id": str(worker.id),
+        "name": worker.name,
+        "hostname": worker.hostname,
+        "ipAddress": worker.ip_address,
+        "swarmNodeId": worker.swarm_node_id,
+        "status": worker.status.value,
+        "capacity": capacity_document(worker.capacity),
+        "currentLoad": load_document(worker.load),
+        "lastHeartbeatAt": moment(worker.last_heartbeat_at),
+        "drainRequestedAt": moment(worker.drain_requested_at),
+        "metadata": dict(worker.metadata),
+        "createdAt": moment(worker.created_at),
+        "updatedAt": moment(worker.updated_at),
+    }
+
+
+def page_document(page: WorkerPage) -> Document:
+    """A page of workers as the command line prints it."""
+    return {"workers": [worker_document(worker) for worker in page.workers], "total": page.total}
+
+
+def stats_document(stats: ClusterStats) -> Document:
+    """The cluster in figures. totalLoad is weighted by capacity; averageLoad gives each worker the same weight."""
+    document: Document = {"totalWorkers": stats.total}
+    document |= {f"{status.value}Workers": stats.by_status.get(status, 0) for status in WorkerStatus}
+    document["totalCapacity"] = capacity_document(stats.capacity)
+    for key, value in (("totalLoad", stats.load), ("averageLoad", stats.plain_load)):
+        document[key] = {name: round(figure, 2) for name, figure in load_document(value).items() if "Percent" in name}
+    document["totalContainers"] = stats.load.container_count
+    return document
+
+
+def moment(at: datetime | None) -> str | None:
+    """A time as ISO 8601 with its offset."""
+    return at.isoformat() if at else None
+
+
+def worker_id(text: str) -> UUID | None:
+    """A worker's id as it stands in a path, or None where it is none."""
+    return UUID(text) if CANONICAL_UUID.fullmatch(text) else None
+
+
+def _no_constant(name: str) -> float:
+    raise ValidationError(f"the body holds {name}, which is not JSON", "send finite numbers")
+
+
+def _invalid(field: str, value: object, accepted: str) -> ValidationError:
+    shown = ascii(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return ValidationError(f"{field}: {shown} is not accepted", f"{field} is {accepted}")
+
+
+def _required(document: Document, field: str) -> Any:
+    try:
+        return document[field]
+    except KeyError:
+        raise ValidationError(f"{field} is missing", f"send {field}") from None
+
+
+def _percent(document: Document, field: str) -> float:
+    value = document.get(field)
+    if (type(value) is float or type(value) is int) and 0 <= value <= 100:
+        return value
+    raise _invalid(field, _required(document, field), "a number from 0 to 100")
+
+
+def _count(document: Document, field: str) -> int:
+    value = document.get(field)
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
+    raise _invalid(field, _required(document, field), f"a whole number from 0 to {MAX_COUNT}")
+
+
+def _amount(capacity: Document, field: str, limit: int) -> float:
+    value = capacity.get(field)
+    if (type(value) is float or type(value) is int) and 0 < value <= limit:
+        return value
+    if field not in capacity:
+        raise ValidationError(f"capacity.{field} is missing", f"send capacity.{field}")
+    raise _invalid(f"capacity.{field}", value, f"a number over 0, at most {limit}")
+
+
+def _text(document: Document, field: str, longest: int) -> str:
+    value = _required(document, field)
+    if isinstance(value, str) and value.strip() and len(value) <= longest and storable(value):
+        return value
+    raise _invalid(field, value, f"text of 1 to {longest} characters, without NUL")
+
+
+def _ip_address(document: Document, field: str) -> str:
+    value = _required(document, field)
+    try:
+        if isinstance(value, str) and "%" not in value:
+            return str(ipaddress.ip_address(value))
+    except ValueError:
+        pass
+    raise _invalid(field, value, "an IPv4 or IPv6 address")
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _invalid("metadata", value, "an object")
+    _check_storable(value, 0)
+    return value
+
+
+def _check_storable(value: object, level: int) -> None:
+    if level > MAX_NESTING:
+        raise ValidationError("metadata is nested too deeply", f"at most {MAX_NESTING} levels")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_storable(key, level)
+            _check_storable(inner, level + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_storable(inner, level + 1)
+    elif (isinstance(value, str) and not storable(value)) or (isinstance(value, float) and not math.isfinite(value)):
+        raise _invalid("metadata", value, "storable: finite numbers, text without NUL")
+
+
+def _stored_number(stored: object, camel: str, snake: str) -> float:
+    value = stored.get(camel, stored.get(snake, 0)) if isinstance(stored, dict) else 0
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0

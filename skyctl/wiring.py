@@ -1,0 +1,56 @@
+"""From the settings to a World: the only file that names the swarm, the database and the embedded PostgreSQL together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from skyctl import settings as settings_module
+from skyctl.embedded import EmbeddedPostgres
+from skyctl.model import Limits
+from skyctl.operations.world import Engine, World
+from skyctl.settings import Settings
+from skyctl.store.db import Database
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """The database's URL; where none is set, the embedded one, which is up for the length of the block."""
+    if settings.database_url:
+        yield settings.database_url
+    else:
+        with EmbeddedPostgres(settings.data_dir).running() as url:
+            yield url
+
+
+def revive_database(settings: Settings) -> None:
+    """Start the embedded database again where it died; another one is not ours to start. Raises DatabaseUnavailable."""
+    if not settings.database_url:
+        EmbeddedPostgres(settings.data_dir).revive()
+
+
+def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
+    """The world of a database."""
+
+    def engine() -> Engine:
+        from skyctl.swarm import SwarmEngine  # here, since its SDK is slow to load and few stories need it
+
+        return SwarmEngine(settings.docker_host, settings.swarm_advertise_addr)
+
+    return World(
+        db=Database(url, connections=connections),
+        engine=engine,
+        secret=settings_module.signing_secret(settings),
+        limits=Limits(heartbeat_timeout=settings.heartbeat_timeout),
+        heartbeat_interval=settings.heartbeat_interval,
+        api_url=settings.api_url,
+    )
+
+
+@contextmanager
+def open_world(settings: Settings, *, connections: int = 2) -> Iterator[World]:
+    """The world of the settings, its connections closed at the end."""
+    with database_url(settings) as url:
+        world = connect(settings, url, connections=connections)
+        try:
+            yield world
+        finally:
+            world.db.close()
