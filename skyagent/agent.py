@@ -1,0 +1,108 @@
+"""The loop: measure, register where something is new, report, wait; and one line of log at each change of state."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import NoReturn
+
+from skyagent.backoff import REFUSED, jittered, retry_delay
+from skyagent.client import Manager, open_http
+from skyagent.errors import Failure, Refused, UnknownWorker
+from skyagent.metrics import EngineWatch, Host
+from skyagent.settings import Settings
+from skyagent.systemd import Supervisor
+
+log = logging.getLogger(__name__)
+
+# The engine is asked this long before each heartbeat; before the first one it is also what CPU use is measured over.
+LEAD_SECONDS = 1.0
+REQUEST_SECONDS = 10.0
+
+
+class Agent:
+    """One worker's reporter. It holds what the manager was told last and how the last report went."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor) -> None:
+        # Connecting and answering take this long each, and together less than half of the watchdog's period.
+        timeout = min(REQUEST_SECONDS, supervisor.watchdog_seconds / 4 or REQUEST_SECONDS)
+        http = open_http(settings, timeout)
+        self._settings = settings
+        self._supervisor = supervisor
+        self._manager = Manager(http, settings)
+        self._engine = EngineWatch(http)
+        self._host = Host(settings.manager, self._engine)
+        self._fraction = random.SystemRandom().random
+        self._registered: dict[str, object] = {}
+        self._failures = 0
+        self._state = "starting"
+        self._engine_known: bool | None = None
+
+    def run(self) -> NoReturn:
+        """Report for ever."""
+        self._supervisor.tell("READY=1", f"STATUS=Starting; reports to {self._settings.api_url}")
+        delay = LEAD_SECONDS
+        while True:
+            lead = min(delay, LEAD_SECONDS)
+            self._supervisor.pause(delay - lead)
+            self._engine.ask()
+            self._supervisor.pause(lead)
+            delay = self._round()
+
+    def _round(self) -> float:
+        """Report once; returns the seconds until the next report."""
+        try:
+            seconds = self._report()
+        except Failure as failure:
+            return self._failed(failure)
+        self._accepted()
+        return jittered(seconds, self._fraction())
+
+    def _report(self) -> float:
+        self._note_engine()
+        registration = self._host.registration()
+        if registration != self._registered:
+            self._supervisor.alive()
+            self._manager.register(registration)
+            self._registered = registration
+            log.info("action=registered worker=%s address=%s", self._settings.worker_id, registration["ipAddress"])
+        load = self._host.load()
+        self._supervisor.alive()
+        seconds = self._manager.heartbeat(load) or self._settings.interval_seconds
+        log.debug("action=heartbeat load=%s next_seconds=%g", load, seconds)
+        return seconds
+
+    def _failed(self, failure: Failure) -> float:
+        """Take note of a report that was not accepted; returns the seconds until the next one."""
+        self._failures += 1
+        if isinstance(failure, UnknownWorker):
+            self._registered = {}
+        if isinstance(failure, Refused):
+            delay = jittered(REFUSED, self._fraction())
+        else:
+            delay = retry_delay(self._failures, self._fraction(), failure.retry_after_seconds)
+        detail = f"retry_seconds={delay:.1f} failures={self._failures} reason={str(failure)!r}"
+        self._enter(failure.action, detail, logging.ERROR if isinstance(failure, Refused) else logging.WARNING)
+        return delay
+
+    def _accepted(self) -> None:
+        self._enter("accepted", f"manager={self._settings.api_url} failures={self._failures}", logging.INFO)
+        self._failures = 0
+
+    def _enter(self, state: str, detail: str, level: int) -> None:
+        """Say a change of state at `level`, and to the supervisor; what only repeats is worth saying if it is an error."""
+        changed = state != self._state
+        log.log(level if changed or level == logging.ERROR else logging.DEBUG, "action=%s %s", state, detail)
+        if changed:
+            self._supervisor.tell(f"STATUS={state} {detail}")
+        self._state = state
+
+    def _note_engine(self) -> None:
+        """Say it when the Docker engine begins to answer, or ceases to."""
+        engine = self._engine.latest
+        if self._engine_known is not (not engine.trouble):
+            if engine.trouble:
+                log.warning("action=docker_away containers=%d reason=%r", engine.containers, engine.trouble)
+            else:
+                log.info("action=docker_answers containers=%d version=%s", engine.containers, engine.version)
+        self._engine_known = not engine.trouble

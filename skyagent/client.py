@@ -1,0 +1,133 @@
+"""The one HTTP client, and what is said through it: to the manager over TCP, to the Docker engine over its socket."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx
+
+from skyagent import __version__
+from skyagent.errors import ConfigError, EngineAway, Failing, Failure, Refused, UnknownWorker, Unreachable
+from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
+
+# A name that can never be the manager's (RFC 6761), so that the mount below catches the engine's requests alone.
+ENGINE = "http://docker.invalid"
+# A connection that the manager keeps open is used again by the next heartbeat: no new TLS handshake every 30 s.
+KEEP_ALIVE_SECONDS = 120.0
+
+
+def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
+    """The client that everything shares; the token is in none of its defaults, so that the engine never gets it.
+
+    Raises ConfigError for a `caFile`, or for proxies of the environment, that cannot be used.
+    """
+    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        return httpx.Client(
+            verify=_trust(settings) if settings.encrypted else plain,
+            trust_env=not settings.loopback,
+            timeout=timeout_seconds,
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+            mounts={ENGINE: httpx.HTTPTransport(uds=settings.docker_socket, verify=plain)},
+            headers={"User-Agent": f"skyagent/{__version__}"},
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        raise ConfigError(
+            f"the environment's proxies cannot be used: {error}", "correct or unset HTTPS_PROXY"
+        ) from None
+
+
+def _trust(settings: Settings) -> ssl.SSLContext:
+    """The certificates that may vouch for the manager: `caFile` alone, else the machine's own store."""
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or "it holds no certificate"
+        raise ConfigError(
+            f"caFile {settings.ca_file} cannot be used: {reason}", "name a file of PEM certificates"
+        ) from None
+
+
+def engine_info(http: httpx.Client) -> dict[str, object]:
+    """The Docker engine's `GET /info`. Raises EngineAway."""
+    try:
+        response = http.get(f"{ENGINE}/info")
+        document = response.raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise EngineAway(f"{type(error).__name__}: {error}") from error
+    if not isinstance(document, dict):
+        raise EngineAway("the answer is no JSON object")
+    return document
+
+
+class Manager:
+    """The manager as one worker sees it. Every method raises a `Failure` where the report was not accepted."""
+
+    def __init__(self, http: httpx.Client, settings: Settings) -> None:
+        self._http = http
+        self._token = settings.auth_token
+        self._workers = f"{settings.api_url}/api/workers"
+        self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
+
+    def register(self, registration: dict[str, object]) -> None:
+        """Tell what this host is."""
+        self._post(f"{self._workers}/register", registration)
+
+    def heartbeat(self, load: dict[str, object]) -> float | None:
+        """Tell how loaded this host is; returns the seconds to the next heartbeat, if the answer says."""
+        seconds = self._post(self._heartbeat, load).get("nextHeartbeatSeconds")
+        if isinstance(seconds, (int, float)) and seconds is not True and SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
+            return seconds
+        return None
+
+    def _post(self, url: str, body: dict[str, object]) -> dict[str, object]:
+        try:
+            response = self._send(url, body)
+        except httpx.HTTPError as error:
+            raise Unreachable(self._clean(f"{type(error).__name__}: {error}")) from None
+        document = _document(response)
+        if response.is_success and document.get("success") is True:
+            return document
+        raise _failure(response, self._clean(_reason(response, document)))
+
+    def _send(self, url: str, body: dict[str, object]) -> httpx.Response:
+        """Post; once more where the connection broke, as the manager may close a kept one at the very moment of use.
+
+        Both reports may be repeated without harm.
+        """
+        headers = {"Authorization": f"Bearer {self._token}"}
+        try:
+            return self._http.post(url, json=body, headers=headers)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            return self._http.post(url, json=body, headers=headers)
+
+    def _clean(self, text: str) -> str:
+        """What others say may repeat the token, and may be long."""
+        return text.replace(self._token, "***")[:200]
+
+
+def _document(response: httpx.Response) -> dict[str, object]:
+    """The JSON object of an answer; empty where there is none."""
+    try:
+        document = response.json()
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _reason(response: httpx.Response, document: dict[str, object]) -> str:
+    """The answer in one line: its status, with the code and message of the manager's error."""
+    error = document.get("error")
+    if isinstance(error, dict):
+        return f"{response.status_code} {error.get('code')}: {error.get('message')}"
+    return f"{response.status_code} {response.reason_phrase}, not the answer of a manager"
+
+
+def _failure(response: httpx.Response, reason: str) -> Failure:
+    """The kind of failure that a status means."""
+    if response.status_code in (401, 403):
+        return Refused(reason)
+    if response.status_code == 404:
+        return UnknownWorker(reason)
+    wait = response.headers.get("Retry-After", "")
+    return Failing(reason, min(float(wait), LONGEST_SECONDS) if wait.isdecimal() else 0.0)

@@ -1,0 +1,212 @@
+"""What this host is and how loaded it is, by psutil, the kernel's files and the Docker engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Callable, Generic, NamedTuple, TypeVar
+
+import httpx
+import psutil
+
+from skyagent import __version__
+from skyagent.client import engine_info
+from skyagent.errors import EngineAway, Failure, Unmeasured, Unreachable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+NIX_PROFILE = "/nix/var/nix/profiles/default/bin"
+NIX_SECONDS = 3.0
+
+
+class Gauge(Generic[T]):
+    """A figure that is never made up: where it cannot be measured the last known one stands, and the log says so."""
+
+    def __init__(self, name: str, measure: Callable[[], T], unknown: type[Failure] = Unmeasured) -> None:
+        self._unknown = unknown
+        self._name = name
+        self._measure = measure
+        self._last: T | None = None
+        self._failing = False
+
+    def read(self) -> T:
+        """Measure. Raises the Failure `unknown` where that fails and nothing is known."""
+        try:
+            self._last = self._measure()
+        except (OSError, LookupError, ValueError, psutil.Error) as error:
+            return self._last_known(f"{type(error).__name__}: {error}")
+        if self._failing:
+            log.info("action=metric_back metric=%s", self._name)
+        self._failing = False
+        return self._last
+
+    def _last_known(self, reason: str) -> T:
+        if self._last is None:
+            raise self._unknown(f"{self._name}: {reason}")
+        if not self._failing:
+            log.warning("action=metric_failed metric=%s last_known=%s reason=%r", self._name, self._last, reason)
+        self._failing = True
+        return self._last
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the Docker engine last said of itself; `trouble` says why it is not known at present."""
+
+    containers: int = 0
+    data_root: str = "/"
+    version: str = ""
+    swarm_node_id: str = ""
+    trouble: str = "no answer yet"
+
+
+def parse_engine(info: dict[str, object]) -> Engine:
+    """The part of `GET /info` that matters. Raises EngineAway where the container count is missing."""
+    containers = info.get("ContainersRunning")
+    if not isinstance(containers, int) or isinstance(containers, bool) or containers < 0:
+        raise EngineAway("the answer holds no ContainersRunning")
+    swarm = info.get("Swarm")
+    node_id = swarm.get("NodeID") if isinstance(swarm, dict) else None
+    root, version = info.get("DockerRootDir"), info.get("ServerVersion")
+    return Engine(containers, str(root or "/"), str(version or ""), str(node_id or ""), trouble="")
+
+
+class EngineWatch:
+    """Looks at the Docker engine in a thread of its own, so that a hung socket holds up nothing else."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+        self._thread: threading.Thread | None = None
+        self.latest = Engine()
+
+    def ask(self) -> None:
+        """Begin to look, unless an earlier look still hangs; `latest` changes when there is an answer, or none in time."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._look, name="docker", daemon=True)
+            self._thread.start()
+
+    def _look(self) -> None:
+        try:
+            self.latest = parse_engine(engine_info(self._http))
+        except EngineAway as error:
+            self.latest = replace(self.latest, trouble=str(error))
+
+
+class Host:
+    """This machine, as the manager shall see it."""
+
+    def __init__(self, manager: tuple[str, int], engine: EngineWatch) -> None:
+        self._engine = engine
+        self._cpu = Gauge("cpuPercent", psutil.cpu_percent)
+        self._memory = Gauge("memoryPercent", lambda: psutil.virtual_memory().percent)
+        self._disk = Gauge("diskPercent", lambda: disk_of(Path(engine.latest.data_root)).percent)
+        self._address = Gauge("ipAddress", lambda: address_towards(*manager), Unreachable)
+        self._capacity = Gauge("capacity", lambda: capacity(engine.latest.data_root))
+        self._constants = constants()
+        psutil.cpu_percent()  # the first mean is the one since here
+
+    def load(self) -> dict[str, object]:
+        """The body of a heartbeat; CPU is the mean since the last call."""
+        return {
+            "cpuPercent": self._cpu.read(),
+            "memoryPercent": self._memory.read(),
+            "diskPercent": self._disk.read(),
+            "containerCount": self._engine.latest.containers,
+        }
+
+    def registration(self) -> dict[str, object]:
+        """The body of a registration, all of which changes rarely."""
+        engine = self._engine.latest
+        found = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
+        metadata = {name: value for name, value in found.items() if value}
+        return {
+            "hostname": socket.gethostname(),
+            "ipAddress": self._address.read(),
+            "capacity": self._capacity.read(),
+            "metadata": {**metadata, "containerCountKnown": not engine.trouble},
+        }
+
+
+def capacity(data_root: str) -> dict[str, float]:
+    """Logical CPUs, memory in MiB, and the size in GiB of the file system that containers are stored on."""
+    cores = psutil.cpu_count()
+    if not cores:
+        raise LookupError("the number of CPUs is not known")
+    memory, disk = psutil.virtual_memory().total, disk_of(Path(data_root)).size
+    return {"cpuCores": cores, "memoryMb": memory // 2**20, "diskGb": round(disk / 2**30, 1)}
+
+
+class Disk(NamedTuple):
+    """A file system: its size in bytes, and how full it is for those who are not root."""
+
+    size: int
+    percent: float
+
+
+def disk_of(folder: Path) -> Disk:
+    """The file system of a folder, or of the nearest one above it that this process may look into."""
+    try:
+        usage = psutil.disk_usage(str(folder))
+    except OSError:
+        if folder == folder.parent:
+            raise
+        return disk_of(folder.parent)
+    return Disk(usage.total, usage.percent)
+
+
+def address_towards(host: str, port: int) -> str:
+    """The local address by which packets to `host` leave; nothing is sent. Raises OSError, also where no name resolves."""
+    family, kind, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(peer)
+        return str(probe.getsockname()[0]).partition("%")[0]
+
+
+def constants() -> dict[str, str]:
+    """What stays while this process runs; what this machine does not have is empty."""
+    system = os.uname()
+    return {
+        "osVersion": os_version(),
+        "kernelVersion": system.release,
+        "architecture": system.machine,
+        "nixVersion": nix_version(),
+        "agentVersion": __version__,
+        "bootId": _read("/proc/sys/kernel/random/boot_id"),
+    }
+
+
+def os_version() -> str:
+    """The distribution's name and version, os-release(5)."""
+    for line in (_read("/etc/os-release") or _read("/usr/lib/os-release")).splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return " ".join(shlex.split(line.partition("=")[2]))
+    return os.uname().sysname
+
+
+def nix_version() -> str:
+    """Nix's version, asked of itself, once; empty where there is no Nix."""
+    nix = shutil.which("nix", path=f"{os.environ.get('PATH', os.defpath)}:{NIX_PROFILE}")
+    if not nix:
+        return ""
+    try:
+        answer = subprocess.run([nix, "--version"], capture_output=True, text=True, timeout=NIX_SECONDS)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        log.warning("action=nix_failed reason=%r", str(error))
+        return ""
+    return answer.stdout.strip().rpartition(" ")[2]
+
+
+def _read(path: str) -> str:
+    """A small file of the system's; empty where it cannot be read."""
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,196 @@
+"""The configuration: a JSON file (the panel agent's own format, extended), the environment over it, one checked value."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import stat
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from skyagent.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+VARIABLES = {
+    "apiUrl": "SKYAGENT_API_URL",
+    "authToken": "SKYAGENT_TOKEN",
+    "workerId": "SKYAGENT_WORKER_ID",
+    "heartbeatInterval": "SKYAGENT_INTERVAL",
+    "insecure": "SKYAGENT_INSECURE",
+    "caFile": "SKYAGENT_CA_FILE",
+    "dockerSocket": "SKYAGENT_DOCKER_SOCKET",
+}
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.1, 3600.0
+# The panel's agent writes milliseconds; no one wants a heartbeat less often than every quarter of an hour.
+LARGEST_IN_SECONDS = 1000
+URL = re.compile(r"(https?://(?:\[[0-9a-f:.]+\]|[\w.-]+)(?::\d{1,5})?(?:/+[\w.~-]+)*?)(?:/+api)*/*", re.ASCII | re.I)
+FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration that has been checked; `api_url` ends in neither `/` nor `/api`."""
+
+    api_url: str
+    auth_token: str = field(repr=False)
+    worker_id: str
+    interval_seconds: float = 30.0
+    ca_file: str | None = None
+    docker_socket: str = "/var/run/docker.sock"
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the manager is spoken to over TLS."""
+        return urlsplit(self.api_url).scheme == "https"
+
+    @property
+    def manager(self) -> tuple[str, int]:
+        """The manager's host name or address, and its port."""
+        url = urlsplit(self.api_url)
+        return url.hostname or "", url.port or (443 if self.encrypted else 80)
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the manager is on this very machine."""
+        host = self.manager[0]
+        try:
+            return ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+
+class Given(NamedTuple):
+    """A value as it was given, and the words that name the place for the one who has to change it."""
+
+    value: object
+    name: str
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the file, lay the environment over it, check the whole.
+
+    Raises ConfigError, whose message never holds the token.
+    """
+    given = _from_file(path) if path else {}
+    given.update(_from_environment(environ))
+    token = _token(_required(given, "authToken"))
+    settings = Settings(
+        api_url=_url(_required(given, "apiUrl")),
+        auth_token=token,
+        worker_id=_worker_id(given.get("workerId") or _claimed_worker_id(token)),
+        interval_seconds=_seconds(given["heartbeatInterval"])
+        if "heartbeatInterval" in given
+        else Settings.interval_seconds,
+        ca_file=_path(given["caFile"]) if "caFile" in given else None,
+        docker_socket=_path(given["dockerSocket"]) if "dockerSocket" in given else Settings.docker_socket,
+    )
+    insecure = "insecure" in given and _flag(given["insecure"])
+    if not (settings.encrypted or settings.loopback or insecure):
+        raise ConfigError(
+            f"apiUrl {settings.api_url} would send the token in the clear",
+            "use https://, or set insecure (SKYAGENT_INSECURE) to true where the network itself is trusted",
+        )
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Given]:
+    """The fields of the JSON file that are known and not null."""
+    try:
+        mode = path.stat().st_mode
+        document = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", "name a readable file with --config") from None
+    except ValueError:
+        raise ConfigError(f"{path} is not JSON", 'write one object, such as {"apiUrl": "https://…"}') from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} holds no JSON object", 'write one object, such as {"apiUrl": "https://…"}')
+    if mode & stat.S_IROTH:
+        log.warning("action=config_exposed path=%s reason='readable by every user: chmod 600 it'", path)
+    for unknown in sorted(document.keys() - VARIABLES):
+        log.warning("action=config_unknown field=%r path=%s", unknown, path)
+    return {key: Given(document[key], f"{key} in {path}") for key in VARIABLES if document.get(key) is not None}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    """The fields that a variable sets; an empty one sets nothing."""
+    return {key: Given(environ[name], name) for key, name in VARIABLES.items() if environ.get(name)}
+
+
+def _required(given: dict[str, Given], key: str) -> Given:
+    if key in given:
+        return given[key]
+    raise ConfigError(f"{key} is missing", f"put it into the file named by --config, or set {VARIABLES[key]}")
+
+
+def _url(given: Given) -> str:
+    """An http or https URL without user, query or fragment; `/api` and `/` at its end are folded away."""
+    match = URL.fullmatch(given.value) if isinstance(given.value, str) else None
+    try:
+        if match and urlsplit(match[1]).port != 0:
+            return match[1]
+    except ValueError:  # a port beyond 65535, or no IPv6 address within the brackets
+        pass
+    raise _wrong(given, "write it as https://HOST[:PORT], without user, query or spaces")
+
+
+def _token(given: Given) -> str:
+    """Printable ASCII without spaces: anything else would be refused, and shown, by the HTTP library."""
+    if isinstance(given.value, str) and re.fullmatch(r"[!-~]+", given.value):
+        return given.value
+    raise ConfigError(f"{given.name} is no token (its value is not shown)", "copy the whole token, on one line")
+
+
+def _claimed_worker_id(token: str) -> Given:
+    """The worker's id as the token states it; it is the manager that verifies the token."""
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+        return Given(payload["workerId"], "workerId in the token")
+    except (ValueError, LookupError, TypeError):
+        raise ConfigError(
+            "authToken names no worker", f"copy it again, or set workerId ({VARIABLES['workerId']})"
+        ) from None
+
+
+def _worker_id(given: Given) -> str:
+    try:
+        return str(uuid.UUID(str(given.value)))
+    except ValueError:
+        raise _wrong(given, "write the worker's id, a UUID, or leave it out") from None
+
+
+def _seconds(given: Given) -> float:
+    """Seconds from 0.1 to 3600; what is over 1000 is milliseconds."""
+    try:
+        number = float("nan") if isinstance(given.value, bool) else float(given.value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    seconds = number / 1000 if number > LARGEST_IN_SECONDS else number
+    if SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
+        return seconds
+    raise _wrong(given, "write seconds, 0.1 to 1000, or milliseconds up to 3600000")
+
+
+def _flag(given: Given) -> bool:
+    flag = FLAGS.get(str(given.value).lower())
+    if flag is None:
+        raise _wrong(given, "write true or false")
+    return flag
+
+
+def _path(given: Given) -> str:
+    if isinstance(given.value, str) and given.value.startswith("/") and "\0" not in given.value:
+        return given.value
+    raise _wrong(given, "write an absolute path, such as /var/run/docker.sock")
+
+
+def _wrong(given: Given, remedy: str) -> ConfigError:
+    """The error for a value, shown shortened and without the password that a URL may hold."""
+    return ConfigError(f"{given.name} is {re.sub('//[^/]*@', '//***@', repr(given.value))[:100]}", remedy)

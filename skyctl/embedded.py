@@ -73,6 +73,7 @@ class EmbeddedPostgres:
         binaries = self._prepare()
         if not self.data.exists():
             self._initialize(binaries)
+        self._forget_zombie()
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
         self._run(
             [
@@ -146,6 +147,25 @@ class EmbeddedPostgres:
             shutil.copytree(package.parent / f"{PACKAGE}.libs", half / f"{PACKAGE}.libs")
             half.rename(copy)
         return copy / PACKAGE / INSTALLATION / "bin"
+
+    def _forget_zombie(self) -> None:
+        """Take away the lock of a killed server that nobody reaped, as in a container without an init process.
+
+        PostgreSQL holds a zombie for alive and does not start beside it. A server's processes all work in its data
+        folder: while one of them lives, the lock stays.
+        """
+        lock = self.data / "postmaster.pid"
+        if not lock.exists():
+            return
+        import psutil  # here, since few starts come after a kill
+
+        if psutil.pid_exists(pid := int(lock.read_text(encoding="utf-8").split()[0])):
+            living = psutil.process_iter(["cwd", "status"])
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE and not any(
+                process.info["cwd"] == str(self.data) for process in living
+            ):
+                lock.unlink()
+                (self.sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _initialize(self, binaries: Path) -> None:
         half = self.home / "data.part"

@@ -4,6 +4,7 @@ The engine is asked only when a caller needs it; every request has a time limit,
 """
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -52,6 +53,7 @@ class SwarmEngine:
     def _connect(self) -> docker.DockerClient:
         environment = {**os.environ, "DOCKER_HOST": self._docker_host or DEFAULT_HOST}
         with self._wrapped("does not answer"):
+            _knock(environment["DOCKER_HOST"])
             return docker.from_env(timeout=_TIMEOUT_SECONDS, environment=environment)
 
     @contextmanager
@@ -64,6 +66,14 @@ class SwarmEngine:
                 f"the Docker engine at {host} {failure}: {_cause(error)}",
                 f"see that it is up with `docker --host {host} info`, or set DOCKER_HOST to a manager of the swarm",
             ) from error
+
+
+def _knock(host: str) -> None:
+    """Raise OSError where nobody listens on a unix socket: the SDK would leave its own socket open then."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_TIMEOUT_SECONDS)
+            connection.connect(host.removeprefix("unix://"))
 
 
 def _cause(error: DockerException | OSError) -> str:

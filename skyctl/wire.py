@@ -25,7 +25,7 @@ Document = dict[str, Any]
 def parse(body: bytes) -> Document:
     """A request's body as a JSON object. Raises ValidationError for broken UTF-8, broken JSON, NaN, or another type."""
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        document = _DECODER.decode(body.decode())
     except UnicodeDecodeError as error:
         raise ValidationError("the body is not UTF-8", "send JSON encoded as UTF-8") from error
     except RecursionError as error:
@@ -184,6 +184,9 @@ def worker_id(text: str) -> UUID | None:
 
 def _no_constant(name: str) -> float:
     raise ValidationError(f"the body holds {name}, which is not JSON", "send finite numbers")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _invalid(field: str, value: object, accepted: str) -> ValidationError:

@@ -113,7 +113,7 @@ need_docker() {
   if ! command -v dockerd >/dev/null 2>&1; then
     say "installing Docker"
     manager=$(package_manager Docker)
-    install_packages "$manager" "$(docker_package "$manager")" iptables
+    install_packages "$manager" "$(docker_package "$manager")"
   fi
   say "starting Docker"
   logged systemctl enable --now docker || fail "Docker does not start" "see: journalctl -u docker"
@@ -161,11 +161,12 @@ install_agent() {
 }
 
 put() { # FILE MODE: stdin becomes the content of FILE, in one step, if it is not that already
-  new=$(mktemp "$1.XXXXXX")
-  cat >"$new"
-  if [ -f "$1" ] && [ "$(cat "$new")" = "$(cat "$1")" ]; then
-    rm -f "$new"
-  else
+  content=$(cat)
+  if [ ! -f "$1" ] || [ "$(cat "$1")" != "$content" ]; then
+    new=$(mktemp "$1.XXXXXX")
+    cat >"$new" <<CONTENT
+$content
+CONTENT
     rm -f "$applied"
     mv -f "$new" "$1"
   fi
@@ -240,11 +241,11 @@ start_agent() {
     action=start
   else
     say "starting the agent"
-    systemctl daemon-reload
+    logged systemctl daemon-reload
     action=restart
   fi
   logged systemctl "$action" skypanel-worker || fail "skypanel-worker does not start" "see: journalctl -u skypanel-worker"
-  touch "$applied"
+  [ -e "$applied" ] || touch "$applied"
 }
 
 main

@@ -1,0 +1,93 @@
+"""A load generator: keep-alive HTTP connections that each send the next prepared request as soon as they are answered."""
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvloop
+
+
+class Connection(asyncio.Protocol):
+    """One connection; answers are counted by status, their latencies kept."""
+
+    def __init__(self, requests: Iterator[bytes], stop_at: float, statuses: Counter[str], latencies: list[float]) -> None:
+        self._requests, self._stop_at, self._statuses, self._latencies = requests, stop_at, statuses, latencies
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._buffer = b""
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator or len(body) < _content_length(head):
+            return
+        self._buffer = b""
+        self._latencies.append(time.perf_counter() - self._sent_at)
+        self._statuses[head[9:12].decode()] += 1
+        if time.perf_counter() >= self._stop_at:
+            self._transport.close()
+        else:
+            self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(exc)
+
+    def _send(self) -> None:
+        self._sent_at = time.perf_counter()
+        self._transport.write(next(self._requests))  # type: ignore[attr-defined]
+
+
+def _content_length(head: bytes) -> int:
+    start = head.lower().find(b"content-length:")
+    return int(head[start + 15 :].split(b"\r\n", 1)[0]) if start >= 0 else 0
+
+
+def forever(requests: list[bytes]) -> Iterator[bytes]:
+    while True:
+        yield from requests
+
+
+async def run(port: int, requests: list[bytes], connections: int, seconds: float) -> dict[str, object]:
+    statuses: Counter[str] = Counter()
+    latencies: list[float] = []
+    source = forever(requests)
+    started = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    made = [
+        await loop.create_connection(lambda: Connection(source, started + seconds, statuses, latencies), "127.0.0.1", port)
+        for _ in range(connections)
+    ]
+    await asyncio.gather(*(protocol.done for _, protocol in made))
+    elapsed = time.perf_counter() - started
+    latencies.sort()
+    at = {f"p{share}": 1000 * latencies[len(latencies) * share // 100] for share in (50, 99)}
+    return {"rate": len(latencies) / elapsed, "statuses": dict(statuses), **at}
+
+
+def heartbeat(worker_id: str, token: str, number: int) -> bytes:
+    load = {"cpuPercent": 45.2, "memoryPercent": 62.8, "diskPercent": 38.5, "containerCount": number % 100}
+    body = json.dumps(load)
+    return (
+        f"POST /api/workers/{worker_id}/heartbeat HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+def main() -> None:
+    port, credentials, connections, seconds = sys.argv[1:]
+    pairs = json.loads(Path(credentials).read_text())
+    requests = [heartbeat(worker_id, token, number) for number, (worker_id, token) in enumerate(pairs)]
+    result = uvloop.run(run(int(port), requests, int(connections), float(seconds)))
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Heartbeats a second that are committed before they are answered, against two servers in the same run:
+
+  ceiling   the same server (uvicorn, uvloop, httptools), which answers nothing and asks no database
+  one each  one UPDATE and one commit a request, over a pool of 8 connections
+
+PostgreSQL, server and load generator share the machine. Each is measured in turn, several times, and the best round of
+each is compared. Exit code 1 unless at least 0.5 of the ceiling and 4 times `one each` are reached.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from skyctl.embedded import EmbeddedPostgres
+
+HERE = Path(__file__).parent
+OF_CEILING, TIMES_EACH = 0.5, 4.0
+SECRET = "benchmark-secret-that-is-long-enough-for-hs256"
+
+
+def empty_app() -> Callable[..., Any]:
+    """The ceiling."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+def one_update_each() -> Callable[..., Any]:
+    """One statement and one commit a request, over 8 connections."""
+    free: asyncio.Queue[psycopg.AsyncConnection] = asyncio.Queue()
+    statement = (
+        "UPDATE container_workers SET last_heartbeat_at = now(), current_load = %b::jsonb "
+        "WHERE id = %b::uuid AND auth_token_hash = %b"
+    )
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if not hasattr(app, "opened"):
+            app.opened = True  # type: ignore[attr-defined]
+            for _ in range(8):
+                await free.put(await psycopg.AsyncConnection.connect(os.environ["SKYCTL_DATABASE_URL"], autocommit=True))
+        load = json.loads((await receive())["body"])
+        token = dict(scope["headers"])[b"authorization"].split()[1]
+        connection = await free.get()
+        try:
+            worker_id = scope["path"].split("/")[3]
+            await connection.execute(statement, (json.dumps(load), worker_id, hashlib.sha256(token).hexdigest()))
+        finally:
+            free.put_nowait(connection)
+        body = b'{"success":true,"message":"Heartbeat received"}'
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def prepare(url: str, workers: int) -> list[tuple[str, str]]:
+    """Workers in the database, and their credentials."""
+    pairs = [(str(uuid4()), f"token-{number:08d}-{'x' * 220}") for number in range(workers)]
+    with psycopg.connect(url) as connection:
+        with connection.cursor().copy(
+            "COPY container_workers (id, name, hostname, ip_address, auth_token_hash, status) FROM STDIN"
+        ) as copy:
+            for number, (worker_id, token) in enumerate(pairs):
+                hashed = hashlib.sha256(token.encode()).hexdigest()
+                copy.write_row((UUID(worker_id), f"w{number}", f"w{number}", "10.0.0.1", hashed, "active"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE container_workers")
+    return pairs
+
+
+@contextmanager
+def server(command: list[str], environment: dict[str, str]) -> Iterator[int]:
+    """A server process and its port, which it says in its first line on stderr."""
+    process = subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True, cwd=HERE)
+    assert process.stderr
+    try:
+        yield int(process.stderr.readline().rsplit(":", 1)[1])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(port: int, credentials: Path, connections: int, seconds: float) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "_load.py"), str(port), str(credentials), str(connections), str(seconds)]
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    if set(result["statuses"]) != {"200"}:
+        raise SystemExit(f"not every answer was 200: {result['statuses']}")
+    return result
+
+
+def compare(url: str, credentials: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The best round of each server."""
+    mine = [sys.executable, str(HERE / "heartbeats.py"), "--serve"]
+    commands = {
+        "ceiling": [*mine, "empty_app"],
+        "one each": [*mine, "one_update_each"],
+        "skyctl serve": [sys.executable, "-m", "skyctl", "serve", "--port", "0"],
+    }
+    environment = {"SKYCTL_DATABASE_URL": url, "SKYCTL_JWT_SECRET": SECRET}
+    best: dict[str, dict[str, Any]] = {}
+    for _ in range(args.rounds):
+        for name, command in commands.items():
+            with server(command, environment) as port:
+                result = measure(port, credentials, args.connections, args.seconds)
+            if name not in best or result["rate"] > best[name]["rate"]:
+                best[name] = result
+    return best
+
+
+def serve(name: str) -> None:
+    import uvicorn
+
+    from skyctl.api.server import listen
+
+    listener = listen("127.0.0.1", 0)
+    sys.stderr.write(f"listening on http://127.0.0.1:{listener.getsockname()[1]}\n")
+    app = {"empty_app": empty_app, "one_update_each": one_update_each}[name]()
+    config = uvicorn.Config(
+        app, http="httptools", loop="uvloop", lifespan="off", access_log=False, log_config=None, proxy_headers=False,
+        server_header=False, date_header=False, ws="none",
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=10_000)
+    parser.add_argument("--connections", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve)
+        return
+    with tempfile.TemporaryDirectory(prefix="skyctl-bench-") as folder:
+        Path(folder).chmod(0o755)
+        with EmbeddedPostgres(Path(folder) / "data").running() as url:
+            subprocess.run(
+                [sys.executable, "-m", "skyctl", "--quiet", "db", "init"],
+                env=os.environ | {"SKYCTL_DATABASE_URL": url, "SKYCTL_JWT_SECRET": SECRET}, check=True, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            credentials = Path(folder) / "credentials.json"
+            credentials.write_text(json.dumps(prepare(url, args.workers)))
+            report(compare(url, credentials, args), args)
+
+
+def report(best: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
+    ours = best["skyctl serve"]["rate"]
+    table = Table(title=f"{args.workers} workers, {args.connections} connections, best of {args.rounds} x {args.seconds:g} s")
+    for heading in ("server", "heartbeats/s", "p50 ms", "p99 ms", "skyctl serve is"):
+        table.add_column(heading, justify="left" if heading == "server" else "right")
+    for name, result in best.items():
+        ratio = "" if name == "skyctl serve" else f"{ours / result['rate']:.2f} x"
+        table.add_row(name, f"{result['rate']:,.0f}", f"{result['p50']:.1f}", f"{result['p99']:.1f}", ratio)
+    Console().print(table)
+    if ours < OF_CEILING * best["ceiling"]["rate"] or ours < TIMES_EACH * best["one each"]["rate"]:
+        raise SystemExit(f"below the aim: {OF_CEILING} of the ceiling and {TIMES_EACH} x one each")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The agent: the real process, among real peers."""

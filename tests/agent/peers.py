@@ -1,0 +1,311 @@
+"""Those whom the agent meets, as real processes and sockets: a manager, a Docker engine, a supervisor; and the agent itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import socketserver
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+ROOT = Path(__file__).parents[2]
+WORKER_ID = "5d0c1a7e-63f4-4f7e-9a51-0d3f6b7c8e90"
+DEADLINE_SECONDS = 60.0
+# The issue says a second; a busy machine may need more, but far less than a request's own time limit of ten.
+END_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+def make_token(worker_id: str = WORKER_ID) -> str:
+    """A token as the manager makes them, but for a signature that only the manager looks at."""
+    payload = json.dumps({"workerId": worker_id, "type": "worker"}).encode()
+    return ".".join(
+        base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"alg":"HS256"}', payload, b"sig!")
+    )
+
+
+TOKEN = make_token()
+
+
+class Journal(Generic[T]):
+    """What happened, in order; others can wait for it."""
+
+    def __init__(self) -> None:
+        self._items: list[T] = []
+        self._changed = threading.Condition()
+
+    def add(self, item: T) -> None:
+        with self._changed:
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def all(self) -> list[T]:
+        with self._changed:
+            return list(self._items)
+
+    def await_some(self, wanted: Callable[[T], bool], count: int = 1, deadline: float = DEADLINE_SECONDS) -> list[T]:
+        """The first `count` items that are wanted, as soon as they are there; fewer at the deadline."""
+        with self._changed:
+            self._changed.wait_for(lambda: sum(map(wanted, self._items)) >= count, deadline)
+            return [item for item in self._items if wanted(item)][:count]
+
+
+class Request(NamedTuple):
+    """What a peer was asked."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+    arrived_at: float
+
+
+class Answer(NamedTuple):
+    """What a peer says."""
+
+    status: int
+    document: Any
+    headers: Mapping[str, str] = {}
+
+
+HANG = Answer(0, "say nothing until the peer closes")
+DROP = Answer(0, "close the connection without a word")
+
+
+class PeerHandler(BaseHTTPRequestHandler):
+    """Notes the request, then says what the server's `answer` decides."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = 65536
+    server: Peer
+
+    def handle_any(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.loads(raw) if raw else None
+        request = Request(self.command, self.path, dict(self.headers.items()), body, time.monotonic())
+        answer = self.server.decide(request)
+        self.server.requests.add(request)
+        if answer is HANG:
+            self.server.closing.wait()
+        if answer in (HANG, DROP):
+            self.close_connection = True
+            return
+        self._say(answer)
+
+    do_GET = do_POST = handle_any  # noqa: N815 (the names are http.server's)
+
+    def _say(self, answer: Answer) -> None:
+        text = answer.document if isinstance(answer.document, str) else json.dumps(answer.document)
+        self.send_response(answer.status)
+        for name, value in {**answer.headers, "Content-Length": str(len(text.encode()))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Peer(socketserver.BaseServer):
+    """The common half of the servers below."""
+
+    requests: Journal[Request]
+    closing: threading.Event
+    kept: list[socket.socket]
+
+    def begin(self) -> None:
+        self.requests, self.closing, self.kept = Journal(), threading.Event(), []
+        self._serving = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._serving.start()
+
+    def decide(self, request: Request) -> Answer:
+        raise NotImplementedError
+
+    def verify_request(self, request: Any, client_address: object) -> bool:  # noqa: ARG002 (the signature is socketserver's)
+        self.kept.append(request)
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stop, and close the connections that are kept open, as the end of a process does. Once is enough."""
+        if self.closing.is_set():
+            return
+        self.closing.set()
+        self.shutdown()
+        self._serving.join()
+        for connection in self.kept:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """An agent that ends in the middle of a request is part of many tests."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class Manager(Peer, ThreadingHTTPServer):
+    """Accepts every report, but for the answers that a test has laid ready by the last word of the path."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+        ThreadingHTTPServer.__init__(self, ("127.0.0.1", port), PeerHandler)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_port}"
+        self.next_seconds: object = 0.2
+        self.ready: dict[str, deque[Answer]] = {"register": deque(), "heartbeat": deque()}
+        self.begin()
+
+    def decide(self, request: Request) -> Answer:
+        kind = request.path.rpartition("/")[2]
+        if self.ready.get(kind):
+            return self.ready[kind].popleft()
+        if kind == "register":
+            return Answer(201, {"success": True, "data": {"id": WORKER_ID}})
+        return self.accepting()
+
+    def accepting(self) -> Answer:
+        document = {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": self.next_seconds}
+        return Answer(200, document)
+
+    def registrations(self, count: int) -> list[Request]:
+        return self._reports("/api/workers/register", count)
+
+    def heartbeats(self, count: int) -> list[Request]:
+        return self._reports(f"/api/workers/{WORKER_ID}/heartbeat", count)
+
+    def _reports(self, path: str, count: int) -> list[Request]:
+        found = self.requests.await_some(lambda request: request.path == path, count)
+        assert len(found) == count, f"{len(found)} of {count} requests of {path}"
+        return found
+
+
+def failing(status: int, code: str, message: str = "No", **headers: str) -> Answer:
+    """An error as the manager words it; `_` in the name of a header stands for `-`."""
+    document = {"success": False, "error": {"code": code, "message": message}}
+    return Answer(status, document, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+class Engine(Peer, socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """A Docker engine at its socket."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path, **info: object) -> None:
+        socketserver.UnixStreamServer.__init__(self, str(path), PeerHandler)
+        self.path = path
+        self.hanging = False
+        self.info: Any = {
+            "ContainersRunning": 7,
+            "DockerRootDir": "/",
+            "ServerVersion": "28.0.1",
+            "Swarm": {"NodeID": ""},
+        }
+        self.info.update(info)
+        self.begin()
+
+    def decide(self, request: Request) -> Answer:
+        if self.hanging:
+            return HANG
+        return Answer(200, self.info) if request.path == "/info" else Answer(404, {"message": "page not found"})
+
+    def end(self) -> None:
+        super().end()
+        self.path.unlink(missing_ok=True)
+
+
+class Listener:
+    """A supervisor's notification socket: a path, or a name in the abstract namespace with `@` in front."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.messages: Journal[str] = Journal()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind("\0" + name[1:] if name.startswith("@") else name)
+        self._listening = threading.Thread(target=self._listen)
+        self._listening.start()
+
+    def _listen(self) -> None:
+        while message := self._socket.recv(4096):
+            self.messages.add(message.decode())
+
+    def hears(self, text: str, count: int = 1) -> list[str]:
+        """The first `count` messages with this text."""
+        found = self.messages.await_some(lambda message: text in message, count)
+        assert len(found) == count, f"{text}: {self.messages.all()}"
+        return found
+
+    def end(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self._socket.getsockname())
+        self._listening.join()
+        self._socket.close()
+
+
+class Agent:
+    """The real process, and what it says on stderr."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines: Journal[str] = Journal()
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.lines.add(line.rstrip("\n"))
+
+    def says(self, text: str, count: int = 1) -> list[str]:
+        """The first `count` lines of log with this text."""
+        found = self.lines.await_some(lambda line: text in line, count)
+        assert len(found) == count, f"{text}: {self.lines.all()}"
+        return found
+
+    def exit_code(self, deadline: float = DEADLINE_SECONDS) -> int:
+        """The exit code, once the process has ended and all that it said was read."""
+        code = self.process.wait(deadline)
+        self._reading.join()
+        return code
+
+    def ends_on(self, number: signal.Signals) -> None:
+        """Send the signal and see the process end in time, with exit code 0."""
+        self.process.send_signal(number)
+        assert self.exit_code(END_SECONDS) == 0
+
+    def clean_up(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reading.join()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream
+            stream.close()
+
+
+def agent_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "skyagent", *arguments]
+
+
+def agent_environ(**variables: str) -> dict[str, str]:
+    """An environment with nothing of the one who runs the tests but the path."""
+    return {"PATH": os.environ["PATH"], **variables}

@@ -1,0 +1,92 @@
+"""What the agent does when its reports are not accepted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.agent.peers import TOKEN, Agent, Answer, Manager, failing
+
+Start = Callable[..., Agent]
+
+
+def test_a_manager_that_is_away_is_found_again(manager: Manager, start: Start) -> None:
+    manager.end()
+    agent = start("--verbose", apiUrl=manager.url)
+    lines = agent.says("action=manager_unreachable", count=3)
+    assert ["WARNING" in line for line in lines] == [True, False, False]
+    assert "Connection refused" in lines[0]
+    with Manager(manager.server_port) as again:
+        again.heartbeats(2)
+    accepted = agent.says("action=accepted")[0]
+    assert " INFO " in accepted
+    assert "failures=0" not in accepted
+
+
+def test_one_line_for_each_change_of_state(manager: Manager, start: Start) -> None:
+    manager.ready["heartbeat"].extend(
+        [manager.accepting(), *[failing(500, "INTERNAL_ERROR", "Oops")] * 2, *[manager.accepting()] * 2]
+    )
+    agent = start(apiUrl=manager.url)
+    manager.heartbeats(7)
+    actions = [re.findall(r"action=(\w+)", line)[0] for line in agent.lines.all()]
+    assert actions == ["docker_away", "registered", "accepted", "manager_failing", "accepted"]
+    assert "500 INTERNAL_ERROR: Oops" in agent.says("action=manager_failing")[0]
+
+
+def test_a_manager_that_asks_for_time_gets_it(manager: Manager, start: Start) -> None:
+    manager.ready["heartbeat"].append(failing(503, "DATABASE_UNAVAILABLE", Retry_After="3"))
+    start(apiUrl=manager.url)
+    first, second = manager.heartbeats(2)
+    assert second.arrived_at - first.arrived_at >= 3
+
+
+@pytest.mark.parametrize(("kind", "status"), [("register", 401), ("heartbeat", 403)])
+def test_a_refusal_is_said_loudly_and_retried_slowly(manager: Manager, start: Start, kind: str, status: int) -> None:
+    manager.ready[kind].append(failing(status, "UNAUTHORIZED", "The token was replaced"))
+    agent = start(apiUrl=manager.url)
+    [line] = agent.says("action=refused")
+    assert " ERROR " in line
+    assert "The token was replaced" in line
+    seconds = re.findall(r"retry_seconds=([\d.]+)", line)[0]
+    assert 54 <= float(seconds) <= 66
+    told = len(manager.requests.all())
+    assert not manager.requests.await_some(lambda _: True, told + 1, deadline=1.5)[told:]
+
+
+def test_only_the_agreed_answer_is_acceptance(manager: Manager, start: Start) -> None:
+    others = [
+        Answer(200, "<html>a portal</html>"),
+        Answer(200, {"success": False}),
+        Answer(200, ["success"]),
+        Answer(302, {}, {"Location": "https://portal.example/"}),
+        failing(400, "VALIDATION_ERROR", "cpuPercent"),
+        failing(503, "DATABASE_UNAVAILABLE", Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
+    ]
+    for answer in others:
+        manager.ready["heartbeat"].extend([answer, manager.accepting()])
+    lines = start(apiUrl=manager.url).says("action=manager_failing", count=len(others))
+    assert [re.findall(r"reason='(\d+)", line)[0] for line in lines] == [str(answer.status) for answer in others]
+
+
+def test_a_restarted_manager_meets_no_rush(manager: Manager, start: Start) -> None:
+    """Agents that failed together do not come back together: no two of their waits are the same."""
+    manager.ready["register"].extend([failing(503, "DATABASE_UNAVAILABLE", Retry_After="60")] * 3)
+    lines = [start(apiUrl=manager.url).says("action=manager_failing")[0] for _ in range(3)]
+    waits = [float(re.findall(r"retry_seconds=([\d.]+)", line)[0]) for line in lines]
+    assert all(60.1 <= wait <= 61 for wait in waits)
+    assert len(set(waits)) > 1
+
+
+def test_no_line_ever_holds_the_token(manager: Manager, start: Start) -> None:
+    reflected = f"Authorization: Bearer {TOKEN}"
+    manager.ready["register"].append(failing(500, TOKEN, reflected))
+    manager.ready["heartbeat"].extend(
+        [failing(404, "WORKER_NOT_FOUND", reflected), failing(401, "UNAUTHORIZED", reflected)]
+    )
+    agent = start("--verbose", apiUrl=manager.url)
+    agent.says("action=refused")
+    assert len(agent.says("Bearer ***", count=3)) == 3
+    assert not [line for line in agent.lines.all() if TOKEN in line or TOKEN.split(".")[1] in line]

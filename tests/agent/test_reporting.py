@@ -1,0 +1,174 @@
+"""What the agent reports, and when."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.agent.peers import DROP, TOKEN, WORKER_ID, Agent, Answer, Engine, Manager, Request, failing
+
+Start = Callable[..., Agent]
+
+
+def test_it_registers_with_what_the_host_is_and_then_beats(manager: Manager, engine: Engine, start: Start) -> None:
+    engine.info["Swarm"] = {"NodeID": "n0d3"}
+    start(apiUrl=manager.url)
+    [registration], [heartbeat] = manager.registrations(1), manager.heartbeats(1)
+    assert manager.requests.all()[:2] == [registration, heartbeat]
+    body = registration.body
+    assert body["hostname"] == socket.gethostname()
+    assert body["ipAddress"] == "127.0.0.1"
+    assert body["capacity"] == {
+        "cpuCores": psutil.cpu_count(),
+        "memoryMb": psutil.virtual_memory().total // 2**20,
+        "diskGb": pytest.approx(psutil.disk_usage("/").total / 2**30, abs=0.1),
+    }
+    metadata = body["metadata"]
+    assert metadata["kernelVersion"] == os.uname().release
+    assert metadata["architecture"] == os.uname().machine
+    assert metadata["bootId"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert metadata["osVersion"]
+    assert metadata["agentVersion"]
+    assert (metadata["dockerVersion"], metadata["swarmNodeId"], metadata["containerCountKnown"]) == (
+        "28.0.1",
+        "n0d3",
+        True,
+    )
+
+
+def test_the_load_is_the_real_one(manager: Manager, engine: Engine, start: Start) -> None:
+    start(apiUrl=manager.url)
+    body = manager.heartbeats(1)[0].body
+    assert body.keys() == {"cpuPercent", "memoryPercent", "diskPercent", "containerCount"}
+    assert body["memoryPercent"] == pytest.approx(psutil.virtual_memory().percent, abs=15)
+    assert body["diskPercent"] == pytest.approx(psutil.disk_usage("/").percent, abs=3)
+    assert body["containerCount"] == engine.info["ContainersRunning"]
+
+
+def test_cpu_use_is_the_mean_over_the_interval(manager: Manager, start: Start) -> None:
+    manager.next_seconds = 1
+    start(apiUrl=manager.url)
+    seen = len(manager.heartbeats(1))
+    while seen < 3:  # one core is kept busy from the first heartbeat to the third
+        seen = len(manager.requests.await_some(_is_heartbeat, 3, deadline=0))
+    third = manager.heartbeats(3)[-1].body["cpuPercent"]
+    assert 50 / os.cpu_count() <= third <= 100  # type: ignore[operator]
+
+
+def test_the_answer_sets_the_interval(manager: Manager, start: Start) -> None:
+    manager.next_seconds = 1
+    start(apiUrl=manager.url, heartbeatInterval=900)
+    times = [heartbeat.arrived_at for heartbeat in manager.heartbeats(4)]
+    assert all(later - earlier >= 0.85 for earlier, later in pairwise(times))
+
+
+def test_an_answer_without_a_sane_interval_leaves_the_configured_one(manager: Manager, start: Start) -> None:
+    nonsense: list[object] = [None, 0, -1, 1e9, "2", True]
+    for seconds in nonsense:
+        manager.ready["heartbeat"].append(Answer(200, {"success": True, "nextHeartbeatSeconds": seconds}))
+    start(apiUrl=manager.url, heartbeatInterval=0.3)
+    times = [heartbeat.arrived_at for heartbeat in manager.heartbeats(len(nonsense) + 1)]
+    assert all(later - earlier >= 0.25 for earlier, later in pairwise(times))
+
+
+def test_a_worker_that_the_manager_forgot_registers_again(manager: Manager, start: Start) -> None:
+    manager.ready["heartbeat"].extend([manager.accepting(), failing(404, "WORKER_NOT_FOUND")])
+    agent = start(apiUrl=manager.url)
+    manager.heartbeats(3)
+    assert [_kind(request) for request in manager.requests.all()[:5]] == [
+        "register",
+        "heartbeat",
+        "heartbeat",
+        "register",
+        "heartbeat",
+    ]
+    agent.says("action=unknown_worker")
+    agent.says("action=accepted", count=2)
+
+
+def test_being_forgotten_again_and_again_is_met_with_patience(manager: Manager, start: Start) -> None:
+    manager.ready["heartbeat"].extend([failing(404, "WORKER_NOT_FOUND")] * 2)
+    agent = start("--verbose", apiUrl=manager.url)
+    manager.heartbeats(3)
+    manager.registrations(3)
+    assert ["failures=2 " in line for line in agent.says("action=unknown_worker", count=2)] == [False, True]
+
+
+def test_a_host_that_joins_a_swarm_registers_again_before_the_next_beat(
+    manager: Manager, engine: Engine, start: Start
+) -> None:
+    start(apiUrl=manager.url)
+    manager.heartbeats(2)
+    assert len(manager.registrations(1)) == 1
+    engine.info["Swarm"] = {"NodeID": "n0d3"}
+    first, second = manager.registrations(2)
+    assert "swarmNodeId" not in first.body["metadata"]
+    assert second.body["metadata"]["swarmNodeId"] == "n0d3"
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_unchanged_host_registers_once(manager: Manager, start: Start) -> None:
+    start(apiUrl=manager.url)
+    manager.heartbeats(6)
+    assert [_kind(request) for request in manager.requests.all()].count("register") == 1
+
+
+def test_a_kept_connection_that_the_manager_closes_is_no_failure(manager: Manager, start: Start) -> None:
+    manager.ready["heartbeat"].extend([manager.accepting(), DROP])
+    agent = start(apiUrl=manager.url)
+    _, dropped, repeated, _ = manager.heartbeats(4)
+    assert dropped.body == repeated.body
+    agent.says("action=accepted")
+    assert not [line for line in agent.lines.all() if "unreachable" in line]
+
+
+def test_the_token_goes_to_the_manager_alone_and_only_in_its_header(
+    manager: Manager, engine: Engine, start: Start
+) -> None:
+    start(apiUrl=manager.url)
+    manager.heartbeats(2)
+    for request in manager.requests.all():
+        assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+        assert TOKEN not in f"{request.path} {request.body}"
+    for request in engine.requests.all():
+        assert TOKEN not in str(request)
+    assert engine.requests.all()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_loopback(manager: Manager, start: Start) -> None:
+    nowhere = "http://127.0.0.1:9"
+    start(apiUrl=manager.url, environ={"http_proxy": nowhere, "HTTP_PROXY": nowhere, "ALL_PROXY": nowhere})
+    manager.heartbeats(1)
+
+
+def test_nix_is_named_where_it_is_present(manager: Manager, start: Start, tmp_path: Path) -> None:
+    _fake_nix(tmp_path, "echo 'nix (Nix) 2.24.9'")
+    start(apiUrl=manager.url, environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert manager.registrations(1)[0].body["metadata"]["nixVersion"] == "2.24.9"
+
+
+def test_a_nix_that_hangs_does_not_hold_up_the_agent(manager: Manager, start: Start, tmp_path: Path) -> None:
+    _fake_nix(tmp_path, "exec sleep 600")
+    agent = start(apiUrl=manager.url, environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert "nixVersion" not in manager.registrations(1)[0].body["metadata"]
+    agent.says("action=nix_failed")
+
+
+def _fake_nix(folder: Path, line: str) -> None:
+    nix = folder / "nix"
+    nix.write_text(f"#!/bin/sh\n{line}\n")
+    nix.chmod(0o755)
+
+
+def _kind(request: Request) -> str:
+    return request.path.rpartition("/")[2]
+
+
+def _is_heartbeat(request: Request) -> bool:
+    return request.path == f"/api/workers/{WORKER_ID}/heartbeat"

@@ -1,0 +1,189 @@
+"""Fixtures of real parts: a PostgreSQL server for the run, a database for each test, real processes of ours."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from skyctl.embedded import EmbeddedPostgres
+from skyctl.model import Limits
+from skyctl.operations import schema
+from skyctl.operations.world import World
+from skyctl.store.db import Database
+from tests.fakes import FakeEngine
+
+SECRET = "a-secret-for-tests-that-is-long-enough-for-hs256"
+TEMPLATE = "skyctl_template"
+
+
+def make_world(url: str, *, engine: FakeEngine | None = None) -> World:
+    return World(
+        db=Database(url, connections=4),
+        engine=lambda: engine or FakeEngine(None),
+        secret=SECRET,
+        limits=Limits(),
+        heartbeat_interval=timedelta(seconds=30),
+        api_url="https://manager.example.com",
+    )
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, as PostgreSQL needs it when root runs the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="skyctl-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(open_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """The server of this run, with a template that has our schema."""
+    server = EmbeddedPostgres(open_folder / "server")
+    with server.running() as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+        world = make_world(database_of(url, TEMPLATE))
+        schema.initialize(world)
+        world.db.close()
+        yield server
+
+
+def database_of(url: str, name: str) -> str:
+    return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def make_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[str], str]]:
+    """Make a database of its own from a template; gives its URL."""
+    made = []
+
+    def make(template: str) -> str:
+        name = f"test_{uuid4().hex[:12]}"
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+            )
+        made.append(name)
+        return database_of(postgres.url, name)
+
+    yield make
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        for name in made:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(make_database: Callable[[str], str]) -> str:
+    """A database with our schema."""
+    return make_database(TEMPLATE)
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection to the test's database, to look at it and to write what others would."""
+    with psycopg.connect(database_url, autocommit=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    made = make_world(database_url)
+    yield made
+    made.db.close()
+
+
+@dataclass
+class Cli:
+    """Runs skyctl as a person would, against one database."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, *args: str, timeout: float = 120, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "skyctl", *args], env=clean_environment() | self.environment | environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+
+
+def clean_environment() -> dict[str, str]:
+    ours = ("SKYCTL_", "SKYAGENT_", "WORKER_", "DATABASE_URL", "JWT_SECRET", "DOCKER_", "NO_COLOR")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@pytest.fixture
+def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
+    return {"SKYCTL_DATABASE_URL": database_url, "SKYCTL_JWT_SECRET": SECRET, "SKYCTL_DATA_DIR": str(tmp_path / "data")}
+
+
+@pytest.fixture
+def cli(environment: dict[str, str]) -> Cli:
+    return Cli(environment)
+
+
+class Process:
+    """A process of ours, its stderr read line by line."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.popen = subprocess.Popen(
+            command, env=clean_environment() | environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self.seen: list[str] = []
+
+    def until(self, text: str) -> str:
+        """The next line of its stderr that holds the text; fails when the process ends before."""
+        assert self.popen.stderr
+        for line in self.popen.stderr:
+            self.seen.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"ended without {text!r}: {''.join(self.seen)}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Signal it, and give its exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        assert self.popen.stderr
+        self.seen += self.popen.stderr.readlines()
+        return self.popen.wait(60)
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
+    """Start skyctl as a process that is killed at the end of the test if it is still there."""
+    started = []
+
+    def begin(*args: str, **more: str) -> Process:
+        process = Process([sys.executable, "-m", "skyctl", *args], environment | more)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.wait()
+        if process.popen.stderr:
+            process.popen.stderr.close()
+
+
+@pytest.fixture
+def serve(start: Callable[..., Process]) -> Callable[..., tuple[str, Process]]:
+    """Start the API; gives its URL and its process."""
+
+    def begin(*args: str, **more: str) -> tuple[str, Process]:
+        process = start("serve", "--port", "0", *args, **more)
+        return process.until("listening on ").split("listening on ")[1].strip(), process
+
+    return begin

@@ -1,0 +1,70 @@
+"""What several tests do: wait for a condition, make workers and people, sign tokens."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import psycopg
+
+from skyctl.model import Capacity, Registration
+from skyctl.rules import tokens
+
+T = TypeVar("T")
+
+LOAD = {"cpuPercent": 45.2, "memoryPercent": 62.8, "diskPercent": 38.5, "containerCount": 12}
+REGISTRATION = {
+    "hostname": "worker-1",
+    "ipAddress": "192.168.1.100",
+    "capacity": {"cpuCores": 8, "memoryMb": 16384, "diskGb": 500},
+    "metadata": {"osVersion": "Ubuntu 22.04", "dockerVersion": "24.0.0", "nixVersion": "2.18.0"},
+}
+
+
+def eventually(look: Callable[[], T], seconds: float = 60) -> T:
+    """What `look` gives once it is true; fails after a generous time."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < deadline, "did not come to pass"
+        pause.wait(0.05)
+    return found
+
+
+def registration(hostname: str = "worker-1", **metadata: object) -> Registration:
+    return Registration(hostname, "192.168.1.100", Capacity(8, 16384, 500), metadata)
+
+
+def worker_token(secret: str, worker_id: UUID) -> str:
+    return tokens.issue_worker_token(secret, worker_id, "tests", datetime.now(UTC))[0]
+
+
+def add_user(connection: psycopg.Connection, role: str = "admin") -> tuple[UUID, str]:
+    user_id, email = uuid4(), f"{role}-{uuid4().hex[:6]}@example.com"
+    connection.execute("INSERT INTO users (id, email, role) VALUES (%s, %s, %s)", (user_id, email, role))
+    return user_id, email
+
+
+def admin_token(secret: str, connection: psycopg.Connection, role: str = "admin") -> str:
+    user_id, email = add_user(connection, role)
+    return tokens.issue_admin_token(secret, user_id, email, datetime.now(UTC))
+
+
+def add_worker(connection: psycopg.Connection, token: str = "t", **columns: object) -> UUID:
+    """A worker as somebody else would have written it."""
+    worker_id = uuid4()
+    values: dict[str, object] = {
+        "id": worker_id, "name": f"w-{worker_id.hex[:8]}", "hostname": "host", "ip_address": "10.0.0.1",
+        "auth_token_hash": hashlib.sha256(token.encode()).hexdigest(),
+    } | columns  # fmt: skip
+    names = ", ".join(values)
+    holders = ", ".join(["%s"] * len(values))
+    connection.execute(f"INSERT INTO container_workers ({names}) VALUES ({holders})", tuple(values.values()))
+    return worker_id
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

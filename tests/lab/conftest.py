@@ -1,0 +1,73 @@
+"""The lab's fixtures. What they start is gone at the end, after Ctrl-C and SIGTERM too."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .machines import Node
+from .network import Network
+from .peer import Peer
+
+# What the lab calls, and the Debian package that has it.
+PACKAGES = {
+    "apt-get": "apt",
+    "busybox": "busybox-static",
+    "debootstrap": "debootstrap",
+    "docker": "docker.io",
+    "docker-init": "docker.io",
+    "dockerd": "docker.io",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "systemd-nspawn": "systemd-container",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where the lab cannot be, say why in one line; in CI that is a failure."""
+    reason = _missing()
+    if reason and os.environ.get("CI") == "true":
+        raise pytest.UsageError(reason)
+    for item in items:
+        if reason and item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _missing() -> str | None:
+    if sys.platform != "linux":
+        return f"the lab needs Linux, this is {sys.platform}"
+    if os.geteuid() != 0:
+        return "the lab needs root"
+    packages = sorted({package for command, package in PACKAGES.items() if not shutil.which(command)})
+    return f"the lab needs: apt-get install {' '.join(packages)}" if packages else None
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Network]:
+    """The network that machines are wired to."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: with every finalizer
+    network = Network()
+    try:
+        yield network
+    finally:
+        network.close()
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def manager(lab: Network) -> Iterator[Node]:
+    """A node that manages a swarm."""
+    with Node(lab, "manager") as node:
+        node.run("docker", "swarm", "init", "--advertise-addr", node.address)
+        yield node
+
+
+@pytest.fixture
+def peer(lab: Network) -> Iterator[Peer]:
+    """An HTTP peer that every machine of the lab reaches."""
+    with Peer(lab.gateway) as peer:
+        yield peer

@@ -1,0 +1,94 @@
+"""The file systems that hosts boot from, built once a machine, and the one container image of the lab."""
+
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+from .commands import run
+from .network import FOLDER
+
+IMAGE = "skylab/busybox:1"
+_BUILD_SECONDS = 600
+_SYSTEM = ("systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2")
+_DOCKER = ("docker.io", "iptables", "python3-venv")
+# How this machine reaches its package sources; a host gets the same.
+_SOURCES = ("etc/apt/sources.list", "etc/apt/sources.list.d", "etc/apt/apt.conf.d", "usr/share/keyrings")
+_ACCESS = (*_SOURCES, "etc/ssl/certs/ca-certificates.crt", "etc/resolv.conf", "etc/pip.conf")
+# The older control groups are mounted read-only inside: an engine there has to write to them.
+_CGROUPS = """[Unit]
+DefaultDependencies=no
+Before=basic.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'for m in /sys/fs/cgroup/*; do mountpoint -q $m && mount -o remount,rw,bind $m; done; true'
+[Install]
+WantedBy=basic.target
+"""
+
+
+def fresh() -> Path:
+    """A minimal Debian with systemd: neither Docker nor Python."""
+    tree = FOLDER / "fresh"
+    if not tree.exists():
+        half = _empty("fresh.half")
+        uri, suite = _archive()
+        packages = f"--include={','.join(_SYSTEM)}"
+        run("debootstrap", "--variant=minbase", packages, suite, str(half), uri, timeout_seconds=_BUILD_SECONDS)
+        _share_access(half)
+        unit = half / "etc/systemd/system/cgroups.service"
+        unit.write_text(_CGROUPS)
+        wanted = half / "etc/systemd/system/basic.target.wants"
+        wanted.mkdir(exist_ok=True)
+        (wanted / unit.name).symlink_to(f"../{unit.name}")
+        half.rename(tree)
+    return tree
+
+
+def with_docker() -> Path:
+    """The same with Docker and Python."""
+    tree = FOLDER / "with-docker"
+    if not tree.exists():
+        half = _empty("with-docker.half")
+        run("cp", "--archive", str(fresh()), str(half))
+        install = f"apt-get update -q && apt-get install -yq --no-install-recommends {' '.join(_DOCKER)}"
+        inside = ("unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={half}", "--mount-proc")
+        quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
+        run(*inside, *quiet, "sh", "-c", install, timeout_seconds=_BUILD_SECONDS)
+        half.rename(tree)
+    return tree
+
+
+def busybox() -> bytes:
+    """A tar for `docker import`: a static busybox and the names by which containers call it."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add("/bin/busybox", "bin/busybox")
+        for applet in ("sh", "sleep"):
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return archive.getvalue()
+
+
+def _empty(name: str) -> Path:
+    tree = FOLDER / name
+    shutil.rmtree(tree, ignore_errors=True)
+    return tree
+
+
+def _archive() -> tuple[str, str]:
+    """The package archive that this machine itself uses, and its release."""
+    form = "$(REPO_URI) $(CODENAME)"
+    uri, suite = run("apt-get", "indextargets", "--format", form, "Created-By: Packages").splitlines()[0].split()
+    return uri, suite
+
+
+def _share_access(tree: Path) -> None:
+    (tree / "etc/apt/sources.list").unlink(missing_ok=True)
+    for name in _ACCESS:
+        source, target = Path("/") / name, tree / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        elif source.exists():
+            shutil.copyfile(source, target)

@@ -1,0 +1,149 @@
+"""The machines of the lab: a `Node` is a bare Docker engine, a `Host` a Debian that was booted with systemd."""
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from . import groups, images, network
+from .commands import run
+
+_READY_SECONDS = 90
+_OFF_SECONDS = 30
+
+
+class Machine:
+    """A machine with an address of its own. Its processes live in a pid namespace, so one kill ends them all at once."""
+
+    _inside: Sequence[str]  # the command that runs another one on the machine; {pid} is its first process
+
+    def __init__(self, lab: network.Network, name: str) -> None:
+        self.name = name
+        self.folder = network.MACHINES / name
+        self.address = lab.wire(name)
+        self.folder.mkdir()
+        self._boot()
+
+    def run(self, *argv: str, stdin: str | bytes = "", timeout_seconds: float = 60) -> str:
+        """What the command writes to stdout on this machine. Raises CommandFailed."""
+        return run(*self._on_it(argv), stdin=stdin, timeout_seconds=timeout_seconds)
+
+    def spawn(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a command on this machine; it gets SIGTERM when the process that is returned ends."""
+        log = (self.folder / f"{Path(argv[0]).name}.log").open("wb")
+        with log:
+            return subprocess.Popen(self._on_it(["setpriv", "--pdeathsig", "TERM", *argv]), stdout=log, stderr=log)
+
+    def cut(self) -> None:
+        """Pull the network cable."""
+        network.unplug(self.name)
+
+    def heal(self) -> None:
+        """Put the cable back."""
+        network.plug(self.name)
+
+    def kill(self) -> None:
+        """Switch the power off: every process is gone at once."""
+        if self._process.poll() is None:
+            os.kill(self._leader, signal.SIGKILL)
+        self._process.wait(_OFF_SECONDS)
+
+    def remove(self) -> None:
+        """Switch it off, and remove all that was there of it."""
+        self.kill()
+        network.remove(self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _on_it(self, argv: Sequence[str]) -> list[str]:
+        return [word.format(pid=self._leader) for word in self._inside] + list(argv)
+
+    def _boot(self) -> None:
+        log = self.folder / "log"
+        with log.open("wb") as output, _readiness(self.folder / "ready", log):
+            self._process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the tests, which then remove the machine
+                env={**os.environ, "NOTIFY_SOCKET": str(self.folder / "ready"), "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"},
+            )
+        pid = self._process.pid
+        self._leader = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+
+class Node(Machine):
+    """A Docker engine on the files of this very machine, but with its own /run; ready in about a second."""
+
+    _inside = ("nsenter", "--target", "{pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--")
+
+    @property
+    def engine(self) -> str:
+        """Where its engine answers, from outside of the machine."""
+        return f"unix://{self.folder}/docker.sock"
+
+    def _command(self) -> list[str]:
+        # Not `ip netns exec`: it mounts /sys anew, and the engine no longer finds the control groups.
+        space = network.namespace(self.name)
+        enter = ["nsenter", f"--net=/run/netns/{space}", "--"]
+        isolate = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--mount-proc", "--fork", "--kill-child", "--"]
+        prepare = 'hostname "$1" && mount -t tmpfs tmpfs /run && shift && exec docker-init -- dockerd "$@"'
+        options = [f"--data-root={self.folder}/data", f"--cgroup-parent=/{space}"]
+        sockets = ["--host=unix:///run/docker.sock", f"--host={self.engine}"]
+        return [*enter, *isolate, "sh", "-c", prepare, "sh", self.name, *options, *sockets]
+
+
+class Host(Machine):
+    """A booted Debian of its own, with systemd, journald and apt: `fresh` has neither Docker nor Python."""
+
+    _inside = (
+        *("nsenter", "--target", "{pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--"),
+        *("env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"),
+    )
+
+    def __init__(self, lab: network.Network, name: str, *, fresh: bool) -> None:
+        self._fresh = fresh
+        super().__init__(lab, name)
+
+    def _command(self) -> list[str]:
+        root = self.folder / "root"
+        run("cp", "--archive", str(images.fresh() if self._fresh else images.with_docker()), str(root))
+        (root / "etc/hostname").write_text(f"{self.name}\n")
+        (root / "etc/machine-id").write_text("")
+        space = network.namespace(self.name)
+        # Several hosts in one control group would take each other's processes for their own.
+        join = 'for group in $1; do echo $$ >"$group/cgroup.procs"; done; shift; exec "$@"'
+        return [
+            *("sh", "-ec", join, "sh", " ".join(str(group) for group in groups.make(space))),
+            *("systemd-nspawn", "--quiet", "--boot", f"--directory={root}", "--notify-ready=yes", "--console=pipe"),
+            *(f"--machine={space}", f"--hostname={self.name}", "--register=no", "--keep-unit", "--resolv-conf=off"),
+            f"--network-namespace-path=/run/netns/{space}",
+            *("--capability=all", "--system-call-filter=@keyring bpf"),  # an engine inside needs them
+        ]
+
+
+@contextmanager
+def _readiness(path: Path, log: Path) -> Iterator[None]:
+    """Leave only when a process that was started within has said READY=1 on its notification socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(_READY_SECONDS)
+        yield
+        try:
+            while b"READY=1" not in listener.recv(4096).split():
+                pass
+        except TimeoutError as error:
+            raise TimeoutError(f"not ready after {_READY_SECONDS} s: {log.read_text()[-2000:]}") from error
+    path.unlink()

@@ -1,0 +1,122 @@
+"""The lab's network: one bridge behind NAT, and a namespace with a cable to it for every machine.
+
+Everything on it carries the lab's name, so whatever a killed run has left is found and removed by the next.
+"""
+
+import fcntl
+import itertools
+import os
+import shutil
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from . import groups
+from .commands import attempt, run
+
+NAME = "skylab"
+FOLDER = Path("/var/lib") / NAME
+MACHINES = FOLDER / "machines"
+BRIDGE = f"{NAME}0"
+SUBNET = "10.78.0.0/24"
+_NAT = ("POSTROUTING", "--source", SUBNET, "!", "--destination", SUBNET, "--jump", "MASQUERADE")
+# An engine of the machine itself drops what is forwarded, and bridged packets pass there too.
+_FORWARD = [("FORWARD", direction, BRIDGE, "--jump", "ACCEPT") for direction in ("--in-interface", "--out-interface")]
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+class Network:
+    """The bridge; `gateway` on it is this machine. One lab at a time has it: a second one waits for the first to end."""
+
+    gateway = "10.78.0.254"
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._lock = _lock()
+        clear()
+        self._forwarding = _FORWARDING.read_text()
+        _FORWARDING.write_text("1")
+        MACHINES.mkdir(parents=True)
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "addr", "add", f"{self.gateway}/24", "dev", BRIDGE)
+        run("ip", "link", "set", BRIDGE, "up")
+        run("iptables", "--wait", "--table", "nat", "--append", *_NAT)
+        for rule in _FORWARD:
+            run("iptables", "--wait", "--insert", *rule)
+
+    def close(self) -> None:
+        """Remove every machine and the bridge, and leave the lab to the next."""
+        clear()
+        _FORWARDING.write_text(self._forwarding)
+        self._lock.close()
+
+    def wire(self, name: str) -> str:
+        """Make the namespace of a machine, with its cable to the bridge; its address."""
+        number = next(self._numbers)
+        address, outside, space = f"10.78.0.{number}", f"{NAME}{number}", namespace(name)
+        run("ip", "netns", "add", space)
+        run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", space)
+        run("ip", "link", "set", outside, "master", BRIDGE, "up")
+        run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+        run("ip", "-n", space, "link", "set", "lo", "up")
+        plug(name)
+        return address
+
+
+def namespace(name: str) -> str:
+    """The network namespace of the machine `name`."""
+    return f"{NAME}-{name}"
+
+
+def plug(name: str) -> None:
+    """Put the cable of a machine in, and give it its way out."""
+    run("ip", "-n", namespace(name), "link", "set", "eth0", "up")
+    run("ip", "-n", namespace(name), "route", "replace", "default", "via", Network.gateway)
+
+
+def unplug(name: str) -> None:
+    """Pull the cable of a machine."""
+    run("ip", "-n", namespace(name), "link", "set", "eth0", "down")
+
+
+def clear() -> None:
+    """Remove everything that bears the lab's name, but for the base images."""
+    for space in run("ip", "netns", "list").split():
+        if space.startswith(f"{NAME}-"):
+            remove(space.removeprefix(f"{NAME}-"))
+    attempt("ip", "link", "del", BRIDGE)
+    attempt("iptables", "--wait", "--table", "nat", "--delete", *_NAT)
+    for rule in _FORWARD:
+        attempt("iptables", "--wait", "--delete", *rule)
+    shutil.rmtree(MACHINES, ignore_errors=True)
+
+
+def remove(name: str) -> None:
+    """Power off the machine `name` and remove its namespace, its cable, its control groups and its files."""
+    space = namespace(name)
+    deadline = time.monotonic() + 30
+    while running := {int(pid) for pid in run("ip", "netns", "pids", space).split()} | groups.processes(space):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes of {space} do not end: {running}")
+        for pid in running:
+            _kill(pid)
+        threading.Event().wait(0.05)
+    groups.remove(space)
+    shutil.rmtree(MACHINES / name, ignore_errors=True)
+    attempt("ip", "-n", space, "link", "del", "eth0")
+    run("ip", "netns", "del", space)  # last: by it the next run finds what a killed one has left
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _lock() -> IO[str]:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    lock = (FOLDER / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock

@@ -1,0 +1,101 @@
+"""The import law of docs/architecture.md, read from the sources."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = {
+    "cli": 7, "__main__": 8, "api": 6, "monitor": 6, "wiring": 5, "operations": 4,
+    "rules": 3, "store": 3, "swarm": 3, "installer": 3, "settings": 3, "embedded": 3, "wire": 2, "model": 1, "errors": 0,
+}  # fmt: skip
+GROUNDS = {
+    "operations": {"world"}, "store": {"tables", "db"}, "cli": {"context", "show", "logs"}, "api": {"answers", "openapi"},
+}  # fmt: skip
+ENTRANCES = {"cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
+LIBRARIES = {
+    "sqlalchemy": {"store"}, "psycopg": {"store"}, "docker": {"swarm"}, "typer": {"cli"}, "rich": {"cli"},
+    "starlette": {"api"}, "uvicorn": {"api"}, "prometheus_client": {"api"}, "anyio": {"api"},
+    "httpx": set(), "psutil": {"embedded"}, "jwt": {"rules"},
+}  # fmt: skip
+NOT_FROM = {
+    "cli": {"store", "rules"},
+    "api": {"store", "rules"},
+    "operations": {"swarm", "settings", "notify"},
+    "rules": {"wire"},
+}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside; `from a import b` counts as a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms(path: Path) -> list[tuple[str, str]]:
+    """The (floor's room, file) pairs of our own modules that a file imports."""
+    found = []
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "skyctl" and len(parts) > 1:
+            found.append((parts[1], parts[2] if len(parts) > 2 else ""))
+    return found
+
+
+@pytest.mark.parametrize("path", sources("skyctl"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_only_go_down(path: Path) -> None:
+    inside = path.relative_to(ROOT / "skyctl")
+    room = inside.parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    for target, file in rooms(path):
+        assert target in FLOORS, f"{inside} imports {target}, which has no floor"
+        assert target not in NOT_FROM.get(room, set()), f"{inside} may not know {target}"
+        if target == room:
+            assert file in GROUNDS.get(room, set()) or str(inside) in ENTRANCES, f"{inside} imports its sibling {file}"
+        else:
+            assert FLOORS[target] < FLOORS[room], f"{inside} imports {target}, an arrow up or across"
+
+
+@pytest.mark.parametrize("path", sources("skyctl"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_libraries_stay_in_their_rooms(path: Path) -> None:
+    room = path.relative_to(ROOT / "skyctl").parts[0].removesuffix(".py")
+    for name in imported(path):
+        library = name.split(".")[0]
+        assert room in LIBRARIES.get(library, {room}), f"{path} imports {library}"
+        assert library != "skyagent", f"{path} imports the agent's internals"
+
+
+@pytest.mark.parametrize("path", sources("skyagent"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_agent_knows_nothing_of_the_manager(path: Path) -> None:
+    import sys
+
+    for name in imported(path):
+        library = name.split(".")[0]
+        assert library in {"skyagent", "httpx", "psutil"} | sys.stdlib_module_names, f"{path} imports {library}"
+
+
+def test_the_law_would_notice(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    from skyctl.store import db\n    import sqlalchemy\n")
+    assert ("store", "db") in rooms(bad)
+    assert "sqlalchemy" in imported(bad)
+
+
+def test_functions_and_files_can_be_read_at_a_glance() -> None:
+    for path in sources("skyctl") + sources("skyagent"):
+        text = path.read_text()
+        assert text.count("\n") <= 350, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno <= 60, f"{path}: {node.name}"

@@ -1,0 +1,148 @@
+"""Health: the table of the rule, row by row; and that the query which picks candidates misses nobody."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skyctl.model import Capacity, Limits, Load, Worker, WorkerStatus
+from skyctl.operations import health as operations
+from skyctl.operations import workers
+from skyctl.operations.world import World
+from skyctl.rules import health
+from skyctl.store import workers as store
+from tests.helpers import add_worker
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+LIMITS = Limits()
+
+
+def worker(status: str = "active", silent: float | None = 1, load: Load | None = None, **facts: Any) -> Worker:
+    heard = None if silent is None else NOW - timedelta(seconds=silent)
+    return Worker(
+        id=UUID(int=1), name="w", hostname="h", ip_address="10.0.0.1", status=WorkerStatus(status), capacity=Capacity(),
+        load=load or Load(), created_at=NOW, updated_at=NOW, last_heartbeat_at=heard, **facts,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "reason"),
+    [
+        ({"silent": None, "status": "pending"}, "pending", "never heard"),
+        ({"silent": 1, "status": "pending"}, "active", "within its limits"),
+        ({"silent": 120}, "active", "within its limits"),
+        ({"silent": 120.1}, "offline", "silent for 120 s > 120 s"),
+        ({"silent": 1, "status": "offline"}, "active", ""),
+        ({"load": Load(90, 95, 90)}, "active", ""),
+        ({"load": Load(90.1, 0, 0)}, "unhealthy", "CPU 90.1 % > 90 %"),
+        ({"load": Load(0, 95.1, 0)}, "unhealthy", "memory 95.1 % > 95 %"),
+        ({"load": Load(0, 0, 100)}, "unhealthy", "disk 100 % > 90 %"),
+        ({"load": Load(99, 99, 99)}, "unhealthy", "CPU 99 % > 90 %, memory 99 % > 95 %, disk 99 % > 90 %"),
+        ({"load": Load(99, 0, 0), "status": "offline"}, "unhealthy", ""),
+        ({"status": "unhealthy"}, "active", ""),
+        ({"status": "draining"}, "draining", ""),
+        ({"status": "draining", "load": Load(99, 99, 99)}, "draining", ""),
+        ({"status": "draining", "silent": 121}, "offline", ""),
+        ({"status": "offline", "drain_requested_at": NOW}, "draining", ""),
+        ({"status": "active", "drain_requested_at": NOW}, "draining", ""),
+        ({"status": "pending", "silent": None, "drain_requested_at": NOW}, "draining", ""),
+        ({"stopped_at": NOW}, "offline", "on purpose"),
+        ({"stopped_at": NOW - timedelta(seconds=5)}, "active", ""),
+        ({"stopped_at": NOW, "silent": None}, "offline", "on purpose"),
+    ],
+)
+def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) -> None:
+    verdict = health.assess(worker(**facts), NOW, LIMITS)
+    assert verdict.status == status
+    assert reason in verdict.reason
+
+
+PERCENTS = st.sampled_from([0, 50.5, 90, 90.1, 95, 95.1, 100])
+SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    status=st.none() | st.sampled_from(list(WorkerStatus)),
+    silent=SECONDS, stopped=SECONDS, draining=st.booleans(), loads=st.tuples(PERCENTS, PERCENTS, PERCENTS), snake=st.booleans(),
+)  # fmt: skip
+def test_the_query_picks_exactly_whom_the_rule_would_change(
+    world: World, connection: psycopg.Connection, status: WorkerStatus | None, silent: float | None,
+    stopped: float | None, draining: bool, loads: tuple[float, float, float], snake: bool,
+) -> None:  # fmt: skip
+    keys = (
+        ("cpu_percent", "memory_percent", "disk_percent") if snake else ("cpuPercent", "memoryPercent", "diskPercent")
+    )
+    now = datetime.now(UTC)
+    connection.execute("DELETE FROM container_workers")
+    worker_id = add_worker(
+        connection, status=status, current_load=json.dumps(dict(zip(keys, loads, strict=True))),
+        last_heartbeat_at=None if silent is None else now - timedelta(seconds=silent),
+        stopped_at=None if stopped is None else now - timedelta(seconds=stopped),
+        drain_requested_at=now if draining else None,
+    )  # fmt: skip
+    found = workers.get(world, worker_id)
+    with world.db.transaction() as tx:
+        picked = [suspect.id for suspect in store.suspects(tx, LIMITS, now)]
+    changes = health.assess(found, now, LIMITS).status is not found.status
+    assert picked == ([worker_id] if changes else [])
+
+
+def statuses(connection: psycopg.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT name, status FROM container_workers").fetchall())
+
+
+def test_a_pass_changes_each_status_once_with_its_event(world: World, connection: psycopg.Connection) -> None:
+    now = datetime.now(UTC)
+    add_worker(connection, name="new")
+    add_worker(connection, name="fresh", last_heartbeat_at=now)
+    add_worker(connection, name="dead", status="active", last_heartbeat_at=now - timedelta(seconds=121))
+    add_worker(connection, name="full", status="active", last_heartbeat_at=now, current_load='{"diskPercent": 91}')
+    add_worker(connection, name="odd", status="active", last_heartbeat_at=now, current_load='{"diskPercent": "many"}')
+    done = operations.check(world, "tests", timedelta(seconds=90))
+    assert {(c.worker_name, c.from_status, c.to_status) for c in done.changes} == {
+        ("fresh", "pending", "active"), ("dead", "active", "offline"), ("full", "active", "unhealthy"),
+    }  # fmt: skip
+    assert statuses(connection) == {
+        "new": "pending", "fresh": "active", "dead": "offline", "full": "unhealthy", "odd": "active",
+    }  # fmt: skip
+    assert operations.check(world, "tests", timedelta(seconds=90)).changes == ()
+    events = connection.execute(
+        "SELECT worker_name, from_status, to_status, reason FROM worker_events ORDER BY 1"
+    ).fetchall()
+    assert [event[:3] for event in events] == [
+        ("dead", "active", "offline"), ("fresh", "pending", "active"), ("full", "active", "unhealthy"),
+    ]  # fmt: skip
+    assert events[2][3] == "disk 91 % > 90 %"
+
+
+def test_a_drain_that_the_panel_wrote_outlives_offline(world: World, connection: psycopg.Connection) -> None:
+    long_ago = datetime.now(UTC) - timedelta(seconds=600)
+    add_worker(connection, name="w", status="draining", last_heartbeat_at=long_ago)
+    operations.check(world, "tests", timedelta(seconds=90))
+    assert statuses(connection) == {"w": "offline"}
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    operations.check(world, "tests", timedelta(seconds=90))
+    assert statuses(connection) == {"w": "draining"}
+
+
+def test_somebody_who_was_first_wins(world: World, connection: psycopg.Connection) -> None:
+    worker_id = add_worker(connection, status="active")
+    with world.db.transaction() as tx:
+        assert not store.change_status(tx, worker_id, WorkerStatus.OFFLINE, WorkerStatus.ACTIVE)
+        assert store.change_status(tx, worker_id, WorkerStatus.ACTIVE, WorkerStatus.OFFLINE)
+
+
+def test_the_next_deadline_is_the_oldest_heartbeats(world: World, connection: psycopg.Connection) -> None:
+    now = datetime.now(UTC)
+    assert operations.check(world, "tests", timedelta(seconds=90)).next_deadline_seconds is None
+    add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=60))
+    add_worker(connection, status="active", last_heartbeat_at=now)
+    deadline = operations.check(world, "tests", timedelta(seconds=90)).next_deadline_seconds
+    assert deadline is not None
+    assert 0 < deadline <= 60

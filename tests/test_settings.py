@@ -1,0 +1,91 @@
+"""Settings: what wins over what, and what is said of a wrong one."""
+
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from skyctl import settings
+from skyctl.errors import ValidationError
+
+
+def load(config: Path | None = None, **variables: str) -> settings.Settings:
+    return settings.load(config, {"HOME": "/home/nobody"} | variables)
+
+
+def test_defaults() -> None:
+    given = load()
+    assert given.database_url is None
+    assert given.heartbeat_interval == timedelta(seconds=30)
+    assert given.heartbeat_timeout == timedelta(seconds=120)
+    assert given.api_url == "http://127.0.0.1:8642"
+
+
+def test_environment_over_file_over_default(tmp_path: Path) -> None:
+    file = tmp_path / "skyctl.yaml"
+    file.write_text("heartbeat_interval: 10\nheartbeat_timeout: 60\napi_url: https://file.example.com/api/\n")
+    given = load(file, WORKER_HEARTBEAT_INTERVAL="5")
+    assert given.heartbeat_interval == timedelta(seconds=5)
+    assert given.heartbeat_timeout == timedelta(seconds=60)
+    assert given.api_url == "https://file.example.com"
+    assert load(SKYCTL_CONFIG=str(file)).heartbeat_timeout == timedelta(seconds=60)
+
+
+def test_our_names_win_over_the_panels() -> None:
+    given = load(SKYCTL_DATABASE_URL="postgresql://ours", DATABASE_URL="postgresql://panel", JWT_SECRET="panel")
+    assert given.database_url == "postgresql://ours"
+    assert given.jwt_secret == "panel"
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"WORKER_HEARTBEAT_TIMEOUT": "two minutes"}, ["WORKER_HEARTBEAT_TIMEOUT", "'two minutes'", "0.1 to 86400"]),
+        ({"WORKER_HEARTBEAT_INTERVAL": "nan"}, ["WORKER_HEARTBEAT_INTERVAL", "'nan'"]),
+        ({"WORKER_HEARTBEAT_INTERVAL": "-1"}, ["WORKER_HEARTBEAT_INTERVAL", "'-1'"]),
+        ({"WORKER_HEARTBEAT_INTERVAL": "120"}, ["not longer than"]),
+        ({"SKYCTL_API_URL": "manager:80"}, ["SKYCTL_API_URL", "'manager:80'", "https://"]),
+        ({"SKYCTL_CONFIG": "/nowhere.yaml"}, ["/nowhere.yaml", "cannot be read"]),
+        ({"SKYCTL_DATABASE_URL": "  "}, ["SKYCTL_DATABASE_URL"]),
+    ],
+)
+def test_a_wrong_setting_is_named(variables: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(ValidationError) as error:
+        load(**variables)
+    for word in words:
+        assert word in error.value.message
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- a\n", "holds no keys"),
+        ("heartbeat_interval: [", "not YAML"),
+        ("heartbeat_intervall: 3\n", "'heartbeat_intervall'"),
+        ("heartbeat_interval: true\n", "heartbeat_interval in"),
+        ("jwt_secret: [1, geheim]\n", "jwt_secret in"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "skyctl.yaml"
+    file.write_text(text)
+    with pytest.raises(ValidationError) as error:
+        load(file)
+    assert words in error.value.message
+    assert "geheim" not in error.value.message + error.value.hint
+
+
+def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
+    given = load(SKYCTL_DATA_DIR=str(tmp_path / "new"))
+    secret = settings.signing_secret(given)
+    assert len(secret) == 64
+    assert settings.signing_secret(given) == secret
+    kept = tmp_path / "new" / "jwt-secret"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["jwt-secret"]
+
+
+def test_nobody_sees_secrets_in_a_repr() -> None:
+    assert "geheim" not in repr(load(SKYCTL_JWT_SECRET="geheim", SKYCTL_DATABASE_URL="postgresql://u:geheim@h/d"))
