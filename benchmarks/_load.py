@@ -14,7 +14,9 @@ import uvloop
 class Connection(asyncio.Protocol):
     """One connection; answers are counted by status, their latencies kept."""
 
-    def __init__(self, requests: Iterator[bytes], stop_at: float, statuses: Counter[str], latencies: list[float]) -> None:
+    def __init__(
+        self, requests: Iterator[bytes], stop_at: float, statuses: Counter[str], latencies: list[float]
+    ) -> None:
         self._requests, self._stop_at, self._statuses, self._latencies = requests, stop_at, statuses, latencies
         self.done = asyncio.get_running_loop().create_future()
 
@@ -62,7 +64,9 @@ async def run(port: int, requests: list[bytes], connections: int, seconds: float
     started = time.perf_counter()
     loop = asyncio.get_running_loop()
     made = [
-        await loop.create_connection(lambda: Connection(source, started + seconds, statuses, latencies), "127.0.0.1", port)
+        await loop.create_connection(
+            lambda: Connection(source, started + seconds, statuses, latencies), "127.0.0.1", port
+        )
         for _ in range(connections)
     ]
     await asyncio.gather(*(protocol.done for _, protocol in made))

@@ -54,7 +54,9 @@ def one_update_each() -> Callable[..., Any]:
         if not hasattr(app, "opened"):
             app.opened = True  # type: ignore[attr-defined]
             for _ in range(8):
-                await free.put(await psycopg.AsyncConnection.connect(os.environ["SKYCTL_DATABASE_URL"], autocommit=True))
+                await free.put(
+                    await psycopg.AsyncConnection.connect(os.environ["SKYCTL_DATABASE_URL"], autocommit=True)
+                )
         load = json.loads((await receive())["body"])
         token = dict(scope["headers"])[b"authorization"].split()[1]
         connection = await free.get()
@@ -73,13 +75,15 @@ def one_update_each() -> Callable[..., Any]:
 def prepare(url: str, workers: int) -> list[tuple[str, str]]:
     """Workers in the database, and their credentials."""
     pairs = [(str(uuid4()), f"token-{number:08d}-{'x' * 220}") for number in range(workers)]
-    with psycopg.connect(url) as connection:
-        with connection.cursor().copy(
+    with (
+        psycopg.connect(url) as connection,
+        connection.cursor().copy(
             "COPY container_workers (id, name, hostname, ip_address, auth_token_hash, status) FROM STDIN"
-        ) as copy:
-            for number, (worker_id, token) in enumerate(pairs):
-                hashed = hashlib.sha256(token.encode()).hexdigest()
-                copy.write_row((UUID(worker_id), f"w{number}", f"w{number}", "10.0.0.1", hashed, "active"))
+        ) as copy,
+    ):
+        for number, (worker_id, token) in enumerate(pairs):
+            hashed = hashlib.sha256(token.encode()).hexdigest()
+            copy.write_row((UUID(worker_id), f"w{number}", f"w{number}", "10.0.0.1", hashed, "active"))
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE container_workers")
     return pairs
@@ -164,7 +168,9 @@ def main() -> None:
 
 def report(best: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
     ours = best["skyctl serve"]["rate"]
-    table = Table(title=f"{args.workers} workers, {args.connections} connections, best of {args.rounds} x {args.seconds:g} s")
+    table = Table(
+        title=f"{args.workers} workers, {args.connections} connections, best of {args.rounds} x {args.seconds:g} s"
+    )
     for heading in ("server", "heartbeats/s", "p50 ms", "p99 ms", "skyctl serve is"):
         table.add_column(heading, justify="left" if heading == "server" else "right")
     for name, result in best.items():

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from skyagent import __version__
 from skyagent.errors import ConfigError
-from skyagent.settings import load
+from skyagent.settings import VARIABLES, load
 from skyagent.systemd import Supervisor
 
 log = logging.getLogger("skyagent")
@@ -58,8 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="skyagent", description="Report this host's load to skyctl, until a signal ends it.")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON file; SKYAGENT_* variables stand over it")
+    fields = [f"  {field:20}{variable}" for field, variable in VARIABLES.items()]
+    parser = Parser(
+        prog="skyagent",
+        description="Report this host's load to skyctl, until a signal ends it.",
+        epilog="fields of FILE, and the variables that stand over them:\n" + "\n".join(fields),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, one JSON object")
     parser.add_argument("--verbose", action="store_true", help="log every heartbeat")
     parser.add_argument("--version", action="version", version=__version__)
     return parser

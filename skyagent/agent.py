@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from skyagent.backoff import REFUSED, jittered, retry_delay
 from skyagent.client import Manager, open_http
-from skyagent.errors import Failure, Refused, UnknownWorker
+from skyagent.errors import Failing, Failure, Refused, UnknownWorker
 from skyagent.metrics import EngineWatch, Host
 from skyagent.settings import Settings
 from skyagent.systemd import Supervisor
@@ -34,6 +34,7 @@ class Agent:
         self._host = Host(settings.manager, self._engine)
         self._fraction = random.SystemRandom().random
         self._registered: dict[str, object] = {}
+        self._rejected: dict[str, object] = {}
         self._failures = 0
         self._state = "starting"
         self._engine_known: bool | None = None
@@ -59,18 +60,31 @@ class Agent:
         return jittered(seconds, self._fraction())
 
     def _report(self) -> float:
+        """Register where something is new, then beat; returns the seconds until the next beat. Raises Failure."""
         self._note_engine()
-        registration = self._host.registration()
-        if registration != self._registered:
-            self._supervisor.alive()
-            self._manager.register(registration)
-            self._registered = registration
-            log.info("action=registered worker=%s address=%s", self._settings.worker_id, registration["ipAddress"])
+        self._register(self._host.registration())
         load = self._host.load()
         self._supervisor.alive()
         seconds = self._manager.heartbeat(load) or self._settings.interval_seconds
         log.debug("action=heartbeat load=%s next_seconds=%g", load, seconds)
         return seconds
+
+    def _register(self, registration: dict[str, object]) -> None:
+        """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it knows."""
+        if registration == self._registered:
+            return
+        self._supervisor.alive()
+        try:
+            self._manager.register(registration)
+        except Failing as failure:
+            if not self._registered:
+                raise
+            if registration != self._rejected:
+                log.warning("action=registration_rejected reason=%r", str(failure))
+            self._rejected = registration
+            return
+        self._registered = registration
+        log.info("action=registered worker=%s address=%s", self._settings.worker_id, registration["ipAddress"])
 
     def _failed(self, failure: Failure) -> float:
         """Take note of a report that was not accepted; returns the seconds until the next one."""
@@ -100,9 +114,9 @@ class Agent:
     def _note_engine(self) -> None:
         """Say it when the Docker engine begins to answer, or ceases to."""
         engine = self._engine.latest
-        if self._engine_known is not (not engine.trouble):
-            if engine.trouble:
-                log.warning("action=docker_away containers=%d reason=%r", engine.containers, engine.trouble)
-            else:
-                log.info("action=docker_answers containers=%d version=%s", engine.containers, engine.version)
-        self._engine_known = not engine.trouble
+        known = not engine.trouble
+        if known and not self._engine_known:
+            log.info("action=docker_answers containers=%d version=%r", engine.containers, engine.version)
+        if not known and self._engine_known is not False:
+            log.warning("action=docker_away containers=%d reason=%r", engine.containers, engine.trouble)
+        self._engine_known = known

@@ -169,8 +169,8 @@ def _worker_id(given: Given) -> str:
 def _seconds(given: Given) -> float:
     """Seconds from 0.1 to 3600; what is over 1000 is milliseconds."""
     try:
-        number = float("nan") if isinstance(given.value, bool) else float(given.value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+        number = float(str(given.value))
+    except ValueError:
         number = float("nan")
     seconds = number / 1000 if number > LARGEST_IN_SECONDS else number
     if SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:

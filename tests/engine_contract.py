@@ -4,10 +4,7 @@ import re
 
 import pytest
 
-from skyctl.swarm import SwarmEngine
-from tests.fakes import FakeEngine
-
-Engine = FakeEngine | SwarmEngine
+from skyctl.operations.world import Engine
 
 
 class EngineContract:

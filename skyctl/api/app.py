@@ -144,28 +144,28 @@ def specification(_world: World, _call: Call) -> tuple[int, dict[str, Any]]:
     return 200, openapi.DOCUMENT
 
 
+ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
+    "/api/workers/register": {"POST": ("worker", register)},
+    "/api/workers/generate-script": {"POST": ("admin", generate_script)},
+    "/api/workers/cluster/status": {"GET": ("admin", Stats())},
+    "/api/workers/{id}/drain": {"POST": ("admin", drain_worker)},
+    "/api/workers/{id}": {"GET": ("admin", show_worker), "DELETE": ("admin", remove_worker)},
+    "/api/workers": {"GET": ("admin", list_workers)},
+    "/healthz": {"GET": ("anyone", healthy)},
+    "/readyz": {"GET": ("anyone", ready)},
+    "/openapi.json": {"GET": ("anyone", specification)},
+}
+
+
 def create_app(world: World) -> ASGIApp:
     """The ASGI application of a world."""
     beats = Heartbeats(world)
     threads = anyio.CapacityLimiter(THREADS)
-    table: list[tuple[str, str, str, Handler]] = [
-        ("POST", "/api/workers/register", "worker", register),
-        ("POST", "/api/workers/generate-script", "admin", generate_script),
-        ("GET", "/api/workers/cluster/status", "admin", Stats()),
-        ("POST", "/api/workers/{id}/drain", "admin", drain_worker),
-        ("GET", "/api/workers/{id}", "admin", show_worker),
-        ("DELETE", "/api/workers/{id}", "admin", remove_worker),
-        ("GET", "/api/workers", "admin", list_workers),
-        ("GET", "/healthz", "anyone", healthy),
-        ("GET", "/readyz", "anyone", ready),
-        ("GET", "/openapi.json", "anyone", specification),
-    ]
     routes = [
-        Route(path, Endpoint(world, threads, path, who, handler), methods=[method])
-        for method, path, who, handler in table
+        Route("/api/workers/{id}/heartbeat", beats, methods=["POST"]),
+        Route("/metrics", metrics, methods=["GET"]),
     ]
-    routes.insert(0, Route("/api/workers/{id}/heartbeat", beats, methods=["POST"]))
-    routes.append(Route("/metrics", metrics, methods=["GET"]))
+    routes += [Route(path, Endpoint(world, threads, path, methods)) for path, methods in ROUTES.items()]
     others = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _unexpected})
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,30 +175,36 @@ def create_app(world: World) -> ASGIApp:
 
 
 class Endpoint:
-    """The ASGI application of one route: authenticate, read, call the handler on a thread, answer."""
+    """The ASGI application of one path: find the method, authenticate, read, call the handler on a thread, answer."""
 
-    def __init__(self, world: World, threads: anyio.CapacityLimiter, path: str, who: str, handler: Handler) -> None:
-        self._world, self._threads, self._path, self._who, self._handler = world, threads, path, who, handler
+    def __init__(
+        self, world: World, threads: anyio.CapacityLimiter, path: str, methods: Mapping[str, tuple[str, Handler]]
+    ) -> None:
+        self._world, self._threads, self._path, self._methods = world, threads, path, methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
+        if request.method not in self._methods:
+            raise HTTPException(405, headers={"Allow": ", ".join(self._methods)})
+        who, handler = self._methods[request.method]
         headers: Mapping[str, str] = {}
         try:
-            token = "" if self._who == "anyone" else bearer_token(scope["headers"]).decode("latin-1")
-            body = await read_body(scope, receive)
-            handle = partial(self._handle, token, request, body)
+            token = "" if who == "anyone" else bearer_token(scope["headers"]).decode("latin-1")
+            handle = partial(self._handle, who, handler, token, request, await read_body(scope, receive))
             status, document = await anyio.to_thread.run_sync(handle, limiter=self._threads)
         except SkyctlError as error:
             status, document, headers = error_answer(error)
             if status >= 500:
                 log.warning("action=request_failed path=%s reason=%s", self._path, error.message)
-        REQUESTS.labels(scope["method"], self._path, status).inc()
+        REQUESTS.labels(request.method, self._path, status).inc()
         await Response(encode(document), status, headers, media_type="application/json")(scope, receive, send)
 
-    def _handle(self, token: str, request: Request, body: bytes) -> tuple[int, dict[str, Any]]:
-        actor = workers.administrator(self._world, token).name if self._who == "admin" else ""
-        return self._handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
+    def _handle(
+        self, who: str, handler: Handler, token: str, request: Request, body: bytes
+    ) -> tuple[int, dict[str, Any]]:
+        actor = workers.administrator(self._world, token).name if who == "admin" else ""
+        return handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
 
 
 def metrics(_request: Request) -> Response:

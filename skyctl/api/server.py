@@ -41,7 +41,8 @@ def serve(listener: socket.socket, *, processes: int, certificate: Path | None, 
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="skyctl-metrics-")
     config = uvicorn.Config(
         FACTORY, factory=True, workers=processes, http="httptools", loop="uvloop", ws="none", lifespan="off",
-        log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False, date_header=False, backlog=BACKLOG,
+        log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False, date_header=False,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_certfile=certificate, ssl_keyfile=key,
     )  # fmt: skip

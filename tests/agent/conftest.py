@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agent.peers import TOKEN, Agent, Engine, Listener, Manager, agent_command, agent_environ
+from tests.agent.peers import TOKEN, Engine, Listener, Manager
+from tests.agent.process import Agent, agent_command, agent_environ
 
 
 @pytest.fixture
@@ -51,17 +52,27 @@ def write_config(tmp_path: Path, docker_socket: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def start(write_config: Callable[..., Path]) -> Iterator[Callable[..., Agent]]:
-    """Starts an agent: fields of its configuration by name, `environ` and what stands before the command besides."""
+def launch() -> Iterator[Callable[..., Agent]]:
+    """Starts an agent by its command and environment; what still runs after the test is killed."""
     agents: list[Agent] = []
 
-    def start(
-        *arguments: str, environ: dict[str, str] | None = None, under: tuple[str, ...] = (), **fields: Any
-    ) -> Agent:
-        command = [*under, *agent_command("--config", str(write_config(**fields)), *arguments)]
-        agents.append(Agent(command, agent_environ(**(environ or {}))))
+    def launch(command: Sequence[str], environ: Mapping[str, str]) -> Agent:
+        agents.append(Agent(command, environ))
         return agents[-1]
 
-    yield start
+    yield launch
     for agent in agents:
         agent.clean_up()
+
+
+@pytest.fixture
+def start(launch: Callable[..., Agent], write_config: Callable[..., Path]) -> Callable[..., Agent]:
+    """Starts an agent: fields of its configuration by name, `environ` and what stands before the command besides."""
+
+    def start(
+        *arguments: str, environ: Mapping[str, str] | None = None, under: Sequence[str] = (), **fields: Any
+    ) -> Agent:
+        command = [*under, *agent_command("--config", str(write_config(**fields)), *arguments)]
+        return launch(command, agent_environ(**(environ or {})))
+
+    return start

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.agent.peers import ROOT, TOKEN, WORKER_ID, Agent, Manager, agent_command, agent_environ, make_token
+from tests.agent.peers import TOKEN, WORKER_ID, Manager, make_token
+from tests.agent.process import ROOT, Agent, agent_command, agent_environ
 
 Start = Callable[..., Agent]
 URL = "https://manager.example"
@@ -37,7 +38,7 @@ def test_the_panels_own_configuration_works(manager: Manager, start: Start) -> N
     assert 1.3 <= second.arrived_at - first.arrived_at < 20
 
 
-def test_the_environment_alone_is_enough(manager: Manager, tmp_path: Path) -> None:
+def test_the_environment_alone_is_enough(manager: Manager, launch: Start, tmp_path: Path) -> None:
     manager.next_seconds = None
     environ = agent_environ(
         SKYAGENT_API_URL=manager.url,
@@ -46,9 +47,8 @@ def test_the_environment_alone_is_enough(manager: Manager, tmp_path: Path) -> No
         SKYAGENT_INTERVAL="0.2",
         SKYAGENT_DOCKER_SOCKET=str(tmp_path / "none"),
     )
-    agent = Agent(agent_command(), environ)
+    launch(agent_command(), environ)
     assert manager.heartbeats(3)[0].headers["Authorization"] == "Bearer opaque"
-    agent.clean_up()
 
 
 def test_the_environment_stands_over_the_file(manager: Manager, start: Start) -> None:
@@ -56,19 +56,16 @@ def test_the_environment_stands_over_the_file(manager: Manager, start: Start) ->
     manager.heartbeats(1)
 
 
-def test_a_file_that_others_can_read_is_warned_of(manager: Manager, start: Start, tmp_path: Path) -> None:
-    assert not [line for line in _lines_of_a_start(start, manager) if "config_exposed" in line]
-    (tmp_path / "config.json").chmod(0o644)
-    environ = agent_environ(SKYAGENT_DOCKER_SOCKET=str(tmp_path / "none"))
-    agent = Agent(agent_command("--config", str(tmp_path / "config.json")), environ)
-    assert "config.json" in agent.says("action=config_exposed")[0]
-    agent.clean_up()
-
-
-def _lines_of_a_start(start: Start, manager: Manager) -> list[str]:
+def test_a_file_that_others_can_read_is_warned_of(
+    manager: Manager, start: Start, launch: Start, write_config: Callable[..., Path]
+) -> None:
     agent = start(apiUrl=manager.url)
     agent.says("action=accepted")
-    return agent.lines.all()
+    assert not [line for line in agent.lines.all() if "config_exposed" in line]
+    exposed = write_config(apiUrl=manager.url)
+    exposed.chmod(0o644)
+    agent = launch(agent_command("--config", str(exposed)), agent_environ())
+    assert str(exposed) in agent.says("action=config_exposed")[0]
 
 
 def test_an_unknown_field_is_named(manager: Manager, start: Start) -> None:

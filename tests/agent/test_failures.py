@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.agent.peers import TOKEN, Agent, Answer, Manager, failing
+from tests.agent.peers import TOKEN, Answer, Engine, Manager, failing
+from tests.agent.process import Agent
 
 Start = Callable[..., Agent]
 
@@ -20,6 +21,7 @@ def test_a_manager_that_is_away_is_found_again(manager: Manager, start: Start) -
     assert "Connection refused" in lines[0]
     with Manager(manager.server_port) as again:
         again.heartbeats(2)
+    assert " DEBUG " in agent.says("action=heartbeat")[0]
     accepted = agent.says("action=accepted")[0]
     assert " INFO " in accepted
     assert "failures=0" not in accepted
@@ -50,8 +52,7 @@ def test_a_refusal_is_said_loudly_and_retried_slowly(manager: Manager, start: St
     [line] = agent.says("action=refused")
     assert " ERROR " in line
     assert "The token was replaced" in line
-    seconds = re.findall(r"retry_seconds=([\d.]+)", line)[0]
-    assert 54 <= float(seconds) <= 66
+    assert 54 <= _retry_seconds(line) <= 66
     told = len(manager.requests.all())
     assert not manager.requests.await_some(lambda _: True, told + 1, deadline=1.5)[told:]
 
@@ -71,13 +72,24 @@ def test_only_the_agreed_answer_is_acceptance(manager: Manager, start: Start) ->
     assert [re.findall(r"reason='(\d+)", line)[0] for line in lines] == [str(answer.status) for answer in others]
 
 
-def test_a_restarted_manager_meets_no_rush(manager: Manager, start: Start) -> None:
-    """Agents that failed together do not come back together: no two of their waits are the same."""
-    manager.ready["register"].extend([failing(503, "DATABASE_UNAVAILABLE", Retry_After="60")] * 3)
-    lines = [start(apiUrl=manager.url).says("action=manager_failing")[0] for _ in range(3)]
-    waits = [float(re.findall(r"retry_seconds=([\d.]+)", line)[0]) for line in lines]
-    assert all(60.1 <= wait <= 61 for wait in waits)
-    assert len(set(waits)) > 1
+def test_agents_that_failed_together_do_not_return_together(manager: Manager, start: Start) -> None:
+    manager.ready["register"].extend([failing(401, "UNAUTHORIZED")] * 4)
+    agents = [start(apiUrl=manager.url) for _ in range(4)]
+    assert len({_retry_seconds(agent.says("action=refused")[0]) for agent in agents}) > 1
+
+
+def test_news_that_is_rejected_does_not_silence_a_known_worker(manager: Manager, engine: Engine, start: Start) -> None:
+    agent = start(apiUrl=manager.url)
+    manager.registration_with(containerCountKnown=True)
+    manager.ready["register"].extend([failing(409, "CONFLICT", "that node is another worker's")] * 2)
+    engine.info["Swarm"] = {"NodeID": "n0d3"}
+    agent.says("action=registration_rejected")
+    news = manager.requests.await_some(lambda request: "n0d3" in str(request.body), 3)
+    assert len(news) == 3
+    told = manager.requests.all()
+    between = told[told.index(news[0]) : told.index(news[2])]
+    assert [request.path.rpartition("/")[2] for request in between] == ["register", "heartbeat"] * 2
+    assert len([line for line in agent.lines.all() if "registration_rejected" in line]) == 1
 
 
 def test_no_line_ever_holds_the_token(manager: Manager, start: Start) -> None:
@@ -90,3 +102,7 @@ def test_no_line_ever_holds_the_token(manager: Manager, start: Start) -> None:
     agent.says("action=refused")
     assert len(agent.says("Bearer ***", count=3)) == 3
     assert not [line for line in agent.lines.all() if TOKEN in line or TOKEN.split(".")[1] in line]
+
+
+def _retry_seconds(line: str) -> float:
+    return float(re.findall(r"retry_seconds=([\d.]+)", line)[0])

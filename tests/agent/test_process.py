@@ -13,21 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.peers import (
-    DEADLINE_SECONDS,
-    HANG,
-    ROOT,
-    TOKEN,
-    Agent,
-    Listener,
-    Manager,
-    agent_command,
-    agent_environ,
-)
+from tests.agent.peers import DEADLINE_SECONDS, HANG, Listener, Manager
+from tests.agent.process import ROOT, Agent
 
 Start = Callable[..., Agent]
 RESOLVER = ("127.83.75.1", 53)
 MOUNT_RESOLVER = 'mount --bind "$1" /etc/resolv.conf && shift && exec "$@"'
+AS_IF_BY_JOURNALD = 'JOURNAL_STREAM=$(stat --dereference --format %d:%i /proc/self/fd/2) exec "$@"'
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a mount namespace of its own")
 
 
@@ -126,22 +118,12 @@ def test_lines_on_a_terminal_begin_with_the_time(manager: Manager, start: Start)
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} INFO action=accepted ", line)
 
 
-def test_lines_for_the_journal_begin_with_the_priority(manager: Manager) -> None:
-    reader, writer = os.pipe()
-    status = os.fstat(writer)
-    environ = agent_environ(
-        JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}",
-        SKYAGENT_API_URL=manager.url,
-        SKYAGENT_TOKEN=TOKEN,
-        SKYAGENT_DOCKER_SOCKET="/nowhere",
-    )
-    with subprocess.Popen(agent_command(), cwd=ROOT, env=environ, stderr=writer) as process:
-        os.close(writer)
-        with os.fdopen(reader) as lines:
-            said = [lines.readline() for _ in range(3)]
-            process.terminate()
-            said.extend(lines)
-    assert [line[:14] for line in said] == ["<4>action=dock", "<6>action=regi", "<6>action=acce", "<6>action=stop"]
+def test_lines_for_the_journal_begin_with_the_priority(manager: Manager, start: Start) -> None:
+    agent = start(apiUrl=manager.url, under=("sh", "-c", AS_IF_BY_JOURNALD, "sh"))
+    agent.says("action=accepted")
+    agent.ends_on(signal.SIGTERM)
+    said = [line[:14] for line in agent.lines.all()]
+    assert said == ["<4>action=dock", "<6>action=regi", "<6>action=acce", "<6>action=stop"]
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])

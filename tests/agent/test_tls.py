@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.peers import Agent, Manager
+from tests.agent.peers import Manager
+from tests.agent.process import Agent
 
 Start = Callable[..., Agent]
 EXTENSIONS = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.agent.peers import ROOT, Agent, Manager, agent_environ
+from tests.agent.peers import Manager
+from tests.agent.process import ROOT, Agent, agent_environ
 
 NEEDED = {"httpx", "psutil", "skyagent"}
 NEEDED_BY_HTTPX = {"anyio", "certifi", "exceptiongroup", "h11", "httpcore", "idna", "sniffio", "typing-extensions"}
@@ -17,7 +18,7 @@ PART_OF_A_BARE_ENVIRONMENT = {"pip", "setuptools"}
 
 
 def test_the_wheel_runs_where_nothing_of_the_manager_is(
-    manager: Manager, tmp_path: Path, write_config: Callable[..., Path]
+    manager: Manager, tmp_path: Path, launch: Callable[..., Agent], write_config: Callable[..., Path]
 ) -> None:
     bare = tmp_path / "bare"
     _run(sys.executable, "-m", "venv", str(bare))
@@ -29,10 +30,9 @@ def test_the_wheel_runs_where_nothing_of_the_manager_is(
     assert installed >= NEEDED
     assert installed <= NEEDED | NEEDED_BY_HTTPX | PART_OF_A_BARE_ENVIRONMENT
 
-    agent = Agent([str(bare / "bin" / "skyagent"), "--config", str(write_config(apiUrl=manager.url))], agent_environ())
+    agent = launch([str(bare / "bin" / "skyagent"), "--config", str(write_config(apiUrl=manager.url))], agent_environ())
     manager.heartbeats(1)
     agent.says("action=accepted")
-    agent.clean_up()
 
 
 def _run(*command: str) -> str:

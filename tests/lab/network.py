@@ -26,6 +26,7 @@ _NAT = ("POSTROUTING", "--source", SUBNET, "!", "--destination", SUBNET, "--jump
 # An engine of the machine itself drops what is forwarded, and bridged packets pass there too.
 _FORWARD = [("FORWARD", direction, BRIDGE, "--jump", "ACCEPT") for direction in ("--in-interface", "--out-interface")]
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_BEFORE = FOLDER / "ip_forward"  # what it was before the lab, killed or not, changed it
 
 
 class Network:
@@ -37,7 +38,7 @@ class Network:
         self._numbers = itertools.count(1)
         self._lock = _lock()
         clear()
-        self._forwarding = _FORWARDING.read_text()
+        shutil.copyfile(_FORWARDING, _BEFORE)
         _FORWARDING.write_text("1")
         MACHINES.mkdir(parents=True)
         run("ip", "link", "add", BRIDGE, "type", "bridge")
@@ -50,7 +51,6 @@ class Network:
     def close(self) -> None:
         """Remove every machine and the bridge, and leave the lab to the next."""
         clear()
-        _FORWARDING.write_text(self._forwarding)
         self._lock.close()
 
     def wire(self, name: str) -> str:
@@ -92,6 +92,9 @@ def clear() -> None:
     for rule in _FORWARD:
         attempt("iptables", "--wait", "--delete", *rule)
     shutil.rmtree(MACHINES, ignore_errors=True)
+    if _BEFORE.exists():
+        _FORWARDING.write_text(_BEFORE.read_text())
+        _BEFORE.unlink()
 
 
 def remove(name: str) -> None:
