@@ -35,7 +35,7 @@ SECRET = "benchmark-secret-that-is-long-enough-for-hs256"
 def empty_app() -> Callable[..., Any]:
     """The ceiling."""
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 

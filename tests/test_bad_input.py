@@ -22,7 +22,7 @@ NOT_FINITE = st.sampled_from([float("nan"), float("inf"), float("-inf"), 1e999])
 PERCENTS = NOT_NUMBERS | NOT_FINITE | st.floats(max_value=-0.001) | st.floats(min_value=100.001) | st.integers(101)
 COUNTS = NOT_NUMBERS | NOT_FINITE | st.integers(max_value=-1) | st.integers(min_value=2**31) | st.just(1.5)
 NESTED = json.loads("[" * 60 + "]" * 60)
-NOT_TEXTS = st.sampled_from([None, True, 7, 1.5, [], {}, "", "  ", "a\0b", "x" * 256, "\ud800"])
+NOT_TEXTS: st.SearchStrategy[Any] = st.sampled_from([None, True, 7, 1.5, [], {}, "", "  ", "a\0b", "x" * 256, "\ud800"])
 ADDRESSES = st.sampled_from(
     [None, 7, "", "1.2.3", "1.2.3.4/24", "1.2.3.256", "localhost", "fe80::1%eth0", "\0", "::g", "x" * 9000]
 )
@@ -52,7 +52,7 @@ def door(serve: Callable[..., tuple[str, Process]], world: World) -> Iterator[tu
 
 def changed(document: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
     """The document with one field set, or gone."""
-    copy = json.loads(json.dumps(document))
+    copy: dict[str, Any] = json.loads(json.dumps(document))
     *parents, last = field.split(".")
     inner = copy[parents[0]] if parents else copy
     if value is MISSING:

@@ -26,13 +26,9 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     extra = ["ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT"] if wide else []
     table = _plain_table(*headings, *extra)
     for worker in page.workers:
-        cells = [
-            worker.name,
-            status_text(worker.status),
-            *load_bars(worker),
-            ago(worker.last_heartbeat_at, page.read_at),
-        ]
-        table.add_row(*cells, *(_wide_cells(worker) if wide else []))
+        cells: list[Any] = [worker.name, status_text(worker.status), *load_bars(worker)]
+        cells.append(ago(worker.last_heartbeat_at, page.read_at))
+        table.add_row(*cells, *(_wide_cells(worker) if wide else ()))
     return [table, Text(_counted(page), style="dim")] if page.workers else [Text(_counted(page))]
 
 

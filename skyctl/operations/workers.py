@@ -67,7 +67,7 @@ def generate_script(
         worker_id=str(invitation.worker_id),
         token=invitation.token,
         api_url=world.api_url,
-        heartbeat_interval_seconds=round(world.heartbeat_interval.total_seconds()),
+        heartbeat_interval_seconds=max(1, round(world.heartbeat_interval.total_seconds())),
         insecure=insecure,
         join=join,
     )

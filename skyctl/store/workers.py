@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from skyctl import wire
 from skyctl.model import Beat, Capacity, ClusterStats, Limits, Load, Registration, Worker, WorkerStatus
@@ -82,6 +83,12 @@ def insert_invited(
     )
 
 
+def _known_metadata() -> sa.ColumnElement[Any]:
+    """What is stored of a worker's metadata, without what only the host can say and may no longer be true."""
+    kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb"))
+    return kept.op("-")(sa.cast(["dockerVersion", "nixVersion", "swarmNodeId"], ARRAY(sa.Text)))
+
+
 def set_registration(connection: sa.Connection, worker_id: UUID, name: str, registration: Registration) -> None:
     """Store what a host says of itself; its node id only where it says one."""
     values: dict[str, Any] = {
@@ -89,9 +96,7 @@ def set_registration(connection: sa.Connection, worker_id: UUID, name: str, regi
         "hostname": registration.hostname,
         "ip_address": registration.ip_address,
         "capacity": wire.capacity_document(registration.capacity),
-        "metadata": sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb")).op("||")(
-            sa.cast(registration.metadata, workers.c.metadata.type)
-        ),
+        "metadata": _known_metadata().op("||")(sa.cast(registration.metadata, workers.c.metadata.type)),
         "updated_at": sa.func.now(),
     }
     if isinstance(node := registration.metadata.get("swarmNodeId"), str) and node:
