@@ -110,10 +110,10 @@ class Cli:
 
     environment: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, *args: str, timeout: float = 120, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def __call__(self, *args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", "skyctl", *args], env=clean_environment() | self.environment | environment,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+complete --command skyctl --no-files --arguments "(env _SKYCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) skyctl)" --condition "env _SKYCTL_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) skyctl"

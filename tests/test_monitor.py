@@ -1,0 +1,96 @@
+"""The monitor as a process: woken by news, ended by signals, patient with the database."""
+
+import signal
+from collections.abc import Callable
+
+import httpx
+import psycopg
+import pytest
+
+from skyctl.operations import workers
+from skyctl.operations.world import World
+from tests.conftest import Cli, Process
+from tests.helpers import LOAD, add_worker, bearer
+
+Start = Callable[..., Process]
+
+
+def status_of(world: World, worker_id: object) -> str:
+    return next(worker.status.value for worker in workers.list_workers(world).workers if worker.id == worker_id)
+
+
+def test_a_heartbeat_is_news(
+    start: Start, serve: Callable[..., tuple[str, Process]], world: World, connection: psycopg.Connection
+) -> None:
+    """With an interval of an hour, each change of status comes from a NOTIFY."""
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=watching")
+    url, _ = serve()
+    invitation = workers.invite(world, "tests")
+
+    def beat(cpu: float) -> None:
+        path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
+        assert httpx.post(path, headers=bearer(invitation.token), json=LOAD | {"cpuPercent": cpu}).status_code == 200
+
+    for cpu, status in ((10, "active"), (99, "unhealthy"), (10, "active")):
+        beat(cpu)
+        assert f"to={status}" in monitor.until("action=status_changed")
+        assert status_of(world, invitation.worker_id) == status
+    workers.drain(world, invitation.worker_id, "tests")
+    assert "to=draining" in monitor.until("action=status_changed")
+    beat(99)
+    workers.note_stopped(world, invitation.worker_id, "tests")
+    assert "to=offline" in monitor.until("action=status_changed")
+    beat(10)
+    assert "to=draining" in monitor.until("action=status_changed"), "the drain outlives offline"
+    kinds = connection.execute("SELECT count(*) FROM worker_events WHERE kind = 'status_changed'").fetchone()
+    assert kinds == (6,)
+
+
+def test_it_wakes_for_the_next_deadline(start: Start, world: World, connection: psycopg.Connection) -> None:
+    worker_id = add_worker(connection, status="active")
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    monitor = start("monitor", "--interval", "3600", WORKER_HEARTBEAT_TIMEOUT="2", WORKER_HEARTBEAT_INTERVAL="1")
+    assert "to=offline" in monitor.until("action=status_changed")
+    assert status_of(world, worker_id) == "offline"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(start: Start, number: signal.Signals) -> None:
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=watching")
+    assert monitor.stop(number) == 0
+
+
+def test_once(cli: Cli, world: World, connection: psycopg.Connection) -> None:
+    worker_id = add_worker(connection, status="active")
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now() - interval '1 hour'")
+    done = cli("monitor", "--once")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "to=offline" in done.stderr
+    assert status_of(world, worker_id) == "offline"
+    assert workers.list_workers(world).monitor_seen_at is not None
+    assert cli("monitor", "--once", SKYCTL_DATABASE_URL="postgresql://127.0.0.1:1/x").returncode == 5
+
+
+def test_it_survives_the_loss_of_its_connections(start: Start, world: World, connection: psycopg.Connection) -> None:
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=watching")
+    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    connection.execute(kill)
+    assert "action=database_lost" in monitor.until("action=database_lost")
+    monitor.until("action=watching")
+    world.db.close()
+    worker_id = workers.invite(world, "tests").worker_id
+    workers.note_stopped(world, worker_id, "tests")
+    assert "to=offline" in monitor.until("action=status_changed")
+
+
+def test_the_list_says_when_no_monitor_has_run(cli: Cli, connection: psycopg.Connection) -> None:
+    add_worker(connection)
+    assert "no monitor has run" in cli("workers", "list").stderr
+    cli("monitor", "--once")
+    assert cli("workers", "list").stderr == ""
+    connection.execute("UPDATE monitor_leases SET last_pass_at = now() - interval '1 hour'")
+    assert "1h ago" in cli("workers", "list").stderr
+    assert cli("--quiet", "workers", "list").stderr == ""
