@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -53,7 +54,7 @@ def crowd(own_server: EmbeddedPostgres) -> Iterator[tuple[World, list[tuple[str,
 
 
 async def beat_at_once(
-    url: str, crowd: list[tuple[str, str]], trouble: Callable[[], None] | None
+    url: str, crowd: list[tuple[str, str]], trouble: Callable[[threading.Event], None] | None
 ) -> tuple[list[tuple[str, int]], Counter[int], int]:
     """Beat from every client as fast as it is answered; the (worker, number) of each 200, all statuses, the 200s since the
     trouble."""
@@ -62,6 +63,7 @@ async def beat_at_once(
     stop_at = time.monotonic() + SECONDS
     troubled_at = float("inf")
     recovered = 0
+    refused = threading.Event()
 
     async def one_client(client: httpx.AsyncClient, worker_id: str, token: str) -> None:
         nonlocal recovered
@@ -76,13 +78,14 @@ async def beat_at_once(
                 recovered += time.monotonic() > troubled_at
             else:
                 assert response.headers["Retry-After"]
+                refused.set()
                 await asyncio.sleep(0.5)
 
     async def make_trouble() -> None:
         nonlocal troubled_at
         await asyncio.sleep(SECONDS / 3)
         if trouble:
-            await asyncio.to_thread(trouble)
+            await asyncio.to_thread(trouble, refused)
             troubled_at = time.monotonic()
 
     limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
@@ -111,9 +114,10 @@ def test_postgresql_is_killed_under_the_load(
 ) -> None:
     url, _ = serve(SKYCTL_DATABASE_URL=own_server.url)
 
-    def kill_and_start() -> None:
+    def kill_and_start(refused: threading.Event) -> None:
         pid = int((own_server.data / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
+        assert refused.wait(60)
         time_limit = time.monotonic() + 60
         while True:
             try:
