@@ -123,7 +123,7 @@ def test_a_part_that_dies_is_started_again(up: Process, data_dir: Path) -> None:
 
 def test_on_a_terminal_it_shows_a_live_table(data_dir: Path, cli: Cli, tmp_path: Path) -> None:
     screen = tmp_path / "screen"
-    command = f"{sys.executable} -m skyctl up"
+    command = f"exec {sys.executable} -m skyctl up"
     terminal = subprocess.Popen(
         ["script", "-qefc", command, str(screen)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir), "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},

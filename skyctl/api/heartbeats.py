@@ -71,7 +71,7 @@ class Heartbeats:
         """Answer 200 once the beat is committed, else with the reason."""
         try:
             token = bearer_token(scope["headers"])
-            beat = await self._read(scope, receive, token)
+            beat = _beat(scope["path"], token, await read_body(scope, receive))
             outcome = await self._record(beat)
             if isinstance(outcome, Unauthorized):
                 outcome = await self._why_refused(beat, token)
@@ -83,13 +83,6 @@ class Heartbeats:
         else:
             _count(outcome)
             await send_error(send, outcome)
-
-    async def _read(self, scope: Scope, receive: Receive, token: bytes) -> Beat:
-        worker_id = scope["path"][len(PREFIX) : -len(SUFFIX)]
-        if not wire.CANONICAL_UUID.fullmatch(worker_id):
-            raise WorkerNotFound("the path holds no worker's id", "POST /api/workers/{id}/heartbeat")
-        load = wire.heartbeat(wire.parse(await read_body(scope, receive)))
-        return Beat(worker_id, fingerprint(token), load)
 
     def _record(self, beat: Beat) -> asyncio.Future[SkyctlError | None]:
         outcome: asyncio.Future[SkyctlError | None] = asyncio.get_running_loop().create_future()
@@ -129,6 +122,13 @@ class Heartbeats:
         loop = asyncio.get_running_loop()
         why = heartbeats.why_refused
         return await loop.run_in_executor(None, why, self._world, UUID(beat.worker_id), token.decode("latin-1"))
+
+
+def _beat(path: str, token: bytes, body: bytes) -> Beat:
+    worker_id = path[len(PREFIX) : -len(SUFFIX)]
+    if not wire.CANONICAL_UUID.fullmatch(worker_id):
+        raise WorkerNotFound("the path holds no worker's id", "POST /api/workers/{id}/heartbeat")
+    return Beat(worker_id, fingerprint(token), wire.heartbeat(wire.parse(body)))
 
 
 def _resolve(
