@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 
@@ -30,8 +30,7 @@ class Capacity:
     disk_gb: float = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """What a worker reported of its use; percents are finite, 0 to 100."""
 
     cpu_percent: float = 0
@@ -78,8 +77,7 @@ class Verdict:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(NamedTuple):
     """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, its load."""
 
     worker_id: str

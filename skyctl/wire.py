@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from skyctl.errors import ValidationError
 from skyctl.model import Capacity, ClusterStats, Load, Registration, Worker, WorkerPage, WorkerStatus
 
@@ -25,13 +27,9 @@ Document = dict[str, Any]
 def parse(body: bytes) -> Document:
     """A request's body as a JSON object. Raises ValidationError for broken UTF-8, broken JSON, NaN, or another type."""
     try:
-        document = _DECODER.decode(body.decode())
-    except UnicodeDecodeError as error:
-        raise ValidationError("the body is not UTF-8", "send JSON encoded as UTF-8") from error
-    except RecursionError as error:
-        raise ValidationError("the body is nested too deeply", f"at most {MAX_NESTING} levels") from error
-    except ValueError as error:
-        raise ValidationError("the body is not JSON", "send one JSON object") from error
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise _unreadable(body) from None
     if not isinstance(document, dict):
         raise ValidationError("the body is not a JSON object", 'send an object: {"field": value, ...}')
     return document
@@ -182,11 +180,20 @@ def worker_id(text: str) -> UUID | None:
     return UUID(text) if CANONICAL_UUID.fullmatch(text) else None
 
 
-def _no_constant(name: str) -> float:
-    raise ValidationError(f"the body holds {name}, which is not JSON", "send finite numbers")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+def _unreadable(body: bytes) -> ValidationError:
+    """Why a body is not JSON: by name the field whose value only Python would read, where that is the reason."""
+    try:
+        document = json.loads(body.decode())
+        if isinstance(document, dict):
+            for field, value in document.items():
+                _check_storable(field, value, 0)
+    except ValidationError as error:
+        return error
+    except UnicodeDecodeError:
+        return ValidationError("the body is not UTF-8", "send JSON encoded as UTF-8")
+    except (ValueError, RecursionError):
+        pass
+    return ValidationError("the body is not JSON", f"send one JSON object, nested at most {MAX_NESTING} levels")
 
 
 def _invalid(field: str, value: object, accepted: str) -> ValidationError:
@@ -245,22 +252,24 @@ def _ip_address(document: Document, field: str) -> str:
 def _metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _invalid("metadata", value, "an object")
-    _check_storable(value, 0)
+    _check_storable("metadata", value, 0)
     return value
 
 
-def _check_storable(value: object, level: int) -> None:
+def _check_storable(field: str, value: object, level: int) -> None:
     if level > MAX_NESTING:
-        raise ValidationError("metadata is nested too deeply", f"at most {MAX_NESTING} levels")
+        raise ValidationError(f"{field.split('.')[0]} is nested too deeply", f"at most {MAX_NESTING} levels")
     if isinstance(value, dict):
         for key, inner in value.items():
-            _check_storable(key, level)
-            _check_storable(inner, level + 1)
+            _check_storable(field, key, level)
+            _check_storable(f"{field}.{key}", inner, level + 1)
     elif isinstance(value, list):
         for inner in value:
-            _check_storable(inner, level + 1)
-    elif (isinstance(value, str) and not storable(value)) or (isinstance(value, float) and not math.isfinite(value)):
-        raise _invalid("metadata", value, "storable: finite numbers, text without NUL")
+            _check_storable(field, inner, level + 1)
+    elif isinstance(value, str) and not storable(value):
+        raise _invalid(field, value, "text without NUL or lone surrogates")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise _invalid(field, value, "a finite number")
 
 
 def _stored_number(stored: object, camel: str, snake: str) -> float:

@@ -11,13 +11,14 @@ FLOORS = {
     "rules": 3, "store": 3, "swarm": 3, "installer": 3, "settings": 3, "embedded": 3, "wire": 2, "model": 1, "errors": 0,
 }  # fmt: skip
 GROUNDS = {
-    "operations": {"world"}, "store": {"tables", "db"}, "cli": {"context", "show", "logs"}, "api": {"answers", "openapi"},
+    "operations": {"world"}, "store": {"tables", "db"}, "cli": {"context", "show", "logs"},
+    "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
 ENTRANCES = {"cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
 LIBRARIES = {
     "sqlalchemy": {"store"}, "psycopg": {"store"}, "docker": {"swarm"}, "typer": {"cli"}, "rich": {"cli"},
     "starlette": {"api"}, "uvicorn": {"api"}, "prometheus_client": {"api"}, "anyio": {"api"},
-    "httpx": set(), "psutil": {"embedded"}, "jwt": {"rules"},
+    "httpx": set(), "psutil": {"embedded"}, "jwt": {"rules"}, "orjson": {"wire"},
 }  # fmt: skip
 NOT_FROM = {
     "cli": {"store", "rules"},

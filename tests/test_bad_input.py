@@ -87,8 +87,7 @@ def test_each_field_of_a_heartbeat(door: tuple[httpx.Client, str], connection: p
     def check(value: Any) -> None:
         # Python writes NaN and Infinity as a careless client would
         body = json.dumps(changed(LOAD, field, value)).encode()
-        named = "JSON" if b"NaN" in body or b"Infinity" in body else field
-        assert_refused(client, path, body, named)
+        assert_refused(client, path, body, field)
 
     check()
     assert untouched(connection)
@@ -105,8 +104,7 @@ def test_each_field_of_a_registration(
     @given(REGISTER[field] if optional else st.just(MISSING) | REGISTER[field])
     def check(value: Any) -> None:
         body = json.dumps(changed(REGISTRATION, field, value)).encode()
-        named = "JSON" if b"NaN" in body or b"Infinity" in body else field
-        assert_refused(client, "/api/workers/register", body, named)
+        assert_refused(client, "/api/workers/register", body, field)
 
     check()
     assert untouched(connection)

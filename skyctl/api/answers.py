@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from skyctl.errors import BodyTooLarge, DatabaseUnavailable, SkyctlError, Unauthorized
 
@@ -42,14 +42,14 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises BodyTooLarge as soon as it is known to be over the limit."""
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-            raise _too_large()
+            raise too_large()
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):
         message = await receive()
         body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
+            raise too_large()
     return body
 
 
@@ -63,18 +63,6 @@ def bearer_token(headers: Iterable[Header]) -> bytes:
     raise Unauthorized("there is no token", "send the header Authorization: Bearer TOKEN")
 
 
-async def send_answer(send: Send, status: int, body: bytes, headers: Iterable[Header] = ()) -> None:
-    """Send a whole answer."""
-    fixed = [JSON, (b"content-length", str(len(body)).encode()), *headers]
-    await send({"type": "http.response.start", "status": status, "headers": fixed})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def send_error(send: Send, error: SkyctlError) -> None:
-    """Send an error."""
-    status, document, headers = error_answer(error)
-    await send_answer(send, status, encode(document), [(k.lower().encode(), v.encode()) for k, v in headers.items()])
-
-
-def _too_large() -> BodyTooLarge:
+def too_large() -> BodyTooLarge:
+    """The error of a body over the limit."""
     return BodyTooLarge(f"the body is over {MAX_BODY_BYTES} bytes", "send less")

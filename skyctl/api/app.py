@@ -1,6 +1,6 @@
 """The HTTP API: the routes of the contract (docs/architecture.md), their authentication, and the shape of errors.
 
-Handlers are ordinary functions on a few threads; only the heartbeat path runs on the event loop.
+Handlers are ordinary functions on a few threads. Heartbeats do not come this way (see `connection`) but for odd ones.
 """
 
 import logging
@@ -21,13 +21,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from skyctl import wire
 from skyctl.api import openapi
 from skyctl.api.answers import bearer_token, encode, error_answer, error_document, read_body
-from skyctl.api.heartbeats import Heartbeats, is_heartbeat
-from skyctl.errors import SkyctlError, WorkerNotFound
+from skyctl.api.heartbeats import Heartbeats, accepted
+from skyctl.errors import SkyctlError, Unauthorized, WorkerNotFound
+from skyctl.model import Beat
 from skyctl.operations import heartbeats, schema, workers
 from skyctl.operations.world import World
 
@@ -66,6 +67,17 @@ def register(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """A host joins, or says anew what it is."""
     worker = heartbeats.register(world, call.token, wire.registration(wire.parse(call.body)))
     return 201, {"success": True, "data": wire.worker_document(worker)}
+
+
+def beat(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """A heartbeat that did not come by the lane for heartbeats: a batch of one."""
+    load = wire.heartbeat(wire.parse(call.body))
+    refused = heartbeats.record(world, [Beat(str(call.worker_id), heartbeats.fingerprint(call.token), load)])[0]
+    if isinstance(refused, Unauthorized):
+        refused = heartbeats.why_refused(world, call.worker_id, call.token)
+    if refused:
+        raise refused
+    return 200, accepted(world)
 
 
 def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:
@@ -148,6 +160,7 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/api/workers/register": {"POST": ("worker", register)},
     "/api/workers/generate-script": {"POST": ("admin", generate_script)},
     "/api/workers/cluster/status": {"GET": ("admin", Stats())},
+    "/api/workers/{id}/heartbeat": {"POST": ("worker", beat)},
     "/api/workers/{id}/drain": {"POST": ("admin", drain_worker)},
     "/api/workers/{id}": {"GET": ("admin", show_worker), "DELETE": ("admin", remove_worker)},
     "/api/workers": {"GET": ("admin", list_workers)},
@@ -157,21 +170,19 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
 }
 
 
-def create_app(world: World) -> ASGIApp:
-    """The ASGI application of a world."""
-    beats = Heartbeats(world)
-    threads = anyio.CapacityLimiter(THREADS)
-    routes = [
-        Route("/api/workers/{id}/heartbeat", beats, methods=["POST"]),
-        Route("/metrics", metrics, methods=["GET"]),
-    ]
-    routes += [Route(path, Endpoint(world, threads, path, methods)) for path, methods in ROUTES.items()]
-    others = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _unexpected})
+class Application:
+    """The ASGI application of a world, and beside it the lane for heartbeats."""
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await (beats if is_heartbeat(scope) else others)(scope, receive, send)
+    def __init__(self, world: World) -> None:
+        self.beats = Heartbeats(world)
+        threads = anyio.CapacityLimiter(THREADS)
+        routes = [Route(path, Endpoint(world, threads, path, methods)) for path, methods in ROUTES.items()]
+        routes.append(Route("/metrics", metrics, methods=["GET"]))
+        self._others = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _unexpected})
 
-    return application
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._others(scope, receive, send)
 
 
 class Endpoint:

@@ -2,28 +2,29 @@
 
 Everything happens on the event loop but the batch itself, which one thread gives to one ordinary operation. While a
 batch is on its way to the database the next one gathers, so batches grow with the load and no request costs a row of
-its own, a thread, or a connection.
+its own, a thread, a task or a connection.
 """
 
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import UUID
 
 from prometheus_client import Counter, Histogram
-from starlette.types import Receive, Scope, Send
 
 from skyctl import wire
-from skyctl.api.answers import JSON, bearer_token, encode, read_body, send_error
-from skyctl.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError, WorkerNotFound
+from skyctl.api.answers import bearer_token
+from skyctl.api.connection import Exchange, compose
+from skyctl.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.model import Beat
 from skyctl.operations import heartbeats
-from skyctl.operations.heartbeats import fingerprint
 from skyctl.operations.world import World
 
 MAX_BATCH = 2000
-PREFIX, SUFFIX = "/api/workers/", "/heartbeat"
+UNEXPECTED = SkyctlError("unexpected error", "see the log of skyctl serve")
 
 log = logging.getLogger(__name__)
 
@@ -37,62 +38,33 @@ REFUSED = HEARTBEATS.labels("refused")
 INVALID = HEARTBEATS.labels("invalid")
 UNAVAILABLE = HEARTBEATS.labels("unavailable")
 
-
-def is_heartbeat(scope: Scope) -> bool:
-    """Whether a request is a heartbeat, seen from its method and path alone."""
-    path: str = scope.get("path", "")
-    return scope["type"] == "http" and path.endswith(SUFFIX) and path.startswith(PREFIX) and scope["method"] == "POST"
+Waiting = tuple[Beat, Exchange]
 
 
 class Heartbeats:
-    """The ASGI application of POST /api/workers/{id}/heartbeat."""
+    """All heartbeats of a process, from the exchange that a connection hands over to its answer."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._waiting: list[tuple[Beat, asyncio.Future[SkyctlError | None]]] = []
+        self._waiting: list[Waiting] = []
         self._busy = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="heartbeats")
         self._tasks: set[asyncio.Task[None]] = set()
-        body = encode(
-            {
-                "success": True,
-                "message": "Heartbeat received",
-                "nextHeartbeatSeconds": world.heartbeat_interval.total_seconds(),
-            }
-        )
-        self._start = {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [JSON, (b"content-length", str(len(body)).encode())],
-        }
-        self._body = {"type": "http.response.body", "body": body}
+        document = accepted(world)
+        self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 200 once the beat is committed, else with the reason."""
+    def take(self, exchange: Exchange) -> None:
+        """Let a heartbeat wait for the next batch, or refuse it for what can be seen at once."""
         try:
-            token = bearer_token(scope["headers"])
-            beat = _beat(scope["path"], token, await read_body(scope, receive))
-            outcome = await self._record(beat)
-            if isinstance(outcome, Unauthorized):
-                outcome = await self._why_refused(beat, token)
+            token = bearer_token(exchange.headers)
+            beat = Beat(exchange.worker_id, heartbeats.fingerprint(token), wire.heartbeat(wire.parse(exchange.body)))
         except SkyctlError as error:
-            outcome = error
-        if outcome is None:
-            await send(self._start)
-            await send(self._body)
-        else:
-            _count(outcome)
-            await send_error(send, outcome)
-
-    def _record(self, beat: Beat) -> asyncio.Future[SkyctlError | None]:
-        outcome: asyncio.Future[SkyctlError | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((beat, outcome))
+            _refuse(exchange, error)
+            return
+        self._waiting.append((beat, exchange))
         if not self._busy:
             self._busy = True
-            task = asyncio.create_task(self._drain())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return outcome
+            self._spawn(self._drain())
 
     async def _drain(self) -> None:
         """Write batch after batch until nothing waits."""
@@ -102,7 +74,9 @@ class Heartbeats:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 writing = loop.run_in_executor(self._writer, self._write, [beat for beat, _ in batch])
                 await asyncio.wait([writing])
-                _resolve(writing, [outcome for _, outcome in batch])
+                if error := writing.exception():
+                    log.error("action=heartbeats_failed count=%d", len(batch), exc_info=error)
+                self._answer(batch, [UNEXPECTED] * len(batch) if error else writing.result())
         finally:
             self._busy = False
 
@@ -118,37 +92,41 @@ class Heartbeats:
         ACCEPTED.inc(outcomes.count(None))
         return outcomes
 
-    async def _why_refused(self, beat: Beat, token: bytes) -> SkyctlError:
-        loop = asyncio.get_running_loop()
-        why = heartbeats.why_refused
-        return await loop.run_in_executor(None, why, self._world, UUID(beat.worker_id), token.decode("latin-1"))
+    def _answer(self, batch: list[Waiting], outcomes: list[SkyctlError | None]) -> None:
+        for (beat, exchange), outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                exchange.answer(self._accepted[exchange.keep_alive])
+            elif isinstance(outcome, Unauthorized):
+                self._spawn(self._explain(beat, exchange))
+            else:
+                _refuse(exchange, outcome)
+
+    async def _explain(self, beat: Beat, exchange: Exchange) -> None:
+        """Find out, off this path, whether a beat that was not stored is a 401, a 403 or a 404."""
+        token = bearer_token(exchange.headers).decode("latin-1")
+        why = asyncio.to_thread(heartbeats.why_refused, self._world, UUID(beat.worker_id), token)
+        try:
+            _refuse(exchange, await why)
+        except DatabaseUnavailable as error:
+            _refuse(exchange, error)
+
+    def _spawn(self, story: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(story)
+        self._tasks.add(task)  # the event loop itself holds tasks only weakly
+        task.add_done_callback(self._tasks.discard)
 
 
-def _beat(path: str, token: bytes, body: bytes) -> Beat:
-    worker_id = path[len(PREFIX) : -len(SUFFIX)]
-    if not wire.CANONICAL_UUID.fullmatch(worker_id):
-        raise WorkerNotFound("the path holds no worker's id", "POST /api/workers/{id}/heartbeat")
-    return Beat(worker_id, fingerprint(token), wire.heartbeat(wire.parse(body)))
+def accepted(world: World) -> dict[str, Any]:
+    """The answer to a heartbeat that is committed."""
+    interval = world.heartbeat_interval.total_seconds()
+    return {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": interval}
 
 
-def _resolve(
-    writing: asyncio.Future[list[SkyctlError | None]], waiting: list[asyncio.Future[SkyctlError | None]]
-) -> None:
-    """Hand each beat its outcome, or all of them the error that the writing ended with."""
-    error = writing.exception()
-    for index, future in enumerate(waiting):
-        if future.done():  # whoever asked has gone
-            continue
-        if error:
-            future.set_exception(error)
-        else:
-            future.set_result(writing.result()[index])
-
-
-def _count(outcome: SkyctlError) -> None:
-    if isinstance(outcome, DatabaseUnavailable):
+def _refuse(exchange: Exchange, error: SkyctlError) -> None:
+    if isinstance(error, DatabaseUnavailable):
         UNAVAILABLE.inc()
-    elif isinstance(outcome, ValidationError):
+    elif isinstance(error, ValidationError):
         INVALID.inc()
     else:
         REFUSED.inc()
+    exchange.refuse(error)

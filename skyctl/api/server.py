@@ -1,5 +1,6 @@
 """Running the API: uvicorn with one process or several on one port, TLS, and an end that answers what was accepted."""
 
+import gc
 import logging
 import os
 import signal
@@ -13,12 +14,14 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from skyctl import settings, wiring
+from skyctl.api.connection import Connection
 from skyctl.errors import Refused, ValidationError
 
 BACKLOG = 2048
 CONNECTIONS = 10
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
+COLLECT_AFTER = 50_000
 FACTORY = "skyctl.api.server:application"
 
 log = logging.getLogger(__name__)
@@ -26,13 +29,16 @@ log = logging.getLogger(__name__)
 
 def application() -> ASGIApp:
     """The application of the settings in the environment: what each process of a server makes for itself."""
-    from skyctl.api.app import create_app  # here, since the metrics read the environment of this process when loaded
+    from skyctl.api.app import Application  # here, since the metrics read the environment of this process when loaded
 
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
     given = settings.load()
     if given.database_url is None:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
-    return create_app(wiring.connect(given, given.database_url, connections=CONNECTIONS))
+    application = Application(wiring.connect(given, given.database_url, connections=CONNECTIONS))
+    gc.freeze()  # what is loaded stays; the collector need not look at it again and again
+    gc.set_threshold(COLLECT_AFTER)
+    return application
 
 
 def serve(listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None) -> None:
@@ -40,7 +46,7 @@ def serve(listener: socket.socket, *, processes: int, certificate: Path | None, 
     if processes > 1:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="skyctl-metrics-")
     config = uvicorn.Config(
-        FACTORY, factory=True, workers=processes, http="httptools", loop="uvloop", ws="none", lifespan="off",
+        FACTORY, factory=True, workers=processes, http=Connection, loop="uvloop", ws="none", lifespan="off",
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False, date_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,

@@ -1,6 +1,7 @@
 """Stories of a worker's own requests: it registers, it beats, it is refused."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from uuid import UUID
 
 from skyctl.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
@@ -44,24 +45,28 @@ def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None]:
     Where the database refuses the batch for a row in it, each half is stored for itself, until only that row fails.
     Raises DatabaseUnavailable.
     """
+    keys = [(beat.worker_id, beat.token_hash) for beat in beats]
+    last = dict(zip(keys, beats, strict=True))
     try:
-        stored = _record_batch(world, beats)
+        positions = _record_batch(world, list(last.values()))
     except DatabaseRefused as error:
         if len(beats) == 1:
             return [error]
         middle = len(beats) // 2
         return record(world, beats[:middle]) + record(world, beats[middle:])
+    kept = list(last)
+    stored = {kept[position] for position in positions}
     refused = Unauthorized("the token is not this worker's", REPLACED)
-    return [None if (beat.worker_id, beat.token_hash) in stored else refused for beat in beats]
+    return [None if key in stored else refused for key in keys]
 
 
-def _record_batch(world: World, beats: Sequence[Beat]) -> Container[tuple[str, str]]:
-    latest = {(beat.worker_id, beat.token_hash): beat for beat in beats}
+def _record_batch(world: World, beats: Sequence[Beat]) -> Iterable[int]:
+    """Store beats of different workers; the positions of those that were."""
     with world.db.transaction() as tx:
-        stored = workers.record_loads(tx, list(latest.values()))
-        if any(health.is_news(status, latest[key].load, world.limits) for key, status in stored.items()):
+        stored = workers.record_loads(tx, beats)
+        if any(health.is_news(status, beats[n].load, world.limits) for status, found in stored.items() for n in found):
             db.notify_news(tx)
-    return stored
+    return chain.from_iterable(stored.values())
 
 
 def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:

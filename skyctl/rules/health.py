@@ -26,27 +26,35 @@ def assess(worker: Worker, now: datetime, limits: Limits) -> Verdict:
         return Verdict(WorkerStatus.DRAINING, "an administrator wants it empty")
     if heard_at is None:
         return Verdict(WorkerStatus.PENDING, "never heard from")
-    if exhausted := exhaustion(worker.load, limits):
-        return Verdict(WorkerStatus.UNHEALTHY, exhausted)
+    if is_exhausted(worker.load, limits):
+        return Verdict(WorkerStatus.UNHEALTHY, _excess(worker.load, limits))
     return Verdict(WorkerStatus.ACTIVE, "heard from, and within its limits")
 
 
-def exhaustion(load: Load, limits: Limits) -> str:
-    """Which dimensions are above their limit, with the figures; empty where none is."""
-    dimensions = (
-        ("CPU", load.cpu_percent, limits.cpu_percent),
-        ("memory", load.memory_percent, limits.memory_percent),
-        ("disk", load.disk_percent, limits.disk_percent),
+def is_exhausted(load: Load, limits: Limits) -> bool:
+    """Whether a dimension is above its limit."""
+    return (
+        load.cpu_percent > limits.cpu_percent
+        or load.memory_percent > limits.memory_percent
+        or load.disk_percent > limits.disk_percent
     )
-    return ", ".join(f"{name} {value:g} % > {limit:g} %" for name, value, limit in dimensions if value > limit)
 
 
 def is_news(status: WorkerStatus, load: Load, limits: Limits) -> bool:
     """Whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
     if status is WorkerStatus.DRAINING:
         return False
-    return status is not (WorkerStatus.UNHEALTHY if exhaustion(load, limits) else WorkerStatus.ACTIVE)
+    return status is not (WorkerStatus.UNHEALTHY if is_exhausted(load, limits) else WorkerStatus.ACTIVE)
 
 
 def _silence(silence: timedelta, limits: Limits) -> str:
     return f"silent for {silence.total_seconds():.0f} s > {limits.heartbeat_timeout.total_seconds():g} s"
+
+
+def _excess(load: Load, limits: Limits) -> str:
+    dimensions = (
+        ("CPU", load.cpu_percent, limits.cpu_percent),
+        ("memory", load.memory_percent, limits.memory_percent),
+        ("disk", load.disk_percent, limits.disk_percent),
+    )
+    return ", ".join(f"{name} {value:g} % > {limit:g} %" for name, value, limit in dimensions if value > limit)

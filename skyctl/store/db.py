@@ -1,5 +1,7 @@
 """The door to PostgreSQL: connections, transactions, LISTEN; the one place where the driver's errors become ours."""
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,6 +19,7 @@ Listener = psycopg.Connection
 NEWS_CHANNEL = "skyctl_news"
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 15
+RESTED_SECONDS = 1.0
 CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
 CHECK_SCHEMA = "run `skyctl db init` against this database"
 
@@ -34,8 +37,9 @@ class Database:
         }
         self._engine = sa.create_engine(
             self._url, connect_args=self._arguments, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS,
-            pool_pre_ping=True, use_native_hstore=False, hide_parameters=True,
+            use_native_hstore=False, hide_parameters=True,
         )  # fmt: skip
+        _check_the_rested(self._engine)
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -92,6 +96,25 @@ def _parse(text: str) -> sa.URL:
             f"the database URL starts with {url.drivername}://", "skyctl works with PostgreSQL: postgresql://..."
         )
     return url.set(drivername="postgresql+psycopg")
+
+
+def _check_the_rested(engine: sa.Engine) -> None:
+    """Check a connection that has rested before it is used: the database may have gone meanwhile.
+
+    As `pool_pre_ping`, which checks always: three round trips before every batch of heartbeats.
+    """
+
+    @sa.event.listens_for(engine, "checkin")
+    def note(_connection: object, record: sa.PoolProxiedConnection) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def check(connection: psycopg.Connection, record: sa.PoolProxiedConnection, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("rests_since", math.inf) > RESTED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)  # type: ignore[arg-type]
+            except psycopg.Error as error:
+                raise exc.DisconnectionError from error
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Workers in the database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,40 +35,35 @@ _CONTAINERS = _figure(workers.c.current_load, "containerCount", "container_count
 
 # The token is checked by the write itself: only the worker whose stored hash is that of the token is touched.
 _RECORD_LOADS = sa.text("""
-    UPDATE container_workers AS w
-    SET last_heartbeat_at = now(),
-        current_load = jsonb_build_object('cpuPercent', d.cpu, 'memoryPercent', d.memory, 'diskPercent', d.disk,
-                                          'containerCount', d.containers)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:cpu AS float8[]), CAST(:memory AS float8[]),
-                CAST(:disk AS float8[]), CAST(:containers AS int[]))
-         AS d (id, hash, cpu, memory, disk, containers)
-    WHERE w.id = d.id AND w.auth_token_hash = d.hash
-      AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > now())
-    RETURNING CAST(w.id AS text), d.hash, coalesce(w.status, 'pending')
+    WITH stored AS (
+        UPDATE container_workers AS w
+        SET last_heartbeat_at = now(),
+            current_load = jsonb_build_object('cpuPercent', d.cpu, 'memoryPercent', d.memory, 'diskPercent', d.disk,
+                                              'containerCount', d.containers)
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:cpu AS float8[]), CAST(:memory AS float8[]),
+                    CAST(:disk AS float8[]), CAST(:containers AS int[]))
+             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position)
+        WHERE w.id = d.id AND w.auth_token_hash = d.hash
+          AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > now())
+        RETURNING d.position, coalesce(w.status, 'pending') AS status
+    )
+    SELECT status, array_agg(position - 1) FROM stored GROUP BY status
 """)
 
 
-def record_loads(connection: sa.Connection, beats: Sequence[Beat]) -> dict[tuple[str, str], WorkerStatus]:
-    """Store the beats whose token is the worker's own and still good; the status of each of those, by id and token hash.
+def record_loads(connection: sa.Connection, beats: Sequence[Beat]) -> dict[WorkerStatus, list[int]]:
+    """Store the beats whose token is the worker's own and still good; which of them were stored, by the worker's status.
 
-    At most one beat a worker and token: the caller keeps the last.
+    At least one beat, and at most one a worker and token: the caller keeps the last.
     """
-    loads = [beat.load for beat in beats]
-    rows = connection.execute(
-        _RECORD_LOADS,
-        {
-            "ids": _array(beat.worker_id for beat in beats),
-            "hashes": _array(beat.token_hash for beat in beats),
-            "cpu": _array(load.cpu_percent for load in loads),
-            "memory": _array(load.memory_percent for load in loads),
-            "disk": _array(load.disk_percent for load in loads),
-            "containers": _array(load.container_count for load in loads),
-        },
-    )
-    return {(worker_id, token_hash): WorkerStatus(status) for worker_id, token_hash, status in rows}
+    ids, hashes, loads = zip(*beats, strict=True)
+    columns = (ids, hashes, *zip(*loads, strict=True))
+    names = ("ids", "hashes", "cpu", "memory", "disk", "containers")
+    rows = connection.execute(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
+    return {WorkerStatus(status): positions for status, positions in rows}
 
 
-def _array(values: Any) -> str:
+def _array(values: Iterable[object]) -> str:
     """A PostgreSQL array literal of ids, hashes or numbers, none of which needs quotes; 5 x faster than the driver's."""
     return "{" + ",".join(map(str, values)) + "}"
 

@@ -1,0 +1,107 @@
+"""One HTTP connection: uvicorn's, with a lane of its own for heartbeats.
+
+uvicorn makes a task, a scope and several messages of every request. A heartbeat needs none of them: its connection hands it
+over as soon as it is complete, and writes the answer in one piece. Whatever is not a plain heartbeat (another route, a query,
+an Expect, a request that waits behind another) is uvicorn's, and then an ordinary handler's.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from skyctl.api.answers import JSON, MAX_BODY_BYTES, Header, encode, error_answer, too_large
+from skyctl.errors import SkyctlError
+
+HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
+
+
+class Taker(Protocol):
+    """Who takes heartbeats."""
+
+    def take(self, exchange: "Exchange") -> None:
+        """Answer the exchange, now or later."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection to an application that has `beats`, a Taker."""
+
+    def on_headers_complete(self) -> None:
+        """Open an exchange for a heartbeat, when nothing is before it on this connection."""
+        heartbeat = HEARTBEAT.fullmatch(self.url)
+        idle = self.cycle is None or self.cycle.response_complete
+        if heartbeat and idle and not self.expect_100_continue and self.parser.get_method() == b"POST":
+            self.cycle = Exchange(self, heartbeat[1].decode())  # type: ignore[assignment]
+        else:
+            super().on_headers_complete()
+
+
+class Exchange:
+    """One heartbeat and its answer. uvicorn sees in it the connection's current cycle, and uses these attributes."""
+
+    __slots__ = (
+        "_connection",
+        "body",
+        "disconnected",
+        "headers",
+        "keep_alive",
+        "more_body",
+        "response_complete",
+        "worker_id",
+    )
+
+    def __init__(self, connection: Connection, worker_id: str) -> None:
+        self._connection = connection
+        self.worker_id = worker_id
+        self.headers: Sequence[Header] = connection.headers
+        self.keep_alive: bool = connection.parser.should_keep_alive()
+        self.body = b""
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+
+    @property
+    def message_event(self) -> "Exchange":
+        """What uvicorn sets when there is more of the body, all of it, or nobody there any more."""
+        return self
+
+    def set(self) -> None:
+        """Hand the heartbeat over once it is complete; uvicorn also calls this when the connection ends, answered or not."""
+        if self.disconnected or self.response_complete:
+            return
+        if len(self.body) > MAX_BODY_BYTES:
+            self.refuse(too_large())
+        elif not self.more_body:
+            taker: Taker = self._connection.app.beats
+            taker.take(self)
+
+    def refuse(self, error: SkyctlError) -> None:
+        """Answer with an error."""
+        status, document, headers = error_answer(error)
+        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self.answer(compose(status, document, encoded, keep_alive=self.keep_alive))
+
+    def answer(self, answer: bytes) -> None:
+        """Write an answer; a client that asks again and again and does not read its answers is let go."""
+        transport = self._connection.transport
+        if self.disconnected or transport.is_closing():
+            return
+        self.response_complete = True
+        if self._connection.flow.write_paused:
+            transport.abort()
+            return
+        transport.write(answer)
+        if not self.keep_alive:
+            transport.close()
+        self._connection.on_response_complete()
+
+
+def compose(status: int, document: Any, headers: Sequence[Header] = (), *, keep_alive: bool) -> bytes:
+    """A whole HTTP answer with a JSON document."""
+    body = encode(document)
+    fields = [JSON, (b"content-length", b"%d" % len(body)), *headers]
+    if not keep_alive:
+        fields.append((b"connection", b"close"))
+    lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+    return STATUS_LINE[status] + lines + b"\r\n" + body
