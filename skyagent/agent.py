@@ -24,13 +24,13 @@ class Agent:
     """One worker's reporter. It holds what the manager was told last and how the last report went."""
 
     def __init__(self, settings: Settings, supervisor: Supervisor) -> None:
-        # Connecting and answering take this long each, and together less than half of the watchdog's period.
+        # A report takes no longer than this, which leaves the watchdog's period room for two of them.
         timeout = min(REQUEST_SECONDS, supervisor.watchdog_seconds / 4 or REQUEST_SECONDS)
         http = open_http(settings, timeout)
         self._settings = settings
         self._supervisor = supervisor
-        self._manager = Manager(http, settings)
-        self._engine = EngineWatch(http)
+        self._manager = Manager(http, settings, timeout)
+        self._engine = EngineWatch(http, timeout)
         self._host = Host(settings.manager, self._engine)
         self._fraction = random.SystemRandom().random
         self._registered: dict[str, object] = {}

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import socket
 import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 import httpx
 
 from skyagent import __version__
+from skyagent.backoff import LAST_CEILING
 from skyagent.errors import ConfigError, EngineAway, Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
 
@@ -14,6 +23,7 @@ from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
 ENGINE = "http://docker.invalid"
 # A connection that the manager keeps open is used again by the next heartbeat: no new TLS handshake every 30 s.
 KEEP_ALIVE_SECONDS = 120.0
+LARGEST_ANSWER = 65536
 
 
 def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
@@ -29,7 +39,7 @@ def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
             timeout=timeout_seconds,
             limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
             mounts={ENGINE: httpx.HTTPTransport(uds=settings.docker_socket, verify=plain)},
-            headers={"User-Agent": f"skyagent/{__version__}"},
+            headers={"User-Agent": f"skyagent/{__version__}", "Accept-Encoding": "identity"},
         )
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         raise ConfigError(
@@ -48,14 +58,14 @@ def _trust(settings: Settings) -> ssl.SSLContext:
         ) from None
 
 
-def engine_info(http: httpx.Client) -> dict[str, object]:
+def engine_info(http: httpx.Client, timeout_seconds: float) -> dict[str, object]:
     """The Docker engine's `GET /info`. Raises EngineAway."""
     try:
-        response = http.get(f"{ENGINE}/info")
-        document = response.raise_for_status().json()
-    except (httpx.HTTPError, ValueError) as error:
+        with http.stream("GET", f"{ENGINE}/info") as response:
+            document = _document(response.raise_for_status(), time.monotonic() + timeout_seconds)
+    except httpx.HTTPError as error:
         raise EngineAway(f"{type(error).__name__}: {error}") from error
-    if not isinstance(document, dict):
+    if not document:
         raise EngineAway("the answer is no JSON object")
     return document
 
@@ -63,8 +73,9 @@ def engine_info(http: httpx.Client) -> dict[str, object]:
 class Manager:
     """The manager as one worker sees it. Every method raises a `Failure` where the report was not accepted."""
 
-    def __init__(self, http: httpx.Client, settings: Settings) -> None:
+    def __init__(self, http: httpx.Client, settings: Settings, timeout_seconds: float) -> None:
         self._http = http
+        self._timeout_seconds = timeout_seconds
         self._token = settings.auth_token
         self._workers = f"{settings.api_url}/api/workers"
         self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
@@ -82,35 +93,61 @@ class Manager:
 
     def _post(self, url: str, body: dict[str, object]) -> dict[str, object]:
         try:
-            response = self._send(url, body)
-        except httpx.HTTPError as error:
+            with _deadline(self._timeout_seconds):
+                response, document = self._send(url, body)
+        except (httpx.HTTPError, socket.timeout) as error:
             raise Unreachable(self._clean(f"{type(error).__name__}: {error}")) from None
-        document = _document(response)
         if response.is_success and document.get("success") is True:
             return document
         raise _failure(response, self._clean(_reason(response, document)))
 
-    def _send(self, url: str, body: dict[str, object]) -> httpx.Response:
+    def _send(self, url: str, body: dict[str, object]) -> tuple[httpx.Response, dict[str, object]]:
         """Post; once more where the connection broke, as the manager may close a kept one at the very moment of use.
 
         Both reports may be repeated without harm.
         """
-        headers = {"Authorization": f"Bearer {self._token}"}
         try:
-            return self._http.post(url, json=body, headers=headers)
+            return self._send_once(url, body)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            return self._http.post(url, json=body, headers=headers)
+            return self._send_once(url, body)
+
+    def _send_once(self, url: str, body: dict[str, object]) -> tuple[httpx.Response, dict[str, object]]:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        with self._http.stream("POST", url, json=body, headers=headers) as response:
+            return response, _document(response, time.monotonic() + self._timeout_seconds)
 
     def _clean(self, text: str) -> str:
         """What others say may repeat the token, and may be long."""
         return text.replace(self._token, "***")[:200]
 
 
-def _document(response: httpx.Response) -> dict[str, object]:
-    """The JSON object of an answer; empty where there is none."""
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    """Raise socket.timeout when the block takes longer, in the main thread alone: the library limits each step, not the whole."""
+    signal.signal(signal.SIGALRM, _time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        document = response.json()
-    except ValueError:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _time_is_up(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise socket.timeout("timed out")
+
+
+def _document(response: httpx.Response, deadline: float) -> dict[str, object]:
+    """The JSON object of an answer; empty where there is none, or one too long. Raises ReadTimeout after the deadline."""
+    body = b""
+    for part in response.iter_raw():
+        body += part
+        if len(body) > LARGEST_ANSWER:
+            return {}
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("timed out")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -119,7 +156,8 @@ def _reason(response: httpx.Response, document: dict[str, object]) -> str:
     """The answer in one line: its status, with the code and message of the manager's error."""
     error = document.get("error")
     if isinstance(error, dict):
-        return f"{response.status_code} {error.get('code')}: {error.get('message')}"
+        said = [part for part in (error.get("code"), error.get("message")) if isinstance(part, str)]
+        return f"{response.status_code} {': '.join(said)}"
     return f"{response.status_code} {response.reason_phrase}, not the answer of a manager"
 
 
@@ -130,4 +168,4 @@ def _failure(response: httpx.Response, reason: str) -> Failure:
     if response.status_code == 404:
         return UnknownWorker(reason)
     wait = response.headers.get("Retry-After", "")
-    return Failing(reason, min(float(wait), LONGEST_SECONDS) if wait.isdecimal() else 0.0)
+    return Failing(reason, min(float(wait), LAST_CEILING) if wait.isdecimal() else 0.0)

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Generic, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 NIX_PROFILE = "/nix/var/nix/profiles/default/bin"
 NIX_SECONDS = 3.0
+LONGEST_TEXT = 1024
 
 
 class Gauge(Generic[T]):
@@ -71,31 +73,41 @@ class Engine:
 def parse_engine(info: dict[str, object]) -> Engine:
     """The part of `GET /info` that matters. Raises EngineAway where the container count is missing."""
     containers = info.get("ContainersRunning")
-    if not isinstance(containers, int) or isinstance(containers, bool) or containers < 0:
+    if not isinstance(containers, int) or isinstance(containers, bool) or not 0 <= containers < 2**31:
         raise EngineAway("the answer holds no ContainersRunning")
     swarm = info.get("Swarm")
     node_id = swarm.get("NodeID") if isinstance(swarm, dict) else None
-    root, version = info.get("DockerRootDir"), info.get("ServerVersion")
-    return Engine(containers, str(root or "/"), str(version or ""), str(node_id or ""), trouble="")
+    root = _text(info.get("DockerRootDir")) or "/"
+    return Engine(containers, root, _text(info.get("ServerVersion")), _text(node_id), trouble="")
+
+
+def _text(value: object) -> str:
+    """A text as it may stand in a report, whatever the engine said: short, and what UTF-8 can hold."""
+    return str(value or "")[:LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 class EngineWatch:
     """Looks at the Docker engine in a thread of its own, so that a hung socket holds up nothing else."""
 
-    def __init__(self, http: httpx.Client) -> None:
+    def __init__(self, http: httpx.Client, timeout_seconds: float) -> None:
         self._http = http
+        self._timeout_seconds = timeout_seconds
         self._thread: threading.Thread | None = None
+        self._asked_at = 0.0
         self.latest = Engine()
 
     def ask(self) -> None:
         """Begin to look, unless an earlier look still hangs; `latest` changes when there is an answer, or none in time."""
         if self._thread is None or not self._thread.is_alive():
+            self._asked_at = time.monotonic()
             self._thread = threading.Thread(target=self._look, name="docker", daemon=True)
             self._thread.start()
+        elif time.monotonic() - self._asked_at > self._timeout_seconds:
+            self.latest = replace(self.latest, trouble="the answer has no end")
 
     def _look(self) -> None:
         try:
-            self.latest = parse_engine(engine_info(self._http))
+            self.latest = parse_engine(engine_info(self._http, self._timeout_seconds))
         except EngineAway as error:
             self.latest = replace(self.latest, trouble=str(error))
 

@@ -108,7 +108,7 @@ def _from_file(path: Path) -> dict[str, Given]:
         document = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", "name a readable file with --config") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"{path} is not JSON", 'write one object, such as {"apiUrl": "https://…"}') from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path} holds no JSON object", 'write one object, such as {"apiUrl": "https://…"}')
@@ -153,7 +153,7 @@ def _claimed_worker_id(token: str) -> Given:
     try:
         payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
         return Given(payload["workerId"], "workerId in the token")
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise ConfigError(
             "authToken names no worker", f"copy it again, or set workerId ({VARIABLES['workerId']})"
         ) from None

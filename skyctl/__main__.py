@@ -1,6 +1,15 @@
 """`python -m skyctl`, and the console script."""
 
-from skyctl.cli.app import main
+from skyctl import signals
+
+
+def main() -> None:
+    """Run the command line. Signals are taken care of first: its imports take most of a command's time."""
+    signals.exit_on_end()
+    from skyctl.cli.app import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

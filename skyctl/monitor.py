@@ -3,12 +3,12 @@
 import logging
 import os
 import select
-import signal
 import socket
 from datetime import timedelta
 from types import FrameType
 from typing import Any
 
+from skyctl import signals
 from skyctl.errors import DatabaseUnavailable
 from skyctl.operations import health
 from skyctl.operations.world import World
@@ -28,9 +28,8 @@ class Stop:
         self.is_set = False
 
     def on_signals(self) -> None:
-        """Stop at SIGTERM and SIGINT."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
+        """Stop at the signals that end a process."""
+        signals.on_end(self._handle)
 
     def wait(self, seconds: float, *others: Any) -> bool:
         """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether it was that."""

@@ -6,19 +6,22 @@ never a flag. Errors name the setting, where it came from, and what is accepted.
 
 import math
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from skyctl import data_folder
 from skyctl.errors import SkyctlError, ValidationError
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError("a text that is not empty")
+        raise ValueError("text")
     return value
 
 
@@ -38,8 +41,10 @@ def _seconds(value: object) -> timedelta:
 
 def _http_url(value: object) -> str:
     url = _text(value).rstrip("/").removesuffix("/api")
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("a URL that starts with http:// or https://")
+    parts = urlsplit(url)
+    plain = not (parts.query or parts.fragment or parts.username or re.search(r"\s", url))
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+        raise ValueError("a URL that starts with http:// or https://, without user, query and spaces")
     return url
 
 
@@ -71,7 +76,7 @@ TABLE = (
             "PostgreSQL to use; without it, the embedded one in the data folder", secret=True),
     Setting("jwt_secret", ("SKYCTL_JWT_SECRET", "JWT_SECRET"), _text, "",
             "signs and checks tokens; without it, one is made and kept in the data folder, mode 0600", secret=True),
-    Setting("api_url", ("SKYCTL_API_URL",), _http_url, DEFAULT_API_URL,
+    Setting("api_url", ("SKYCTL_API_URL",), _http_url, f"where `skyctl up` listens, else {DEFAULT_API_URL}",
             "where hosts reach the API; install scripts carry it"),
     Setting("data_dir", ("SKYCTL_DATA_DIR",), _folder, "/var/lib/skyctl (root), ~/.local/share/skyctl",
             "the folder of the embedded database and of the kept secret"),
@@ -113,6 +118,7 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
         source, raw = _pick(setting, given, path, variables)
         if raw is not None:
             values[setting.key] = _checked(setting, source, raw)
+    values.setdefault("api_url", data_folder.address_of_up(values["data_dir"]) or DEFAULT_API_URL)
     settings = Settings(**values)
     if settings.heartbeat_timeout <= settings.heartbeat_interval:
         raise ValidationError(
@@ -149,7 +155,7 @@ def _read_file(path: Path) -> dict[str, object]:
         raise ValidationError(
             f"the settings file {path} cannot be read: {error.strerror}", "see --config and SKYCTL_CONFIG"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValidationError(f"the settings file {path} is not YAML", "write it as `key: value` lines") from error
     if content is None:
         return {}
@@ -173,9 +179,9 @@ def signing_secret(settings: Settings) -> str:
     """The secret that signs tokens: the one that was set, else the one kept in the data folder, made at first use."""
     if settings.jwt_secret:
         return settings.jwt_secret
+    data_folder.prepare(settings.data_dir)
     kept = settings.data_dir / "jwt-secret"
     if not kept.exists():
-        settings.data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_private(kept, secrets.token_hex(32), replace=False)
     secret = kept.read_text(encoding="ascii").strip()
     if not secret:

@@ -19,6 +19,8 @@ from skyctl.model import Capacity, ClusterStats, Load, Registration, Worker, Wor
 MAX_NESTING = 32
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
+LARGEST_STORED = 10**15
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 Document = dict[str, Any]
@@ -93,6 +95,11 @@ def text_filter(field: str, value: str) -> str:
     if not storable(value):
         raise _invalid(field, value, "text without NUL or lone surrogates")
     return value
+
+
+def printable(value: object) -> str:
+    """A text that others wrote, without what would make a terminal do something."""
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(value))
 
 
 def storable(text: str) -> bool:
@@ -197,8 +204,11 @@ def _unreadable(body: bytes) -> ValidationError:
 
 
 def _invalid(field: str, value: object, accepted: str) -> ValidationError:
-    shown = ascii(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    if isinstance(value, (list, dict)):
+        shown = "a list" if isinstance(value, list) else "an object"
+    else:
+        shown = ascii(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return ValidationError(f"{field}: {shown} is not accepted", f"{field} is {accepted}")
 
 
@@ -234,9 +244,15 @@ def _amount(capacity: Document, field: str, limit: int) -> float:
 
 def _text(document: Document, field: str, longest: int) -> str:
     value = _required(document, field)
-    if isinstance(value, str) and value.strip() and len(value) <= longest and storable(value):
+    if (
+        isinstance(value, str)
+        and value.strip()
+        and len(value) <= longest
+        and storable(value)
+        and not CONTROL.search(value)
+    ):
         return value
-    raise _invalid(field, value, f"text of 1 to {longest} characters, without NUL")
+    raise _invalid(field, value, f"text of 1 to {longest} characters, without control characters")
 
 
 def _ip_address(document: Document, field: str) -> str:
@@ -253,6 +269,8 @@ def _metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _invalid("metadata", value, "an object")
     _check_storable("metadata", value, 0)
+    if value.get("swarmNodeId"):
+        _text(value, "swarmNodeId", 255)
     return value
 
 
@@ -274,4 +292,6 @@ def _check_storable(field: str, value: object, level: int) -> None:
 
 def _stored_number(stored: object, camel: str, snake: str) -> float:
     value = stored.get(camel, stored.get(snake, 0)) if isinstance(stored, dict) else 0
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0
+    return value if abs(value) <= LARGEST_STORED else 0

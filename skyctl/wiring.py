@@ -21,12 +21,6 @@ def database_url(settings: Settings) -> Iterator[str]:
             yield url
 
 
-def revive_database(settings: Settings) -> None:
-    """Start the embedded database again where it died; another one is not ours to start. Raises DatabaseUnavailable."""
-    if not settings.database_url:
-        EmbeddedPostgres(settings.data_dir).revive()
-
-
 def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
     """The world of a database."""
 

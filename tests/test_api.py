@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ import jwt
 import psycopg
 import pytest
 
+from skyctl.errors import Refused
 from skyctl.model import Beat, Load
 from skyctl.operations import heartbeats, workers
 from skyctl.operations.world import World
@@ -308,6 +310,26 @@ def test_two_beats_of_one_worker_in_a_batch(world: World) -> None:
     assert workers.get(world, one.worker_id).load.cpu_percent == 2
 
 
+def test_many_register_one_unknown_worker_at_once(world: World) -> None:
+    worker_id = uuid4()
+    token = worker_token(SECRET, worker_id)
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: heartbeats.register(world, token, registration("h")).id, range(8)))
+    assert set(made) == {worker_id}
+
+
+def test_many_ask_for_one_name_at_once(world: World) -> None:
+    def ask(_: int) -> bool:
+        try:
+            workers.invite(world, "tests", "wanted")
+        except Refused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, range(8))).count(True) == 1
+
+
 def test_the_body_has_a_limit(api: httpx.Client, world: World) -> None:
     invitation = workers.invite(world, "tests")
 
@@ -323,6 +345,7 @@ def test_the_body_has_a_limit(api: httpx.Client, world: World) -> None:
 
 def test_unknown_routes_and_methods(api: httpx.Client) -> None:
     assert error_code(api.get("/api/nothing")) == "NOT_FOUND"
+    assert api.get("/api/workers/").status_code == 404, "no redirect by the client's own Host header"
     for method, path in (("GET", f"/api/workers/{uuid4()}/heartbeat"), ("PUT", "/api/workers"), ("POST", "/healthz")):
         response = api.request(method, path)
         assert (response.status_code, error_code(response)) == (405, "METHOD_NOT_ALLOWED")

@@ -144,7 +144,7 @@ def test_unknown_fields_are_ignored_and_odd_names_kept(
 ) -> None:
     client, path = door
     assert client.post(path, json=LOAD | {"uptime": 5, "x": None}).status_code == 200
-    name = "o'brien\"; DROP TABLE users; --\n" + "🛰" * 200
+    name = "o'brien\"; DROP TABLE users; --" + "🛰" * 200
     assert client.post("/api/workers/register", json=REGISTRATION | {"hostname": name, "extra": []}).status_code == 201
     assert connection.execute("SELECT hostname FROM container_workers").fetchone() == (name,)
 
@@ -155,3 +155,28 @@ def test_no_body_is_anything_but_4xx(door: tuple[httpx.Client, str], body: bytes
     client, path = door
     for route in (path, "/api/workers/register"):
         assert 400 <= client.post(route, content=body).status_code < 500
+
+
+@pytest.mark.parametrize("value", ["a\x1b[31mb", "two\nlines", "\x9b31m", "\u2028"])
+def test_what_would_make_a_terminal_do_something_is_no_name(door: tuple[httpx.Client, str], value: str) -> None:
+    assert_refused(
+        door[0], "/api/workers/register", json.dumps(REGISTRATION | {"hostname": value}).encode(), "hostname"
+    )
+
+
+@pytest.mark.parametrize("depth", [1, 40, 900, 1000, 1020])
+def test_a_value_nested_so_deep(door: tuple[httpx.Client, str], depth: int) -> None:
+    client, path = door
+    nested = b"[" * depth + b"1" + b"]" * depth
+    for where, fields in ((path, HEARTBEAT), ("/api/workers/register", REGISTER)):
+        document = LOAD if where == path else REGISTRATION
+        for field in fields:
+            if "." not in field:
+                others = json.dumps({key: value for key, value in document.items() if key != field})[:-1].encode()
+                assert_refused(client, where, others + b', "%b": %b}' % (field.encode(), nested), field)
+
+
+def test_a_swarm_node_id_that_no_column_holds(door: tuple[httpx.Client, str]) -> None:
+    for node in ("n" * 256, 7, ["n"]):
+        body = json.dumps(REGISTRATION | {"metadata": {"swarmNodeId": node}}).encode()
+        assert_refused(door[0], "/api/workers/register", body, "swarmNodeId")

@@ -1,6 +1,7 @@
 """The command line as a person types it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,13 +185,48 @@ def test_completing_names_of_workers(cli: Cli, fleet: psycopg.Connection) -> Non
     assert (away.stdout.strip(), away.stderr) == ("", "")
 
 
-def test_a_closed_pipe_is_no_error(cli: Cli, fleet: psycopg.Connection) -> None:
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_closed_pipe_is_no_error(cli: Cli, fleet: psycopg.Connection, output: str) -> None:
     assert fleet
+    reader, writer = os.pipe()
+    os.close(reader)
     done = subprocess.run(
-        f"{sys.executable} -m skyctl workers list | true", shell=True, env=clean_environment() | cli.environment,
-        capture_output=True, text=True,
+        [sys.executable, "-m", "skyctl", "workers", "list", "-o", output], env=clean_environment() | cli.environment,
+        stdout=writer, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert done.stderr == ""
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_narrow_terminal_keeps_names_statuses_and_figures(cli: Cli, fleet: psycopg.Connection) -> None:
+    script = f"stty cols 80; {sys.executable} -m skyctl workers list"
+    done = subprocess.run(
+        ["script", "-qec", script, "/dev/null"], env=clean_environment() | cli.environment | {"NO_COLOR": "1", "TERM": "xterm"},
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    for name, status, disk in fleet.execute(
+        "SELECT name, status, current_load->>'diskPercent' FROM container_workers WHERE last_heartbeat_at IS NOT NULL"
+    ):
+        line = next(line for line in done.stdout.splitlines() if line.startswith(name))
+        assert len(line) <= 80
+        assert f" {status} " in line
+        assert f"{round(float(disk or 0))}%" in line
+
+
+def test_names_that_others_wrote_cannot_steer_the_terminal(cli: Cli, fleet: psycopg.Connection) -> None:
+    add_worker(fleet, name="ev\x1b[31mil\nline", metadata=json.dumps({"k": "\x1b]0;owned\x07"}))
+    for arguments in (["list"], ["list", "-o", "wide"], ["list", "-o", "name"], ["show", "ev\x1b[31mil\nline"]):
+        done = cli("workers", *arguments)
+        assert "ev\\x1b[31mil\\nline" in done.stdout
+        assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(("reference", "code"), [("", 2), (" ", 2), ("e", 3)])
+def test_a_worker_that_is_not_named(cli: Cli, fleet: psycopg.Connection, reference: str, code: int) -> None:
+    before = fleet.execute("SELECT count(*) FROM container_workers").fetchone()
+    done = cli("workers", "remove", reference, "--yes")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert fleet.execute("SELECT count(*) FROM container_workers").fetchone() == before
 
 
 def test_no_color_and_terminal(cli: Cli, fleet: psycopg.Connection, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from skyctl.model import Invitation
 from skyctl.operations import workers
 from skyctl.operations.world import World
-from tests.conftest import Process
-from tests.helpers import LOAD
+from tests.conftest import SECRET, Process
+from tests.helpers import LOAD, admin_token
 
 Serve = Callable[..., tuple[str, Process]]
 BODY = json.dumps(LOAD).encode()
@@ -155,3 +155,45 @@ def test_a_client_that_never_reads_is_let_go(url: httpx.URL, invitation: Invitat
     with connected(url) as client:
         client.sendall(request(invitation))
         assert answer(client).status == 200
+
+
+def test_a_head_without_end_is_refused(url: httpx.URL) -> None:
+    with connected(url) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\n" + b"X-Filler: " + b"x" * 70_000)
+        assert answer(client).status == 400
+
+
+def test_what_is_not_http_gets_the_one_shape_of_errors(url: httpx.URL) -> None:
+    with connected(url) as client:
+        client.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+        assert answer(client).status == 400
+
+
+def test_who_says_nothing_or_half_is_let_go(url: httpx.URL, invitation: Invitation) -> None:
+    with connected(url) as silent, connected(url) as half:
+        half.sendall(request(invitation)[:-3])
+        assert silent.recv(1) == b""
+        assert half.recv(1) == b""
+
+
+def test_half_a_beat_does_not_hold_the_end(serve: Serve, invitation: Invitation) -> None:
+    address, process = serve()
+    with connected(httpx.URL(address)) as client:
+        client.sendall(request(invitation))
+        assert answer(client).status == 200
+        client.sendall(request(invitation)[:-3])
+        assert httpx.get(f"{address}/readyz").status_code == 200
+        process.popen.terminate()
+        assert client.recv(1) == b""
+    assert process.popen.wait(60) == 0
+
+
+def test_half_a_request_of_an_administrator_does_nothing(url: httpx.URL, connection: psycopg.Connection) -> None:
+    token = admin_token(SECRET, connection)
+    with connected(url) as client:
+        head = f"POST /api/workers/generate-script HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {token}\r\n"
+        client.sendall(head.encode() + b"Content-Length: 50\r\n\r\n{")
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+    assert httpx.get(url.join("/readyz")).status_code == 200
+    assert connection.execute("SELECT count(*) FROM container_workers").fetchone() == (0,)

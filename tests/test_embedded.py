@@ -1,20 +1,22 @@
 """The embedded PostgreSQL: started on demand, shared, stopped by the last, mended after a kill."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.errors import DatabaseUnavailable
-from tests.conftest import Cli, clean_environment
+from tests.conftest import Cli, Process, clean_environment
 from tests.helpers import eventually
 
 HOLD = "import sys; from pathlib import Path; from skyctl.embedded import EmbeddedPostgres\n"
@@ -42,10 +44,39 @@ def holder(data_dir: Path) -> Iterator["subprocess.Popen[str]"]:
     process.communicate()
 
 
+Begin = Callable[..., Process]
+
+
+@pytest.fixture
+def begin(data_dir: Path) -> Iterator[Begin]:
+    """Start skyctl on the data folder of the test."""
+    started = []
+
+    def begin(*arguments: str) -> Process:
+        process = Process([sys.executable, "-m", "skyctl", *arguments], {"SKYCTL_DATA_DIR": str(data_dir)})
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.popen.kill()
+        process.popen.wait()
+        assert process.popen.stderr
+        process.popen.stderr.close()
+
+
 def ask(url: str, query: str) -> object:
     with psycopg.connect(url) as connection:
         row = connection.execute(query).fetchone()
     return row[0] if row else None
+
+
+def answer(url: str, query: str) -> object:
+    """The answer, or None while the server is away."""
+    try:
+        return ask(url, query)
+    except psycopg.OperationalError:
+        return None
 
 
 def postmaster(data_dir: Path) -> int:
@@ -79,10 +110,113 @@ def test_a_killed_server_comes_back_with_its_data(data_dir: Path) -> None:
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
         os.kill(postmaster(data_dir), signal.SIGKILL)
-        eventually(lambda: not server.answers())
-        server.revive()
-        assert ask(url, "SELECT n FROM kept") == 7
+        assert eventually(lambda: answer(url, "SELECT n FROM kept")) == 7
     assert not server.answers()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["serve", "--port", "0"], ["monitor", "--interval", "1"]], ids=lambda each: each[0]
+)
+def test_what_runs_for_long_starts_it_again(data_dir: Path, begin: Begin, arguments: list[str]) -> None:
+    Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
+    process = begin(*arguments)
+    ready = process.until("listening on" if "serve" in arguments else "action=watching")
+    os.kill(postmaster(data_dir), signal.SIGKILL)
+    process.until("action=database_died")
+    if "serve" in arguments:
+        url = ready.split("listening on ")[1].strip()
+        eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+    else:
+        process.until("action=watching")
+    assert process.stop() == 0
+    assert not EmbeddedPostgres(data_dir).answers()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("arguments", "ready"), [(["serve", "--port", "0"], "listening on"), (["monitor"], "action=watching")]
+)
+def test_who_is_ended_stops_it(
+    data_dir: Path, begin: Begin, arguments: list[str], ready: str, number: signal.Signals
+) -> None:
+    Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
+    process = begin(*arguments)
+    process.until(ready)
+    code = process.stop(number)
+    assert code == 0 or (code == 128 + number and "serve" in arguments), "the API may not have begun to serve yet"
+    assert not EmbeddedPostgres(data_dir).answers()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sign", ["data.part", "data/postmaster.pid"])
+@pytest.mark.parametrize("command", [["workers", "list"], ["monitor"]], ids=lambda each: each[0])
+def test_who_is_ended_while_it_starts_stops_it(
+    data_dir: Path, begin: Begin, command: list[str], sign: str, number: signal.Signals
+) -> None:
+    process = begin(*command)
+    eventually((data_dir / "postgres" / sign).exists)
+    assert process.stop(number) == 128 + number
+    assert process.seen == []
+    assert not EmbeddedPostgres(data_dir).answers()
+    assert Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init").returncode == 0
+
+
+def test_who_is_killed_while_it_makes_the_data_is_no_trouble(data_dir: Path, begin: Begin) -> None:
+    process = begin("db", "init")
+    eventually((data_dir / "postgres/data.part/base").exists)
+    process.stop(signal.SIGKILL)
+    with EmbeddedPostgres(data_dir).running() as url:
+        assert ask(url, "SELECT 1") == 1
+
+
+def test_the_umask_is_no_trouble(data_dir: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "skyctl", "db", "check", "-o", "json"], umask=0o077, capture_output=True, text=True,
+        env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir / "deeper" / "still")},
+    )  # fmt: skip
+    assert json.loads(made.stdout)["complete"] is False, made.stderr
+
+
+@pytest.mark.parametrize("name", ["it's", "com,ma", "sp ace%20#?", 'quo"te', "do$llar", "new\nline", "back`tick"])
+def test_a_path_that_its_programs_do_not_take_is_said(open_folder: Path, name: str) -> None:
+    refused = Cli({"SKYCTL_DATA_DIR": str(open_folder / name)})("workers", "list")
+    assert refused.returncode == 5
+    error, hint = refused.stderr.splitlines()
+    assert error.startswith("error: SKYCTL_DATA_DIR: ")
+    assert "letters, digits" in hint
+    assert not (open_folder / name).exists()
+
+
+def test_a_path_with_all_that_they_take(open_folder: Path) -> None:
+    folder = open_folder / "a-Zé_9.@:=~"
+    made = Cli({"SKYCTL_DATA_DIR": str(folder)})("db", "init")
+    assert made.returncode == 0, made.stderr
+
+
+@pytest.mark.parametrize("arguments", [["workers", "list"], ["up"], ["workers", "install-script"]])
+def test_a_folder_out_of_reach_is_said(arguments: list[str], database_url: str) -> None:
+    given = {"SKYCTL_DATABASE_URL": database_url} if "install-script" in arguments else {}
+    refused = Cli(given)(*arguments, SKYCTL_DATA_DIR="/dev/null/folder")
+    assert refused.returncode == 2
+    error, _hint = refused.stderr.splitlines()
+    assert error.startswith("error: SKYCTL_DATA_DIR: '/dev/null/folder' cannot be used: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+@pytest.mark.parametrize("room_mib", [0, 10], ids=["for nothing", "for the programs"])
+def test_a_full_disk_is_said(data_dir: Path, room_mib: int) -> None:
+    with EmbeddedPostgres(data_dir).running():
+        programs = next(data_dir.glob("postgres-*"))
+    size = sum(path.lstat().st_size for path in programs.rglob("*")) // 2**20 if room_mib else 1
+    mount = f"mount -t tmpfs -o size={size + room_mib}m tmpfs {data_dir} && exec {sys.executable} -m skyctl db init"
+    refused = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount], env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert refused.returncode == 5, refused.stderr
+    error, hint = refused.stderr.splitlines()
+    assert "No space left on device" in error
+    assert f"see that {data_dir} has room" in hint
 
 
 def test_a_half_made_data_folder_is_made_anew(data_dir: Path) -> None:

@@ -121,6 +121,17 @@ def test_a_pass_changes_each_status_once_with_its_event(world: World, connection
     assert events[2][3] == "disk 91 % > 90 %"
 
 
+def test_figures_beyond_reason_stop_nobody(world: World, connection: psycopg.Connection) -> None:
+    now = datetime.now(UTC)
+    odd = '{"cpu_percent": 1e400, "containerCount": -1e300}'
+    add_worker(connection, name="odd", last_heartbeat_at=now, current_load=odd)
+    add_worker(connection, name="good", last_heartbeat_at=now)
+    operations.check(world, "tests", timedelta(seconds=90))
+    assert statuses(connection) == {"odd": "active", "good": "active"}
+    assert {worker.load.cpu_percent for worker in workers.list_workers(world).workers} == {0}
+    assert workers.stats(world).load.container_count == 0
+
+
 def test_a_drain_that_the_panel_wrote_outlives_offline(world: World, connection: psycopg.Connection) -> None:
     long_ago = datetime.now(UTC) - timedelta(seconds=600)
     add_worker(connection, name="w", status="draining", last_heartbeat_at=long_ago)

@@ -172,3 +172,15 @@ def test_a_database_that_does_not_exist_is_one_line(database_url: str, cli: Cli)
     result = cli("db", "check", SKYCTL_DATABASE_URL=database_url.replace(name, "no_such_database"))
     assert result.returncode == 5
     assert "no_such_database" in result.stderr.splitlines()[0]
+
+
+def test_options_that_the_driver_does_not_know(cli: Cli, database_url: str) -> None:
+    result = cli("workers", "list", SKYCTL_DATABASE_URL=f"{database_url}&foo=bar")
+    assert (result.returncode, "Traceback" in result.stderr) == (5, False)
+    assert "foo" in result.stderr
+
+
+def test_options_of_the_url_stand(cli: Cli, connection: psycopg.Connection, database_url: str) -> None:
+    connection.execute("CREATE SCHEMA elsewhere")
+    there = cli("db", "check", SKYCTL_DATABASE_URL=f"{database_url}&options=-csearch_path%3Delsewhere")
+    assert (there.returncode, "container_workers" in there.stdout) == (1, True)

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from skyctl.errors import BodyTooLarge, DatabaseUnavailable, SkyctlError, Unauthorized
+from skyctl.errors import BodyTooLarge, DatabaseUnavailable, SchemaMissing, SkyctlError, Unauthorized
 
 MAX_BODY_BYTES = 64 * 1024
 RETRY_AFTER_SECONDS = 2
+AWAY = "the database does not answer: try again"
 JSON = (b"content-type", b"application/json")
 
 Header = tuple[bytes, bytes]
@@ -31,7 +33,9 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
     headers = {}
     if isinstance(error, DatabaseUnavailable):
         # where our database is concerns our log, not whoever asks
-        message = "the database does not answer: try again"
+        message = (
+            "the database lacks what skyctl needs: run `skyctl db init`" if isinstance(error, SchemaMissing) else AWAY
+        )
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if error.http_status == Unauthorized.http_status:
         headers["WWW-Authenticate"] = "Bearer"
@@ -39,15 +43,17 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be over the limit."""
+    """The whole body. Raises BodyTooLarge as soon as it is over the limit, ClientDisconnect where the rest never came."""
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > MAX_BODY_BYTES:
             raise too_large()
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
+    body, more = b"", True
+    while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > MAX_BODY_BYTES:
             raise too_large()
     return body

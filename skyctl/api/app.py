@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -123,24 +123,25 @@ def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     }
 
 
-class Stats:
-    """The handler of the cluster's figures, which are counted at most every 30 seconds (mission document, Performance)."""
+def stats(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+    """The cluster in figures."""
+    return 200, {"success": True, "data": wire.stats_document(workers.stats(world))}
 
-    def __init__(self) -> None:
-        self._document: dict[str, Any] = {}
+
+class Cached:
+    """A handler whose answer is the same for everyone and is kept for some seconds (mission document, Performance)."""
+
+    def __init__(self, handler: Handler, seconds: float) -> None:
+        self._handler, self._seconds = handler, seconds
+        self._answer: tuple[int, dict[str, Any]] = (0, {})
         self._good_until = 0.0
 
-    def __call__(self, world: World, _call: Call) -> tuple[int, dict[str, Any]]:
-        """The cluster in figures, at most 30 s old."""
+    def __call__(self, world: World, call: Call) -> tuple[int, dict[str, Any]]:
+        """The handler's answer, of now or of some seconds ago."""
         if time.monotonic() >= self._good_until:
-            self._document = wire.stats_document(workers.stats(world))
-            self._good_until = time.monotonic() + STATS_SECONDS
-        return 200, {"success": True, "data": self._document}
-
-
-def healthy(_world: World, _call: Call) -> tuple[int, dict[str, Any]]:
-    """The process answers."""
-    return 200, {"status": "ok"}
+            self._answer = self._handler(world, call)
+            self._good_until = time.monotonic() + self._seconds
+        return self._answer
 
 
 def ready(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
@@ -159,12 +160,11 @@ def specification(_world: World, _call: Call) -> tuple[int, dict[str, Any]]:
 ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/api/workers/register": {"POST": ("worker", register)},
     "/api/workers/generate-script": {"POST": ("admin", generate_script)},
-    "/api/workers/cluster/status": {"GET": ("admin", Stats())},
+    "/api/workers/cluster/status": {"GET": ("admin", stats)},
     "/api/workers/{id}/heartbeat": {"POST": ("worker", beat)},
     "/api/workers/{id}/drain": {"POST": ("admin", drain_worker)},
     "/api/workers/{id}": {"GET": ("admin", show_worker), "DELETE": ("admin", remove_worker)},
     "/api/workers": {"GET": ("admin", list_workers)},
-    "/healthz": {"GET": ("anyone", healthy)},
     "/readyz": {"GET": ("anyone", ready)},
     "/openapi.json": {"GET": ("anyone", specification)},
 }
@@ -176,9 +176,11 @@ class Application:
     def __init__(self, world: World) -> None:
         self.beats = Heartbeats(world)
         threads = anyio.CapacityLimiter(THREADS)
-        routes = [Route(path, Endpoint(world, threads, path, methods)) for path, methods in ROUTES.items()]
-        routes.append(Route("/metrics", metrics, methods=["GET"]))
+        cached = {"/api/workers/cluster/status": {"GET": ("admin", Cached(stats, STATS_SECONDS))}}
+        routes = [Route(path, Endpoint(world, threads, path, methods)) for path, methods in (ROUTES | cached).items()]
+        routes += [Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthy, methods=["GET"])]
         self._others = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _unexpected})
+        self._others.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -204,6 +206,8 @@ class Endpoint:
             token = "" if who == "anyone" else bearer_token(scope["headers"]).decode("latin-1")
             handle = partial(self._handle, who, handler, token, request, await read_body(scope, receive))
             status, document = await anyio.to_thread.run_sync(handle, limiter=self._threads)
+        except ClientDisconnect:
+            return
         except SkyctlError as error:
             status, document, headers = error_answer(error)
             if status >= 500:
@@ -216,6 +220,11 @@ class Endpoint:
     ) -> tuple[int, dict[str, Any]]:
         actor = workers.administrator(self._world, token).name if who == "admin" else ""
         return handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
+
+
+async def healthy(_request: Request) -> Response:
+    """The process answers, whatever becomes of the database."""
+    return Response(encode({"status": "ok"}), media_type="application/json")
 
 
 def metrics(_request: Request) -> Response:

@@ -5,15 +5,18 @@ over as soon as it is complete, and writes the answer in one piece. Whatever is 
 an Expect, a request that waits behind another) is uvicorn's, and then an ordinary handler's.
 """
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from skyctl.api.answers import JSON, MAX_BODY_BYTES, Header, encode, error_answer, too_large
+from skyctl.api.answers import JSON, MAX_BODY_BYTES, Header, encode, error_answer, error_document, too_large
 from skyctl.errors import SkyctlError
 
+REQUEST_SECONDS = 20.0
+MAX_HEAD_BYTES = 64 * 1024
 HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
 
 
@@ -25,16 +28,76 @@ class Taker(Protocol):
 
 
 class Connection(HttpToolsProtocol):
-    """A connection to an application that has `beats`, a Taker."""
+    """A connection to an application that has `beats`, a Taker. What does not come in time, or is too long a head, ends it."""
+
+    _reading = False
+    _in_head = False
+    _head_bytes = 0
+    _given_up: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request, but not for ever."""
+        super().connection_made(transport)
+        self._given_up = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        super().connection_lost(exc)
+        if self._given_up:
+            self._given_up.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; give up a request that does not end."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response(f"the head of the request is over {MAX_HEAD_BYTES} bytes")
+        if self._reading:
+            self._given_up = self._given_up or self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        elif self._given_up:
+            self._given_up.cancel()
+            self._given_up = None
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._reading = self._in_head = True
+        self._head_bytes = 0
+
+    def on_message_complete(self) -> None:
+        """A request has come in full."""
+        self._reading = False
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Open an exchange for a heartbeat, when nothing is before it on this connection."""
+        self._in_head = False
         heartbeat = HEARTBEAT.fullmatch(self.url)
         idle = self.cycle is None or self.cycle.response_complete
         if heartbeat and idle and not self.expect_100_continue and self.parser.get_method() == b"POST":
             self.cycle = Exchange(self, heartbeat[1].decode())  # type: ignore[assignment]
         else:
             super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP in the one shape of errors, and end the connection."""
+        if not self.transport.is_closing():
+            document = error_document("VALIDATION_ERROR", msg)
+            self.transport.write(compose(400, document, keep_alive=False))
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """End: at once where nothing was accepted yet."""
+        cycle: object = self.cycle
+        if self._reading and isinstance(cycle, Exchange):
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
 
 
 class Exchange:

@@ -72,6 +72,9 @@ class Heartbeats:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                batch = [waiting for waiting in batch if not waiting[1].disconnected]
+                if not batch:
+                    continue
                 writing = loop.run_in_executor(self._writer, self._write, [beat for beat, _ in batch])
                 await asyncio.wait([writing])
                 if error := writing.exception():
@@ -107,7 +110,7 @@ class Heartbeats:
         why = asyncio.to_thread(heartbeats.why_refused, self._world, UUID(beat.worker_id), token)
         try:
             _refuse(exchange, await why)
-        except DatabaseUnavailable as error:
+        except SkyctlError as error:
             _refuse(exchange, error)
 
     def _spawn(self, story: Coroutine[Any, Any, None]) -> None:

@@ -1,19 +1,22 @@
 """Running the API: uvicorn with one process or several on one port, TLS, and an end that answers what was accepted."""
 
 import gc
-import logging
+import multiprocessing
 import os
 import signal
 import socket
 import ssl
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from skyctl import settings, wiring
+from skyctl import logs, settings, wiring
 from skyctl.api.connection import Connection
 from skyctl.errors import Refused, ValidationError
 
@@ -24,14 +27,15 @@ GRACE_SECONDS = 20
 COLLECT_AFTER = 50_000
 FACTORY = "skyctl.api.server:application"
 
-log = logging.getLogger(__name__)
+Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 def application() -> ASGIApp:
     """The application of the settings in the environment: what each process of a server makes for itself."""
     from skyctl.api.app import Application  # here, since the metrics read the environment of this process when loaded
 
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
+    logs.to_stderr()
+    _end_with_parent()
     given = settings.load()
     if given.database_url is None:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
@@ -42,9 +46,7 @@ def application() -> ASGIApp:
 
 
 def serve(listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None) -> None:
-    """Serve until SIGTERM or SIGINT; the settings are those in the environment. What was accepted is answered first."""
-    if processes > 1:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="skyctl-metrics-")
+    """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered first."""
     config = uvicorn.Config(
         FACTORY, factory=True, workers=processes, http=Connection, loop="uvloop", ws="none", lifespan="off",
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False, date_header=False,
@@ -52,13 +54,47 @@ def serve(listener: socket.socket, *, processes: int, certificate: Path | None, 
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_certfile=certificate, ssl_keyfile=key,
     )  # fmt: skip
+    hangup = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminate
     if processes > 1:
-        Multiprocess(config, sockets=[listener]).run()
+        _serve_from_several(config, listener, hangup)
+    else:
+        _serve_from_one(config, listener, hangup)
+
+
+def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+    signal.signal(signal.SIGHUP, hangup)
+    server = uvicorn.Server(config)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:  # once all is answered, the server raises the signal that ended it again
+        if not server.should_exit:
+            raise
+
+
+def _serve_from_several(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+    with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        parent = Multiprocess(config, sockets=[listener])
+        signal.signal(signal.SIGHUP, hangup)  # its own handler would start the others anew
+        parent.run()
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _end_with_parent() -> None:
+    """As one of several processes, end as soon as the parent has ended; what ends the parent, it tells us itself."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
         return
-    # the server raises the signal that ended it once more when it is done; this is where it ends, with exit code 0
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvicorn.Server(config).run(sockets=[listener])
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """The command line's entry: the commands, the global options, and how errors end."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from skyctl.settings import TABLE
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
     f"{' or '.join(setting.variables)}: {setting.meaning}" for setting in TABLE
 )
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(name="skyctl", rich_markup_mode=None, pretty_exceptions_enable=False, epilog=ENVIRONMENT)
 app.command("up")(system.up)
@@ -49,6 +52,8 @@ def root(
     Hosts join by one script and report their load; skyctl shows who is healthy.
     """
     context.obj = Options(config, no_color, quiet, debug)
+    if debug:
+        log.setLevel(logging.DEBUG)
     if context.invoked_subcommand is None:
         sys.stderr.write(context.get_help() + "\n")
         raise typer.Exit(2)
@@ -56,29 +61,28 @@ def root(
 
 def main() -> None:
     """Run the command line; ends the process with the exit code of the contract."""
-    debug = "--debug" in sys.argv
     try:
         code = app(prog_name="skyctl", standalone_mode=False)
         sys.stdout.flush()
     except SkyctlError as error:
-        code = _fail(error.message, error.hint, error.exit_code, debug=debug)
+        code = _fail(error.message, error.hint, error.exit_code)
     except typer.TyperException as error:
         path = getattr(getattr(error, "ctx", None), "command_path", "skyctl")
-        code = _fail(error.format_message(), f"see `{path} --help`", error.exit_code, debug=False)
+        code = _fail(error.format_message(), f"see `{path} --help`", error.exit_code)
     except typer.Abort:
-        code = _fail("not confirmed", "nothing was changed", 1, debug=False)
+        code = _fail("not confirmed", "nothing was changed", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's own flush says it again
         code = 0
     except OSError as error:
-        code = _fail(str(error), "check the path and its permissions", 1, debug=debug)
+        code = _fail(str(error), "check the path and its permissions", 1)
     except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user
-        code = _fail(f"unexpected {type(error).__name__}", "run it again as `skyctl --debug ...`", 1, debug=debug)
+        code = _fail(f"unexpected {type(error).__name__}", "run it again as `skyctl --debug ...`", 1)
     sys.exit(code or 0)
 
 
-def _fail(message: str, hint: str, code: int, *, debug: bool) -> int:
-    if debug:
+def _fail(message: str, hint: str, code: int) -> int:
+    if log.isEnabledFor(logging.DEBUG):
         import traceback
 
         traceback.print_exc()

@@ -68,9 +68,14 @@ def console(context: typer.Context, *, stderr: bool = False) -> "Console":
     """A console for tables: as wide as they need where nobody looks, never with colour where it is not wanted."""
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """Let the end of the program see it, as it does for what is not printed by rich."""
+            raise BrokenPipeError
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PLAIN_WIDTH
-    return Console(file=stream, no_color=options(context).no_color or None, width=width, highlight=False, emoji=False)
+    return Plain(file=stream, no_color=options(context).no_color or None, width=width, highlight=False, emoji=False)
 
 
 def say(context: typer.Context, text: str) -> None:
@@ -90,7 +95,9 @@ def emit(context: typer.Context, output: Output, document: Any, table: Any, name
 
         sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     elif output is Output.NAME:
-        sys.stdout.write("".join(f"{name}\n" for name in names))
+        from skyctl.wire import printable
+
+        sys.stdout.write("".join(f"{printable(name)}\n" for name in names))
     else:
         for renderable in table():
             console(context).print(renderable)

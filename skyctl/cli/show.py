@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from skyctl import wire
 from skyctl.model import Capacity, ClusterStats, Limits, Load, Worker, WorkerPage, WorkerStatus
 
 BAR_CELLS = 10
+FIGURE_CELLS = 4
 COLORS = {
     WorkerStatus.ACTIVE: "green",
     WorkerStatus.PENDING: "cyan",
@@ -24,9 +27,9 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     """The workers of a page, and how many there are."""
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
     extra = ["ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT"] if wide else []
-    table = _plain_table(*headings, *extra)
+    table = _plain_table(*headings, *extra, bars=(2, 3, 4))
     for worker in page.workers:
-        cells: list[Any] = [worker.name, status_text(worker.status), *load_bars(worker)]
+        cells: list[Any] = [wire.printable(worker.name), status_text(worker.status), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
         table.add_row(*cells, *(_wide_cells(worker) if wide else ()))
     return [table, Text(_counted(page), style="dim")] if page.workers else [Text(_counted(page))]
@@ -51,7 +54,9 @@ def worker_details(worker: Worker, now: datetime) -> list[Any]:
     ]
     rows += [(key, str(value)) for key, value in sorted(worker.metadata.items())]
     for name, value in rows:
-        table.add_row(Text(name, style="bold"), value if isinstance(value, Text) else Text(str(value)))
+        table.add_row(
+            Text(wire.printable(name), style="bold"), Text(wire.printable(value)) if isinstance(value, str) else value
+        )
     return [table]
 
 
@@ -63,7 +68,7 @@ def stats_tables(stats: ClusterStats) -> list[Any]:
         share = 100 * count / stats.total if stats.total else 0
         statuses.add_row(status_text(status), str(count), Text(_blocks(share), style=COLORS[status]))
     statuses.add_row(Text("total", style="bold"), Text(str(stats.total), style="bold"), "")
-    loads = _plain_table("RESOURCE", "CAPACITY", "LOAD, BY CAPACITY", "LOAD, PLAIN MEAN")
+    loads = _plain_table("RESOURCE", "CAPACITY", "LOAD, BY CAPACITY", "LOAD, PLAIN MEAN", bars=(2, 3))
     have = stats.capacity
     capacities = (_number(have.cpu_cores) + " cores", _size(have.memory_mb), _size(1024 * have.disk_gb))
     figures = zip(("cpu", "memory", "disk"), capacities, _bars(stats.load), _bars(stats.plain_load), strict=True)
@@ -90,7 +95,23 @@ def status_text(status: WorkerStatus) -> Text:
     return Text(status.value, style=COLORS[status])
 
 
-def load_bars(worker: Worker) -> list[Text]:
+class Bar:
+    """A percentage as a bar that gives way to narrow terminals, and a figure that does not."""
+
+    def __init__(self, percent: float, limit: float) -> None:
+        self._percent = percent
+        self._style = "red" if percent > limit else "yellow" if percent > 0.8 * limit else "green"
+
+    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(FIGURE_CELLS, min(FIGURE_CELLS + 1 + BAR_CELLS, options.max_width))
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        cells = min(BAR_CELLS, options.max_width - FIGURE_CELLS - 1)
+        bar = _blocks(self._percent, cells) + " " if cells > 0 else ""
+        yield Text.assemble((bar, self._style), f"{self._percent:3.0f}%")
+
+
+def load_bars(worker: Worker) -> list[Bar | Text]:
     """CPU, memory and disk as bars, and the number of containers; dashes for a worker that never reported."""
     if worker.last_heartbeat_at is None:
         return [Text("-")] * 4
@@ -129,7 +150,8 @@ def _wide_cells(worker: Worker) -> list[str]:
         [_number(have.cpu_cores), _size(have.memory_mb), _size(1024 * have.disk_gb)] if worker.hostname else ["-"] * 3
     )
     agent = str(worker.metadata.get("agentVersion", "-"))
-    return [str(worker.id), worker.hostname or "-", _address(worker), *sizes, worker.swarm_node_id or "-", agent]
+    hostname, node = wire.printable(worker.hostname) or "-", wire.printable(worker.swarm_node_id or "-")
+    return [str(worker.id), hostname, _address(worker), *sizes, node, wire.printable(agent)]
 
 
 def _address(worker: Worker) -> str:
@@ -146,23 +168,18 @@ def _counted(page: WorkerPage) -> str:
     return f"{page.offset + 1} to {last} of {page.total} workers{more}"
 
 
-def _bars(load: Load) -> list[Text]:
+def _bars(load: Load) -> list[Bar]:
     limits = Limits()
     return [
-        _bar(load.cpu_percent, limits.cpu_percent),
-        _bar(load.memory_percent, limits.memory_percent),
-        _bar(load.disk_percent, limits.disk_percent),
+        Bar(load.cpu_percent, limits.cpu_percent),
+        Bar(load.memory_percent, limits.memory_percent),
+        Bar(load.disk_percent, limits.disk_percent),
     ]
 
 
-def _bar(percent: float, limit: float) -> Text:
-    style = "red" if percent > limit else "yellow" if percent > 0.8 * limit else "green"
-    return Text.assemble((_blocks(percent), style), f" {percent:3.0f}%")
-
-
-def _blocks(percent: float) -> str:
-    filled = min(BAR_CELLS, round(percent / 100 * BAR_CELLS))
-    return "█" * filled + "░" * (BAR_CELLS - filled)
+def _blocks(percent: float, cells: int = BAR_CELLS) -> str:
+    filled = min(cells, round(percent / 100 * cells))
+    return "█" * filled + "░" * (cells - filled)
 
 
 def _number(value: float) -> str:
@@ -177,8 +194,10 @@ def _size(mebibytes: float) -> str:
     return f"{value:.0f} {units[0]}" if value >= 100 else f"{value:.1f} {units[0]}"
 
 
-def _plain_table(*headings: str, heading: bool = True) -> Table:
+def _plain_table(*headings: str, heading: bool = True, bars: Sequence[int] = ()) -> Table:
     table = Table(box=None, pad_edge=False, show_header=heading, header_style="bold")
-    for name in headings:
-        table.add_column(name, no_wrap=True)
+    for number, name in enumerate(headings):
+        table.add_column(
+            Text(name, no_wrap=True, overflow="ellipsis"), no_wrap=number not in bars
+        )  # bars give way first
     return table

@@ -37,7 +37,7 @@ def serve(
     """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered."""
     from skyctl import wiring
     from skyctl.api import server
-    from skyctl.cli.logs import to_stderr
+    from skyctl.logs import to_stderr
 
     to_stderr()
     given = settings(context)
@@ -59,7 +59,7 @@ def monitor(
     once: Annotated[bool, typer.Option("--once", help="Look once and exit, as from cron.")] = False,
 ) -> None:
     """Find workers that went silent, ran out of room, or came back; SIGTERM ends it."""
-    from skyctl.cli.logs import to_stderr
+    from skyctl.logs import to_stderr
     from skyctl.monitor import Monitor, Stop
 
     to_stderr()

@@ -1,15 +1,10 @@
 """skyctl up: the database, the API, the monitor and this machine's agent, in one foreground process group."""
 
-import ctypes
-import fcntl
 import json
+import logging
 import os
 import queue
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,16 +12,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from skyctl import wiring
+from skyctl import data_folder, signals, wiring
 from skyctl.api import server
 from skyctl.cli import show
-from skyctl.errors import AlreadyRunning, DatabaseUnavailable, Refused, WorkerNotFound
+from skyctl.cli.child import Child, Line
+from skyctl.errors import DatabaseUnavailable, Refused, SkyctlError
 from skyctl.model import WorkerPage, WorkerStatus
 from skyctl.operations import health, schema, workers
 from skyctl.operations.world import World
@@ -34,63 +30,49 @@ from skyctl.settings import DEFAULT_PORT, Settings, write_private
 
 HOST = "127.0.0.1"
 REFRESH_SECONDS = 1.0
-STOP_SECONDS = 5.0
-RESTART_SECONDS = 1.0
 KEPT_LINES = 8
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PR_SET_PDEATHSIG = 1
-
-Line = tuple[str, str]
 
 
-class Child:
-    """One process of ours; its stderr arrives line by line in the queue, and it ends when we end."""
+class Outlet:
+    """A stream that may go away under us, as the terminal or the pipe behind it does: from then on it is quiet."""
 
-    def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], lines: "queue.SimpleQueue[Line]"
-    ) -> None:
-        self.name = name
-        self._command = [sys.executable, "-m", *command]
-        self._environment = os.environ | environment
-        self._lines = lines
-        self._restart_at = 0.0
-        self._libc = ctypes.CDLL(None)
-        self.start()
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
 
-    def start(self) -> None:
-        """Start the process."""
-        self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            errors="replace", preexec_fn=self._end_with_parent,  # noqa: PLW1509 - one call that takes no lock
-        )  # fmt: skip
-        threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
-
-    def restart_if_ended(self) -> None:
-        """Start it again a moment after it ended by itself."""
-        if self._process.poll() is None:
-            return
-        if not self._restart_at:
-            self._lines.put((self.name, f"ended with exit code {self._process.returncode}; starts again"))
-            self._restart_at = time.monotonic() + RESTART_SECONDS
-        elif time.monotonic() >= self._restart_at:
-            self._restart_at = 0.0
-            self.start()
-
-    def stop(self) -> None:
-        """Ask it to end, and see that it does."""
-        self._process.terminate()
+    def write(self, text: str) -> int:
+        """Write; never fails."""
         try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            return self._stream.write(text)
+        except OSError:
+            return self._fall_silent(len(text))
 
-    def _end_with_parent(self) -> None:
-        self._libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    def flush(self) -> None:
+        """Flush; never fails."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._fall_silent(0)
 
-    def _read(self, stream: IO[str]) -> None:
-        for line in stream:
-            self._lines.put((self.name, line.rstrip()))
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _fall_silent(self, written: int) -> int:
+        """Let what is still buffered, and all that follows, go nowhere."""
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), self._stream.fileno())
+        return written
+
+
+class Log(logging.Handler):
+    """Puts what this process itself logs among the lines of its children."""
+
+    def __init__(self, lines: "queue.SimpleQueue[Line]") -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one line."""
+        self._lines.put(("up", record.getMessage()))
 
 
 class Supervisor:
@@ -103,17 +85,19 @@ class Supervisor:
         self._lines: queue.SimpleQueue[Line] = queue.SimpleQueue()
         self._recent: deque[str] = deque(maxlen=KEPT_LINES)
         self._stopping = False
-        self._said: WorkerStatus | None = None
+        self._said = ""
 
     def run(self) -> None:
         """Run until SIGINT, SIGTERM or SIGHUP. Raises AlreadyRunning, DatabaseUnavailable."""
-        for number in SIGNALS:
-            signal.signal(number, self._handle)
+        signals.on_end(self._handle)
+        self._console.file = cast(IO[str], Outlet(self._console.file))
+        logging.basicConfig(handlers=[Log(self._lines)], level=logging.WARNING)
         port = _free_port()
         url = f"http://{HOST}:{port}"
-        self._settings.data_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _only_one(self._settings.data_dir / "up.lock", url), ExitStack() as stack:
-            self._say(f"data in {self._settings.data_dir}")
+        folder = self._settings.data_dir
+        data_folder.prepare(folder)
+        with data_folder.only_up(folder, url), ExitStack() as stack:
+            self._say(f"data in {folder}")
             database = stack.enter_context(wiring.database_url(self._settings))
             settings = replace(self._settings, database_url=database, api_url=url)
             world = wiring.connect(settings, database)
@@ -122,12 +106,14 @@ class Supervisor:
                 schema.initialize(world)
             token, agent_file = self._local_worker(world)
             self._say(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
-            children = self._start(settings, port, agent_file)
-            try:
-                self._watch(world, token, children)
-            finally:
-                self._say("stopping")
-                self._stop(world, token, children)
+            children = [
+                self._start(stack, database, "serve", "skyctl", "serve", "--host", HOST, "--port", str(port)),
+                self._start(stack, database, "monitor", "skyctl", "monitor"),
+            ]
+            stack.callback(self._mark_gone, world, token)
+            children.append(self._start(stack, database, "agent", "skyagent", "--config", str(agent_file)))
+            stack.callback(self._say, "stopping")
+            self._watch(world, token, children)
 
     def _handle(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -139,23 +125,20 @@ class Supervisor:
     def _local_worker(self, world: World) -> tuple[str, Path]:
         """The token of this machine, and the agent's file with it: the kept one while it is good, else a new one."""
         path = self._settings.data_dir / "agent.json"
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        token = kept.get("authToken", "")
+        token = _kept_token(path)
         if not (token and workers.by_token(world, token)):
             token = workers.invite(world, "up").token
         write_private(path, json.dumps({"apiUrl": world.api_url, "authToken": token}))
         return token, path
 
-    def _start(self, settings: Settings, port: int, agent_file: Path) -> list[Child]:
-        environment = {"SKYCTL_DATABASE_URL": settings.database_url or "", "SKYCTL_DATA_DIR": str(settings.data_dir)}
+    def _start(self, stack: ExitStack, database: str, name: str, *command: str) -> Child:
+        """Start one part, which stops with the stack."""
+        environment = {"SKYCTL_DATABASE_URL": database, "SKYCTL_DATA_DIR": str(self._settings.data_dir)}
         if self._config:
             environment["SKYCTL_CONFIG"] = str(self._config)
-        commands = {
-            "serve": ["skyctl", "serve", "--host", HOST, "--port", str(port)],
-            "monitor": ["skyctl", "monitor"],
-            "agent": ["skyagent", "--config", str(agent_file)],
-        }
-        return [Child(name, command, environment, self._lines) for name, command in commands.items()]
+        child = Child(name, list(command), environment, self._lines)
+        stack.callback(child.stop)
+        return child
 
     def _watch(self, world: World, token: str, children: list[Child]) -> None:
         """Show the cluster until the stop, and keep everything running."""
@@ -168,15 +151,8 @@ class Supervisor:
                     mine = workers.by_token(world, token)
                     self._show(live, page, mine.status if mine else None)
                 except DatabaseUnavailable as error:
-                    self._note("up", f"{error.message}; starting it again")
-                    self._revive()
+                    self._note_once(error.message)
                 self._take_lines(live)
-
-    def _revive(self) -> None:
-        try:
-            wiring.revive_database(self._settings)
-        except DatabaseUnavailable as error:
-            self._note("up", error.message)
 
     def _take_lines(self, live: Live | None) -> None:
         """Wait for lines of the children, at most until the next refresh."""
@@ -194,6 +170,12 @@ class Supervisor:
         if not (quiet or self._console.is_terminal):
             self._console.print(Text(f"{name}: {line}"))
 
+    def _note_once(self, state: str) -> None:
+        """Say how things stand, when that is news."""
+        if state != self._said:
+            self._note("up", state)
+        self._said = state
+
     @contextmanager
     def _screen(self) -> Iterator[Live | None]:
         if not self._console.is_terminal:
@@ -203,43 +185,29 @@ class Supervisor:
             yield live
 
     def _show(self, live: Live | None, page: WorkerPage, status: WorkerStatus | None) -> None:
+        self._note_once(f"this machine is {status.value if status else 'gone'}")
         if live:
             lines = Text("\n".join(self._recent), style="dim", no_wrap=True, overflow="ellipsis")
             tail = Text("Ctrl-C stops; in a second terminal: skyctl workers list", style="dim")
             live.update(Group(*show.worker_table(page, wide=False), Text(""), lines, tail), refresh=True)
-        elif status is not self._said:
-            self._said = status
-            self._say(f"this machine is {status.value if status else 'gone'}")
 
-    def _stop(self, world: World, token: str, children: list[Child]) -> None:
-        """Stop the agent, mark this machine as gone, then stop the rest."""
-        serve, watcher, agent = children
-        agent.stop()
+    def _mark_gone(self, world: World, token: str) -> None:
+        """Write that this machine's agent ended on purpose, and conclude from it."""
         try:
             if mine := workers.by_token(world, token):
                 workers.note_stopped(world, mine.id, "up")
             health.check(world, f"{socket.gethostname()}:{os.getpid()}", timedelta(seconds=1))
-        except (DatabaseUnavailable, WorkerNotFound) as error:
+        except SkyctlError as error:
             self._say(f"could not mark this machine as gone: {error.message}")
-        watcher.stop()
-        serve.stop()
 
 
-@contextmanager
-def _only_one(path: Path, url: str) -> Iterator[None]:
-    with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise AlreadyRunning(
-                f"skyctl up runs already: {lock.read().strip()}", "use it from here, or stop it there with Ctrl-C"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}, API on {url}\n")
-        lock.flush()
-        yield
-        lock.truncate(0)
+def _kept_token(path: Path) -> str:
+    """The token that an earlier run kept; empty where there is none, or the file is damaged."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return str(kept["authToken"])
+    except (FileNotFoundError, ValueError, RecursionError, LookupError, TypeError):
+        return ""
 
 
 def _free_port() -> int:

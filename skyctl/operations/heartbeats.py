@@ -33,8 +33,9 @@ def register(world: World, token: str, registration: Registration) -> Worker:
         _refuse_foreign_node(tx, worker_id, registration)
         workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), registration)
         after = _existing(tx, worker_id)
-        details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
-        events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
+        if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
+            details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
+            events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
         db.notify_news(tx)
         return after
 

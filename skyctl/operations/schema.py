@@ -8,6 +8,8 @@ from skyctl.operations.world import World
 from skyctl.store import schema
 from skyctl.store.tables import SCHEMA_VERSION
 
+UPGRADE_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
@@ -30,7 +32,7 @@ class SchemaState:
 
 def initialize(world: World) -> SchemaState:
     """Apply `schema.sql`; what was there already stays as it is."""
-    with world.db.transaction() as tx:
+    with world.db.transaction(limit_seconds=UPGRADE_SECONDS) as tx:
         schema.apply(tx, _schema_file().read_text(encoding="utf-8"))
     return check(world)
 

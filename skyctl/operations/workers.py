@@ -12,6 +12,8 @@ from skyctl.rules import names, tokens
 from skyctl.rules.transport import transport_is_safe
 from skyctl.store import accounts, db, events, monitors, workers
 
+SHORTEST_PREFIX = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Administrator:
@@ -96,10 +98,17 @@ def list_workers(
 
 
 def find(world: World, reference: str) -> Worker:
-    """The worker of an id, a unique beginning of one, or a name. Raises WorkerNotFound, or ValidationError where several fit."""
+    """The worker of an id, a unique beginning of one (4 characters at least), or a name.
+
+    Raises WorkerNotFound, or ValidationError where several fit or none is meant.
+    """
+    if not reference.strip():
+        raise ValidationError("WORKER is empty", "give an id, a unique beginning of one, or a name")
     with world.db.transaction() as tx:
         found = workers.matching(tx, reference)
-    named = [worker for worker in found if reference in (worker.name, str(worker.id))] or found
+    named = [worker for worker in found if reference in (worker.name, str(worker.id))]
+    if not named and len(reference) >= SHORTEST_PREFIX:
+        named = found
     if not named:
         raise WorkerNotFound(f"there is no worker {reference!r}", "see `skyctl workers list`")
     if len(named) > 1:

@@ -1,9 +1,12 @@
 """The door to PostgreSQL: connections, transactions, LISTEN; the one place where the driver's errors become ours."""
 
 import math
+import os
+import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import psycopg
@@ -20,6 +23,7 @@ NEWS_CHANNEL = "skyctl_news"
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 15
 RESTED_SECONDS = 1.0
+LIMIT_SECONDS = 10.0
 CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
 CHECK_SCHEMA = "run `skyctl db init` against this database"
 
@@ -33,7 +37,7 @@ class Database:
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": CONNECT_SECONDS * 1000,
             "application_name": "skyctl",
-            "options": f"-c statement_timeout={STATEMENT_SECONDS * 1000} -c timezone=UTC",
+            "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} -c timezone=UTC",
         }
         self._engine = sa.create_engine(
             self._url, connect_args=self._arguments, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS,
@@ -42,9 +46,15 @@ class Database:
         _check_the_rested(self._engine)
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        """One transaction, committed at the end of the block. Raises DatabaseUnavailable, SchemaMissing, DatabaseRefused."""
-        with _translated(self.address), self._engine.begin() as connection:
+    def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
+        """One transaction, committed at the end of the block. Raises DatabaseUnavailable, also where the database has not answered
+        within the limit; SchemaMissing, DatabaseRefused."""
+        with (
+            _translated(self.address),
+            self._engine.connect() as connection,
+            _hang_up_after(limit_seconds, _socket(connection)),
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
@@ -53,8 +63,8 @@ class Database:
         with _translated(self.address):
             url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
             connection = psycopg.connect(url, autocommit=True, **self._arguments)  # type: ignore[arg-type]
-        with connection:
             connection.execute(f"LISTEN {NEWS_CHANNEL}")
+        with connection:
             yield connection
 
     @property
@@ -112,9 +122,35 @@ def _check_the_rested(engine: sa.Engine) -> None:
     def check(connection: psycopg.Connection, record: sa.PoolProxiedConnection, _proxy: object) -> None:
         if time.monotonic() - record.info.get("rests_since", math.inf) > RESTED_SECONDS:
             try:
-                engine.dialect.do_ping(connection)  # type: ignore[arg-type]
+                with _hang_up_after(CONNECT_SECONDS, connection.pgconn.socket):
+                    engine.dialect.do_ping(connection)  # type: ignore[arg-type]
             except psycopg.Error as error:
                 raise exc.DisconnectionError from error
+
+
+@contextmanager
+def _hang_up_after(seconds: float, number: int) -> Iterator[None]:
+    """Shut a connection down when the block takes too long: a database that is frozen, or a network that swallows everything,
+    never says so, and what was not committed by then must not be when it comes back."""
+    ours = socket.socket(fileno=os.dup(number))
+    timer = threading.Timer(seconds, _shut_down, [ours])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        ours.close()
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with suppress(OSError):  # it was closed meanwhile
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _socket(connection: sa.Connection) -> int:
+    driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    return driver.pgconn.socket
 
 
 @contextmanager
@@ -139,6 +175,8 @@ def _ours(error: BaseException | None, address: str) -> SkyctlError:
             return SchemaMissing(f"{address}: {reason}", "grant the database user its rights on the tables")
         case pg.UniqueViolation():
             return Refused(f"already taken: {reason}", "remove or change the other one first")
+        case psycopg.ProgrammingError() if error.sqlstate is None:
+            return DatabaseUnavailable(f"{address}: {reason}", CHECK_ADDRESS)
         case psycopg.OperationalError() | psycopg.InterfaceError():
             return DatabaseUnavailable(f"{address} does not answer: {reason}", CHECK_ADDRESS)
     return DatabaseRefused(f"the database refused the statement: {reason}", "see the log of PostgreSQL")

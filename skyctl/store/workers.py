@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from skyctl import wire
 from skyctl.model import Beat, Capacity, ClusterStats, Limits, Load, Registration, Worker, WorkerStatus
@@ -20,9 +20,11 @@ _COLUMNS = [column for column in workers.c if column.name not in ("auth_token_ha
 
 
 def _figure(document: sa.Column[Any], camel: str, snake: str) -> sa.ColumnElement[float]:
-    """A number in a JSON document of ours or of the panel's; 0 where it is missing or no number."""
+    """A number in a JSON document of ours or of the panel's; 0 where it is missing, no number, or beyond reason."""
     value = sa.func.coalesce(document[camel], document[snake])
-    return sa.case((sa.func.jsonb_typeof(value) == "number", sa.cast(value, sa.Double)), else_=0.0)
+    number = sa.cast(value, sa.Numeric)
+    sane = sa.case((sa.func.abs(number) <= wire.LARGEST_STORED, sa.cast(number, sa.Double)), else_=0.0)
+    return sa.case((sa.func.jsonb_typeof(value) == "number", sane), else_=0.0)
 
 
 _CORES = _figure(workers.c.capacity, "cpuCores", "cpu_cores")
@@ -71,10 +73,12 @@ def _array(values: Iterable[object]) -> str:
 def insert_invited(
     connection: sa.Connection, worker_id: UUID, name: str, token_hash: str, expires_at: datetime | None
 ) -> None:
-    """A worker that is invited and not yet seen."""
+    """A worker that is invited and not yet seen, unless there is one of this id."""
     values = {"id": worker_id, "name": name, "hostname": "", "ip_address": "0.0.0.0", "status": WorkerStatus.PENDING}
     connection.execute(
-        sa.insert(workers).values(**values, auth_token_hash=token_hash, auth_token_expires_at=expires_at)
+        insert(workers)
+        .values(**values, auth_token_hash=token_hash, auth_token_expires_at=expires_at)
+        .on_conflict_do_nothing(index_elements=["id"])
     )
 
 
@@ -139,7 +143,7 @@ def page(
 
 
 def _wanted(status: WorkerStatus | None, search: str | None) -> list[sa.ColumnElement[bool]]:
-    wanted = [] if status is None else [workers.c.status == status]
+    wanted: list[sa.ColumnElement[bool]] = [] if status is None else [_STATUS.in_([status])]
     if search:
         fields = (
             workers.c.name,
@@ -152,7 +156,8 @@ def _wanted(status: WorkerStatus | None, search: str | None) -> list[sa.ColumnEl
 
 
 def named(connection: sa.Connection, name: str) -> bool:
-    """Whether a worker has this name."""
+    """Whether a worker has this name; nobody else may ask for the same name until this transaction ends."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
     return bool(connection.execute(sa.select(sa.exists().where(workers.c.name == name))).scalar_one())
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 WORKER_ID = "5d0c1a7e-63f4-4f7e-9a51-0d3f6b7c8e90"
 DEADLINE_SECONDS = 60.0
@@ -77,6 +77,10 @@ class Answer(NamedTuple):
 
 HANG = Answer(0, "say nothing until the peer closes")
 DROP = Answer(0, "close the connection without a word")
+DRIP_HEADERS = Answer(0, "HTTP/1.1 200 OK\r\nX-Endless: ")
+DRIP_BODY = Answer(0, "HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
+DRIP_SECONDS = 0.1
+NESTED = '{"success":' + "[" * 50_000
 
 
 class PeerHandler(BaseHTTPRequestHandler):
@@ -97,6 +101,8 @@ class PeerHandler(BaseHTTPRequestHandler):
         if answer in (HANG, DROP):
             self.close_connection = True
             return
+        if answer in (DRIP_HEADERS, DRIP_BODY):
+            self._drip(answer.document)
         self._say(answer)
 
     do_GET = do_POST = handle_any  # noqa: N815 (the names are http.server's)
@@ -108,6 +114,14 @@ class PeerHandler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text.encode())
+
+    def _drip(self, beginning: str) -> NoReturn:
+        """Send byte after byte, until the peer has had enough of it or the server closes."""
+        self.wfile.write(beginning.encode())
+        while not self.server.closing.wait(DRIP_SECONDS):
+            self.wfile.write(b" ")
+            self.wfile.flush()
+        raise ConnectionAbortedError
 
     def log_message(self, *_: object) -> None:
         pass
@@ -216,6 +230,7 @@ class Engine(Peer, socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         socketserver.UnixStreamServer.__init__(self, str(path), PeerHandler)
         self.path = path
         self.hanging = False
+        self.ready: deque[Answer] = deque()
         self.info: Any = {
             "ContainersRunning": 7,
             "DockerRootDir": "/",
@@ -228,6 +243,8 @@ class Engine(Peer, socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def decide(self, request: Request) -> Answer:
         if self.hanging:
             return HANG
+        if self.ready:
+            return self.ready.popleft()
         return Answer(200, self.info) if request.path == "/info" else Answer(404, {"message": "page not found"})
 
     def end(self) -> None:

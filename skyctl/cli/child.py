@@ -1,0 +1,67 @@
+"""A process that `skyctl up` keeps running."""
+
+import ctypes
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO
+
+STOP_SECONDS = 5.0
+RESTART_SECONDS = 1.0
+PR_SET_PDEATHSIG = 1
+
+Line = tuple[str, str]
+
+
+class Child:
+    """One process of ours; its stderr arrives line by line in the queue, and it ends when we end."""
+
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], lines: "queue.SimpleQueue[Line]"
+    ) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", *command]
+        self._environment = os.environ | environment
+        self._lines = lines
+        self._restart_at = 0.0
+        self._libc = ctypes.CDLL(None)
+        self.start()
+
+    def start(self) -> None:
+        """Start the process."""
+        self._process = subprocess.Popen(
+            self._command, env=self._environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            errors="replace", preexec_fn=self._end_with_parent,  # noqa: PLW1509 - one call that takes no lock
+        )  # fmt: skip
+        threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
+
+    def restart_if_ended(self) -> None:
+        """Start it again a moment after it ended by itself."""
+        if self._process.poll() is None:
+            return
+        if not self._restart_at:
+            self._lines.put((self.name, f"ended with exit code {self._process.returncode}; starts again"))
+            self._restart_at = time.monotonic() + RESTART_SECONDS
+        elif time.monotonic() >= self._restart_at:
+            self._restart_at = 0.0
+            self.start()
+
+    def stop(self) -> None:
+        """Ask it to end, and see that it does."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _end_with_parent(self) -> None:
+        self._libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def _read(self, stream: IO[str]) -> None:
+        for line in stream:
+            self._lines.put((self.name, line.rstrip()))

@@ -1,0 +1,82 @@
+"""The data folder: how it is made, and the one `skyctl up` that may run in it."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from typing import IO
+
+from skyctl.errors import AlreadyRunning, ValidationError
+
+LOCK = "up.lock"
+ADDRESS = "API on "
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder where it is missing. Raises ValidationError where this user cannot write in it.
+
+    What root makes lets every user through, whatever the umask, as the embedded PostgreSQL needs it.
+    """
+    try:
+        missing = list(takewhile(lambda each: not each.is_dir(), (folder, *folder.parents)))
+        for each in reversed(missing):
+            each.mkdir(mode=0o755, exist_ok=True)
+            if os.geteuid() == 0:
+                each.chmod(0o755)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise unusable(folder, error) from error
+
+
+def unusable(folder: Path, error: OSError) -> ValidationError:
+    """The error for a folder in which something could not be made or opened."""
+    return ValidationError(
+        f"SKYCTL_DATA_DIR: {str(folder)!r} cannot be used: {error.strerror}",
+        "set it to a folder with room, where this user may write",
+    )
+
+
+@contextmanager
+def only_up(folder: Path, url: str) -> Iterator[None]:
+    """Be the one `skyctl up` of the folder, and announce where the API is. Raises AlreadyRunning."""
+    with (folder / LOCK).open("a+") as lock:
+        if not _take(lock):
+            lock.seek(0)
+            raise AlreadyRunning(
+                f"skyctl up runs already: {lock.read().strip()}", "use it from here, or stop it there with Ctrl-C"
+            )
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}, {ADDRESS}{url}\n")
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+def address_of_up(folder: Path) -> str | None:
+    """Where the `skyctl up` of the folder serves the API; None where none runs."""
+    try:
+        with (folder / LOCK).open(encoding="utf-8", errors="replace") as lock:
+            nobody_runs = _flock(lock, fcntl.LOCK_SH)
+            return None if nobody_runs else lock.read().rpartition(ADDRESS)[2].strip() or None
+    except OSError:
+        return None
+
+
+def _take(lock: IO[str]) -> bool:
+    """Take the lock unless an `up` holds it; who only asks for the address shares it for an instant."""
+    while not _flock(lock, fcntl.LOCK_EX):
+        if not _flock(lock, fcntl.LOCK_SH):
+            return False
+    return True
+
+
+def _flock(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

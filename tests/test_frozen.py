@@ -1,0 +1,63 @@
+"""A database that is there and does not answer: refusals instead of silence, and an end when an end is asked for."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from skyctl.embedded import EmbeddedPostgres
+from skyctl.operations import schema, workers
+from tests.conftest import Process, make_world
+from tests.helpers import LOAD, bearer
+
+Serve = Callable[..., tuple[str, Process]]
+
+
+@pytest.fixture
+def server(open_folder: Path) -> Iterator[EmbeddedPostgres]:
+    own = EmbeddedPostgres(open_folder / "frozen")
+    with own.running():
+        yield own
+
+
+@contextmanager
+def frozen(server: EmbeddedPostgres) -> Iterator[None]:
+    """The server and all its processes stand still."""
+    first = psutil.Process(int((server.data / "postmaster.pid").read_text().splitlines()[0]))
+    stopped = [first, *first.children()]
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.send_signal(signal.SIGCONT)
+
+
+def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
+    world = make_world(server.url)
+    schema.initialize(world)
+    invitation = workers.invite(world, "tests")
+    url, process = serve(SKYCTL_DATABASE_URL=server.url)
+    path = f"/api/workers/{invitation.worker_id}/heartbeat"
+    with httpx.Client(base_url=url, headers=bearer(invitation.token), timeout=60) as client:
+        assert client.post(path, json=LOAD).status_code == 200
+        heard = workers.get(world, invitation.worker_id).last_heartbeat_at
+        with frozen(server):
+            for _ in range(2):
+                refused = client.post(path, json=LOAD | {"containerCount": 99})
+                assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+            assert client.get("/readyz").status_code == 503
+            assert client.get("/healthz").status_code == 200
+            process.popen.terminate()
+            assert process.popen.wait(60) == 0
+    world.db.close()
+    found = workers.get(world, invitation.worker_id)
+    world.db.close()
+    assert (found.last_heartbeat_at, found.load.container_count) == (heard, LOAD["containerCount"]), (
+        "no false sign of life"
+    )

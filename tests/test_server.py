@@ -1,0 +1,63 @@
+"""`skyctl serve` from several processes: one end for all, one shape of log, nothing left behind."""
+
+import re
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from skyctl.operations import workers
+from skyctl.operations.world import World
+from tests.conftest import Process
+from tests.helpers import LOAD, bearer, eventually
+
+Serve = Callable[..., tuple[str, Process]]
+
+
+def refuses(url: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0), timeout=5).close()
+    except OSError:
+        return True
+    return False
+
+
+def ready(url: str) -> bool:
+    """Whether the API answers; the port listens before."""
+    return httpx.get(f"{url}/readyz", timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_signal_ends_it(serve: Serve, tmp_path: Path, processes: str, number: signal.Signals) -> None:
+    url, process = serve("--processes", processes, TMPDIR=str(tmp_path))
+    assert ready(url)
+    assert process.stop(number) == 0
+    assert refuses(url)
+    assert not list(tmp_path.glob("skyctl-metrics-*")), "the folder of the metrics goes with it"
+
+
+def test_the_parents_death_is_the_end_of_all(serve: Serve, tmp_path: Path) -> None:
+    url, process = serve("--processes", "2", TMPDIR=str(tmp_path))
+    assert ready(url)
+    process.popen.kill()
+    process.popen.wait()
+    eventually(lambda: refuses(url))
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_every_process_logs_with_the_time(
+    serve: Serve, world: World, connection: psycopg.Connection, tmp_path: Path, processes: str
+) -> None:
+    url, process = serve("--processes", processes, TMPDIR=str(tmp_path))
+    invitation = workers.invite(world, "tests")
+    connection.execute("ALTER TABLE container_workers RENAME TO elsewhere")
+    path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
+    assert httpx.post(path, headers=bearer(invitation.token), json=LOAD).status_code == 503
+    line = process.until("WARNING action=")
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ WARNING ", line)
+    assert process.stop() == 0
