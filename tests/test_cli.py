@@ -244,3 +244,15 @@ def test_no_color_and_terminal(cli: Cli, fleet: psycopg.Connection, tmp_path: Pa
     assert "\x1b[32mactive" in on_terminal("workers", "list")
     assert "\x1b[32m" not in on_terminal("--no-color", "workers", "list")
     assert "\x1b[32m" not in on_terminal("workers", "list", NO_COLOR="1")
+
+
+@pytest.mark.parametrize(("redirection", "code"), [(">/dev/full", 1), (">&-", 0), ("| cat", 0)])
+def test_odd_places_to_write_to(cli: Cli, fleet: psycopg.Connection, redirection: str, code: int) -> None:
+    add_worker(fleet, name="śkÿ")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m skyctl workers list {redirection}"], text=True,
+        env=clean_environment() | cli.environment | {"PYTHONIOENCODING": "ascii"}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stderr.count("\n") == (2 if code else 0)
+    assert ("\\u015bk" in done.stdout) == (redirection == "| cat")

@@ -3,7 +3,9 @@
 import re
 import signal
 import socket
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -61,3 +63,17 @@ def test_every_process_logs_with_the_time(
     line = process.until("WARNING action=")
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ WARNING ", line)
     assert process.stop() == 0
+
+
+def test_it_serves_more_than_the_usual_limit_of_files(environment: dict[str, str]) -> None:
+    command = ["bash", "-c", f"ulimit -Sn 100; exec {sys.executable} -m skyctl serve --port 0"]
+    process = Process(command, environment)
+    try:
+        url = httpx.URL(process.until("listening on ").split("listening on ")[1].strip())
+        with ExitStack() as stack:
+            for _ in range(150):
+                stack.enter_context(socket.create_connection((url.host, url.port or 80), timeout=60))
+            assert httpx.get(url.join("/healthz")).status_code == 200
+    finally:
+        assert process.stop() == 0
+        process.popen.stderr.close()  # type: ignore[union-attr]

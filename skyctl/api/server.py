@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -54,11 +55,18 @@ def serve(listener: socket.socket, *, processes: int, certificate: Path | None, 
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_certfile=certificate, ssl_keyfile=key,
     )  # fmt: skip
+    _allow_many_connections()
     hangup = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminate
     if processes > 1:
         _serve_from_several(config, listener, hangup)
     else:
         _serve_from_one(config, listener, hangup)
+
+
+def _allow_many_connections() -> None:
+    """As many open files as the system allows: the usual limit of 1024 is fewer than the workers of a large cluster."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
@@ -100,6 +108,8 @@ def _end_with_parent() -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens. Raises Refused where the port is taken, ValidationError where the address is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not host.strip():
+        raise ValidationError("--host is empty", "give an address of this machine; 0.0.0.0 is all of them")
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -61,6 +61,7 @@ def root(
 
 def main() -> None:
     """Run the command line; ends the process with the exit code of the contract."""
+    _prepare_streams()
     try:
         code = app(prog_name="skyctl", standalone_mode=False)
         sys.stdout.flush()
@@ -72,13 +73,34 @@ def main() -> None:
     except typer.Abort:
         code = _fail("not confirmed", "nothing was changed", 1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's own flush says it again
+        _give_up_stdout()
         code = 0
+    except SystemExit as ended:
+        code = ended.code
+        if isinstance(ended.__context__, BrokenPipeError):  # typer's way to end then
+            _give_up_stdout()
+            code = 0
     except OSError as error:
+        _give_up_stdout()
         code = _fail(str(error), "check the path and its permissions", 1)
     except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user
         code = _fail(f"unexpected {type(error).__name__}", "run it again as `skyctl --debug ...`", 1)
     sys.exit(code or 0)
+
+
+def _prepare_streams() -> None:
+    """Streams that take every character, also where they were closed or know ASCII alone."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        else:
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _give_up_stdout() -> None:
+    """Write no more, since the interpreter's own flush would say the same error again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, hint: str, code: int) -> int:

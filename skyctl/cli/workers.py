@@ -76,7 +76,7 @@ def install_script(
     wanted = wire.worker_name(name) if name is not None else None
     with wiring.open_world(given) as world:
         invitation, script = workers.generate_script(world, actor(), wanted, insecure=insecure)
-    if given.api_url == settings_module.DEFAULT_API_URL:
+    if workers.is_loopback(given.api_url):
         say(
             context,
             f"note: the script reaches the API at {given.api_url}, so only from this machine; see SKYCTL_API_URL",

@@ -8,11 +8,12 @@ from skyctl import installer
 from skyctl.errors import Forbidden, Refused, Unauthorized, ValidationError, WorkerHasContainers, WorkerNotFound
 from skyctl.model import ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
 from skyctl.operations.world import World
-from skyctl.rules import names, tokens
-from skyctl.rules.transport import transport_is_safe
+from skyctl.rules import names, tokens, transport
 from skyctl.store import accounts, db, events, monitors, workers
 
 SHORTEST_PREFIX = 4
+
+is_loopback = transport.is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def generate_script(
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
     where the engine that was set does not answer.
     """
-    if not (insecure or transport_is_safe(world.api_url)):
+    if not (insecure or transport.transport_is_safe(world.api_url)):
         raise Refused(
             f"{world.api_url} is plain HTTP: agents would send their tokens unencrypted",
             "set SKYCTL_API_URL to an https:// address, or accept the risk: --insecure",
