@@ -23,6 +23,10 @@ from skyctl.operations.world import World
 from skyctl.store.db import Database
 from tests.fakes import FakeEngine
 
+signal.signal(
+    signal.SIGHUP, signal.SIG_DFL
+)  # whoever starts the tests may ignore it, and what they start would inherit that
+
 SECRET = "a-secret-for-tests-that-is-long-enough-for-hs256"
 TEMPLATE = "skyctl_template"
 
