@@ -1,12 +1,14 @@
 """A thousand clients at once: every 200 stands in the database, also when PostgreSQL is killed under the load."""
 
 import asyncio
+import fcntl
 import os
 import signal
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,18 +17,17 @@ import psycopg
 import pytest
 
 from skyctl.embedded import EmbeddedPostgres
-from skyctl.errors import DatabaseUnavailable
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
 from tests.conftest import Process, make_world
-from tests.helpers import LOAD, bearer
+from tests.helpers import LOAD, bearer, eventually
 
 CLIENTS, SECONDS = 1000, 30.0
 LOG = """
-    CREATE TABLE heard (worker_id uuid, number int);
+    CREATE TABLE heard (worker_id uuid, number int, at timestamptz DEFAULT clock_timestamp());
     CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        INSERT INTO heard VALUES (NEW.id, (NEW.current_load ->> 'containerCount')::int);
+        INSERT INTO heard (worker_id, number) VALUES (NEW.id, (NEW.current_load ->> 'containerCount')::int);
         RETURN NEW;
     END $$;
     CREATE TRIGGER hear AFTER UPDATE OF current_load ON container_workers FOR EACH ROW EXECUTE FUNCTION hear();
@@ -53,45 +54,58 @@ def crowd(own_server: EmbeddedPostgres) -> Iterator[tuple[World, list[tuple[str,
     world.db.close()
 
 
-async def beat_at_once(
-    url: str, crowd: list[tuple[str, str]], trouble: Callable[[threading.Event], None] | None
-) -> tuple[list[tuple[str, int]], Counter[int], int]:
-    """Beat from every client as fast as it is answered; the (worker, number) of each 200, all statuses, the 200s since the
-    trouble."""
-    accepted: list[tuple[str, int]] = []
-    statuses: Counter[int] = Counter()
-    stop_at = time.monotonic() + SECONDS
-    troubled_at = float("inf")
-    recovered = 0
-    refused = threading.Event()
+@dataclass
+class Answers:
+    """What a thousand clients were told: the (worker, number) of each 200, how many answers had each status."""
 
-    async def one_client(client: httpx.AsyncClient, worker_id: str, token: str) -> None:
-        nonlocal recovered
-        number = 0
-        while time.monotonic() < stop_at:
-            number += 1
+    accepted: list[tuple[str, int]] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def client(self, http: httpx.AsyncClient, url: str, worker_id: str, token: str) -> None:
+        """Beat as fast as it is answered, and more slowly while it is refused."""
+        for number in count(1):
             path = f"{url}/api/workers/{worker_id}/heartbeat"
-            response = await client.post(path, headers=bearer(token), json=LOAD | {"containerCount": number})
-            statuses[response.status_code] += 1
+            response = await http.post(path, headers=bearer(token), json=LOAD | {"containerCount": number})
+            self.statuses[response.status_code] += 1
             if response.status_code == 200:
-                accepted.append((worker_id, number))
-                recovered += time.monotonic() > troubled_at
+                self.accepted.append((worker_id, number))
+                self.heard.set()
             else:
                 assert response.headers["Retry-After"]
-                refused.set()
+                self.refused.set()
                 await asyncio.sleep(0.5)
+            if self.over.is_set():
+                return
 
-    async def make_trouble() -> None:
-        nonlocal troubled_at
-        await asyncio.sleep(SECONDS / 3)
-        if trouble:
-            await asyncio.to_thread(trouble, refused)
-            troubled_at = time.monotonic()
+
+Story = Callable[[Answers], Awaitable[None]]
+
+
+async def beat_at_once(url: str, crowd: list[tuple[str, str]], story: Story) -> Answers:
+    """Beat from every client at once until the story ends."""
+    answers = Answers()
+
+    async def tell() -> None:
+        try:
+            await story(answers)
+        finally:
+            answers.over.set()
 
     limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-    async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as client:
-        await asyncio.gather(make_trouble(), *(one_client(client, *pair) for pair in crowd))
-    return accepted, statuses, recovered
+    async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as http:
+        await asyncio.gather(tell(), *(answers.client(http, url, *pair) for pair in crowd))
+    return answers
+
+
+@contextmanager
+def not_started_again(server: EmbeddedPostgres) -> Iterator[None]:
+    """Whoever wants to start the server waits until the end of the block."""
+    with (server.data_dir / "postgres.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def heard(server: EmbeddedPostgres) -> Counter[tuple[str, int]]:
@@ -103,10 +117,10 @@ def test_every_200_was_committed_once(
     serve: Callable[..., tuple[str, Process]], own_server: EmbeddedPostgres, crowd: tuple[World, list[tuple[str, str]]]
 ) -> None:
     url, _ = serve(SKYCTL_DATABASE_URL=own_server.url)
-    accepted, statuses, _ = asyncio.run(beat_at_once(url, crowd[1], None))
-    assert set(statuses) == {200}
-    assert {worker_id for worker_id, _ in accepted} == {worker_id for worker_id, _ in crowd[1]}
-    assert heard(own_server) == Counter(accepted), "none lost, none doubled"
+    answers = asyncio.run(beat_at_once(url, crowd[1], lambda _: asyncio.sleep(SECONDS)))
+    assert set(answers.statuses) == {200}
+    assert {worker_id for worker_id, _ in answers.accepted} == {worker_id for worker_id, _ in crowd[1]}
+    assert heard(own_server) == Counter(answers.accepted), "none lost, none doubled"
 
 
 def test_postgresql_is_killed_under_the_load(
@@ -114,22 +128,22 @@ def test_postgresql_is_killed_under_the_load(
 ) -> None:
     url, _ = serve(SKYCTL_DATABASE_URL=own_server.url)
 
-    def kill_and_start(refused: threading.Event) -> None:
-        pid = int((own_server.data / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGKILL)
-        assert refused.wait(60)
-        time_limit = time.monotonic() + 60
-        while True:
-            try:
-                own_server.revive()
-            except DatabaseUnavailable:
-                assert time.monotonic() < time_limit
-            else:
-                return
+    async def kill(answers: Answers) -> None:
+        await asyncio.sleep(SECONDS / 3)
+        with not_started_again(own_server):
+            os.kill(int((own_server.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            await answers.refused.wait()
+        await asyncio.to_thread(eventually, own_server.answers)
+        answers.heard.clear()
+        await answers.heard.wait()
+        await asyncio.sleep(SECONDS / 3)
 
-    accepted, statuses, recovered = asyncio.run(beat_at_once(url, crowd[1], kill_and_start))
-    assert set(statuses) == {200, 503}
-    assert recovered > 0, "it recovers by itself"
+    answers = asyncio.run(beat_at_once(url, crowd[1], kill))
+    assert set(answers.statuses) == {200, 503}
     stands = heard(own_server)
-    assert not Counter(accepted) - stands, "every 200 stands"
+    assert not Counter(answers.accepted) - stands, "every 200 stands"
     assert max(stands.values()) == 1, "none doubled"
+    with psycopg.connect(own_server.url) as connection:
+        since = connection.execute("SELECT count(*) FROM heard WHERE at > pg_postmaster_start_time()").fetchone()
+    assert since is not None
+    assert since[0] > 0, "it recovers by itself"
