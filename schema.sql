@@ -5,6 +5,21 @@
 -- JSON documents are written in camelCase; rows that the panel wrote may hold snake_case, and both are read.
 
 
+-- The one clock. Rehearsals and tests move it ahead, for their own transactions alone, by the setting skyctl.ahead.
+
+CREATE OR REPLACE FUNCTION skyctl_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT now() + coalesce(nullif(current_setting('skyctl.ahead', true), ''), '0')::interval
+$$;
+
+-- A figure of a JSON document, in camelCase or the panel's snake_case; NULL where it is missing, no number, or beyond reason.
+CREATE OR REPLACE FUNCTION skyctl_figure(document jsonb, camel text, snake text) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN jsonb_typeof(coalesce(document -> camel, document -> snake)) = 'number'
+                THEN CASE WHEN abs(coalesce(document -> camel, document -> snake)::numeric) <= 1e15
+                          THEN coalesce(document -> camel, document -> snake)::double precision END END
+$$;
+
+
 -- Accounts. The panel's own tables where it is installed; else the fewest columns that skyctl needs.
 
 CREATE TABLE IF NOT EXISTS users (
@@ -51,11 +66,27 @@ CREATE TABLE IF NOT EXISTS container_workers (
     updated_at        timestamptz DEFAULT now()
 );
 
--- Facts that are ours: when the token stops being good, since when an administrator wants the worker empty,
--- when the agent was stopped on purpose.
+-- Facts that are ours: when the token stops being good, since when and why an administrator wants the worker empty, that
+-- he no longer does (until the status follows), when the agent was stopped on purpose.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_expires_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_requested_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_reason text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS undrained_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
+
+-- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, and the mass failure
+-- by which it went silent.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS status_changed_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS flapping_since timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS mass_failure_id bigint;
+
+-- The load once more as plain numbers: the monitor looks through all of them at every pass, and reading JSON took most of it.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS cpu_percent double precision
+    GENERATED ALWAYS AS (skyctl_figure(current_load, 'cpuPercent', 'cpu_percent')) STORED;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS memory_percent double precision
+    GENERATED ALWAYS AS (skyctl_figure(current_load, 'memoryPercent', 'memory_percent')) STORED;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS disk_percent double precision
+    GENERATED ALWAYS AS (skyctl_figure(current_load, 'diskPercent', 'disk_percent')) STORED;
 ALTER TABLE container_workers SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX IF NOT EXISTS container_workers_name_idx ON container_workers (name, id);
@@ -141,12 +172,15 @@ CREATE TABLE IF NOT EXISTS activity_logs (
 );
 
 
--- The log of everything that happened to a worker, in order. Rows outlive the worker: the last event of a removed
--- worker is what refuses its token.
+-- The log of everything that happened, in order. Rows outlive the worker: the last event of a removed worker is what
+-- refuses its token. `term` is that of the monitor that concluded it.
+--
+-- Whoever appends holds one lock until the commit, so events become visible in the order of their numbers: a reader that
+-- has seen number n misses none before it.
 
 CREATE TABLE IF NOT EXISTS worker_events (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    at          timestamptz NOT NULL DEFAULT now(),
+    at          timestamptz NOT NULL DEFAULT skyctl_now(),
     kind        varchar(50) NOT NULL,
     worker_id   uuid,
     worker_name varchar(255),
@@ -157,12 +191,31 @@ CREATE TABLE IF NOT EXISTS worker_events (
     details     jsonb NOT NULL DEFAULT '{}'
 );
 
+ALTER TABLE worker_events ADD COLUMN IF NOT EXISTS term bigint;
+ALTER TABLE worker_events ALTER COLUMN at SET DEFAULT skyctl_now();
+
 CREATE INDEX IF NOT EXISTS worker_events_worker_seq_idx ON worker_events (worker_id, seq);
+
+CREATE OR REPLACE FUNCTION skyctl_events_appended() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('skyctl_events', '');
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER skyctl_events_appended AFTER INSERT ON worker_events
+    FOR EACH STATEMENT EXECUTE FUNCTION skyctl_events_appended();
+
+-- The lock of those who append. Operations take it before any row's, so that no two wait for each other.
+CREATE OR REPLACE FUNCTION skyctl_lock_events() RETURNS void LANGUAGE sql AS $$
+    SELECT pg_advisory_xact_lock(7392442)
+$$;
 
 -- Removing a worker is an event whoever does it, the panel included: this trigger writes it, with the actor that the
 -- operation named in the setting skyctl.actor of its transaction.
 CREATE OR REPLACE FUNCTION skyctl_worker_removed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM skyctl_lock_events();
     INSERT INTO worker_events (kind, worker_id, worker_name, actor, from_status, reason)
     VALUES ('removed', OLD.id, OLD.name, coalesce(nullif(current_setting('skyctl.actor', true), ''), 'panel'), OLD.status,
             'removed from the cluster');
@@ -172,6 +225,54 @@ $$;
 
 CREATE OR REPLACE TRIGGER skyctl_worker_removed AFTER DELETE ON container_workers
     FOR EACH ROW EXECUTE FUNCTION skyctl_worker_removed();
+
+
+-- What people are told of the events. `opened_by` is the alert that opened the incident which this one closes.
+
+CREATE TABLE IF NOT EXISTS worker_alerts (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at         timestamptz NOT NULL DEFAULT skyctl_now(),
+    kind       varchar(50) NOT NULL,
+    worker_id  uuid,
+    title      text NOT NULL,
+    message    text NOT NULL,
+    metadata   jsonb NOT NULL DEFAULT '{}',
+    term       bigint
+);
+
+-- The trouble that people were told of: one row a worker, open until it is well again.
+CREATE TABLE IF NOT EXISTS worker_incidents (
+    worker_id            uuid PRIMARY KEY,
+    alert_id             bigint NOT NULL REFERENCES worker_alerts (id),
+    closed_at            timestamptz,
+    exhaustion_alerted_at timestamptz
+);
+
+-- One row an alert and channel, until it has arrived or is given up. A channel is named by a digest of its URL, a secret.
+CREATE TABLE IF NOT EXISTS alert_deliveries (
+    alert_id        bigint NOT NULL REFERENCES worker_alerts (id) ON DELETE CASCADE,
+    channel         varchar(100) NOT NULL,
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT skyctl_now(),
+    delivered_at    timestamptz,
+    given_up_at     timestamptz,
+    error           text,
+    PRIMARY KEY (alert_id, channel)
+);
+
+CREATE INDEX IF NOT EXISTS alert_deliveries_due_idx ON alert_deliveries (channel, next_attempt_at)
+    WHERE delivered_at IS NULL AND given_up_at IS NULL;
+
+-- Many workers that went silent at once: while it is not lifted, nothing is moved off them automatically.
+CREATE TABLE IF NOT EXISTS mass_failures (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    region      varchar(255),
+    silent      integer NOT NULL,
+    schedulable integer NOT NULL,
+    detected_at timestamptz NOT NULL DEFAULT skyctl_now(),
+    lifted_at   timestamptz,
+    lifted_by   varchar(255)
+);
 
 
 -- One row a move of a container from one worker to another, and the state it has reached.
@@ -207,12 +308,15 @@ CREATE TABLE IF NOT EXISTS monitor_leases (
     last_pass_at timestamptz
 );
 
+-- Up to which event people have been alerted; NULL before the first monitor, which begins with what comes.
+ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS alerted_seq bigint;
+
 CREATE TABLE IF NOT EXISTS serve_instances (
     id           uuid PRIMARY KEY,
     hostname     varchar(255) NOT NULL,
     pid          integer NOT NULL,
-    started_at   timestamptz NOT NULL DEFAULT now(),
-    last_seen_at timestamptz NOT NULL DEFAULT now()
+    started_at   timestamptz NOT NULL DEFAULT skyctl_now(),
+    last_seen_at timestamptz NOT NULL DEFAULT skyctl_now()
 );
 
 CREATE TABLE IF NOT EXISTS serve_outages (
@@ -229,4 +333,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (2) ON CONFLICT DO NOTHING;

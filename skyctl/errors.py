@@ -74,6 +74,16 @@ class AlreadyRunning(Refused):
     """The process is there already and may be there only once."""
 
 
+class LostLead(Refused):
+    """The monitor's term has ended: another one leads, or may."""
+
+
+class ChannelFailed(SkyctlError):
+    """A channel did not take an alert. The message never holds the channel's URL, which is a secret."""
+
+    exit_code = 5
+
+
 class DatabaseUnavailable(SkyctlError):
     """The database does not answer: wrong address, refused, restarting, or too slow."""
 

@@ -3,7 +3,7 @@
 Times are aware datetimes of the database's clock; percents are 0 to 100; memory is MiB, disk GiB.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -55,18 +55,38 @@ class Worker:
     last_heartbeat_at: datetime | None = None
     swarm_node_id: str | None = None
     drain_requested_at: datetime | None = None
+    drain_reason: str | None = None
+    undrained_at: datetime | None = None
     stopped_at: datetime | None = None
+    status_changed_at: datetime | None = None
+    flapping_since: datetime | None = None
+    mass_failure_id: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where health ends (mission document, Health Detection): percents above which a worker is exhausted, and silence."""
+    """Where health ends (mission document, Health Detection), what is too often, what is too many.
+
+    Percents above which a worker is exhausted, and how long it may be silent. `flap_*`: so many transitions within the window
+    hold a worker out of placement until it was quiet for so long. `mass_*`: so many workers, and this share of those that could
+    take containers, silent within the window are a mass failure. Exhaustion is told again only after its cooldown, and more
+    than `one_by_one` workers of one pass are told in one alert.
+    """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
+    heartbeat_interval: timedelta = timedelta(seconds=30)
     cpu_percent: float = 90
     memory_percent: float = 95
     disk_percent: float = 90
+    flap_transitions: int = 3
+    flap_window: timedelta = timedelta(minutes=10)
+    flap_quiet: timedelta = timedelta(minutes=5)
+    mass_workers: int = 3
+    mass_share: float = 0.5
+    mass_window: timedelta = timedelta(minutes=2)
+    exhaustion_cooldown: timedelta = timedelta(minutes=15)
+    one_by_one: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +143,26 @@ class ClusterStats:
         return sum(self.by_status.values())
 
 
+class Outage(NamedTuple):
+    """A time in which no `serve` could have heard a worker."""
+
+    started_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, and from where: the name that events show; the panel's user, where it is one; the address of the client."""
+
+    name: str
+    user_id: UUID | None = None
+    ip_address: str | None = None
+    user_agent: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a worker, as the log keeps it."""
+    """Something that happened, as the log keeps it: `seq` and `at` are its own, `term` that of the monitor that concluded."""
 
     kind: str
     worker_id: UUID | None
@@ -135,6 +172,57 @@ class Event:
     to_status: WorkerStatus | None = None
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    term: int | None = None
+    seq: int = 0
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to conclude: who leads, in which term."""
+
+    holder: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """How many workers of a region fell silent within the window, of how many that could take containers."""
+
+    region: str | None
+    silent: int
+    schedulable: int
+    names: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What people were last told of a worker: the alert that opened it, whether it is open, when exhaustion was last told."""
+
+    alert_id: int
+    is_open: bool
+    exhaustion_alerted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that people are told; `id` and `at` once it is stored. `worker_id` where it is about one worker."""
+
+    kind: str
+    worker_id: UUID | None
+    title: str
+    message: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    id: int = 0
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An alert on its way to a channel, and which attempt this is."""
+
+    alert: Alert
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

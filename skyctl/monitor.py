@@ -1,21 +1,34 @@
-"""The monitor's loop: look at every worker, then wait for news, for the next deadline, or for the interval to pass."""
+"""The monitor's loop: lead, look at every worker, raise alerts, then wait for news, a deadline, or the interval to pass.
+
+One monitor leads, the others stand by. What it writes it writes for its term: once that has ended, nothing.
+"""
 
 import logging
 import os
 import select
 import socket
+import time
+from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID, uuid4
 
-from skyctl import signals
-from skyctl.errors import DatabaseUnavailable
-from skyctl.operations import health
+from skyctl import signals, systemd
+from skyctl.couriers import Couriers
+from skyctl.errors import DatabaseUnavailable, LostLead
+from skyctl.model import Event, Lease
+from skyctl.operations import alerts, health, leadership
 from skyctl.operations.world import World
 from skyctl.store import db
 
 DEBOUNCE_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 30.0
+RENEW_SECONDS = leadership.TTL.total_seconds() / 3
+STAND_BY_SECONDS = 2.0
+PASS_OVER_SECONDS = 300.0
+DELIVERY_SECONDS = 20.0
 
 log = logging.getLogger(__name__)
 
@@ -32,56 +45,161 @@ class Stop:
         signals.on_end(self._handle)
 
     def wait(self, seconds: float, *others: Any) -> bool:
-        """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether it was that."""
-        if not self.is_set:
-            select.select([self._reader, *others], [], [], max(0.0, seconds))
-        return self.is_set
+        """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether one of the
+        others has."""
+        if self.is_set:
+            return False
+        return any(
+            each is not self._reader for each in select.select([self._reader, *others], [], [], max(0.0, seconds))[0]
+        )
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.is_set = True
         self._writer.send(b"\0")
 
 
+class Observer(Protocol):
+    """Who counts what a monitor does."""
+
+    def passed(self, seconds: float, done: health.Pass, raised: alerts.Raised) -> None:
+        """A pass was made."""
+
+    def leads(self, leading: bool) -> None:
+        """The monitor leads, or no longer does."""
+
+    def sent(self, channel: str, arrived: bool) -> None:
+        """An alert was sent by a channel."""
+
+
 class Monitor:
     """One monitor: `run` until it is stopped, or `run_once`."""
 
-    def __init__(self, world: World, interval: timedelta) -> None:
+    def __init__(self, world: World, interval: timedelta, observer: Observer) -> None:
         self._world = world
-        self._interval = interval
-        self._holder = f"{socket.gethostname()}:{os.getpid()}"
+        self._interval = interval.total_seconds()
+        self._observer = observer
+        self._couriers = Couriers(world, observer.sent)
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._passed_over: dict[UUID, float] = {}
+        self._stands_by = False
 
-    def run_once(self) -> health.Pass:
-        """One pass over all workers, each change logged. Raises DatabaseUnavailable."""
-        done = health.check(self._world, self._holder, 3 * self._interval)
-        for change in done.changes:
-            log.info(
-                "action=status_changed worker=%s name=%s from=%s to=%s reason=%r",
-                change.worker_id, change.worker_name, change.from_status, change.to_status, change.reason,
-            )  # fmt: skip
-        return done
+    def run_once(self) -> bool:
+        """One pass over all workers, its alerts delivered; False where another monitor leads. Raises DatabaseUnavailable."""
+        lease = leadership.lead(self._world, self._holder, has_ended)
+        if lease is None:
+            log.info("action=another_leads")
+            return False
+        self._look(lease)
+        leadership.release(self._world, lease)
+        self._couriers.deliver_what_waits(DELIVERY_SECONDS)
+        return True
 
     def run(self, stop: Stop) -> None:
-        """Pass after pass until the stop; while the database is away, try again with growing pauses."""
+        """Lead or stand by until the stop; while the database is away, try again with growing pauses."""
+        systemd.tell("READY=1", "STATUS=starting")
+        self._couriers.start()
         pause = 1.0
         while not stop.is_set:
             try:
                 with self._world.db.listening() as news:
-                    log.info("action=watching interval_seconds=%g", self._interval.total_seconds())
+                    log.info("action=watching interval_seconds=%g", self._interval)
                     pause = 1.0
-                    self._watch(stop, news)
+                    self._lead_or_stand_by(stop, news)
             except DatabaseUnavailable as error:
+                self._observer.leads(False)
                 if pause == 1.0:
                     log.warning("action=database_lost reason=%s", error.message)
-                stop.wait(pause)
+                    systemd.tell("STATUS=the database does not answer")
+                self._rest(stop, pause)
                 pause = min(2 * pause, LONGEST_BACKOFF_SECONDS)
+        systemd.tell("STOPPING=1")
         log.info("action=stopped")
 
-    def _watch(self, stop: Stop, news: db.Listener) -> None:
+    def _lead_or_stand_by(self, stop: Stop, news: db.Listener) -> None:
         while not stop.is_set:
-            deadline = self.run_once().next_deadline_seconds
-            longest = self._interval.total_seconds()
-            stop.wait(longest if deadline is None else min(longest, deadline + DEBOUNCE_SECONDS), news)
-            if db.drain(news):
-                # what happens together is looked at together
-                stop.wait(DEBOUNCE_SECONDS)
-                db.drain(news)
+            lease = leadership.lead(self._world, self._holder, has_ended)
+            if lease is None:
+                if not self._stands_by:
+                    log.info("action=stands_by")
+                    systemd.tell("STATUS=stands by: another monitor leads")
+                self._stands_by = True
+                self._rest(stop, STAND_BY_SECONDS)
+                continue
+            self._stands_by = False
+            log.info("action=leads term=%d", lease.term)
+            systemd.tell(f"STATUS=leads term {lease.term}")
+            self._observer.leads(True)
+            try:
+                self._watch(lease, stop, news)
+                leadership.release(self._world, lease)
+            except LostLead:
+                log.warning("action=lost_lead term=%d", lease.term)
+            finally:
+                self._observer.leads(False)
+
+    def _watch(self, lease: Lease, stop: Stop, news: db.Listener) -> None:
+        """Pass after pass until the stop. Raises LostLead, DatabaseUnavailable."""
+        self._couriers.wake()
+        while not stop.is_set:
+            deadline = self._look(lease)
+            longest = self._interval if deadline is None else min(self._interval, max(0.0, deadline) + DEBOUNCE_SECONDS)
+            look_at = time.monotonic() + longest
+            while not stop.is_set and (left := look_at - time.monotonic()) > 0:
+                if self._rest(stop, min(left, RENEW_SECONDS), news):
+                    # what happens together is looked at together
+                    stop.wait(DEBOUNCE_SECONDS)
+                    db.drain(news)
+                    break
+                leadership.renew(self._world, lease)
+
+    def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
+        """Wait, as `Stop.wait` does, and feed the watchdog meanwhile."""
+        period = systemd.watchdog_seconds()
+        end = time.monotonic() + seconds
+        while True:
+            if period:
+                systemd.tell("WATCHDOG=1")
+            left = end - time.monotonic()
+            if stop.wait(min(left, period / 3) if period else left, *others):
+                return True
+            if stop.is_set or time.monotonic() >= end:
+                return False
+
+    def _look(self, lease: Lease) -> float | None:
+        """One pass, each change logged; in how many seconds the next one is due. Raises LostLead, DatabaseUnavailable."""
+        started = time.monotonic()
+        self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
+        done = health.check(self._world, lease, self._passed_over)
+        raised = alerts.raise_alerts(self._world, lease)
+        self._observer.passed(time.monotonic() - started, done, raised)
+        self._tell(done.events, raised)
+        for poison in done.poison:
+            self._passed_over[poison.worker.id] = time.monotonic() + PASS_OVER_SECONDS
+            log.error(
+                "action=worker_passed_over worker=%s seconds=%g reason=%r",
+                poison.worker.id,
+                PASS_OVER_SECONDS,
+                poison.reason,
+            )
+        if raised.alerts:
+            self._couriers.wake()
+        return done.next_deadline_seconds
+
+    def _tell(self, events: Sequence[Event], raised: alerts.Raised) -> None:
+        for event in events:
+            log.info(
+                "action=%s worker=%s name=%r from=%s to=%s term=%s reason=%r",
+                event.kind, event.worker_id, event.worker_name, event.from_status, event.to_status, event.term, event.reason,
+            )  # fmt: skip
+        for alert in raised.alerts:
+            log.info("action=alert kind=%s title=%r", alert.kind, alert.title)
+        for event in raised.poison:
+            log.error("action=alert_passed_over event=%d kind=%s", event.seq, event.kind)
+
+
+def has_ended(holder: str) -> bool:
+    """Whether a monitor is known to have ended: it ran on this machine, and its process is no more. What cannot be known is no."""
+    host, _, rest = holder.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not rest.isdecimal():
+        return False
+    return not Path(f"/proc/{rest}").exists() and Path("/proc/self").exists()

@@ -39,6 +39,26 @@ def _seconds(value: object) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _percent(value: object) -> float:
+    try:
+        percent = math.nan if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        percent = math.nan
+    if not 0 < percent <= 100:
+        raise ValueError("a percentage over 0, at most 100")
+    return percent
+
+
+def _urls(value: object) -> tuple[str, ...]:
+    """A list, or a text with white space between the URLs."""
+    urls = value.split() if isinstance(value, str) else value
+    if not isinstance(urls, list) or not all(
+        isinstance(url, str) and re.fullmatch(r"[\w+.-]+://\S+", url) for url in urls
+    ):
+        raise ValueError("a URL such as slack://..., or several with spaces between them")
+    return tuple(dict.fromkeys(urls))
+
+
 def _http_url(value: object) -> str:
     url = _text(value).rstrip("/").removesuffix("/api")
     parts = urlsplit(url)
@@ -84,6 +104,11 @@ TABLE = (
             "seconds between two heartbeats of a worker"),
     Setting("heartbeat_timeout", ("WORKER_HEARTBEAT_TIMEOUT",), _seconds, "120",
             "seconds of silence after which a worker is offline"),
+    Setting("cpu_limit", ("WORKER_CPU_LIMIT",), _percent, "90", "percent of CPU above which a worker is unhealthy"),
+    Setting("memory_limit", ("WORKER_MEMORY_LIMIT",), _percent, "95", "percent of memory above which a worker is unhealthy"),
+    Setting("disk_limit", ("WORKER_DISK_LIMIT",), _percent, "90", "percent of disk above which a worker is unhealthy"),
+    Setting("alert_channels", ("SKYCTL_ALERT_CHANNELS",), _urls, "",
+            "where alerts go besides the database: URLs as Apprise has them (slack://, mailtos://, jsons://, ...)", secret=True),
     Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _text, "",
             "address by which workers join the swarm; without it, the one that the swarm reports"),
     Setting("docker_host", ("DOCKER_HOST",), _text, "",
@@ -101,6 +126,10 @@ class Settings:
     api_url: str = DEFAULT_API_URL
     heartbeat_interval: timedelta = timedelta(seconds=30)
     heartbeat_timeout: timedelta = timedelta(seconds=120)
+    cpu_limit: float = 90
+    memory_limit: float = 95
+    disk_limit: float = 90
+    alert_channels: tuple[str, ...] = ()
     swarm_advertise_addr: str | None = None
     docker_host: str | None = None
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from skyctl import notify
 from skyctl import settings as settings_module
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.model import Limits
-from skyctl.operations.world import Engine, World
+from skyctl.operations.world import Engine, Notifier, World
 from skyctl.settings import Settings
 from skyctl.store.db import Database
 
@@ -29,12 +30,22 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
 
         return SwarmEngine(settings.docker_host, settings.swarm_advertise_addr)
 
+    def notifier() -> Notifier:
+        return notify.Channels(settings.alert_channels)
+
     return World(
         db=Database(url, connections=connections),
         engine=engine,
+        notifier=notifier,
+        channels=notify.names(settings.alert_channels),
         secret=settings_module.signing_secret(settings),
-        limits=Limits(heartbeat_timeout=settings.heartbeat_timeout),
-        heartbeat_interval=settings.heartbeat_interval,
+        limits=Limits(
+            heartbeat_timeout=settings.heartbeat_timeout,
+            heartbeat_interval=settings.heartbeat_interval,
+            cpu_percent=settings.cpu_limit,
+            memory_percent=settings.memory_limit,
+            disk_percent=settings.disk_limit,
+        ),
         api_url=settings.api_url,
     )
 

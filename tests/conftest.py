@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +20,7 @@ from skyctl.model import Limits
 from skyctl.operations import schema
 from skyctl.operations.world import World
 from skyctl.store.db import Database
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, FakeNotifier
 
 signal.signal(
     signal.SIGHUP, signal.SIG_DFL
@@ -31,13 +30,14 @@ SECRET = "a-secret-for-tests-that-is-long-enough-for-hs256"
 TEMPLATE = "skyctl_template"
 
 
-def make_world(url: str, *, engine: FakeEngine | None = None) -> World:
+def make_world(url: str, *, engine: FakeEngine | None = None, notifier: FakeNotifier | None = None) -> World:
     return World(
         db=Database(url, connections=4),
         engine=lambda: engine or FakeEngine(None),
+        notifier=lambda: notifier or FakeNotifier(),
+        channels=("fake:1",) if notifier else (),
         secret=SECRET,
         limits=Limits(),
-        heartbeat_interval=timedelta(seconds=30),
         api_url="https://manager.example.com",
     )
 

@@ -1,8 +1,9 @@
 """Stand-ins for the parts that reach outside: they keep the same contract as the real ones, without a network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from skyctl.model import SwarmJoin
+from skyctl.errors import ChannelFailed
+from skyctl.model import Alert, SwarmJoin
 
 
 @dataclass(frozen=True)
@@ -13,3 +14,16 @@ class FakeEngine:
 
     def worker_join(self) -> SwarmJoin | None:
         return self.join
+
+
+@dataclass
+class FakeNotifier:
+    """Channels that keep what they are sent; those in `down` fail."""
+
+    sent: list[tuple[str, Alert]] = field(default_factory=list)
+    down: set[str] = field(default_factory=set)
+
+    def send(self, channel: str, alert: Alert) -> None:
+        if channel in self.down:
+            raise ChannelFailed(f"the channel {channel} did not take the alert")
+        self.sent.append((channel, alert))

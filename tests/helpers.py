@@ -10,11 +10,14 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from skyctl.model import Capacity, Registration
+from skyctl.model import Actor, Capacity, Lease, Registration
+from skyctl.operations import health, leadership
+from skyctl.operations.world import World
 from skyctl.rules import tokens
 
 T = TypeVar("T")
 
+TESTS = Actor("tests")
 LOAD = {"cpuPercent": 45.2, "memoryPercent": 62.8, "diskPercent": 38.5, "containerCount": 12}
 REGISTRATION = {
     "hostname": "worker-1",
@@ -32,6 +35,16 @@ def eventually(look: Callable[[], T], seconds: float = 60) -> T:
         assert time.monotonic() < deadline, "did not come to pass"
         pause.wait(0.05)
     return found
+
+
+def look(world: World, lease: Lease | None = None) -> health.Pass:
+    """One pass of a monitor, of its own term unless one is given."""
+    held = lease or leadership.lead(world, "tests", lambda _: True)
+    assert held
+    done = health.check(world, held)
+    if not lease:
+        leadership.release(world, held)
+    return done
 
 
 def registration(hostname: str = "worker-1", **metadata: object) -> Registration:

@@ -23,7 +23,17 @@ from skyctl.operations import heartbeats, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens
 from tests.conftest import SECRET, Cli, Process
-from tests.helpers import LOAD, REGISTRATION, add_worker, admin_token, bearer, eventually, registration, worker_token
+from tests.helpers import (
+    LOAD,
+    REGISTRATION,
+    TESTS,
+    add_worker,
+    admin_token,
+    bearer,
+    eventually,
+    registration,
+    worker_token,
+)
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -116,7 +126,7 @@ def other_tokens(worker_id: UUID, good: str) -> dict[str, tuple[str, int]]:
 def test_other_tokens_are_refused_and_nothing_is_written(
     api: httpx.Client, connection: psycopg.Connection, world: World
 ) -> None:
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     for what, (token, status) in other_tokens(invitation.worker_id, invitation.token).items():
         response = beat(api, invitation.worker_id, token)
         assert (what, response.status_code) == (what, status)
@@ -133,7 +143,7 @@ def test_an_edited_hash_and_an_expiry_in_the_database_refuse(
     api: httpx.Client, connection: psycopg.Connection, world: World
 ) -> None:
     for change in ("auth_token_hash = repeat('0', 64)", "auth_token_expires_at = now() - interval '1 second'"):
-        invitation = workers.invite(world, "tests")
+        invitation = workers.invite(world, TESTS)
         connection.execute(f"UPDATE container_workers SET {change} WHERE id = %s", (invitation.worker_id,))
         assert beat(api, invitation.worker_id, invitation.token).status_code == 401
         assert heard(connection, invitation.worker_id) is None
@@ -142,7 +152,7 @@ def test_an_edited_hash_and_an_expiry_in_the_database_refuse(
 def test_a_removed_worker_is_refused_and_does_not_come_back(
     api: httpx.Client, admin: dict[str, str], connection: psycopg.Connection, world: World
 ) -> None:
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     assert beat(api, invitation.worker_id, invitation.token).status_code == 200
     assert api.delete(f"/api/workers/{invitation.worker_id}", headers=admin).status_code == 200
     assert beat(api, invitation.worker_id, invitation.token).status_code == 403
@@ -161,7 +171,7 @@ def test_a_worker_that_the_database_forgot_registers_again(api: httpx.Client) ->
 
 
 def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     headers = bearer(invitation.token)
     assert (
         api.post("/api/workers/register", headers=headers, json=REGISTRATION).json()["data"]["name"]
@@ -173,7 +183,7 @@ def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.C
     document = again.json()["data"]
     assert (document["name"], document["swarmNodeId"]) == ("worker-renamed", "node-1")
     assert connection.execute("SELECT count(*) FROM container_workers").fetchone() == (1,)
-    other = workers.invite(world, "tests")
+    other = workers.invite(world, TESTS)
     taken = api.post("/api/workers/register", headers=bearer(other.token), json=changed)
     assert taken.status_code == 409
     assert "swarmNodeId" in taken.json()["error"]["message"]
@@ -182,7 +192,7 @@ def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.C
 def test_what_administrators_may_do_only_they_may(
     api: httpx.Client, connection: psycopg.Connection, world: World
 ) -> None:
-    worker_id = workers.invite(world, "tests").worker_id
+    worker_id = workers.invite(world, TESTS).worker_id
     routes = [
         ("GET", "/api/workers"), ("GET", f"/api/workers/{worker_id}"), ("POST", "/api/workers/generate-script"),
         ("POST", f"/api/workers/{worker_id}/drain"), ("DELETE", f"/api/workers/{worker_id}"),
@@ -281,7 +291,7 @@ def test_the_cluster_in_figures_is_cached(
 
 def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
     """A row that the database refuses for reasons of its own does not take the rest of its batch with it."""
-    invitations = [workers.invite(world, "tests") for _ in range(8)]
+    invitations = [workers.invite(world, TESTS) for _ in range(8)]
     poison = invitations[3].worker_id
     connection.execute(f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -298,7 +308,7 @@ def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connec
 
 def test_two_beats_of_one_worker_in_a_batch(world: World) -> None:
     """Both are answered, the later one stands; a stranger's beat for the same worker in the same batch is refused."""
-    one = workers.invite(world, "tests")
+    one = workers.invite(world, TESTS)
     hashed = tokens.fingerprint(one.token)
     beats = [
         Beat(str(one.worker_id), hashed, Load(1)),
@@ -321,7 +331,7 @@ def test_many_register_one_unknown_worker_at_once(world: World) -> None:
 def test_many_ask_for_one_name_at_once(world: World) -> None:
     def ask(_: int) -> bool:
         try:
-            workers.invite(world, "tests", "wanted")
+            workers.invite(world, TESTS, "wanted")
         except Refused:
             return False
         return True
@@ -331,7 +341,7 @@ def test_many_ask_for_one_name_at_once(world: World) -> None:
 
 
 def test_the_body_has_a_limit(api: httpx.Client, world: World) -> None:
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
 
     def chunks() -> Iterator[bytes]:
         for _ in range(100):
@@ -356,7 +366,7 @@ def test_unknown_routes_and_methods(api: httpx.Client) -> None:
 def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json() == {"status": "ready", "schemaVersion": 1}
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     beat(api, invitation.worker_id, invitation.token)
     beat(api, invitation.worker_id, "other")
     beat(api, invitation.worker_id, invitation.token, {})
@@ -373,7 +383,7 @@ def test_sigterm_answers_what_was_accepted(
 ) -> None:
     """A beat that waits for a lock when SIGTERM arrives is still committed and answered; then the process ends with 0."""
     url, process = serve()
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     host, port = re.findall(r"//(.*):(\d+)", url)[0]
     body = json.dumps(LOAD)
     request = (
@@ -403,7 +413,7 @@ def _refuses(host: str, port: int) -> bool:
 
 def test_several_processes_share_the_port(serve: Serve, world: World) -> None:
     url, process = serve("--processes", "2")
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     for _ in range(20):
         with httpx.Client(base_url=url) as client:
             assert beat(client, invitation.worker_id, invitation.token).status_code == 200
@@ -451,7 +461,7 @@ def test_a_taken_port_is_said(cli: Cli) -> None:
 
 
 def test_registering_is_an_event(connection: psycopg.Connection, world: World) -> None:
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     heartbeats.register(world, invitation.token, registration("h"))
     kinds = connection.execute("SELECT kind, actor FROM worker_events ORDER BY seq").fetchall()
     assert kinds == [("invited", "tests"), ("registered", "worker:worker-h")]

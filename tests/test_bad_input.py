@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import Process
-from tests.helpers import LOAD, REGISTRATION, bearer
+from tests.helpers import LOAD, REGISTRATION, TESTS, bearer
 
 MISSING = object()
 TEXTS = st.text(max_size=20)
@@ -45,7 +45,7 @@ REGISTER = {
 @pytest.fixture
 def door(serve: Callable[..., tuple[str, Process]], world: World) -> Iterator[tuple[httpx.Client, str]]:
     """A client with a good token, and the path of that worker's heartbeat."""
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     with httpx.Client(base_url=serve()[0], headers=bearer(invitation.token)) as client:
         yield client, f"/api/workers/{invitation.worker_id}/heartbeat"
 

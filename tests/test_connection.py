@@ -14,7 +14,7 @@ from skyctl.model import Invitation
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, Process
-from tests.helpers import LOAD, admin_token
+from tests.helpers import LOAD, TESTS, admin_token
 
 Serve = Callable[..., tuple[str, Process]]
 BODY = json.dumps(LOAD).encode()
@@ -22,7 +22,7 @@ BODY = json.dumps(LOAD).encode()
 
 @pytest.fixture
 def invitation(world: World) -> Invitation:
-    return workers.invite(world, "tests")
+    return workers.invite(world, TESTS)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.operations import schema, workers
 from tests.conftest import Process, make_world
-from tests.helpers import LOAD, bearer
+from tests.helpers import LOAD, TESTS, bearer
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -41,7 +41,7 @@ def frozen(server: EmbeddedPostgres) -> Iterator[None]:
 def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
     world = make_world(server.url)
     schema.initialize(world)
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     url, process = serve(SKYCTL_DATABASE_URL=server.url)
     path = f"/api/workers/{invitation.worker_id}/heartbeat"
     with httpx.Client(base_url=url, headers=bearer(invitation.token), timeout=60) as client:

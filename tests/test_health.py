@@ -10,13 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skyctl.model import Capacity, Limits, Load, Worker, WorkerStatus
-from skyctl.operations import health as operations
+from skyctl.model import Capacity, Limits, Load, Outage, Worker, WorkerStatus
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from skyctl.rules import health
-from skyctl.store import workers as store
-from tests.helpers import add_worker
+from skyctl.store import health as store
+from tests.helpers import add_worker, look
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 LIMITS = Limits()
@@ -57,7 +56,7 @@ def worker(status: str = "active", silent: float | None = 1, load: Load | None =
     ],
 )
 def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) -> None:
-    verdict = health.assess(worker(**facts), NOW, LIMITS)
+    verdict = health.assess(worker(**facts), NOW, [], LIMITS)
     assert verdict.status == status
     assert reason in verdict.reason
 
@@ -66,14 +65,41 @@ PERCENTS = st.sampled_from([0, 50.5, 90, 90.1, 95, 95.1, 100])
 SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
 
 
+OUTAGES = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 300)), max_size=4)
+
+
+def outages(now: datetime, spans: list[tuple[int, int]]) -> list[Outage]:
+    """Outages that ended so many seconds ago and lasted so long."""
+    ends = [(now - timedelta(seconds=ago), timedelta(seconds=lasted)) for ago, lasted in spans]
+    return health.merged(Outage(end - lasted, end) for end, lasted in ends)
+
+
+@given(silent=st.integers(0, 2000), timeout=st.integers(1, 300), spans=OUTAGES)
+def test_the_cutoff_is_where_heard_silence_is_the_timeout(
+    silent: int, timeout: int, spans: list[tuple[int, int]]
+) -> None:
+    ours, since, limit = outages(NOW, spans), NOW - timedelta(seconds=silent), timedelta(seconds=timeout)
+    assert (since < health.cutoff(NOW, ours, limit)) == (health.heard_silence(since, NOW, ours) > limit)
+
+
+def test_silence_counts_only_while_somebody_could_have_heard() -> None:
+    ten_minutes = outages(NOW, [(10, 600), (300, 100)])
+    for silent, status in ((620, "active"), (720, "active"), (721, "offline")):
+        assert health.assess(worker(silent=silent), NOW, ten_minutes, LIMITS).status == status
+    reason = health.assess(worker(silent=721), NOW, ten_minutes, LIMITS).reason
+    assert reason == "silent for 121 s > 120 s"
+
+
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    status=st.none() | st.sampled_from(list(WorkerStatus)),
-    silent=SECONDS, stopped=SECONDS, draining=st.booleans(), loads=st.tuples(PERCENTS, PERCENTS, PERCENTS), snake=st.booleans(),
+    status=st.none() | st.sampled_from(list(WorkerStatus)), spans=OUTAGES,
+    silent=SECONDS, stopped=SECONDS, draining=st.booleans(), undrained=st.booleans(),
+    loads=st.tuples(PERCENTS, PERCENTS, PERCENTS), snake=st.booleans(),
 )  # fmt: skip
 def test_the_query_picks_exactly_whom_the_rule_would_change(
-    world: World, connection: psycopg.Connection, status: WorkerStatus | None, silent: float | None,
-    stopped: float | None, draining: bool, loads: tuple[float, float, float], snake: bool,
+    world: World, connection: psycopg.Connection, status: WorkerStatus | None, spans: list[tuple[int, int]],
+    silent: float | None, stopped: float | None, draining: bool, undrained: bool,
+    loads: tuple[float, float, float], snake: bool,
 ) -> None:  # fmt: skip
     keys = (
         ("cpu_percent", "memory_percent", "disk_percent") if snake else ("cpuPercent", "memoryPercent", "diskPercent")
@@ -84,13 +110,13 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         connection, status=status, current_load=json.dumps(dict(zip(keys, loads, strict=True))),
         last_heartbeat_at=None if silent is None else now - timedelta(seconds=silent),
         stopped_at=None if stopped is None else now - timedelta(seconds=stopped),
-        drain_requested_at=now if draining else None,
+        drain_requested_at=now if draining else None, undrained_at=now if undrained else None,
     )  # fmt: skip
-    found = workers.get(world, worker_id)
+    found, ours = workers.get(world, worker_id), outages(now, spans)
     with world.db.transaction() as tx:
-        picked = [suspect.id for suspect in store.suspects(tx, LIMITS, now)]
-    changes = health.assess(found, now, LIMITS).status is not found.status
-    assert picked == ([worker_id] if changes else [])
+        picked = store.survey(tx, LIMITS, health.cutoff(now, ours, LIMITS.heartbeat_timeout)).suspects
+    changes = health.assess(found, now, ours, LIMITS).status is not found.status
+    assert list(picked) == ([worker_id] if changes else [])
 
 
 def statuses(connection: psycopg.Connection) -> dict[str, str]:
@@ -104,14 +130,14 @@ def test_a_pass_changes_each_status_once_with_its_event(world: World, connection
     add_worker(connection, name="dead", status="active", last_heartbeat_at=now - timedelta(seconds=121))
     add_worker(connection, name="full", status="active", last_heartbeat_at=now, current_load='{"diskPercent": 91}')
     add_worker(connection, name="odd", status="active", last_heartbeat_at=now, current_load='{"diskPercent": "many"}')
-    done = operations.check(world, "tests", timedelta(seconds=90))
-    assert {(c.worker_name, c.from_status, c.to_status) for c in done.changes} == {
+    done = look(world)
+    assert {(c.worker_name, c.from_status, c.to_status) for c in done.events} == {
         ("fresh", "pending", "active"), ("dead", "active", "offline"), ("full", "active", "unhealthy"),
     }  # fmt: skip
     assert statuses(connection) == {
         "new": "pending", "fresh": "active", "dead": "offline", "full": "unhealthy", "odd": "active",
     }  # fmt: skip
-    assert operations.check(world, "tests", timedelta(seconds=90)).changes == ()
+    assert look(world).events == []
     events = connection.execute(
         "SELECT worker_name, from_status, to_status, reason FROM worker_events ORDER BY 1"
     ).fetchall()
@@ -126,7 +152,7 @@ def test_figures_beyond_reason_stop_nobody(world: World, connection: psycopg.Con
     odd = '{"cpu_percent": 1e400, "containerCount": -1e300}'
     add_worker(connection, name="odd", last_heartbeat_at=now, current_load=odd)
     add_worker(connection, name="good", last_heartbeat_at=now)
-    operations.check(world, "tests", timedelta(seconds=90))
+    look(world)
     assert statuses(connection) == {"odd": "active", "good": "active"}
     assert {worker.load.cpu_percent for worker in workers.list_workers(world).workers} == {0}
     assert workers.stats(world).load.container_count == 0
@@ -135,25 +161,27 @@ def test_figures_beyond_reason_stop_nobody(world: World, connection: psycopg.Con
 def test_a_drain_that_the_panel_wrote_outlives_offline(world: World, connection: psycopg.Connection) -> None:
     long_ago = datetime.now(UTC) - timedelta(seconds=600)
     add_worker(connection, name="w", status="draining", last_heartbeat_at=long_ago)
-    operations.check(world, "tests", timedelta(seconds=90))
+    look(world)
     assert statuses(connection) == {"w": "offline"}
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
-    operations.check(world, "tests", timedelta(seconds=90))
+    look(world)
     assert statuses(connection) == {"w": "draining"}
 
 
 def test_somebody_who_was_first_wins(world: World, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, status="active")
     with world.db.transaction() as tx:
-        assert not store.change_status(tx, worker_id, WorkerStatus.OFFLINE, WorkerStatus.ACTIVE)
-        assert store.change_status(tx, worker_id, WorkerStatus.ACTIVE, WorkerStatus.OFFLINE)
+        assert not store.change(tx, [store.Change(worker_id, WorkerStatus.OFFLINE, WorkerStatus.ACTIVE, None)])
+        assert store.change(tx, [store.Change(worker_id, WorkerStatus.ACTIVE, WorkerStatus.OFFLINE, None)]) == {
+            worker_id
+        }
 
 
 def test_the_next_deadline_is_the_oldest_heartbeats(world: World, connection: psycopg.Connection) -> None:
     now = datetime.now(UTC)
-    assert operations.check(world, "tests", timedelta(seconds=90)).next_deadline_seconds is None
+    assert look(world).next_deadline_seconds is None
     add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=60))
     add_worker(connection, status="active", last_heartbeat_at=now)
-    deadline = operations.check(world, "tests", timedelta(seconds=90)).next_deadline_seconds
+    deadline = look(world).next_deadline_seconds
     assert deadline is not None
     assert 0 < deadline <= 60

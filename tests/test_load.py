@@ -20,7 +20,7 @@ from skyctl.embedded import EmbeddedPostgres
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
 from tests.conftest import Process, make_world
-from tests.helpers import LOAD, bearer, eventually
+from tests.helpers import LOAD, TESTS, bearer, eventually
 
 CLIENTS, SECONDS = 1000, 30.0
 LOG = """
@@ -47,7 +47,7 @@ def crowd(own_server: EmbeddedPostgres) -> Iterator[tuple[World, list[tuple[str,
     """A thousand invited workers, and a log of every update of theirs, written by the database itself."""
     world = make_world(own_server.url)
     schema.initialize(world)
-    invited = [workers.invite(world, "tests") for _ in range(CLIENTS)]
+    invited = [workers.invite(world, TESTS) for _ in range(CLIENTS)]
     with psycopg.connect(own_server.url, autocommit=True) as connection:
         connection.execute(LOG)
     yield world, [(str(one.worker_id), one.token) for one in invited]

@@ -10,7 +10,7 @@ import pytest
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process
-from tests.helpers import LOAD, add_worker, bearer
+from tests.helpers import LOAD, TESTS, add_worker, bearer
 
 Start = Callable[..., Process]
 
@@ -26,7 +26,7 @@ def test_a_heartbeat_is_news(
     monitor = start("monitor", "--interval", "3600")
     monitor.until("action=watching")
     url, _ = serve()
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
 
     def beat(cpu: float) -> None:
         path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
@@ -36,10 +36,10 @@ def test_a_heartbeat_is_news(
         beat(cpu)
         assert f"to={status}" in monitor.until("action=status_changed")
         assert status_of(world, invitation.worker_id) == status
-    workers.drain(world, invitation.worker_id, "tests")
+    workers.drain(world, invitation.worker_id, TESTS)
     assert "to=draining" in monitor.until("action=status_changed")
     beat(99)
-    workers.note_stopped(world, invitation.worker_id, "tests")
+    workers.note_stopped(world, invitation.worker_id, TESTS)
     assert "to=offline" in monitor.until("action=status_changed")
     beat(10)
     assert "to=draining" in monitor.until("action=status_changed"), "the drain outlives offline"
@@ -81,8 +81,8 @@ def test_it_survives_the_loss_of_its_connections(start: Start, world: World, con
     assert "action=database_lost" in monitor.until("action=database_lost")
     monitor.until("action=watching")
     world.db.close()
-    worker_id = workers.invite(world, "tests").worker_id
-    workers.note_stopped(world, worker_id, "tests")
+    worker_id = workers.invite(world, TESTS).worker_id
+    workers.note_stopped(world, worker_id, TESTS)
     assert "to=offline" in monitor.until("action=status_changed")
 
 

@@ -14,7 +14,7 @@ from skyctl.api.app import ROUTES
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, Process, clean_environment
-from tests.helpers import admin_token
+from tests.helpers import TESTS, admin_token
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -34,7 +34,7 @@ def test_no_answer_is_a_surprise(
 ) -> None:
     """schemathesis sends what the document allows and what it does not: no 5xx, nothing that the document leaves out."""
     url, process = serve()
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     tokens = {"administrator": admin_token(SECRET, connection), "worker": invitation.token, "nobody": "nobody"}
     config = tmp_path / "schemathesis.toml"
     config.write_text(f'headers = {{ Authorization = "Bearer {tokens[who]}" }}\n')

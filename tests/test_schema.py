@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from skyctl.model import WorkerStatus
-from skyctl.operations import health, heartbeats, schema, workers
+from skyctl.operations import heartbeats, schema, workers
 from skyctl.operations.world import World
 from skyctl.store import tables
 from tests.conftest import Cli, make_world
-from tests.helpers import add_worker, registration
+from tests.helpers import TESTS, add_worker, look, registration
 
 PANEL = (Path(__file__).parent / "panel.sql").read_text()
 
@@ -97,12 +97,12 @@ def test_init_takes_nothing_from_the_panel(panel_url: str) -> None:
 def test_everything_works_in_the_panels_database(panel_url: str) -> None:
     world = make_world(panel_url)
     schema.initialize(world)
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     heartbeats.register(world, invitation.token, registration("new"))
     names = {worker.name: worker for worker in workers.list_workers(world).workers}
     assert set(names) == {"panel-worker", "worker-new"}
     assert names["panel-worker"].capacity.memory_mb == 8192
-    health.check(world, "tests", world.heartbeat_interval)
+    look(world)
     assert workers.stats(world).by_status == {WorkerStatus.PENDING: 2}
     world.db.close()
 
@@ -110,7 +110,7 @@ def test_everything_works_in_the_panels_database(panel_url: str) -> None:
 def test_a_worker_that_the_panel_removes_is_an_event_too(panel_url: str) -> None:
     world = make_world(panel_url)
     schema.initialize(world)
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     with psycopg.connect(panel_url, autocommit=True) as connection:
         connection.execute("DELETE FROM container_workers WHERE id = %s", (invitation.worker_id,))
         event = connection.execute("SELECT kind, actor FROM worker_events ORDER BY seq DESC LIMIT 1").fetchone()

@@ -15,7 +15,7 @@ import pytest
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import Process
-from tests.helpers import LOAD, bearer, eventually
+from tests.helpers import LOAD, TESTS, bearer, eventually
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -56,7 +56,7 @@ def test_every_process_logs_with_the_time(
     serve: Serve, world: World, connection: psycopg.Connection, tmp_path: Path, processes: str
 ) -> None:
     url, process = serve("--processes", processes, TMPDIR=str(tmp_path))
-    invitation = workers.invite(world, "tests")
+    invitation = workers.invite(world, TESTS)
     connection.execute("ALTER TABLE container_workers RENAME TO elsewhere")
     path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
     assert httpx.post(path, headers=bearer(invitation.token), json=LOAD).status_code == 503

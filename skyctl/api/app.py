@@ -28,7 +28,7 @@ from skyctl.api import openapi
 from skyctl.api.answers import bearer_token, encode, error_answer, error_document, read_body
 from skyctl.api.heartbeats import Heartbeats, accepted
 from skyctl.errors import SkyctlError, Unauthorized, WorkerNotFound
-from skyctl.model import Beat
+from skyctl.model import Actor, Beat
 from skyctl.operations import heartbeats, schema, workers
 from skyctl.operations.world import World
 
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 class Call:
     """One request as a handler sees it: who asks, what the path, the query and the body say."""
 
-    actor: str
+    actor: Actor
     token: str
     path: Mapping[str, Any]
     query: Mapping[str, str]
@@ -218,7 +218,10 @@ class Endpoint:
     def _handle(
         self, who: str, handler: Handler, token: str, request: Request, body: bytes
     ) -> tuple[int, dict[str, Any]]:
-        actor = workers.administrator(self._world, token).name if who == "admin" else ""
+        actor = Actor("")
+        if who == "admin":
+            client = request.client.host if request.client else None
+            actor = workers.administrator(self._world, token, client, request.headers.get("user-agent"))
         return handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
 
 

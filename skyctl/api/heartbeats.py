@@ -121,7 +121,7 @@ class Heartbeats:
 
 def accepted(world: World) -> dict[str, Any]:
     """The answer to a heartbeat that is committed."""
-    interval = world.heartbeat_interval.total_seconds()
+    interval = world.limits.heartbeat_interval.total_seconds()
     return {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": interval}
 
 

@@ -33,6 +33,7 @@ Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 def application() -> ASGIApp:
     """The application of the settings in the environment: what each process of a server makes for itself."""
+    from skyctl.api import presence
     from skyctl.api.app import Application  # here, since the metrics read the environment of this process when loaded
 
     logs.to_stderr()
@@ -40,7 +41,9 @@ def application() -> ASGIApp:
     given = settings.load()
     if given.database_url is None:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
-    application = Application(wiring.connect(given, given.database_url, connections=CONNECTIONS))
+    world = wiring.connect(given, given.database_url, connections=CONNECTIONS)
+    application = Application(world)
+    presence.begin(world)
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)
     return application

@@ -1,5 +1,6 @@
 """What every command shares: the global options, the world, and how results, messages and errors reach the person."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from skyctl.model import Actor
     from skyctl.operations.world import World
     from skyctl.settings import Settings
 
@@ -109,14 +111,19 @@ def confirm(question: str, *, yes: bool) -> None:
         typer.confirm(question, abort=True, err=True)
 
 
-def actor() -> str:
-    """Who acts, as the events name them."""
+def actor() -> "Actor":
+    """Who acts, and from where: over SSH that is the client's address."""
     import getpass
 
+    from skyctl.model import Actor
+
     try:
-        return f"cli:{getpass.getuser()}"
+        name = f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
-        return "cli"
+        name = "cli"
+    return Actor(
+        name, ip_address=os.environ.get("SSH_CONNECTION", "").partition(" ")[0] or "local", user_agent="skyctl"
+    )
 
 
 def group(app: typer.Typer) -> None:

@@ -57,16 +57,26 @@ def monitor(
     context: typer.Context,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks at all workers.")] = 30,
     once: Annotated[bool, typer.Option("--once", help="Look once and exit, as from cron.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Serve Prometheus metrics on this port.")
+    ] = None,
 ) -> None:
-    """Find workers that went silent, ran out of room, or came back; SIGTERM ends it."""
+    """Find workers that went silent, ran out of room, or came back, and tell people; SIGTERM ends it.
+
+    Any number of monitors may run: one leads, the others stand by and take over within 20 seconds.
+    """
+    from skyctl import meters
     from skyctl.logs import to_stderr
     from skyctl.monitor import Monitor, Stop
 
     to_stderr()
+    if metrics_port:
+        meters.publish(metrics_port)
     with open_world(context) as world:
-        watcher = Monitor(world, timedelta(seconds=interval))
+        watcher = Monitor(world, timedelta(seconds=interval), meters.Meters())
         if once:
-            watcher.run_once()
+            if not watcher.run_once():
+                say(context, "another monitor leads: nothing to do")
             return
         stop = Stop()
         stop.on_signals()

@@ -4,11 +4,10 @@ import json
 import logging
 import os
 import queue
-import socket
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,12 +22,15 @@ from skyctl.api import server
 from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.errors import DatabaseUnavailable, Refused, SkyctlError
-from skyctl.model import WorkerPage, WorkerStatus
-from skyctl.operations import health, schema, workers
+from skyctl.meters import Meters
+from skyctl.model import Actor, WorkerPage, WorkerStatus
+from skyctl.monitor import Monitor
+from skyctl.operations import schema, workers
 from skyctl.operations.world import World
 from skyctl.settings import DEFAULT_PORT, Settings, write_private
 
 HOST = "127.0.0.1"
+UP = Actor("up", ip_address="local")
 REFRESH_SECONDS = 1.0
 KEPT_LINES = 8
 
@@ -106,10 +108,9 @@ class Supervisor:
                 schema.initialize(world)
             token, agent_file = self._local_worker(world)
             self._say(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
-            children = [
-                self._start(stack, database, "serve", "skyctl", "serve", "--host", HOST, "--port", str(port)),
-                self._start(stack, database, "monitor", "skyctl", "monitor"),
-            ]
+            serve = self._start(stack, database, "serve", "skyctl", "serve", "--host", HOST, "--port", str(port))
+            stack.callback(self._conclude, world)
+            children = [serve, self._start(stack, database, "monitor", "skyctl", "monitor")]
             stack.callback(self._mark_gone, world, token)
             children.append(self._start(stack, database, "agent", "skyagent", "--config", str(agent_file)))
             stack.callback(self._say, "stopping")
@@ -127,7 +128,7 @@ class Supervisor:
         path = self._settings.data_dir / "agent.json"
         token = _kept_token(path)
         if not (token and workers.by_token(world, token)):
-            token = workers.invite(world, "up").token
+            token = workers.invite(world, UP).token
         write_private(path, json.dumps({"apiUrl": world.api_url, "authToken": token}))
         return token, path
 
@@ -192,13 +193,17 @@ class Supervisor:
             live.update(Group(*show.worker_table(page, wide=False), Text(""), lines, tail), refresh=True)
 
     def _mark_gone(self, world: World, token: str) -> None:
-        """Write that this machine's agent ended on purpose, and conclude from it."""
+        """Write that this machine's agent ended on purpose."""
         try:
             if mine := workers.by_token(world, token):
-                workers.note_stopped(world, mine.id, "up")
-            health.check(world, f"{socket.gethostname()}:{os.getpid()}", timedelta(seconds=1))
+                workers.note_stopped(world, mine.id, UP)
         except SkyctlError as error:
             self._say(f"could not mark this machine as gone: {error.message}")
+
+    def _conclude(self, world: World) -> None:
+        """Once our monitor has ended, look for it a last time."""
+        with suppress(SkyctlError):
+            Monitor(world, timedelta(seconds=1), Meters()).run_once()
 
 
 def _kept_token(path: Path) -> str:

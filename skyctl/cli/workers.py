@@ -106,7 +106,7 @@ def list_workers(
     wanted = wire.text_filter("--search", search) if search else None
     with open_world(context) as world:
         page = workers.list_workers(world, status=status, search=wanted, limit=limit, offset=offset)
-        interval = world.heartbeat_interval
+        interval = world.limits.heartbeat_interval
     from skyctl.cli import show
 
     names = [worker.name for worker in page.workers]

@@ -22,6 +22,7 @@ def register(world: World, token: str, registration: Registration) -> Worker:
     issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden, Refused.
     """
     with world.db.transaction() as tx:
+        events.lock(tx)
         worker_id, expires_at = tokens.verify_worker_token(world.secret, token, db.now(tx))
         stored = workers.token_hash(tx, worker_id)
         if stored is None:

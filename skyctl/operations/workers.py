@@ -1,14 +1,13 @@
 """Stories of the administrator: invite, list, look at, drain and remove workers; the cluster in figures."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
 
 from skyctl import installer
 from skyctl.errors import Forbidden, Refused, Unauthorized, ValidationError, WorkerHasContainers, WorkerNotFound
-from skyctl.model import ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
+from skyctl.model import Actor, ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
 from skyctl.operations.world import World
-from skyctl.rules import names, tokens, transport
+from skyctl.rules import health, names, tokens, transport
 from skyctl.store import accounts, db, events, monitors, workers
 
 SHORTEST_PREFIX = 4
@@ -16,26 +15,20 @@ SHORTEST_PREFIX = 4
 is_loopback = transport.is_loopback
 
 
-@dataclass(frozen=True, slots=True)
-class Administrator:
-    """Who acts, as the events name them."""
-
-    name: str
-
-
-def administrator(world: World, token: str) -> Administrator:
-    """The administrator whose token it is. Raises Unauthorized, or Forbidden for a user who is none."""
+def administrator(world: World, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
+    """The administrator whose token it is, and from where they act. Raises Unauthorized, or Forbidden for a user who is none."""
     with world.db.transaction() as tx:
-        user = accounts.email_and_role(tx, tokens.verify_admin_token(world.secret, token, db.now(tx)))
+        user_id = tokens.verify_admin_token(world.secret, token, db.now(tx))
+        user = accounts.email_and_role(tx, user_id)
     if user is None:
         raise Unauthorized("the token's user does not exist", "sign in to the panel as an administrator")
     email, role = user
     if role != "admin":
         raise Forbidden("only administrators may do this", "sign in to the panel as an administrator")
-    return Administrator(email)
+    return Actor(email, user_id, ip_address, user_agent)
 
 
-def invite(world: World, actor: str, name: str | None = None) -> Invitation:
+def invite(world: World, actor: Actor, name: str | None = None) -> Invitation:
     """Make a worker that is `pending` until its host registers, and its token, of which only the SHA-256 is stored.
 
     Raises Refused where the name is taken.
@@ -43,16 +36,17 @@ def invite(world: World, actor: str, name: str | None = None) -> Invitation:
     worker_id = uuid4()
     label = name or names.invited(worker_id)
     with world.db.transaction() as tx:
+        events.lock(tx)
         if name and workers.named(tx, name):
             raise Refused(f"name: there is a worker {name!r} already", "choose another name, or remove that worker")
-        token, expires_at = tokens.issue_worker_token(world.secret, worker_id, actor, db.now(tx))
+        token, expires_at = tokens.issue_worker_token(world.secret, worker_id, actor.name, db.now(tx))
         workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), expires_at)
-        events.append(tx, Event("invited", worker_id, label, actor))
+        events.record(tx, Event("invited", worker_id, label, actor.name), actor)
     return Invitation(worker_id, token)
 
 
 def generate_script(
-    world: World, actor: str, name: str | None = None, *, insecure: bool = False
+    world: World, actor: Actor, name: str | None = None, *, insecure: bool = False
 ) -> tuple[Invitation, str]:
     """Invite a worker, and write the script that makes a host this worker.
 
@@ -70,7 +64,7 @@ def generate_script(
         worker_id=str(invitation.worker_id),
         token=invitation.token,
         api_url=world.api_url,
-        heartbeat_interval_seconds=max(1, round(world.heartbeat_interval.total_seconds())),
+        heartbeat_interval_seconds=max(1, round(world.limits.heartbeat_interval.total_seconds())),
         insecure=insecure,
         join=join,
     )
@@ -136,35 +130,48 @@ def check_removable(world: World, worker: Worker) -> None:
         _refuse_occupied(tx, worker)
 
 
-def remove(world: World, worker_id: UUID, actor: str) -> Worker:
+def remove(world: World, worker_id: UUID, actor: Actor) -> Worker:
     """Remove a worker; its token is refused from then on. Raises WorkerNotFound, WorkerHasContainers."""
     with world.db.transaction() as tx:
-        worker = _known(workers.get(tx, worker_id, lock=True), worker_id)
+        worker = _locked(tx, worker_id)
         _refuse_occupied(tx, worker)
         events.set_actor(tx, actor)
         workers.delete(tx, worker_id)
+        events.log_activity(tx, Event("removed", worker_id, worker.name, actor.name), actor)
+        db.notify_news(tx)
         return worker
 
 
-def drain(world: World, worker_id: UUID, actor: str) -> Worker:
+def drain(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
     """Note that a worker is to be emptied; the monitor concludes `draining` at once. Raises WorkerNotFound."""
     with world.db.transaction() as tx:
-        worker = _known(workers.get(tx, worker_id, lock=True), worker_id)
-        if workers.request_drain(tx, worker_id):
-            events.append(tx, Event("drain_requested", worker_id, worker.name, actor))
+        worker = _locked(tx, worker_id)
+        if workers.request_drain(tx, worker_id, reason):
+            events.record(tx, Event("drain_requested", worker_id, worker.name, actor.name, reason=reason or ""), actor)
             db.notify_news(tx)
         return worker
 
 
-def note_stopped(world: World, worker_id: UUID, actor: str) -> None:
+def undrain(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
+    """Note that a worker is no longer to be emptied; the monitor concludes its status at once. Raises WorkerNotFound."""
+    with world.db.transaction() as tx:
+        worker = _locked(tx, worker_id)
+        if health.is_to_drain(worker):
+            workers.end_drain(tx, worker_id)
+            events.record(tx, Event("drain_cancelled", worker_id, worker.name, actor.name, reason=reason or ""), actor)
+            db.notify_news(tx)
+        return worker
+
+
+def note_stopped(world: World, worker_id: UUID, actor: Actor) -> None:
     """Note that a worker's agent was stopped on purpose, so that nobody waits for its silence to run out.
 
     Raises WorkerNotFound.
     """
     with world.db.transaction() as tx:
-        worker = _known(workers.get(tx, worker_id, lock=True), worker_id)
+        worker = _locked(tx, worker_id)
         workers.note_stopped(tx, worker_id)
-        events.append(tx, Event("stopped", worker_id, worker.name, actor))
+        events.record(tx, Event("stopped", worker_id, worker.name, actor.name), actor)
         db.notify_news(tx)
 
 
@@ -184,6 +191,12 @@ def _refuse_occupied(tx: db.Transaction, worker: Worker) -> None:
     if containers := workers.occupying_deployments(tx, worker.id):
         noun = "container" if containers == 1 else "containers"
         raise WorkerHasContainers(f"{worker.name} still has {containers} {noun}", "drain it first")
+
+
+def _locked(tx: db.Transaction, worker_id: UUID) -> Worker:
+    """The worker, which nobody else changes until the end; the log's lock comes first."""
+    events.lock(tx)
+    return _known(workers.get(tx, worker_id, lock=True), worker_id)
 
 
 def _known(worker: Worker | None, worker_id: UUID) -> Worker:

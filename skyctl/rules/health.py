@@ -8,27 +8,86 @@ One table, read from the top; the first line that fits decides.
     never heard from                                              pending
     CPU, memory or disk above its limit                           unhealthy
     else                                                          active
+
+Silence counts only while somebody could have heard the worker: outages of ours are taken out of it.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from skyctl.model import Limits, Load, Verdict, Worker, WorkerStatus
+from skyctl.model import Limits, Load, Outage, Verdict, Worker, WorkerStatus
 
 
-def assess(worker: Worker, now: datetime, limits: Limits) -> Verdict:
-    """The status that the facts call for at `now`, and the figure that decides."""
+class Excess(NamedTuple):
+    """A dimension above its limit, in percent."""
+
+    dimension: str
+    percent: float
+    limit: float
+
+
+def assess(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Limits) -> Verdict:
+    """The status that the facts call for at `now`, and the figure that decides. The outages are `merged` ones."""
     heard_at = worker.last_heartbeat_at
-    if worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at):
+    if stopped_on_purpose(worker):
         return Verdict(WorkerStatus.OFFLINE, "its agent was stopped on purpose")
-    if heard_at is not None and now - heard_at > limits.heartbeat_timeout:
-        return Verdict(WorkerStatus.OFFLINE, _silence(now - heard_at, limits))
-    if worker.drain_requested_at is not None or worker.status is WorkerStatus.DRAINING:
-        return Verdict(WorkerStatus.DRAINING, "an administrator wants it empty")
+    if heard_at is not None and heard_at < cutoff(now, outages, limits.heartbeat_timeout):
+        silence = heard_silence(heard_at, now, outages).total_seconds()
+        return Verdict(
+            WorkerStatus.OFFLINE, f"silent for {silence:.0f} s > {limits.heartbeat_timeout.total_seconds():g} s"
+        )
+    if is_to_drain(worker):
+        return Verdict(
+            WorkerStatus.DRAINING, f"to be drained: {worker.drain_reason or 'an administrator wants it empty'}"
+        )
     if heard_at is None:
         return Verdict(WorkerStatus.PENDING, "never heard from")
     if is_exhausted(worker.load, limits):
-        return Verdict(WorkerStatus.UNHEALTHY, _excess(worker.load, limits))
+        figures = (f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(worker.load, limits))
+        return Verdict(WorkerStatus.UNHEALTHY, ", ".join(figures))
     return Verdict(WorkerStatus.ACTIVE, "heard from, and within its limits")
+
+
+def stopped_on_purpose(worker: Worker) -> bool:
+    """Whether the agent was stopped on purpose and has not beaten since."""
+    heard_at = worker.last_heartbeat_at
+    return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
+
+
+def is_to_drain(worker: Worker) -> bool:
+    """Whether an administrator wants the worker empty; the panel says so by the status alone."""
+    by_status = worker.status is WorkerStatus.DRAINING and worker.undrained_at is None
+    return worker.drain_requested_at is not None or by_status
+
+
+def merged(outages: Iterable[Outage]) -> list[Outage]:
+    """The same outages in order, those that overlap made one."""
+    found: list[Outage] = []
+    for outage in sorted(outages):
+        if found and outage.started_at <= found[-1].ended_at:
+            found[-1] = Outage(found[-1].started_at, max(found[-1].ended_at, outage.ended_at))
+        else:
+            found.append(outage)
+    return found
+
+
+def heard_silence(since: datetime, now: datetime, outages: Iterable[Outage]) -> timedelta:
+    """The time from `since` to `now` in which a heartbeat would have been heard. The outages are `merged` ones."""
+    deaf = (min(now, outage.ended_at) - max(since, outage.started_at) for outage in outages)
+    return now - since - sum((max(timedelta(), each) for each in deaf), timedelta())
+
+
+def cutoff(now: datetime, outages: Sequence[Outage], timeout: timedelta) -> datetime:
+    """The time since which exactly the timeout of heard silence has passed: who beat last before it is silent for too long."""
+    left, at = timeout, now
+    for outage in reversed(outages):
+        heard = at - min(outage.ended_at, at)
+        if heard > left:
+            break
+        left -= heard
+        at = min(at, outage.started_at)
+    return at - left
 
 
 def is_exhausted(load: Load, limits: Limits) -> bool:
@@ -40,6 +99,16 @@ def is_exhausted(load: Load, limits: Limits) -> bool:
     )
 
 
+def excesses(load: Load, limits: Limits) -> list[Excess]:
+    """The dimensions above their limits."""
+    dimensions = (
+        Excess("CPU", load.cpu_percent, limits.cpu_percent),
+        Excess("memory", load.memory_percent, limits.memory_percent),
+        Excess("disk", load.disk_percent, limits.disk_percent),
+    )
+    return [each for each in dimensions if each.percent > each.limit]
+
+
 def is_news(status: WorkerStatus, load: Load, limits: Limits) -> bool:
     """Whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
     if status is WorkerStatus.DRAINING:
@@ -47,14 +116,21 @@ def is_news(status: WorkerStatus, load: Load, limits: Limits) -> bool:
     return status is not (WorkerStatus.UNHEALTHY if is_exhausted(load, limits) else WorkerStatus.ACTIVE)
 
 
-def _silence(silence: timedelta, limits: Limits) -> str:
-    return f"silent for {silence.total_seconds():.0f} s > {limits.heartbeat_timeout.total_seconds():g} s"
-
-
-def _excess(load: Load, limits: Limits) -> str:
-    dimensions = (
-        ("CPU", load.cpu_percent, limits.cpu_percent),
-        ("memory", load.memory_percent, limits.memory_percent),
-        ("disk", load.disk_percent, limits.disk_percent),
-    )
-    return ", ".join(f"{name} {value:g} % > {limit:g} %" for name, value, limit in dimensions if value > limit)
+def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Limits) -> list[str]:
+    """What would change the status that `assess` gives, one sentence each."""
+    status, heard_at = assess(worker, now, outages, limits).status, worker.last_heartbeat_at
+    if status is WorkerStatus.OFFLINE:
+        return ["a heartbeat brings it back"]
+    changes = []
+    if heard_at is not None:
+        left = (limits.heartbeat_timeout - heard_silence(heard_at, now, outages)).total_seconds()
+        changes.append(f"offline, if it stays silent for {max(0.0, left):.0f} s more")
+    if status is WorkerStatus.DRAINING:
+        return [*changes, "back in service, by `skyctl workers undrain`"]
+    if status is WorkerStatus.PENDING:
+        return ["active, by its first heartbeat"]
+    if status is WorkerStatus.UNHEALTHY:
+        figures = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, limits))
+        return [*changes, f"active, by a heartbeat with {figures}"]
+    most = f"CPU > {limits.cpu_percent:g} %, memory > {limits.memory_percent:g} % or disk > {limits.disk_percent:g} %"
+    return [*changes, f"unhealthy, by a heartbeat with {most}"]

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 import sqlalchemy as sa
 from psycopg import errors as pg
+from psycopg import sql
 from sqlalchemy import exc
 
 from skyctl.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
@@ -22,6 +23,7 @@ Listener = psycopg.Connection
 NEWS_CHANNEL = "skyctl_news"
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 15
+IDLE_SECONDS = 5  # of a process that was frozen within a transaction, and would keep its locks
 RESTED_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
 CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
@@ -29,15 +31,20 @@ CHECK_SCHEMA = "run `skyctl db init` against this database"
 
 
 class Database:
-    """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction."""
+    """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction.
+
+    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests.
+    """
 
     def __init__(self, url: str, *, connections: int = 2) -> None:
+        self.ahead = timedelta()
         self._url = _parse(url)
         self._arguments = {
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": CONNECT_SECONDS * 1000,
             "application_name": "skyctl",
-            "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} -c timezone=UTC",
+            "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} "
+            f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC",
         }
         self._engine = sa.create_engine(
             self._url, connect_args=self._arguments, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS,
@@ -55,15 +62,19 @@ class Database:
             _hang_up_after(limit_seconds, _socket(connection)),
             connection.begin(),
         ):
+            if self.ahead:
+                connection.execute(
+                    sa.select(sa.func.set_config("skyctl.ahead", f"{self.ahead.total_seconds()} s", True))
+                )
             yield connection
 
     @contextmanager
-    def listening(self) -> Iterator[psycopg.Connection]:
+    def listening(self, channel: str = NEWS_CHANNEL) -> Iterator[psycopg.Connection]:
         """A connection of its own that LISTENs for news; readable as soon as there is some. See `drain`."""
         with _translated(self.address):
             url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
             connection = psycopg.connect(url, autocommit=True, **self._arguments)  # type: ignore[arg-type]
-            connection.execute(f"LISTEN {NEWS_CHANNEL}")
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         with connection:
             yield connection
 
@@ -90,7 +101,7 @@ def notify_news(connection: sa.Connection) -> None:
 
 def now(connection: sa.Connection) -> datetime:
     """The database's time: the one clock."""
-    moment: datetime = connection.execute(sa.select(sa.func.now())).scalar_one()
+    moment: datetime = connection.execute(sa.select(sa.func.skyctl_now())).scalar_one()
     return moment
 
 

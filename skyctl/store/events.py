@@ -1,21 +1,86 @@
-"""The log of events."""
+"""The log of events, and the operations' rows in the activity log."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.model import Event
-from skyctl.store.tables import events
+from skyctl.model import Actor, Event, WorkerStatus
+from skyctl.store.tables import activity_logs, events
+
+NEWS_CHANNEL = "skyctl_events"
 
 
-def append(connection: sa.Connection, event: Event) -> None:
-    """Write an event in the transaction of the change that it tells of."""
+def lock(connection: sa.Connection) -> None:
+    """Be the only one who appends until this transaction ends, so that events become visible in the order of their numbers.
+
+    To be called before the first row is locked: then no two wait for each other.
+    """
+    connection.execute(sa.select(sa.func.skyctl_lock_events()))
+
+
+def append(connection: sa.Connection, *those: Event) -> list[Event]:
+    """Write events in the transaction of the change that they tell of; gives them back with their numbers. See `lock`."""
+    if not those:
+        return []
+    columns = [{name: value for name, value in asdict(event).items() if name not in ("seq", "at")} for event in those]
+    rows = connection.execute(sa.insert(events).returning(events, sort_by_parameter_order=True), columns)
+    return [_event(row) for row in rows]
+
+
+def record(connection: sa.Connection, event: Event, actor: Actor) -> None:
+    """Write an operation of a person: the event, and the row in the activity log that says who, from where, what."""
+    append(connection, event)
+    log_activity(connection, event, actor)
+
+
+def log_activity(connection: sa.Connection, event: Event, actor: Actor) -> None:
+    """Write only the row in the activity log. The panel takes one without a user for the system's alone."""
+    said = f"{event.kind.replace('_', ' ')}: {event.worker_name}" + (f": {event.reason}" if event.reason else "")
     connection.execute(
-        sa.insert(events).values(
-            kind=event.kind, worker_id=event.worker_id, worker_name=event.worker_name, actor=event.actor,
-            from_status=event.from_status, to_status=event.to_status, reason=event.reason, details=dict(event.details),
+        sa.insert(activity_logs).values(
+            user_id=actor.user_id, event_type=f"worker.{event.kind}", message=said, status="info",
+            entity_type="worker" if actor.user_id else "system", entity_id=str(event.worker_id) if event.worker_id else None,
+            ip_address=actor.ip_address, user_agent=actor.user_agent, metadata={"actor": actor.name, **event.details},
+            created_at=sa.func.skyctl_now(),
         )
     )  # fmt: skip
+
+
+def since(connection: sa.Connection, seq: int, limit: int) -> list[Event]:
+    """The events after a number, in order."""
+    rows = connection.execute(sa.select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit))
+    return [_event(row) for row in rows]
+
+
+def latest(
+    connection: sa.Connection, limit: int, worker_id: UUID | None = None, kinds: Sequence[str] = ()
+) -> list[Event]:
+    """The last events, in order; of one worker, of some kinds."""
+    wanted: list[sa.ColumnElement[bool]] = [] if worker_id is None else [events.c.worker_id == worker_id]
+    wanted += [events.c.kind.in_(kinds)] if kinds else []
+    rows = connection.execute(sa.select(events).where(*wanted).order_by(events.c.seq.desc()).limit(limit))
+    return [_event(row) for row in rows][::-1]
+
+
+def last_seq(connection: sa.Connection) -> int:
+    """The number of the last event; 0 where there is none."""
+    last: int = connection.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one()
+    return last
+
+
+def transitions(
+    connection: sa.Connection, worker_ids: Iterable[UUID], between: Sequence[WorkerStatus], window: timedelta
+) -> dict[UUID, int]:
+    """How often each of the workers changed between these statuses within the window that ends now."""
+    counted = sa.select(events.c.worker_id, sa.func.count()).where(
+        events.c.worker_id.in_(list(worker_ids)), events.c.kind == "status_changed", events.c.from_status.in_(between),
+        events.c.to_status.in_(between), events.c.at > sa.func.skyctl_now() - window,
+    )  # fmt: skip
+    return {row[0]: row[1] for row in connection.execute(counted.group_by(events.c.worker_id))}
 
 
 def was_removed(connection: sa.Connection, worker_id: UUID) -> bool:
@@ -24,6 +89,15 @@ def was_removed(connection: sa.Connection, worker_id: UUID) -> bool:
     return bool(connection.execute(sa.select(removed)).scalar_one())
 
 
-def set_actor(connection: sa.Connection, actor: str) -> None:
+def set_actor(connection: sa.Connection, actor: Actor) -> None:
     """Name who acts, for events that the database writes by itself in this transaction."""
-    connection.execute(sa.select(sa.func.set_config("skyctl.actor", actor, True)))
+    connection.execute(sa.select(sa.func.set_config("skyctl.actor", actor.name, True)))
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        kind=row.kind, worker_id=row.worker_id, worker_name=row.worker_name, actor=row.actor,
+        from_status=WorkerStatus(row.from_status) if row.from_status else None,
+        to_status=WorkerStatus(row.to_status) if row.to_status else None,
+        reason=row.reason or "", details=row.details, term=row.term, seq=row.seq, at=row.at,
+    )  # fmt: skip

@@ -1,26 +1,79 @@
-"""What the monitors leave in the database about themselves."""
+"""The lease by which one monitor leads, and what it leaves there about its work."""
 
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from skyctl.errors import LostLead
+from skyctl.model import Lease
 from skyctl.store.tables import monitor_leases
 
+_NAME = "monitor"
+_TAKE = sa.text("""
+    INSERT INTO monitor_leases AS l (name, holder, expires_at, alerted_seq)
+    VALUES (:name, :holder, skyctl_now() + :ttl, (SELECT coalesce(max(seq), 0) FROM worker_events))
+    ON CONFLICT (name) DO UPDATE
+    SET holder = excluded.holder, expires_at = excluded.expires_at, term = l.term + 1,
+        alerted_seq = coalesce(l.alerted_seq, excluded.alerted_seq)
+    WHERE l.expires_at <= skyctl_now() OR l.holder = :dead
+    RETURNING term
+""")
 
-def note_pass(connection: sa.Connection, holder: str, lease: timedelta) -> None:
-    """Note that a monitor looked at every worker."""
-    connection.execute(
-        sa.text("""
-        INSERT INTO monitor_leases AS l (name, holder, expires_at, last_pass_at)
-        VALUES ('monitor', :holder, now() + :lease, now())
-        ON CONFLICT (name) DO UPDATE
-        SET holder = excluded.holder, expires_at = excluded.expires_at, last_pass_at = excluded.last_pass_at
-        """),
-        {"holder": holder, "lease": lease},
+
+def holder(connection: sa.Connection) -> str | None:
+    """Who holds the lease; None where it is free."""
+    held = sa.select(monitor_leases.c.holder).where(
+        monitor_leases.c.name == _NAME, monitor_leases.c.expires_at > sa.func.skyctl_now()
     )
+    return connection.execute(held).scalar_one_or_none()
+
+
+def take(connection: sa.Connection, holder: str, ttl: timedelta, dead: str | None) -> Lease | None:
+    """Take the lease where it is free, or held by `dead`, who is known to have ended; with it a new term begins."""
+    values = {"name": _NAME, "holder": holder, "ttl": ttl, "dead": dead}
+    term = connection.execute(_TAKE, values).scalar_one_or_none()
+    return None if term is None else Lease(holder, term)
+
+
+def hold(connection: sa.Connection, lease: Lease, ttl: timedelta) -> None:
+    """Make sure of the lease, prolong it, and let nobody take it before this transaction ends. Raises LostLead.
+
+    Every transaction in which a monitor writes begins with it: one that was frozen meanwhile writes nothing.
+    """
+    prolonged = sa.update(monitor_leases).where(*_held(lease), monitor_leases.c.expires_at > sa.func.skyctl_now())
+    if not connection.execute(prolonged.values(expires_at=sa.func.skyctl_now() + ttl)).rowcount:
+        raise LostLead(f"term {lease.term} has ended", "another monitor leads, or may")
+
+
+def release(connection: sa.Connection, lease: Lease) -> None:
+    """Let another one lead at once."""
+    connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(expires_at=sa.func.skyctl_now()))
+
+
+def note_pass(connection: sa.Connection, lease: Lease) -> None:
+    """Note that the monitor looked at every worker."""
+    connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(last_pass_at=sa.func.skyctl_now()))
 
 
 def last_pass_at(connection: sa.Connection) -> datetime | None:
     """When a monitor last looked at every worker."""
     latest: datetime | None = connection.execute(sa.select(sa.func.max(monitor_leases.c.last_pass_at))).scalar_one()
     return latest
+
+
+def alerted_seq(connection: sa.Connection) -> int:
+    """Up to which event people have been alerted."""
+    seq: int = connection.execute(
+        sa.select(monitor_leases.c.alerted_seq).where(monitor_leases.c.name == _NAME)
+    ).scalar_one()
+    return seq
+
+
+def note_alerted(connection: sa.Connection, seq: int) -> None:
+    """Note up to which event people have been alerted."""
+    connection.execute(sa.update(monitor_leases).where(monitor_leases.c.name == _NAME).values(alerted_seq=seq))
+
+
+def _held(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
+    columns = monitor_leases.c
+    return columns.name == _NAME, columns.holder == lease.holder, columns.term == lease.term

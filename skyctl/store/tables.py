@@ -6,10 +6,10 @@ Where the panel made a table, it has further columns; these are the ones that sk
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text
-from sqlalchemy.dialects.postgresql import INET, JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -32,7 +32,8 @@ workers = _table(
     id=_ID, name=String(255), hostname=String(255), ip_address=INET(), swarm_node_id=String(255),
     auth_token_hash=String(255), status=String(50), capacity=JSONB(), current_load=JSONB(), last_heartbeat_at=_TIME,
     metadata=JSONB(), created_at=_TIME, updated_at=_TIME, auth_token_expires_at=_TIME, drain_requested_at=_TIME,
-    stopped_at=_TIME,
+    drain_reason=Text(), undrained_at=_TIME, stopped_at=_TIME, status_changed_at=_TIME, flapping_since=_TIME,
+    mass_failure_id=BigInteger(), cpu_percent=DOUBLE_PRECISION(), memory_percent=DOUBLE_PRECISION(), disk_percent=DOUBLE_PRECISION(),
 )  # fmt: skip
 
 services = _table(
@@ -63,6 +64,29 @@ events = _table(
     "worker_events",
     seq=BigInteger(), at=_TIME, kind=String(50), worker_id=_ID, worker_name=String(255), actor=String(255),
     from_status=String(50), to_status=String(50), reason=Text(), details=JSONB(),
+    term=BigInteger(),
+)  # fmt: skip
+
+alerts = _table(
+    "worker_alerts",
+    id=BigInteger(), at=_TIME, kind=String(50), worker_id=_ID, title=Text(), message=Text(), metadata=JSONB(),
+    term=BigInteger(),
+)  # fmt: skip
+
+incidents = _table(
+    "worker_incidents", worker_id=_ID, alert_id=BigInteger(), closed_at=_TIME, exhaustion_alerted_at=_TIME
+)
+
+deliveries = _table(
+    "alert_deliveries",
+    alert_id=BigInteger(), channel=String(100), attempts=Integer(), next_attempt_at=_TIME, delivered_at=_TIME,
+    given_up_at=_TIME, error=Text(),
+)  # fmt: skip
+
+mass_failures = _table(
+    "mass_failures",
+    id=BigInteger(), region=String(255), silent=Integer(), schedulable=Integer(), detected_at=_TIME, lifted_at=_TIME,
+    lifted_by=String(255),
 )  # fmt: skip
 
 migrations = _table(
@@ -73,8 +97,9 @@ migrations = _table(
 )  # fmt: skip
 
 monitor_leases = _table(
-    "monitor_leases", name=String(50), holder=String(255), term=BigInteger(), expires_at=_TIME, last_pass_at=_TIME
-)
+    "monitor_leases",
+    name=String(50), holder=String(255), term=BigInteger(), expires_at=_TIME, last_pass_at=_TIME, alerted_seq=BigInteger(),
+)  # fmt: skip
 
 serve_instances = _table(
     "serve_instances", id=_ID, hostname=String(255), pid=Integer(), started_at=_TIME, last_seen_at=_TIME

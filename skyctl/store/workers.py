@@ -9,44 +9,41 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from skyctl import wire
-from skyctl.model import Beat, Capacity, ClusterStats, Limits, Load, Registration, Worker, WorkerStatus
+from skyctl.model import Beat, Capacity, ClusterStats, Load, Registration, Worker, WorkerStatus
+from skyctl.store.rows import COLUMNS, STATUS, read
 from skyctl.store.tables import deployments, workers
 
 OCCUPYING = ("pending", "building", "deploying", "running")
 HEARD_FROM = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
 
-_STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
-_COLUMNS = [column for column in workers.c if column.name not in ("auth_token_hash", "auth_token_expires_at")]
-
 
 def _figure(document: sa.Column[Any], camel: str, snake: str) -> sa.ColumnElement[float]:
     """A number in a JSON document of ours or of the panel's; 0 where it is missing, no number, or beyond reason."""
-    value = sa.func.coalesce(document[camel], document[snake])
-    number = sa.cast(value, sa.Numeric)
-    sane = sa.case((sa.func.abs(number) <= wire.LARGEST_STORED, sa.cast(number, sa.Double)), else_=0.0)
-    return sa.case((sa.func.jsonb_typeof(value) == "number", sane), else_=0.0)
+    return sa.func.coalesce(sa.func.skyctl_figure(document, camel, snake, type_=sa.Double()), 0.0)
 
 
 _CORES = _figure(workers.c.capacity, "cpuCores", "cpu_cores")
 _MEMORY_MB = _figure(workers.c.capacity, "memoryMb", "memory_mb")
 _DISK_GB = _figure(workers.c.capacity, "diskGb", "disk_gb")
-_CPU = _figure(workers.c.current_load, "cpuPercent", "cpu_percent")
-_MEMORY = _figure(workers.c.current_load, "memoryPercent", "memory_percent")
-_DISK = _figure(workers.c.current_load, "diskPercent", "disk_percent")
 _CONTAINERS = _figure(workers.c.current_load, "containerCount", "container_count")
+_PERCENTS = [
+    sa.func.coalesce(column, 0.0)
+    for column in (workers.c.cpu_percent, workers.c.memory_percent, workers.c.disk_percent)
+]
+_NOW = sa.func.skyctl_now()
 
 # The token is checked by the write itself: only the worker whose stored hash is that of the token is touched.
 _RECORD_LOADS = sa.text("""
-    WITH stored AS (
+    WITH clock AS MATERIALIZED (SELECT skyctl_now() AS at), stored AS (
         UPDATE container_workers AS w
-        SET last_heartbeat_at = now(),
+        SET last_heartbeat_at = clock.at,
             current_load = jsonb_build_object('cpuPercent', d.cpu, 'memoryPercent', d.memory, 'diskPercent', d.disk,
                                               'containerCount', d.containers)
         FROM unnest(CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:cpu AS float8[]), CAST(:memory AS float8[]),
                     CAST(:disk AS float8[]), CAST(:containers AS int[]))
-             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position)
+             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position), clock
         WHERE w.id = d.id AND w.auth_token_hash = d.hash
-          AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > now())
+          AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at)
         RETURNING d.position, coalesce(w.status, 'pending') AS status
     )
     SELECT status, array_agg(position - 1) FROM stored GROUP BY status
@@ -96,7 +93,7 @@ def set_registration(connection: sa.Connection, worker_id: UUID, name: str, regi
         "ip_address": registration.ip_address,
         "capacity": wire.capacity_document(registration.capacity),
         "metadata": _known_metadata().op("||")(sa.cast(registration.metadata, workers.c.metadata.type)),
-        "updated_at": sa.func.now(),
+        "updated_at": _NOW,
     }
     if isinstance(node := registration.metadata.get("swarmNodeId"), str) and node:
         values["swarm_node_id"] = node
@@ -111,23 +108,23 @@ def token_hash(connection: sa.Connection, worker_id: UUID) -> str | None:
 
 def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Worker | None:
     """One worker by its id."""
-    query = sa.select(*_COLUMNS).where(workers.c.id == worker_id)
+    query = sa.select(*COLUMNS).where(workers.c.id == worker_id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    return _worker(row) if row else None
+    return read(row) if row else None
 
 
 def node_owner(connection: sa.Connection, node_id: str) -> Worker | None:
     """The worker that a Swarm node id belongs to."""
-    row = connection.execute(sa.select(*_COLUMNS).where(workers.c.swarm_node_id == node_id)).one_or_none()
-    return _worker(row) if row else None
+    row = connection.execute(sa.select(*COLUMNS).where(workers.c.swarm_node_id == node_id)).one_or_none()
+    return read(row) if row else None
 
 
 def matching(connection: sa.Connection, reference: str, limit: int = 3) -> list[Worker]:
     """Workers whose id is or begins with the reference, or whose name is it; those of that exact name first."""
     by_id = sa.cast(workers.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
-    query = sa.select(*_COLUMNS).where(sa.or_(workers.c.name == reference, by_id))
+    query = sa.select(*COLUMNS).where(sa.or_(workers.c.name == reference, by_id))
     query = query.order_by((workers.c.name == reference).desc(), workers.c.name, workers.c.id).limit(limit)
-    return [_worker(row) for row in connection.execute(query)]
+    return [read(row) for row in connection.execute(query)]
 
 
 def page(
@@ -136,14 +133,14 @@ def page(
     """One page by name, and how many there are in all."""
     wanted = _wanted(status, search)
     rows = connection.execute(
-        sa.select(*_COLUMNS).where(*wanted).order_by(workers.c.name, workers.c.id).limit(limit).offset(offset)
+        sa.select(*COLUMNS).where(*wanted).order_by(workers.c.name, workers.c.id).limit(limit).offset(offset)
     )
     total = connection.execute(sa.select(sa.func.count()).select_from(workers).where(*wanted)).scalar_one()
-    return [_worker(row) for row in rows], total
+    return [read(row) for row in rows], total
 
 
 def _wanted(status: WorkerStatus | None, search: str | None) -> list[sa.ColumnElement[bool]]:
-    wanted: list[sa.ColumnElement[bool]] = [] if status is None else [_STATUS.in_([status])]
+    wanted: list[sa.ColumnElement[bool]] = [] if status is None else [STATUS.in_([status])]
     if search:
         fields = (
             workers.c.name,
@@ -178,69 +175,45 @@ def occupying_deployments(connection: sa.Connection, worker_id: UUID) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(deployments).where(*there)).scalar_one()
 
 
-def request_drain(connection: sa.Connection, worker_id: UUID) -> bool:
-    """Note that an administrator wants the worker empty; False where that stood already."""
-    asked = sa.update(workers).where(workers.c.id == worker_id, workers.c.drain_requested_at.is_(None))
-    return connection.execute(asked.values(drain_requested_at=sa.func.now(), updated_at=sa.func.now())).rowcount > 0
+def request_drain(connection: sa.Connection, worker_id: UUID, reason: str | None) -> bool:
+    """Note that an administrator wants the worker empty, and why; False where that stood already."""
+    drained = sa.or_(workers.c.drain_requested_at.is_(None), workers.c.drain_reason.is_distinct_from(reason))
+    asked = sa.update(workers).where(workers.c.id == worker_id, drained)
+    since = sa.func.coalesce(workers.c.drain_requested_at, _NOW)
+    values = {"drain_requested_at": since, "drain_reason": reason, "undrained_at": None, "updated_at": _NOW}
+    return connection.execute(asked.values(values)).rowcount > 0
+
+
+def end_drain(connection: sa.Connection, worker_id: UUID) -> None:
+    """Note that nobody wants the worker empty any more."""
+    ended = sa.update(workers).where(workers.c.id == worker_id)
+    values = {
+        "drain_requested_at": None,
+        "drain_reason": None,
+        "undrained_at": sa.case((STATUS == WorkerStatus.DRAINING, _NOW)),
+        "updated_at": _NOW,
+    }
+    connection.execute(ended.values(values))
 
 
 def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     """Note that the worker's agent was stopped on purpose."""
     stopped = sa.update(workers).where(workers.c.id == worker_id)
-    connection.execute(stopped.values(stopped_at=sa.func.clock_timestamp(), updated_at=sa.func.now()))
-
-
-def change_status(connection: sa.Connection, worker_id: UUID, seen: WorkerStatus, status: WorkerStatus) -> bool:
-    """Change a status that is still the one that was seen; False where somebody was first. A drain that the panel
-    wrote as a status becomes the fact it stands for."""
-    changed = sa.update(workers).where(workers.c.id == worker_id, _STATUS.in_([seen]))
-    values: dict[str, Any] = {"status": status, "updated_at": sa.func.now()}
-    if WorkerStatus.DRAINING in (seen, status):
-        values["drain_requested_at"] = sa.func.coalesce(workers.c.drain_requested_at, sa.func.now())
-    return connection.execute(changed.values(**values)).rowcount > 0
-
-
-def suspects(connection: sa.Connection, limits: Limits, now: datetime) -> list[Worker]:
-    """The workers whose stored status is not the one that their facts call for: the table of `rules/health`, as a query.
-
-    The rule decides; a property test shows that the query misses nobody whom the rule would change.
-    """
-    heard_at, stopped_at = workers.c.last_heartbeat_at, workers.c.stopped_at
-    concluded = sa.case(
-        (sa.and_(stopped_at.is_not(None), sa.or_(heard_at.is_(None), heard_at <= stopped_at)), WorkerStatus.OFFLINE),
-        (heard_at < now - limits.heartbeat_timeout, WorkerStatus.OFFLINE),
-        (sa.or_(workers.c.drain_requested_at.is_not(None), _STATUS == WorkerStatus.DRAINING), WorkerStatus.DRAINING),
-        (heard_at.is_(None), WorkerStatus.PENDING),
-        (
-            sa.or_(limits.cpu_percent < _CPU, limits.memory_percent < _MEMORY, limits.disk_percent < _DISK),
-            WorkerStatus.UNHEALTHY,
-        ),
-        else_=WorkerStatus.ACTIVE,
-    )
-    query = sa.select(*_COLUMNS).where(concluded != _STATUS).order_by(workers.c.id)
-    return [_worker(row) for row in connection.execute(query)]
-
-
-def silent_next_at(connection: sa.Connection) -> datetime | None:
-    """The oldest heartbeat among the workers that are not offline: the next that can run out of time."""
-    waiting = _STATUS != WorkerStatus.OFFLINE
-    oldest: datetime | None = connection.execute(
-        sa.select(sa.func.min(workers.c.last_heartbeat_at)).where(waiting)
-    ).scalar_one()
-    return oldest
+    passed = sa.func.clock_timestamp() - sa.func.now()  # a beat that came within this transaction was before the stop
+    connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
 
 
 def stats(connection: sa.Connection) -> ClusterStats:
     """The cluster in figures, counted by the database."""
-    counted = connection.execute(sa.select(_STATUS, sa.func.count()).group_by(_STATUS))
+    counted = connection.execute(sa.select(STATUS, sa.func.count()).group_by(STATUS))
     totals = connection.execute(
         sa.select(
             *(sa.func.coalesce(sa.func.sum(amount), 0) for amount in (_CORES, _MEMORY_MB, _DISK_GB, _CONTAINERS)),
             *(
                 sa.func.coalesce(sa.func.sum(percent * amount) / sa.func.nullif(sa.func.sum(amount), 0), 0)
-                for percent, amount in ((_CPU, _CORES), (_MEMORY, _MEMORY_MB), (_DISK, _DISK_GB))
+                for percent, amount in zip(_PERCENTS, (_CORES, _MEMORY_MB, _DISK_GB), strict=True)
             ),
-            *(sa.func.coalesce(sa.func.avg(percent), 0) for percent in (_CPU, _MEMORY, _DISK)),
+            *(sa.func.coalesce(sa.func.avg(percent), 0) for percent in _PERCENTS),
         ).where(workers.c.status.in_(HEARD_FROM))
     ).one()
     containers = int(totals[3])
@@ -250,17 +223,3 @@ def stats(connection: sa.Connection) -> ClusterStats:
         load=Load(*totals[4:7], containers),
         plain_load=Load(*totals[7:10], containers),
     )
-
-
-def _object(document: Any) -> dict[str, Any]:
-    return document if isinstance(document, dict) else {}
-
-
-def _worker(row: Any) -> Worker:
-    return Worker(
-        id=row.id, name=row.name, hostname=row.hostname, ip_address=str(row.ip_address),
-        status=WorkerStatus(row.status or WorkerStatus.PENDING), capacity=wire.capacity(row.capacity),
-        load=wire.load(row.current_load), created_at=row.created_at, updated_at=row.updated_at,
-        last_heartbeat_at=row.last_heartbeat_at, swarm_node_id=row.swarm_node_id,
-        drain_requested_at=row.drain_requested_at, stopped_at=row.stopped_at, metadata=_object(row.metadata),
-    )  # fmt: skip

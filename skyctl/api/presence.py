@@ -1,0 +1,34 @@
+"""A sign of life every second: while it is written, this process can hear workers, and their silence counts."""
+
+import logging
+import os
+import socket
+import threading
+from uuid import uuid4
+
+from skyctl.errors import SkyctlError
+from skyctl.operations import presence
+from skyctl.operations.world import World
+
+EVERY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def begin(world: World) -> None:
+    """Give the sign from now on until the process ends."""
+    threading.Thread(target=_give, args=[world], name="presence", daemon=True).start()
+
+
+def _give(world: World) -> None:
+    instance, hostname, pid = uuid4(), socket.gethostname(), os.getpid()
+    give, heard, pause = presence.begin, True, threading.Event()
+    while True:
+        try:
+            give(world, instance, hostname, pid)
+            give, heard = presence.touch, True
+        except SkyctlError as error:
+            if heard:
+                log.warning("action=presence_not_written reason=%s", error.message)
+            heard = False
+        pause.wait(EVERY_SECONDS)

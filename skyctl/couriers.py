@@ -1,0 +1,70 @@
+"""Couriers: one thread a channel, which sends what waits there. One that hangs holds up neither the others nor the monitor."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from skyctl.errors import ChannelFailed, SkyctlError
+from skyctl.operations import alerts
+from skyctl.operations.world import World
+
+LONGEST_REST_SECONDS = 30.0
+AFTER_ERROR_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Couriers:
+    """The couriers of all channels; `sent` is told of each attempt, whether it arrived."""
+
+    def __init__(self, world: World, sent: Callable[[str, bool], None]) -> None:
+        self._world, self._sent = world, sent
+        self._wakes = {channel: threading.Event() for channel in world.channels}
+        self._over = False
+
+    def start(self) -> None:
+        """Begin to deliver, until the process ends."""
+        for channel in self._wakes:
+            threading.Thread(target=self._serve, args=[channel], name=f"courier {channel}", daemon=True).start()
+
+    def wake(self) -> None:
+        """Say that something waits."""
+        for wake in self._wakes.values():
+            wake.set()
+
+    def deliver_what_waits(self, seconds: float) -> None:
+        """Deliver what is due now; what hangs for longer than that is left for the next time."""
+        threads = [threading.Thread(target=self._empty, args=[channel], daemon=True) for channel in self._wakes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(seconds)
+
+    def _serve(self, channel: str) -> None:
+        wake = self._wakes[channel]
+        while True:
+            wake.clear()
+            wake.wait(self._empty(channel))
+
+    def _empty(self, channel: str) -> float:
+        """Deliver what is due by a channel; in how many seconds to look again."""
+        try:
+            while self._deliver(channel):
+                pass
+            return min(LONGEST_REST_SECONDS, alerts.seconds_to_next(self._world, channel) or LONGEST_REST_SECONDS)
+        except SkyctlError as error:
+            log.warning("action=delivery_waits channel=%s reason=%r", channel, error.message)
+            return AFTER_ERROR_SECONDS
+
+    def _deliver(self, channel: str) -> bool:
+        """Send one alert; False where none is due."""
+        try:
+            alert = alerts.deliver_next(self._world, channel)
+        except ChannelFailed as error:
+            log.warning("action=alert_not_delivered channel=%s reason=%r", channel, error.message)
+            self._sent(channel, False)
+            return True
+        if alert:
+            log.info("action=alert_delivered channel=%s alert=%d kind=%s", channel, alert.id, alert.kind)
+            self._sent(channel, True)
+        return alert is not None

@@ -1,0 +1,49 @@
+"""What a monitor counts, for Prometheus."""
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from skyctl.errors import Refused
+from skyctl.operations.alerts import Raised
+from skyctl.operations.health import Pass
+
+PASSES = Histogram("skyctl_monitor_pass_seconds", "Time of one pass over all workers, its alerts raised")
+EVENTS = Counter("skyctl_monitor_events", "What the monitor concluded, by kind and new status", ["kind", "status"])
+PASSED_OVER = Counter(
+    "skyctl_monitor_passed_over", "Workers and events that the database refused, and that were passed over"
+)
+ALERTS = Counter("skyctl_monitor_alerts", "Alerts raised, by kind", ["kind"])
+DELIVERIES = Counter(
+    "skyctl_monitor_deliveries", "Attempts to send an alert by a channel, by outcome", ["channel", "outcome"]
+)
+LEADING = Gauge("skyctl_monitor_leading", "1 while this monitor leads")
+
+
+class Meters:
+    """Counts what one monitor does."""
+
+    def passed(self, seconds: float, done: Pass, raised: Raised) -> None:
+        """A pass was made."""
+        PASSES.observe(seconds)
+        PASSED_OVER.inc(len(done.poison) + len(raised.poison))
+        for event in done.events:
+            EVENTS.labels(event.kind, event.to_status or "").inc()
+        for alert in raised.alerts:
+            ALERTS.labels(alert.kind).inc()
+
+    def leads(self, leading: bool) -> None:
+        """The monitor leads, or no longer does."""
+        LEADING.set(leading)
+
+    def sent(self, channel: str, arrived: bool) -> None:
+        """An alert was sent by a channel."""
+        DELIVERIES.labels(channel, "delivered" if arrived else "failed").inc()
+
+
+def publish(port: int) -> None:
+    """Serve /metrics on all addresses of this machine. Raises Refused where the port is taken."""
+    try:
+        start_http_server(port)
+    except OSError as error:
+        raise Refused(
+            f"--metrics-port: cannot listen on {port}: {error.strerror}", "choose another --metrics-port"
+        ) from error

@@ -1,0 +1,134 @@
+"""Stories of alerts: raised from events, told to the people in the database, delivered to channels, looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from skyctl.errors import ChannelFailed, DatabaseRefused
+from skyctl.model import Alert, Event, Lease
+from skyctl.operations.leadership import TTL
+from skyctl.operations.world import World
+from skyctl.rules import alerts, retry
+from skyctl.store import alerts as store
+from skyctl.store import db, events, health, monitors
+
+MOST_EVENTS = 10_000
+# What takes a channel longer than this is tried again, by whoever leads then.
+SENDING = timedelta(minutes=2)
+MOST_ATTEMPTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The alerts that were raised, and the events of which none could be."""
+
+    alerts: Sequence[Alert] = ()
+    poison: Sequence[Event] = ()
+
+
+def raise_alerts(world: World, lease: Lease) -> Raised:
+    """Raise, once each, the alerts that the events since the last time call for. Raises LostLead, DatabaseUnavailable.
+
+    An event for which the database refuses the alert is passed over, and so keeps nobody from hearing of the others.
+    """
+    raised: list[Alert] = []
+    poison: list[Event] = []
+    at_once = MOST_EVENTS
+    while True:
+        try:
+            done = _raise_of(world, lease, at_once)
+        except DatabaseRefused:
+            if at_once == 1:
+                poison.append(_pass_over(world, lease))
+            at_once = max(1, at_once // 10)
+            continue
+        if done is None:
+            return Raised(raised, poison)
+        raised += done
+
+
+def _raise_of(world: World, lease: Lease, at_once: int) -> list[Alert] | None:
+    """Raise the alerts of the next events; None where there are none."""
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+        before = monitors.alerted_seq(tx)
+        found = events.since(tx, before, at_once)
+        if not found:
+            return None
+        ids = {event.worker_id for event in found if event.worker_id}
+        drafts = alerts.compose(found, store.incidents_of(tx, ids), health.flapping(tx, ids, before), world.limits)
+        for draft in drafts:
+            _store(tx, world, draft, lease)
+        monitors.note_alerted(tx, found[-1].seq)
+        return [draft.alert for draft in drafts]
+
+
+def _store(tx: db.Transaction, world: World, draft: alerts.Draft, lease: Lease) -> None:
+    number = store.insert_alert(tx, draft.alert, lease.term)
+    store.open_incidents(tx, number, draft.opens, exhausted=draft.alert.kind == alerts.UNHEALTHY)
+    store.close_incidents(tx, draft.closes)
+    store.tell_administrators(tx, number, draft.alert)
+    store.send_to(tx, number, world.channels)
+
+
+def _pass_over(world: World, lease: Lease) -> Event:
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+        [event] = events.since(tx, monitors.alerted_seq(tx), 1)
+        monitors.note_alerted(tx, event.seq)
+        return event
+
+
+def deliver_next(world: World, channel: str) -> Alert | None:
+    """Send the alert that is due by the channel; None where none is. Raises ChannelFailed; the alert is then tried again later.
+
+    Nothing slow happens in a transaction: the alert is claimed in one, sent, and noted in another. Who is killed in between
+    leaves it to be sent again.
+    """
+    with world.db.transaction() as tx:
+        delivery = store.claim(tx, channel, SENDING)
+    if delivery is None:
+        return None
+    alert = delivery.alert
+    try:
+        world.notifier().send(channel, alert)
+    except ChannelFailed as error:
+        pause = None if delivery.attempt >= MOST_ATTEMPTS else retry.pause(delivery.attempt)
+        with world.db.transaction() as tx:
+            store.note_failed(tx, alert.id, channel, error.message, pause)
+        raise
+    with world.db.transaction() as tx:
+        store.note_delivered(tx, alert.id, channel)
+    return alert
+
+
+def seconds_to_next(world: World, channel: str) -> float | None:
+    """In how many seconds the next delivery by the channel is due; None where none waits."""
+    with world.db.transaction() as tx:
+        due = store.next_due_at(tx, channel)
+        return None if due is None else max(0.0, (due - db.now(tx)).total_seconds())
+
+
+def try_channels(world: World, text: str) -> dict[str, str]:
+    """Send a test by every channel, at once; for each, what went wrong, empty where it arrived."""
+    alert = Alert(alerts.TEST, None, "Test of skyctl's alerts", text)
+    results = {}
+    for channel in world.channels:
+        try:
+            world.notifier().send(channel, alert)
+            results[channel] = ""
+        except ChannelFailed as error:
+            results[channel] = error.message
+    return results
+
+
+def latest(world: World, limit: int) -> tuple[list[tuple[Alert, int, int, int]], datetime]:
+    """The last alerts, in order, each with its deliveries (made, waiting, given up); and the database's time."""
+    with world.db.transaction() as tx:
+        return store.latest(tx, limit), db.now(tx)
+
+
+def since(world: World, number: int | None) -> list[Alert]:
+    """The alerts after a number, in order; without one only the last."""
+    with world.db.transaction() as tx:
+        return store.since(tx, store.last_id(tx) - 1 if number is None else number, MOST_EVENTS)

@@ -1,0 +1,29 @@
+"""Stories of the monitors among themselves: one leads for a term, the others stand by."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from skyctl.model import Lease
+from skyctl.operations.world import World
+from skyctl.store import monitors
+
+TTL = timedelta(seconds=15)
+
+
+def lead(world: World, holder: str, has_ended: Callable[[str], bool]) -> Lease | None:
+    """Begin a term where nobody leads, or where who leads is known to `has_ended`; None where another one leads."""
+    with world.db.transaction() as tx:
+        leader = monitors.holder(tx)
+        return monitors.take(tx, holder, TTL, leader if leader and has_ended(leader) else None)
+
+
+def renew(world: World, lease: Lease) -> None:
+    """Go on leading. Raises LostLead."""
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+
+
+def release(world: World, lease: Lease) -> None:
+    """Let another one lead at once."""
+    with world.db.transaction() as tx:
+        monitors.release(tx, lease)

@@ -1,0 +1,32 @@
+"""Stories of the log of events: read on from where one was, and wait for more."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from skyctl.model import Event
+from skyctl.operations.world import World
+from skyctl.store import alerts, db, events
+
+AT_ONCE = 1000
+
+drain = db.drain
+
+
+def since(world: World, seq: int, limit: int = AT_ONCE) -> list[Event]:
+    """The events after a number, in order, without a gap: none before the last of them can still appear."""
+    with world.db.transaction() as tx:
+        return events.since(tx, seq, limit)
+
+
+def latest(world: World, limit: int) -> tuple[list[Event], datetime]:
+    """The last events, in order, and the database's time."""
+    with world.db.transaction() as tx:
+        return events.latest(tx, limit), db.now(tx)
+
+
+@contextmanager
+def listening(world: World, *, to_alerts: bool = False) -> Iterator[db.Listener]:
+    """A connection that becomes readable when there are new events, or alerts. See `drain`."""
+    with world.db.listening(alerts.NEWS_CHANNEL if to_alerts else events.NEWS_CHANNEL) as news:
+        yield news

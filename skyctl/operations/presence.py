@@ -1,0 +1,23 @@
+"""Stories of `serve` itself: it can hear workers, or nobody could."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from skyctl.operations.world import World
+from skyctl.store import presence
+
+GAP = timedelta(seconds=5)
+KEPT = timedelta(days=30)
+
+
+def touch(world: World, instance: UUID, hostname: str, pid: int) -> None:
+    """Note that this process can hear workers; after a gap in which none could, the gap. Raises DatabaseUnavailable."""
+    with world.db.transaction() as tx:
+        presence.touch(tx, instance, hostname, pid, GAP)
+
+
+def begin(world: World, instance: UUID, hostname: str, pid: int) -> None:
+    """`touch` for the first time, and forget what is long past."""
+    touch(world, instance, hostname, pid)
+    with world.db.transaction() as tx:
+        presence.forget(tx, KEPT)

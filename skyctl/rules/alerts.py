@@ -1,0 +1,164 @@
+"""Alerts: from events to what people are told, once.
+
+    went offline                              worker_offline, opens the worker's incident
+    became unhealthy                          worker_unhealthy with the figures, opens it; again only after a cooldown
+    came back from offline or unhealthy       worker_recovered, closes it; nothing where none is open
+    began to flap                             worker_flapping, opens it; then nothing until the worker has settled
+    settled                                   as if it had just become what it is now
+    many fell silent at once                  mass_failure; the single ones are not told
+    all of those are back, or were let go     mass_recovery
+
+What one pass tells of more than a handful of workers is one alert with their number and names.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from skyctl.model import Alert, Event, Incident, Limits, WorkerStatus
+
+OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
+MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
+OPENING = (OFFLINE, UNHEALTHY, FLAPPING)
+SAID = {
+    OFFLINE: "is offline",
+    UNHEALTHY: "is unhealthy",
+    RECOVERED: "has recovered",
+    FLAPPING: "keeps changing its health",
+}
+SAID_OF_MANY = {
+    OFFLINE: "are offline",
+    UNHEALTHY: "are unhealthy",
+    RECOVERED: "have recovered",
+    FLAPPING: "keep changing their health",
+}
+NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An alert that is to be stored, and the workers whose incident it opens or closes."""
+
+    alert: Alert
+    opens: Sequence[UUID] = ()
+    closes: Sequence[UUID] = ()
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What is known of the workers while the events are gone through."""
+
+    incidents: Mapping[UUID, Incident]
+    flapping: set[UUID]
+    opened: dict[UUID, bool] = field(default_factory=dict)
+
+    def is_open(self, worker_id: UUID) -> bool:
+        incident = self.incidents.get(worker_id)
+        return self.opened.get(worker_id, incident is not None and incident.is_open)
+
+
+def compose(
+    events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], limits: Limits
+) -> list[Draft]:
+    """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first of them."""
+    memory = _Memory(incidents, set(flapping))
+    told: dict[str, list[Event]] = {}
+    drafts = []
+    for event in events:
+        if event.kind in (MASS_FAILURE, MASS_RECOVERY):
+            drafts.append(Draft(_of_the_mass(event)))
+        elif kind := _kind(event, memory, limits):
+            told.setdefault(kind, []).append(event)
+    for kind, those in told.items():
+        drafts += (
+            [_of_many(kind, those)]
+            if len(those) > limits.one_by_one
+            else [_of_one(kind, event, incidents) for event in those]
+        )
+    return drafts
+
+
+def _kind(event: Event, memory: _Memory, limits: Limits) -> str | None:
+    """The alert that an event calls for by itself; None where people need not hear of it."""
+    worker_id = event.worker_id
+    if worker_id is None or event.kind not in ("status_changed", "flapping", "settled"):
+        return None
+    if event.kind == "flapping":
+        memory.flapping.add(worker_id)
+        kind: str | None = FLAPPING
+    elif event.kind == "settled":
+        memory.flapping.discard(worker_id)
+        kind = _by_status(event, memory)
+    else:
+        kind = None if worker_id in memory.flapping or "massFailureId" in event.details else _by_status(event, memory)
+    if kind == UNHEALTHY and _was_told_lately(event, memory.incidents.get(worker_id), limits):
+        return None
+    if kind:
+        memory.opened[worker_id] = kind in OPENING
+    return kind
+
+
+def _by_status(event: Event, memory: _Memory) -> str | None:
+    if event.to_status is WorkerStatus.OFFLINE:
+        return None if event.details.get("onPurpose") else OFFLINE
+    if event.to_status is WorkerStatus.UNHEALTHY:
+        return UNHEALTHY
+    if (
+        event.to_status in (WorkerStatus.ACTIVE, WorkerStatus.DRAINING)
+        and event.worker_id
+        and memory.is_open(event.worker_id)
+    ):
+        return RECOVERED
+    return None
+
+
+def _was_told_lately(event: Event, incident: Incident | None, limits: Limits) -> bool:
+    last = incident.exhaustion_alerted_at if incident else None
+    return last is not None and event.at is not None and event.at - last < limits.exhaustion_cooldown
+
+
+def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Draft:
+    worker_id = event.worker_id
+    metadata = {
+        "workerName": event.worker_name, "fromStatus": event.from_status, "toStatus": event.to_status,
+        "reason": event.reason, "eventSeq": event.seq, **event.details,
+    }  # fmt: skip
+    if kind == RECOVERED and worker_id and worker_id in incidents:
+        metadata["openedBy"] = incidents[worker_id].alert_id
+    title = f"Worker {event.worker_name} {SAID[kind]}"
+    alert = Alert(kind, worker_id, title, f"{title}: {event.reason}", metadata)
+    return _draft(kind, alert, [event])
+
+
+def _of_many(kind: str, events: Sequence[Event]) -> Draft:
+    names = [str(event.worker_name) for event in events]
+    title = f"{len(events)} workers {SAID_OF_MANY[kind]}"
+    metadata = {
+        "count": len(events),
+        "workers": [{"id": str(event.worker_id), "name": event.worker_name} for event in events],
+    }
+    return _draft(kind, Alert(kind, None, title, f"{title}: {listed(names)}", metadata), events)
+
+
+def _draft(kind: str, alert: Alert, events: Sequence[Event]) -> Draft:
+    ids = [event.worker_id for event in events if event.worker_id]
+    return Draft(alert, opens=ids) if kind in OPENING else Draft(alert, closes=ids)
+
+
+def _of_the_mass(event: Event) -> Alert:
+    details = event.details
+    if event.kind == MASS_FAILURE:
+        where = f" of region {details['region']}" if details.get("region") else ""
+        title = f"{details['silent']} of {details['schedulable']} workers{where} fell silent"
+        held = "Nothing is moved off them automatically until they return, or `skyctl migrations resume`."
+        message = f"{title}: {listed(details.get('workers', []))}. {held}"
+    else:
+        title = event.reason
+        message = f"{title}. What goes silent from now on is moved automatically again."
+    return Alert(event.kind, None, title, message, {**details, "eventSeq": event.seq})
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row; of many the first ones, and how many more."""
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

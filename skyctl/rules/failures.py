@@ -1,0 +1,23 @@
+"""What is more than one worker's failure, or more than one failure of a worker: mass failures, and flapping."""
+
+from datetime import datetime
+
+from skyctl.model import Limits, Silence, WorkerStatus
+
+# A transition between these is a change of health; a drain or a first heartbeat is none.
+HEALTH = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.OFFLINE)
+
+
+def is_mass_failure(silence: Silence, limits: Limits) -> bool:
+    """Whether so many fell silent that the cause is hardly theirs: moving all their containers at once would be a stampede."""
+    return silence.silent >= limits.mass_workers and silence.silent >= limits.mass_share * silence.schedulable
+
+
+def is_flapping(transitions: int, limits: Limits) -> bool:
+    """Whether a worker with so many changes of health within the window is held out of placement."""
+    return transitions >= limits.flap_transitions
+
+
+def has_settled(changed_at: datetime, now: datetime, limits: Limits) -> bool:
+    """Whether a flapping worker has been quiet for long enough since its last change."""
+    return now - changed_at >= limits.flap_quiet

@@ -1,0 +1,172 @@
+"""Alerts: stored, told to the people in the database, and on their way to the channels."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from skyctl.model import Alert, Delivery, Incident
+from skyctl.store.tables import activity_logs, alerts, deliveries, incidents, notifications, users
+
+NEWS_CHANNEL = "worker_alerts"
+# PostgreSQL refuses a notification of 8,000 bytes or more.
+LONGEST_NOTIFICATION = 7999
+_NOW = sa.func.skyctl_now()
+_STATUS = {
+    "worker_recovered": "success",
+    "mass_recovery": "success",
+    "worker_offline": "error",
+    "mass_failure": "error",
+}
+
+
+def insert_alert(connection: sa.Connection, alert: Alert, term: int | None) -> int:
+    """Store an alert; its number."""
+    values = {
+        "kind": alert.kind, "worker_id": alert.worker_id, "title": alert.title, "message": alert.message,
+        "metadata": dict(alert.metadata), "term": term,
+    }  # fmt: skip
+    number: int = connection.execute(sa.insert(alerts).values(values).returning(alerts.c.id)).scalar_one()
+    return number
+
+
+def tell_administrators(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
+    """A notification for every administrator, a row in the activity log, and NOTIFY for whoever listens."""
+    metadata = {"alertId": alert_id, "alertType": alert.kind, **alert.metadata}
+    if alert.worker_id:
+        metadata["workerId"] = str(alert.worker_id)
+    everyone = sa.select(
+        users.c.id, sa.literal(alert.kind), sa.literal(alert.message), sa.cast(metadata, notifications.c.metadata.type)
+    )
+    columns = ["user_id", "type", "message", "metadata"]
+    connection.execute(sa.insert(notifications).from_select(columns, everyone.where(users.c.role == "admin")))
+    connection.execute(
+        sa.insert(activity_logs).values(
+            event_type=f"alert.{alert.kind}", entity_type="system", entity_id=str(alert.worker_id) if alert.worker_id else None,
+            message=alert.message, status=_STATUS.get(alert.kind, "warning"), metadata=metadata, created_at=_NOW,
+        )
+    )  # fmt: skip
+    connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, notification(alert_id, alert))))
+
+
+def notification(alert_id: int, alert: Alert) -> str:
+    """The JSON `{workerId, alertType, metadata}`; where it would be too long, metadata holds no more than the alert's number."""
+    document: dict[str, Any] = {
+        "workerId": str(alert.worker_id) if alert.worker_id else None,
+        "alertType": alert.kind,
+        "metadata": {"alertId": alert_id, "message": alert.message, **alert.metadata},
+    }
+    whole = json.dumps(document, ensure_ascii=False)
+    if len(whole.encode()) <= LONGEST_NOTIFICATION:
+        return whole
+    return json.dumps({**document, "metadata": {"alertId": alert_id, "truncated": True}})
+
+
+def incidents_of(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, Incident]:
+    """What people were last told of these workers."""
+    rows = connection.execute(sa.select(incidents).where(incidents.c.worker_id.in_(list(worker_ids))))
+    return {row.worker_id: Incident(row.alert_id, row.closed_at is None, row.exhaustion_alerted_at) for row in rows}
+
+
+def open_incidents(connection: sa.Connection, alert_id: int, worker_ids: Sequence[UUID], *, exhausted: bool) -> None:
+    """Let the alert open, or go on with, the incidents of these workers."""
+    if not worker_ids:
+        return
+    opened = insert(incidents).values(
+        [
+            {"worker_id": worker_id, "alert_id": alert_id, "exhaustion_alerted_at": _NOW if exhausted else None}
+            for worker_id in worker_ids
+        ]
+    )
+    going_on = sa.case((incidents.c.closed_at.is_(None), incidents.c.alert_id), else_=opened.excluded.alert_id)
+    told = sa.func.coalesce(opened.excluded.exhaustion_alerted_at, incidents.c.exhaustion_alerted_at)
+    changed = {"alert_id": going_on, "closed_at": None, "exhaustion_alerted_at": told}
+    connection.execute(opened.on_conflict_do_update(index_elements=["worker_id"], set_=changed))
+
+
+def close_incidents(connection: sa.Connection, worker_ids: Iterable[UUID]) -> None:
+    """Close the incidents of these workers."""
+    closed = sa.update(incidents).where(incidents.c.worker_id.in_(list(worker_ids)), incidents.c.closed_at.is_(None))
+    connection.execute(closed.values(closed_at=_NOW))
+
+
+def send_to(connection: sa.Connection, alert_id: int, channels: Iterable[str]) -> None:
+    """Let the alert wait for its delivery by each of the channels."""
+    for channel in channels:
+        connection.execute(sa.insert(deliveries).values(alert_id=alert_id, channel=channel))
+
+
+def claim(connection: sa.Connection, channel: str, hold: timedelta) -> Delivery | None:
+    """Take the delivery that is due first by this channel; nobody else gets it for as long as `hold`."""
+    c = deliveries.c
+    due = (
+        sa.select(c.alert_id)
+        .where(c.channel == channel, c.delivered_at.is_(None), c.given_up_at.is_(None), c.next_attempt_at <= _NOW)
+        .order_by(c.next_attempt_at, c.alert_id).limit(1).with_for_update(skip_locked=True)
+    )  # fmt: skip
+    taken = sa.update(deliveries).where(c.channel == channel, c.alert_id == due.scalar_subquery())
+    row = connection.execute(
+        taken.values(attempts=c.attempts + 1, next_attempt_at=_NOW + hold).returning(c.alert_id, c.attempts)
+    ).one_or_none()
+    if row is None:
+        return None
+    found = connection.execute(sa.select(alerts).where(alerts.c.id == row.alert_id)).one()
+    return Delivery(_alert(found), row.attempts)
+
+
+def note_delivered(connection: sa.Connection, alert_id: int, channel: str) -> None:
+    """Note that the channel took the alert."""
+    _note(connection, alert_id, channel, delivered_at=_NOW, error=None)
+
+
+def note_failed(connection: sa.Connection, alert_id: int, channel: str, error: str, pause: timedelta | None) -> None:
+    """Note that the channel did not take the alert, and when it is tried again; without a pause it is given up."""
+    if pause is None:
+        _note(connection, alert_id, channel, error=error, given_up_at=_NOW)
+    else:
+        _note(connection, alert_id, channel, error=error, next_attempt_at=_NOW + pause)
+
+
+def next_due_at(connection: sa.Connection, channel: str) -> datetime | None:
+    """When the next delivery by this channel is due; None where none waits."""
+    c = deliveries.c
+    waiting = sa.select(sa.func.min(c.next_attempt_at))
+    due: datetime | None = connection.execute(
+        waiting.where(c.channel == channel, c.delivered_at.is_(None), c.given_up_at.is_(None))
+    ).scalar_one()
+    return due
+
+
+def latest(connection: sa.Connection, limit: int) -> list[tuple[Alert, int, int, int]]:
+    """The last alerts, in order, each with its deliveries: made, waiting, given up."""
+    c = deliveries.c
+    made, waiting = c.delivered_at.is_not(None), sa.and_(c.delivered_at.is_(None), c.given_up_at.is_(None))
+    counts = [sa.func.count(c.channel).filter(each) for each in (made, waiting, c.given_up_at.is_not(None))]
+    query = sa.select(alerts, *counts).outerjoin(deliveries, c.alert_id == alerts.c.id).group_by(alerts.c.id)
+    rows = connection.execute(query.order_by(alerts.c.id.desc()).limit(limit))
+    return [(_alert(row), *row[-3:]) for row in rows][::-1]
+
+
+def since(connection: sa.Connection, alert_id: int, limit: int) -> list[Alert]:
+    """The alerts after a number, in order."""
+    rows = connection.execute(sa.select(alerts).where(alerts.c.id > alert_id).order_by(alerts.c.id).limit(limit))
+    return [_alert(row) for row in rows]
+
+
+def last_id(connection: sa.Connection) -> int:
+    """The number of the last alert; 0 where there is none."""
+    last: int = connection.execute(sa.select(sa.func.coalesce(sa.func.max(alerts.c.id), 0))).scalar_one()
+    return last
+
+
+def _note(connection: sa.Connection, alert_id: int, channel: str, **values: Any) -> None:
+    noted = sa.update(deliveries).where(deliveries.c.alert_id == alert_id, deliveries.c.channel == channel)
+    connection.execute(noted.values(values))
+
+
+def _alert(row: Any) -> Alert:
+    return Alert(row.kind, row.worker_id, row.title, row.message, row.metadata, row.id, row.at)

@@ -1,0 +1,185 @@
+"""What the monitor reads and writes of the workers: who is suspect, what was concluded."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from skyctl.model import Limits, Silence, Worker, WorkerStatus
+from skyctl.store.rows import COLUMNS, STATUS, read
+from skyctl.store.tables import mass_failures, workers
+
+_NOW = sa.func.skyctl_now()
+_MOST_NAMES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at every worker: whose status may not be what the facts call for, the oldest heartbeat of those that are not
+    offline, and since when the flapping worker that changed first has been quiet."""
+
+    suspects: Sequence[UUID]
+    oldest_heartbeat_at: datetime | None
+    quiet_since: datetime | None
+
+
+class Change(NamedTuple):
+    """A status that is to be changed, where it is still the one that was seen."""
+
+    worker_id: UUID
+    seen: WorkerStatus
+    status: WorkerStatus
+    mass_failure_id: int | None
+
+
+def survey(connection: sa.Connection, limits: Limits, silent_since: datetime) -> Survey:
+    """Look at every worker, in one scan: the table of `rules/health`, as a query.
+
+    The rule decides; a property test shows that the query misses nobody whom the rule would change.
+    """
+    c = workers.c
+    to_drain = sa.or_(
+        c.drain_requested_at.is_not(None), sa.and_(STATUS == WorkerStatus.DRAINING, c.undrained_at.is_(None))
+    )
+    concluded = sa.case(
+        (sa.and_(c.stopped_at.is_not(None), sa.or_(c.last_heartbeat_at.is_(None), c.last_heartbeat_at <= c.stopped_at)),
+         WorkerStatus.OFFLINE),
+        (c.last_heartbeat_at < silent_since, WorkerStatus.OFFLINE),
+        (to_drain, WorkerStatus.DRAINING),
+        (c.last_heartbeat_at.is_(None), WorkerStatus.PENDING),
+        (sa.or_(c.cpu_percent > limits.cpu_percent, c.memory_percent > limits.memory_percent,
+                c.disk_percent > limits.disk_percent), WorkerStatus.UNHEALTHY),
+        else_=WorkerStatus.ACTIVE,
+    )  # fmt: skip
+    row = connection.execute(
+        sa.select(
+            sa.func.array_agg(c.id).filter(concluded != STATUS),
+            sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
+            sa.func.min(c.status_changed_at).filter(c.flapping_since.is_not(None)),
+        )
+    ).one()
+    return Survey(row[0] or (), row[1], row[2])
+
+
+def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worker]:
+    """These workers, by id."""
+    query = sa.select(*COLUMNS).where(workers.c.id == sa.any_(sa.cast(list(worker_ids), sa.ARRAY(sa.UUID()))))
+    return [read(row) for row in connection.execute(query.order_by(workers.c.id))]
+
+
+def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:
+    """Change statuses that are still those that were seen; whose were changed.
+
+    A row that somebody else holds is left alone, so that nothing here ever waits for a heartbeat that waits for it.
+    """
+    ids, seen, statuses, failures = zip(*changes, strict=True)
+    rows = connection.execute(
+        _CHANGE, {"ids": list(ids), "seen": list(seen), "statuses": list(statuses), "failures": list(failures)}
+    )
+    return set(rows.scalars())
+
+
+# A drain that the panel wrote as a status becomes the fact that it stands for.
+_CHANGE = sa.text("""
+    WITH free AS (
+        SELECT w.id, d.status, d.failure
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:seen AS text[]), CAST(:statuses AS text[]), CAST(:failures AS bigint[]))
+             AS d (id, seen, status, failure)
+        JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.seen
+        FOR NO KEY UPDATE OF w SKIP LOCKED
+    )
+    UPDATE container_workers AS w
+    SET status = free.status, status_changed_at = skyctl_now(), updated_at = skyctl_now(), mass_failure_id = free.failure,
+        drain_requested_at = CASE WHEN free.status = 'draining' OR (w.status = 'draining' AND w.undrained_at IS NULL)
+                                  THEN coalesce(w.drain_requested_at, skyctl_now()) ELSE w.drain_requested_at END,
+        undrained_at = NULL
+    FROM free WHERE w.id = free.id
+    RETURNING w.id
+""")
+
+
+def begin_flapping(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Worker]:
+    """Note that these workers flap; those of which it was not known."""
+    flapping = sa.update(workers).where(workers.c.id.in_(list(worker_ids)), workers.c.flapping_since.is_(None))
+    return [read(row) for row in connection.execute(flapping.values(flapping_since=_NOW).returning(*COLUMNS))]
+
+
+def end_flapping(connection: sa.Connection, quiet_since: datetime) -> list[Worker]:
+    """Note that the flapping workers which have not changed since then flap no more; which they are."""
+    settled = sa.update(workers).where(
+        workers.c.flapping_since.is_not(None), workers.c.status_changed_at <= quiet_since
+    )
+    return [read(row) for row in connection.execute(settled.values(flapping_since=None).returning(*COLUMNS))]
+
+
+def flapping(connection: sa.Connection, worker_ids: Iterable[UUID], before: int) -> set[UUID]:
+    """Of these workers, those that flapped when the event of this number was written."""
+    latest = sa.text("""
+        SELECT DISTINCT ON (worker_id) worker_id, kind FROM worker_events
+        WHERE worker_id = ANY (CAST(:ids AS uuid[])) AND kind IN ('flapping', 'settled') AND seq <= :seq
+        ORDER BY worker_id, seq DESC
+    """)
+    rows = connection.execute(latest, {"ids": list(worker_ids), "seq": before})
+    return {worker_id for worker_id, kind in rows if kind == "flapping"}
+
+
+def silences(connection: sa.Connection, missed_since: datetime, not_before: datetime) -> list[Silence]:
+    """By region: how many workers beat last within this time, and belong to no mass failure; and how many could take containers."""
+    rows = connection.execute(_SILENCES, {"missed_since": missed_since, "not_before": not_before, "most": _MOST_NAMES})
+    return [Silence(region, silent, schedulable, names or ()) for region, silent, schedulable, names in rows]
+
+
+_SILENCES = sa.text("""
+    WITH seen AS (
+        SELECT w.name, w.metadata ->> 'region' AS region, coalesce(w.status, 'pending') AS status,
+               w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at >= :not_before AND w.mass_failure_id IS NULL
+               AND (w.stopped_at IS NULL OR w.stopped_at < w.last_heartbeat_at) AND w.drain_requested_at IS NULL
+               AND NOT EXISTS (SELECT FROM mass_failures f WHERE f.lifted_at IS NULL
+                               AND (f.region IS NULL OR f.region = w.metadata ->> 'region')
+                               AND f.detected_at >= w.last_heartbeat_at) AS silent
+        FROM container_workers w
+    )
+    SELECT region, count(*) FILTER (WHERE silent), count(*) FILTER (WHERE silent OR status IN ('active', 'unhealthy')),
+           (array_agg(name ORDER BY name) FILTER (WHERE silent))[1:CAST(:most AS integer)]
+    FROM seen GROUP BY region ORDER BY region NULLS FIRST
+""")
+
+
+def declare_mass_failure(connection: sa.Connection, silence: Silence) -> int:
+    """Write down a mass failure; its number."""
+    values = {"region": silence.region, "silent": silence.silent, "schedulable": silence.schedulable}
+    number: int = connection.execute(sa.insert(mass_failures).values(values).returning(mass_failures.c.id)).scalar_one()
+    return number
+
+
+class MassFailure(NamedTuple):
+    """A mass failure that is not lifted: whoever beat last before it was detected belongs to it."""
+
+    id: int
+    region: str | None
+    silent: int
+    detected_at: datetime
+
+
+def open_mass_failures(connection: sa.Connection) -> list[MassFailure]:
+    """Those that are not lifted, the latest first."""
+    c = mass_failures.c
+    rows = connection.execute(
+        sa.select(c.id, c.region, c.silent, c.detected_at).where(c.lifted_at.is_(None)).order_by(c.id.desc())
+    )
+    return [MassFailure(*row) for row in rows]
+
+
+def lift_mass_failures(connection: sa.Connection, failures: Iterable[int], by: str) -> None:
+    """Lift mass failures: what fails is moved automatically again."""
+    lifted = sa.update(mass_failures).where(mass_failures.c.id.in_(list(failures)))
+    connection.execute(lifted.values(lifted_at=_NOW, lifted_by=by))
+
+
+def mass_failures_with_members(connection: sa.Connection) -> set[int]:
+    """The mass failures of which a worker is still silent."""
+    members = sa.select(workers.c.mass_failure_id).where(workers.c.mass_failure_id.is_not(None)).distinct()
+    return {failure for failure in connection.execute(members).scalars() if failure}

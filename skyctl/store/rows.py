@@ -1,0 +1,30 @@
+"""From rows of workers to the model."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from skyctl import wire
+from skyctl.model import Worker, WorkerStatus
+from skyctl.store.tables import workers
+
+STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
+_HIDDEN = ("auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent")
+COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
+
+
+def _object(document: Any) -> dict[str, Any]:
+    return document if isinstance(document, dict) else {}
+
+
+def read(row: Any) -> Worker:
+    """A worker of a row with `COLUMNS`."""
+    return Worker(
+        id=row.id, name=row.name, hostname=row.hostname, ip_address=str(row.ip_address),
+        status=WorkerStatus(row.status or WorkerStatus.PENDING), capacity=wire.capacity(row.capacity),
+        load=wire.load(row.current_load), created_at=row.created_at, updated_at=row.updated_at,
+        last_heartbeat_at=row.last_heartbeat_at, swarm_node_id=row.swarm_node_id,
+        drain_requested_at=row.drain_requested_at, drain_reason=row.drain_reason, undrained_at=row.undrained_at,
+        stopped_at=row.stopped_at, status_changed_at=row.status_changed_at, flapping_since=row.flapping_since,
+        mass_failure_id=row.mass_failure_id, metadata=_object(row.metadata),
+    )  # fmt: skip
