@@ -15,6 +15,7 @@ metadata = MetaData()
 
 _ID: TypeEngine[Any] = UUID()
 _TIME: TypeEngine[Any] = TIMESTAMP(timezone=True)
+_FIGURE: TypeEngine[Any] = DOUBLE_PRECISION()
 
 
 def _table(name: str, /, **columns: TypeEngine[Any]) -> Table:
@@ -33,7 +34,7 @@ workers = _table(
     auth_token_hash=String(255), status=String(50), capacity=JSONB(), current_load=JSONB(), last_heartbeat_at=_TIME,
     metadata=JSONB(), created_at=_TIME, updated_at=_TIME, auth_token_expires_at=_TIME, drain_requested_at=_TIME,
     drain_reason=Text(), undrained_at=_TIME, stopped_at=_TIME, status_changed_at=_TIME, flapping_since=_TIME,
-    mass_failure_id=BigInteger(), cpu_percent=DOUBLE_PRECISION(), memory_percent=DOUBLE_PRECISION(), disk_percent=DOUBLE_PRECISION(),
+    mass_failure_id=BigInteger(), cpu_percent=_FIGURE, memory_percent=_FIGURE, disk_percent=_FIGURE,
 )  # fmt: skip
 
 services = _table(
