@@ -5,22 +5,21 @@ One monitor leads, the others stand by. What it writes it writes for its term: o
 
 import logging
 import os
-import select
 import socket
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from skyctl import signals, systemd
+from skyctl import systemd
 from skyctl.couriers import Couriers
 from skyctl.errors import DatabaseUnavailable, LostLead
 from skyctl.model import Event, Lease
 from skyctl.operations import alerts, health, leadership
 from skyctl.operations.world import World
+from skyctl.signals import Stop
 from skyctl.store import db
 
 DEBOUNCE_SECONDS = 0.2
@@ -31,31 +30,6 @@ PASS_OVER_SECONDS = 300.0
 DELIVERY_SECONDS = 20.0
 
 log = logging.getLogger(__name__)
-
-
-class Stop:
-    """A stop that a signal asks for, and that any wait notices at once."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self.is_set = False
-
-    def on_signals(self) -> None:
-        """Stop at the signals that end a process."""
-        signals.on_end(self._handle)
-
-    def wait(self, seconds: float, *others: Any) -> bool:
-        """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether one of the
-        others has."""
-        if self.is_set:
-            return False
-        return any(
-            each is not self._reader for each in select.select([self._reader, *others], [], [], max(0.0, seconds))[0]
-        )
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_set = True
-        self._writer.send(b"\0")
 
 
 class Observer(Protocol):

@@ -1,10 +1,12 @@
 """The signals that end a process: Ctrl-C, SIGTERM, and the terminal that goes away."""
 
+import select
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -23,6 +25,31 @@ def exit_on_end() -> None:
 
 def _exit(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+class Stop:
+    """A stop that a signal asks for, and that any wait notices at once."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self.is_set = False
+
+    def on_signals(self) -> None:
+        """Stop at the signals that end a process."""
+        on_end(self._handle)
+
+    def wait(self, seconds: float, *others: Any) -> bool:
+        """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether one of the
+        others has."""
+        if self.is_set:
+            return False
+        return any(
+            each is not self._reader for each in select.select([self._reader, *others], [], [], max(0.0, seconds))[0]
+        )
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_set = True
+        self._writer.send(b"\0")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 
 from skyctl.errors import ValidationError
-from skyctl.model import Capacity, ClusterStats, Load, Registration, Worker, WorkerPage, WorkerStatus
+from skyctl.model import Alert, Capacity, ClusterStats, Event, Load, Registration, Worker, WorkerPage, WorkerStatus
 
 MAX_NESTING = 32
 MAX_COUNT = 2**31 - 1
@@ -158,6 +158,36 @@ def worker_document(worker: Worker) -> Document:
         "metadata": dict(worker.metadata),
         "createdAt": moment(worker.created_at),
         "updatedAt": moment(worker.updated_at),
+    }
+
+
+def event_document(event: Event) -> Document:
+    """An event of the log."""
+    return {
+        "seq": event.seq,
+        "at": moment(event.at),
+        "kind": event.kind,
+        "workerId": str(event.worker_id) if event.worker_id else None,
+        "workerName": event.worker_name,
+        "actor": event.actor,
+        "fromStatus": event.from_status,
+        "toStatus": event.to_status,
+        "reason": event.reason,
+        "term": event.term,
+        "details": dict(event.details),
+    }
+
+
+def alert_document(alert: Alert) -> Document:
+    """An alert."""
+    return {
+        "id": alert.id,
+        "at": moment(alert.at),
+        "kind": alert.kind,
+        "workerId": str(alert.worker_id) if alert.worker_id else None,
+        "title": alert.title,
+        "message": alert.message,
+        "metadata": dict(alert.metadata),
     }
 
 

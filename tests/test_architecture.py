@@ -12,7 +12,8 @@ FLOORS = {
     "data_folder": 1, "model": 1, "logs": 0, "signals": 0, "systemd": 0, "errors": 0,
 }  # fmt: skip
 GROUNDS = {
-    "store": {"tables", "db", "rows"}, "operations": {"world", "leadership", "presence"}, "cli": {"context", "show", "child"},
+    "store": {"tables", "db", "rows"}, "operations": {"world", "leadership", "presence"},
+    "cli": {"context", "show", "child", "following"},
     "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
 ENTRANCES = {"cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}

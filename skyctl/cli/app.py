@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli import cluster, system, workers
+from skyctl.cli import alerts, cluster, events, system, workers
 from skyctl.cli.context import Options
 from skyctl.errors import SkyctlError
 from skyctl.settings import TABLE
@@ -23,9 +23,11 @@ app = typer.Typer(name="skyctl", rich_markup_mode=None, pretty_exceptions_enable
 app.command("up")(system.up)
 app.command("serve")(system.serve)
 app.command("monitor")(system.monitor)
+app.command("events")(events.events)
 app.add_typer(system.db, name="db")
 app.add_typer(workers.app, name="workers")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(alerts.app, name="alerts")
 
 
 def _print_version(wanted: bool) -> None:

@@ -105,6 +105,23 @@ def emit(context: typer.Context, output: Output, document: Any, table: Any, name
             console(context).print(renderable)
 
 
+def emit_one(context: typer.Context, output: Output, document: Any, line: Any, name: str) -> None:
+    """Print one of many on stdout, at once: a JSON or YAML document, the name, or the renderable that `line`, a function, gives."""
+    if output is Output.JSON:
+        import json
+
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    elif output is Output.YAML:
+        import yaml
+
+        sys.stdout.write("---\n" + yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    elif output is Output.NAME:
+        sys.stdout.write(f"{name}\n")
+    else:
+        console(context).print(line(), soft_wrap=True)
+    sys.stdout.flush()
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before something that cannot be undone; without a terminal nothing is asked. Raises Abort."""
     if not yes and sys.stdin.isatty() and sys.stderr.isatty():

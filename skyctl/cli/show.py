@@ -1,6 +1,6 @@
 """From the model to what is printed: tables, bars and words. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl import wire
-from skyctl.model import Capacity, ClusterStats, Limits, Load, Worker, WorkerPage, WorkerStatus
+from skyctl.model import Alert, Capacity, ClusterStats, Event, Limits, Load, Worker, WorkerPage, WorkerStatus
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
@@ -90,6 +90,47 @@ def schema_table(version: int | None, expected: int, missing: Sequence[str]) -> 
     return [table]
 
 
+def event_line(event: Event) -> Text:
+    """An event in one line."""
+    change = Text()
+    if event.to_status:
+        before = Text.assemble(status_text(event.from_status), " to ") if event.from_status else Text()
+        change = Text.assemble(" ", before, status_text(event.to_status))
+    who = f" {wire.printable(event.worker_name)}" if event.worker_name else ""
+    reason = f": {wire.printable(event.reason)}" if event.reason else ""
+    by = f" ({wire.printable(event.actor)}" + (f", term {event.term})" if event.term else ")")
+    return Text.assemble(
+        (f"{event.seq:>6} {_stamp(event.at)} ", "dim"), (event.kind, "bold"), who, change, reason, (by, "dim")
+    )
+
+
+def alert_line(alert: Alert) -> Text:
+    """An alert in one line."""
+    return Text.assemble(
+        (f"{alert.id:>6} {_stamp(alert.at)} ", "dim"), (f"{alert.kind} ", "bold"), wire.printable(alert.message)
+    )
+
+
+def alert_table(alerts: Sequence[tuple[Alert, int, int, int]], now: datetime) -> list[Any]:
+    """Alerts, each with how many channels took it, have it waiting, or will not get it."""
+    if not alerts:
+        return [Text("No alerts.")]
+    table = _plain_table("ID", "RAISED", "ALERT", "CHANNELS", "MESSAGE", bars=(4,))
+    for alert, made, waiting, given_up in alerts:
+        counts = ((made, "delivered", "green"), (waiting, "waiting", "yellow"), (given_up, "given up", "red"))
+        told = Text(", ").join(Text(f"{count} {what}", style=color) for count, what, color in counts if count)
+        table.add_row(str(alert.id), ago(alert.at, now), alert.kind, told or "-", wire.printable(alert.message))
+    return [table]
+
+
+def channel_table(results: Mapping[str, str]) -> list[Any]:
+    """What became of a test by each channel."""
+    table = _plain_table("CHANNEL", "RESULT")
+    for channel, trouble in results.items():
+        table.add_row(channel, Text(trouble, style="red") if trouble else Text("delivered", style="green"))
+    return [table]
+
+
 def status_text(status: WorkerStatus) -> Text:
     """A status in its colour."""
     return Text(status.value, style=COLORS[status])
@@ -142,6 +183,10 @@ def monitor_footnote(page: WorkerPage, interval: timedelta) -> str:
         seen = ago(page.monitor_seen_at, page.read_at)
         return f"note: the last monitor pass was {seen}, so statuses may be old. Run `skyctl monitor`."
     return ""
+
+
+def _stamp(at: datetime | None) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z") if at else "-"
 
 
 def _wide_cells(worker: Worker) -> list[str]:

@@ -67,7 +67,8 @@ def monitor(
     """
     from skyctl import meters
     from skyctl.logs import to_stderr
-    from skyctl.monitor import Monitor, Stop
+    from skyctl.monitor import Monitor
+    from skyctl.signals import Stop
 
     to_stderr()
     if metrics_port:

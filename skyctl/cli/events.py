@@ -1,0 +1,51 @@
+"""skyctl events"""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skyctl.cli.context import Output, OutputOption, emit, emit_one, open_world
+
+if TYPE_CHECKING:
+    from skyctl.model import Event
+
+
+def events(
+    context: typer.Context,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    since: Annotated[int | None, typer.Option(min=0, help="Only events after this number; 0 is all.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Events to show, without --follow.")] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show the log of everything that happened: the last events, or those after a number.
+
+    Numbers grow in the order of the events: `--follow --since N` goes on after number N without a gap and without a
+    repetition. With --follow, json is one document a line.
+    """
+    from skyctl import wire
+    from skyctl.operations import log
+
+    with open_world(context) as world:
+        if follow:
+            from skyctl.cli.following import follow as follow_log
+
+            def read(last: int | None) -> "list[Event]":
+                return log.latest(world, limit)[0] if last is None else log.since(world, last)
+
+            def show_one(event: "Event") -> None:
+                _show(context, output, event)
+
+            follow_log(context, lambda: log.listening(world), read, lambda event: event.seq, since, show_one)
+            return
+        found = log.latest(world, limit)[0] if since is None else log.since(world, since, limit)
+    from skyctl.cli import show
+
+    document = {"events": [wire.event_document(event) for event in found]}
+    emit(context, output, document, lambda: map(show.event_line, found), [str(event.seq) for event in found])
+
+
+def _show(context: typer.Context, output: Output, event: "Event") -> None:
+    from skyctl import wire
+    from skyctl.cli import show
+
+    emit_one(context, output, wire.event_document(event), lambda: show.event_line(event), str(event.seq))
