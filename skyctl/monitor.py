@@ -173,7 +173,13 @@ class Monitor:
 
 def has_ended(holder: str) -> bool:
     """Whether a monitor is known to have ended: it ran on this machine, and its process is no more. What cannot be known is no."""
-    host, _, rest = holder.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname() or not rest.isdecimal():
+    host, _, pid = holder.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not Path("/proc/self/stat").exists():
         return False
-    return not Path(f"/proc/{rest}").exists() and Path("/proc/self").exists()
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return state in ("Z", "X")

@@ -1,6 +1,7 @@
 """Alerts by channels: whatever Apprise has a URL for, as Slack, mail and webhooks. Its URLs hold secrets, its names do not."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 
 from skyctl.errors import ChannelFailed
@@ -34,6 +35,7 @@ class Channels:
         """Send an alert. Raises ChannelFailed, whose message names the channel and not its URL."""
         import apprise  # here, since it is slow to load and only deliveries need it
 
+        logging.getLogger("apprise").disabled = True  # its lines hold the URLs, or parts of them
         sender = apprise.Apprise()
         url = self._urls.get(channel)
         if url is None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -30,14 +31,16 @@ SECRET = "a-secret-for-tests-that-is-long-enough-for-hs256"
 TEMPLATE = "skyctl_template"
 
 
-def make_world(url: str, *, engine: FakeEngine | None = None, notifier: FakeNotifier | None = None) -> World:
+def make_world(
+    url: str, *, engine: FakeEngine | None = None, notifier: FakeNotifier | None = None, limits: Limits | None = None
+) -> World:
     return World(
         db=Database(url, connections=4),
         engine=lambda: engine or FakeEngine(None),
         notifier=lambda: notifier or FakeNotifier(),
-        channels=("fake:1",) if notifier else (),
+        channels=(notifier.channel,) if notifier else (),
         secret=SECRET,
-        limits=Limits(),
+        limits=limits or Limits(),
         api_url="https://manager.example.com",
     )
 
@@ -191,3 +194,20 @@ def serve(start: Callable[..., Process]) -> Callable[..., tuple[str, Process]]:
         return process.until("listening on ").split("listening on ")[1].strip(), process
 
     return begin
+
+
+@pytest.fixture
+def follow(environment: dict[str, str]) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start skyctl as a process whose results are read from its stdout."""
+    with ExitStack() as stack:
+
+        def begin(*args: str) -> "subprocess.Popen[str]":
+            process = subprocess.Popen(
+                [sys.executable, "-m", "skyctl", *args], env=clean_environment() | environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield begin

@@ -18,12 +18,15 @@ class FakeEngine:
 
 @dataclass
 class FakeNotifier:
-    """Channels that keep what they are sent; those in `down` fail."""
+    """One channel that keeps what it is sent; while anything is in `fails`, it fails."""
 
-    sent: list[tuple[str, Alert]] = field(default_factory=list)
-    down: set[str] = field(default_factory=set)
+    channel: str = "fake:1"
+    arrived: list[tuple[str, str]] = field(default_factory=list)
+    fails: list[bool] = field(default_factory=list)
 
     def send(self, channel: str, alert: Alert) -> None:
-        if channel in self.down:
+        if channel != self.channel:
+            raise ChannelFailed(f"the channel {channel} is not in the settings")
+        if self.fails:
             raise ChannelFailed(f"the channel {channel} did not take the alert")
-        self.sent.append((channel, alert))
+        self.arrived.append((alert.title, alert.message))

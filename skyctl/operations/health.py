@@ -151,24 +151,21 @@ def _change(world: World, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
         events.lock(tx)
-        open_failures = store.open_mass_failures(tx)
-        changes = {
-            worker.id: store.Change(
-                worker.id, worker.status, verdict.status, _membership(worker, verdict, open_failures)
-            )
-            for worker, verdict in due
-        }
-        changed = store.change(tx, list(changes.values()))
-        written = events.append(
-            tx, *(_changed(*each, changes[each[0].id].mass_failure_id, lease) for each in due if each[0].id in changed)
-        )
-        counts = events.transitions(tx, changed, failures.HEALTH, world.limits.flap_window)
-        flapping = [worker_id for worker_id, count in counts.items() if failures.is_flapping(count, world.limits)]
-        begun = store.begin_flapping(tx, flapping) if flapping else []
-        said = f"changed its health {{}} times within {world.limits.flap_window.total_seconds() / 60:g} minutes"
-        return written + events.append(
-            tx, *(_of(worker, "flapping", said.format(counts[worker.id]), lease) for worker in begun)
-        )
+        standing = store.open_mass_failures(tx)
+        membership = {worker.id: _membership(worker, verdict, standing) for worker, verdict in due}
+        wanted = [store.Change(one.id, one.status, verdict.status, membership[one.id]) for one, verdict in due]
+        changed = store.change(tx, wanted)
+        those = [each for each in due if each[0].id in changed]
+        written = events.append(tx, *(_changed(*each, membership[each[0].id], lease, world.limits) for each in those))
+        return written + _note_flapping(tx, world.limits, changed, lease)
+
+
+def _note_flapping(tx: db.Transaction, limits: Limits, changed: Iterable[UUID], lease: Lease) -> list[Event]:
+    counts = events.transitions(tx, changed, failures.HEALTH, limits.flap_window)
+    often = [worker_id for worker_id, count in counts.items() if failures.is_flapping(count, limits)]
+    begun = store.begin_flapping(tx, often) if often else []
+    said = f"{{}} changes within {limits.flap_window.total_seconds() / 60:g} minutes, now {{}}"
+    return events.append(tx, *(_of(one, "flapping", said.format(counts[one.id], one.status), lease) for one in begun))
 
 
 def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[store.MassFailure]) -> int | None:
@@ -180,7 +177,7 @@ def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[store.
     return next((one.id for one in open_failures if one.region in (None, region) and heard_at <= one.detected_at), None)
 
 
-def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, lease: Lease) -> Event:
+def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, lease: Lease, limits: Limits) -> Event:
     """The event of a change, with the figures that decided it."""
     heard_at, load = worker.last_heartbeat_at, worker.load
     details: dict[str, object] = {"lastHeartbeatAt": heard_at.isoformat() if heard_at else None}
@@ -190,7 +187,7 @@ def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, leas
             "memoryPercent": load.memory_percent,
             "diskPercent": load.disk_percent,
         }
-    if verdict.status is WorkerStatus.OFFLINE and health.stopped_on_purpose(worker):
+    if health.stopped_on_purpose(worker) or (worker.status is WorkerStatus.OFFLINE and _was_stopped(worker, limits)):
         details["onPurpose"] = True
     if number := mass_failure_id or worker.mass_failure_id:
         details["massFailureId"] = number
@@ -205,6 +202,12 @@ def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, leas
         details,
         lease.term,
     )
+
+
+def _was_stopped(worker: Worker, limits: Limits) -> bool:
+    """Whether an offline worker became so because its agent was stopped on purpose."""
+    stopped_at, since = worker.stopped_at, worker.status_changed_at
+    return stopped_at is not None and since is not None and timedelta() <= since - stopped_at < limits.heartbeat_timeout
 
 
 def _settle(tx: db.Transaction, limits: Limits, scene: Scene, lease: Lease) -> list[Event]:
@@ -230,16 +233,13 @@ def _lift(tx: db.Transaction, lease: Lease) -> list[Event]:
         return []
     events.lock(tx)
     store.lift_mass_failures(tx, [failure.id for failure in over], "monitor")
-    return events.append(
-        tx,
-        *(
-            Event(
-                "mass_recovery", None, None, "monitor", reason=f"{failure.silent} workers that fell silent at once are back",
-                details={"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}, term=lease.term,
-            )
-            for failure in over
-        ),
-    )  # fmt: skip
+    return events.append(tx, *(_recovery(failure, lease) for failure in over))
+
+
+def _recovery(failure: store.MassFailure, lease: Lease) -> Event:
+    reason = f"all of the {failure.silent} workers that fell silent at once are back, or removed"
+    details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
+    return Event("mass_recovery", None, None, "monitor", reason=reason, details=details, term=lease.term)
 
 
 def _of(worker: Worker, kind: str, reason: str, lease: Lease) -> Event:

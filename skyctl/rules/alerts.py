@@ -51,6 +51,7 @@ class _Memory:
     incidents: Mapping[UUID, Incident]
     flapping: set[UUID]
     opened: dict[UUID, bool] = field(default_factory=dict)
+    last: dict[UUID, int] = field(default_factory=dict)
 
     def is_open(self, worker_id: UUID) -> bool:
         incident = self.incidents.get(worker_id)
@@ -61,7 +62,8 @@ def compose(
     events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], limits: Limits
 ) -> list[Draft]:
     """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first of them."""
-    memory = _Memory(incidents, set(flapping))
+    begun = {event.worker_id for event in events if event.kind == "flapping" and event.worker_id}
+    memory = _Memory(incidents, {*flapping, *begun})
     told: dict[str, list[Event]] = {}
     drafts = []
     for event in events:
@@ -70,11 +72,8 @@ def compose(
         elif kind := _kind(event, memory, limits):
             told.setdefault(kind, []).append(event)
     for kind, those in told.items():
-        drafts += (
-            [_of_many(kind, those)]
-            if len(those) > limits.one_by_one
-            else [_of_one(kind, event, incidents) for event in those]
-        )
+        groups = [those] if len(those) > limits.one_by_one else [[one] for one in those]
+        drafts += [_draft(kind, group, memory) for group in groups]
     return drafts
 
 
@@ -84,7 +83,6 @@ def _kind(event: Event, memory: _Memory, limits: Limits) -> str | None:
     if worker_id is None or event.kind not in ("status_changed", "flapping", "settled"):
         return None
     if event.kind == "flapping":
-        memory.flapping.add(worker_id)
         kind: str | None = FLAPPING
     elif event.kind == "settled":
         memory.flapping.discard(worker_id)
@@ -95,6 +93,7 @@ def _kind(event: Event, memory: _Memory, limits: Limits) -> str | None:
         return None
     if kind:
         memory.opened[worker_id] = kind in OPENING
+        memory.last[worker_id] = event.seq
     return kind
 
 
@@ -117,7 +116,14 @@ def _was_told_lately(event: Event, incident: Incident | None, limits: Limits) ->
     return last is not None and event.at is not None and event.at - last < limits.exhaustion_cooldown
 
 
-def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Draft:
+def _draft(kind: str, events: Sequence[Event], memory: _Memory) -> Draft:
+    """The draft of one alert. Of several that a worker gets at once, the last one leaves its incident open or closed."""
+    alert = _of_many(kind, events) if len(events) > 1 else _of_one(kind, events[0], memory.incidents)
+    ids = [event.worker_id for event in events if event.worker_id and memory.last[event.worker_id] == event.seq]
+    return Draft(alert, opens=ids) if kind in OPENING else Draft(alert, closes=ids)
+
+
+def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Alert:
     worker_id = event.worker_id
     metadata = {
         "workerName": event.worker_name, "fromStatus": event.from_status, "toStatus": event.to_status,
@@ -126,23 +132,17 @@ def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Draf
     if kind == RECOVERED and worker_id and worker_id in incidents:
         metadata["openedBy"] = incidents[worker_id].alert_id
     title = f"Worker {event.worker_name} {SAID[kind]}"
-    alert = Alert(kind, worker_id, title, f"{title}: {event.reason}", metadata)
-    return _draft(kind, alert, [event])
+    return Alert(kind, worker_id, title, f"{title}: {event.reason}", metadata)
 
 
-def _of_many(kind: str, events: Sequence[Event]) -> Draft:
+def _of_many(kind: str, events: Sequence[Event]) -> Alert:
     names = [str(event.worker_name) for event in events]
     title = f"{len(events)} workers {SAID_OF_MANY[kind]}"
     metadata = {
         "count": len(events),
         "workers": [{"id": str(event.worker_id), "name": event.worker_name} for event in events],
     }
-    return _draft(kind, Alert(kind, None, title, f"{title}: {listed(names)}", metadata), events)
-
-
-def _draft(kind: str, alert: Alert, events: Sequence[Event]) -> Draft:
-    ids = [event.worker_id for event in events if event.worker_id]
-    return Draft(alert, opens=ids) if kind in OPENING else Draft(alert, closes=ids)
+    return Alert(kind, None, title, f"{title}: {listed(names)}", metadata)
 
 
 def _of_the_mass(event: Event) -> Alert:

@@ -64,7 +64,7 @@ class Database:
         ):
             if self.ahead:
                 connection.execute(
-                    sa.select(sa.func.set_config("skyctl.ahead", f"{self.ahead.total_seconds()} s", True))
+                    sa.select(sa.func.set_config("skyctl.ahead", f"{self.ahead.total_seconds():.6f} s", True))
                 )
             yield connection
 

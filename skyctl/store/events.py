@@ -75,10 +75,10 @@ def last_seq(connection: sa.Connection) -> int:
 def transitions(
     connection: sa.Connection, worker_ids: Iterable[UUID], between: Sequence[WorkerStatus], window: timedelta
 ) -> dict[UUID, int]:
-    """How often each of the workers changed between these statuses within the window that ends now."""
+    """How often each of the workers changed between these statuses, not on purpose, within the window that ends now."""
     counted = sa.select(events.c.worker_id, sa.func.count()).where(
         events.c.worker_id.in_(list(worker_ids)), events.c.kind == "status_changed", events.c.from_status.in_(between),
-        events.c.to_status.in_(between), events.c.at > sa.func.skyctl_now() - window,
+        events.c.to_status.in_(between), events.c.at > sa.func.skyctl_now() - window, events.c.details["onPurpose"].is_(None),
     )  # fmt: skip
     return {row[0]: row[1] for row in connection.execute(counted.group_by(events.c.worker_id))}
 

@@ -65,9 +65,9 @@ def survey(connection: sa.Connection, limits: Limits, silent_since: datetime) ->
 
 
 def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worker]:
-    """These workers, by id."""
+    """These workers, by name."""
     query = sa.select(*COLUMNS).where(workers.c.id == sa.any_(sa.cast(list(worker_ids), sa.ARRAY(sa.UUID()))))
-    return [read(row) for row in connection.execute(query.order_by(workers.c.id))]
+    return [read(row) for row in connection.execute(query.order_by(workers.c.name, workers.c.id))]
 
 
 def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:

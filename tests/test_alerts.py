@@ -1,0 +1,240 @@
+"""Alerts: to the people in the database and to whoever listens, exactly once; to channels, until they arrive."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from skyctl.errors import ChannelFailed
+from skyctl.operations import alerts, leadership
+from skyctl.operations.world import World
+from tests.conftest import Cli, Process, make_world
+from tests.fakes import FakeNotifier
+from tests.helpers import add_user, add_worker, eventually, look
+from tests.webhook import Webhook, webhook
+
+Start = Callable[..., Process]
+Follow = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def notifier() -> FakeNotifier:
+    return FakeNotifier()
+
+
+@pytest.fixture
+def world(database_url: str, notifier: FakeNotifier) -> Iterator[World]:
+    made = make_world(database_url, notifier=notifier)
+    yield made
+    made.db.close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as opened:
+        yield opened
+
+
+def raise_alerts(world: World) -> alerts.Raised:
+    lease = leadership.lead(world, "tests", lambda _: True)
+    assert lease
+    return alerts.raise_alerts(world, lease)
+
+
+def silence(connection: psycopg.Connection, name: str = "w") -> None:
+    """A worker that has been silent for too long."""
+    worker_id = add_worker(connection, name=name, status="active")
+    connection.execute(
+        "UPDATE container_workers SET last_heartbeat_at = now() - interval '5 min' WHERE id = %s", (worker_id,)
+    )
+
+
+ODD_NAMES = ['it\'s "quoted" \\ $1 %s; DROP', "😀" * 255, "w"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=["quotes", "emoji", "plain"])
+def test_people_and_listeners_hear_of_it_as_it_is(world: World, connection: psycopg.Connection, name: str) -> None:
+    admin, _ = add_user(connection)
+    add_user(connection, "user")
+    raise_alerts(world)
+    silence(connection, name)
+    connection.execute("LISTEN worker_alerts")
+    look(world)
+    [alert] = raise_alerts(world).alerts
+    assert name in alert.message
+    rows = connection.execute(
+        "SELECT user_id, type, message, metadata ->> 'workerName', read FROM notifications"
+    ).fetchall()
+    assert rows == [(admin, "worker_offline", alert.message, name, False)]
+    logged = connection.execute("SELECT event_type, entity_type, message, status FROM activity_logs").fetchall()
+    assert logged == [("alert.worker_offline", "system", alert.message, "error")]
+    [heard] = connection.notifies(timeout=60, stop_after=1)
+    document = json.loads(heard.payload)
+    assert set(document) == {"workerId", "alertType", "metadata"}
+    assert document["alertType"] == "worker_offline"
+    assert document["workerId"] == str(alert.worker_id)
+    assert document["metadata"]["workerName"] == name
+    assert raise_alerts(world).alerts == [], "once"
+
+
+def test_what_a_notification_cannot_hold_is_found_by_its_number(world: World, connection: psycopg.Connection) -> None:
+    add_user(connection)
+    raise_alerts(world)
+    for number in range(60):
+        silence(connection, f"{number:02d}-{'ü' * 200}")
+    connection.execute("LISTEN worker_alerts")
+    look(world)
+    [alert] = raise_alerts(world).alerts
+    [heard] = connection.notifies(timeout=60, stop_after=1)
+    metadata = json.loads(heard.payload)["metadata"]
+    assert metadata["truncated"] is True
+    stored = connection.execute(
+        "SELECT message, metadata FROM worker_alerts WHERE id = %s", (metadata["alertId"],)
+    ).fetchone()
+    assert stored == (alert.message, dict(alert.metadata))
+    assert len(alert.metadata["workers"]) == 60
+
+
+def test_an_event_whose_alert_is_refused_keeps_nobody_from_hearing_of_the_others(
+    world: World, connection: psycopg.Connection
+) -> None:
+    add_user(connection)
+    raise_alerts(world)
+    connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.message LIKE '%poison%' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON worker_alerts FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
+    for name in ("good", "poison", "well"):
+        silence(connection, name)
+        look(world)
+    raised = raise_alerts(world)
+    assert [event.worker_name for event in raised.poison] == ["poison"]
+    told = connection.execute("SELECT metadata ->> 'workerName' FROM notifications ORDER BY 1").fetchall()
+    assert told == [("good",), ("well",)]
+
+
+def test_a_worker_that_cannot_be_changed_keeps_no_other_from_it(world: World, connection: psycopg.Connection) -> None:
+    for name in ("good", "poison", "well"):
+        silence(connection, name)
+    connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.name = 'poison' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON container_workers FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
+    done = look(world)
+    assert [poison.worker.name for poison in done.poison] == ["poison"]
+    changed = {event.worker_name for event in done.events if event.kind == "status_changed"}
+    assert changed == {"good", "well"}
+
+
+def test_a_delivery_is_tried_again_until_it_arrives(
+    world: World, notifier: FakeNotifier, connection: psycopg.Connection
+) -> None:
+    raise_alerts(world)
+    silence(connection)
+    look(world)
+    [alert] = raise_alerts(world).alerts
+    notifier.fails.append(True)
+    with pytest.raises(ChannelFailed):
+        alerts.deliver_next(world, notifier.channel)
+    assert alerts.deliver_next(world, notifier.channel) is None, "not at once"
+    assert 0 < (alerts.seconds_to_next(world, notifier.channel) or 0) <= 5
+    world.db.ahead = timedelta(seconds=6)
+    with pytest.raises(ChannelFailed):
+        alerts.deliver_next(world, notifier.channel)
+    assert 5 < (alerts.seconds_to_next(world, notifier.channel) or 0) <= 10, "the pause doubles"
+    notifier.fails.clear()
+    world.db.ahead = timedelta(seconds=20)
+    assert alerts.deliver_next(world, notifier.channel)
+    assert notifier.arrived == [(alert.title, alert.message)]
+    assert alerts.deliver_next(world, notifier.channel) is None
+    assert alerts.latest(world, 10)[0][0][1:] == (1, 0, 0)
+
+
+def test_a_delivery_is_given_up_in_the_end(
+    world: World, notifier: FakeNotifier, connection: psycopg.Connection
+) -> None:
+    raise_alerts(world)
+    silence(connection)
+    look(world)
+    raise_alerts(world)
+    notifier.fails.append(True)
+    for attempt in range(alerts.MOST_ATTEMPTS):
+        world.db.ahead = timedelta(hours=attempt)
+        with pytest.raises(ChannelFailed):
+            alerts.deliver_next(world, notifier.channel)
+    assert alerts.seconds_to_next(world, notifier.channel) is None
+    assert alerts.latest(world, 10)[0][0][1:] == (0, 0, 1)
+
+
+def test_a_channel_that_hangs_holds_up_neither_the_monitor_nor_another_channel(
+    start: Start, connection: psycopg.Connection, hook: Webhook
+) -> None:
+    with webhook() as hanging:
+        hanging.answers.clear()
+        monitor = start("monitor", "--interval", "3600", SKYCTL_ALERT_CHANNELS=f"{hanging.url} {hook.url}")
+        monitor.until("action=leads")
+        for name in ("first", "second"):
+            silence(connection, name)
+            connection.execute("NOTIFY skyctl_news")
+            monitor.until(f"action=alert kind=worker_offline title='Worker {name} is offline'")
+        eventually(lambda: len(hook.arrived) == 2)
+        assert hanging.asked.wait(60)
+        assert hanging.arrived == []
+        assert monitor.stop(signal.SIGTERM) == 0
+
+
+def test_one_pass_delivers_what_it_raised(
+    cli: Cli, world: World, connection: psycopg.Connection, hook: Webhook
+) -> None:
+    raise_alerts(world)
+    connection.execute("UPDATE monitor_leases SET expires_at = now()")
+    silence(connection, "w")
+    done = cli("monitor", "--once", SKYCTL_ALERT_CHANNELS=hook.url)
+    assert done.returncode == 0, done.stderr
+    assert [title for title, _ in hook.arrived] == ["Worker w is offline"]
+    assert hook.url.rpartition("/")[2] not in done.stderr
+    listed = json.loads(cli("alerts", "list", "-o", "json").stdout)["alerts"]
+    assert [(alert["kind"], alert["deliveries"]["delivered"]) for alert in listed] == [("worker_offline", 1)]
+    table = cli("alerts", "list").stdout
+    assert "worker_offline" in table
+    assert "1 delivered" in table
+
+
+def test_trying_the_channels(cli: Cli, hook: Webhook) -> None:
+    text = "one line\nand another"
+    tried = cli("alerts", "test", "--message", text, SKYCTL_ALERT_CHANNELS=hook.url)
+    assert (tried.returncode, hook.arrived) == (0, [("Test of skyctl's alerts", text)])
+    some = cli("alerts", "test", SKYCTL_ALERT_CHANNELS=f"{hook.url} json://127.0.0.1:1/secret")
+    assert some.returncode == 7
+    assert "did not take" in some.stdout
+    assert "secret" not in some.stdout + some.stderr
+    assert cli("alerts", "test", SKYCTL_ALERT_CHANNELS="json://127.0.0.1:1/x").returncode == 5
+    none = cli("alerts", "test")
+    assert none.returncode == 0
+    assert "SKYCTL_ALERT_CHANNELS" in none.stderr
+    wrong = cli("alerts", "test", SKYCTL_ALERT_CHANNELS="no-url-at-all")
+    assert wrong.returncode == 2
+    assert "no-url-at-all" not in wrong.stderr, "it may be half a secret"
+
+
+def test_following_the_alerts(follow: Follow, world: World, connection: psycopg.Connection) -> None:
+    raise_alerts(world)
+    silence(connection, "w1")
+    look(world)
+    raise_alerts(world)
+    follower = follow("alerts", "follow", "-o", "json")
+    assert follower.stdout
+    first = json.loads(follower.stdout.readline())
+    silence(connection, "w2")
+    look(world)
+    raise_alerts(world)
+    second = json.loads(follower.stdout.readline())
+    assert [one["metadata"]["workerName"] for one in (first, second)] == ["w1", "w2"]
+    follower.send_signal(signal.SIGINT)
+    assert follower.wait(60) == 0

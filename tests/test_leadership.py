@@ -1,0 +1,194 @@
+"""Two monitors never act twice, and a kill -9 costs nothing."""
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from skyctl.errors import LostLead
+from skyctl.meters import Meters
+from skyctl.model import Limits
+from skyctl.monitor import Monitor, has_ended
+from skyctl.operations import alerts, health, leadership
+from skyctl.operations.world import World
+from skyctl.signals import Stop
+from tests.conftest import Cli, Process, make_world
+from tests.helpers import add_user, add_worker, eventually
+
+Start = Callable[..., Process]
+ROUNDS = 500
+WORKERS = 4
+LONGEST_LIFE_SECONDS = 0.12
+
+
+def nobody(_holder: str) -> bool:
+    return False
+
+
+def test_one_leads_and_a_new_term_ends_the_old_one(world: World) -> None:
+    first = leadership.lead(world, "a", nobody)
+    assert first
+    assert leadership.lead(world, "b", nobody) is None
+    leadership.renew(world, first)
+    world.db.ahead = timedelta(seconds=14)
+    assert leadership.lead(world, "b", nobody) is None, "the lease stands"
+    world.db.ahead = timedelta(seconds=16)
+    second = leadership.lead(world, "b", nobody)
+    assert second
+    assert second.term == first.term + 1
+    for write in (leadership.renew, health.check, alerts.raise_alerts):
+        with pytest.raises(LostLead):
+            write(world, first)
+    leadership.release(world, first)
+    leadership.renew(world, second)
+    leadership.release(world, second)
+    assert leadership.lead(world, "c", nobody), "at once"
+
+
+def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(world: World) -> None:
+    lease = leadership.lead(world, "a", nobody)
+    assert lease
+    world.db.ahead = timedelta(seconds=16)
+    with pytest.raises(LostLead):
+        health.check(world, lease)
+
+
+def test_who_is_known_to_have_ended_holds_nobody_up(world: World) -> None:
+    assert leadership.lead(world, "a", nobody)
+    assert leadership.lead(world, "b", lambda holder: holder == "a")
+    assert has_ended("another-host:1:x") is False
+    assert has_ended("nonsense") is False
+
+
+def test_a_frozen_monitor_comes_back_and_writes_nothing(start: Start, connection: psycopg.Connection) -> None:
+    first = start("monitor", "--interval", "1")
+    first.until("action=leads term=1")
+    second = start("monitor", "--interval", "1")
+    second.until("action=stands_by")
+    first.popen.send_signal(signal.SIGSTOP)
+    frozen_at = database_time(connection)
+    second.until("action=leads term=2")
+    add_worker(connection, name="fresh", last_heartbeat_at=database_time(connection))
+    second.until("name='fresh'")
+    eventually(lambda: database_time(connection) - frozen_at > 2 * leadership.TTL)
+    add_worker(connection, name="late", last_heartbeat_at=database_time(connection))
+    first.popen.send_signal(signal.SIGCONT)
+    first.until("action=lost_lead term=1")
+    first.until("action=stands_by")
+    second.until("name='late'")
+    assert connection.execute("SELECT worker_name, term FROM worker_events ORDER BY seq").fetchall() == [
+        ("fresh", 2), ("late", 2),
+    ]  # fmt: skip
+    assert second.stop(signal.SIGTERM) == 0
+    first.until("action=leads term=3")
+    assert first.stop(signal.SIGTERM) == 0
+
+
+def database_time(connection: psycopg.Connection):  # type: ignore[no-untyped-def]
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row
+    return row[0]
+
+
+def test_two_from_cron_do_not_act_twice(cli: Cli, start: Start) -> None:
+    leader = start("monitor", "--interval", "3600")
+    leader.until("action=leads")
+    once = cli("monitor", "--once")
+    assert once.returncode == 0
+    assert "another monitor leads" in once.stderr
+    assert leader.stop(signal.SIGTERM) == 0
+    assert "another monitor leads" not in cli("monitor", "--once").stderr
+
+
+def lively(url: str) -> World:
+    """Nothing here is a mass failure, flapping, or told with others, so that each change has an alert of its own."""
+    return make_world(url, limits=Limits(mass_workers=1000, flap_transitions=10**6, one_by_one=1000))
+
+
+def monitor(url: str) -> None:
+    """A whole monitor, in a process of its own, until it is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Monitor(lively(url), timedelta(seconds=30), Meters()).run(Stop())
+
+
+@pytest.fixture
+def fork() -> Iterator[Callable[[str], multiprocessing.process.BaseProcess]]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.test_leadership"])
+    started: list[multiprocessing.process.BaseProcess] = []
+
+    def begin(url: str) -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=monitor, args=[url])
+        process.start()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+def test_killed_at_any_moment_each_change_is_told_once(
+    database_url: str, connection: psycopg.Connection, fork: Callable[[str], multiprocessing.process.BaseProcess]
+) -> None:
+    """500 monitors, one after the other, each killed at a random moment while workers go silent and come back."""
+    chance = random.Random(20261124)
+    administrators = [add_user(connection)[0] for _ in range(2)]
+    ids = [add_worker(connection, name=f"w{number}", status="active") for number in range(WORKERS)]
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    world = lively(database_url)
+    lease = leadership.lead(world, "tests", nobody)
+    assert lease
+    leadership.release(world, lease)
+    for _ in range(ROUNDS):
+        process = fork(database_url)
+        for worker_id in chance.sample(ids, 2):
+            ago = chance.choice((0, 300))
+            connection.execute(
+                "UPDATE container_workers SET last_heartbeat_at = now() - %s * interval '1 s' WHERE id = %s",
+                (ago, worker_id),
+            )
+            connection.execute("NOTIFY skyctl_news")
+            time.sleep(chance.random() * LONGEST_LIFE_SECONDS)
+        process.kill()
+        process.join()
+    lease = leadership.lead(world, "tests", lambda _: True)
+    assert lease
+    health.check(world, lease)
+    alerts.raise_alerts(world, lease)
+    world.db.close()
+    check_chains(connection)
+    check_told_once(connection, len(administrators))
+
+
+def check_chains(connection: psycopg.Connection) -> None:
+    """Of each worker every change begins where the last one ended, and the last one gave the status that it has."""
+    query = "SELECT worker_id, from_status, to_status FROM worker_events WHERE kind = 'status_changed' ORDER BY seq"
+    statuses: dict[object, str] = {}
+    changes = connection.execute(query).fetchall()
+    assert len(changes) > ROUNDS / 2
+    for worker_id, before, after in changes:
+        assert statuses.get(worker_id, "active") == before
+        statuses[worker_id] = after
+    stored: dict[object, str] = dict(connection.execute("SELECT id, status FROM container_workers").fetchall())
+    assert {**dict.fromkeys(stored, "active"), **statuses} == stored
+
+
+def check_told_once(connection: psycopg.Connection, administrators: int) -> None:
+    """Each change has one alert, each alert one notification for every administrator and one row in the activity log."""
+    changed = connection.execute("SELECT seq FROM worker_events WHERE kind = 'status_changed' ORDER BY seq").fetchall()
+    query = "SELECT (metadata ->> 'eventSeq')::bigint FROM worker_alerts ORDER BY 1"
+    assert connection.execute(query).fetchall() == changed
+    told = connection.execute(
+        "SELECT metadata ->> 'eventSeq', user_id, count(*) FROM notifications GROUP BY 1, 2"
+    ).fetchall()
+    assert len(told) == administrators * len(changed)
+    assert {count for _, _, count in told} == {1}
+    assert connection.execute("SELECT count(*) FROM activity_logs").fetchone() == (len(changed),)

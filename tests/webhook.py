@@ -1,0 +1,52 @@
+"""A webhook on loopback: it keeps what it is sent, fails when told to, and can hold its answers back."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Webhook:
+    """What arrived, and how it answers."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"json://127.0.0.1:{port}/hook-with-a-secret"
+        self.arrived: list[tuple[str, str]] = []
+        self.fails: list[bool] = []
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = threading.Event()
+
+
+@contextmanager
+def webhook() -> Iterator[Webhook]:
+    """A webhook for the length of the block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            hook.asked.set()
+            hook.answers.wait(60)
+            if not hook.fails:
+                hook.arrived.append((body["title"], body["message"]))
+            self.send_response(500 if hook.fails else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    hook = Webhook(server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield hook
+    finally:
+        hook.answers.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
