@@ -35,7 +35,7 @@ def worker(status: str = "active", silent: float | None = 1, load: Load | None =
         ({"silent": None, "status": "pending"}, "pending", "never heard"),
         ({"silent": 1, "status": "pending"}, "active", "within its limits"),
         ({"silent": 120}, "active", "within its limits"),
-        ({"silent": 120.1}, "offline", "silent for 120 s > 120 s"),
+        ({"silent": 120.1}, "offline", "silent for 120.1 s > 120 s"),
         ({"silent": 1, "status": "offline"}, "active", ""),
         ({"load": Load(90, 95, 90)}, "active", ""),
         ({"load": Load(90.1, 0, 0)}, "unhealthy", "CPU 90.1 % > 90 %"),

@@ -35,7 +35,7 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Lim
     if heard_at is not None and heard_at < cutoff(now, outages, limits.heartbeat_timeout):
         silence = heard_silence(heard_at, now, outages).total_seconds()
         return Verdict(
-            WorkerStatus.OFFLINE, f"silent for {silence:.0f} s > {limits.heartbeat_timeout.total_seconds():g} s"
+            WorkerStatus.OFFLINE, f"silent for {round(silence, 1):g} s > {limits.heartbeat_timeout.total_seconds():g} s"
         )
     if is_to_drain(worker):
         return Verdict(
