@@ -1,4 +1,5 @@
-"""A load generator: keep-alive HTTP connections that each send the next prepared request as soon as they are answered."""
+"""A load generator: keep-alive HTTP connections that each send the next prepared request as soon as they are answered, or at
+a steady rate over all of them."""
 
 import asyncio
 import json
@@ -6,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count, repeat
 from pathlib import Path
 
 import uvloop
@@ -15,15 +17,21 @@ class Connection(asyncio.Protocol):
     """One connection; answers are counted by status, their latencies kept."""
 
     def __init__(
-        self, requests: Iterator[bytes], stop_at: float, statuses: Counter[str], latencies: list[float]
+        self,
+        requests: Iterator[bytes],
+        times: Iterator[float],
+        stop_at: float,
+        statuses: Counter[str],
+        latencies: list[float],
     ) -> None:
-        self._requests, self._stop_at, self._statuses, self._latencies = requests, stop_at, statuses, latencies
+        self._requests, self._times, self._stop_at = requests, times, stop_at
+        self._statuses, self._latencies = statuses, latencies
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._buffer = b""
-        self._send()
+        self._send_in_time()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -36,11 +44,18 @@ class Connection(asyncio.Protocol):
         if time.perf_counter() >= self._stop_at:
             self._transport.close()
         else:
-            self._send()
+            self._send_in_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
             self.done.set_result(exc)
+
+    def _send_in_time(self) -> None:
+        left = next(self._times) - time.perf_counter()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         self._sent_at = time.perf_counter()
@@ -57,15 +72,16 @@ def forever(requests: list[bytes]) -> Iterator[bytes]:
         yield from requests
 
 
-async def run(port: int, requests: list[bytes], connections: int, seconds: float) -> dict[str, object]:
+async def run(port: int, requests: list[bytes], connections: int, seconds: float, rate: float) -> dict[str, object]:
     statuses: Counter[str] = Counter()
     latencies: list[float] = []
     source = forever(requests)
     started = time.perf_counter()
+    times = (started + number / rate for number in count()) if rate else repeat(0.0)
     loop = asyncio.get_running_loop()
     made = [
         await loop.create_connection(
-            lambda: Connection(source, started + seconds, statuses, latencies), "127.0.0.1", port
+            lambda: Connection(source, times, started + seconds, statuses, latencies), "127.0.0.1", port
         )
         for _ in range(connections)
     ]
@@ -86,10 +102,10 @@ def heartbeat(worker_id: str, token: str, number: int) -> bytes:
 
 
 def main() -> None:
-    port, credentials, connections, seconds = sys.argv[1:]
+    port, credentials, connections, seconds, *rate = sys.argv[1:]
     pairs = json.loads(Path(credentials).read_text())
     requests = [heartbeat(worker_id, token, number) for number, (worker_id, token) in enumerate(pairs)]
-    result = uvloop.run(run(int(port), requests, int(connections), float(seconds)))
+    result = uvloop.run(run(int(port), requests, int(connections), float(seconds), float(rate[0]) if rate else 0.0))
     sys.stdout.write(json.dumps(result))
 
 

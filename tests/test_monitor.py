@@ -1,7 +1,9 @@
 """The monitor as a process: woken by news, ended by signals, patient with the database."""
 
 import signal
+import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -10,7 +12,7 @@ import pytest
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process
-from tests.helpers import LOAD, TESTS, add_worker, bearer
+from tests.helpers import LOAD, TESTS, add_worker, bearer, eventually
 
 Start = Callable[..., Process]
 
@@ -94,3 +96,62 @@ def test_the_list_says_when_no_monitor_has_run(cli: Cli, connection: psycopg.Con
     connection.execute("UPDATE monitor_leases SET last_pass_at = now() - interval '1 hour'")
     assert "1h ago" in cli("workers", "list").stderr
     assert cli("--quiet", "workers", "list").stderr == ""
+
+
+def test_it_tells_the_service_manager(start: Start, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(60)
+        notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        monitor = start("monitor", "--interval", "3600", **notified)
+        said: list[str] = []
+        while "STATUS=leads term 1" not in said or said.count("WATCHDOG=1") < 3:
+            said += supervisor.recv(4096).decode().splitlines()
+        assert said[0] == "READY=1"
+        assert monitor.stop() == 0
+        while "STOPPING=1" not in said:
+            said += supervisor.recv(4096).decode().splitlines()
+
+
+def test_its_metrics(start: Start, cli: Cli, connection: psycopg.Connection) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = cli("monitor", "--metrics-port", str(port))
+        assert (refused.returncode, refused.stderr.splitlines()[1]) == (4, "hint: choose another --metrics-port")
+    add_worker(connection, name="w", status="active")
+    monitor = start("monitor", "--interval", "3600", "--metrics-port", str(port))
+    monitor.until("name='w'")
+    text = eventually(lambda: told(port))
+    assert 'skyctl_monitor_events_total{kind="status_changed",status="pending"} 1.0' in text
+    assert "skyctl_monitor_leading 1.0" in text
+
+
+def told(port: int) -> str:
+    """The metrics, once the first pass is counted."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+    return text if "skyctl_monitor_pass_seconds_count 0.0" not in text else ""
+
+
+def test_a_serve_that_was_killed_leaves_an_outage_and_marks_nobody(
+    start: Start, serve: Callable[..., tuple[str, Process]], connection: psycopg.Connection
+) -> None:
+    """With a timeout shorter than the outage: only silence after its end counts."""
+    short = {"WORKER_HEARTBEAT_INTERVAL": "1", "WORKER_HEARTBEAT_TIMEOUT": "4"}
+    _, first = serve()
+    eventually(lambda: connection.execute("SELECT count(*) = 1 FROM serve_instances").fetchone() == (True,))
+    monitor = start("monitor", "--interval", "1", **short)
+    monitor.until("action=leads")
+    first.stop(signal.SIGKILL)
+    worker_id = add_worker(connection, name="w", status="active")
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now() WHERE id = %s", (worker_id,))
+    query = "SELECT now() - max(last_seen_at) > interval '8 s' FROM serve_instances"
+    eventually(lambda: connection.execute(query).fetchone() == (True,))
+    serve()
+    monitor.until("to=offline")
+    found = connection.execute(
+        "SELECT e.at - o.ended_at, o.ended_at - o.started_at FROM worker_events e, serve_outages o WHERE e.to_status = 'offline'"
+    ).fetchall()
+    assert len(found) == 1
+    after, lasted = (each.total_seconds() for each in found[0])
+    assert lasted > 8
+    assert after > 2, "the timeout, less what was heard before"
