@@ -136,7 +136,7 @@ def test_a_serve_that_was_killed_leaves_an_outage_and_marks_nobody(
     start: Start, serve: Callable[..., tuple[str, Process]], connection: psycopg.Connection
 ) -> None:
     """With a timeout shorter than the outage: only silence after its end counts."""
-    short = {"WORKER_HEARTBEAT_INTERVAL": "1", "WORKER_HEARTBEAT_TIMEOUT": "4"}
+    short = {"WORKER_HEARTBEAT_INTERVAL": "1", "WORKER_HEARTBEAT_TIMEOUT": "7"}
     _, first = serve()
     eventually(lambda: connection.execute("SELECT count(*) = 1 FROM serve_instances").fetchone() == (True,))
     monitor = start("monitor", "--interval", "1", **short)
@@ -144,7 +144,7 @@ def test_a_serve_that_was_killed_leaves_an_outage_and_marks_nobody(
     first.stop(signal.SIGKILL)
     worker_id = add_worker(connection, name="w", status="active")
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now() WHERE id = %s", (worker_id,))
-    query = "SELECT now() - max(last_seen_at) > interval '8 s' FROM serve_instances"
+    query = "SELECT now() - max(last_seen_at) > interval '10 s' FROM serve_instances"
     eventually(lambda: connection.execute(query).fetchone() == (True,))
     serve()
     monitor.until("to=offline")
@@ -153,5 +153,5 @@ def test_a_serve_that_was_killed_leaves_an_outage_and_marks_nobody(
     ).fetchall()
     assert len(found) == 1
     after, lasted = (each.total_seconds() for each in found[0])
-    assert lasted > 8
-    assert after > 2, "the timeout, less what was heard before"
+    assert lasted > 10
+    assert after > 5, "the timeout, less what was heard before"
