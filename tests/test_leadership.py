@@ -58,6 +58,15 @@ def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(world: World) ->
         health.check(world, lease)
 
 
+def test_who_lost_the_database_leads_again_at_once_in_a_new_term(world: World) -> None:
+    first, second = (leadership.lead(world, "a", nobody) for _ in range(2))
+    assert first
+    assert second
+    assert second.term == first.term + 1
+    with pytest.raises(LostLead):
+        health.check(world, first)
+
+
 def test_who_is_known_to_have_ended_holds_nobody_up(world: World) -> None:
     assert leadership.lead(world, "a", nobody)
     assert leadership.lead(world, "b", lambda holder: holder == "a")

@@ -11,10 +11,11 @@ TTL = timedelta(seconds=15)
 
 
 def lead(world: World, holder: str, has_ended: Callable[[str], bool]) -> Lease | None:
-    """Begin a term where nobody leads, or where who leads is known to `has_ended`; None where another one leads."""
+    """Begin a term where nobody leads, or oneself, or one who is known to `has_ended`; None where another one leads."""
     with world.db.transaction() as tx:
         leader = monitors.holder(tx)
-        return monitors.take(tx, holder, TTL, leader if leader and has_ended(leader) else None)
+        yields = leader is not None and (leader == holder or has_ended(leader))
+        return monitors.take(tx, holder, TTL, leader if yields else None)
 
 
 def renew(world: World, lease: Lease) -> None:

@@ -15,7 +15,7 @@ _TAKE = sa.text("""
     ON CONFLICT (name) DO UPDATE
     SET holder = excluded.holder, expires_at = excluded.expires_at, term = l.term + 1,
         alerted_seq = coalesce(l.alerted_seq, excluded.alerted_seq)
-    WHERE l.expires_at <= skyctl_now() OR l.holder = :dead
+    WHERE l.expires_at <= skyctl_now() OR l.holder = :yielding
     RETURNING term
 """)
 
@@ -28,9 +28,9 @@ def holder(connection: sa.Connection) -> str | None:
     return connection.execute(held).scalar_one_or_none()
 
 
-def take(connection: sa.Connection, holder: str, ttl: timedelta, dead: str | None) -> Lease | None:
-    """Take the lease where it is free, or held by `dead`, who is known to have ended; with it a new term begins."""
-    values = {"name": _NAME, "holder": holder, "ttl": ttl, "dead": dead}
+def take(connection: sa.Connection, holder: str, ttl: timedelta, yielding: str | None) -> Lease | None:
+    """Take the lease where it is free, or held by `yielding`; with it a new term begins."""
+    values = {"name": _NAME, "holder": holder, "ttl": ttl, "yielding": yielding}
     term = connection.execute(_TAKE, values).scalar_one_or_none()
     return None if term is None else Lease(holder, term)
 
