@@ -32,6 +32,13 @@ def test_environment_over_file_over_default(tmp_path: Path) -> None:
     assert load(SKYCTL_CONFIG=str(file)).heartbeat_timeout == timedelta(seconds=60)
 
 
+def test_channels_are_a_list_or_words_in_a_row(tmp_path: Path) -> None:
+    file = tmp_path / "skyctl.yaml"
+    file.write_text("alert_channels:\n  - json://a\n  - slack://b\n")
+    assert load(file).alert_channels == ("json://a", "slack://b")
+    assert load(SKYCTL_ALERT_CHANNELS=" json://a\nslack://b json://a").alert_channels == ("json://a", "slack://b")
+
+
 def test_our_names_win_over_the_panels() -> None:
     given = load(SKYCTL_DATABASE_URL="postgresql://ours", DATABASE_URL="postgresql://panel", JWT_SECRET="panel")
     assert given.database_url == "postgresql://ours"
@@ -48,6 +55,10 @@ def test_our_names_win_over_the_panels() -> None:
         ({"SKYCTL_API_URL": "manager:80"}, ["SKYCTL_API_URL", "'manager:80'", "https://"]),
         ({"SKYCTL_CONFIG": "/nowhere.yaml"}, ["/nowhere.yaml", "cannot be read"]),
         ({"SKYCTL_DATABASE_URL": "  "}, ["SKYCTL_DATABASE_URL"]),
+        ({"WORKER_CPU_LIMIT": "0"}, ["WORKER_CPU_LIMIT", "'0'", "a percentage"]),
+        ({"WORKER_MEMORY_LIMIT": "101"}, ["WORKER_MEMORY_LIMIT", "'101'"]),
+        ({"WORKER_DISK_LIMIT": "inf"}, ["WORKER_DISK_LIMIT", "'inf'"]),
+        ({"SKYCTL_ALERT_CHANNELS": "json://good no-url"}, ["SKYCTL_ALERT_CHANNELS: the value", "slack://"]),
     ],
 )
 def test_a_wrong_setting_is_named(variables: dict[str, str], words: list[str]) -> None:
