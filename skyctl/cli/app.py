@@ -23,6 +23,7 @@ app = typer.Typer(name="skyctl", rich_markup_mode=None, pretty_exceptions_enable
 app.command("up")(system.up)
 app.command("serve")(system.serve)
 app.command("monitor")(system.monitor)
+app.command("doctor")(system.doctor)
 app.add_typer(system.db, name="db")
 app.add_typer(workers.app, name="workers")
 app.add_typer(cluster.app, name="cluster")

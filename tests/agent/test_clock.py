@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ Start = Callable[..., Agent]
 def told_clock(manager: Manager, number: int = 1) -> timedelta:
     """By how much the clock of that registration was ahead of ours when it arrived."""
     told = manager.registrations(number)[-1].body["metadata"]["clock"]
-    return datetime.fromisoformat(told) - datetime.now(timezone.utc)
+    return datetime.fromisoformat(told) - datetime.now(UTC)
 
 
 def test_a_registration_says_what_the_clock_shows(manager: Manager, start: Start) -> None:
