@@ -125,10 +125,10 @@ def _answer(database: db.Database) -> list[Check]:
 
 
 def _manager_clock(offset: timedelta) -> Check:
-    found = f"this machine is {_off(offset.total_seconds())} the database"
+    found = f"this machine's is {_off(offset.total_seconds())}, against the database's"
     if abs(offset) <= CLOCK_WARNS:
         return Check(
-            "manager clock", OK, found if abs(offset) > CLOCKS_AGREE else "this machine agrees with the database"
+            "manager clock", OK, found if abs(offset) > CLOCKS_AGREE else "this machine's agrees with the database's"
         )
     return Check("manager clock", FAILED if abs(offset) > CLOCK_FAILS else WARNING, found, SET_CLOCK)
 
@@ -189,8 +189,13 @@ def _worker_clocks(tx: db.Transaction) -> Check:
     off = checkup.clocks_off(tx, WORKER_CLOCK_WARNS, NAMED)
     if not off.size:
         return Check("worker clocks", OK, f"none was more than {WORKER_CLOCK_WARNS.seconds} s off when it registered")
-    found = _named("off", off, lambda seconds: f"{_off(seconds)} the database")
-    return Check("worker clocks", WARNING, found, f"on the host, {SET_CLOCK}; health does not depend on it")
+    found = _named("", off, _off)
+    return Check(
+        "worker clocks",
+        WARNING,
+        f"{found}, against the database's",
+        f"on the host, {SET_CLOCK}; health does not depend on it",
+    )
 
 
 def _offline(tx: db.Transaction) -> Check:
@@ -298,7 +303,7 @@ def _ago(now: datetime, at: datetime) -> str:
 
 def _off(seconds: float) -> str:
     amount = f"{abs(seconds):.1f}s" if abs(seconds) < UNITS[-1][1] else _span(timedelta(seconds=abs(seconds)))
-    return f"{amount} {'ahead of' if seconds >= 0 else 'behind'}"
+    return f"{amount} {'ahead' if seconds >= 0 else 'behind'}"
 
 
 def _span(time: timedelta) -> str:

@@ -30,7 +30,7 @@ def number(connection: sa.Connection) -> int:
 
 def of_status(connection: sa.Connection, status: WorkerStatus, most: int) -> Group:
     """The workers of a status, each with its last heartbeat."""
-    return _group(connection, workers.c.last_heartbeat_at, most, status == STATUS)
+    return _group(connection, workers.c.last_heartbeat_at, most, STATUS.in_([status]))
 
 
 def pending_for(connection: sa.Connection, age: timedelta, most: int) -> Group:
