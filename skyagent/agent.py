@@ -6,6 +6,7 @@ import logging
 import random
 from typing import NoReturn
 
+from skyagent import clock
 from skyagent.backoff import REFUSED, jittered, retry_delay
 from skyagent.client import Manager, open_http
 from skyagent.errors import Failing, Failure, Refused, UnknownWorker
@@ -35,6 +36,7 @@ class Agent:
         self._fraction = random.SystemRandom().random
         self._registered: dict[str, object] = {}
         self._rejected: dict[str, object] = {}
+        self._clock_lead = 0.0  # as it was when the manager was last told what the clock shows
         self._failures = 0
         self._state = "starting"
         self._engine_known: bool | None = None
@@ -70,8 +72,12 @@ class Agent:
         return seconds
 
     def _register(self, registration: dict[str, object]) -> None:
-        """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it knows."""
-        if registration == self._registered:
+        """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it knows.
+
+        What the clock shows goes along and is no news by itself; that it was set is.
+        """
+        clock_lead = clock.lead()
+        if registration == self._registered and not clock.has_jumped(self._clock_lead, clock_lead):
             return
         self._supervisor.alive()
         try:
@@ -83,7 +89,7 @@ class Agent:
                 log.warning("action=registration_rejected reason=%r", str(failure))
             self._rejected = registration
             return
-        self._registered = registration
+        self._registered, self._clock_lead = registration, clock_lead
         log.info("action=registered worker=%s address=%s", self._settings.worker_id, registration["ipAddress"])
 
     def _failed(self, failure: Failure) -> float:

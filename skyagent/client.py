@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 
-from skyagent import __version__
+from skyagent import __version__, clock
 from skyagent.backoff import LAST_CEILING
 from skyagent.errors import ConfigError, EngineAway, Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
@@ -80,9 +80,10 @@ class Manager:
         self._workers = f"{settings.api_url}/api/workers"
         self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
 
-    def register(self, registration: dict[str, object]) -> None:
-        """Tell what this host is."""
-        self._post(f"{self._workers}/register", registration)
+    def register(self, registration: dict[str, Any]) -> None:
+        """Tell what this host is, and what its clock shows at this moment."""
+        metadata = {**registration["metadata"], "clock": clock.shown()}
+        self._post(f"{self._workers}/register", {**registration, "metadata": metadata})
 
     def heartbeat(self, load: dict[str, object]) -> float | None:
         """Tell how loaded this host is; returns the seconds to the next heartbeat, if the answer says."""

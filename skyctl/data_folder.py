@@ -32,6 +32,19 @@ def prepare(folder: Path) -> None:
         raise unusable(folder, error) from error
 
 
+def look(folder: Path) -> bool:
+    """Whether the folder is there; makes nothing. Raises ValidationError where `prepare` would."""
+    try:
+        nearest = next(each for each in (folder, *folder.parents) if each.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise unusable(folder, error) from error
+    return nearest == folder
+
+
 def unusable(folder: Path, error: OSError) -> ValidationError:
     """The error for a folder in which something could not be made or opened."""
     return ValidationError(

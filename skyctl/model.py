@@ -234,6 +234,35 @@ class SwarmJoin:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineState:
+    """What a Docker engine says of itself: its version, how it stands to a swarm in Docker's own word (`inactive`: in none;
+    `active`), whether it manages that swarm, and what the swarm complains of."""
+
+    version: str
+    swarm: str
+    manages: bool
+    trouble: str = ""
+
+
+class CheckState(StrEnum):
+    """How a check went: `warning` is worth a look, `failed` keeps something from working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: what was found, and where that is not well, what to do about it."""
+
+    name: str
+    state: CheckState
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Invitation:
     """A worker that was invited, and the token by which it joins (a secret, stored only as its SHA-256)."""
 

@@ -209,7 +209,7 @@ def signing_secret(settings: Settings) -> str:
     if settings.jwt_secret:
         return settings.jwt_secret
     data_folder.prepare(settings.data_dir)
-    kept = settings.data_dir / "jwt-secret"
+    kept = kept_secret(settings.data_dir)
     if not kept.exists():
         write_private(kept, secrets.token_hex(32), replace=False)
     secret = kept.read_text(encoding="ascii").strip()
@@ -218,6 +218,11 @@ def signing_secret(settings: Settings) -> str:
             f"{kept} is empty", "restore it from a backup; or remove it, and every token must be issued again"
         )
     return secret
+
+
+def kept_secret(data_dir: Path) -> Path:
+    """Where the secret is kept that was made because none was set."""
+    return data_dir / "jwt-secret"
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:

@@ -7,12 +7,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import docker
 from docker.errors import APIError, DockerException
 
 from skyctl.errors import EngineUnavailable
-from skyctl.model import SwarmJoin
+from skyctl.model import EngineState, SwarmJoin
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _PORT = 2377
@@ -49,6 +50,21 @@ class SwarmEngine:
             token = client.api.inspect_swarm()["JoinTokens"]["Worker"]
             address = self._advertise_address or client.api.inspect_node(swarm["NodeID"])["ManagerStatus"]["Addr"]
         return SwarmJoin(with_port(address), token)
+
+    def state(self) -> EngineState | None:
+        """What the engine says of itself; None where none was set and there is no local one.
+
+        Raises EngineUnavailable where there is one that does not answer.
+        """
+        if self._docker_host is None and not Path(DEFAULT_HOST.removeprefix("unix://")).exists():
+            return None
+        client = self._connect()
+        with closing(client), self._wrapped("does not say what it is"):
+            info = client.info()
+        swarm = info["Swarm"]
+        return EngineState(
+            info["ServerVersion"], swarm["LocalNodeState"], swarm["ControlAvailable"], trouble=swarm.get("Error") or ""
+        )
 
     def _connect(self) -> docker.DockerClient:
         environment = {**os.environ, "DOCKER_HOST": self._docker_host or DEFAULT_HOST}

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,18 @@ from uuid import UUID
 import orjson
 
 from skyctl.errors import ValidationError
-from skyctl.model import Alert, Capacity, ClusterStats, Event, Load, Registration, Worker, WorkerPage, WorkerStatus
+from skyctl.model import (
+    Alert,
+    Capacity,
+    Check,
+    ClusterStats,
+    Event,
+    Load,
+    Registration,
+    Worker,
+    WorkerPage,
+    WorkerStatus,
+)
 
 MAX_NESTING = 32
 MAX_COUNT = 2**31 - 1
@@ -205,6 +217,17 @@ def stats_document(stats: ClusterStats) -> Document:
         document[key] = {name: round(figure, 2) for name, figure in load_document(value).items() if "Percent" in name}
     document["totalContainers"] = stats.load.container_count
     return document
+
+
+def checkup_document(checks: Sequence[Check], *, healthy: bool) -> Document:
+    """What the doctor found."""
+    return {
+        "healthy": healthy,
+        "checks": [
+            {"name": check.name, "state": check.state.value, "found": check.found, "remedy": check.remedy}
+            for check in checks
+        ],
+    }
 
 
 def moment(at: datetime | None) -> str | None:

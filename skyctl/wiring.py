@@ -7,7 +7,7 @@ from skyctl import notify
 from skyctl import settings as settings_module
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.model import Limits
-from skyctl.operations.world import Engine, Notifier, World
+from skyctl.operations.world import Case, Engine, Notifier, World
 from skyctl.settings import Settings
 from skyctl.store.db import Database
 
@@ -25,17 +25,12 @@ def database_url(settings: Settings) -> Iterator[str]:
 def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
     """The world of a database."""
 
-    def engine() -> Engine:
-        from skyctl.swarm import SwarmEngine  # here, since its SDK is slow to load and few stories need it
-
-        return SwarmEngine(settings.docker_host, settings.swarm_advertise_addr)
-
     def notifier() -> Notifier:
         return notify.Channels(settings.alert_channels)
 
     return World(
         db=Database(url, connections=connections),
-        engine=engine,
+        engine=lambda: _engine(settings),
         notifier=notifier,
         channels=notify.names(settings.alert_channels),
         secret=settings_module.signing_secret(settings),
@@ -48,6 +43,35 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
         ),
         api_url=settings.api_url,
     )
+
+
+def case(settings: Settings) -> Case:
+    """What the doctor looks at; nothing is opened yet."""
+
+    @contextmanager
+    def database() -> Iterator[Database]:
+        with database_url(settings) as url:
+            db = Database(url)
+            try:
+                yield db
+            finally:
+                db.close()
+
+    return Case(
+        data_dir=settings.data_dir,
+        keeps_database=settings.database_url is None,
+        kept_secret=None if settings.jwt_secret else settings_module.kept_secret(settings.data_dir),
+        database=database,
+        engine=lambda: _engine(settings),
+        engine_is_set=settings.docker_host is not None,
+        api_url=settings.api_url,
+    )
+
+
+def _engine(settings: Settings) -> Engine:
+    from skyctl.swarm import SwarmEngine  # here, since its SDK is slow to load and few stories need it
+
+    return SwarmEngine(settings.docker_host, settings.swarm_advertise_addr)
 
 
 @contextmanager

@@ -36,3 +36,14 @@ class EngineContract:
 
     def test_outside_any_swarm_there_is_nothing_to_tell(self, outside: Engine) -> None:
         assert outside.worker_join() is None
+
+    def test_a_manager_says_that_it_is_one(self, managing: Engine) -> None:
+        state = managing.state()
+        assert state is not None
+        assert (state.swarm, state.manages, state.trouble) == ("active", True, "")
+        assert re.match(r"\d+\.\d+", state.version)
+
+    def test_an_engine_outside_any_swarm_says_so(self, outside: Engine) -> None:
+        state = outside.state()
+        assert state is not None
+        assert (state.swarm, state.manages) == ("inactive", False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from skyctl.errors import ChannelFailed
-from skyctl.model import Alert, SwarmJoin
+from skyctl.model import Alert, EngineState, SwarmJoin
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,9 @@ class FakeEngine:
 
     def worker_join(self) -> SwarmJoin | None:
         return self.join
+
+    def state(self) -> EngineState:
+        return EngineState("29.0.0", "active" if self.join else "inactive", manages=self.join is not None)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from skyctl.model import Beat, Load
 from skyctl.operations import heartbeats, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens
+from skyctl.store.tables import SCHEMA_VERSION
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import (
     LOAD,
@@ -365,7 +366,7 @@ def test_unknown_routes_and_methods(api: httpx.Client) -> None:
 
 def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
-    assert api.get("/readyz").json() == {"status": "ready", "schemaVersion": 1}
+    assert api.get("/readyz").json() == {"status": "ready", "schemaVersion": SCHEMA_VERSION}
     invitation = workers.invite(world, TESTS)
     beat(api, invitation.worker_id, invitation.token)
     beat(api, invitation.worker_id, "other")

@@ -66,6 +66,10 @@ NAME: Document = {"type": "string", "minLength": 1, "maxLength": 255, "pattern":
 WORKER_ID: Document = {
     "name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"},
 }  # fmt: skip
+METADATA = (
+    "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
+    "by how many seconds it is ahead of the database's; one that cannot be read is ignored"
+)
 PERCENTS = _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
 
 SCHEMAS: Document = {
@@ -81,7 +85,7 @@ SCHEMAS: Document = {
                 for field, limit in CAPACITY_LIMITS.items()
             }
         ),
-        metadata={"type": "object"},
+        metadata={"type": "object", "description": METADATA},
     ),
     "Worker": _object(
         id={"type": "string", "format": "uuid"}, name=TEXT, hostname=TEXT, ipAddress=TEXT,

@@ -10,7 +10,19 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl import wire
-from skyctl.model import Alert, Capacity, ClusterStats, Event, Limits, Load, Worker, WorkerPage, WorkerStatus
+from skyctl.model import (
+    Alert,
+    Capacity,
+    Check,
+    CheckState,
+    ClusterStats,
+    Event,
+    Limits,
+    Load,
+    Worker,
+    WorkerPage,
+    WorkerStatus,
+)
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
@@ -21,6 +33,7 @@ COLORS = {
     WorkerStatus.DRAINING: "magenta",
     WorkerStatus.OFFLINE: "red",
 }
+CHECK_COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState.FAILED: "red"}
 
 
 def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
@@ -129,6 +142,21 @@ def channel_table(results: Mapping[str, str]) -> list[Any]:
     for channel, trouble in results.items():
         table.add_row(channel, Text(trouble, style="red") if trouble else Text("delivered", style="green"))
     return [table]
+
+
+def check_table(checks: Sequence[Check]) -> list[Any]:
+    """What the doctor found, one line a check; under what is not well, what to do about it, once where several need the same."""
+    table = _plain_table("", "CHECK", "FOUND")
+    table.columns[-1].no_wrap = False
+    for check, following in zip(checks, [*checks[1:], None], strict=True):
+        found = Text(wire.printable(check.found))
+        if check.remedy and not (following and following.remedy == check.remedy):
+            found.append(f"\n→ {wire.printable(check.remedy)}", style="bold")
+        table.add_row(Text(check.state.value, style=CHECK_COLORS[check.state]), check.name, found)
+    states = [check.state for check in checks]
+    failed, warnings = states.count(CheckState.FAILED), states.count(CheckState.WARNING)
+    summary = f"{failed} failed, {warnings} warning{'s' * (warnings != 1)}" if failed or warnings else "All is well."
+    return [table, Text(f"\n{summary}", style="bold")]
 
 
 def status_text(status: WorkerStatus) -> Text:

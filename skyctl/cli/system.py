@@ -1,4 +1,4 @@
-"""skyctl up, serve, monitor, db ..."""
+"""skyctl up, serve, monitor, doctor, db ..."""
 
 import os
 from datetime import timedelta
@@ -82,6 +82,24 @@ def monitor(
         stop = Stop()
         stop.on_signals()
         watcher.run(stop)
+
+
+def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Look at everything that has to work, and say what to do about what does not.
+
+    Exit code 0 when nothing failed, 1 otherwise; warnings do not count.
+    """
+    from skyctl import wire, wiring
+    from skyctl.operations import doctor
+
+    checks = doctor.examine(wiring.case(settings(context)))
+    healthy = doctor.is_healthy(checks)
+    from skyctl.cli import show
+
+    document = wire.checkup_document(checks, healthy=healthy)
+    emit(context, output, document, lambda: show.check_table(checks), [check.name for check in checks])
+    if not healthy:
+        raise typer.Exit(1)
 
 
 @db.command("init")

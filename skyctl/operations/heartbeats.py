@@ -1,13 +1,15 @@
 """Stories of a worker's own requests: it registers, it beats, it is refused."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from itertools import chain
 from uuid import UUID
 
 from skyctl.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Beat, Event, Registration, Worker
 from skyctl.operations.world import World
-from skyctl.rules import health, names, tokens
+from skyctl.rules import clocks, health, names, tokens
 from skyctl.store import db, events, workers
 
 fingerprint = tokens.fingerprint
@@ -32,7 +34,8 @@ def register(world: World, token: str, registration: Registration) -> Worker:
             raise Unauthorized("the token is not this worker's", REPLACED)
         before = _existing(tx, worker_id)
         _refuse_foreign_node(tx, worker_id, registration)
-        workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), registration)
+        told = _with_clock_offset(registration, db.now(tx))
+        workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), told)
         after = _existing(tx, worker_id)
         if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
             details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
@@ -87,6 +90,13 @@ def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
         except Forbidden as error:
             return error
     return WorkerNotFound(f"there is no worker {path_id}", "register it: POST /api/workers/register")
+
+
+def _with_clock_offset(registration: Registration, now: datetime) -> Registration:
+    """The registration, what the host's clock showed replaced by how far that is from the database's. Nothing else uses it."""
+    metadata = {key: value for key, value in registration.metadata.items() if key not in ("clock", clocks.OFFSET)}
+    offset = clocks.offset_seconds(registration.metadata.get("clock"), now)
+    return replace(registration, metadata=metadata if offset is None else {**metadata, clocks.OFFSET: offset})
 
 
 def _refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -139,6 +139,33 @@ def next_due_at(connection: sa.Connection, channel: str) -> datetime | None:
         waiting.where(c.channel == channel, c.delivered_at.is_(None), c.given_up_at.is_(None))
     ).scalar_one()
     return due
+
+
+class Trouble(NamedTuple):
+    """A channel that does not take alerts: how many wait although they were tried, how many were given up since one last
+    arrived, and the last error."""
+
+    channel: str
+    failing: int
+    given_up: int
+    error: str
+
+
+def troubles(connection: sa.Connection) -> list[Trouble]:
+    """The channels that do not take alerts, by name. What was given up before another one arrived is past."""
+    return [Trouble(*row) for row in connection.execute(_TROUBLES)]
+
+
+_TROUBLES = sa.text("""
+    WITH last AS (SELECT channel, max(delivered_at) AS at FROM alert_deliveries GROUP BY channel), bad AS (
+        SELECT d.* FROM alert_deliveries d JOIN last USING (channel)
+        WHERE d.delivered_at IS NULL AND d.error IS NOT NULL
+          AND (d.given_up_at IS NULL OR last.at IS NULL OR d.given_up_at > last.at)
+    )
+    SELECT channel, count(*) FILTER (WHERE given_up_at IS NULL), count(*) FILTER (WHERE given_up_at IS NOT NULL),
+           (array_agg(error ORDER BY alert_id DESC))[1]
+    FROM bad GROUP BY channel ORDER BY channel
+""")
 
 
 def latest(connection: sa.Connection, limit: int) -> list[tuple[Alert, int, int, int]]:

@@ -105,6 +105,12 @@ def now(connection: sa.Connection) -> datetime:
     return moment
 
 
+def clock(connection: sa.Connection) -> datetime:
+    """What the database's clock shows at this moment; `now` stands still within a transaction. Needs no schema."""
+    moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return moment
+
+
 def _parse(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)

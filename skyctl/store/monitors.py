@@ -1,6 +1,7 @@
 """The lease by which one monitor leads, and what it leaves there about its work."""
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -26,6 +27,23 @@ def holder(connection: sa.Connection) -> str | None:
         monitor_leases.c.name == _NAME, monitor_leases.c.expires_at > sa.func.skyctl_now()
     )
     return connection.execute(held).scalar_one_or_none()
+
+
+class Lead(NamedTuple):
+    """Who led last, in which term, whether they still do, and when a monitor last looked at every worker."""
+
+    holder: str
+    term: int
+    leads: bool
+    last_pass_at: datetime | None
+
+
+def latest(connection: sa.Connection) -> Lead | None:
+    """The present or last leader; None where none has ever led."""
+    c = monitor_leases.c
+    found = sa.select(c.holder, c.term, c.expires_at > sa.func.skyctl_now(), c.last_pass_at).where(c.name == _NAME)
+    row = connection.execute(found).one_or_none()
+    return Lead(*row) if row else None
 
 
 def take(connection: sa.Connection, holder: str, ttl: timedelta, yielding: str | None) -> Lease | None:

@@ -82,7 +82,7 @@ def insert_invited(
 def _known_metadata() -> sa.ColumnElement[Any]:
     """What is stored of a worker's metadata, without what only the host can say and may no longer be true."""
     kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb"))
-    return kept.op("-")(sa.cast(["dockerVersion", "nixVersion", "swarmNodeId"], ARRAY(sa.Text)))
+    return kept.op("-")(sa.cast(["dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds"], ARRAY(sa.Text)))
 
 
 def set_registration(connection: sa.Connection, worker_id: UUID, name: str, registration: Registration) -> None:

@@ -53,6 +53,9 @@ def test_a_second_node_joins_with_what_the_first_tells(manager: Node, newcomer: 
     nodes = manager.run("docker", "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}").splitlines()
     assert sorted(line.strip() for line in nodes) == ["manager Leader", "newcomer"]
     assert SwarmEngine(newcomer.engine, None).worker_join() is None  # a worker of the swarm manages nothing
+    state = SwarmEngine(newcomer.engine, None).state()
+    assert state is not None
+    assert (state.swarm, state.manages) == ("active", False)
 
 
 def test_a_manager_without_quorum_says_so(lab: Network) -> None:
@@ -65,6 +68,8 @@ def test_a_manager_without_quorum_says_so(lab: Network) -> None:
         left.kill()
         with pytest.raises(EngineUnavailable, match="does not tell the swarm's join token: "):
             SwarmEngine(right.engine, None).worker_join()
+        with pytest.raises(EngineUnavailable, match="does not say what it is: timed out"):
+            SwarmEngine(right.engine, None).state()
 
 
 def test_an_engine_that_was_switched_off_is_said(lab: Network) -> None:
@@ -74,14 +79,19 @@ def test_an_engine_that_was_switched_off_is_said(lab: Network) -> None:
         node.kill()
         with pytest.raises(EngineUnavailable, match=r"does not answer: .*Connection refused"):
             engine.worker_join()
+        with pytest.raises(EngineUnavailable, match=r"does not answer: .*Connection refused"):
+            engine.state()
 
 
 @pytest.mark.parametrize("place", ["without any engine", "with the manager's"])
 def test_the_local_engine_is_asked_when_none_is_configured(manager: Node, place: str) -> None:
-    program = "from skyctl.swarm import SwarmEngine; join = SwarmEngine(None, None).worker_join(); print(join and join.address)"
+    program = (
+        "from skyctl.swarm import SwarmEngine; engine = SwarmEngine(None, None); "
+        "join, state = engine.worker_join(), engine.state(); print(join and join.address, state and state.manages)"
+    )
     if place == "with the manager's":
-        assert manager.run(sys.executable, "-c", program).strip() == f"{manager.address}:2377"
+        assert manager.run(sys.executable, "-c", program).strip() == f"{manager.address}:2377 True"
     else:
         hidden = ["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs tmpfs /run; exec "$@"', "sh"]
         done = subprocess.run([*hidden, sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-        assert (done.stdout, done.stderr) == ("None\n", "")
+        assert (done.stdout, done.stderr) == ("None None\n", "")

@@ -1,0 +1,315 @@
+"""The doctor's story: look at every part, each for itself, and say what is not well and what to do about it.
+
+The mission document's chapter Troubleshooting, made executable. Nothing is changed.
+"""
+
+import stat
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from skyctl import data_folder, probe
+from skyctl.errors import EngineUnavailable, SchemaMissing, SkyctlError
+from skyctl.model import Check, CheckState, WorkerStatus
+from skyctl.operations.world import Case, Engine
+from skyctl.rules import transport
+from skyctl.store import alerts, checkup, db, health, monitors, presence, schema
+from skyctl.store.tables import SCHEMA_VERSION
+
+NAMED = 5
+ROUNDS = 3
+CLOCKS_AGREE = timedelta(seconds=0.1)
+CLOCK_WARNS, CLOCK_FAILS = timedelta(seconds=2), timedelta(seconds=30)
+WORKER_CLOCK_WARNS = timedelta(seconds=30)
+PASS_FAILS = timedelta(seconds=90)  # three of the monitor's intervals
+SERVE_FAILS = timedelta(seconds=10)
+API_SECONDS = 5.0
+TOKEN_WARNS = timedelta(days=30)
+PENDING_WARNS = timedelta(hours=1)
+UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
+
+SET_CLOCK = "synchronize it: timedatectl set-ntp true"
+RUN_SERVE = "start `skyctl serve`, and see its log; meanwhile silence does not count, and no worker turns offline"
+RUN_MONITOR = "start `skyctl monitor` under systemd, or `skyctl monitor --once` from cron, and see its log"
+ON_THE_HOST = "on the host: systemctl status skypanel-worker, journalctl -u skypanel-worker; here: skyctl workers why "
+
+OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED
+
+
+def examine(case: Case) -> list[Check]:
+    """Make every check. What depends on a part that is away is told as not known, and does not fail by itself."""
+    return [
+        Check("settings", OK, "can be read"),
+        _data_folder(case),
+        _signing_secret(case.kept_secret),
+        *_in_database(case),
+        _api(case.api_url),
+        _engine(case.engine(), FAILED if case.engine_is_set else WARNING),
+    ]
+
+
+def is_healthy(checks: list[Check]) -> bool:
+    """Whether nothing failed; warnings do not count."""
+    return all(check.state is not FAILED for check in checks)
+
+
+def _data_folder(case: Case) -> Check:
+    if not case.keeps_database and case.kept_secret is None:
+        return Check("data folder", OK, "not needed: database and signing secret were set")
+    try:
+        there = data_folder.look(case.data_dir)
+    except SkyctlError as error:
+        return Check("data folder", FAILED, error.message, error.hint)
+    return Check("data folder", OK, str(case.data_dir) if there else f"{case.data_dir} will be made when it is needed")
+
+
+def _signing_secret(kept: Path | None) -> Check:
+    name = "signing secret"
+    if kept is None:
+        return Check(name, OK, "was set")
+    try:
+        found = kept.stat()
+    except FileNotFoundError:
+        return Check(name, OK, f"{kept} will be made when it is needed")
+    except OSError as error:
+        return Check(
+            name, FAILED, f"{kept} cannot be read: {error.strerror}", "run skyctl as the user whose file it is"
+        )
+    if not found.st_size:
+        restore = "restore it from a backup; or remove it, and every token must be issued again"
+        return Check(name, FAILED, f"{kept} is empty", restore)
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        return Check(name, FAILED, f"{kept} has mode {mode:04o}: others can sign tokens with it", f"chmod 600 {kept}")
+    return Check(name, OK, f"{kept}, mode {mode:04o}")
+
+
+def _in_database(case: Case) -> list[Check]:
+    """The checks for which the database must answer; where it does not, that one fails and the others are not known."""
+    try:
+        with case.database() as opened:
+            return [*_answer(opened), *(_look(opened, name, look) for name, look in LOOKS.items())]
+    except SkyctlError as error:
+        unknown = "not known: the database does not answer"
+        again = "mend the database first, then run `skyctl doctor` again"
+        return [
+            Check("database", FAILED, error.message, error.hint),
+            *(Check(name, WARNING, unknown, again) for name in ("manager clock", *LOOKS)),
+        ]
+
+
+def _look(database: db.Database, name: str, look: Callable[[db.Transaction], Check]) -> Check:
+    """One check, in a transaction of its own, so that what one lacks of the schema takes nothing from the others."""
+    try:
+        with database.transaction() as tx:
+            return look(tx)
+    except SchemaMissing:
+        return Check(name, WARNING, "not known: the schema is not complete", "run `skyctl db init`, then this again")
+
+
+def _answer(database: db.Database) -> list[Check]:
+    """Whether the database answers, how fast, and how far our clock is from its: of a few rounds the fastest tells it best."""
+    rounds = []
+    with database.transaction() as tx:
+        db.clock(tx)  # the first one also begins the transaction
+        for _ in range(ROUNDS):
+            sent, started = datetime.now(UTC), perf_counter()
+            theirs = db.clock(tx)
+            took = timedelta(seconds=perf_counter() - started)
+            rounds.append((took, sent + took / 2 - theirs))
+    took, offset = min(rounds)
+    found = f"{database.address} answers in {took.total_seconds() * 1000:.1f} ms"
+    return [Check("database", OK, found), _manager_clock(offset)]
+
+
+def _manager_clock(offset: timedelta) -> Check:
+    found = f"this machine's is {_off(offset.total_seconds())}, against the database's"
+    if abs(offset) <= CLOCK_WARNS:
+        return Check(
+            "manager clock", OK, found if abs(offset) > CLOCKS_AGREE else "this machine's agrees with the database's"
+        )
+    return Check("manager clock", FAILED if abs(offset) > CLOCK_FAILS else WARNING, found, SET_CLOCK)
+
+
+def _schema(tx: db.Transaction) -> Check:
+    version, missing = schema.version(tx), schema.missing(tx)
+    if missing or (version or 0) < SCHEMA_VERSION:
+        lacks = f"; it lacks {_listed(len(missing), missing)}" if missing else ""
+        found = f"version {version or 'none'}, {SCHEMA_VERSION} is needed{lacks}"
+        return Check("schema", FAILED, found, "run `skyctl db init`")
+    if version and version > SCHEMA_VERSION:
+        return Check(
+            "schema", WARNING, f"version {version}, newer than this skyctl's {SCHEMA_VERSION}", "upgrade skyctl"
+        )
+    return Check("schema", OK, f"version {version}, complete")
+
+
+def _monitor(tx: db.Transaction) -> Check:
+    lead, now = monitors.latest(tx), db.now(tx)
+    if lead is None or lead.last_pass_at is None:
+        return Check("monitor", FAILED, "no monitor has ever looked at the workers", RUN_MONITOR)
+    who = f"{lead.holder.rpartition(':')[0]} {'leads' if lead.leads else 'led last,'} in term {lead.term}"
+    found = f"{who}; last pass {_ago(now, lead.last_pass_at)}"
+    if now - lead.last_pass_at > PASS_FAILS:
+        return Check("monitor", FAILED, found, RUN_MONITOR)
+    return Check("monitor", OK, found)
+
+
+def _serve(tx: db.Transaction) -> Check:
+    seen_at, now = presence.last_seen_at(tx), db.now(tx)
+    if seen_at is None:
+        state = FAILED if checkup.number(tx) else WARNING
+        return Check("serve", state, "none has ever run", RUN_SERVE)
+    found = f"last sign of life {_ago(now, seen_at)}"
+    if now - seen_at > SERVE_FAILS:
+        return Check("serve", FAILED, found, RUN_SERVE)
+    return Check("serve", OK, found)
+
+
+def _tokens(tx: db.Transaction) -> Check:
+    now = db.now(tx)
+    expired, expiring = checkup.tokens_expired(tx, NAMED), checkup.tokens_expiring(tx, TOKEN_WARNS, NAMED)
+    if not (expired.size or expiring.size):
+        return Check("tokens", OK, f"none expires within {TOKEN_WARNS.days} days")
+    found = [
+        text
+        for text in (
+            _named("expired", expired, lambda at: _ago(now, at)),
+            _named("expire soon", expiring, lambda at: f"in {_span(at - now)}"),
+        )
+        if text
+    ]
+    invite = "invite these hosts again: skyctl workers install-script"
+    return Check("tokens", FAILED if expired.size else WARNING, "; ".join(found), invite)
+
+
+def _worker_clocks(tx: db.Transaction) -> Check:
+    off = checkup.clocks_off(tx, WORKER_CLOCK_WARNS, NAMED)
+    if not off.size:
+        return Check("worker clocks", OK, f"none was more than {WORKER_CLOCK_WARNS.seconds} s off when it registered")
+    found = _named("", off, _off)
+    return Check(
+        "worker clocks",
+        WARNING,
+        f"{found}, against the database's",
+        f"on the host, {SET_CLOCK}; health does not depend on it",
+    )
+
+
+def _offline(tx: db.Transaction) -> Check:
+    now, group = db.now(tx), checkup.of_status(tx, WorkerStatus.OFFLINE, NAMED)
+    return _sick("workers offline", group, lambda at: f"heard {_ago(now, at)}" if at else "never heard")
+
+
+def _unhealthy(tx: db.Transaction) -> Check:
+    now, group = db.now(tx), checkup.of_status(tx, WorkerStatus.UNHEALTHY, NAMED)
+    return _sick("workers unhealthy", group, lambda at: f"heard {_ago(now, at)}" if at else "never heard")
+
+
+def _pending(tx: db.Transaction) -> Check:
+    now, group = db.now(tx), checkup.pending_for(tx, PENDING_WARNS, NAMED)
+    return _sick("workers pending", group, lambda at: f"invited {_ago(now, at)}")
+
+
+def _sick(name: str, group: checkup.Group, say: Callable[[Any], str]) -> Check:
+    if not group.size:
+        return Check(name, OK, "none")
+    return Check(name, WARNING, _named("", group, say), ON_THE_HOST + group.first[0][0])
+
+
+def _mass_failures(tx: db.Transaction) -> Check:
+    now, standing = db.now(tx), health.open_mass_failures(tx)
+    if not standing:
+        return Check("mass failures", OK, "none")
+    told = [f"{each.silent} workers{f' of {each.region}' if each.region else ''} fell silent {_ago(now, each.detected_at)}"
+            for each in standing]  # fmt: skip
+    remedy = "see the network and the hosts; it ends when they return, or by `skyctl migrations resume`"
+    return Check("mass failures", WARNING, f"{_listed(len(told), told)}: automatic moves are held", remedy)
+
+
+def _alerts(tx: db.Transaction) -> Check:
+    troubles = alerts.troubles(tx)
+    if not troubles:
+        return Check("alerts", OK, "none waits at a channel that fails")
+    told = [f"{each.channel}: {each.failing} failing, {each.given_up} given up: {each.error}" for each in troubles]
+    return Check("alerts", WARNING, _listed(len(told), told), "see SKYCTL_ALERT_CHANNELS, then try: skyctl alerts test")
+
+
+# By name, in the order in which they are shown.
+LOOKS: dict[str, Callable[[db.Transaction], Check]] = {
+    "schema": _schema,
+    "monitor": _monitor,
+    "serve": _serve,
+    "tokens": _tokens,
+    "worker clocks": _worker_clocks,
+    "workers offline": _offline,
+    "workers unhealthy": _unhealthy,
+    "workers pending": _pending,
+    "mass failures": _mass_failures,
+    "alerts": _alerts,
+}
+
+
+def _api(api_url: str) -> Check:
+    answer = probe.knock(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url))
+    if answer.trouble:
+        remedy = "see that `skyctl serve` runs and listens there; set SKYCTL_API_URL to where hosts reach it"
+        return Check("api", FAILED, f"{api_url} does not answer as it should: {answer.trouble}", remedy)
+    return Check("api", OK, f"{api_url} answers in {answer.seconds * 1000:.0f} ms")
+
+
+def _engine(engine: Engine, unfit: CheckState) -> Check:
+    """Whether containers can be moved; an engine that nobody named need not be the one for that."""
+    try:
+        state = engine.state()
+    except EngineUnavailable as error:
+        return Check("docker", FAILED, error.message, error.hint)
+    to_manager = "set DOCKER_HOST to a manager of the swarm"
+    if state is None:
+        return Check(
+            "docker", WARNING, "no engine here, and DOCKER_HOST is not set: no container can be moved", to_manager
+        )
+    docker = f"Docker {state.version}"
+    if state.swarm == "inactive":
+        return Check("docker", unfit, f"{docker} is in no swarm", f"docker swarm init there, or {to_manager}")
+    if state.swarm != "active" or state.trouble:
+        trouble = state.trouble or f"it is {state.swarm}"
+        return Check(
+            "docker", FAILED, f"{docker}: the swarm is not well: {trouble}", "see `docker info` and `docker node ls`"
+        )
+    if not state.manages:
+        return Check("docker", unfit, f"{docker} is a worker of its swarm, not a manager", to_manager)
+    return Check("docker", OK, f"{docker} manages its swarm")
+
+
+def _named(what: str, group: checkup.Group, say: Callable[[Any], str]) -> str:
+    """A group in words: its first workers by name; empty where there are none."""
+    if not group.size:
+        return ""
+    told = [f"{name} ({say(figure)})" for name, figure in group.first]
+    return f"{what}: {_listed(group.size, told)}" if what else _listed(group.size, told)
+
+
+def _listed(count: int, first: Sequence[str]) -> str:
+    """The first of so many, and how many more there are."""
+    more = count - len(first[:NAMED])
+    return ", ".join(first[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _ago(now: datetime, at: datetime) -> str:
+    return f"{_span(now - at)} ago"
+
+
+def _off(seconds: float) -> str:
+    amount = f"{abs(seconds):.1f}s" if abs(seconds) < UNITS[-1][1] else _span(timedelta(seconds=abs(seconds)))
+    return f"{amount} {'ahead' if seconds >= 0 else 'behind'}"
+
+
+def _span(time: timedelta) -> str:
+    seconds = max(0, round(time.total_seconds()))
+    for unit, size in UNITS:
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

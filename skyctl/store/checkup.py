@@ -1,0 +1,64 @@
+"""What the doctor asks of the workers: how many are so, and which."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from skyctl.model import WorkerStatus
+from skyctl.store.rows import STATUS
+from skyctl.store.tables import workers
+
+_NOW = sa.func.skyctl_now()
+_OFFSET: sa.ColumnElement[float] = sa.func.skyctl_figure(
+    workers.c.metadata, "clockOffsetSeconds", "clock_offset_seconds", type_=sa.Double()
+)
+
+
+class Group(NamedTuple):
+    """How many workers are so, and the first of them: the name, and the figure or time that says since when or by how much."""
+
+    size: int
+    first: Sequence[tuple[str, Any]]
+
+
+def number(connection: sa.Connection) -> int:
+    """How many workers there are."""
+    return connection.execute(sa.select(sa.func.count()).select_from(workers)).scalar_one()
+
+
+def of_status(connection: sa.Connection, status: WorkerStatus, most: int) -> Group:
+    """The workers of a status, each with its last heartbeat."""
+    return _group(connection, workers.c.last_heartbeat_at, most, STATUS.in_([status]))
+
+
+def pending_for(connection: sa.Connection, age: timedelta, most: int) -> Group:
+    """The workers that were invited longer ago and not yet heard from, each with its invitation."""
+    invited = workers.c.created_at
+    return _group(connection, invited, most, STATUS.in_([WorkerStatus.PENDING]), invited < _NOW - age)
+
+
+def tokens_expired(connection: sa.Connection, most: int) -> Group:
+    """The workers whose token is no longer good, each with its end."""
+    end = workers.c.auth_token_expires_at
+    return _group(connection, end, most, end <= _NOW)
+
+
+def tokens_expiring(connection: sa.Connection, within: timedelta, most: int) -> Group:
+    """The workers whose token is still good, but not for longer than this, each with its end."""
+    end = workers.c.auth_token_expires_at
+    return _group(connection, end, most, end > _NOW, end <= _NOW + within)
+
+
+def clocks_off(connection: sa.Connection, by: timedelta, most: int) -> Group:
+    """The workers whose clock was further off when they registered, each with by how many seconds it was ahead."""
+    return _group(connection, _OFFSET, most, sa.func.abs(_OFFSET) > by.total_seconds())
+
+
+def _group(
+    connection: sa.Connection, figure: sa.ColumnElement[Any], most: int, *conditions: sa.ColumnElement[bool]
+) -> Group:
+    query = sa.select(workers.c.name, figure, sa.func.count().over()).where(*conditions)
+    rows = connection.execute(query.order_by(workers.c.name, workers.c.id).limit(most)).all()
+    return Group(rows[0][2] if rows else 0, [(row[0], row[1]) for row in rows])
