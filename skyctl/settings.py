@@ -11,12 +11,15 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from skyctl import data_folder
 from skyctl.errors import SkyctlError, ValidationError
+
+HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
 
 
 def _text(value: object) -> str:
@@ -41,11 +44,30 @@ def _seconds(value: object) -> timedelta:
 
 def _http_url(value: object) -> str:
     url = _text(value).rstrip("/").removesuffix("/api")
-    parts = urlsplit(url)
-    plain = not (parts.query or parts.fragment or parts.username or re.search(r"\s", url))
-    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+    try:
+        parts = urlsplit(url)
+        plain = not (parts.query or parts.fragment or parts.username or parts.port == 0 or re.search(r"\s", url))
+        good = plain and parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # an address in half a pair of brackets, a port that is none
+        good = False
+    if not good:
         raise ValueError("a URL that starts with http:// or https://, without user, query and spaces")
     return url
+
+
+def _swarm_address(value: object) -> str:
+    address = _text(value)
+    bare = address.count(":") > 1 and not address.startswith("[")
+    parts = HOST_AND_PORT.fullmatch(f"[{address}]" if bare else address)
+    try:
+        good = parts is not None and 0 < int(parts["port"] or 1) < 65_536
+        if parts and parts["ipv6"]:
+            IPv6Address(parts["ipv6"])
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("host, host:port, an IPv6 address or [IPv6]:port, without spaces")
+    return address
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +106,7 @@ TABLE = (
             "seconds between two heartbeats of a worker"),
     Setting("heartbeat_timeout", ("WORKER_HEARTBEAT_TIMEOUT",), _seconds, "120",
             "seconds of silence after which a worker is offline"),
-    Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _text, "",
+    Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _swarm_address, "",
             "address by which workers join the swarm; without it, the one that the swarm reports"),
     Setting("docker_host", ("DOCKER_HOST",), _text, "",
             "the Docker engine of a swarm manager; without it, the local socket"),
