@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.model import Capacity, Limits, Load, Worker, WorkerStatus
@@ -66,7 +66,7 @@ PERCENTS = st.sampled_from([0, 50.5, 90, 90.1, 95, 95.1, 100])
 SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     status=st.none() | st.sampled_from(list(WorkerStatus)),
     silent=SECONDS, stopped=SECONDS, draining=st.booleans(), loads=st.tuples(PERCENTS, PERCENTS, PERCENTS), snake=st.booleans(),
