@@ -246,8 +246,8 @@ def test_a_path_too_long_for_a_socket_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a folder that a system user may enter")
-def test_root_is_told_where_the_system_user_may_not_go(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
+def test_root_is_told_where_the_system_user_may_not_go(open_folder: Path) -> None:
+    closed = open_folder / uuid4().hex[:8]
     closed.mkdir(mode=0o700)
     with pytest.raises(DatabaseUnavailable, match="may not enter") as error, EmbeddedPostgres(closed / "d").running():
         pass
