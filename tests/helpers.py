@@ -1,6 +1,7 @@
 """What several tests do: wait for a condition, make workers and people, sign tokens."""
 
 import hashlib
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -8,7 +9,9 @@ from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
 
+import httpx
 import psycopg
+import pytest
 
 from skyctl.model import Actor, Capacity, Lease, Registration
 from skyctl.operations import health, leadership
@@ -18,6 +21,8 @@ from skyctl.rules import tokens
 T = TypeVar("T")
 
 TESTS = Actor("tests")
+PATIENCE_SECONDS = 60.0  # how long an answer may take where the time is not the point
+
 LOAD = {"cpuPercent": 45.2, "memoryPercent": 62.8, "diskPercent": 38.5, "containerCount": 12}
 REGISTRATION = {
     "hostname": "worker-1",
@@ -27,7 +32,7 @@ REGISTRATION = {
 }
 
 
-def eventually(look: Callable[[], T], seconds: float = 60) -> T:
+def eventually(look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """What `look` gives once it is true; fails after a generous time."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
@@ -45,6 +50,27 @@ def look(world: World, lease: Lease | None = None) -> health.Pass:
     if not lease:
         leadership.release(world, held)
     return done
+
+
+def get(url: str | httpx.URL) -> httpx.Response:
+    """The answer of one request."""
+    return httpx.get(url, timeout=PATIENCE_SECONDS)
+
+
+def ready(url: str) -> bool:
+    """Whether the API answers and has its database; the port listens before."""
+    try:
+        return get(f"{url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def need(program: str) -> str:
+    """Where a program is; where it is missing, the test is skipped, saying so."""
+    path = shutil.which(program)
+    if not path:
+        pytest.skip(f"needs {program}")
+    return path
 
 
 def registration(hostname: str = "worker-1", **metadata: object) -> Registration:

@@ -26,12 +26,14 @@ from skyctl.store.tables import SCHEMA_VERSION
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import (
     LOAD,
+    PATIENCE_SECONDS,
     REGISTRATION,
     TESTS,
     add_worker,
     admin_token,
     bearer,
     eventually,
+    need,
     registration,
     worker_token,
 )
@@ -41,7 +43,7 @@ Serve = Callable[..., tuple[str, Process]]
 
 @pytest.fixture
 def api(serve: Serve) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=serve()[0]) as client:
+    with httpx.Client(base_url=serve()[0], timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
@@ -416,23 +418,24 @@ def test_several_processes_share_the_port(serve: Serve, world: World) -> None:
     url, process = serve("--processes", "2")
     invitation = workers.invite(world, TESTS)
     for _ in range(20):
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             assert beat(client, invitation.worker_id, invitation.token).status_code == 200
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
         assert 'skyctl_heartbeats_total{outcome="accepted"} 20.0' in client.get("/metrics").text
     assert process.stop() == 0
 
 
 def test_tls(serve: Serve, tmp_path: Path) -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
         cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     url, _ = serve("--tls-cert", str(certificate), "--tls-key", str(key))
     assert url.startswith("https://")
-    with httpx.Client(base_url=url, verify=ssl.create_default_context(cafile=str(certificate))) as client:
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    with httpx.Client(base_url=url, verify=trusted, timeout=PATIENCE_SECONDS) as client:
         assert client.get("/readyz").status_code == 200
 
 

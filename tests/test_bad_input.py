@@ -7,13 +7,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import Process
-from tests.helpers import LOAD, REGISTRATION, TESTS, bearer
+from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer
 
 MISSING = object()
 TEXTS = st.text(max_size=20)
@@ -46,7 +46,7 @@ REGISTER = {
 def door(serve: Callable[..., tuple[str, Process]], world: World) -> Iterator[tuple[httpx.Client, str]]:
     """A client with a good token, and the path of that worker's heartbeat."""
     invitation = workers.invite(world, TESTS)
-    with httpx.Client(base_url=serve()[0], headers=bearer(invitation.token)) as client:
+    with httpx.Client(base_url=serve()[0], headers=bearer(invitation.token), timeout=PATIENCE_SECONDS) as client:
         yield client, f"/api/workers/{invitation.worker_id}/heartbeat"
 
 
@@ -75,7 +75,7 @@ def untouched(connection: psycopg.Connection) -> bool:
     return row == (None, "", {})
 
 
-QUIETLY = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIETLY = settings(max_examples=40)
 
 
 @pytest.mark.parametrize("field", HEARTBEAT)
@@ -149,7 +149,7 @@ def test_unknown_fields_are_ignored_and_odd_names_kept(
     assert connection.execute("SELECT hostname FROM container_workers").fetchone() == (name,)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(body=st.binary(max_size=300) | st.recursive(NOT_NUMBERS, st.lists).map(lambda value: json.dumps(value).encode()))
 def test_no_body_is_anything_but_4xx(door: tuple[httpx.Client, str], body: bytes) -> None:
     client, path = door

@@ -145,6 +145,14 @@ def test_mistakes_are_one_line_and_a_hint(cli: Cli, arguments: list[str], code: 
     assert hint.startswith("hint: ")
 
 
+def test_no_password_of_the_databases_url_is_shown(cli: Cli) -> None:
+    url = "postgresql://u:SECRET1@127.0.0.1:1/x?password=SECRET2&sslpassword=SECRET3&sslmode=prefer"
+    failed = cli("--debug", "workers", "list", SKYCTL_DATABASE_URL=url)
+    assert failed.returncode == 5
+    assert "postgresql://u:***@127.0.0.1:1/x?sslmode=prefer does not answer" in failed.stderr
+    assert "SECRET" not in failed.stderr
+
+
 def test_help_without_a_command(cli: Cli) -> None:
     for arguments in ([], ["workers"], ["db"], ["cluster"]):
         result = cli(*arguments)

@@ -14,7 +14,7 @@ from skyctl.model import Invitation
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, Process
-from tests.helpers import LOAD, TESTS, admin_token
+from tests.helpers import LOAD, TESTS, admin_token, get, ready
 
 Serve = Callable[..., tuple[str, Process]]
 BODY = json.dumps(LOAD).encode()
@@ -56,7 +56,7 @@ def answer(client: socket.socket) -> HTTPResponse:
 
 def accepted(url: httpx.URL) -> float:
     """Beats that were answered with 200 by the lane."""
-    lines = httpx.get(url.join("/metrics")).text.splitlines()
+    lines = get(url.join("/metrics")).text.splitlines()
     return sum(
         float(line.split()[-1]) for line in lines if line.startswith('skyctl_heartbeats_total{outcome="accepted"}')
     )
@@ -182,7 +182,7 @@ def test_half_a_beat_does_not_hold_the_end(serve: Serve, invitation: Invitation)
         client.sendall(request(invitation))
         assert answer(client).status == 200
         client.sendall(request(invitation)[:-3])
-        assert httpx.get(f"{address}/readyz").status_code == 200
+        assert ready(address)
         process.popen.terminate()
         assert client.recv(1) == b""
     assert process.popen.wait(60) == 0
@@ -195,5 +195,5 @@ def test_half_a_request_of_an_administrator_does_nothing(url: httpx.URL, connect
         client.sendall(head.encode() + b"Content-Length: 50\r\n\r\n{")
         client.shutdown(socket.SHUT_WR)
         assert client.recv(1) == b""
-    assert httpx.get(url.join("/readyz")).status_code == 200
+    assert get(url.join("/readyz")).status_code == 200
     assert connection.execute("SELECT count(*) FROM container_workers").fetchone() == (0,)

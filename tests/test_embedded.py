@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import psycopg
 import pytest
 
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.errors import DatabaseUnavailable
 from tests.conftest import Cli, Process, clean_environment
-from tests.helpers import eventually
+from tests.helpers import eventually, ready
 
 HOLD = "import sys; from pathlib import Path; from skyctl.embedded import EmbeddedPostgres\n"
 HOLD += "with EmbeddedPostgres(Path(sys.argv[1])).running():\n print('up', flush=True); sys.stdin.read()"
@@ -120,12 +119,12 @@ def test_a_killed_server_comes_back_with_its_data(data_dir: Path) -> None:
 def test_what_runs_for_long_starts_it_again(data_dir: Path, begin: Begin, arguments: list[str]) -> None:
     Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
     process = begin(*arguments)
-    ready = process.until("listening on" if "serve" in arguments else "action=watching")
+    said = process.until("listening on" if "serve" in arguments else "action=watching")
     os.kill(postmaster(data_dir), signal.SIGKILL)
     process.until("action=database_died")
     if "serve" in arguments:
-        url = ready.split("listening on ")[1].strip()
-        eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        url = said.split("listening on ")[1].strip()
+        eventually(lambda: ready(url))
     else:
         process.until("action=watching")
     assert process.stop() == 0
@@ -134,16 +133,17 @@ def test_what_runs_for_long_starts_it_again(data_dir: Path, begin: Begin, argume
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(
-    ("arguments", "ready"), [(["serve", "--port", "0"], "listening on"), (["monitor"], "action=watching")]
+    ("arguments", "sign"), [(["serve", "--port", "0"], "listening on"), (["monitor"], "action=watching")]
 )
 def test_who_is_ended_stops_it(
-    data_dir: Path, begin: Begin, arguments: list[str], ready: str, number: signal.Signals
+    data_dir: Path, begin: Begin, arguments: list[str], sign: str, number: signal.Signals
 ) -> None:
     Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
     process = begin(*arguments)
-    process.until(ready)
+    process.until(sign)
     code = process.stop(number)
-    assert code == 0 or (code == 128 + number and "serve" in arguments), "the API may not have begun to serve yet"
+    early = (128 + number, 128 + signal.SIGTERM) if "serve" in arguments else ()
+    assert code == 0 or code in early, "the API may not have begun to serve yet, and makes a SIGTERM of SIGHUP"
     assert not EmbeddedPostgres(data_dir).answers()
 
 
@@ -155,8 +155,10 @@ def test_who_is_ended_while_it_starts_stops_it(
 ) -> None:
     process = begin(*command)
     eventually((data_dir / "postgres" / sign).exists)
-    assert process.stop(number) == 128 + number
-    assert process.seen == []
+    code = process.stop(number)
+    own = {"monitor": 0, "workers": 5}[command[0]]  # it may have begun to work, or have found no schema, by then
+    worked = code == own and sign == "data/postmaster.pid"
+    assert worked or (code, process.seen) == (128 + number, [])
     assert not EmbeddedPostgres(data_dir).answers()
     assert Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init").returncode == 0
 
@@ -245,8 +247,8 @@ def test_a_path_too_long_for_a_socket_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a folder that a system user may enter")
-def test_root_is_told_where_the_system_user_may_not_go(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
+def test_root_is_told_where_the_system_user_may_not_go(open_folder: Path) -> None:
+    closed = open_folder / uuid4().hex[:8]
     closed.mkdir(mode=0o700)
     with pytest.raises(DatabaseUnavailable, match="may not enter") as error, EmbeddedPostgres(closed / "d").running():
         pass

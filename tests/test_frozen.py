@@ -1,8 +1,7 @@
 """A database that is there and does not answer: refusals instead of silence, and an end when an end is asked for."""
 
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ import pytest
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.operations import schema, workers
 from tests.conftest import Process, make_world
-from tests.helpers import LOAD, TESTS, bearer
+from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -28,14 +27,18 @@ def server(open_folder: Path) -> Iterator[EmbeddedPostgres]:
 def frozen(server: EmbeddedPostgres) -> Iterator[None]:
     """The server and all its processes stand still."""
     first = psutil.Process(int((server.data / "postmaster.pid").read_text().splitlines()[0]))
-    stopped = [first, *first.children()]
-    for process in stopped:
-        process.send_signal(signal.SIGSTOP)
+    stopped = [first]
     try:
+        first.suspend()  # from here on it has no new children
+        stopped += first.children()
+        for process in stopped[1:]:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         yield
     finally:
         for process in stopped:
-            process.send_signal(signal.SIGCONT)
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
@@ -44,7 +47,7 @@ def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
     invitation = workers.invite(world, TESTS)
     url, process = serve(SKYCTL_DATABASE_URL=server.url)
     path = f"/api/workers/{invitation.worker_id}/heartbeat"
-    with httpx.Client(base_url=url, headers=bearer(invitation.token), timeout=60) as client:
+    with httpx.Client(base_url=url, headers=bearer(invitation.token), timeout=PATIENCE_SECONDS) as client:
         assert client.post(path, json=LOAD).status_code == 200
         heard = workers.get(world, invitation.worker_id).last_heartbeat_at
         with frozen(server):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.model import Capacity, Limits, Load, Outage, Worker, WorkerStatus
@@ -90,7 +90,7 @@ def test_silence_counts_only_while_somebody_could_have_heard() -> None:
     assert reason == "silent for 121 s > 120 s"
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     status=st.none() | st.sampled_from(list(WorkerStatus)), spans=OUTAGES,
     silent=SECONDS, stopped=SECONDS, draining=st.booleans(), undrained=st.booleans(),

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import skyagent
 from skyctl.installer import InstallScript, agent_archive, render
 from skyctl.model import SwarmJoin
+from tests.helpers import need
 
 JOIN = SwarmJoin("10.0.0.1:2377", "SWMTKN-1-secret")
 INVITATION = InstallScript(
@@ -64,17 +65,15 @@ def shell(script: str, *arguments: str, interpreter: str = "sh", **options: Any)
 
 
 def test_shellcheck_finds_nothing() -> None:
-    if not shutil.which("shellcheck"):
-        pytest.skip("needs shellcheck")
-    found = subprocess.run(["shellcheck", "-s", "sh", "-"], input=SCRIPT, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(
+        [need("shellcheck"), "-s", "sh", "-"], input=SCRIPT, capture_output=True, text=True, timeout=60
+    )
     assert found.stdout + found.stderr == ""
 
 
 @pytest.mark.parametrize("interpreter", ["sh", "dash", "bash"])
 def test_it_parses(interpreter: str) -> None:
-    if not shutil.which(interpreter):
-        pytest.skip(f"needs {interpreter}")
-    checked = subprocess.run([interpreter, "-n"], input=SCRIPT, capture_output=True, text=True, timeout=60)
+    checked = subprocess.run([need(interpreter), "-n"], input=SCRIPT, capture_output=True, text=True, timeout=60)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
@@ -156,9 +155,7 @@ def test_only_an_insecure_worker_is_told_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("interpreter", ["dash", "bash"])
 def test_cut_off_anywhere_it_does_nothing(interpreter: str, tmp_path: Path) -> None:
-    path = shutil.which(interpreter)
-    if not path:
-        pytest.skip(f"needs {interpreter}")
+    path = need(interpreter)
 
     def output(script: str) -> str:
         # Without any program in reach, whatever main does ends in its own error at once.

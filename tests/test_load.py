@@ -20,7 +20,7 @@ from skyctl.embedded import EmbeddedPostgres
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
 from tests.conftest import Process, make_world
-from tests.helpers import LOAD, TESTS, bearer, eventually
+from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually
 
 CLIENTS, SECONDS = 1000, 30.0
 LOG = """
@@ -95,7 +95,7 @@ async def beat_at_once(url: str, crowd: list[tuple[str, str]], story: Story) -> 
             answers.over.set()
 
     limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-    async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as http:
+    async with httpx.AsyncClient(limits=limits, timeout=PATIENCE_SECONDS, trust_env=False) as http:
         await asyncio.gather(tell(), *(answers.client(http, url, *pair) for pair in crowd))
     return answers
 

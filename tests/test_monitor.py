@@ -12,7 +12,7 @@ import pytest
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process
-from tests.helpers import LOAD, TESTS, add_worker, bearer, eventually
+from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually
 
 Start = Callable[..., Process]
 
@@ -32,7 +32,9 @@ def test_a_heartbeat_is_news(
 
     def beat(cpu: float) -> None:
         path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
-        assert httpx.post(path, headers=bearer(invitation.token), json=LOAD | {"cpuPercent": cpu}).status_code == 200
+        load = LOAD | {"cpuPercent": cpu}
+        answer = httpx.post(path, headers=bearer(invitation.token), json=load, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == 200
 
     for cpu, status in ((10, "active"), (99, "unhealthy"), (10, "active")):
         beat(cpu)

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 from openapi_spec_validator import validate
@@ -14,14 +13,14 @@ from skyctl.api.app import ROUTES
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, Process, clean_environment
-from tests.helpers import TESTS, admin_token
+from tests.helpers import TESTS, admin_token, get
 
 Serve = Callable[..., tuple[str, Process]]
 
 
 def test_the_document_is_valid_and_names_every_route(serve: Serve) -> None:
     url, _ = serve()
-    document = httpx.get(f"{url}/openapi.json").json()
+    document = get(f"{url}/openapi.json").json()
     validate(document)
     described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
     own = {("/healthz", "GET"), ("/metrics", "GET")}

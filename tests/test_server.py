@@ -15,7 +15,7 @@ import pytest
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import Process
-from tests.helpers import LOAD, TESTS, bearer, eventually
+from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually, get, ready
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -26,11 +26,6 @@ def refuses(url: str) -> bool:
     except OSError:
         return True
     return False
-
-
-def ready(url: str) -> bool:
-    """Whether the API answers; the port listens before."""
-    return httpx.get(f"{url}/readyz", timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
@@ -59,7 +54,8 @@ def test_every_process_logs_with_the_time(
     invitation = workers.invite(world, TESTS)
     connection.execute("ALTER TABLE container_workers RENAME TO elsewhere")
     path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
-    assert httpx.post(path, headers=bearer(invitation.token), json=LOAD).status_code == 503
+    refused = httpx.post(path, headers=bearer(invitation.token), json=LOAD, timeout=PATIENCE_SECONDS)
+    assert refused.status_code == 503
     line = process.until("WARNING action=")
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ WARNING ", line)
     assert process.stop() == 0
@@ -73,7 +69,7 @@ def test_it_serves_more_than_the_usual_limit_of_files(environment: dict[str, str
         with ExitStack() as stack:
             for _ in range(150):
                 stack.enter_context(socket.create_connection((url.host, url.port or 80), timeout=60))
-            assert httpx.get(url.join("/healthz")).status_code == 200
+            assert get(url.join("/healthz")).status_code == 200
     finally:
         assert process.stop() == 0
         process.popen.stderr.close()  # type: ignore[union-attr]

@@ -53,6 +53,15 @@ def test_our_names_win_over_the_panels() -> None:
         ({"WORKER_HEARTBEAT_INTERVAL": "-1"}, ["WORKER_HEARTBEAT_INTERVAL", "'-1'"]),
         ({"WORKER_HEARTBEAT_INTERVAL": "120"}, ["not longer than"]),
         ({"SKYCTL_API_URL": "manager:80"}, ["SKYCTL_API_URL", "'manager:80'", "https://"]),
+        ({"SKYCTL_API_URL": "http://[bad"}, ["SKYCTL_API_URL", "'http://[bad' is not a URL"]),
+        ({"SKYCTL_API_URL": "http://manager:99999"}, ["SKYCTL_API_URL", "is not a URL"]),
+        ({"SKYCTL_API_URL": "http://manager:x"}, ["SKYCTL_API_URL", "is not a URL"]),
+        ({"DOCKER_SWARM_ADVERTISE_ADDR": "a b"}, ["DOCKER_SWARM_ADVERTISE_ADDR", "'a b' is not host, host:port"]),
+        ({"DOCKER_SWARM_ADVERTISE_ADDR": "manager:"}, ["'manager:'"]),
+        ({"DOCKER_SWARM_ADVERTISE_ADDR": ":2377"}, ["':2377'"]),
+        ({"DOCKER_SWARM_ADVERTISE_ADDR": "manager:99999"}, ["'manager:99999'"]),
+        ({"DOCKER_SWARM_ADVERTISE_ADDR": "fd00::x"}, ["'fd00::x'"]),
+        ({"DOCKER_SWARM_ADVERTISE_ADDR": "[fd00::1"}, ["'[fd00::1'"]),
         ({"SKYCTL_CONFIG": "/nowhere.yaml"}, ["/nowhere.yaml", "cannot be read"]),
         ({"SKYCTL_DATABASE_URL": "  "}, ["SKYCTL_DATABASE_URL"]),
         ({"WORKER_CPU_LIMIT": "0"}, ["WORKER_CPU_LIMIT", "'0'", "a percentage"]),
@@ -67,6 +76,13 @@ def test_a_wrong_setting_is_named(variables: dict[str, str], words: list[str]) -
     for word in words:
         assert word in error.value.message
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1", "manager.example", "manager:2377", "fd00::1", "[fd00::1]", "[fd00::1]:2377"]
+)
+def test_an_address_of_the_swarm(address: str) -> None:
+    assert load(DOCKER_SWARM_ADVERTISE_ADDR=address).swarm_advertise_addr == address
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import IO
 
 STOP_SECONDS = 5.0
@@ -18,14 +19,24 @@ Line = tuple[str, str]
 
 
 class Child:
-    """One process of ours; its stderr arrives line by line in the queue, and it ends when we end."""
+    """One process of ours; its stderr arrives line by line in the queue, and it ends when we end.
+
+    It inherits our environment, but for what is meant for an agent: that stands over the file which we give ours.
+    """
 
     def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], lines: "queue.SimpleQueue[Line]"
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        lines: "queue.SimpleQueue[Line]",
+        keeping: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._command = [sys.executable, "-m", *command]
-        self._environment = os.environ | environment
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("SKYAGENT_")}
+        self._environment = inherited | environment
+        self._keeping = keeping
         self._lines = lines
         self._restart_at = 0.0
         self._libc = ctypes.CDLL(None)
@@ -35,7 +46,7 @@ class Child:
         """Start the process."""
         self._process = subprocess.Popen(
             self._command, env=self._environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            errors="replace", preexec_fn=self._end_with_parent,  # noqa: PLW1509 - one call that takes no lock
+            errors="replace", pass_fds=self._keeping, preexec_fn=self._end_with_parent,  # noqa: PLW1509 - one call that takes no lock
         )  # fmt: skip
         threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
 

@@ -1,6 +1,7 @@
 """skyctl up, serve, monitor, doctor, db ..."""
 
 import os
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,7 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate, with its chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+    inherited: Annotated[int | None, typer.Option("--listener", hidden=True)] = None,
 ) -> None:
     """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered."""
     from skyctl import wiring
@@ -42,7 +44,7 @@ def serve(
     to_stderr()
     given = settings(context)
     server.check_tls(tls_cert, tls_key)
-    listener = server.listen(host, port)
+    listener = server.listen(host, port) if inherited is None else socket.socket(fileno=inherited)
     with wiring.database_url(given) as url:
         wiring.connect(given, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
         os.environ["SKYCTL_DATABASE_URL"] = url

@@ -4,14 +4,18 @@ import json
 import logging
 import os
 import queue
+import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import urlsplit
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -94,11 +98,12 @@ class Supervisor:
         signals.on_end(self._handle)
         self._console.file = cast(IO[str], Outlet(self._console.file))
         logging.basicConfig(handlers=[Log(self._lines)], level=logging.WARNING)
-        port = _free_port()
-        url = f"http://{HOST}:{port}"
         folder = self._settings.data_dir
         data_folder.prepare(folder)
-        with data_folder.only_up(folder, url), ExitStack() as stack:
+        with _listener() as listener, ExitStack() as stack:
+            port = listener.getsockname()[1]
+            url = f"http://{HOST}:{port}"
+            stack.enter_context(data_folder.only_up(folder, url))
             self._say(f"data in {folder}")
             database = stack.enter_context(wiring.database_url(self._settings))
             settings = replace(self._settings, database_url=database, api_url=url)
@@ -108,13 +113,16 @@ class Supervisor:
                 schema.initialize(world)
             token, agent_file = self._local_worker(world)
             self._say(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
-            serve = self._start(stack, database, "serve", "skyctl", "serve", "--host", HOST, "--port", str(port))
+            number = listener.fileno()
+            serve = self._start(
+                stack, database, "serve", "skyctl", "serve", "--listener", str(number), keeping=[number]
+            )
             stack.callback(self._conclude, world)
             children = [serve, self._start(stack, database, "monitor", "skyctl", "monitor")]
             stack.callback(self._mark_gone, world, token)
-            children.append(self._start(stack, database, "agent", "skyagent", "--config", str(agent_file)))
-            stack.callback(self._say, "stopping")
-            self._watch(world, token, children)
+            agent = partial(self._start, stack, database, "agent", "skyagent", "--config", str(agent_file))
+            self._watch(world, token, children, agent)
+            self._say("stopping")
 
     def _handle(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -132,23 +140,30 @@ class Supervisor:
         write_private(path, json.dumps({"apiUrl": world.api_url, "authToken": token}))
         return token, path
 
-    def _start(self, stack: ExitStack, database: str, name: str, *command: str) -> Child:
+    def _start(self, stack: ExitStack, database: str, name: str, *command: str, keeping: Sequence[int] = ()) -> Child:
         """Start one part, which stops with the stack."""
         environment = {"SKYCTL_DATABASE_URL": database, "SKYCTL_DATA_DIR": str(self._settings.data_dir)}
         if self._config:
             environment["SKYCTL_CONFIG"] = str(self._config)
-        child = Child(name, list(command), environment, self._lines)
+        child = Child(name, list(command), environment, self._lines, keeping)
         stack.callback(child.stop)
         return child
 
-    def _watch(self, world: World, token: str, children: list[Child]) -> None:
-        """Show the cluster until the stop, and keep everything running."""
+    def _watch(self, world: World, token: str, children: list[Child], agent: Callable[[], Child]) -> None:
+        """Show the cluster until the stop, and keep everything running.
+
+        The agent starts once the API answers: the first load that it reports shall not be that of our own start.
+        """
         with self._screen() as live:
+            waits = True
             while not self._stopping:
                 for child in children:
                     child.restart_if_ended()
+                if waits and _answers(world.api_url):
+                    children.append(agent())
+                    waits = False
                 try:
-                    page = workers.list_workers(world)
+                    page = workers.list_workers(world, limit=max(1, self._console.height - KEPT_LINES - 5))
                     mine = workers.by_token(world, token)
                     self._show(live, page, mine.status if mine else None)
                 except DatabaseUnavailable as error:
@@ -215,13 +230,22 @@ def _kept_token(path: Path) -> str:
         return ""
 
 
-def _free_port() -> int:
-    """The usual port, or a free one where that is taken."""
-    for port in (DEFAULT_PORT, 0):
-        try:
-            with server.listen(HOST, port) as listener:
-                found: int = listener.getsockname()[1]
-                return found
-        except Refused:
-            continue
-    raise Refused("no port is free on 127.0.0.1", "end a process that listens there")
+def _listener() -> socket.socket:
+    """A socket that listens on the usual port, or on a free one where that is taken. It is ours, so that nobody takes the port
+    while the API starts, or starts again."""
+    try:
+        return server.listen(HOST, DEFAULT_PORT)
+    except Refused:
+        return server.listen(HOST, 0)
+
+
+def _answers(url: str) -> bool:
+    """Whether the API answers within the time of a refresh."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=REFRESH_SECONDS)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -26,6 +26,7 @@ STATEMENT_SECONDS = 15
 IDLE_SECONDS = 5  # of a process that was frozen within a transaction, and would keep its locks
 RESTED_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
+SECRET_PARAMETERS = ("password", "sslpassword")
 CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
 CHECK_SCHEMA = "run `skyctl db init` against this database"
 
@@ -80,8 +81,9 @@ class Database:
 
     @property
     def address(self) -> str:
-        """Where the database is, without the password."""
-        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+        """Where the database is, without the passwords."""
+        shown = self._url.set(drivername="postgresql").difference_update_query(SECRET_PARAMETERS)
+        return shown.render_as_string(hide_password=True)
 
     def close(self) -> None:
         """Close the pool's connections."""

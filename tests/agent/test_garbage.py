@@ -45,7 +45,7 @@ def test_an_answer_without_an_end_is_given_up(manager: Manager, start: Start, ki
 def test_garbage_of_the_engine_is_no_count(manager: Manager, engine: Engine, start: Start, answer: Answer) -> None:
     agent = start(apiUrl=manager.url)
     manager.registration_with(containerCountKnown=True)
-    engine.ready.append(answer)
+    engine.ready.extend([answer] * 3)  # one that comes late may be followed by a good one before it is looked at
     agent.says("action=docker_away containers=7")
     agent.says("action=docker_answers", count=2)
     assert "Traceback" not in "".join(agent.lines.all())
@@ -55,7 +55,7 @@ def test_garbage_of_the_engine_is_no_count(manager: Manager, engine: Engine, sta
 def test_an_engine_without_an_end_is_away(manager: Manager, engine: Engine, start: Start, answer: Answer) -> None:
     agent = start(apiUrl=manager.url, environ={"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "2000000"})
     manager.registration_with(containerCountKnown=True)
-    engine.ready.append(answer)
+    engine.ready.extend([answer] * 100)
     agent.says("action=docker_away containers=7")
     unknown = manager.registration_with(containerCountKnown=False, dockerVersion="28.0.1")
     assert unknown.body["metadata"]["containerCountKnown"] is False

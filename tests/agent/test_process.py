@@ -113,6 +113,15 @@ def test_a_supervisor_that_is_gone_is_no_reason_to_fail(manager: Manager, start:
     manager.heartbeats(3)
 
 
+@pytest.mark.parametrize(("url", "code"), [(None, 0), ("nonsense", 2)], ids=["works", "is misconfigured"])
+def test_a_closed_stderr_is_no_reason_to_fail(manager: Manager, start: Start, url: str | None, code: int) -> None:
+    agent = start(apiUrl=url or manager.url, under=("sh", "-c", 'exec "$@" 2>&-', "sh"))
+    if not code:
+        manager.heartbeats(2)
+        agent.process.terminate()
+    assert agent.exit_code() == code
+
+
 def test_lines_on_a_terminal_begin_with_the_time(manager: Manager, start: Start) -> None:
     line = start(apiUrl=manager.url, environ={"JOURNAL_STREAM": "8:12345"}).says("action=accepted")[0]
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} INFO action=accepted ", line)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.agent.peers import Manager
 from tests.agent.process import Agent
+from tests.helpers import need
 
 Start = Callable[..., Agent]
 EXTENSIONS = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"
@@ -19,7 +20,7 @@ EXTENSIONS = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `ca.pem`, and a certificate for 127.0.0.1 that it signed, `server.pem` with `server.key`."""
-    folder = tmp_path_factory.mktemp("tls")
+    openssl, folder = need("openssl"), tmp_path_factory.mktemp("tls")
     (folder / "server.ext").write_text(EXTENSIONS)
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
@@ -28,7 +29,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=manager"],
         ["x509", "-req", "-in", "server.csr", *ca, "-extfile", "server.ext", "-out", "server.pem"],
     ):
-        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+        subprocess.run([openssl, *command], cwd=folder, check=True, capture_output=True)
     return folder
 
 
