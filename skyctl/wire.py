@@ -29,6 +29,7 @@ from skyctl.model import (
 )
 
 MAX_NESTING = 32
+LONGEST_REASON = 1000
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
 LARGEST_STORED = 10**15
@@ -75,6 +76,17 @@ def registration(document: Document) -> Registration:
 def worker_name(value: str) -> str:
     """A name that an administrator gives. Raises ValidationError."""
     return _text({"name": value}, "name", 255)
+
+
+def drain_reason(value: str) -> str:
+    """Why an administrator drains a worker. Raises ValidationError."""
+    return _text({"reason": value}, "reason", LONGEST_REASON)
+
+
+def drain_request(body: bytes) -> str | None:
+    """Of a request to drain, or to drain no more: why, if it says so; the body may be missing. Raises ValidationError."""
+    document = parse(body) if body else {}
+    return drain_reason(document["reason"]) if "reason" in document else None
 
 
 def script_request(document: Document) -> tuple[str | None, bool]:
@@ -166,7 +178,11 @@ def worker_document(worker: Worker) -> Document:
         "capacity": capacity_document(worker.capacity),
         "currentLoad": load_document(worker.load),
         "lastHeartbeatAt": moment(worker.last_heartbeat_at),
+        "statusChangedAt": moment(worker.status_changed_at),
         "drainRequestedAt": moment(worker.drain_requested_at),
+        "drainReason": worker.drain_reason,
+        "flappingSince": moment(worker.flapping_since),
+        "massFailureId": worker.mass_failure_id,
         "metadata": dict(worker.metadata),
         "createdAt": moment(worker.created_at),
         "updatedAt": moment(worker.updated_at),

@@ -26,6 +26,9 @@ from skyctl.model import (
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
+WIDE_HEADINGS = (
+    "ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT", "DRAIN", "FLAPPING SINCE"
+)  # fmt: skip
 COLORS = {
     WorkerStatus.ACTIVE: "green",
     WorkerStatus.PENDING: "cyan",
@@ -39,12 +42,11 @@ CHECK_COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState
 def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     """The workers of a page, and how many there are."""
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
-    extra = ["ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT"] if wide else []
-    table = _plain_table(*headings, *extra, bars=(2, 3, 4))
+    table = _plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
     for worker in page.workers:
         cells: list[Any] = [wire.printable(worker.name), status_text(worker.status), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
-        table.add_row(*cells, *(_wide_cells(worker) if wide else ()))
+        table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
     return [table, Text(_counted(page), style="dim")] if page.workers else [Text(_counted(page))]
 
 
@@ -56,6 +58,7 @@ def worker_details(worker: Worker, now: datetime) -> list[Any]:
         ("Name", worker.name),
         ("ID", str(worker.id)),
         ("Status", status_text(worker.status)),
+        ("Status since", ago(worker.status_changed_at, now)),
         ("Hostname", worker.hostname or "-"),
         ("Address", _address(worker)),
         ("Swarm node", worker.swarm_node_id or "-"),
@@ -63,6 +66,8 @@ def worker_details(worker: Worker, now: datetime) -> list[Any]:
         ("Capacity", capacity_text(worker.capacity)),
         *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
         ("Drain asked", ago(worker.drain_requested_at, now)),
+        ("Drain reason", worker.drain_reason or "-"),
+        ("Flapping since", ago(worker.flapping_since, now)),
         ("Invited", ago(worker.created_at, now)),
     ]
     rows += [(key, str(value)) for key, value in sorted(worker.metadata.items())]
@@ -217,14 +222,16 @@ def _stamp(at: datetime | None) -> str:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z") if at else "-"
 
 
-def _wide_cells(worker: Worker) -> list[str]:
+def _wide_cells(worker: Worker, now: datetime) -> list[str]:
     have = worker.capacity
     sizes = (
         [_number(have.cpu_cores), _size(have.memory_mb), _size(1024 * have.disk_gb)] if worker.hostname else ["-"] * 3
     )
     agent = str(worker.metadata.get("agentVersion", "-"))
     hostname, node = wire.printable(worker.hostname) or "-", wire.printable(worker.swarm_node_id or "-")
-    return [str(worker.id), hostname, _address(worker), *sizes, node, wire.printable(agent)]
+    drain = wire.printable(worker.drain_reason or "asked") if worker.drain_requested_at else "-"
+    flapping = ago(worker.flapping_since, now)
+    return [str(worker.id), hostname, _address(worker), *sizes, node, wire.printable(agent), drain, flapping]
 
 
 def _address(worker: Worker) -> str:
