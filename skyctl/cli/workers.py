@@ -146,6 +146,19 @@ def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOp
     emit(context, output, wire.worker_document(found), lambda: show.worker_details(found, now), [found.name])
 
 
+@app.command("why")
+def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
+    """Tell why a worker has its status: what decided it, what the facts are now, what would change it."""
+    from skyctl import documents
+    from skyctl.operations import why, workers
+
+    with open_world(context) as world:
+        found = why.diagnose(world, workers.find(world, worker).id)
+    from skyctl.cli import reasons
+
+    emit(context, output, documents.diagnosis_document(found), lambda: reasons.diagnosis(found), [found.worker.name])
+
+
 @app.command("drain")
 def drain(
     context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
