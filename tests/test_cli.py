@@ -241,10 +241,10 @@ def test_a_narrow_terminal_keeps_names_statuses_and_figures(cli: Cli, fleet: psy
 
 
 def test_names_that_others_wrote_cannot_steer_the_terminal(cli: Cli, fleet: psycopg.Connection) -> None:
-    add_worker(fleet, name="ev\x1b[31mil\nline", metadata=json.dumps({"k": "\x1b]0;owned\x07"}))
-    for arguments in (["list"], ["list", "-o", "wide"], ["list", "-o", "name"], ["show", "ev\x1b[31mil\nline"]):
+    add_worker(fleet, name="ev\x1b[31mil\nline[red]", metadata=json.dumps({"k": "\x1b]0;owned\x07"}))
+    for arguments in (["list"], ["list", "-o", "wide"], ["list", "-o", "name"], ["show", "ev\x1b[31mil\nline[red]"]):
         done = cli("workers", *arguments)
-        assert "ev\\x1b[31mil\\nline" in done.stdout
+        assert "ev\\x1b[31mil\\nline[red]" in done.stdout
         assert "\x1b" not in done.stdout
 
 
