@@ -74,7 +74,7 @@ def _heartbeat(found: Diagnosis) -> str:
     heard_at = found.worker.last_heartbeat_at
     if heard_at is None or found.silence is None:
         return "never"
-    silence = f"silent for {_seconds(found.silence)} of {_seconds(found.limits.heartbeat_timeout)}"
+    silence = f"silent for {_seconds(found.silence)}, of at most {_seconds(found.limits.heartbeat_timeout)}"
     ours = f", without {_seconds(found.deaf)} in which no `serve` could hear it" if found.deaf else ""
     return f"{_when(heard_at, found.read_at)}: {silence}{ours}"
 
