@@ -1,6 +1,7 @@
 """Why a worker has its status: what decided it, the facts now, what would change it."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
@@ -8,7 +9,7 @@ import pytest
 
 from skyctl.operations import presence, why, workers
 from skyctl.operations.world import World
-from tests.conftest import Cli
+from tests.conftest import Cli, Process
 from tests.helpers import TESTS, add_worker, look
 
 HEARD = "UPDATE container_workers SET last_heartbeat_at = skyctl_now() - make_interval(secs => %s)"
@@ -130,3 +131,21 @@ def test_a_worker_that_is_not_there(cli: Cli, connection: psycopg.Connection) ->
     assert connection
     done = cli("workers", "why", "nobody")
     assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_a_drain_and_its_end_are_concluded_by_the_monitor(
+    cli: Cli, start: Callable[..., Process], connection: psycopg.Connection
+) -> None:
+    """With an interval of an hour, both are seen at once."""
+    add_worker(connection, name="w")
+    connection.execute(HEARD, [1])
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("to=active")
+    assert cli("workers", "drain", "w", "--reason", "new disk").stdout == "w drains\n"
+    monitor.until("to=draining")
+    assert "Decided active to draining: to be drained: new disk" in told(cli)
+    assert cli("workers", "undrain", "w").stdout == "w is back in service\n"
+    monitor.until("to=active")
+    text = told(cli)
+    assert "Status active" in text
+    assert "drain not asked" in text
