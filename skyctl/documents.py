@@ -1,7 +1,42 @@
-"""The JSON documents that the command line prints of what it puts together from several things. See also `wire`."""
+"""The JSON documents that only the command line prints; those that it shares with HTTP are in `wire`."""
 
-from skyctl.model import Diagnosis, MassFailure, Overview
-from skyctl.wire import Document, event_document, load_document, moment, stats_document, worker_document
+from skyctl.model import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
+from skyctl.wire import Document, load_document, moment, stats_document, worker_document
+
+
+def event_document(event: Event) -> Document:
+    """An event of the log."""
+    return {
+        "seq": event.seq,
+        "at": moment(event.at),
+        "kind": event.kind,
+        "workerId": str(event.worker_id) if event.worker_id else None,
+        "workerName": event.worker_name,
+        "actor": event.actor,
+        "fromStatus": event.from_status.value if event.from_status else None,
+        "toStatus": event.to_status.value if event.to_status else None,
+        "reason": event.reason,
+        "term": event.term,
+        "details": dict(event.details),
+    }
+
+
+def alert_document(alert: Alert) -> Document:
+    """An alert."""
+    return {
+        "id": alert.id,
+        "at": moment(alert.at),
+        "kind": alert.kind,
+        "workerId": str(alert.worker_id) if alert.worker_id else None,
+        "title": alert.title,
+        "message": alert.message,
+        "metadata": dict(alert.metadata),
+    }
+
+
+def page_document(page: WorkerPage) -> Document:
+    """A page of workers as the command line prints it."""
+    return {"workers": [worker_document(worker) for worker in page.workers], "total": page.total}
 
 
 def diagnosis_document(found: Diagnosis) -> Document:

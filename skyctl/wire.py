@@ -16,15 +16,12 @@ import orjson
 
 from skyctl.errors import ValidationError
 from skyctl.model import (
-    Alert,
     Capacity,
     Check,
     ClusterStats,
-    Event,
     Load,
     Registration,
     Worker,
-    WorkerPage,
     WorkerStatus,
 )
 
@@ -187,41 +184,6 @@ def worker_document(worker: Worker) -> Document:
         "createdAt": moment(worker.created_at),
         "updatedAt": moment(worker.updated_at),
     }
-
-
-def event_document(event: Event) -> Document:
-    """An event of the log."""
-    return {
-        "seq": event.seq,
-        "at": moment(event.at),
-        "kind": event.kind,
-        "workerId": str(event.worker_id) if event.worker_id else None,
-        "workerName": event.worker_name,
-        "actor": event.actor,
-        "fromStatus": event.from_status.value if event.from_status else None,
-        "toStatus": event.to_status.value if event.to_status else None,
-        "reason": event.reason,
-        "term": event.term,
-        "details": dict(event.details),
-    }
-
-
-def alert_document(alert: Alert) -> Document:
-    """An alert."""
-    return {
-        "id": alert.id,
-        "at": moment(alert.at),
-        "kind": alert.kind,
-        "workerId": str(alert.worker_id) if alert.worker_id else None,
-        "title": alert.title,
-        "message": alert.message,
-        "metadata": dict(alert.metadata),
-    }
-
-
-def page_document(page: WorkerPage) -> Document:
-    """A page of workers as the command line prints it."""
-    return {"workers": [worker_document(worker) for worker in page.workers], "total": page.total}
 
 
 def stats_document(stats: ClusterStats) -> Document:

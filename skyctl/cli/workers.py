@@ -118,7 +118,7 @@ def list_workers(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List workers by name: status, load, and when they were last heard."""
-    from skyctl import wire
+    from skyctl import documents, wire
     from skyctl.operations import workers
 
     wanted = wire.text_filter("--search", search) if search else None
@@ -128,7 +128,13 @@ def list_workers(
     from skyctl.cli import show
 
     names = [worker.name for worker in page.workers]
-    emit(context, output, wire.page_document(page), lambda: show.worker_table(page, wide=output is Output.WIDE), names)
+    emit(
+        context,
+        output,
+        documents.page_document(page),
+        lambda: show.worker_table(page, wide=output is Output.WIDE),
+        names,
+    )
     if page.total and (note := show.monitor_footnote(page, interval)):
         say(context, note)
 
