@@ -195,6 +195,56 @@ class Silence:
     names: Sequence[str]
 
 
+class MassFailure(NamedTuple):
+    """Many workers that fell silent at once: whoever beat last before it was detected belongs to it, until it is lifted."""
+
+    id: int
+    region: str | None
+    silent: int
+    schedulable: int
+    detected_at: datetime
+    lifted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why a worker has its status, what the rule makes of the facts now, and what would change that.
+
+    `decided_by` is the event of the last change. `silence` is how long a heartbeat would have been heard and none came;
+    `deaf` how long since the last one nobody could have heard any.
+    """
+
+    worker: Worker
+    read_at: datetime
+    limits: Limits
+    decided_by: Event | None
+    silence: timedelta | None
+    deaf: timedelta
+    mass_failure: MassFailure | None
+    verdict: Verdict
+    outlook: Sequence[str]
+    monitor_seen_at: datetime | None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the status is what the facts call for; else the monitor has not looked yet."""
+        return self.verdict.status is self.worker.status
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The cluster at one moment: figures, the workers that need a look first, the last events, who leads, what is held."""
+
+    read_at: datetime
+    limits: Limits
+    stats: ClusterStats
+    worst: Sequence[Worker]
+    events: Sequence[Event]
+    leader: Lease | None
+    monitor_seen_at: datetime | None
+    mass_failures: Sequence[MassFailure]
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """What people were last told of a worker: the alert that opened it, whether it is open, when exhaustion was last told."""

@@ -38,6 +38,11 @@ class Stop:
         """Stop at the signals that end a process."""
         on_end(self._handle)
 
+    def set(self) -> None:
+        """Ask for the stop."""
+        self.is_set = True
+        self._writer.send(b"\0")
+
     def wait(self, seconds: float, *others: Any) -> bool:
         """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether one of the
         others has."""
@@ -48,8 +53,7 @@ class Stop:
         )
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_set = True
-        self._writer.send(b"\0")
+        self.set()
 
 
 @contextmanager

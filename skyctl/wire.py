@@ -16,19 +16,17 @@ import orjson
 
 from skyctl.errors import ValidationError
 from skyctl.model import (
-    Alert,
     Capacity,
     Check,
     ClusterStats,
-    Event,
     Load,
     Registration,
     Worker,
-    WorkerPage,
     WorkerStatus,
 )
 
 MAX_NESTING = 32
+LONGEST_REASON = 1000
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
 LARGEST_STORED = 10**15
@@ -75,6 +73,17 @@ def registration(document: Document) -> Registration:
 def worker_name(value: str) -> str:
     """A name that an administrator gives. Raises ValidationError."""
     return _text({"name": value}, "name", 255)
+
+
+def drain_reason(value: str) -> str:
+    """Why an administrator drains a worker. Raises ValidationError."""
+    return _text({"reason": value}, "reason", LONGEST_REASON)
+
+
+def drain_request(body: bytes) -> str | None:
+    """Of a request to drain, or to drain no more: why, if it says so; the body may be missing. Raises ValidationError."""
+    document = parse(body) if body else {}
+    return drain_reason(document["reason"]) if "reason" in document else None
 
 
 def script_request(document: Document) -> tuple[str | None, bool]:
@@ -166,46 +175,15 @@ def worker_document(worker: Worker) -> Document:
         "capacity": capacity_document(worker.capacity),
         "currentLoad": load_document(worker.load),
         "lastHeartbeatAt": moment(worker.last_heartbeat_at),
+        "statusChangedAt": moment(worker.status_changed_at),
         "drainRequestedAt": moment(worker.drain_requested_at),
+        "drainReason": worker.drain_reason,
+        "flappingSince": moment(worker.flapping_since),
+        "massFailureId": worker.mass_failure_id,
         "metadata": dict(worker.metadata),
         "createdAt": moment(worker.created_at),
         "updatedAt": moment(worker.updated_at),
     }
-
-
-def event_document(event: Event) -> Document:
-    """An event of the log."""
-    return {
-        "seq": event.seq,
-        "at": moment(event.at),
-        "kind": event.kind,
-        "workerId": str(event.worker_id) if event.worker_id else None,
-        "workerName": event.worker_name,
-        "actor": event.actor,
-        "fromStatus": event.from_status,
-        "toStatus": event.to_status,
-        "reason": event.reason,
-        "term": event.term,
-        "details": dict(event.details),
-    }
-
-
-def alert_document(alert: Alert) -> Document:
-    """An alert."""
-    return {
-        "id": alert.id,
-        "at": moment(alert.at),
-        "kind": alert.kind,
-        "workerId": str(alert.worker_id) if alert.worker_id else None,
-        "title": alert.title,
-        "message": alert.message,
-        "metadata": dict(alert.metadata),
-    }
-
-
-def page_document(page: WorkerPage) -> Document:
-    """A page of workers as the command line prints it."""
-    return {"workers": [worker_document(worker) for worker in page.workers], "total": page.total}
 
 
 def stats_document(stats: ClusterStats) -> Document:

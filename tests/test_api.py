@@ -198,7 +198,8 @@ def test_what_administrators_may_do_only_they_may(
     worker_id = workers.invite(world, TESTS).worker_id
     routes = [
         ("GET", "/api/workers"), ("GET", f"/api/workers/{worker_id}"), ("POST", "/api/workers/generate-script"),
-        ("POST", f"/api/workers/{worker_id}/drain"), ("DELETE", f"/api/workers/{worker_id}"),
+        ("POST", f"/api/workers/{worker_id}/drain"), ("POST", f"/api/workers/{worker_id}/undrain"),
+        ("DELETE", f"/api/workers/{worker_id}"),
         ("GET", "/api/workers/cluster/status"),
     ]  # fmt: skip
     callers = {
@@ -265,6 +266,32 @@ def test_removing_and_draining(api: httpx.Client, admin: dict[str, str], connect
     assert api.delete(f"/api/workers/{worker_id}", headers=admin).status_code == 404
     kinds = connection.execute("SELECT kind, actor LIKE 'admin-%' FROM worker_events ORDER BY seq").fetchall()
     assert kinds == [("drain_requested", True), ("removed", True)]
+
+
+def test_a_drain_has_a_reason_and_an_end(
+    api: httpx.Client, admin: dict[str, str], connection: psycopg.Connection
+) -> None:
+    path = f"/api/workers/{add_worker(connection, name='w')}"
+
+    def ask(what: str, body: object = None) -> httpx.Response:
+        return api.post(f"{path}/{what}", headers=admin, json=body)
+
+    def shown() -> tuple[bool, str | None]:
+        document = api.get(path, headers=admin).json()["data"]
+        return document["drainRequestedAt"] is not None, document["drainReason"]
+
+    assert ask("drain", {"reason": "new disk"}).json()["message"] == "Worker w is set to drain"
+    assert shown() == (True, "new disk")
+    wrongs: list[object] = [{"reason": ""}, {"reason": 1}, {"reason": "a\x1b[31m"}, {"reason": "x" * 1001}, []]
+    for wrong in wrongs:
+        refused = ask("undrain", wrong)
+        assert (wrong, refused.status_code) == (wrong, 400)
+    assert ask("undrain", {"reason": "done"}).json()["message"] == "Worker w is back in service"
+    assert api.post(f"{path}/undrain", headers=admin).status_code == 200, "once more changes nothing"
+    assert shown() == (False, None)
+    events = connection.execute("SELECT kind, reason FROM worker_events ORDER BY seq").fetchall()
+    assert events == [("drain_requested", "new disk"), ("drain_cancelled", "done")]
+    assert api.post(f"/api/workers/{uuid4()}/undrain", headers=admin).status_code == 404
 
 
 def test_the_cluster_in_figures_is_cached(

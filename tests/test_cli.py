@@ -101,6 +101,33 @@ def test_remove(cli: Cli, fleet: psycopg.Connection) -> None:
     assert str(actor[0]).startswith("cli:")
 
 
+def test_drain_and_undrain(cli: Cli, fleet: psycopg.Connection) -> None:
+    def drained() -> list[tuple[str, str]]:
+        rows = fleet.execute("SELECT name, drain_reason FROM container_workers WHERE drain_requested_at IS NOT NULL")
+        return sorted(rows.fetchall())
+
+    missing = cli("workers", "drain", "alpha", "nobody", "--reason", "new disk")
+    assert (missing.returncode, missing.stdout, drained()) == (3, "", [])
+    dry = cli("workers", "drain", "alpha", "--dry-run")
+    assert (dry.returncode, dry.stdout, drained()) == (0, "", [])
+    assert "would drain" in dry.stderr
+    done = cli("workers", "drain", "alpha", "beta", "alpha", "--reason", "new disk")
+    assert (done.returncode, done.stdout) == (0, "alpha drains\nbeta drains\n")
+    assert drained() == [("alpha", "new disk"), ("beta", "new disk")]
+    assert "new disk" in cli("workers", "show", "alpha").stdout
+    wide = cli("workers", "list", "-o", "wide").stdout.splitlines()
+    assert [("new disk" in line) for line in wide] == [False, True, True, False, False]
+    back = cli("workers", "undrain", "alpha", "beta")
+    assert (back.returncode, back.stdout) == (0, "alpha is back in service\nbeta is back in service\n")
+    assert drained() == []
+    assert cli("workers", "drain", "alpha", "--reason", " ").returncode == 2
+    events = fleet.execute("SELECT kind, worker_name, actor LIKE 'cli:%' FROM worker_events ORDER BY seq").fetchall()
+    assert events == [
+        ("drain_requested", "alpha", True), ("drain_requested", "beta", True),
+        ("drain_cancelled", "alpha", True), ("drain_cancelled", "beta", True),
+    ]  # fmt: skip
+
+
 def test_install_script(cli: Cli, world: World) -> None:
     result = cli("workers", "install-script", "--name", "web-1", "--api-url", "https://m.example.com", "-o", "json")
     assert result.returncode == 0, result.stderr
@@ -222,10 +249,10 @@ def test_a_narrow_terminal_keeps_names_statuses_and_figures(cli: Cli, fleet: psy
 
 
 def test_names_that_others_wrote_cannot_steer_the_terminal(cli: Cli, fleet: psycopg.Connection) -> None:
-    add_worker(fleet, name="ev\x1b[31mil\nline", metadata=json.dumps({"k": "\x1b]0;owned\x07"}))
-    for arguments in (["list"], ["list", "-o", "wide"], ["list", "-o", "name"], ["show", "ev\x1b[31mil\nline"]):
+    add_worker(fleet, name="ev\x1b[31mil\nline[red]", metadata=json.dumps({"k": "\x1b]0;owned\x07"}))
+    for arguments in (["list"], ["list", "-o", "wide"], ["list", "-o", "name"], ["show", "ev\x1b[31mil\nline[red]"]):
         done = cli("workers", *arguments)
-        assert "ev\\x1b[31mil\\nline" in done.stdout
+        assert "ev\\x1b[31mil\\nline[red]" in done.stdout
         assert "\x1b" not in done.stdout
 
 

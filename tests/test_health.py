@@ -61,6 +61,37 @@ def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) 
     assert reason in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("facts", "changes"),
+    [
+        ({"silent": 121}, ["a heartbeat brings it back"]),
+        ({"stopped_at": NOW, "silent": None}, ["a heartbeat brings it back"]),
+        ({"silent": None, "status": "pending"}, ["active, by its first heartbeat"]),
+        (
+            {"silent": 20, "drain_requested_at": NOW},
+            ["offline, if it stays silent for 100 s more", "back in service, by `skyctl workers undrain`"],
+        ),
+        ({"silent": None, "drain_requested_at": NOW}, ["back in service, by `skyctl workers undrain`"]),
+        (
+            {"silent": 120, "load": Load(91, 10, 99)},
+            ["offline, if it stays silent for 0 s more", "active, by a heartbeat with CPU ≤ 90 % and disk ≤ 90 %"],
+        ),
+        (
+            {"silent": 20},
+            ["offline, if it stays silent for 100 s more",
+             "unhealthy, by a heartbeat with CPU > 90 %, memory > 95 % or disk > 90 %"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_change_a_status(facts: dict[str, Any], changes: list[str]) -> None:
+    assert health.outlook(worker(**facts), NOW, [], LIMITS) == changes
+
+
+def test_our_outages_put_off_what_would_change() -> None:
+    [silent, _] = health.outlook(worker(silent=620), NOW, outages(NOW, [(10, 600)]), LIMITS)
+    assert silent == "offline, if it stays silent for 100 s more"
+
+
 PERCENTS = st.sampled_from([0, 50.5, 90, 90.1, 95, 95.1, 100])
 SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
 

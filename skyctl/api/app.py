@@ -108,8 +108,14 @@ def remove_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
 
 def drain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Ask for a worker to be emptied."""
-    worker = workers.drain(world, call.worker_id, call.actor)
+    worker = workers.drain(world, call.worker_id, call.actor, wire.drain_request(call.body))
     return 200, {"success": True, "message": f"Worker {worker.name} is set to drain"}
+
+
+def undrain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    """Take back that a worker is to be emptied."""
+    worker = workers.undrain(world, call.worker_id, call.actor, wire.drain_request(call.body))
+    return 200, {"success": True, "message": f"Worker {worker.name} is back in service"}
 
 
 def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
@@ -163,6 +169,7 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/api/workers/cluster/status": {"GET": ("admin", stats)},
     "/api/workers/{id}/heartbeat": {"POST": ("worker", beat)},
     "/api/workers/{id}/drain": {"POST": ("admin", drain_worker)},
+    "/api/workers/{id}/undrain": {"POST": ("admin", undrain_worker)},
     "/api/workers/{id}": {"GET": ("admin", show_worker), "DELETE": ("admin", remove_worker)},
     "/api/workers": {"GET": ("admin", list_workers)},
     "/readyz": {"GET": ("anyone", ready)},

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skyctl.wire import CAPACITY_LIMITS, MAX_COUNT
+from skyctl.wire import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT
 
 Document = dict[str, Any]
 
@@ -91,7 +91,9 @@ SCHEMAS: Document = {
         id={"type": "string", "format": "uuid"}, name=TEXT, hostname=TEXT, ipAddress=TEXT,
         swarmNodeId={"type": ["string", "null"]}, status=STATUS,
         capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT), currentLoad=_schema("Heartbeat"),
-        lastHeartbeatAt=TIME, drainRequestedAt=TIME, metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
+        lastHeartbeatAt=TIME, statusChangedAt=TIME, drainRequestedAt=TIME, drainReason={"type": ["string", "null"]},
+        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, metadata={"type": "object"}, createdAt=TIME,
+        updatedAt=TIME,
     ),
     "Stats": _object(
         totalWorkers=COUNT, pendingWorkers=COUNT, activeWorkers=COUNT, unhealthyWorkers=COUNT, drainingWorkers=COUNT,
@@ -113,6 +115,7 @@ LIST_PARAMETERS = (
 
 PAGINATION = _object(total=COUNT, limit=COUNT, offset=COUNT)
 SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boolean"})
+DRAIN_REQUEST = _object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
 SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT))
 MESSAGE = _success(message=TEXT)
 BEAT_ANSWER = _success(message=TEXT, nextHeartbeatSeconds={"type": "number"})
@@ -156,8 +159,16 @@ PATHS: Document = {
     },
     "/api/workers/{id}/drain": {
         "post": _operation(
-            "Ask for a worker to be emptied", "adminToken",
-            _answers(ok=200, what="Noted", schema=MESSAGE, errors=ONE_WORKER_ERRORS), parameters=(WORKER_ID,),
+            "Ask for a worker to be emptied; until then, and afterwards, it takes nothing new", "adminToken",
+            _answers(ok=200, what="Noted", schema=MESSAGE, errors=(400, *ONE_WORKER_ERRORS)), parameters=(WORKER_ID,),
+            body=DRAIN_REQUEST, body_required=False,
+        ),
+    },
+    "/api/workers/{id}/undrain": {
+        "post": _operation(
+            "Take back that a worker is to be emptied", "adminToken",
+            _answers(ok=200, what="Noted", schema=MESSAGE, errors=(400, *ONE_WORKER_ERRORS)), parameters=(WORKER_ID,),
+            body=DRAIN_REQUEST, body_required=False,
         ),
     },
     "/api/workers/generate-script": {

@@ -20,7 +20,7 @@ def list_alerts(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the last alerts, and whether the channels took them."""
-    from skyctl import wire
+    from skyctl import documents
     from skyctl.operations import alerts
 
     with open_world(context) as world:
@@ -28,12 +28,12 @@ def list_alerts(
     from skyctl.cli import show
 
     counts = ("delivered", "waiting", "givenUp")
-    documents = [
-        wire.alert_document(alert) | {"deliveries": dict(zip(counts, numbers, strict=True))}
+    rows = [
+        documents.alert_document(alert) | {"deliveries": dict(zip(counts, numbers, strict=True))}
         for alert, *numbers in found
     ]
     names = [str(alert.id) for alert, *_ in found]
-    emit(context, output, {"alerts": documents}, lambda: show.alert_table(found, now), names)
+    emit(context, output, {"alerts": rows}, lambda: show.alert_table(found, now), names)
 
 
 @app.command("follow")
@@ -73,7 +73,7 @@ def test(
 
 
 def _show(context: typer.Context, output: Output, alert: "Alert") -> None:
-    from skyctl import wire
+    from skyctl import documents
     from skyctl.cli import show
 
-    emit_one(context, output, wire.alert_document(alert), lambda: show.alert_line(alert), str(alert.id))
+    emit_one(context, output, documents.alert_document(alert), lambda: show.alert_line(alert), str(alert.id))

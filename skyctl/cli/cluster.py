@@ -1,8 +1,13 @@
 """skyctl cluster ..."""
 
+import os
+import sys
+
 import typer
 
-from skyctl.cli.context import Output, OutputOption, emit, group, open_world
+from skyctl.cli.context import Output, OutputOption, console, emit, group, open_world
+
+PAGE_ROWS = 20
 
 app = typer.Typer(help="The cluster as a whole.", rich_markup_mode=None)
 group(app)
@@ -19,3 +24,29 @@ def stats(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     from skyctl.cli import show
 
     emit(context, output, wire.stats_document(figures), lambda: show.stats_tables(figures), [])
+
+
+@app.command("top")
+def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Watch the cluster on the whole screen: figures, the workers that need a look, the last events. `q` quits.
+
+    Without a terminal, or with -o json or yaml, it is told once.
+    """
+    from skyctl import documents
+    from skyctl.operations import cluster
+
+    with open_world(context) as world:
+        if (
+            output in (Output.TABLE, Output.WIDE)
+            and sys.stdout.isatty()
+            and os.environ.get("TERM") not in (None, "dumb")
+        ):
+            from skyctl.cli import top
+
+            top.show(world, console(context))
+            return
+        seen = cluster.overview(world, PAGE_ROWS)
+    from skyctl.cli import panels
+
+    names = [worker.name for worker in seen.worst]
+    emit(context, output, documents.overview_document(seen), lambda: panels.page(seen), names)

@@ -77,7 +77,9 @@ def console(context: typer.Context, *, stderr: bool = False) -> "Console":
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PLAIN_WIDTH
-    return Plain(file=stream, no_color=options(context).no_color or None, width=width, highlight=False, emoji=False)
+    return Plain(
+        file=stream, no_color=options(context).no_color or None, width=width, highlight=False, emoji=False, markup=False
+    )
 
 
 def say(context: typer.Context, text: str) -> None:

@@ -22,7 +22,7 @@ def events(
     Numbers grow in the order of the events: `--follow --since N` goes on after number N without a gap and without a
     repetition. With --follow, json is one document a line.
     """
-    from skyctl import wire
+    from skyctl import documents
     from skyctl.operations import log
 
     with open_world(context) as world:
@@ -40,12 +40,12 @@ def events(
         found = log.latest(world, limit)[0] if since is None else log.since(world, since, limit)
     from skyctl.cli import show
 
-    document = {"events": [wire.event_document(event) for event in found]}
+    document = {"events": [documents.event_document(event) for event in found]}
     emit(context, output, document, lambda: map(show.event_line, found), [str(event.seq) for event in found])
 
 
 def _show(context: typer.Context, output: Output, event: "Event") -> None:
-    from skyctl import wire
+    from skyctl import documents
     from skyctl.cli import show
 
-    emit_one(context, output, wire.event_document(event), lambda: show.event_line(event), str(event.seq))
+    emit_one(context, output, documents.event_document(event), lambda: show.event_line(event), str(event.seq))

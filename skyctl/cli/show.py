@@ -26,6 +26,9 @@ from skyctl.model import (
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
+WIDE_HEADINGS = (
+    "ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT", "DRAIN", "FLAPPING SINCE"
+)  # fmt: skip
 COLORS = {
     WorkerStatus.ACTIVE: "green",
     WorkerStatus.PENDING: "cyan",
@@ -39,12 +42,11 @@ CHECK_COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState
 def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     """The workers of a page, and how many there are."""
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
-    extra = ["ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT"] if wide else []
-    table = _plain_table(*headings, *extra, bars=(2, 3, 4))
+    table = _plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
     for worker in page.workers:
         cells: list[Any] = [wire.printable(worker.name), status_text(worker.status), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
-        table.add_row(*cells, *(_wide_cells(worker) if wide else ()))
+        table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
     return [table, Text(_counted(page), style="dim")] if page.workers else [Text(_counted(page))]
 
 
@@ -56,6 +58,7 @@ def worker_details(worker: Worker, now: datetime) -> list[Any]:
         ("Name", worker.name),
         ("ID", str(worker.id)),
         ("Status", status_text(worker.status)),
+        ("Status since", ago(worker.status_changed_at, now)),
         ("Hostname", worker.hostname or "-"),
         ("Address", _address(worker)),
         ("Swarm node", worker.swarm_node_id or "-"),
@@ -63,6 +66,8 @@ def worker_details(worker: Worker, now: datetime) -> list[Any]:
         ("Capacity", capacity_text(worker.capacity)),
         *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
         ("Drain asked", ago(worker.drain_requested_at, now)),
+        ("Drain reason", worker.drain_reason or "-"),
+        ("Flapping since", ago(worker.flapping_since, now)),
         ("Invited", ago(worker.created_at, now)),
     ]
     rows += [(key, str(value)) for key, value in sorted(worker.metadata.items())]
@@ -79,12 +84,12 @@ def stats_tables(stats: ClusterStats) -> list[Any]:
     for status in WorkerStatus:
         count = stats.by_status.get(status, 0)
         share = 100 * count / stats.total if stats.total else 0
-        statuses.add_row(status_text(status), str(count), Text(_blocks(share), style=COLORS[status]))
+        statuses.add_row(status_text(status), str(count), Text(blocks(share), style=COLORS[status]))
     statuses.add_row(Text("total", style="bold"), Text(str(stats.total), style="bold"), "")
     loads = _plain_table("RESOURCE", "CAPACITY", "LOAD, BY CAPACITY", "LOAD, PLAIN MEAN", bars=(2, 3))
-    have = stats.capacity
-    capacities = (_number(have.cpu_cores) + " cores", _size(have.memory_mb), _size(1024 * have.disk_gb))
-    figures = zip(("cpu", "memory", "disk"), capacities, _bars(stats.load), _bars(stats.plain_load), strict=True)
+    figures = zip(
+        ("cpu", "memory", "disk"), capacities(stats.capacity), _bars(stats.load), _bars(stats.plain_load), strict=True
+    )
     for name, capacity, weighted, plain in figures:
         loads.add_row(name, capacity, weighted, plain)
     loads.add_row("containers", str(stats.load.container_count), "", "")
@@ -164,32 +169,49 @@ def status_text(status: WorkerStatus) -> Text:
     return Text(status.value, style=COLORS[status])
 
 
+def blocks(percent: float, cells: int = BAR_CELLS) -> str:
+    """A percentage as a bar of so many cells."""
+    filled = min(cells, round(percent / 100 * cells))
+    return "█" * filled + "░" * (cells - filled)
+
+
+def load_style(percent: float, limit: float) -> str:
+    """The colour of a load: red above its limit, yellow near it."""
+    return "red" if percent > limit else "yellow" if percent > 0.8 * limit else "green"
+
+
 class Bar:
     """A percentage as a bar that gives way to narrow terminals, and a figure that does not."""
 
     def __init__(self, percent: float, limit: float) -> None:
         self._percent = percent
-        self._style = "red" if percent > limit else "yellow" if percent > 0.8 * limit else "green"
+        self._style = load_style(percent, limit)
 
     def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(FIGURE_CELLS, min(FIGURE_CELLS + 1 + BAR_CELLS, options.max_width))
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         cells = min(BAR_CELLS, options.max_width - FIGURE_CELLS - 1)
-        bar = _blocks(self._percent, cells) + " " if cells > 0 else ""
+        bar = blocks(self._percent, cells) + " " if cells > 0 else ""
         yield Text.assemble((bar, self._style), f"{self._percent:3.0f}%")
 
 
-def load_bars(worker: Worker) -> list[Bar | Text]:
+def load_bars(worker: Worker, limits: Limits = Limits()) -> list[Bar | Text]:
     """CPU, memory and disk as bars, and the number of containers; dashes for a worker that never reported."""
     if worker.last_heartbeat_at is None:
         return [Text("-")] * 4
-    return [*_bars(worker.load), Text(str(worker.load.container_count))]
+    return [*_bars(worker.load, limits), Text(str(worker.load.container_count))]
 
 
 def capacity_text(capacity: Capacity) -> str:
     """A capacity in words."""
-    return f"{_number(capacity.cpu_cores)} cores, {_size(capacity.memory_mb)} memory, {_size(1024 * capacity.disk_gb)} disk"
+    cores, memory, disk = capacities(capacity)
+    return f"{cores}, {memory} memory, {disk} disk"
+
+
+def capacities(capacity: Capacity) -> tuple[str, str, str]:
+    """How much there is of CPU, memory and disk."""
+    return _number(capacity.cpu_cores) + " cores", _size(capacity.memory_mb), _size(1024 * capacity.disk_gb)
 
 
 def ago(at: datetime | None, now: datetime) -> str:
@@ -217,14 +239,16 @@ def _stamp(at: datetime | None) -> str:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z") if at else "-"
 
 
-def _wide_cells(worker: Worker) -> list[str]:
+def _wide_cells(worker: Worker, now: datetime) -> list[str]:
     have = worker.capacity
     sizes = (
         [_number(have.cpu_cores), _size(have.memory_mb), _size(1024 * have.disk_gb)] if worker.hostname else ["-"] * 3
     )
     agent = str(worker.metadata.get("agentVersion", "-"))
     hostname, node = wire.printable(worker.hostname) or "-", wire.printable(worker.swarm_node_id or "-")
-    return [str(worker.id), hostname, _address(worker), *sizes, node, wire.printable(agent)]
+    drain = wire.printable(worker.drain_reason or "asked") if worker.drain_requested_at else "-"
+    flapping = ago(worker.flapping_since, now)
+    return [str(worker.id), hostname, _address(worker), *sizes, node, wire.printable(agent), drain, flapping]
 
 
 def _address(worker: Worker) -> str:
@@ -241,18 +265,12 @@ def _counted(page: WorkerPage) -> str:
     return f"{page.offset + 1} to {last} of {page.total} workers{more}"
 
 
-def _bars(load: Load) -> list[Bar]:
-    limits = Limits()
+def _bars(load: Load, limits: Limits = Limits()) -> list[Bar]:
     return [
         Bar(load.cpu_percent, limits.cpu_percent),
         Bar(load.memory_percent, limits.memory_percent),
         Bar(load.disk_percent, limits.disk_percent),
     ]
-
-
-def _blocks(percent: float, cells: int = BAR_CELLS) -> str:
-    filled = min(cells, round(percent / 100 * cells))
-    return "█" * filled + "░" * (cells - filled)
 
 
 def _number(value: float) -> str:

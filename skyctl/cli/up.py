@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import queue
 import socket
 import time
@@ -14,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 from urllib.parse import urlsplit
 
 from rich.console import Console, Group
@@ -25,6 +24,7 @@ from skyctl import data_folder, signals, wiring
 from skyctl.api import server
 from skyctl.cli import show
 from skyctl.cli.child import Child, Line
+from skyctl.cli.terminal import Outlet
 from skyctl.errors import DatabaseUnavailable, Refused, SkyctlError
 from skyctl.meters import Meters
 from skyctl.model import Actor, WorkerPage, WorkerStatus
@@ -37,36 +37,6 @@ HOST = "127.0.0.1"
 UP = Actor("up", ip_address="local")
 REFRESH_SECONDS = 1.0
 KEPT_LINES = 8
-
-
-class Outlet:
-    """A stream that may go away under us, as the terminal or the pipe behind it does: from then on it is quiet."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write; never fails."""
-        try:
-            return self._stream.write(text)
-        except OSError:
-            return self._fall_silent(len(text))
-
-    def flush(self) -> None:
-        """Flush; never fails."""
-        try:
-            self._stream.flush()
-        except OSError:
-            self._fall_silent(0)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def _fall_silent(self, written: int) -> int:
-        """Let what is still buffered, and all that follows, go nowhere."""
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), self._stream.fileno())
-        return written
 
 
 class Log(logging.Handler):

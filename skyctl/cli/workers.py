@@ -1,7 +1,8 @@
 """skyctl workers ..."""
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +20,13 @@ from skyctl.cli.context import (
 )
 from skyctl.model import WorkerStatus
 
-app = typer.Typer(help="Hosts of the cluster: invite, list, look at, remove.", rich_markup_mode=None)
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from skyctl.model import Actor, Worker
+    from skyctl.operations.world import World
+
+app = typer.Typer(help="Hosts of the cluster: invite, list, look at, drain, remove.", rich_markup_mode=None)
 group(app)
 
 
@@ -46,6 +53,17 @@ WorkerArgument = Annotated[
         metavar="WORKER", help="An id, a unique beginning of one, or a name.", autocompletion=complete_worker
     ),
 ]
+
+WorkersArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="WORKER...",
+        help="Ids, unique beginnings of them, or names.",
+        autocompletion=complete_worker,
+    ),
+]
+ReasonOption = Annotated[str | None, typer.Option(help="Why; events and `workers show` tell it.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 @app.command("install-script")
@@ -100,7 +118,7 @@ def list_workers(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List workers by name: status, load, and when they were last heard."""
-    from skyctl import wire
+    from skyctl import documents, wire
     from skyctl.operations import workers
 
     wanted = wire.text_filter("--search", search) if search else None
@@ -110,7 +128,13 @@ def list_workers(
     from skyctl.cli import show
 
     names = [worker.name for worker in page.workers]
-    emit(context, output, wire.page_document(page), lambda: show.worker_table(page, wide=output is Output.WIDE), names)
+    emit(
+        context,
+        output,
+        documents.page_document(page),
+        lambda: show.worker_table(page, wide=output is Output.WIDE),
+        names,
+    )
     if page.total and (note := show.monitor_footnote(page, interval)):
         say(context, note)
 
@@ -128,23 +152,78 @@ def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOp
     emit(context, output, wire.worker_document(found), lambda: show.worker_details(found, now), [found.name])
 
 
+@app.command("why")
+def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
+    """Tell why a worker has its status: what decided it, what the facts are now, what would change it."""
+    from skyctl import documents
+    from skyctl.operations import why, workers
+
+    with open_world(context) as world:
+        found = why.diagnose(world, workers.find(world, worker).id)
+    from skyctl.cli import reasons
+
+    emit(context, output, documents.diagnosis_document(found), lambda: reasons.diagnosis(found), [found.worker.name])
+
+
+@app.command("drain")
+def drain(
+    context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Let workers take nothing new, until `undrain`. Several are all looked up before any is changed."""
+    from skyctl.operations.workers import drain as operation
+
+    _for_each(context, workers, operation, reason, "would drain" if dry_run else "drains", dry_run=dry_run)
+
+
+@app.command("undrain")
+def undrain(
+    context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Take drained workers back into service. Several are all looked up before any is changed."""
+    from skyctl.operations.workers import undrain as operation
+
+    said = "would be back in service" if dry_run else "is back in service"
+    _for_each(context, workers, operation, reason, said, dry_run=dry_run)
+
+
+def _for_each(
+    context: typer.Context, references: list[str],
+    operation: "Callable[[World, UUID, Actor, str | None], Worker]", reason: str | None, said: str, *, dry_run: bool,
+) -> None:  # fmt: skip
+    """Do something harmless to each of the workers, and say so."""
+    from skyctl import wire
+    from skyctl.operations import workers
+
+    why = None if reason is None else wire.drain_reason(reason)
+    with open_world(context) as world:
+        found = {worker.id: worker for worker in [workers.find(world, reference) for reference in references]}
+        for worker in found.values():
+            if dry_run:
+                say(context, f"{wire.printable(worker.name)} ({worker.id}) {said}")
+                continue
+            operation(world, worker.id, actor(), why)
+            if not options(context).quiet:
+                sys.stdout.write(f"{wire.printable(worker.name)} {said}\n")
+
+
 @app.command("remove")
 def remove_worker(
     context: typer.Context,
     worker: WorkerArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Remove a worker without containers; its token is refused from then on."""
     from skyctl.operations import workers
+    from skyctl.wire import printable
 
     with open_world(context) as world:
         found = workers.find(world, worker)
         if dry_run:
             workers.check_removable(world, found)
-            say(context, f"{found.name} ({found.id}) would be removed")
+            say(context, f"{printable(found.name)} ({found.id}) would be removed")
             return
-        confirm(f"Remove {found.name} ({found.id}, {found.status.value})?", yes=yes)
+        confirm(f"Remove {printable(found.name)} ({found.id}, {found.status.value})?", yes=yes)
         workers.remove(world, found.id, actor())
     if not options(context).quiet:
-        sys.stdout.write(f"{found.name} removed\n")
+        sys.stdout.write(f"{printable(found.name)} removed\n")

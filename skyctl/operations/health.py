@@ -7,12 +7,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.errors import DatabaseRefused
-from skyctl.model import Event, Lease, Limits, Outage, Silence, Verdict, Worker, WorkerStatus
+from skyctl.model import Event, Lease, Limits, MassFailure, Outage, Silence, Verdict, Worker, WorkerStatus
+from skyctl.operations import presence
 from skyctl.operations.leadership import TTL
-from skyctl.operations.presence import GAP
 from skyctl.operations.world import World
 from skyctl.rules import failures, health
-from skyctl.store import db, events, monitors, presence
+from skyctl.store import db, events, monitors
 from skyctl.store import health as store
 
 LOOK_AGAIN_SECONDS = 1.0
@@ -72,20 +72,12 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
 
 def _look(world: World, passed_over: Collection[UUID]) -> Scene:
     with world.db.transaction() as tx:
-        now, outages = db.now(tx), _outages(tx)
+        now, outages = db.now(tx), presence.outages(tx)
         survey = store.survey(tx, world.limits, health.cutoff(now, outages, world.limits.heartbeat_timeout))
         suspects = (
             store.fetch(tx, [each for each in survey.suspects if each not in passed_over]) if survey.suspects else []
         )
         return Scene(now, outages, survey, suspects)
-
-
-def _outages(tx: db.Transaction) -> list[Outage]:
-    """The outages of ours, the present one among them; none where no `serve` ever ran and others hear the workers."""
-    found, last, now = list(presence.outages(tx)), presence.last_seen_at(tx), db.now(tx)
-    if last is not None and now - last > GAP:
-        found.append(Outage(last, now))
-    return health.merged(found)
 
 
 def _declare_mass_failures(
@@ -168,7 +160,7 @@ def _note_flapping(tx: db.Transaction, limits: Limits, changed: Iterable[UUID], 
     return events.append(tx, *(_of(one, "flapping", said.format(counts[one.id], one.status), lease) for one in begun))
 
 
-def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[store.MassFailure]) -> int | None:
+def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
     """The mass failure that a worker which goes silent belongs to, if any: it beat last before that was detected."""
     heard_at = worker.last_heartbeat_at
     if verdict.status is not WorkerStatus.OFFLINE or heard_at is None or health.stopped_on_purpose(worker):
@@ -236,7 +228,7 @@ def _lift(tx: db.Transaction, lease: Lease) -> list[Event]:
     return events.append(tx, *(_recovery(failure, lease) for failure in over))
 
 
-def _recovery(failure: store.MassFailure, lease: Lease) -> Event:
+def _recovery(failure: MassFailure, lease: Lease) -> Event:
     reason = f"all of the {failure.silent} workers that fell silent at once are back, or removed"
     details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
     return Event("mass_recovery", None, None, "monitor", reason=reason, details=details, term=lease.term)

@@ -3,8 +3,10 @@
 from datetime import timedelta
 from uuid import UUID
 
+from skyctl.model import Outage
 from skyctl.operations.world import World
-from skyctl.store import presence
+from skyctl.rules import health
+from skyctl.store import db, presence
 
 GAP = timedelta(seconds=5)
 KEPT = timedelta(days=30)
@@ -21,3 +23,11 @@ def begin(world: World, instance: UUID, hostname: str, pid: int) -> None:
     touch(world, instance, hostname, pid)
     with world.db.transaction() as tx:
         presence.forget(tx, KEPT)
+
+
+def outages(tx: db.Transaction) -> list[Outage]:
+    """The outages of ours, the present one among them; none where no `serve` ever ran and others hear the workers."""
+    found, last, now = list(presence.outages(tx)), presence.last_seen_at(tx), db.now(tx)
+    if last is not None and now - last > GAP:
+        found.append(Outage(last, now))
+    return health.merged(found)

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.model import Limits, Silence, Worker, WorkerStatus
+from skyctl.model import Limits, MassFailure, Silence, Worker, WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, read
 from skyctl.store.tables import mass_failures, workers
 
 _NOW = sa.func.skyctl_now()
 _MOST_NAMES = 1000
+_FAILURE = [mass_failures.c[name] for name in MassFailure._fields]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +156,17 @@ def declare_mass_failure(connection: sa.Connection, silence: Silence) -> int:
     return number
 
 
-class MassFailure(NamedTuple):
-    """A mass failure that is not lifted: whoever beat last before it was detected belongs to it."""
-
-    id: int
-    region: str | None
-    silent: int
-    detected_at: datetime
-
-
 def open_mass_failures(connection: sa.Connection) -> list[MassFailure]:
     """Those that are not lifted, the latest first."""
     c = mass_failures.c
-    rows = connection.execute(
-        sa.select(c.id, c.region, c.silent, c.detected_at).where(c.lifted_at.is_(None)).order_by(c.id.desc())
-    )
+    rows = connection.execute(sa.select(*_FAILURE).where(c.lifted_at.is_(None)).order_by(c.id.desc()))
     return [MassFailure(*row) for row in rows]
+
+
+def mass_failure(connection: sa.Connection, number: int) -> MassFailure | None:
+    """One mass failure, lifted or not."""
+    row = connection.execute(sa.select(*_FAILURE).where(mass_failures.c.id == number)).one_or_none()
+    return MassFailure(*row) if row else None
 
 
 def lift_mass_failures(connection: sa.Connection, failures: Iterable[int], by: str) -> None:

@@ -204,22 +204,34 @@ def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
 
 
 def stats(connection: sa.Connection) -> ClusterStats:
-    """The cluster in figures, counted by the database."""
-    counted = connection.execute(sa.select(STATUS, sa.func.count()).group_by(STATUS))
-    totals = connection.execute(
-        sa.select(
-            *(sa.func.coalesce(sa.func.sum(amount), 0) for amount in (_CORES, _MEMORY_MB, _DISK_GB, _CONTAINERS)),
-            *(
-                sa.func.coalesce(sa.func.sum(percent * amount) / sa.func.nullif(sa.func.sum(amount), 0), 0)
-                for percent, amount in zip(_PERCENTS, (_CORES, _MEMORY_MB, _DISK_GB), strict=True)
-            ),
-            *(sa.func.coalesce(sa.func.avg(percent), 0) for percent in _PERCENTS),
-        ).where(workers.c.status.in_(HEARD_FROM))
-    ).one()
-    containers = int(totals[3])
+    """The cluster in figures, summed by the database in one scan."""
+    names = ("cores", "memory_mb", "disk_gb", "containers", "cpu", "memory", "disk")
+    figures = zip(names, (_CORES, _MEMORY_MB, _DISK_GB, _CONTAINERS, *_PERCENTS), strict=True)
+    each = sa.select(STATUS.label("status"), *(figure.label(name) for name, figure in figures))
+    c = each.offset(0).subquery().c  # so that each figure is read from its JSON once, where it is used twice as well
+    sums = [*(c[name] for name in names), c.cpu * c.cores, c.memory * c.memory_mb, c.disk * c.disk_gb]
+    summed = (sa.func.coalesce(sa.func.sum(figure).filter(c.status.in_(HEARD_FROM)), 0.0) for figure in sums)
+    rows = connection.execute(sa.select(c.status, sa.func.count(), *summed).group_by(c.status)).all()
+    by_status = {WorkerStatus(row[0]): row[1] for row in rows}
+    totals = [sum(row[column] for row in rows) for column in range(2, 2 + len(sums))]
+    have, containers, percents, weighted = totals[:3], int(totals[3]), totals[4:7], totals[7:]
+    count = sum(by_status.get(status, 0) for status in HEARD_FROM)
+    mean = [percent / count if count else 0.0 for percent in percents]
+    share = [part / whole if whole else 0.0 for part, whole in zip(weighted, have, strict=True)]
     return ClusterStats(
-        by_status={WorkerStatus(status): count for status, count in counted},
-        capacity=Capacity(*totals[:3]),
-        load=Load(*totals[4:7], containers),
-        plain_load=Load(*totals[7:10], containers),
+        by_status=by_status,
+        capacity=Capacity(*have),
+        load=Load._make([*share, containers]),
+        plain_load=Load._make([*mean, containers]),
     )
+
+
+def worst(connection: sa.Connection, limit: int) -> list[Worker]:
+    """The workers that need a look first: those that went offline last, the unhealthy ones, then those of the highest load."""
+    rank = sa.case((STATUS == WorkerStatus.OFFLINE, 0), (STATUS == WorkerStatus.UNHEALTHY, 1), else_=2)
+    fallen_at = sa.case((STATUS == WorkerStatus.OFFLINE, workers.c.status_changed_at))
+    order = (rank, fallen_at.desc().nulls_last(), sa.func.greatest(*_PERCENTS).desc(), workers.c.name, workers.c.id)
+    # rows are wide: only these are fetched whole
+    first = sa.select(workers.c.id).order_by(*order).limit(limit).subquery()
+    rows = connection.execute(sa.select(*COLUMNS).join(first, first.c.id == workers.c.id).order_by(*order))
+    return [read(row) for row in rows]

@@ -1,0 +1,188 @@
+"""The pictures of `cluster top`: a full screen of any size, and one plain page. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from skyctl.cli import show
+from skyctl.model import Event, Load, MassFailure, Overview, Worker, WorkerStatus
+from skyctl.wire import printable
+
+WIDE, ROOMY = 100, 64  # columns from which there is more to a line
+TALL, TITLED = 20, 6  # lines from which there are gaps on the screen, and headings in what is left of it
+WORST_SHARE = 0.6
+LATE_INTERVALS = 3
+SPARKS = "▁▂▃▄▅▆▇█"
+MOST_SPARKS = 30
+NARROW_BAR, WIDE_BAR = 6, 20
+MOST_HELD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a screen shows: the last look at the cluster, its loads of the last minute, and why there is no newer look."""
+
+    overview: Overview
+    history: Sequence[Load] = ()
+    trouble: str = ""
+
+
+class FullScreen:
+    """A picture that fills the terminal. Where that is small, workers and events share what head and foot leave."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, height = options.max_width, options.height or console.height
+        seen = self._picture.overview
+        foot = _foot(self._picture)
+        head = _head(self._picture, width)[: max(0, height - len(foot))]
+        gap = [Text()] if height >= TALL else []
+        left = max(0, height - len(head) - len(foot) - 2 * len(gap))
+        title = int(left >= TITLED)
+        rows = _share(left, max(1, len(seen.worst) + title), len(seen.events) + title)
+        body = [*head, *gap, *_worst(seen, rows - title, width, titled=bool(title)), *gap]
+        body += _events(seen, left - rows - title, titled=bool(title))
+        used = len(head) + 2 * len(gap) + rows + min(left - rows, len(seen.events) + title)
+        yield from (*body, *[Text()] * (height - len(foot) - used), *foot[-height:])
+
+
+def page(seen: Overview) -> list[Any]:
+    """All of it below each other, for whoever has no terminal."""
+    picture = Picture(seen)
+    worst, events = _worst(seen, len(seen.worst), WIDE, expand=False), _events(seen, len(seen.events))
+    return [*_head(picture, WIDE), Text(), *worst, Text(), *events, Text(), *_foot(picture, live=False)]
+
+
+def _head(picture: Picture, width: int) -> list[Text]:
+    """When, how many workers of each status, and the load of the cluster."""
+    seen, stats = picture.overview, picture.overview.stats
+    title = _line(("skyctl cluster top", "bold"), f"  {seen.read_at:%Y-%m-%d %H:%M:%S} UTC")
+    noun = "worker" if stats.total == 1 else "workers"
+    counts = [Text(f"{stats.total} {noun}", style="bold"), Text(f"{stats.load.container_count} containers")]
+    counts += [
+        Text(f"{stats.by_status[s]} {s.value}", style=show.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
+    ]
+    limits, capacities = seen.limits, show.capacities(stats.capacity)
+    most = (limits.cpu_percent, limits.memory_percent, limits.disk_percent)
+    bars = []
+    for number, name in enumerate(("cpu", "memory", "disk")):
+        past = [load[number] for load in picture.history]
+        bars.append(_load_line(name, past, stats.load[number], most[number], capacities[number], width))
+    return [title, *_wrapped(counts, width), *bars]
+
+
+def _load_line(name: str, past: Sequence[float], percent: float, limit: float, capacity: str, width: int) -> Text:
+    """A resource of the cluster: its load now, that of the last minute, and how much there is of it."""
+    cells = NARROW_BAR if width < ROOMY else WIDE_BAR
+    room = min(MOST_SPARKS, width - len(f"memory {'':{cells}} 100%    of {capacity}"))
+    sparks = "".join(map(_spark, past[-room:] if room > 0 else ()))
+    bar = (show.blocks(percent, cells), show.load_style(percent, limit))
+    return _line(f"{name:<6} ", bar, f" {percent:3.0f}%  ", f"{sparks}  " if sparks else "", (f"of {capacity}", "dim"))
+
+
+def _spark(percent: float) -> str:
+    return SPARKS[min(len(SPARKS) - 1, int(percent / 100 * len(SPARKS)))]
+
+
+def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand: bool = True) -> list[Any]:
+    """The workers that need a look first, one a line."""
+    if not seen.worst:
+        said = [_line("No workers: see `skyctl workers install-script`"), *[Text()] * (rows + titled - 1)]
+        return said[: rows + titled]
+    table = Table(box=None, pad_edge=False, show_header=titled, header_style="bold", expand=expand)
+    figure, bars = show.FIGURE_CELLS, show.FIGURE_CELLS + 1 + show.BAR_CELLS
+    bars = figure if width < ROOMY else 10 if width < WIDE else bars
+    table.add_column("WORST" if expand else "NAME", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
+    table.add_column("STATUS", width=9)
+    for name in ("CPU", "MEM" if bars == figure else "MEMORY", "DISK"):
+        table.add_column(name, width=bars)
+    if width >= ROOMY:
+        table.add_column("HEARD", width=8)
+    if width >= WIDE:
+        table.add_column("CONTAINERS", width=10)
+        table.add_column("NOTE", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
+    for worker in seen.worst[: max(0, rows)]:
+        *loads, containers = show.load_bars(worker, seen.limits)
+        more = [Text(show.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
+        cells = [Text(printable(worker.name)), show.status_text(worker.status), *loads, *more]
+        table.add_row(*cells[: len(table.columns)])
+    return [table]
+
+
+def _note(worker: Worker) -> Text:
+    """What else to know of a worker."""
+    notes = ["flapping"] if worker.flapping_since else []
+    notes += [f"mass failure {worker.mass_failure_id}"] if worker.mass_failure_id else []
+    notes += [f"drain: {worker.drain_reason or 'asked'}"] if worker.drain_requested_at else []
+    return Text(printable(", ".join(notes)), style="dim")
+
+
+def _events(seen: Overview, rows: int, *, titled: bool = True) -> list[Text]:
+    """The last events, the latest first, one a line."""
+    lines = [_event(event, seen) for event in reversed(seen.events)][: max(0, rows)]
+    return [_line(("EVENTS", "bold")), *lines] if titled else lines
+
+
+def _event(event: Event, seen: Overview) -> Text:
+    what = Text(event.kind.replace("_", " "))
+    if event.to_status and event.kind == "status_changed":
+        what = Text(" to ").join(show.status_text(each) for each in (event.from_status, event.to_status) if each)
+    name = f"{printable(event.worker_name)} " if event.worker_name else ""
+    reason = f": {printable(event.reason)}" if event.reason else ""
+    by = "" if event.actor == "monitor" else f" ({printable(event.actor)})"
+    return _line((f"{show.ago(event.at, seen.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
+
+
+def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
+    """What to know of the picture itself, the monitor that leads, and how to leave."""
+    seen = picture.overview
+    lines = [_line((picture.trouble, "bold red"))] if picture.trouble else []
+    lines += [_held(failure, seen) for failure in seen.mass_failures[:MOST_HELD]]
+    return [*lines, _line("q quits · " if live else "", _monitor(seen))]
+
+
+def _held(failure: MassFailure, seen: Overview) -> Text:
+    where = f" in {printable(failure.region)}" if failure.region else ""
+    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {show.ago(failure.detected_at, seen.read_at)}"
+    return _line((f"held: {fell}; nothing is moved until they return", "yellow"))
+
+
+def _monitor(seen: Overview) -> Text:
+    """Who leads, and when it last looked; a warning where that was too long ago."""
+    if seen.monitor_seen_at is None:
+        return Text("no monitor has run yet: statuses do not change", style="yellow")
+    passed = f"pass {show.ago(seen.monitor_seen_at, seen.read_at)}"
+    if seen.read_at - seen.monitor_seen_at > LATE_INTERVALS * seen.limits.heartbeat_interval:
+        return Text(f"last {passed}: statuses may be old; run `skyctl monitor`", style="yellow")
+    if seen.leader is None:
+        return Text(f"{passed}, no monitor leads now")
+    holder = printable(seen.leader.holder.rpartition(":")[0] or seen.leader.holder)
+    return Text(f"{passed} by {holder}, term {seen.leader.term}")
+
+
+def _share(left: int, worst: int, events: int) -> int:
+    """How many of the lines that are left the workers get: most of them, where there are enough events for the others."""
+    return min(worst, max(left - events, round(left * WORST_SHARE)))
+
+
+def _wrapped(parts: Sequence[Text], width: int) -> list[Text]:
+    """The parts beside each other, on as many lines as they need."""
+    lines = [_line()]
+    for part in parts:
+        gap = "  " if lines[-1] else ""
+        if gap and lines[-1].cell_len + len(gap) + part.cell_len > width:
+            lines.append(_line())
+            gap = ""
+        lines[-1].append(gap).append(part)
+    return lines
+
+
+def _line(*parts: str | Text | tuple[str, str]) -> Text:
+    """One line, cut where it is too long."""
+    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,123 @@
+"""Why a worker has its status, as it is printed. No I/O."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from skyctl.cli import show
+from skyctl.model import Diagnosis, Event, MassFailure, Worker
+from skyctl.wire import printable
+
+
+def diagnosis(found: Diagnosis) -> list[Any]:
+    """Everything that bears on a worker's status, in the order of a person's questions."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _rows(found):
+        table.add_row(name, Text(printable(value)) if isinstance(value, str) else value)
+    return [table]
+
+
+def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
+    worker, now = found.worker, found.read_at
+    yield "Worker", f"{worker.name} ({worker.id})"
+    yield "Status", _status(worker, now)
+    yield "Decided", _decision(found.decided_by, now) if found.decided_by else _undecided(worker)
+    if found.decided_by:
+        yield from (("  sample", f"{key}: {_plain(value)}") for key, value in found.decided_by.details.items())
+    yield "Now", _conclusion(found)
+    yield "  heartbeat", _heartbeat(found)
+    yield from _loads(found)
+    yield "  drain", _drain(worker, now)
+    yield "  flapping", _since(worker.flapping_since, now, "takes nothing new until it was quiet for a while")
+    if worker.stopped_at:
+        yield "  stopped", f"its agent was stopped on purpose {_when(worker.stopped_at, now)}"
+    if found.mass_failure:
+        yield "  mass failure", _mass_failure(found.mass_failure, now)
+    yield from (("Would change" if n == 0 else "", change) for n, change in enumerate(found.outlook))
+
+
+def _status(worker: Worker, now: datetime) -> Text:
+    since = f", since {_when(worker.status_changed_at, now)}" if worker.status_changed_at else ""
+    return Text.assemble(show.status_text(worker.status), since)
+
+
+def _decision(event: Event, now: datetime) -> Text:
+    states = [show.status_text(status) for status in (event.from_status, event.to_status) if status]
+    term = f", term {event.term}" if event.term else ""
+    by = f" ({_when(event.at, now)}, by {printable(event.actor)}{term}, event {event.seq})"
+    return Text.assemble(Text(" to ").join(states), f": {printable(event.reason)}", (by, "dim"))
+
+
+def _undecided(worker: Worker) -> str:
+    if worker.status_changed_at:
+        return "before the log began"
+    return "by no monitor yet: it is as it was invited, or as the panel wrote it"
+
+
+def _conclusion(found: Diagnosis) -> Text:
+    verdict = found.verdict
+    said = Text.assemble(show.status_text(verdict.status), f": {printable(verdict.reason)}")
+    if found.is_settled:
+        return said
+    seen = found.monitor_seen_at
+    looked = f"its last pass was {show.ago(seen, found.read_at)}" if seen else "none has run yet: run `skyctl monitor`"
+    return said.append(f" (but the monitor has not looked yet; {looked})", style="yellow")
+
+
+def _heartbeat(found: Diagnosis) -> str:
+    heard_at = found.worker.last_heartbeat_at
+    if heard_at is None or found.silence is None:
+        return "never"
+    silence = f"silent for {_seconds(found.silence)}, of at most {_seconds(found.limits.heartbeat_timeout)}"
+    ours = f", without {_seconds(found.deaf)} in which no `serve` could hear it" if found.deaf else ""
+    return f"{_when(heard_at, found.read_at)}: {silence}{ours}"
+
+
+def _loads(found: Diagnosis) -> Iterator[tuple[str, Any]]:
+    load, limits = found.worker.load, found.limits
+    if found.worker.last_heartbeat_at is None:
+        return
+    figures = (
+        ("  CPU", load.cpu_percent, limits.cpu_percent),
+        ("  memory", load.memory_percent, limits.memory_percent),
+        ("  disk", load.disk_percent, limits.disk_percent),
+    )
+    for name, percent, limit in figures:
+        verb, style = ("above", "red") if percent > limit else ("within", "green")
+        yield name, Text.assemble((f"{percent:g} %", style), f", {verb} its limit of {limit:g} %")
+
+
+def _drain(worker: Worker, now: datetime) -> str:
+    why = f": {worker.drain_reason}" if worker.drain_reason else ""
+    if worker.undrained_at:
+        return f"taken back {_when(worker.undrained_at, now)}"
+    return f"asked {_when(worker.drain_requested_at, now)}{why}" if worker.drain_requested_at else "not asked"
+
+
+def _since(at: datetime | None, now: datetime, meaning: str) -> str:
+    return f"since {_when(at, now)}: {meaning}" if at else "no"
+
+
+def _mass_failure(failure: MassFailure, now: datetime) -> str:
+    what = f"{failure.silent} of {failure.schedulable} workers fell silent at once {_when(failure.detected_at, now)}"
+    if failure.lifted_at:
+        return f"{what}; lifted {_when(failure.lifted_at, now)}"
+    return f"{what}; nothing is moved off them automatically until they return"
+
+
+def _when(at: datetime | None, now: datetime) -> str:
+    return f"{show.ago(at, now)} ({at.isoformat(timespec='seconds')})" if at else "-"
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():.0f} s"
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,16 @@
+"""The story of the cluster as a whole: everything that one look at it shows."""
+
+from skyctl.model import Lease, Overview
+from skyctl.operations.world import World
+from skyctl.store import db, events, health, monitors, workers
+
+
+def overview(world: World, most: int) -> Overview:
+    """The cluster at one moment, with at most so many of the worst workers and of the last events."""
+    with world.db.transaction() as tx:
+        lead = monitors.latest(tx)
+        return Overview(
+            read_at=db.now(tx), limits=world.limits, stats=workers.stats(tx), worst=workers.worst(tx, most),
+            events=events.latest(tx, most), leader=Lease(lead.holder, lead.term) if lead and lead.leads else None,
+            monitor_seen_at=lead.last_pass_at if lead else None, mass_failures=health.open_mass_failures(tx),
+        )  # fmt: skip

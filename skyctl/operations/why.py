@@ -1,0 +1,30 @@
+"""The story of one worker's status: what decided it, what the facts are now, what would change it."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from skyctl.errors import WorkerNotFound
+from skyctl.model import Diagnosis
+from skyctl.operations import presence
+from skyctl.operations.world import World
+from skyctl.rules import health
+from skyctl.store import db, events, monitors, workers
+from skyctl.store import health as store
+
+
+def diagnose(world: World, worker_id: UUID) -> Diagnosis:
+    """Why a worker has its status. Raises WorkerNotFound."""
+    with world.db.transaction() as tx:
+        worker = workers.get(tx, worker_id)
+        if worker is None:
+            raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
+        now, outages, heard_at = db.now(tx), presence.outages(tx), worker.last_heartbeat_at
+        silence = None if heard_at is None else health.heard_silence(heard_at, now, outages)
+        decisions = events.latest(tx, 1, worker_id, ["status_changed"])
+        return Diagnosis(
+            worker=worker, read_at=now, limits=world.limits, decided_by=decisions[-1] if decisions else None,
+            silence=silence, deaf=timedelta() if heard_at is None or silence is None else now - heard_at - silence,
+            mass_failure=store.mass_failure(tx, worker.mass_failure_id) if worker.mass_failure_id else None,
+            verdict=health.assess(worker, now, outages, world.limits),
+            outlook=health.outlook(worker, now, outages, world.limits), monitor_seen_at=monitors.last_pass_at(tx),
+        )  # fmt: skip
