@@ -5,7 +5,7 @@
     serve down / serve up       nobody can hear workers    database down / up    nor can the monitor look
     drain w1 / undrain w1       an administrator's word    remove w1
     advance 60                  the time passes, unseen    watch 60              the same, with a pass every 4 s
-    pass                        one look of the monitor
+    pass                        one look of the monitor    resume                an administrator lets moves go on
 
 `w1..w60` is a range. A pass tells what it concluded, and whom it told.
 """
@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl.model import Actor, Alert, Beat, Event, Invitation, Load
-from skyctl.operations import alerts, health, heartbeats, leadership, presence, workers
+from skyctl.operations import alerts, health, heartbeats, leadership, migrations, presence, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens
 from tests.helpers import TESTS, registration
@@ -73,6 +73,8 @@ class Story:
                 self._pass_time(int(words[0]), watched=verb == "watch")
             case "pass":
                 self._look()
+            case "resume":
+                migrations.resume(self._world, TESTS)
             case "stop" | "drain" | "undrain" | "remove":
                 for name in names:
                     ACTS[verb](self._world, self.worker_id(name), TESTS)

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -51,6 +51,12 @@ def silence(connection: psycopg.Connection, name: str = "w") -> None:
     connection.execute(
         "UPDATE container_workers SET last_heartbeat_at = now() - interval '5 min' WHERE id = %s", (worker_id,)
     )
+
+
+def healthy(connection: psycopg.Connection, count: int = 4) -> None:
+    """Workers that are heard from, beside which a few silent ones are no mass failure."""
+    for _ in range(count):
+        add_worker(connection, status="active", last_heartbeat_at=datetime.now(UTC))
 
 
 ODD_NAMES = ['it\'s "quoted" \\ $1 %s; DROP', "😀" * 255, "w"]
@@ -109,6 +115,7 @@ def test_an_event_whose_alert_is_refused_keeps_nobody_from_hearing_of_the_others
         BEGIN IF NEW.message LIKE '%poison%' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON worker_alerts FOR EACH ROW EXECUTE FUNCTION refuse();
     """)
+    healthy(connection)
     for name in ("good", "poison", "well"):
         silence(connection, name)
         look(world)
@@ -119,6 +126,7 @@ def test_an_event_whose_alert_is_refused_keeps_nobody_from_hearing_of_the_others
 
 
 def test_a_worker_that_cannot_be_changed_keeps_no_other_from_it(world: World, connection: psycopg.Connection) -> None:
+    healthy(connection)
     for name in ("good", "poison", "well"):
         silence(connection, name)
     connection.execute("""
@@ -238,3 +246,18 @@ def test_following_the_alerts(follow: Follow, world: World, connection: psycopg.
     assert [one["metadata"]["workerName"] for one in (first, second)] == ["w1", "w2"]
     follower.send_signal(signal.SIGINT)
     assert follower.wait(60) == 0
+
+
+def test_letting_moves_go_on(cli: Cli, world: World, connection: psycopg.Connection) -> None:
+    raise_alerts(world)
+    for name in ("a", "b", "c"):
+        silence(connection, name)
+    look(world)
+    assert [alert.kind for alert in raise_alerts(world).alerts] == ["mass_failure"]
+    resumed = cli("migrations", "resume")
+    assert (resumed.returncode, resumed.stdout) == (0, "resumed for 3 workers\n")
+    again = cli("migrations", "resume", "--yes")
+    assert (again.stdout, again.stderr) == ("", "nothing is held\n")
+    lifted = connection.execute("SELECT lifted_by LIKE 'cli:%' FROM mass_failures").fetchall()
+    assert lifted == [(True,)]
+    assert "migrations_resumed" in cli("events").stdout

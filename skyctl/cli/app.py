@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli import alerts, cluster, events, system, workers
+from skyctl.cli import alerts, cluster, events, migrations, system, workers
 from skyctl.cli.context import Options
 from skyctl.errors import SkyctlError
 from skyctl.settings import TABLE
@@ -29,6 +29,7 @@ app.add_typer(system.db, name="db")
 app.add_typer(workers.app, name="workers")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(migrations.app, name="migrations")
 
 
 def _print_version(wanted: bool) -> None:

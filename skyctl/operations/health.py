@@ -93,7 +93,7 @@ def _declare_mass_failures(
         return []
     limits, now, outages = world.limits, scene.now, scene.outages
     missed = health.cutoff(now, outages, min(2 * limits.heartbeat_interval, limits.heartbeat_timeout))
-    not_before = health.cutoff(now, outages, limits.heartbeat_timeout + limits.mass_window)
+    not_before = max(worker.last_heartbeat_at or now for worker in silent) - limits.mass_window
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
         events.lock(tx)

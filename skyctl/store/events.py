@@ -39,7 +39,7 @@ def record(connection: sa.Connection, event: Event, actor: Actor) -> None:
 
 def log_activity(connection: sa.Connection, event: Event, actor: Actor) -> None:
     """Write only the row in the activity log. The panel takes one without a user for the system's alone."""
-    said = f"{event.kind.replace('_', ' ')}: {event.worker_name}" + (f": {event.reason}" if event.reason else "")
+    said = ": ".join(part for part in (event.kind.replace("_", " "), event.worker_name, event.reason) if part)
     connection.execute(
         sa.insert(activity_logs).values(
             user_id=actor.user_id, event_type=f"worker.{event.kind}", message=said, status="info",
