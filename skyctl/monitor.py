@@ -61,7 +61,6 @@ class Monitor:
         """One pass over all workers, its alerts delivered; False where another monitor leads. Raises DatabaseUnavailable."""
         lease = leadership.lead(self._world, self._holder, has_ended)
         if lease is None:
-            log.info("action=another_leads")
             return False
         self._look(lease)
         leadership.release(self._world, lease)
