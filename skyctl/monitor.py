@@ -3,9 +3,11 @@
 One monitor leads, the others stand by. What it writes it writes for its term: once that has ended, nothing.
 """
 
+import hashlib
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +17,7 @@ from uuid import UUID, uuid4
 
 from skyctl import systemd
 from skyctl.couriers import Couriers
-from skyctl.errors import DatabaseUnavailable, LostLead
+from skyctl.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.model import Event, Lease
 from skyctl.operations import alerts, health, leadership
 from skyctl.operations.world import World
@@ -28,6 +30,7 @@ RENEW_SECONDS = leadership.TTL.total_seconds() / 3
 STAND_BY_SECONDS = 2.0
 PASS_OVER_SECONDS = 300.0
 DELIVERY_SECONDS = 20.0
+END_SECONDS = 0.7
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class Monitor:
         self._interval = interval.total_seconds()
         self._observer = observer
         self._couriers = Couriers(world, observer.sent)
-        self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
 
@@ -71,6 +74,7 @@ class Monitor:
         """Lead or stand by until the stop; while the database is away, try again with growing pauses."""
         systemd.tell("READY=1", "STATUS=starting")
         self._couriers.start()
+        threading.Thread(target=self._end_in_time, args=[stop], name="end", daemon=True).start()
         pause = 1.0
         while not stop.is_set:
             try:
@@ -78,7 +82,7 @@ class Monitor:
                     log.info("action=watching interval_seconds=%g", self._interval)
                     pause = 1.0
                     self._lead_or_stand_by(stop, news)
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, DatabaseRefused) as error:
                 self._observer.leads(False)
                 if pause == 1.0:
                     log.warning("action=database_lost reason=%s", error.message)
@@ -87,6 +91,13 @@ class Monitor:
                 pause = min(2 * pause, LONGEST_BACKOFF_SECONDS)
         systemd.tell("STOPPING=1")
         log.info("action=stopped")
+
+    def _end_in_time(self, stop: Stop) -> None:
+        """Once the stop was asked for, wait no longer for a database that does not answer."""
+        while not stop.is_set:
+            stop.wait(3600)
+        threading.Event().wait(END_SECONDS)
+        self._world.db.give_up()
 
     def _lead_or_stand_by(self, stop: Stop, news: db.Listener) -> None:
         while not stop.is_set:
@@ -145,7 +156,7 @@ class Monitor:
         done = health.check(self._world, lease, self._passed_over)
         raised = alerts.raise_alerts(self._world, lease)
         self._observer.passed(time.monotonic() - started, done, raised)
-        self._tell(done.events, raised)
+        self._tell(done.events, done.failed, raised)
         for poison in done.poison:
             self._passed_over[poison.worker.id] = time.monotonic() + PASS_OVER_SECONDS
             log.error(
@@ -158,22 +169,34 @@ class Monitor:
             self._couriers.wake()
         return done.next_deadline_seconds
 
-    def _tell(self, events: Sequence[Event], raised: alerts.Raised) -> None:
+    def _tell(self, events: Sequence[Event], failed: Sequence[UUID], raised: alerts.Raised) -> None:
         for event in events:
             log.info(
                 "action=%s worker=%s name=%r from=%s to=%s term=%s reason=%r",
                 event.kind, event.worker_id, event.worker_name, event.from_status, event.to_status, event.term, event.reason,
             )  # fmt: skip
+        for worker_id in failed:
+            log.info("action=to_be_moved worker=%s", worker_id)
         for alert in raised.alerts:
             log.info("action=alert kind=%s title=%r", alert.kind, alert.title)
         for event in raised.poison:
             log.error("action=alert_passed_over event=%d kind=%s", event.seq, event.kind)
 
 
+def _place() -> str:
+    """Where process ids mean the same as here: this boot of this machine, and this namespace of ids; else what nobody else has."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:8]
+    except OSError:
+        return uuid4().hex[:8]
+
+
 def has_ended(holder: str) -> bool:
-    """Whether a monitor is known to have ended: it ran on this machine, and its process is no more. What cannot be known is no."""
-    host, _, pid = holder.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname() or not Path("/proc/self/stat").exists():
+    """Whether a monitor is known to have ended: it ran here, and its process is no more. What cannot be known is no."""
+    who, _, place = holder.rpartition(":")
+    pid = who.rpartition(":")[2]
+    if not pid.isdecimal() or place.partition("-")[0] != _place():
         return False
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]

@@ -148,9 +148,9 @@ class Cli:
 def clean_environment() -> dict[str, str]:
     """What our processes get of the environment of the tests: none of our settings, no screen's size, and leave to keep what they
     compiled."""
-    ours = ("SKYCTL_", "SKYAGENT_", "WORKER_", "DATABASE_URL", "JWT_SECRET", "DOCKER_", "NO_COLOR", "PYTHONDONTWRITE")
-    ours += ("COLUMNS", "LINES")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    ours = ("SKYCTL_", "SKYAGENT_", "WORKER_", "DATABASE_URL", "JWT_SECRET", "DOCKER_", "NO_COLOR")
+    others = ("PYTHONDONTWRITE", "COLUMNS", "LINES")
+    return {name: value for name, value in os.environ.items() if not name.startswith((*ours, *others))}
 
 
 @pytest.fixture

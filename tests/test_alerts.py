@@ -261,3 +261,21 @@ def test_letting_moves_go_on(cli: Cli, world: World, connection: psycopg.Connect
     lifted = connection.execute("SELECT lifted_by LIKE 'cli:%' FROM mass_failures").fetchall()
     assert lifted == [(True,)]
     assert "migrations_resumed" in cli("events").stdout
+
+
+def test_a_whole_fleet_that_falls_silent_is_concluded_in_parts_and_told_once(
+    world: World, connection: psycopg.Connection
+) -> None:
+    raise_alerts(world)
+    connection.execute("""
+        INSERT INTO container_workers (name, hostname, ip_address, auth_token_hash, status, last_heartbeat_at)
+        SELECT 'w' || number, 'h', '10.0.0.1', 'x', 'active', now() - interval '5 min' FROM generate_series(1, 2500) number
+    """)
+    look(world)
+    assert [alert.kind for alert in raise_alerts(world).alerts] == ["mass_failure"]
+    offline = connection.execute("SELECT count(*) FROM container_workers WHERE status = 'offline'").fetchone()
+    assert offline == (2500,)
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now(), current_load = '{\"cpuPercent\": 99}'")
+    look(world)
+    told = [(alert.kind, alert.metadata.get("count")) for alert in raise_alerts(world).alerts]
+    assert told == [("mass_recovery", None), ("worker_unhealthy", 2500)]

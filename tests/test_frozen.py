@@ -1,5 +1,6 @@
 """A database that is there and does not answer: refusals instead of silence, and an end when an end is asked for."""
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,3 +65,13 @@ def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
     assert (found.last_heartbeat_at, found.load.container_count) == (heard, LOAD["containerCount"]), (
         "no false sign of life"
     )
+
+
+def test_a_monitor_ends_though_its_database_is_frozen(server: EmbeddedPostgres, start: Callable[..., Process]) -> None:
+    world = make_world(server.url)
+    schema.initialize(world)
+    world.db.close()
+    monitor = start("monitor", "--interval", "0.5", SKYCTL_DATABASE_URL=server.url)
+    monitor.until("action=leads")
+    with frozen(server):
+        assert monitor.stop(signal.SIGTERM) == 0

@@ -9,10 +9,12 @@ from skyctl.model import Alert, Event, Lease
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
 from skyctl.rules import alerts, retry
+from skyctl.rules import health as rules
 from skyctl.store import alerts as store
 from skyctl.store import db, events, health, monitors
 
-MOST_EVENTS = 10_000
+MOST_EVENTS = 100_000
+RAISE_SECONDS = 60.0
 # What takes a channel longer than this is tried again, by whoever leads then.
 SENDING = timedelta(minutes=2)
 MOST_ATTEMPTS = 40
@@ -49,17 +51,23 @@ def raise_alerts(world: World, lease: Lease) -> Raised:
 
 def _raise_of(world: World, lease: Lease, at_once: int) -> list[Alert] | None:
     """Raise the alerts of the next events; None where there are none."""
-    with world.db.transaction() as tx:
+    with world.db.transaction(limit_seconds=RAISE_SECONDS) as tx:
         monitors.hold(tx, lease, TTL)
-        before = monitors.alerted_seq(tx)
-        found = events.since(tx, before, at_once)
-        if not found:
+        before, now = monitors.alerted_seq(tx), db.now(tx)
+        found, limits = events.since(tx, before, at_once), world.limits
+        changed = {event.worker_id for event in found}
+        again = [one for one in store.still_exhausted(tx, limits.exhaustion_cooldown) if one.id not in changed]
+        news = [*found, *(alerts.reminder(one, rules.figures(one.load, limits), now) for one in again)]
+        if not news:
             return None
-        ids = {event.worker_id for event in found if event.worker_id}
-        drafts = alerts.compose(found, store.incidents_of(tx, ids), health.flapping(tx, ids, before), world.limits)
+        ids = {event.worker_id for event in news if event.worker_id}
+        drafts, untold = alerts.compose(news, store.incidents_of(tx, ids), health.flapping(tx, ids, before), limits)
         for draft in drafts:
             _store(tx, world, draft, lease)
-        monitors.note_alerted(tx, found[-1].seq)
+        for number in set(untold.values()):
+            store.note_untold(tx, number, [worker_id for worker_id, of in untold.items() if of == number])
+        if found:
+            monitors.note_alerted(tx, found[-1].seq)
         return [draft.alert for draft in drafts]
 
 

@@ -1,9 +1,9 @@
 """The monitor's story: from the facts about every worker to its status, each change with its event in one transaction."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from skyctl.errors import DatabaseRefused
@@ -16,7 +16,11 @@ from skyctl.store import db, events, monitors
 from skyctl.store import health as store
 
 LOOK_AGAIN_SECONDS = 1.0
+MOST_AT_ONCE = 20_000
+PART = 1_000
 SAID_NAMES = 100
+
+T = TypeVar("T")
 
 
 class Poison(NamedTuple):
@@ -44,6 +48,12 @@ class Scene(NamedTuple):
     outages: Sequence[Outage]
     survey: store.Survey
     suspects: Sequence[Worker]
+    settled: Sequence[Worker]
+
+    @property
+    def survey_is_cut(self) -> bool:
+        """Whether there were more suspects than one pass takes."""
+        return len(self.survey.suspects) > len(self.suspects)
 
 
 def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pass:
@@ -54,30 +64,53 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
     scene = _look(world, passed_over)
     verdicts = [(worker, health.assess(worker, scene.now, scene.outages, world.limits)) for worker in scene.suspects]
     due = [(worker, verdict) for worker, verdict in verdicts if verdict.status is not worker.status]
-    written = _declare_mass_failures(world, lease, scene, due)
-    concluded, poison = _conclude(world, lease, due)
-    written += concluded
+    declared = _declare_mass_failures(world, lease, scene, due)
+    concluded, poison = _in_parts(due, lambda part: _change(world, lease, part), lambda each: each[0])
+    settled, more = _in_parts(scene.settled, lambda part: _settle(world, lease, part), lambda each: each)
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
-        written += _settle(tx, world.limits, scene, lease)
-        written += _lift(tx, lease)
+        lifted = _lift(tx, lease, _missed_since(scene, world.limits))
         monitors.note_pass(tx, lease)
-    changed = [event for event in written if event.kind == "status_changed"]
-    waiting = len(due) > len(changed) + len(poison)
-    deadline = LOOK_AGAIN_SECONDS if waiting else _next_deadline(scene, world.limits)
+    changed = [event for event in concluded if event.kind == "status_changed"]
+    waiting = scene.survey_is_cut or len(due) > len(changed) + len(poison)
     return Pass(
-        written, poison, deadline, [event.worker_id for event in changed if event.worker_id and _is_failure(event)]
+        events=[*declared, *concluded, *settled, *lifted],
+        poison=[*poison, *more],
+        next_deadline_seconds=LOOK_AGAIN_SECONDS if waiting else _next_deadline(scene, world.limits),
+        failed=[event.worker_id for event in changed if event.worker_id and _is_failure(event)],
     )
 
 
 def _look(world: World, passed_over: Collection[UUID]) -> Scene:
     with world.db.transaction() as tx:
         now, outages = db.now(tx), presence.outages(tx)
-        survey = store.survey(tx, world.limits, health.cutoff(now, outages, world.limits.heartbeat_timeout))
-        suspects = (
-            store.fetch(tx, [each for each in survey.suspects if each not in passed_over]) if survey.suspects else []
+        silent_since = health.cutoff(now, outages, world.limits.heartbeat_timeout)
+        survey = store.survey(tx, world.limits, silent_since, passed_over)
+        suspects, settled = (
+            store.fetch(tx, ids[:MOST_AT_ONCE]) if ids else [] for ids in (survey.suspects, survey.settled)
         )
-        return Scene(now, outages, survey, suspects)
+        return Scene(now, outages, survey, suspects, settled)
+
+
+def _in_parts(
+    those: Sequence[T], write: Callable[[Sequence[T]], list[Event]], worker_of: Callable[[T], Worker]
+) -> tuple[list[Event], list[Poison]]:
+    """Write so many in a transaction that none takes long. Where the database refuses one, each half of those for itself,
+    until only what it refuses is left."""
+    written: list[Event] = []
+    poison: list[Poison] = []
+    parts = [those[start : start + PART] for start in range(0, len(those), PART)][::-1]
+    while parts:
+        part = parts.pop()
+        try:
+            written += write(part)
+        except DatabaseRefused as error:
+            if len(part) == 1:
+                poison.append(Poison(worker_of(part[0]), error.message))
+            else:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+    return written, poison
 
 
 def _declare_mass_failures(
@@ -91,20 +124,28 @@ def _declare_mass_failures(
     ]
     if not silent:
         return []
-    limits, now, outages = world.limits, scene.now, scene.outages
-    missed = health.cutoff(now, outages, min(2 * limits.heartbeat_interval, limits.heartbeat_timeout))
-    not_before = max(worker.last_heartbeat_at or now for worker in silent) - limits.mass_window
+    limits, missed_since = world.limits, _missed_since(scene, world.limits)
+    not_before = max(worker.last_heartbeat_at or scene.now for worker in silent) - limits.mass_window
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
         events.lock(tx)
         found = [
             each
-            for each in _by_region(store.silences(tx, missed, not_before))
+            for each in _by_region(store.silences(tx, missed_since, not_before))
             if failures.is_mass_failure(each, limits)
         ]
         whole = [each for each in found if each.region is None]
         declared = [_mass_failure(store.declare_mass_failure(tx, each), each, lease) for each in whole or found]
         return events.append(tx, *declared)
+
+
+def _missed_since(scene: Scene, limits: Limits) -> datetime:
+    """The time since which two heartbeats were missed: who beat last before it may be on its way offline."""
+    return health.cutoff(scene.now, scene.outages, min(2 * limits.heartbeat_interval, limits.heartbeat_timeout))
+
+
+def _goes_offline(verdict: Verdict) -> bool:
+    return verdict.status is WorkerStatus.OFFLINE
 
 
 def _by_region(silences: Sequence[Silence]) -> list[Silence]:
@@ -125,27 +166,16 @@ def _mass_failure(number: int, silence: Silence, lease: Lease) -> Event:
     return Event("mass_failure", None, None, "monitor", reason=reason, details=details, term=lease.term)
 
 
-def _conclude(world: World, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -> tuple[list[Event], list[Poison]]:
-    """Change statuses, with their events. Where the database refuses a row, each half for itself, until only that one fails."""
-    if not due:
-        return [], []
-    try:
-        return _change(world, lease, due), []
-    except DatabaseRefused as error:
-        if len(due) == 1:
-            return [], [Poison(due[0][0], error.message)]
-        middle = len(due) // 2
-        first, second = _conclude(world, lease, due[:middle]), _conclude(world, lease, due[middle:])
-        return first[0] + second[0], first[1] + second[1]
-
-
 def _change(world: World, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
         events.lock(tx)
         standing = store.open_mass_failures(tx)
         membership = {worker.id: _membership(worker, verdict, standing) for worker, verdict in due}
-        wanted = [store.Change(one.id, one.status, verdict.status, membership[one.id]) for one, verdict in due]
+        wanted = [
+            store.Change(one.id, one.status, verdict.status, membership[one.id] if _goes_offline(verdict) else None)
+            for one, verdict in due
+        ]
         changed = store.change(tx, wanted)
         those = [each for each in due if each[0].id in changed]
         written = events.append(tx, *(_changed(*each, membership[each[0].id], lease, world.limits) for each in those))
@@ -161,9 +191,12 @@ def _note_flapping(tx: db.Transaction, limits: Limits, changed: Iterable[UUID], 
 
 
 def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
-    """The mass failure that a worker which goes silent belongs to, if any: it beat last before that was detected."""
+    """The mass failure, not lifted yet, that a worker belongs to: one that goes silent, and beat last before that was detected;
+    or one that comes back from it."""
     heard_at = worker.last_heartbeat_at
-    if verdict.status is not WorkerStatus.OFFLINE or heard_at is None or health.stopped_on_purpose(worker):
+    if not _goes_offline(verdict):
+        return next((one.id for one in open_failures if one.id == worker.mass_failure_id), None)
+    if heard_at is None or health.stopped_on_purpose(worker):
         return None
     region = worker.metadata.get("region")
     return next((one.id for one in open_failures if one.region in (None, region) and heard_at <= one.detected_at), None)
@@ -181,8 +214,8 @@ def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, leas
         }
     if health.stopped_on_purpose(worker) or (worker.status is WorkerStatus.OFFLINE and _was_stopped(worker, limits)):
         details["onPurpose"] = True
-    if number := mass_failure_id or worker.mass_failure_id:
-        details["massFailureId"] = number
+    if mass_failure_id:
+        details["massFailureId"] = mass_failure_id
     return Event(
         "status_changed",
         worker.id,
@@ -202,25 +235,26 @@ def _was_stopped(worker: Worker, limits: Limits) -> bool:
     return stopped_at is not None and since is not None and timedelta() <= since - stopped_at < limits.heartbeat_timeout
 
 
-def _settle(tx: db.Transaction, limits: Limits, scene: Scene, lease: Lease) -> list[Event]:
+def _settle(world: World, lease: Lease, those: Sequence[Worker]) -> list[Event]:
     """Let workers flap no more that have been quiet for long enough."""
-    if scene.survey.quiet_since is None or not failures.has_settled(scene.survey.quiet_since, scene.now, limits):
-        return []
-    events.lock(tx)
-    settled = store.end_flapping(tx, scene.now - limits.flap_quiet)
-    reason = f"quiet for {limits.flap_quiet.total_seconds() / 60:g} minutes"
-    return events.append(
-        tx, *(replace(_of(worker, "settled", reason, lease), to_status=worker.status) for worker in settled)
-    )
+    quiet = world.limits.flap_quiet
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+        events.lock(tx)
+        settled = store.end_flapping(tx, [worker.id for worker in those], quiet)
+        reason = f"quiet for {quiet.total_seconds() / 60:g} minutes"
+        return events.append(
+            tx, *(replace(_of(one, "settled", reason, lease), to_status=one.status) for one in settled)
+        )
 
 
-def _lift(tx: db.Transaction, lease: Lease) -> list[Event]:
+def _lift(tx: db.Transaction, lease: Lease, missed_since: datetime) -> list[Event]:
     """Lift the mass failures of which nobody is silent any more."""
     standing = store.open_mass_failures(tx)
     if not standing:
         return []
-    members = store.mass_failures_with_members(tx)
-    over = [failure for failure in standing if failure.id not in members]
+    silent = store.with_silent_members(tx, missed_since)
+    over = [failure for failure in standing if failure.id not in silent]
     if not over:
         return []
     events.lock(tx)

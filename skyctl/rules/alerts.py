@@ -1,11 +1,11 @@
 """Alerts: from events to what people are told, once.
 
     went offline                              worker_offline, opens the worker's incident
-    became unhealthy                          worker_unhealthy with the figures, opens it; again only after a cooldown
+    became unhealthy                          worker_unhealthy with the figures, opens it; within a cooldown only at its end
     came back from offline or unhealthy       worker_recovered, closes it; nothing where none is open
     began to flap                             worker_flapping, opens it; then nothing until the worker has settled
     settled                                   as if it had just become what it is now
-    many fell silent at once                  mass_failure; the single ones are not told
+    many fell silent at once                  mass_failure; the single ones are not told, nor their returns while it stands
     all of those are back, or were let go     mass_recovery
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
@@ -13,9 +13,10 @@ What one pass tells of more than a handful of workers is one alert with their nu
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
-from skyctl.model import Alert, Event, Incident, Limits, WorkerStatus
+from skyctl.model import Alert, Event, Incident, Limits, Worker, WorkerStatus
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
@@ -33,6 +34,7 @@ SAID_OF_MANY = {
     FLAPPING: "keep changing their health",
 }
 NAMES_SHOWN = 20
+WORKERS_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class _Memory:
     flapping: set[UUID]
     opened: dict[UUID, bool] = field(default_factory=dict)
     last: dict[UUID, int] = field(default_factory=dict)
+    untold: dict[UUID, int | None] = field(default_factory=dict)
 
     def is_open(self, worker_id: UUID) -> bool:
         incident = self.incidents.get(worker_id)
@@ -60,8 +63,12 @@ class _Memory:
 
 def compose(
     events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], limits: Limits
-) -> list[Draft]:
-    """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first of them."""
+) -> tuple[list[Draft], dict[UUID, int | None]]:
+    """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first of them.
+
+    Beside the drafts, the workers of which nothing is told by itself: the mass failure whose alert opened their incident, or
+    None where that is closed.
+    """
     begun = {event.worker_id for event in events if event.kind == "flapping" and event.worker_id}
     memory = _Memory(incidents, {*flapping, *begun})
     told: dict[str, list[Event]] = {}
@@ -74,7 +81,12 @@ def compose(
     for kind, those in told.items():
         groups = [those] if len(those) > limits.one_by_one else [[one] for one in those]
         drafts += [_draft(kind, group, memory) for group in groups]
-    return drafts
+    return drafts, memory.untold
+
+
+def reminder(worker: Worker, figures: str, now: datetime) -> Event:
+    """What is told, when the cooldown is over, of a worker that is still unhealthy: as if it had become so now."""
+    return Event("status_changed", worker.id, worker.name, "monitor", None, WorkerStatus.UNHEALTHY, figures, at=now)
 
 
 def _kind(event: Event, memory: _Memory, limits: Limits) -> str | None:
@@ -88,10 +100,15 @@ def _kind(event: Event, memory: _Memory, limits: Limits) -> str | None:
         memory.flapping.discard(worker_id)
         kind = _by_status(event, memory)
     else:
-        kind = None if worker_id in memory.flapping or "massFailureId" in event.details else _by_status(event, memory)
+        kind = None if worker_id in memory.flapping else _by_status(event, memory)
+    if "massFailureId" in event.details and kind in (OFFLINE, RECOVERED):
+        memory.opened[worker_id] = kind == OFFLINE
+        memory.untold[worker_id] = event.details["massFailureId"] if kind == OFFLINE else None
+        return None
     if kind == UNHEALTHY and _was_told_lately(event, memory.incidents.get(worker_id), limits):
         return None
     if kind:
+        memory.untold.pop(worker_id, None)
         memory.opened[worker_id] = kind in OPENING
         memory.last[worker_id] = event.seq
     return kind
@@ -127,8 +144,10 @@ def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Aler
     worker_id = event.worker_id
     metadata = {
         "workerName": event.worker_name, "fromStatus": event.from_status, "toStatus": event.to_status,
-        "reason": event.reason, "eventSeq": event.seq, **event.details,
+        "reason": event.reason, **event.details,
     }  # fmt: skip
+    if event.seq:
+        metadata["eventSeq"] = event.seq
     if kind == RECOVERED and worker_id and worker_id in incidents:
         metadata["openedBy"] = incidents[worker_id].alert_id
     title = f"Worker {event.worker_name} {SAID[kind]}"
@@ -138,10 +157,8 @@ def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Aler
 def _of_many(kind: str, events: Sequence[Event]) -> Alert:
     names = [str(event.worker_name) for event in events]
     title = f"{len(events)} workers {SAID_OF_MANY[kind]}"
-    metadata = {
-        "count": len(events),
-        "workers": [{"id": str(event.worker_id), "name": event.worker_name} for event in events],
-    }
+    told = [{"id": str(event.worker_id), "name": event.worker_name} for event in events[:WORKERS_KEPT]]
+    metadata = {"count": len(events), "workers": told}
     return Alert(kind, None, title, f"{title}: {listed(names)}", metadata)
 
 

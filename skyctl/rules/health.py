@@ -44,8 +44,7 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Lim
     if heard_at is None:
         return Verdict(WorkerStatus.PENDING, "never heard from")
     if is_exhausted(worker.load, limits):
-        figures = (f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(worker.load, limits))
-        return Verdict(WorkerStatus.UNHEALTHY, ", ".join(figures))
+        return Verdict(WorkerStatus.UNHEALTHY, figures(worker.load, limits))
     return Verdict(WorkerStatus.ACTIVE, "heard from, and within its limits")
 
 
@@ -109,6 +108,11 @@ def excesses(load: Load, limits: Limits) -> list[Excess]:
     return [each for each in dimensions if each.percent > each.limit]
 
 
+def figures(load: Load, limits: Limits) -> str:
+    """The dimensions above their limits, in words."""
+    return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(load, limits))
+
+
 def is_news(status: WorkerStatus, load: Load, limits: Limits) -> bool:
     """Whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
     if status is WorkerStatus.DRAINING:
@@ -130,7 +134,7 @@ def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Li
     if status is WorkerStatus.PENDING:
         return ["active, by its first heartbeat"]
     if status is WorkerStatus.UNHEALTHY:
-        figures = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, limits))
-        return [*changes, f"active, by a heartbeat with {figures}"]
+        most = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, limits))
+        return [*changes, f"active, by a heartbeat with {most}"]
     most = f"CPU > {limits.cpu_percent:g} %, memory > {limits.memory_percent:g} % or disk > {limits.disk_percent:g} %"
     return [*changes, f"unhealthy, by a heartbeat with {most}"]

@@ -9,8 +9,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from skyctl.model import Alert, Delivery, Incident
-from skyctl.store.tables import activity_logs, alerts, deliveries, incidents, notifications, users
+from skyctl.model import Alert, Delivery, Incident, Worker, WorkerStatus
+from skyctl.store.rows import COLUMNS, STATUS, among, read
+from skyctl.store.tables import activity_logs, alerts, deliveries, incidents, notifications, users, workers
 
 NEWS_CHANNEL = "worker_alerts"
 # PostgreSQL refuses a notification of 8,000 bytes or more.
@@ -68,30 +69,48 @@ def notification(alert_id: int, alert: Alert) -> str:
 
 def incidents_of(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, Incident]:
     """What people were last told of these workers."""
-    rows = connection.execute(sa.select(incidents).where(incidents.c.worker_id.in_(list(worker_ids))))
+    rows = connection.execute(sa.select(incidents).where(among(incidents.c.worker_id, worker_ids)))
     return {row.worker_id: Incident(row.alert_id, row.closed_at is None, row.exhaustion_alerted_at) for row in rows}
 
 
 def open_incidents(connection: sa.Connection, alert_id: int, worker_ids: Sequence[UUID], *, exhausted: bool) -> None:
     """Let the alert open, or go on with, the incidents of these workers."""
-    if not worker_ids:
-        return
-    opened = insert(incidents).values(
-        [
-            {"worker_id": worker_id, "alert_id": alert_id, "exhaustion_alerted_at": _NOW if exhausted else None}
-            for worker_id in worker_ids
-        ]
-    )
+    told = _NOW if exhausted else sa.null()
+    ids = sa.select(sa.func.unnest(sa.cast(list(worker_ids), sa.ARRAY(sa.UUID()))), sa.literal(alert_id), told)
+    opened = insert(incidents).from_select(["worker_id", "alert_id", "exhaustion_alerted_at"], ids)
     going_on = sa.case((incidents.c.closed_at.is_(None), incidents.c.alert_id), else_=opened.excluded.alert_id)
-    told = sa.func.coalesce(opened.excluded.exhaustion_alerted_at, incidents.c.exhaustion_alerted_at)
-    changed = {"alert_id": going_on, "closed_at": None, "exhaustion_alerted_at": told}
+    last_told = sa.func.coalesce(opened.excluded.exhaustion_alerted_at, incidents.c.exhaustion_alerted_at)
+    changed = {"alert_id": going_on, "closed_at": None, "exhaustion_alerted_at": last_told}
     connection.execute(opened.on_conflict_do_update(index_elements=["worker_id"], set_=changed))
 
 
 def close_incidents(connection: sa.Connection, worker_ids: Iterable[UUID]) -> None:
     """Close the incidents of these workers."""
-    closed = sa.update(incidents).where(incidents.c.worker_id.in_(list(worker_ids)), incidents.c.closed_at.is_(None))
+    closed = sa.update(incidents).where(among(incidents.c.worker_id, worker_ids), incidents.c.closed_at.is_(None))
     connection.execute(closed.values(closed_at=_NOW))
+
+
+def note_untold(connection: sa.Connection, mass_failure_id: int | None, worker_ids: Sequence[UUID]) -> None:
+    """Note of workers that nothing was told of by itself that the alert of their mass failure opened their incident; without a
+    mass failure, that it is closed."""
+    if mass_failure_id is None:
+        close_incidents(connection, worker_ids)
+        return
+    told = sa.select(alerts.c.id).where(
+        alerts.c.kind == "mass_failure", alerts.c.metadata["massFailureId"].as_integer() == mass_failure_id
+    )
+    number = connection.execute(told.order_by(alerts.c.id).limit(1)).scalar_one_or_none()
+    if number is not None:
+        open_incidents(connection, number, worker_ids, exhausted=False)
+
+
+def still_exhausted(connection: sa.Connection, cooldown: timedelta) -> list[Worker]:
+    """Workers that are unhealthy again, of which people were not told because they had been lately, and no longer have."""
+    columns = incidents.c
+    untold = sa.and_(columns.closed_at.is_not(None), columns.exhaustion_alerted_at <= _NOW - cooldown)
+    query = sa.select(*COLUMNS).join_from(workers, incidents, columns.worker_id == workers.c.id)
+    found = query.where(untold, STATUS == WorkerStatus.UNHEALTHY, workers.c.flapping_since.is_(None))
+    return [read(row) for row in connection.execute(found.order_by(workers.c.name, workers.c.id))]
 
 
 def send_to(connection: sa.Connection, alert_id: int, channels: Iterable[str]) -> None:

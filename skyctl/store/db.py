@@ -39,6 +39,7 @@ class Database:
 
     def __init__(self, url: str, *, connections: int = 2) -> None:
         self.ahead = timedelta()
+        self._waits = Waits()
         self._url = _parse(url)
         self._arguments = {
             "connect_timeout": CONNECT_SECONDS,
@@ -51,7 +52,7 @@ class Database:
             self._url, connect_args=self._arguments, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS,
             use_native_hstore=False, hide_parameters=True,
         )  # fmt: skip
-        _check_the_rested(self._engine)
+        _check_the_rested(self._engine, self._waits)
 
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
@@ -60,7 +61,7 @@ class Database:
         with (
             _translated(self.address),
             self._engine.connect() as connection,
-            _hang_up_after(limit_seconds, _socket(connection)),
+            self._waits.at_most(limit_seconds, _socket(connection)),
             connection.begin(),
         ):
             if self.ahead:
@@ -72,6 +73,7 @@ class Database:
     @contextmanager
     def listening(self, channel: str = NEWS_CHANNEL) -> Iterator[psycopg.Connection]:
         """A connection of its own that LISTENs for news; readable as soon as there is some. See `drain`."""
+        self._waits.check()
         with _translated(self.address):
             url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
             connection = psycopg.connect(url, autocommit=True, **self._arguments)  # type: ignore[arg-type]
@@ -84,6 +86,10 @@ class Database:
         """Where the database is, without the passwords."""
         shown = self._url.set(drivername="postgresql").difference_update_query(SECRET_PARAMETERS)
         return shown.render_as_string(hide_password=True)
+
+    def give_up(self) -> None:
+        """Let nothing wait for the database any more: what runs is cut off, and what begins fails."""
+        self._waits.give_up()
 
     def close(self) -> None:
         """Close the pool's connections."""
@@ -127,11 +133,15 @@ def _parse(text: str) -> sa.URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def _check_the_rested(engine: sa.Engine) -> None:
+def _check_the_rested(engine: sa.Engine, waits: "Waits") -> None:
     """Check a connection that has rested before it is used: the database may have gone meanwhile.
 
     As `pool_pre_ping`, which checks always: three round trips before every batch of heartbeats.
     """
+
+    @sa.event.listens_for(engine, "do_connect")
+    def begin(*_: object) -> None:
+        waits.check()
 
     @sa.event.listens_for(engine, "checkin")
     def note(_connection: object, record: sa.PoolProxiedConnection) -> None:
@@ -141,25 +151,46 @@ def _check_the_rested(engine: sa.Engine) -> None:
     def check(connection: psycopg.Connection, record: sa.PoolProxiedConnection, _proxy: object) -> None:
         if time.monotonic() - record.info.get("rests_since", math.inf) > RESTED_SECONDS:
             try:
-                with _hang_up_after(CONNECT_SECONDS, connection.pgconn.socket):
+                with waits.at_most(CONNECT_SECONDS, connection.pgconn.socket):
                     engine.dialect.do_ping(connection)  # type: ignore[arg-type]
             except psycopg.Error as error:
                 raise exc.DisconnectionError from error
 
 
-@contextmanager
-def _hang_up_after(seconds: float, number: int) -> Iterator[None]:
-    """Shut a connection down when the block takes too long: a database that is frozen, or a network that swallows everything,
-    never says so, and what was not committed by then must not be when it comes back."""
-    ours = socket.socket(fileno=os.dup(number))
-    timer = threading.Timer(seconds, _shut_down, [ours])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        ours.close()
+class Waits:
+    """What waits for the database at present, and how it is ended: a database that is frozen, or a network that swallows
+    everything, never says so, and what was not committed by then must not be when it comes back."""
+
+    def __init__(self) -> None:
+        self._running: set[socket.socket] = set()
+        self._given_up = False
+
+    @contextmanager
+    def at_most(self, seconds: float, number: int) -> Iterator[None]:
+        """Shut a connection down when the block takes too long."""
+        self.check()
+        ours = socket.socket(fileno=os.dup(number))
+        timer = threading.Timer(seconds, _shut_down, [ours])
+        timer.daemon = True
+        timer.start()
+        self._running.add(ours)
+        try:
+            yield
+        finally:
+            self._running.discard(ours)
+            timer.cancel()
+            ours.close()
+
+    def check(self) -> None:
+        """Raise DatabaseUnavailable where nothing is waited for any more."""
+        if self._given_up:
+            raise DatabaseUnavailable("the database is no longer asked", "")
+
+    def give_up(self) -> None:
+        """Shut down what runs, and let nothing begin."""
+        self._given_up = True
+        for each in list(self._running):
+            _shut_down(each)
 
 
 def _shut_down(connection: socket.socket) -> None:
@@ -194,6 +225,8 @@ def _ours(error: BaseException | None, address: str) -> SkyctlError:
             return SchemaMissing(f"{address}: {reason}", "grant the database user its rights on the tables")
         case pg.UniqueViolation():
             return Refused(f"already taken: {reason}", "remove or change the other one first")
+        case pg.IdleInTransactionSessionTimeout() | pg.ReadOnlySqlTransaction() | pg.DeadlockDetected():
+            return DatabaseUnavailable(f"{address} does not go on: {reason}", CHECK_ADDRESS)
         case psycopg.ProgrammingError() if error.sqlstate is None:
             return DatabaseUnavailable(f"{address}: {reason}", CHECK_ADDRESS)
         case psycopg.OperationalError() | psycopg.InterfaceError():

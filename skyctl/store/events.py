@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.model import Actor, Event, WorkerStatus
+from skyctl.store.rows import among
 from skyctl.store.tables import activity_logs, events
 
 NEWS_CHANNEL = "skyctl_events"
@@ -77,7 +78,7 @@ def transitions(
 ) -> dict[UUID, int]:
     """How often each of the workers changed between these statuses, not on purpose, within the window that ends now."""
     counted = sa.select(events.c.worker_id, sa.func.count()).where(
-        events.c.worker_id.in_(list(worker_ids)), events.c.kind == "status_changed", events.c.from_status.in_(between),
+        among(events.c.worker_id, worker_ids), events.c.kind == "status_changed", events.c.from_status.in_(between),
         events.c.to_status.in_(between), events.c.at > sa.func.skyctl_now() - window, events.c.details["onPurpose"].is_(None),
     )  # fmt: skip
     return {row[0]: row[1] for row in connection.execute(counted.group_by(events.c.worker_id))}

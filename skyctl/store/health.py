@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from skyctl.model import Limits, MassFailure, Silence, Worker, WorkerStatus
-from skyctl.store.rows import COLUMNS, STATUS, read
+from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import mass_failures, workers
 
 _NOW = sa.func.skyctl_now()
@@ -20,9 +20,10 @@ _FAILURE = [mass_failures.c[name] for name in MassFailure._fields]
 @dataclass(frozen=True, slots=True)
 class Survey:
     """One look at every worker: whose status may not be what the facts call for, the oldest heartbeat of those that are not
-    offline, and since when the flapping worker that changed first has been quiet."""
+    offline, which flapping workers have settled, and since when the one that changed first has been quiet."""
 
     suspects: Sequence[UUID]
+    settled: Sequence[UUID]
     oldest_heartbeat_at: datetime | None
     quiet_since: datetime | None
 
@@ -36,8 +37,10 @@ class Change(NamedTuple):
     mass_failure_id: int | None
 
 
-def survey(connection: sa.Connection, limits: Limits, silent_since: datetime) -> Survey:
-    """Look at every worker, in one scan: the table of `rules/health`, as a query.
+def survey(
+    connection: sa.Connection, limits: Limits, silent_since: datetime, passed_over: Collection[UUID] = ()
+) -> Survey:
+    """Look at every worker but those passed over, in one scan: the table of `rules/health`, as a query.
 
     The rule decides; a property test shows that the query misses nobody whom the rule would change.
     """
@@ -55,19 +58,21 @@ def survey(connection: sa.Connection, limits: Limits, silent_since: datetime) ->
                 c.disk_percent > limits.disk_percent), WorkerStatus.UNHEALTHY),
         else_=WorkerStatus.ACTIVE,
     )  # fmt: skip
+    flaps = c.flapping_since.is_not(None)
     row = connection.execute(
         sa.select(
             sa.func.array_agg(c.id).filter(concluded != STATUS),
+            sa.func.array_agg(c.id).filter(flaps, c.status_changed_at <= _NOW - limits.flap_quiet),
             sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
-            sa.func.min(c.status_changed_at).filter(c.flapping_since.is_not(None)),
-        )
+            sa.func.min(c.status_changed_at).filter(flaps),
+        ).where(*([sa.not_(among(c.id, passed_over))] if passed_over else []))
     ).one()
-    return Survey(row[0] or (), row[1], row[2])
+    return Survey(row[0] or (), row[1] or (), row[2], row[3])
 
 
 def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worker]:
     """These workers, by name."""
-    query = sa.select(*COLUMNS).where(workers.c.id == sa.any_(sa.cast(list(worker_ids), sa.ARRAY(sa.UUID()))))
+    query = sa.select(*COLUMNS).where(among(workers.c.id, worker_ids))
     return [read(row) for row in connection.execute(query.order_by(workers.c.name, workers.c.id))]
 
 
@@ -104,15 +109,17 @@ _CHANGE = sa.text("""
 
 def begin_flapping(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Worker]:
     """Note that these workers flap; those of which it was not known."""
-    flapping = sa.update(workers).where(workers.c.id.in_(list(worker_ids)), workers.c.flapping_since.is_(None))
+    flapping = sa.update(workers).where(among(workers.c.id, worker_ids), workers.c.flapping_since.is_(None))
     return [read(row) for row in connection.execute(flapping.values(flapping_since=_NOW).returning(*COLUMNS))]
 
 
-def end_flapping(connection: sa.Connection, quiet_since: datetime) -> list[Worker]:
-    """Note that the flapping workers which have not changed since then flap no more; which they are."""
-    settled = sa.update(workers).where(
-        workers.c.flapping_since.is_not(None), workers.c.status_changed_at <= quiet_since
+def end_flapping(connection: sa.Connection, worker_ids: Iterable[UUID], quiet: timedelta) -> list[Worker]:
+    """Note that those of these workers which have not changed for so long flap no more; which they are. See `change`."""
+    c = workers.c
+    free = sa.select(c.id).where(
+        among(c.id, worker_ids), c.flapping_since.is_not(None), c.status_changed_at <= _NOW - quiet
     )
+    settled = sa.update(workers).where(c.id.in_(free.with_for_update(skip_locked=True, key_share=True)))
     return [read(row) for row in connection.execute(settled.values(flapping_since=None).returning(*COLUMNS))]
 
 
@@ -135,13 +142,15 @@ def silences(connection: sa.Connection, missed_since: datetime, not_before: date
 
 _SILENCES = sa.text("""
     WITH seen AS (
-        SELECT w.name, w.metadata ->> 'region' AS region, coalesce(w.status, 'pending') AS status,
-               w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at >= :not_before AND w.mass_failure_id IS NULL
+        SELECT w.name, r.region, coalesce(w.status, 'pending') AS status,
+               w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at >= :not_before
                AND (w.stopped_at IS NULL OR w.stopped_at < w.last_heartbeat_at) AND w.drain_requested_at IS NULL
                AND NOT EXISTS (SELECT FROM mass_failures f WHERE f.lifted_at IS NULL
-                               AND (f.region IS NULL OR f.region = w.metadata ->> 'region')
+                               AND (f.region IS NULL OR f.region = r.region)
                                AND f.detected_at >= w.last_heartbeat_at) AS silent
         FROM container_workers w
+        CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(w.metadata -> 'region')
+                                   WHEN 'string' THEN w.metadata ->> 'region' END AS region) AS r
     )
     SELECT region, count(*) FILTER (WHERE silent), count(*) FILTER (WHERE silent OR status IN ('active', 'unhealthy')),
            (array_agg(name ORDER BY name) FILTER (WHERE silent))[1:CAST(:most AS integer)]
@@ -175,7 +184,17 @@ def lift_mass_failures(connection: sa.Connection, failures: Iterable[int], by: s
     connection.execute(lifted.values(lifted_at=_NOW, lifted_by=by))
 
 
-def mass_failures_with_members(connection: sa.Connection) -> set[int]:
-    """The mass failures of which a worker is still silent."""
-    members = sa.select(workers.c.mass_failure_id).where(workers.c.mass_failure_id.is_not(None)).distinct()
-    return {failure for failure in connection.execute(members).scalars() if failure}
+def with_silent_members(connection: sa.Connection, missed_since: datetime) -> set[int]:
+    """The mass failures, not lifted, of which a worker is still silent: offline, or on its way there."""
+    return set(connection.execute(_WITH_SILENT_MEMBERS, {"missed_since": missed_since}).scalars())
+
+
+_WITH_SILENT_MEMBERS = sa.text("""
+    SELECT f.id FROM mass_failures f WHERE f.lifted_at IS NULL AND EXISTS (
+        SELECT FROM container_workers w
+        WHERE (w.status = 'offline' AND w.mass_failure_id = f.id)
+           OR (w.status IN ('active', 'unhealthy') AND w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at <= f.detected_at
+               AND (w.stopped_at IS NULL OR w.stopped_at < w.last_heartbeat_at)
+               AND (f.region IS NULL OR w.metadata -> 'region' = to_jsonb(f.region)))
+    )
+""")

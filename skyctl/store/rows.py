@@ -1,6 +1,8 @@
 """From rows of workers to the model."""
 
+from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -11,6 +13,11 @@ from skyctl.store.tables import workers
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
 _HIDDEN = ("auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent")
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
+
+
+def among(column: sa.Column[Any], ids: Iterable[UUID]) -> sa.ColumnElement[bool]:
+    """Whether the column is one of the ids, however many they are: they go as one array."""
+    return column == sa.any_(sa.cast(list(ids), sa.ARRAY(sa.UUID())))
 
 
 def _object(document: Any) -> dict[str, Any]:
