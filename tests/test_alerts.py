@@ -328,3 +328,14 @@ def test_letting_moves_go_on(cli: Cli, world: World, connection: psycopg.Connect
     lifted = connection.execute("SELECT lifted_by LIKE 'cli:%' FROM mass_failures").fetchall()
     assert lifted == [(True,)]
     assert "migrations_resumed" in cli("events").stdout
+
+
+def test_a_region_of_any_length_fails_as_one(world: World, connection: psycopg.Connection) -> None:
+    raise_alerts(world)
+    for name in ("a", "b", "c"):
+        silence(connection, name)
+    connection.execute("UPDATE container_workers SET metadata = jsonb_build_object('region', repeat('r', 1000))")
+    healthy(connection, 10)
+    look(world)
+    assert [alert.kind for alert in raise_alerts(world).alerts] == ["mass_failure"]
+    assert connection.execute("SELECT region FROM mass_failures").fetchall() == [("r" * 1000,)]
