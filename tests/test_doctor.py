@@ -147,7 +147,7 @@ def test_where_nothing_ever_ran_each_program_is_named(doctor: Doctor, connection
     add_worker(connection)
     found = doctor(1)
     assert found["serve"]["state"] == "failed"
-    assert "silence does not count" in found["serve"]["remedy"]
+    assert "silence counts in full" in found["serve"]["remedy"]
 
 
 def test_programs_that_ended_are_found(well: Cli, connection: psycopg.Connection) -> None:
@@ -164,6 +164,7 @@ def test_a_serve_that_ended_is_found(serve: Serve, doctor: Doctor, connection: p
     connection.execute("UPDATE serve_instances SET last_seen_at = now() - interval '3 hours'")
     found = doctor(1, SKYCTL_API_URL=url)
     assert (found["serve"]["state"], found["serve"]["found"]) == ("failed", "last sign of life 3h ago")
+    assert "silence does not count" in found["serve"]["remedy"]
     assert found["api"]["state"] == "failed"
 
 
