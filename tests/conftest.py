@@ -148,7 +148,16 @@ class Cli:
 def clean_environment() -> dict[str, str]:
     """What our processes get of the environment of the tests: none of our settings, no screen's size, and leave to keep what they
     compiled."""
-    ours = ("SKYCTL_", "SKYAGENT_", "WORKER_", "DATABASE_URL", "JWT_SECRET", "DOCKER_", "NO_COLOR", "PYTHONDONTWRITE")
+    ours: tuple[str, ...] = (
+        "SKYCTL_",
+        "SKYAGENT_",
+        "WORKER_",
+        "DATABASE_URL",
+        "JWT_SECRET",
+        "DOCKER_",
+        "NO_COLOR",
+        "PYTHONDONTWRITE",
+    )
     ours += ("COLUMNS", "LINES")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
