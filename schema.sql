@@ -184,7 +184,7 @@ CREATE TABLE IF NOT EXISTS worker_events (
     kind        varchar(50) NOT NULL,
     worker_id   uuid,
     worker_name varchar(255),
-    actor       varchar(255) NOT NULL DEFAULT 'monitor',
+    actor       text NOT NULL DEFAULT 'monitor',
     from_status varchar(50),
     to_status   varchar(50),
     reason      text,
@@ -266,13 +266,29 @@ CREATE INDEX IF NOT EXISTS alert_deliveries_due_idx ON alert_deliveries (channel
 -- Many workers that went silent at once: while it is not lifted, nothing is moved off them automatically.
 CREATE TABLE IF NOT EXISTS mass_failures (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    region      varchar(255),
+    region      text,
     silent      integer NOT NULL,
     schedulable integer NOT NULL,
     detected_at timestamptz NOT NULL DEFAULT skyctl_now(),
     lifted_at   timestamptz,
-    lifted_by   varchar(255)
+    lifted_by   text
 );
+
+-- Up to version 2 these three had a limit of 255, below what a worker's or a person's name with a prefix may have, and a region.
+DO $$
+DECLARE
+    narrow record;
+BEGIN
+    FOR narrow IN
+        SELECT attrelid::regclass AS its_table, attname FROM pg_attribute
+        WHERE (attrelid, attname) IN (('worker_events'::regclass, 'actor'), ('mass_failures'::regclass, 'region'),
+                                      ('mass_failures'::regclass, 'lifted_by'))
+              AND atttypid = 'varchar'::regtype
+    LOOP
+        EXECUTE 'ALTER TABLE ' || narrow.its_table || ' ALTER COLUMN ' || quote_ident(narrow.attname) || ' TYPE text';
+    END LOOP;
+END
+$$;
 
 
 -- One row a move of a container from one worker to another, and the state it has reached.
@@ -333,4 +349,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (2) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (3) ON CONFLICT DO NOTHING;

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from skyctl.errors import ChannelFailed, SkyctlError
@@ -33,12 +34,13 @@ class Couriers:
             wake.set()
 
     def deliver_what_waits(self, seconds: float) -> None:
-        """Deliver what is due now; what hangs for longer than that is left for the next time."""
+        """Deliver what is due now; what is not done by all channels within that time is left for the next time."""
         threads = [threading.Thread(target=self._empty, args=[channel], daemon=True) for channel in self._wakes]
         for thread in threads:
             thread.start()
+        deadline = time.monotonic() + seconds
         for thread in threads:
-            thread.join(seconds)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _serve(self, channel: str) -> None:
         wake = self._wakes[channel]

@@ -79,7 +79,12 @@ class EmbeddedPostgres:
             self._ensure_started(lock)
 
     def stop(self) -> None:
-        """Stop the server, if it runs; connections still open are ended."""
+        """Stop the server, if it runs; connections still open are ended. Who wants to start it meanwhile waits."""
+        if self.answers():
+            with self._alone():
+                self._stop()
+
+    def _stop(self) -> None:
         if self.answers():
             self._check(
                 self._programs().run("pg_ctl", "stop", "--wait", "--mode=fast", f"--pgdata={self.data}"), "stop"
@@ -114,7 +119,7 @@ class EmbeddedPostgres:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            self.stop()
+            self._stop()
 
     def _ensure_started(self, lock: IO[str]) -> None:
         """Start the server where it does not answer; the first time, make its data."""

@@ -29,7 +29,7 @@ LONGEST_BACKOFF_SECONDS = 30.0
 RENEW_SECONDS = leadership.TTL.total_seconds() / 3
 STAND_BY_SECONDS = 2.0
 PASS_OVER_SECONDS = 300.0
-DELIVERY_SECONDS = 20.0
+DELIVERY_SECONDS = 35.0  # longer than any channel may take
 END_SECONDS = 0.7
 
 log = logging.getLogger(__name__)

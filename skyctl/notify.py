@@ -1,11 +1,17 @@
 """Alerts by channels: whatever Apprise has a URL for, as Slack, mail and webhooks. Its URLs hold secrets, its names do not."""
 
 import hashlib
-import logging
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 
+from skyctl import sender
 from skyctl.errors import ChannelFailed
 from skyctl.model import Alert
+
+LIMIT_SECONDS = 30.0
 
 FAILURES = {
     "worker_recovered": "success",
@@ -26,29 +32,42 @@ def _name(url: str) -> str:
 
 
 class Channels:
-    """The channels of these URLs, by their names."""
+    """The channels of these URLs, by their names; each sends within the limit, or has failed."""
 
-    def __init__(self, urls: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], limit_seconds: float = LIMIT_SECONDS) -> None:
         self._urls = {_name(url): url for url in urls}
+        self._limit = limit_seconds
 
     def send(self, channel: str, alert: Alert) -> None:
         """Send an alert. Raises ChannelFailed, whose message names the channel and not its URL."""
-        import apprise  # here, since it is slow to load and only deliveries need it
-
-        logging.getLogger("apprise").disabled = True  # its lines hold the URLs, or parts of them
-        sender = apprise.Apprise()
         url = self._urls.get(channel)
         if url is None:
             raise ChannelFailed(f"the channel {channel} is not in the settings", "see SKYCTL_ALERT_CHANNELS")
-        if not sender.add(url):
+        try:
+            code = self._run(url, alert)
+        except subprocess.TimeoutExpired:
+            raise ChannelFailed(
+                f"the channel {channel} did not answer within {self._limit:g} s", "see that its service is up"
+            ) from None
+        except OSError as error:
+            raise ChannelFailed(
+                f"the channel {channel} could not be tried: {error.strerror}",
+                "each alert is sent by a process of its own; see what this host lacks for one",
+            ) from None
+        if code == sender.UNREADABLE:
             raise ChannelFailed(
                 f"the URL of the channel {channel} cannot be read",
                 "see SKYCTL_ALERT_CHANNELS and Apprise's list of URLs",
             )
-        kind = apprise.NotifyType(FAILURES.get(alert.kind, "warning"))
-        if not sender.notify(
-            title=alert.title, body=alert.message, notify_type=kind, body_format=apprise.NotifyFormat.TEXT
-        ):
+        if code != sender.TAKEN:
             raise ChannelFailed(
                 f"the channel {channel} did not take the alert", "see that its service is up and its URL still good"
             )
+
+    def _run(self, url: str, alert: Alert) -> int:
+        """Send in a process of its own, which imports nothing from our folder; its exit code. Raises TimeoutExpired, OSError."""
+        task = {"url": url, "title": alert.title, "body": alert.message, "kind": FAILURES.get(alert.kind, "warning")}
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "skyctl.sender"], input=json.dumps(task | {"parent": os.getpid()}).encode(),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=self._limit, check=False,
+        ).returncode  # fmt: skip

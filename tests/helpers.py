@@ -1,10 +1,14 @@
 """What several tests do: wait for a condition, make workers and people, sign tokens."""
 
+import fcntl
 import hashlib
+import os
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -13,6 +17,7 @@ import httpx
 import psycopg
 import pytest
 
+from skyctl.embedded import EmbeddedPostgres
 from skyctl.model import Actor, Capacity, Lease, Registration
 from skyctl.operations import health, leadership
 from skyctl.operations.world import World
@@ -107,3 +112,16 @@ def add_worker(connection: psycopg.Connection, token: str = "t", **columns: obje
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def not_started_again(server: EmbeddedPostgres) -> Iterator[None]:
+    """Whoever wants to start the server waits until the end of the block."""
+    with (server.data_dir / "postgres.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def kill_server(server: EmbeddedPostgres) -> None:
+    """Kill a PostgreSQL server as a power failure would."""
+    os.kill(int((server.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)

@@ -3,13 +3,19 @@
 import json
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import psycopg
 import pytest
 
 from skyctl.errors import ChannelFailed
+from skyctl.model import Alert
+from skyctl.monitor import DELIVERY_SECONDS
 from skyctl.operations import alerts, leadership
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process, make_world
@@ -197,6 +203,67 @@ def test_a_channel_that_hangs_holds_up_neither_the_monitor_nor_another_channel(
         assert monitor.stop(signal.SIGTERM) == 0
 
 
+@pytest.fixture
+def dripping() -> Iterator[Webhook]:
+    with webhook() as opened:
+        opened.drip()
+        yield opened
+
+
+def test_a_monitor_ends_while_a_channel_hangs_and_so_does_what_it_sends_by(
+    start: Start, connection: psycopg.Connection, dripping: Webhook
+) -> None:
+    monitor = start("monitor", "--interval", "3600", SKYCTL_ALERT_CHANNELS=dripping.url)
+    monitor.until("action=leads")
+    silence(connection)
+    connection.execute("NOTIFY skyctl_news")
+    assert dripping.asked.wait(60)
+    [sender] = psutil.Process(monitor.popen.pid).children()
+    assert "hook-with-a-secret" not in " ".join(sender.cmdline())
+    assert monitor.stop(signal.SIGTERM) == 0
+    eventually(lambda: has_ended(sender))
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it has; init may not have noticed yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_one_pass_ends_while_several_channels_hang(
+    cli: Cli, world: World, connection: psycopg.Connection, dripping: Webhook
+) -> None:
+    raise_alerts(world)
+    connection.execute("UPDATE monitor_leases SET expires_at = now()")
+    silence(connection)
+    urls = " ".join(f"{dripping.url}-{number}" for number in range(4))
+    started = time.monotonic()
+    assert cli("monitor", "--once", SKYCTL_ALERT_CHANNELS=urls).returncode == 0
+    assert time.monotonic() - started < 3 * DELIVERY_SECONDS, "one limit for all of them"
+    assert dripping.asked.is_set()
+
+
+@dataclass
+class Meeting:
+    """Channels that take an alert once each of them was asked."""
+
+    all_asked: threading.Barrier
+
+    def send(self, channel: str, _alert: Alert) -> None:
+        self.all_asked.wait(60)
+        if channel == "bad":
+            raise ChannelFailed("did not take it")
+
+
+def test_all_channels_are_tried_at_once(world: World) -> None:
+    meeting = Meeting(threading.Barrier(3))
+    channels = ("good", "bad", "well")
+    tried = alerts.try_channels(replace(world, notifier=lambda: meeting, channels=channels), "text")
+    assert list(tried.items()) == [("good", ""), ("bad", "did not take it"), ("well", "")]
+
+
 def test_one_pass_delivers_what_it_raised(
     cli: Cli, world: World, connection: psycopg.Connection, hook: Webhook
 ) -> None:
@@ -279,3 +346,14 @@ def test_a_whole_fleet_that_falls_silent_is_concluded_in_parts_and_told_once(
     look(world)
     told = [(alert.kind, alert.metadata.get("count")) for alert in raise_alerts(world).alerts]
     assert told == [("mass_recovery", None), ("worker_unhealthy", 2500)]
+
+
+def test_a_region_of_any_length_fails_as_one(world: World, connection: psycopg.Connection) -> None:
+    raise_alerts(world)
+    for name in ("a", "b", "c"):
+        silence(connection, name)
+    connection.execute("UPDATE container_workers SET metadata = jsonb_build_object('region', repeat('r', 1000))")
+    healthy(connection, 10)
+    look(world)
+    assert [alert.kind for alert in raise_alerts(world).alerts] == ["mass_failure"]
+    assert connection.execute("SELECT region FROM mass_failures").fetchall() == [("r" * 1000,)]

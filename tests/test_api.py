@@ -173,6 +173,18 @@ def test_a_worker_that_the_database_forgot_registers_again(api: httpx.Client) ->
     assert beat(api, worker_id, token).status_code == 200
 
 
+@pytest.mark.parametrize("hostname", ["h" * 255, "😀" * 255], ids=["letters", "emoji"])
+def test_the_longest_hostnames_register(
+    api: httpx.Client, connection: psycopg.Connection, world: World, hostname: str
+) -> None:
+    invitation = workers.invite(world, TESTS)
+    said = REGISTRATION | {"hostname": hostname, "metadata": {"region": "r" * 1000}}
+    answer = api.post("/api/workers/register", headers=bearer(invitation.token), json=said)
+    assert answer.status_code == 201
+    stored = connection.execute("SELECT hostname, metadata ->> 'region' FROM container_workers").fetchone()
+    assert stored == (hostname, "r" * 1000)
+
+
 def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
     invitation = workers.invite(world, TESTS)
     headers = bearer(invitation.token)

@@ -13,6 +13,7 @@ import pytest
 
 from skyctl.operations import workers
 from skyctl.operations.world import World
+from skyctl.store.tables import SCHEMA_VERSION
 from tests.agent.peers import Answer, Engine, Manager, Request
 from tests.conftest import Cli, Process
 from tests.false_clock import false_clock, needs_false_clock
@@ -118,7 +119,7 @@ def test_without_the_schema_the_rest_is_looked_at(doctor: Doctor, make_database:
     found = doctor(1, SKYCTL_DATABASE_URL=make_database("template1"))
     assert found["database"]["state"] == found["manager clock"]["state"] == "ok"
     assert found["schema"]["state"] == "failed"
-    assert "version none, 2 is needed; it lacks " in found["schema"]["found"]
+    assert f"version none, {SCHEMA_VERSION} is needed; it lacks " in found["schema"]["found"]
     assert found["schema"]["remedy"] == "run `skyctl db init`"
     assert found["monitor"]["found"] == "not known: the schema is not complete"
 
@@ -126,7 +127,7 @@ def test_without_the_schema_the_rest_is_looked_at(doctor: Doctor, make_database:
 def test_a_schema_that_is_newer_is_said(doctor: Doctor, connection: psycopg.Connection) -> None:
     connection.execute("INSERT INTO skyctl_schema (version) VALUES (99)")
     assert doctor(1)["schema"] == {
-        "state": "warning", "found": "version 99, newer than this skyctl's 2", "remedy": "upgrade skyctl",
+        "state": "warning", "found": f"version 99, newer than this skyctl's {SCHEMA_VERSION}", "remedy": "upgrade skyctl",
     }  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def test_where_nothing_ever_ran_each_program_is_named(doctor: Doctor, connection
     add_worker(connection)
     found = doctor(1)
     assert found["serve"]["state"] == "failed"
-    assert "silence does not count" in found["serve"]["remedy"]
+    assert "silence counts in full" in found["serve"]["remedy"]
 
 
 def test_programs_that_ended_are_found(well: Cli, connection: psycopg.Connection) -> None:
@@ -163,6 +164,7 @@ def test_a_serve_that_ended_is_found(serve: Serve, doctor: Doctor, connection: p
     connection.execute("UPDATE serve_instances SET last_seen_at = now() - interval '3 hours'")
     found = doctor(1, SKYCTL_API_URL=url)
     assert (found["serve"]["state"], found["serve"]["found"]) == ("failed", "last sign of life 3h ago")
+    assert "silence does not count" in found["serve"]["remedy"]
     assert found["api"]["state"] == "failed"
 
 

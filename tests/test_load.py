@@ -1,12 +1,8 @@
 """A thousand clients at once: every 200 stands in the database, also when PostgreSQL is killed under the load."""
 
 import asyncio
-import fcntl
-import os
-import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -20,7 +16,7 @@ from skyctl.embedded import EmbeddedPostgres
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
 from tests.conftest import Process, make_world
-from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually
+from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually, kill_server, not_started_again
 
 CLIENTS, SECONDS = 1000, 30.0
 LOG = """
@@ -100,14 +96,6 @@ async def beat_at_once(url: str, crowd: list[tuple[str, str]], story: Story) -> 
     return answers
 
 
-@contextmanager
-def not_started_again(server: EmbeddedPostgres) -> Iterator[None]:
-    """Whoever wants to start the server waits until the end of the block."""
-    with (server.data_dir / "postgres.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def heard(server: EmbeddedPostgres) -> Counter[tuple[str, int]]:
     with psycopg.connect(server.url) as connection:
         return Counter((str(row[0]), int(row[1])) for row in connection.execute("SELECT worker_id, number FROM heard"))
@@ -131,7 +119,7 @@ def test_postgresql_is_killed_under_the_load(
     async def kill(answers: Answers) -> None:
         await asyncio.sleep(SECONDS / 3)
         with not_started_again(own_server):
-            os.kill(int((own_server.data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            kill_server(own_server)
             await answers.refused.wait()
         await asyncio.to_thread(eventually, own_server.answers)
         answers.heard.clear()

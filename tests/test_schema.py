@@ -67,6 +67,18 @@ def test_init_again_changes_nothing(world: World, connection: psycopg.Connection
     assert dump(connection) == before
 
 
+def test_init_lifts_the_limits_of_an_older_database(world: World, connection: psycopg.Connection) -> None:
+    before = dump(connection)
+    connection.execute("""
+        ALTER TABLE worker_events ALTER COLUMN actor TYPE varchar(255);
+        ALTER TABLE mass_failures ALTER COLUMN region TYPE varchar(255), ALTER COLUMN lifted_by TYPE varchar(255);
+        UPDATE skyctl_schema SET version = 2;
+    """)
+    assert schema.check(world).pending_upgrade
+    assert schema.initialize(world).complete
+    assert dump(connection) == before
+
+
 def test_two_inits_at_once_both_succeed(make_database: Callable[[str], str]) -> None:
     world = make_world(make_database("template1"))
     states: list[bool] = []

@@ -32,7 +32,7 @@ from skyctl.model import Load, Overview
 from skyctl.operations import cluster, leadership, schema, workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, clean_environment, make_world
-from tests.helpers import TESTS, add_worker, look
+from tests.helpers import TESTS, add_worker, kill_server, look, not_started_again
 from tests.test_frozen import frozen
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -196,8 +196,9 @@ def test_it_outlives_its_database(terminal: Open, server: EmbeddedPostgres) -> N
     top = terminal(SKYCTL_DATABASE_URL=server.url)
     top.until("first", "q quits")
     world.db.close()
-    server.stop()
-    assert "first" in top.until("no news since "), "the last picture stays"
+    with not_started_again(server):
+        kill_server(server)
+        assert "first" in top.until("no news since "), "the last picture stays"
     server.revive()
     workers.invite(world, TESTS, "second")
     assert "no news" not in top.until("2 workers", "second", "EVENTS").rpartition("2 workers")[2]

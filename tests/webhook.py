@@ -1,9 +1,9 @@
-"""A webhook on loopback: it keeps what it is sent, fails when told to, and can hold its answers back."""
+"""A webhook on loopback: it keeps what it is sent, fails when told to, and can hold its answers back or let them drip."""
 
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,6 +18,12 @@ class Webhook:
         self.answers = threading.Event()
         self.answers.set()
         self.asked = threading.Event()
+        self.drips = False
+
+    def drip(self) -> None:
+        """Answer a byte at a time from now on, so that no read ever takes long, until the block ends."""
+        self.drips = True
+        self.answers.clear()
 
 
 @contextmanager
@@ -28,12 +34,24 @@ def webhook() -> Iterator[Webhook]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             hook.asked.set()
+            if hook.drips:
+                self.drip()
+                return
             hook.answers.wait(60)
             if not hook.fails:
                 hook.arrived.append((body["title"], body["message"]))
             self.send_response(500 if hook.fails else 200)
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        def drip(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            with suppress(ConnectionError):
+                while not hook.answers.wait(0.2):
+                    self.wfile.write(b" ")
+            self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

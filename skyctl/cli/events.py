@@ -14,7 +14,9 @@ def events(
     context: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
     since: Annotated[int | None, typer.Option(min=0, help="Only events after this number; 0 is all.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Events to show, without --follow.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Events to show; with --follow, how many of the last come first.")
+    ] = 50,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show the log of everything that happened: the last events, or those after a number.

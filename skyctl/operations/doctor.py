@@ -32,6 +32,9 @@ UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 
 SET_CLOCK = "synchronize it: timedatectl set-ntp true"
 RUN_SERVE = "start `skyctl serve`, and see its log; meanwhile silence does not count, and no worker turns offline"
+RUN_FIRST_SERVE = (
+    "start `skyctl serve`, unless the panel's own API hears the workers; until then, silence counts in full"
+)
 RUN_MONITOR = "start `skyctl monitor` under systemd, or `skyctl monitor --once` from cron, and see its log"
 ON_THE_HOST = "on the host: systemctl status skypanel-worker, journalctl -u skypanel-worker; here: skyctl workers why "
 
@@ -161,7 +164,7 @@ def _serve(tx: db.Transaction) -> Check:
     seen_at, now = presence.last_seen_at(tx), db.now(tx)
     if seen_at is None:
         state = FAILED if checkup.number(tx) else WARNING
-        return Check("serve", state, "none has ever run", RUN_SERVE)
+        return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)
     found = f"last sign of life {_ago(now, seen_at)}"
     if now - seen_at > SERVE_FAILS:
         return Check("serve", FAILED, found, RUN_SERVE)

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -63,7 +63,7 @@ activity_logs = _table(
 
 events = _table(
     "worker_events",
-    seq=BigInteger(), at=_TIME, kind=String(50), worker_id=_ID, worker_name=String(255), actor=String(255),
+    seq=BigInteger(), at=_TIME, kind=String(50), worker_id=_ID, worker_name=String(255), actor=Text(),
     from_status=String(50), to_status=String(50), reason=Text(), details=JSONB(),
     term=BigInteger(),
 )  # fmt: skip
@@ -86,8 +86,8 @@ deliveries = _table(
 
 mass_failures = _table(
     "mass_failures",
-    id=BigInteger(), region=String(255), silent=Integer(), schedulable=Integer(), detected_at=_TIME, lifted_at=_TIME,
-    lifted_by=String(255),
+    id=BigInteger(), region=Text(), silent=Integer(), schedulable=Integer(), detected_at=_TIME, lifted_at=_TIME,
+    lifted_by=Text(),
 )  # fmt: skip
 
 migrations = _table(
