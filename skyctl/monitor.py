@@ -116,8 +116,10 @@ class Monitor:
             try:
                 self._watch(lease, stop, news)
                 leadership.release(self._world, lease)
-            except LostLead:
+            except (LostLead, DatabaseUnavailable, DatabaseRefused) as error:
                 log.warning("action=lost_lead term=%d", lease.term)
+                if not isinstance(error, LostLead):
+                    raise
             finally:
                 self._observer.leads(False)
 

@@ -99,6 +99,30 @@ def test_a_frozen_monitor_comes_back_and_writes_nothing(start: Start, connection
     assert first.stop(signal.SIGTERM) == 0
 
 
+def test_one_that_is_frozen_within_a_transaction_loses_its_locks_and_goes_on(
+    start: Start, connection: psycopg.Connection, database_url: str
+) -> None:
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=leads term=1")
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT skyctl_lock_events()")
+        add_worker(connection, name="w", last_heartbeat_at=database_time(connection))
+        connection.execute("NOTIFY skyctl_news")
+        eventually(lambda: connection.execute(sessions).fetchone() == (1,))
+        monitor.popen.send_signal(signal.SIGSTOP)
+        other.commit()
+    eventually(lambda: connection.execute(left).fetchone() == (1,))
+    eventually(lambda: connection.execute(left).fetchone() == (0,))
+    monitor.popen.send_signal(signal.SIGCONT)
+    monitor.until("action=lost_lead term=1")
+    monitor.until("action=leads term=2")
+    monitor.until("name='w'")
+    assert connection.execute("SELECT worker_name, term FROM worker_events").fetchall() == [("w", 2)]
+    assert monitor.stop(signal.SIGTERM) == 0
+
+
 def database_time(connection: psycopg.Connection):  # type: ignore[no-untyped-def]
     row = connection.execute("SELECT clock_timestamp()").fetchone()
     assert row
