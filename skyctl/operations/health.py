@@ -66,7 +66,11 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
     due = [(worker, verdict) for worker, verdict in verdicts if verdict.status is not worker.status]
     declared = _declare_mass_failures(world, lease, scene, due)
     concluded, poison = _in_parts(due, lambda part: _change(world, lease, part), lambda each: each[0])
-    settled, more = _in_parts(scene.settled, lambda part: _settle(world, lease, part), lambda each: each)
+    quiet = [
+        worker for worker in scene.settled
+        if worker.status_changed_at and failures.has_settled(worker.status_changed_at, scene.now, world.limits)
+    ]  # fmt: skip
+    settled, more = _in_parts(quiet, lambda part: _settle(world, lease, part), lambda each: each)
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
         lifted = _lift(tx, lease, _missed_since(scene, world.limits))
