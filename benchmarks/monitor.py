@@ -66,6 +66,7 @@ def flagged(url: str, credentials: Path, connection: psycopg.Connection) -> list
     """For each worker that died, the seconds from its timeout to its event, in order."""
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
     connection.execute("VACUUM ANALYZE container_workers")
+    [before] = connection.execute("SELECT coalesce(max(seq), 0) FROM worker_events").fetchone() or (0,)
     dying = [worker_id for worker_id, _ in json.loads(credentials.read_text())[-DYING:]]
     environment = {
         "SKYCTL_DATABASE_URL": url, "SKYCTL_JWT_SECRET": SECRET, "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT),
@@ -100,10 +101,10 @@ def flagged(url: str, credentials: Path, connection: psycopg.Connection) -> list
         """
         SELECT extract(epoch FROM e.at - w.last_heartbeat_at) - %s FROM container_workers w
         JOIN worker_events e ON e.worker_id = w.id AND e.kind = 'status_changed' AND e.to_status = 'offline'
-             AND e.at > w.last_heartbeat_at
+             AND e.seq > %s
         WHERE w.id = ANY (%s::uuid[]) ORDER BY 1
         """,
-        (TIMEOUT, dying),
+        (TIMEOUT, before, dying),
     ).fetchall()
     return [float(row[0]) for row in late]
 
