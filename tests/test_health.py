@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.model import Capacity, Limits, Load, Outage, Worker, WorkerStatus
-from skyctl.operations import workers
+from skyctl.operations import leadership, workers
+from skyctl.operations.health import check
 from skyctl.operations.world import World
 from skyctl.rules import health
 from skyctl.store import health as store
@@ -216,3 +217,62 @@ def test_the_next_deadline_is_the_oldest_heartbeats(world: World, connection: ps
     deadline = look(world).next_deadline_seconds
     assert deadline is not None
     assert 0 < deadline <= 60
+
+
+def silent_region(connection: psycopg.Connection, region: str) -> list[UUID]:
+    """Four workers of a region that have been silent for too long."""
+    long_ago = datetime.now(UTC) - timedelta(seconds=150)
+    metadata = f'{{"region": {region}}}'
+    return [add_worker(connection, status="active", last_heartbeat_at=long_ago, metadata=metadata) for _ in range(4)]
+
+
+@pytest.mark.parametrize("region", ['"eu"', "5", "true", '{"a": 1}', "null"])
+def test_a_mass_failure_holds_whatever_the_region_is(world: World, connection: psycopg.Connection, region: str) -> None:
+    silent_region(connection, region)
+    done = look(world)
+    assert [event.kind for event in done.events] == ["mass_failure"] + 4 * ["status_changed"]
+    assert done.failed == []
+    assert look(world).events == [], "it holds"
+
+
+def test_a_hold_is_lifted_too_where_the_panel_writes_the_status(world: World, connection: psycopg.Connection) -> None:
+    silent_region(connection, '"eu"')
+    look(world)
+    connection.execute("UPDATE container_workers SET status = 'active', last_heartbeat_at = now()")
+    assert [event.kind for event in look(world).events] == ["mass_recovery"]
+
+
+def refuse_updates(connection: psycopg.Connection, name: str) -> None:
+    connection.execute(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF NEW.name = '{name}' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON container_workers FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
+
+
+def test_a_flapping_worker_that_cannot_settle_stops_no_other(world: World, connection: psycopg.Connection) -> None:
+    now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(hours=1)
+    for name in ("poison", "well"):
+        add_worker(
+            connection, name=name, status="active", last_heartbeat_at=now, flapping_since=long_ago,
+            status_changed_at=long_ago,
+        )  # fmt: skip
+    refuse_updates(connection, "poison")
+    done = look(world)
+    assert [(event.worker_name, event.kind) for event in done.events] == [("well", "settled")]
+    assert [poison.worker.name for poison in done.poison] == ["poison"]
+
+
+def test_who_is_passed_over_calls_for_no_look(world: World, connection: psycopg.Connection) -> None:
+    """A silent worker that cannot be changed would else call for the next look at once, for ever."""
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    poison = add_worker(connection, name="poison", status="active", last_heartbeat_at=long_ago)
+    add_worker(connection, status="active", last_heartbeat_at=datetime.now(UTC))
+    refuse_updates(connection, "poison")
+    lease = leadership.lead(world, "tests", lambda _: True)
+    assert lease
+    assert [one.worker.id for one in check(world, lease).poison] == [poison]
+    again = check(world, lease, {poison})
+    assert (again.poison, again.events) == ([], [])
+    assert again.next_deadline_seconds is not None
+    assert again.next_deadline_seconds > 0

@@ -90,6 +90,24 @@ def test_it_survives_the_loss_of_its_connections(start: Start, world: World, con
     assert "to=offline" in monitor.until("action=status_changed")
 
 
+def test_it_waits_for_a_database_that_is_read_only(start: Start, database_url: str) -> None:
+    """As after a failover, until the other server is promoted."""
+    name = database_url.split("?")[0].rpartition("/")[2]
+    with psycopg.connect(database_url, autocommit=True) as setting:
+        setting.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    monitor = start("monitor", "--interval", "1")
+    monitor.until("action=database_lost")
+    with psycopg.connect(database_url, autocommit=True) as setting:
+        setting.execute("SET default_transaction_read_only = off")
+        setting.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        setting.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+    monitor.until("action=leads")
+    assert monitor.stop() == 0
+
+
 def test_the_list_says_when_no_monitor_has_run(cli: Cli, connection: psycopg.Connection) -> None:
     add_worker(connection)
     assert "no monitor has run" in cli("workers", "list").stderr
