@@ -276,3 +276,16 @@ def test_who_is_passed_over_calls_for_no_look(world: World, connection: psycopg.
     assert (again.poison, again.events) == ([], [])
     assert again.next_deadline_seconds is not None
     assert again.next_deadline_seconds > 0
+
+
+def test_a_hold_stands_while_others_are_on_their_way_offline(world: World, connection: psycopg.Connection) -> None:
+    """The two that timed out first come back; two that fell silent with them have not timed out yet."""
+    now = datetime.now(UTC)
+    first = [add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=121)) for _ in range(2)]
+    for _ in range(2):
+        add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=80))
+    assert look(world).events[0].kind == "mass_failure"
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now() WHERE id = ANY (%s)", (first,))
+    assert {event.kind for event in look(world).events} == {"status_changed"}
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    assert [event.kind for event in look(world).events] == ["mass_recovery"]

@@ -75,6 +75,19 @@ def test_who_is_known_to_have_ended_holds_nobody_up(world: World) -> None:
     assert has_ended("nonsense") is False
 
 
+def test_only_here_a_process_is_known_to_have_ended(start: Start, connection: psycopg.Connection) -> None:
+    """The same host name and process id elsewhere, as in a cloned machine or another container, say nothing."""
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=leads")
+    row = connection.execute("SELECT holder FROM monitor_leases").fetchone()
+    assert row
+    host, pid, place = row[0].split(":")
+    assert not has_ended(row[0])
+    monitor.stop(signal.SIGKILL)
+    assert has_ended(row[0])
+    assert not has_ended(f"{host}:{pid}:elsewhere-{place.partition('-')[2]}")
+
+
 def test_a_frozen_monitor_comes_back_and_writes_nothing(start: Start, connection: psycopg.Connection) -> None:
     first = start("monitor", "--interval", "1")
     first.until("action=leads term=1")
