@@ -106,3 +106,39 @@ class EngineUnavailable(SkyctlError):
     exit_code = 5
     http_status = 503
     code = "ENGINE_UNAVAILABLE"
+
+
+class EngineRefused(SkyctlError):
+    """The Docker engine answers, but does not do what it is asked. The message holds its own words."""
+
+    exit_code = 4
+    http_status = 409
+    code = "ENGINE_REFUSED"
+
+
+class EngineConflict(EngineRefused):
+    """Somebody else has changed the service meanwhile, or removed it."""
+
+
+class ServiceNotFound(SkyctlError):
+    """No service has this id, prefix or name."""
+
+    exit_code = 3
+    http_status = 404
+    code = "SERVICE_NOT_FOUND"
+
+
+class MigrationNotFound(SkyctlError):
+    """No migration has this id or prefix."""
+
+    exit_code = 3
+    http_status = 404
+    code = "MIGRATION_NOT_FOUND"
+
+
+class OrganizationNotFound(SkyctlError):
+    """No organization has this id or slug."""
+
+    exit_code = 3
+    http_status = 404
+    code = "ORGANIZATION_NOT_FOUND"

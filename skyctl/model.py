@@ -71,7 +71,8 @@ class Limits:
     Percents above which a worker is exhausted, and how long it may be silent. `flap_*`: so many transitions within the window
     hold a worker out of placement until it was quiet for so long. `mass_*`: so many workers, and this share of those that could
     take containers, silent within the window are a mass failure. Exhaustion is told again only after its cooldown, and more
-    than `one_by_one` workers of one pass are told in one alert.
+    than `one_by_one` workers of one pass are told in one alert. So many migrations run at once, of these so many into one worker;
+    each is rolled back after its timeout, and given up after so many attempts.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -87,6 +88,10 @@ class Limits:
     mass_window: timedelta = timedelta(minutes=2)
     exhaustion_cooldown: timedelta = timedelta(minutes=15)
     one_by_one: int = 5
+    migrations_at_once: int = 4
+    migrations_into_one: int = 2
+    migration_timeout: timedelta = timedelta(minutes=5)
+    migration_attempts: int = 3
 
 
 @dataclass(frozen=True, slots=True)

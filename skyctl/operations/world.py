@@ -1,6 +1,6 @@
 """What the operations work with, handed in by whoever wires them up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,16 +8,46 @@ from typing import Protocol
 
 from skyctl.model import Alert, EngineState, Limits, SwarmJoin
 from skyctl.store.db import Database
+from skyctl.workload import EngineSpec, Observation
 
 
 class Engine(Protocol):
-    """The container engine's cluster."""
+    """The container engine's cluster. Every call has a time limit, and raises EngineUnavailable where the engine does not answer,
+    EngineRefused with the engine's own words where it does not do what it is asked."""
 
     def worker_join(self) -> SwarmJoin | None:
         """What a host needs to join as a worker; None where there is no swarm. Raises EngineUnavailable."""
 
     def state(self) -> EngineState | None:
         """What the engine says of itself; None where none was set and there is none here. Raises EngineUnavailable."""
+
+    def observe(self, service_ids: Collection[str] | None = None) -> Observation:
+        """The nodes, and these services (None: all) with their tasks; those that the engine does not know are missing."""
+
+    def deploy(self, spec: EngineSpec) -> str:
+        """Create the service, and its network where that is missing; or let the one of that name become so. Its id.
+
+        To be repeated without harm. Raises EngineConflict where somebody else changes it at the same moment.
+        """
+
+    def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
+        """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container runs, and is
+        healthy, before the old one is stopped; where it runs there already, nothing is started.
+
+        Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is gone.
+        """
+
+    def stop(self, service_id: str) -> None:
+        """Let a service's container be stopped and the service stay. Nothing where there is no such service."""
+
+    def remove(self, service_id: str) -> None:
+        """Remove a service. Nothing where there is no such service."""
+
+    def set_availability(self, node_id: str, availability: str) -> None:
+        """Let a node take new containers (`active`), or none (`pause`)."""
+
+    def remove_node(self, node_id: str) -> None:
+        """Remove a node from the swarm, whether it is down or not. Nothing where there is no such node."""
 
 
 class Notifier(Protocol):

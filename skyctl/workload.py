@@ -1,0 +1,295 @@
+"""The words of what runs on the workers: services, their deployments, migrations, and how the container engine sees them.
+
+A service of ours is one container. It is deployed to a worker, and each move to another one is a new deployment of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from skyctl.model import Capacity, Worker
+
+
+class ServiceStatus(StrEnum):
+    """What has become of a service."""
+
+    PENDING = "pending"
+    BUILDING = "building"
+    DEPLOYING = "deploying"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+class DeploymentStatus(StrEnum):
+    """What has become of one deployment of a service."""
+
+    PENDING = "pending"
+    BUILDING = "building"
+    DEPLOYING = "deploying"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+
+
+class EndpointMode(StrEnum):
+    """How the engine resolves a service's name: a virtual IP, or the containers' own by DNS round robin."""
+
+    VIP = "vip"
+    DNSRR = "dnsrr"
+
+
+class MigrationPolicy(StrEnum):
+    """What an organization wants when a worker fails (mission document, Migration Policies)."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+    NONE = "none"
+
+
+class MigrationState(StrEnum):
+    """How far a migration has come. Final are completed and cancelled, and failed once it is not tried again."""
+
+    AWAITING_APPROVAL = "awaiting_approval"
+    HELD = "held"
+    QUEUED = "queued"
+    STARTING = "starting"
+    VERIFYING = "verifying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class MigrationCause(StrEnum):
+    """Why a container is to leave its worker."""
+
+    WORKER_FAILED = "worker_failed"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """Whom services belong to, and what it wants when a worker fails."""
+
+    id: UUID
+    name: str
+    slug: str
+    policy: MigrationPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that the swarm publishes (0: one that it chooses), the container's own, and `tcp` or `udp`."""
+
+    published: int
+    target: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """What an administrator wants of a service. `limits` are the most that its container may use, and what is reserved for it.
+
+    `region` and `pool`: only workers that say so in their metadata. Services of one `spread` go to different workers where
+    that can be.
+    """
+
+    name: str
+    image: str
+    limits: Capacity
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: Sequence[Port] = ()
+    endpoint_mode: EndpointMode = EndpointMode.VIP
+    labels: Mapping[str, str] = field(default_factory=dict)
+    command: Sequence[str] = ()
+    region: str | None = None
+    pool: str | None = None
+    spread: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One placement of a service on a worker. `log` is the engine's own error, where there was one."""
+
+    id: UUID
+    service_id: UUID
+    worker_id: UUID | None
+    worker_name: str | None
+    swarm_service_id: str | None
+    container_id: str | None
+    image: str
+    status: DeploymentStatus
+    log: str
+    deployed_at: datetime | None
+    stopped_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service under management: what was asked for, what became of it, and where it is now."""
+
+    id: UUID
+    organization_id: UUID
+    organization: str
+    slug: str
+    status: ServiceStatus
+    spec: ServiceSpec
+    current: Deployment | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One move of a container from a worker to another: how far it has come, and why it is not further.
+
+    `attempts` counts those begun. `next_attempt_at` is null where it is not tried again. `source_stopped_at` is null while
+    the old container is not known to have stopped; a completed migration off a lost worker waits for its return.
+    """
+
+    id: UUID
+    service_id: UUID
+    service_name: str
+    organization_id: UUID
+    cause: MigrationCause
+    state: MigrationState
+    reason: str
+    source_worker_id: UUID | None
+    source_worker_name: str | None
+    target_worker_id: UUID | None
+    target_worker_name: str | None
+    source_deployment_id: UUID | None
+    target_deployment_id: UUID | None
+    swarm_service_id: str | None
+    attempts: int
+    next_attempt_at: datetime | None
+    deadline_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    source_stopped_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A container that is to be placed, by the id of its deployment or migration: what it needs, and where it may be.
+
+    `source` is the worker that it is to leave, `avoid` those where it failed lately: taken only where there is no other.
+    """
+
+    id: UUID
+    needs: Capacity
+    source: UUID | None = None
+    avoid: frozenset[UUID] = frozenset()
+    region: str | None = None
+    pool: str | None = None
+    spread: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A worker as placement sees it: what deployments reserve on it, how many siblings of each `spread` are there, and what else
+    speaks against it (that its node is down; empty for nothing)."""
+
+    worker: Worker
+    reserved: Capacity
+    siblings: Mapping[str, int] = field(default_factory=dict)
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a container goes, and the figure that decided it."""
+
+    id: UUID
+    worker_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a container finds no place: how many workers each cause excludes, and in words what the nearest one lacks."""
+
+    id: UUID
+    causes: Mapping[str, int]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """A service as the engine is told to run it: one container, pinned to a node. `alias` is its name within the network."""
+
+    name: str
+    network: str
+    alias: str
+    node_id: str
+    image: str
+    limits: Capacity
+    labels: Mapping[str, str]
+    network_labels: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: Sequence[Port] = ()
+    endpoint_mode: EndpointMode = EndpointMode.VIP
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNode:
+    """A node of the swarm: whether the swarm hears it, and its availability in Docker's word (`active`, `pause`, `drain`)."""
+
+    id: str
+    hostname: str
+    is_up: bool
+    availability: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTask:
+    """A container of a service, or one that is to be: its state and the wanted one in Docker's words, and the engine's error.
+
+    `deployment_id` is the label of the deployment by which it was created, empty where it has none.
+    """
+
+    id: str
+    node_id: str | None
+    state: str
+    wanted: str
+    error: str
+    container_id: str | None
+    deployment_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EngineService:
+    """A service as the swarm has it: `version` is what a change must name, `node_id` where it is pinned, `replicas` null for a
+    global one; `update` the state of its last update in Docker's word (empty for none), with Docker's message; what it mounts from
+    its node; its tasks, the oldest first."""
+
+    id: str
+    name: str
+    version: int
+    image: str
+    labels: Mapping[str, str]
+    node_id: str | None
+    replicas: int | None
+    endpoint_mode: EndpointMode
+    limits: Capacity
+    update: str = ""
+    update_message: str = ""
+    local_mounts: Sequence[str] = ()
+    tasks: Sequence[EngineTask] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the engine says at one moment: its nodes, and services by their id."""
+
+    nodes: Mapping[str, EngineNode]
+    services: Mapping[str, EngineService]
