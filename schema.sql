@@ -19,6 +19,12 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                           THEN coalesce(document -> camel, document -> snake)::double precision END END
 $$;
 
+-- What an organization wants when a worker fails, of its settings; what is no policy is as if nothing stood there.
+CREATE OR REPLACE FUNCTION skyctl_migration_policy(settings jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN settings ->> 'containerMigrationPolicy' IN ('manual', 'none') THEN settings ->> 'containerMigrationPolicy'
+                ELSE 'automatic' END
+$$;
+
 
 -- Accounts. The panel's own tables where it is installed; else the fewest columns that skyctl needs.
 
@@ -71,14 +77,19 @@ CREATE TABLE IF NOT EXISTS container_workers (
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_expires_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_requested_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_reason text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_deadline_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_max_parallel integer;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_force boolean NOT NULL DEFAULT false;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS undrained_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
 
--- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, and the mass failure
--- by which it went silent.
+-- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, the mass failure by which
+-- it went silent, when its drain was over, and since when its node takes nothing new because of one.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS status_changed_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS flapping_since timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS mass_failure_id bigint;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_finished_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_paused_at timestamptz;
 
 -- The load once more as plain numbers: the monitor looks through all of them at every pass, and reading JSON took most of it.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS cpu_percent double precision
@@ -90,6 +101,9 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS disk_percent double preci
 ALTER TABLE container_workers SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX IF NOT EXISTS container_workers_name_idx ON container_workers (name, id);
+CREATE INDEX IF NOT EXISTS container_workers_offline_idx ON container_workers (id) WHERE status = 'offline';
+CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
+    WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
 
 
 -- Services and where they run.
@@ -128,6 +142,9 @@ CREATE TABLE IF NOT EXISTS container_deployments (
     created_at       timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
+
+-- How the engine runs a service and where it may be, in camelCase: endpointMode, ports, labels, command, region, pool, spread.
+ALTER TABLE container_services ADD COLUMN IF NOT EXISTS engine_settings jsonb NOT NULL DEFAULT '{}';
 
 DO $$
 BEGIN
@@ -312,6 +329,40 @@ CREATE TABLE IF NOT EXISTS container_migrations (
     finished_at          timestamptz
 );
 
+-- `avoid` are the workers where it failed. One that is under way when somebody cancels it is rolled back first. While `source_stopped_at` is null, the old container is not known to have stopped: a
+-- lost worker must return for that. `summed_up_at`: people were told of it together with what else left that worker.
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS cause varchar(50) NOT NULL DEFAULT 'drain'
+    CHECK (cause IN ('worker_failed', 'drain'));
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS mass_failure_id bigint;
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS avoid uuid[] NOT NULL DEFAULT '{}';
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS cancelled_by text;
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS started_at timestamptz;
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS source_stopped_at timestamptz;
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS summed_up_at timestamptz;
+
+-- Not two at once of a service, and never a second completed one of a deployment.
+CREATE UNIQUE INDEX IF NOT EXISTS container_migrations_unfinished_idx ON container_migrations (service_id)
+    WHERE finished_at IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS container_migrations_completed_idx ON container_migrations (source_deployment_id)
+    WHERE state = 'completed';
+CREATE INDEX IF NOT EXISTS container_migrations_source_idx ON container_migrations (source_deployment_id, created_at);
+CREATE INDEX IF NOT EXISTS container_migrations_created_idx ON container_migrations (created_at, id);
+CREATE INDEX IF NOT EXISTS container_migrations_not_summed_up_idx ON container_migrations (source_worker_id)
+    WHERE summed_up_at IS NULL;
+CREATE INDEX IF NOT EXISTS worker_events_migration_idx ON worker_events ((details ->> 'migrationId'), seq)
+    WHERE details ? 'migrationId';
+
+-- Times in which no migration is begun because somebody said so.
+CREATE TABLE IF NOT EXISTS migration_pauses (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    paused_at timestamptz NOT NULL DEFAULT skyctl_now(),
+    paused_by text NOT NULL,
+    until_at  timestamptz,
+    reason    text,
+    ended_at  timestamptz,
+    ended_by  text
+);
+
 
 -- Who runs. A monitor leads by holding the lease for its term; each serve touches its row while it can hear workers,
 -- and a gap in which none did is an outage of ours.
@@ -326,6 +377,9 @@ CREATE TABLE IF NOT EXISTS monitor_leases (
 
 -- Up to which event people have been alerted; NULL before the first monitor, which begins with what comes.
 ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS alerted_seq bigint;
+
+-- Why the engine cannot be asked, as the leader last found; NULL where it can.
+ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS engine_trouble text;
 
 CREATE TABLE IF NOT EXISTS serve_instances (
     id           uuid PRIMARY KEY,
@@ -349,4 +403,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (3) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (4) ON CONFLICT DO NOTHING;

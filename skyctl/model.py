@@ -56,6 +56,8 @@ class Worker:
     swarm_node_id: str | None = None
     drain_requested_at: datetime | None = None
     drain_reason: str | None = None
+    drain_deadline_at: datetime | None = None
+    drain_finished_at: datetime | None = None
     undrained_at: datetime | None = None
     stopped_at: datetime | None = None
     status_changed_at: datetime | None = None

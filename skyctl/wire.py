@@ -61,7 +61,7 @@ def registration(document: Document) -> Registration:
     """What a host says of itself. Raises ValidationError that names the field."""
     capacity = _required(document, "capacity")
     if not isinstance(capacity, dict):
-        raise _invalid("capacity", capacity, "an object with cpuCores, memoryMb and diskGb")
+        raise invalid("capacity", capacity, "an object with cpuCores, memoryMb and diskGb")
     return Registration(
         hostname=_text(document, "hostname", 255),
         ip_address=_ip_address(document, "ipAddress"),
@@ -90,7 +90,7 @@ def script_request(document: Document) -> tuple[str | None, bool]:
     """Of a request for an install script: the name that the worker shall have, if any; whether plain HTTP is accepted."""
     insecure = document.get("insecure", False)
     if not isinstance(insecure, bool):
-        raise _invalid("insecure", insecure, "true or false")
+        raise invalid("insecure", insecure, "true or false")
     return (worker_name(document["name"]) if "name" in document else None), insecure
 
 
@@ -99,7 +99,7 @@ def status(value: str) -> WorkerStatus:
     try:
         return WorkerStatus(value)
     except ValueError as error:
-        raise _invalid("status", value, "one of " + ", ".join(WorkerStatus)) from error
+        raise invalid("status", value, "one of " + ", ".join(WorkerStatus)) from error
 
 
 def whole_number(field: str, value: str | None, default: int, least: int, most: int) -> int:
@@ -107,14 +107,14 @@ def whole_number(field: str, value: str | None, default: int, least: int, most: 
     if value is None:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) or not least <= int(value) <= most:
-        raise _invalid(field, value, f"a whole number from {least} to {most}")
+        raise invalid(field, value, f"a whole number from {least} to {most}")
     return int(value)
 
 
 def text_filter(field: str, value: str) -> str:
     """A text that is searched for. Raises ValidationError where no stored text could hold it."""
     if not storable(value):
-        raise _invalid(field, value, "text without NUL or lone surrogates")
+        raise invalid(field, value, "text without NUL or lone surrogates")
     return value
 
 
@@ -218,6 +218,16 @@ def worker_id(text: str) -> UUID | None:
     return UUID(text) if CANONICAL_UUID.fullmatch(text) else None
 
 
+def invalid(field: str, value: object, accepted: str) -> ValidationError:
+    """The error for a value that is not accepted; a list or an object is not shown."""
+    if isinstance(value, (list, dict)):
+        shown = "a list" if isinstance(value, list) else "an object"
+    else:
+        shown = ascii(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return ValidationError(f"{field}: {shown} is not accepted", f"{field} is {accepted}")
+
+
 def _unreadable(body: bytes) -> ValidationError:
     """Why a body is not JSON: by name the field whose value only Python would read, where that is the reason."""
     try:
@@ -234,15 +244,6 @@ def _unreadable(body: bytes) -> ValidationError:
     return ValidationError("the body is not JSON", f"send one JSON object, nested at most {MAX_NESTING} levels")
 
 
-def _invalid(field: str, value: object, accepted: str) -> ValidationError:
-    if isinstance(value, (list, dict)):
-        shown = "a list" if isinstance(value, list) else "an object"
-    else:
-        shown = ascii(value)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return ValidationError(f"{field}: {shown} is not accepted", f"{field} is {accepted}")
-
-
 def _required(document: Document, field: str) -> Any:
     try:
         return document[field]
@@ -254,14 +255,14 @@ def _percent(document: Document, field: str) -> float:
     value = document.get(field)
     if (type(value) is float or type(value) is int) and 0 <= value <= 100:
         return value
-    raise _invalid(field, _required(document, field), "a number from 0 to 100")
+    raise invalid(field, _required(document, field), "a number from 0 to 100")
 
 
 def _count(document: Document, field: str) -> int:
     value = document.get(field)
     if type(value) is int and 0 <= value <= MAX_COUNT:
         return value
-    raise _invalid(field, _required(document, field), f"a whole number from 0 to {MAX_COUNT}")
+    raise invalid(field, _required(document, field), f"a whole number from 0 to {MAX_COUNT}")
 
 
 def _amount(capacity: Document, field: str, limit: int) -> float:
@@ -270,7 +271,7 @@ def _amount(capacity: Document, field: str, limit: int) -> float:
         return value
     if field not in capacity:
         raise ValidationError(f"capacity.{field} is missing", f"send capacity.{field}")
-    raise _invalid(f"capacity.{field}", value, f"a number over 0, at most {limit}")
+    raise invalid(f"capacity.{field}", value, f"a number over 0, at most {limit}")
 
 
 def _text(document: Document, field: str, longest: int) -> str:
@@ -283,7 +284,7 @@ def _text(document: Document, field: str, longest: int) -> str:
         and not CONTROL.search(value)
     ):
         return value
-    raise _invalid(field, value, f"text of 1 to {longest} characters, without control characters")
+    raise invalid(field, value, f"text of 1 to {longest} characters, without control characters")
 
 
 def _ip_address(document: Document, field: str) -> str:
@@ -293,12 +294,12 @@ def _ip_address(document: Document, field: str) -> str:
             return str(ipaddress.ip_address(value))
     except ValueError:
         pass
-    raise _invalid(field, value, "an IPv4 or IPv6 address")
+    raise invalid(field, value, "an IPv4 or IPv6 address")
 
 
 def _metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _invalid("metadata", value, "an object")
+        raise invalid("metadata", value, "an object")
     _check_storable("metadata", value, 0)
     if value.get("swarmNodeId"):
         _text(value, "swarmNodeId", 255)
@@ -316,9 +317,9 @@ def _check_storable(field: str, value: object, level: int) -> None:
         for inner in value:
             _check_storable(field, inner, level + 1)
     elif isinstance(value, str) and not storable(value):
-        raise _invalid(field, value, "text without NUL or lone surrogates")
+        raise invalid(field, value, "text without NUL or lone surrogates")
     elif isinstance(value, float) and not math.isfinite(value):
-        raise _invalid(field, value, "a finite number")
+        raise invalid(field, value, "a finite number")
 
 
 def _stored_number(stored: object, camel: str, snake: str) -> float:

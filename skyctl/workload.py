@@ -5,11 +5,14 @@ A service of ours is one container. It is deployed to a worker, and each move to
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from skyctl.model import Capacity, Worker
+
+# What a service may use where nothing is said, as in the panel.
+DEFAULT_LIMITS = Capacity(cpu_cores=1, memory_mb=512, disk_gb=10)
 
 
 class ServiceStatus(StrEnum):
@@ -95,7 +98,7 @@ class ServiceSpec:
     """What an administrator wants of a service. `limits` are the most that its container may use, and what is reserved for it.
 
     `region` and `pool`: only workers that say so in their metadata. Services of one `spread` go to different workers where
-    that can be.
+    that can be. One that was `adopted` keeps what else the engine has of it, which is not written here.
     """
 
     name: str
@@ -109,6 +112,7 @@ class ServiceSpec:
     region: str | None = None
     pool: str | None = None
     spread: str | None = None
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,8 @@ class Service:
 class Migration:
     """One move of a container from a worker to another: how far it has come, and why it is not further.
 
-    `attempts` counts those begun. `next_attempt_at` is null where it is not tried again. `source_stopped_at` is null while
-    the old container is not known to have stopped; a completed migration off a lost worker waits for its return.
+    `attempts` counts those begun, `avoid` are the workers where it failed. `next_attempt_at` is null where it is not tried again.
+    `source_stopped_at` is null while the old container is not known to have stopped: a lost worker must return for that.
     """
 
     id: UUID
@@ -166,6 +170,10 @@ class Migration:
     source_deployment_id: UUID | None
     target_deployment_id: UUID | None
     swarm_service_id: str | None
+    source_node_id: str | None
+    target_node_id: str | None
+    avoid: frozenset[UUID]
+    cancelled_by: str | None
     attempts: int
     next_attempt_at: datetime | None
     deadline_at: datetime | None
@@ -174,6 +182,27 @@ class Migration:
     source_stopped_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DrainWish:
+    """How an administrator wants a worker emptied: why, within what time, how many containers at once, and whether those that are
+    left then are to be stopped."""
+
+    reason: str | None = None
+    deadline: timedelta | None = None
+    max_parallel: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A time in which no migration is begun because somebody said so; `until_at` is null where he did not say how long."""
+
+    paused_at: datetime
+    paused_by: str
+    until_at: datetime | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,3 +322,69 @@ class Observation:
 
     nodes: Mapping[str, EngineNode]
     services: Mapping[str, EngineService]
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePage:
+    """One page of services, how many there are in all, and when this was read."""
+
+    services: Sequence[Service]
+    total: int
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationPage:
+    """One page of migrations, how many there are in all, when this was read; what pauses them, why the engine cannot be asked."""
+
+    migrations: Sequence[Migration]
+    total: int
+    read_at: datetime
+    pause: Pause | None
+    engine_trouble: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A service and the place that was found for it, by the worker's name, or why there is none. `source` is where it is now."""
+
+    service_name: str
+    organization: str
+    source: str | None
+    target: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adoptable:
+    """A service of the engine that is not under management: where it runs, with what limits it would be, and what speaks against
+    it (empty for nothing)."""
+
+    engine: EngineService
+    node: str
+    worker_id: UUID | None
+    worker_name: str | None
+    limits: Capacity
+    obstacle: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgress:
+    """How far a drain is: how many containers moved off, are on their way, wait; which are left, and what holds the others."""
+
+    worker: Worker
+    moved: int
+    under_way: int
+    waiting: int
+    left: Sequence[str]
+    reasons: Sequence[str]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be moved off any more."""
+        return self.worker.drain_requested_at is None or self.worker.drain_finished_at is not None
+
+    @property
+    def total(self) -> int:
+        """All containers that were there, or are."""
+        return self.moved + self.under_way + self.waiting + len(self.left)

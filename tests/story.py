@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl.model import Actor, Alert, Beat, Event, Invitation, Load
-from skyctl.operations import alerts, health, heartbeats, leadership, migrations, presence, workers
+from skyctl.operations import alerts, drains, health, heartbeats, leadership, migrations, presence, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens
 from tests.helpers import TESTS, registration
@@ -28,7 +28,8 @@ BEAT_EVERY = 10
 LONGEST = 160
 MANY = 6
 ACTS: dict[str, Callable[[World, UUID, Actor], object]] = {
-    "stop": workers.note_stopped, "drain": workers.drain, "undrain": workers.undrain, "remove": workers.remove,
+    "stop": workers.note_stopped, "drain": lambda world, one, actor: drains.drain(world, [one], actor),
+    "undrain": drains.undrain, "remove": workers.remove,
 }  # fmt: skip
 
 

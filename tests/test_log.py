@@ -9,8 +9,9 @@ from uuid import UUID
 
 import psycopg
 
-from skyctl.operations import log, workers
+from skyctl.operations import drains, log
 from skyctl.operations.world import World
+from skyctl.workload import DrainWish
 from tests.conftest import Cli
 from tests.helpers import TESTS, add_worker
 
@@ -20,8 +21,8 @@ WRITERS, EACH = 8, 40
 
 def drain_and_undrain(world: World, worker_id: UUID) -> None:
     for _ in range(EACH):
-        workers.drain(world, worker_id, TESTS)
-        workers.undrain(world, worker_id, TESTS)
+        drains.drain(world, [worker_id], TESTS)
+        drains.undrain(world, worker_id, TESTS)
 
 
 def test_followers_miss_nothing_and_repeat_nothing(
@@ -74,7 +75,7 @@ def test_an_event_appears_only_after_those_before_it(
     with psycopg.connect(database_url) as slow, ThreadPoolExecutor(1) as pool:
         slow.execute("SELECT skyctl_lock_events()")
         slow.execute("INSERT INTO worker_events (kind) VALUES ('slow')")
-        fast = pool.submit(workers.drain, world, worker_id, TESTS)
+        fast = pool.submit(drains.drain, world, [worker_id], TESTS)
         assert log.since(world, 0) == []
         slow.commit()
         fast.result(60)
@@ -83,8 +84,8 @@ def test_an_event_appears_only_after_those_before_it(
 
 def test_looking_at_the_log(cli: Cli, world: World, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, name="w\x1b[31m", status="active")
-    workers.drain(world, worker_id, TESTS, "new\ndisks")
-    workers.undrain(world, worker_id, TESTS)
+    drains.drain(world, [worker_id], TESTS, DrainWish("new\ndisks"))
+    drains.undrain(world, worker_id, TESTS)
     lines = cli("events").stdout.splitlines()
     assert len(lines) == 2
     assert "drain_requested w\\x1b[31m: new\\ndisks (tests)" in lines[0]

@@ -9,7 +9,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.operations import workers
+from skyctl.operations import drains, workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually
@@ -40,7 +40,7 @@ def test_a_heartbeat_is_news(
         beat(cpu)
         assert f"to={status}" in monitor.until("action=status_changed")
         assert status_of(world, invitation.worker_id) == status
-    workers.drain(world, invitation.worker_id, TESTS)
+    drains.drain(world, [invitation.worker_id], TESTS)
     assert "to=draining" in monitor.until("action=status_changed")
     beat(99)
     workers.note_stopped(world, invitation.worker_id, TESTS)

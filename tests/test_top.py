@@ -29,8 +29,9 @@ from rich.console import Console
 from skyctl.cli import panels
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.model import Load, Overview
-from skyctl.operations import cluster, leadership, schema, workers
+from skyctl.operations import cluster, drains, leadership, schema, workers
 from skyctl.operations.world import World
+from skyctl.workload import DrainWish
 from tests.conftest import Cli, clean_environment, make_world
 from tests.helpers import TESTS, add_worker, kill_server, look, not_started_again
 from tests.test_frozen import frozen
@@ -130,7 +131,7 @@ def fleet(connection: psycopg.Connection, world: World) -> psycopg.Connection:
                 "UPDATE container_workers SET last_heartbeat_at = now() - make_interval(secs => %s) WHERE name = %s",
                 (silent, name),
             )
-    workers.drain(world, workers.find(world, "idle").id, TESTS, "new disk")
+    drains.drain(world, [workers.find(world, "idle").id], TESTS, DrainWish("new disk"))
     look(world)
     return connection
 
@@ -172,7 +173,7 @@ def test_events_and_another_size_are_seen(terminal: Open, fleet: psycopg.Connect
     assert fleet
     top = terminal()
     assert "CONTAINERS" not in top.until("q quits")
-    workers.drain(world, workers.find(world, "busy").id, TESTS, "to be moved")
+    drains.drain(world, [workers.find(world, "busy").id], TESTS, DrainWish("to be moved"))
     top.until("busy drain requested: to be moved (tests)")
     look(world)
     top.until("busy active to draining", "2 draining")

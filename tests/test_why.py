@@ -7,8 +7,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from skyctl.operations import presence, why, workers
+from skyctl.operations import drains, presence, why, workers
 from skyctl.operations.world import World
+from skyctl.workload import DrainWish
 from tests.conftest import Cli, Process
 from tests.helpers import TESTS, add_worker, look
 
@@ -65,7 +66,7 @@ def test_a_drain_tells_who_wanted_it_and_why(cli: Cli, world: World, connection:
     worker_id = add_worker(connection, name="w")
     connection.execute(HEARD, [1])
     look(world)
-    workers.drain(world, worker_id, TESTS, "new \x1b[31mdisk")
+    drains.drain(world, [worker_id], TESTS, DrainWish("new \x1b[31mdisk"))
     before = told(cli)
     assert "Status active" in before
     assert (
@@ -78,7 +79,7 @@ def test_a_drain_tells_who_wanted_it_and_why(cli: Cli, world: World, connection:
     assert "drain asked" in after
     assert "back in service, by `skyctl workers undrain`" in after
     assert not {"\x1b"} & set(before + after)
-    workers.undrain(world, worker_id, TESTS)
+    drains.undrain(world, worker_id, TESTS)
     assert "drain taken back" in told(cli)
 
 

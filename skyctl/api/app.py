@@ -29,8 +29,9 @@ from skyctl.api.answers import bearer_token, encode, error_answer, error_documen
 from skyctl.api.heartbeats import Heartbeats, accepted
 from skyctl.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Actor, Beat
-from skyctl.operations import heartbeats, schema, workers
+from skyctl.operations import drains, heartbeats, schema, workers
 from skyctl.operations.world import World
+from skyctl.workload import DrainWish
 
 THREADS = 8
 MAX_PAGE = 1000
@@ -102,19 +103,19 @@ def show_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
 
 def remove_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Remove a worker without containers."""
-    worker = workers.remove(world, call.worker_id, call.actor)
+    worker, _ = workers.remove(world, call.worker_id, call.actor)
     return 200, {"success": True, "message": f"Worker {worker.name} removed"}
 
 
 def drain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Ask for a worker to be emptied."""
-    worker = workers.drain(world, call.worker_id, call.actor, wire.drain_request(call.body))
+    worker = drains.drain(world, [call.worker_id], call.actor, DrainWish(wire.drain_request(call.body)))[0]
     return 200, {"success": True, "message": f"Worker {worker.name} is set to drain"}
 
 
 def undrain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Take back that a worker is to be emptied."""
-    worker = workers.undrain(world, call.worker_id, call.actor, wire.drain_request(call.body))
+    worker = drains.undrain(world, call.worker_id, call.actor, wire.drain_request(call.body))
     return 200, {"success": True, "message": f"Worker {worker.name} is back in service"}
 
 

@@ -21,8 +21,10 @@ def resume(
 
     with open_world(context) as world:
         confirm("Move containers off all workers that fell silent at once?", yes=yes)
-        lifted = migrations.resume(world, actor())
-    if not lifted:
+        was_paused, lifted = migrations.resume(world, actor())
+    if was_paused:
+        sys.stdout.write("the pause is over\n")
+    elif not lifted:
         say(context, "nothing is held")
     for failure in lifted:
         where = f" of region {failure.region}" if failure.region else ""

@@ -170,7 +170,11 @@ def drain(
     context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Let workers take nothing new, until `undrain`. Several are all looked up before any is changed."""
-    from skyctl.operations.workers import drain as operation
+    from skyctl.operations import drains
+    from skyctl.workload import DrainWish
+
+    def operation(world: "World", worker_id: "UUID", who: "Actor", why: str | None) -> "Worker":
+        return drains.drain(world, [worker_id], who, DrainWish(why))[0]
 
     _for_each(context, workers, operation, reason, "would drain" if dry_run else "drains", dry_run=dry_run)
 
@@ -180,7 +184,7 @@ def undrain(
     context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Take drained workers back into service. Several are all looked up before any is changed."""
-    from skyctl.operations.workers import undrain as operation
+    from skyctl.operations.drains import undrain as operation
 
     said = "would be back in service" if dry_run else "is back in service"
     _for_each(context, workers, operation, reason, said, dry_run=dry_run)

@@ -1,20 +1,169 @@
-"""Stories of moving containers: when many workers fail at once it is held, until somebody lets it go on."""
+"""Stories of people about migrations: look, approve, reject, try again, cancel, pause. The monitor does the moving."""
 
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from skyctl.errors import MigrationNotFound, Refused, ValidationError
 from skyctl.model import Actor, Event, MassFailure
 from skyctl.operations.world import World
-from skyctl.store import events, health
+from skyctl.rules import migrations as rules
+from skyctl.store import accounts, db, events, health, monitors
+from skyctl.store import migrations as store
+from skyctl.workload import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
+
+SHORTEST_PREFIX = 4
+STATES = MigrationState
 
 
-def resume(world: World, actor: Actor) -> list[MassFailure]:
-    """Let containers be moved automatically again off all workers that fell silent at once; the mass failures that are lifted."""
+def list_migrations(
+    world: World, *, states: Sequence[MigrationState] = (), worker_id: UUID | None = None, limit: int = 100, offset: int = 0
+) -> MigrationPage:  # fmt: skip
+    """One page of the migrations: the unfinished ones first, then the latest."""
+    with world.db.transaction() as tx:
+        found, total = store.page(tx, states, worker_id, limit, offset)
+        return MigrationPage(found, total, db.now(tx), store.pause(tx), monitors.engine_trouble(tx))
+
+
+def find(world: World, reference: str) -> Migration:
+    """The migration of an id, a unique beginning of one (4 characters at least), or the unfinished one of a service.
+
+    Raises MigrationNotFound, or ValidationError where several fit.
+    """
+    if not reference.strip():
+        raise ValidationError("MIGRATION is empty", "give an id, a unique beginning of one, or a service's name")
+    with world.db.transaction() as tx:
+        found = store.matching(tx, reference)
+    named = [each for each in found if reference in (str(each.id), each.service_name)]
+    if not named and len(reference) >= SHORTEST_PREFIX:
+        named = found
+    if not named:
+        raise MigrationNotFound(f"there is no migration {reference!r}", "see `skyctl migrations list`")
+    if len(named) > 1:
+        several = ", ".join(f"{each.service_name} ({each.id})" for each in named)
+        raise ValidationError(f"{reference!r} means several migrations: {several}", "give the id")
+    return named[0]
+
+
+def history(world: World, migration_id: UUID) -> list[Event]:
+    """What happened to a migration, in order."""
+    with world.db.transaction() as tx:
+        return events.of_migration(tx, migration_id)
+
+
+def approve(world: World, migration_id: UUID, actor: Actor) -> Migration:
+    """Let a migration go on that waits for approval, or is held. Raises MigrationNotFound, Refused."""
+    return _change(world, migration_id, actor, "approved", (STATES.AWAITING_APPROVAL, STATES.HELD), STATES.QUEUED, "")
+
+
+def reject(world: World, migration_id: UUID, actor: Actor) -> Migration:
+    """Let a container stay that waits for approval, or is held. Raises MigrationNotFound, Refused."""
+    waiting = (STATES.AWAITING_APPROVAL, STATES.HELD)
+    return _change(world, migration_id, actor, "rejected", waiting, STATES.CANCELLED, f"rejected by {actor.name}")
+
+
+def retry(world: World, migration_id: UUID, actor: Actor) -> Migration:
+    """Try a failed migration again, at once and with all its attempts. Raises MigrationNotFound, Refused."""
+
+    def change(tx: db.Transaction, found: Migration) -> bool:
+        unfinished = [each for each in store.of_service(tx, found.service_id) if each.finished_at is None]
+        if unfinished and unfinished[0].id != found.id:
+            raise Refused(
+                f"{found.service_name} is in another migration", f"see `skyctl migrations show {unfinished[0].id}`"
+            )
+        return store.try_again(tx, found)
+
+    return _decide(world, migration_id, actor, "retried", (STATES.FAILED,), change)
+
+
+def cancel(world: World, migration_id: UUID, actor: Actor) -> Migration:
+    """Let a container stay: one that has not started is cancelled, one that is under way is rolled back, unless it completes
+    before that. Raises MigrationNotFound, Refused."""
+
+    def change(tx: db.Transaction, found: Migration) -> bool:
+        if found.state in rules.UNDER_WAY:
+            return store.cancel_under_way(tx, found, actor.name)
+        return store.change(tx, found, STATES.CANCELLED, reason=f"cancelled by {actor.name}")
+
+    return _decide(world, migration_id, actor, "cancelled", (*rules.WAITING, *rules.UNDER_WAY), change)
+
+
+def pause(world: World, actor: Actor, length: timedelta | None, reason: str | None) -> None:
+    """Let no migration begin, for so long or until `resume`; what is under way goes on."""
     with world.db.transaction() as tx:
         events.lock(tx)
+        store.begin_pause(tx, actor.name, length, reason)
+        said = f"for {length}" if length else "until they are resumed"
+        told = f"{said}: {reason}" if reason else said
+        events.record(tx, Event("migrations_paused", None, None, actor.name, reason=told), actor)
+
+
+def resume(world: World, actor: Actor) -> tuple[bool, list[MassFailure]]:
+    """Let containers be moved again: after a pause, and off all workers that fell silent at once; whether there was a pause, and
+    the mass failures that are lifted."""
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        was_paused = store.end_pause(tx, actor.name)
         standing = health.open_mass_failures(tx)
         health.lift_mass_failures(tx, [failure.id for failure in standing], actor.name)
+        if was_paused:
+            events.record(tx, Event("migrations_resumed", None, None, actor.name, reason="the pause is over"), actor)
         for failure in standing:
             details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
             reason = f"{failure.silent} workers fell silent at once, and are dealt with as if one by one"
             events.record(
                 tx, Event("migrations_resumed", None, None, actor.name, reason=reason, details=details), actor
             )
-        return standing
+        db.notify_news(tx)
+        return was_paused, standing
+
+
+def policies(world: World) -> list[Organization]:
+    """What each organization wants when a worker fails, by its slug."""
+    with world.db.transaction() as tx:
+        return accounts.matching_organizations(tx, None)
+
+
+def set_policy(world: World, organization: Organization, policy: MigrationPolicy, actor: Actor) -> None:
+    """Write down what an organization wants when a worker fails, from the next failure on."""
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        accounts.set_policy(tx, organization.id, policy)
+        details = {"organizationId": str(organization.id), "policy": policy.value}
+        reason = f"{organization.slug}: {policy.value}, before that {organization.policy.value}"
+        events.record(tx, Event("policy_set", None, None, actor.name, reason=reason, details=details), actor)
+
+
+def _change(
+    world: World, migration_id: UUID, actor: Actor, verb: str, seen: Sequence[MigrationState], then: MigrationState, reason: str
+) -> Migration:  # fmt: skip
+    return _decide(
+        world, migration_id, actor, verb, seen, lambda tx, found: store.change(tx, found, then, reason=reason)
+    )  # fmt: skip
+
+
+def _decide(
+    world: World, migration_id: UUID, actor: Actor, verb: str, seen: Sequence[MigrationState],
+    change: Callable[[db.Transaction, Migration], bool],
+) -> Migration:  # fmt: skip
+    """Change a migration that is in one of these states; what it is then."""
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        found = next(iter(store.fetch(tx, [migration_id])), None)
+        if found is None:
+            raise MigrationNotFound(f"there is no migration {migration_id}", "see `skyctl migrations list`")
+        if found.state not in seen or (found.finished_at and found.state is not STATES.FAILED) or not change(tx, found):
+            possible = " or ".join(state.value for state in seen)
+            raise Refused(
+                f"{found.service_name}'s migration is {found.state.value}", f"only one that is {possible} can be {verb}"
+            )
+        details = {
+            "migrationId": str(migration_id), "serviceId": str(found.service_id), "serviceName": found.service_name,
+        }  # fmt: skip
+        told = Event(
+            f"migration_{verb}", found.source_worker_id, found.source_worker_name, actor.name, reason=found.service_name,
+            details=details,
+        )  # fmt: skip
+        events.record(tx, told, actor)
+        db.notify_news(tx)
+        return store.fetch(tx, [migration_id])[0]

@@ -4,10 +4,19 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from skyctl import installer
-from skyctl.errors import Forbidden, Refused, Unauthorized, ValidationError, WorkerHasContainers, WorkerNotFound
+from skyctl.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    Forbidden,
+    Refused,
+    Unauthorized,
+    ValidationError,
+    WorkerHasContainers,
+    WorkerNotFound,
+)
 from skyctl.model import Actor, ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
 from skyctl.operations.world import World
-from skyctl.rules import health, names, tokens, transport
+from skyctl.rules import names, tokens, transport
 from skyctl.store import accounts, db, events, monitors, workers
 
 SHORTEST_PREFIX = 4
@@ -130,8 +139,11 @@ def check_removable(world: World, worker: Worker) -> None:
         _refuse_occupied(tx, worker)
 
 
-def remove(world: World, worker_id: UUID, actor: Actor) -> Worker:
-    """Remove a worker; its token is refused from then on. Raises WorkerNotFound, WorkerHasContainers."""
+def remove(world: World, worker_id: UUID, actor: Actor) -> tuple[Worker, str]:
+    """Remove a worker, and its node from the swarm; its token is refused from then on. Beside it, why its node is still there.
+
+    Raises WorkerNotFound, WorkerHasContainers.
+    """
     with world.db.transaction() as tx:
         worker = _locked(tx, worker_id)
         _refuse_occupied(tx, worker)
@@ -139,28 +151,20 @@ def remove(world: World, worker_id: UUID, actor: Actor) -> Worker:
         workers.delete(tx, worker_id)
         events.log_activity(tx, Event("removed", worker_id, worker.name, actor.name), actor)
         db.notify_news(tx)
-        return worker
+    return worker, _leave_swarm(world, worker)
 
 
-def drain(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
-    """Note that a worker is to be emptied; the monitor concludes `draining` at once. Raises WorkerNotFound."""
-    with world.db.transaction() as tx:
-        worker = _locked(tx, worker_id)
-        if workers.request_drain(tx, worker_id, reason):
-            events.record(tx, Event("drain_requested", worker_id, worker.name, actor.name, reason=reason or ""), actor)
-            db.notify_news(tx)
-        return worker
-
-
-def undrain(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
-    """Note that a worker is no longer to be emptied; the monitor concludes its status at once. Raises WorkerNotFound."""
-    with world.db.transaction() as tx:
-        worker = _locked(tx, worker_id)
-        if health.is_to_drain(worker):
-            workers.end_drain(tx, worker_id)
-            events.record(tx, Event("drain_cancelled", worker_id, worker.name, actor.name, reason=reason or ""), actor)
-            db.notify_news(tx)
-        return worker
+def _leave_swarm(world: World, worker: Worker) -> str:
+    """Remove a worker's node from the swarm; why that was not done, empty where it was, or where it is in none."""
+    if worker.swarm_node_id is None:
+        return ""
+    try:
+        if world.engine().state() is None:
+            return ""
+        world.engine().remove_node(worker.swarm_node_id)
+    except (EngineRefused, EngineUnavailable) as error:
+        return error.message
+    return ""
 
 
 def note_stopped(world: World, worker_id: UUID, actor: Actor) -> None:

@@ -67,6 +67,12 @@ def latest(
     return [_event(row) for row in rows][::-1]
 
 
+def of_migration(connection: sa.Connection, migration_id: UUID) -> list[Event]:
+    """The events of a migration, in order."""
+    wanted = (events.c.details.has_key("migrationId"), events.c.details["migrationId"].astext == str(migration_id))
+    return [_event(row) for row in connection.execute(sa.select(events).where(*wanted).order_by(events.c.seq))]
+
+
 def last_seq(connection: sa.Connection) -> int:
     """The number of the last event; 0 where there is none."""
     last: int = connection.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one()

@@ -95,3 +95,14 @@ def note_alerted(connection: sa.Connection, seq: int) -> None:
 def _held(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
     columns = monitor_leases.c
     return columns.name == _NAME, columns.holder == lease.holder, columns.term == lease.term
+
+
+def engine_trouble(connection: sa.Connection) -> str | None:
+    """Why the engine cannot be asked, as the leader last found; None where it can."""
+    c = monitor_leases.c
+    return connection.execute(sa.select(c.engine_trouble).where(c.name == _NAME)).scalar_one_or_none()
+
+
+def note_engine_trouble(connection: sa.Connection, lease: Lease, trouble: str | None) -> None:
+    """Note whether the engine can be asked."""
+    connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(engine_trouble=trouble))

@@ -11,7 +11,10 @@ from skyctl.model import Worker, WorkerStatus
 from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
-_HIDDEN = ("auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent")
+_HIDDEN = (
+    "auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent", "drain_max_parallel",
+    "drain_force", "node_paused_at",
+)  # fmt: skip
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
 
@@ -32,6 +35,7 @@ def read(row: Any) -> Worker:
         load=wire.load(row.current_load), created_at=row.created_at, updated_at=row.updated_at,
         last_heartbeat_at=row.last_heartbeat_at, swarm_node_id=row.swarm_node_id,
         drain_requested_at=row.drain_requested_at, drain_reason=row.drain_reason, undrained_at=row.undrained_at,
+        drain_deadline_at=row.drain_deadline_at, drain_finished_at=row.drain_finished_at,
         stopped_at=row.stopped_at, status_changed_at=row.status_changed_at, flapping_since=row.flapping_since,
         mass_failure_id=row.mass_failure_id, metadata=_object(row.metadata),
     )  # fmt: skip

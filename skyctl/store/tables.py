@@ -6,10 +6,10 @@ Where the panel made a table, it has further columns; these are the ones that sk
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text
-from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -33,7 +33,8 @@ workers = _table(
     id=_ID, name=String(255), hostname=String(255), ip_address=INET(), swarm_node_id=String(255),
     auth_token_hash=String(255), status=String(50), capacity=JSONB(), current_load=JSONB(), last_heartbeat_at=_TIME,
     metadata=JSONB(), created_at=_TIME, updated_at=_TIME, auth_token_expires_at=_TIME, drain_requested_at=_TIME,
-    drain_reason=Text(), undrained_at=_TIME, stopped_at=_TIME, status_changed_at=_TIME, flapping_since=_TIME,
+    drain_reason=Text(), drain_deadline_at=_TIME, drain_max_parallel=Integer(), drain_force=Boolean(), drain_finished_at=_TIME,
+    node_paused_at=_TIME, undrained_at=_TIME, stopped_at=_TIME, status_changed_at=_TIME, flapping_since=_TIME,
     mass_failure_id=BigInteger(), cpu_percent=_FIGURE, memory_percent=_FIGURE, disk_percent=_FIGURE,
 )  # fmt: skip
 
@@ -41,6 +42,7 @@ services = _table(
     "container_services",
     id=_ID, organization_id=_ID, name=String(255), slug=String(255), environment_vars=JSONB(), resource_limits=JSONB(),
     status=String(50), current_deployment_id=_ID, public_url=String(500), created_at=_TIME, updated_at=_TIME,
+    engine_settings=JSONB(),
 )  # fmt: skip
 
 deployments = _table(
@@ -94,12 +96,19 @@ migrations = _table(
     "container_migrations",
     id=_ID, service_id=_ID, source_deployment_id=_ID, target_deployment_id=_ID, source_worker_id=_ID,
     target_worker_id=_ID, state=String(50), reason=Text(), attempts=Integer(), next_attempt_at=_TIME, deadline_at=_TIME,
-    created_at=_TIME, updated_at=_TIME, finished_at=_TIME,
+    created_at=_TIME, updated_at=_TIME, finished_at=_TIME, cause=String(50), mass_failure_id=BigInteger(),
+    avoid=ARRAY(UUID()), cancelled_by=Text(), started_at=_TIME, source_stopped_at=_TIME, summed_up_at=_TIME,
+)  # fmt: skip
+
+pauses = _table(
+    "migration_pauses",
+    id=BigInteger(), paused_at=_TIME, paused_by=Text(), until_at=_TIME, reason=Text(), ended_at=_TIME, ended_by=Text(),
 )  # fmt: skip
 
 monitor_leases = _table(
     "monitor_leases",
     name=String(50), holder=String(255), term=BigInteger(), expires_at=_TIME, last_pass_at=_TIME, alerted_seq=BigInteger(),
+    engine_trouble=Text(),
 )  # fmt: skip
 
 serve_instances = _table(

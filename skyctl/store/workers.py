@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from skyctl import wire
 from skyctl.model import Beat, Capacity, ClusterStats, Load, Registration, Worker, WorkerStatus
-from skyctl.store.rows import COLUMNS, STATUS, read
+from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import deployments, workers
 
 OCCUPYING = ("pending", "building", "deploying", "running")
@@ -175,32 +175,37 @@ def occupying_deployments(connection: sa.Connection, worker_id: UUID) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(deployments).where(*there)).scalar_one()
 
 
-def request_drain(connection: sa.Connection, worker_id: UUID, reason: str | None) -> bool:
-    """Note that an administrator wants the worker empty, and why; False where that stood already."""
-    drained = sa.or_(workers.c.drain_requested_at.is_(None), workers.c.drain_reason.is_distinct_from(reason))
-    asked = sa.update(workers).where(workers.c.id == worker_id, drained)
-    since = sa.func.coalesce(workers.c.drain_requested_at, _NOW)
-    values = {"drain_requested_at": since, "drain_reason": reason, "undrained_at": None, "updated_at": _NOW}
-    return connection.execute(asked.values(values)).rowcount > 0
-
-
-def end_drain(connection: sa.Connection, worker_id: UUID) -> None:
-    """Note that nobody wants the worker empty any more."""
-    ended = sa.update(workers).where(workers.c.id == worker_id)
-    values = {
-        "drain_requested_at": None,
-        "drain_reason": None,
-        "undrained_at": sa.case((STATUS == WorkerStatus.DRAINING, _NOW)),
-        "updated_at": _NOW,
-    }
-    connection.execute(ended.values(values))
-
-
 def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     """Note that the worker's agent was stopped on purpose."""
     stopped = sa.update(workers).where(workers.c.id == worker_id)
     passed = sa.func.clock_timestamp() - sa.func.now()  # a beat that came within this transaction was before the stop
     connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
+
+
+def everyone(connection: sa.Connection) -> list[Worker]:
+    """Every worker, in the order of their ids."""
+    return [read(row) for row in connection.execute(sa.select(*COLUMNS).order_by(workers.c.id))]
+
+
+def by_node(connection: sa.Connection, node_ids: Iterable[str]) -> dict[str, UUID]:
+    """The workers of these nodes of the swarm, by the node's id."""
+    wanted = workers.c.swarm_node_id.in_(list(node_ids))
+    return {
+        row[0]: row[1] for row in connection.execute(sa.select(workers.c.swarm_node_id, workers.c.id).where(wanted))
+    }
+
+
+def names_of(connection: sa.Connection) -> dict[UUID, str]:
+    """The name of every worker."""
+    return {row[0]: row[1] for row in connection.execute(sa.select(workers.c.id, workers.c.name))}
+
+
+def nodes(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, str]:
+    """The engine's ids of the nodes of these workers, by worker, where they are known."""
+    wanted = (among(workers.c.id, worker_ids), workers.c.swarm_node_id.is_not(None))
+    return {
+        row[0]: row[1] for row in connection.execute(sa.select(workers.c.id, workers.c.swarm_node_id).where(*wanted))
+    }
 
 
 def stats(connection: sa.Connection) -> ClusterStats:

@@ -1,0 +1,216 @@
+"""A service as it is written down: in a YAML file, in options of the command line, and in the database.
+
+What people write is read strictly: a wrong value is an error that names the field, the value and what is accepted. What is
+stored is read leniently, since the panel writes there, too.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from skyctl import wire
+from skyctl.errors import ValidationError
+from skyctl.model import Capacity
+from skyctl.workload import DEFAULT_LIMITS, EndpointMode, Port, ServiceSpec
+
+FIELDS = (
+    "name", "image", "cpu", "memory", "disk", "env", "ports", "endpointMode", "labels", "command", "region", "pool", "spread",
+)  # fmt: skip
+OURS = "skypanel."
+IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+PORT = re.compile(r"(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
+UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The fields of a service file. Raises ValidationError."""
+    import yaml  # here, since few commands read one
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValidationError(f"{path} cannot be read: {error.strerror}", "give a file with -f") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValidationError(f"{path} is not YAML", "write it as `key: value` lines") from error
+    if not isinstance(content, dict):
+        raise ValidationError(f"{path} holds no keys", f"keys: {', '.join(FIELDS)}")
+    unknown = [str(key) for key in content if key not in FIELDS]
+    if unknown:
+        raise ValidationError(f"{path}: unknown key {unknown[0]!a}", f"known keys: {', '.join(FIELDS)}")
+    return content
+
+
+def spec(fields: Mapping[str, Any]) -> ServiceSpec:
+    """What an administrator wants, of the fields of a file or of options. Raises ValidationError that names the field."""
+    image = _optional_text(fields, "image", 255)
+    if not image or not IMAGE.fullmatch(image):
+        raise wire.invalid(
+            "image", fields.get("image"), "an image's name, such as nginx:1.27 or registry.example.com/app:3"
+        )
+    return ServiceSpec(
+        name=wire.worker_name(_text(fields.get("name"), "name")),
+        image=image,
+        limits=Capacity(
+            cpu_cores=_figure(fields, "cpu", DEFAULT_LIMITS.cpu_cores, "cpuCores", None),
+            memory_mb=_figure(fields, "memory", DEFAULT_LIMITS.memory_mb, "memoryMb", "m"),
+            disk_gb=_figure(fields, "disk", DEFAULT_LIMITS.disk_gb, "diskGb", "g"),
+        ),
+        environment=_pairs(fields, "env", VARIABLE),
+        ports=[_port(each) for each in _list(fields, "ports")],
+        endpoint_mode=_endpoint_mode(fields.get("endpointMode", EndpointMode.VIP.value)),
+        labels=_labels(fields),
+        command=[_text(each, "command") for each in _list(fields, "command")],
+        region=_optional_text(fields, "region", 255),
+        pool=_optional_text(fields, "pool", 255),
+        spread=_optional_text(fields, "spread", 255),
+    )
+
+
+def limits_document(limits: Capacity) -> dict[str, Any]:
+    """Limits as they are stored: in snake_case, which alone the panel's quota trigger reads."""
+    return {"cpu_cores": limits.cpu_cores, "memory_mb": limits.memory_mb, "disk_gb": limits.disk_gb}
+
+
+def settings_document(wanted: ServiceSpec) -> dict[str, Any]:
+    """How the engine runs a service and where it may be, as it is stored."""
+    return {
+        "endpointMode": wanted.endpoint_mode.value,
+        "ports": [port_text(port) for port in wanted.ports],
+        "labels": dict(wanted.labels),
+        "command": list(wanted.command),
+        "region": wanted.region,
+        "pool": wanted.pool,
+        "spread": wanted.spread,
+        **({"adopted": True} if wanted.adopted else {}),
+    }
+
+
+def stored(
+    name: str, image: str, environment: Mapping[str, Any], limits: object, settings: Mapping[str, Any]
+) -> ServiceSpec:
+    """A service of stored documents, the panel's or ours; what cannot be understood is as if it was missing."""
+    found = wire.capacity(limits)
+    return ServiceSpec(
+        name=name,
+        image=image,
+        limits=found,
+        environment={str(key): str(value) for key, value in environment.items()},
+        ports=[_port(each) for each in settings.get("ports") or () if PORT.fullmatch(str(each))],
+        endpoint_mode=EndpointMode.DNSRR if settings.get("endpointMode") == "dnsrr" else EndpointMode.VIP,
+        labels={str(key): str(value) for key, value in (settings.get("labels") or {}).items()},
+        command=[str(each) for each in settings.get("command") or ()],
+        region=settings.get("region"),
+        pool=settings.get("pool"),
+        spread=settings.get("spread"),
+        adopted=settings.get("adopted") is True,
+    )
+
+
+def fields(wanted: ServiceSpec) -> dict[str, Any]:
+    """The fields by which `spec` gives the same service again."""
+    return {
+        "name": wanted.name, "image": wanted.image, "cpu": wanted.limits.cpu_cores, "memory": wanted.limits.memory_mb,
+        "disk": wanted.limits.disk_gb, "env": dict(wanted.environment), "ports": [port_text(port) for port in wanted.ports],
+        "endpointMode": wanted.endpoint_mode.value, "labels": dict(wanted.labels), "command": list(wanted.command),
+        "region": wanted.region, "pool": wanted.pool, "spread": wanted.spread,
+    }  # fmt: skip
+
+
+def port_text(port: Port) -> str:
+    """A port as people write it."""
+    published = f"{port.published}:" if port.published else ""
+    return f"{published}{port.target}" + ("" if port.protocol == "tcp" else f"/{port.protocol}")
+
+
+def pairs(field: str, given: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE options as a mapping. Raises ValidationError."""
+    for each in given:
+        if "=" not in each:
+            raise wire.invalid(field, each, "KEY=VALUE")
+    return dict(each.split("=", 1) for each in given)
+
+
+def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, unit: str | None) -> float:
+    """A number, or a size such as 512M or 1.5G where the figure has a unit."""
+    value = fields.get(field, default)
+    most = wire.CAPACITY_LIMITS[limit]
+    found = AMOUNT.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    amount = math.nan
+    if found and not (found[2] and unit is None):
+        scale = UNITS[found[2].lower()] / UNITS[unit] if found[2] and unit else 1
+        amount = float(found[1]) * scale
+    if not 0 < amount <= most:
+        what = (
+            "a number"
+            if unit is None
+            else f"a size such as 512M or 2G (a bare number is {'MiB' if unit == 'm' else 'GiB'})"
+        )
+        raise wire.invalid(field, value, f"{what}, over 0")
+    return int(amount) if amount == int(amount) else amount
+
+
+def _port(value: object) -> Port:
+    found = PORT.fullmatch(str(value))
+    if not found or not 0 < int(found[2]) < 65_536 or not int(found[1] or 0) < 65_536:
+        raise wire.invalid("ports", value, "PORT, PUBLISHED:PORT, or either with /udp; ports from 1 to 65535")
+    return Port(int(found[1] or 0), int(found[2]), found[3] or "tcp")
+
+
+def _endpoint_mode(value: object) -> EndpointMode:
+    try:
+        return EndpointMode(str(value))
+    except ValueError as error:
+        raise wire.invalid("endpointMode", value, "one of " + ", ".join(EndpointMode)) from error
+
+
+def _labels(fields: Mapping[str, Any]) -> dict[str, str]:
+    found = _pairs(fields, "labels", None)
+    for key in found:
+        if key.startswith(OURS):
+            raise wire.invalid("labels", key, f"labels that do not begin with {OURS}, which are skyctl's own")
+    return found
+
+
+def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | None) -> dict[str, str]:
+    value = fields.get(field) or {}
+    if not isinstance(value, Mapping):
+        raise wire.invalid(field, value, "a mapping of names to values")
+    for key, inner in value.items():
+        if not isinstance(key, str) or not key.strip() or (key_form and not key_form.fullmatch(key)):
+            raise wire.invalid(f"{field}: name", key, "text, letters, digits and _ for a variable")
+        if isinstance(inner, (dict, list)) or inner is None:
+            raise wire.invalid(f"{field}.{key}", inner, "text, a number, true or false")
+    return {key: _plain(inner) for key, inner in value.items()}
+
+
+def _plain(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return wire.text_filter("env", text)
+
+
+def _list(fields: Mapping[str, Any], field: str) -> Sequence[Any]:
+    value = fields.get(field) or []
+    if not isinstance(value, (list, tuple)):
+        raise wire.invalid(field, value, "a list")
+    return value
+
+
+def _optional_text(fields: Mapping[str, Any], field: str, longest: int) -> str | None:
+    value = fields.get(field)
+    if value is None:
+        return None
+    if not 0 < len(_text(value, field)) <= longest:
+        raise wire.invalid(field, value, f"text of 1 to {longest} characters")
+    return str(value)
+
+
+def _text(value: object, field: str) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip() or not wire.storable(value) or wire.CONTROL.search(value):
+        raise wire.invalid(field, value, "text without control characters")
+    return value

@@ -1,0 +1,103 @@
+"""Stories of emptying workers: asked for, planned, watched, taken back. The monitor does the moving."""
+
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID
+
+from skyctl.errors import WorkerNotFound
+from skyctl.model import Actor, Event, Worker
+from skyctl.operations import placing
+from skyctl.operations.world import World
+from skyctl.rules import health
+from skyctl.rules.migrations import UNDER_WAY
+from skyctl.store import db, events, migrations, services, workers
+from skyctl.store import drains as store
+from skyctl.workload import DrainProgress, DrainWish, Migration, MigrationState, Placement, Planned, Refusal, Service
+
+MOST_REASONS = 5
+
+
+def drain(world: World, worker_ids: Sequence[UUID], actor: Actor, wish: DrainWish = DrainWish()) -> list[Worker]:
+    """Note that workers are to be emptied: none of them takes anything new from then on. The monitor moves what is there.
+
+    A drain that stands goes on, as it is now wished; one that is over begins anew. Raises WorkerNotFound.
+    """
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        found = [_known(tx, worker_id) for worker_id in sorted(worker_ids)]
+        for worker in found:
+            if store.request(tx, worker.id, wish):
+                asked = Event("drain_requested", worker.id, worker.name, actor.name, reason=wish.reason or "")
+                events.record(tx, asked, actor)
+        db.notify_news(tx)
+        return found
+
+
+def undrain(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
+    """Note that a worker is no longer to be emptied: what has not started stays. Raises WorkerNotFound."""
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        worker = _known(tx, worker_id)
+        if health.is_to_drain(worker):
+            store.end(tx, worker_id)
+            events.record(tx, Event("drain_cancelled", worker_id, worker.name, actor.name, reason=reason or ""), actor)
+            db.notify_news(tx)
+        return worker
+
+
+def plan(world: World, worker_ids: Sequence[UUID]) -> list[Planned]:
+    """Where the containers of these workers would go if all of them were emptied at once, or what is missing; changes nothing.
+
+    Raises EngineUnavailable.
+    """
+    nodes = world.engine().observe(()).nodes
+    with world.db.transaction() as tx:
+        there = services.on_workers(tx, worker_ids)
+        demands = [
+            placing.demand(each.id, each.spec, each.current.worker_id if each.current else None) for each in there
+        ]
+        places = placing.plan(tx, demands, nodes, world.limits, worker_ids)
+        names = workers.names_of(tx)
+    return [_planned(service, place, names) for service, place in zip(there, places, strict=True)]
+
+
+def _planned(service: Service, place: Placement | Refusal, names: dict[UUID, str]) -> Planned:
+    target = names.get(place.worker_id) if isinstance(place, Placement) else None
+    source = service.current.worker_name if service.current else None
+    return Planned(service.spec.name, service.organization, source, target, place.reason)
+
+
+def progress(world: World, worker_ids: Sequence[UUID]) -> list[DrainProgress]:
+    """How far the drains of these workers are. Raises WorkerNotFound."""
+    with world.db.transaction() as tx:
+        found = [_known(tx, worker_id) for worker_id in worker_ids]
+        return [_progress(tx, worker) for worker in found]
+
+
+def _progress(tx: db.Transaction, worker: Worker) -> DrainProgress:
+    since = worker.drain_requested_at
+    off = migrations.off_since(tx, worker.id, since) if since else []
+    counts = Counter(each.state for each in off)
+    unfinished = {each.service_id for each in off if each.finished_at is None}
+    left = [each.spec.name for each in services.on_workers(tx, [worker.id]) if each.id not in unfinished]
+    under_way = sum(counts[state] for state in UNDER_WAY)
+    return DrainProgress(
+        worker, counts[MigrationState.COMPLETED], under_way, len(unfinished) - under_way, left, _reasons(off)
+    )  # fmt: skip
+
+
+def _reasons(those: Sequence[Migration]) -> list[str]:
+    """Why those that have not moved have not, the first few."""
+    told = [
+        f"{each.service_name}: {each.reason}"
+        for each in those
+        if each.reason and each.state is not MigrationState.COMPLETED
+    ]
+    return told[:MOST_REASONS]
+
+
+def _known(tx: db.Transaction, worker_id: UUID) -> Worker:
+    worker = workers.get(tx, worker_id, lock=True)
+    if worker is None:
+        raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
+    return worker

@@ -1,0 +1,57 @@
+"""Where containers go: the workers as they are, what is reserved on them, and the rule."""
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+from skyctl.model import Capacity, Limits
+from skyctl.rules import placement
+from skyctl.store import db, services, workers
+from skyctl.workload import Candidate, Demand, EngineNode, Placement, Refusal, ServiceSpec
+
+TO_BE_DRAINED = "to be drained"
+NODE_UNKNOWN = "its node is not in the swarm"
+NODE_DOWN = "its node is down"
+NODE_CLOSED = "its node takes nothing new"
+
+
+def demand(
+    demand_id: UUID, spec: ServiceSpec, source: UUID | None = None, avoid: frozenset[UUID] = frozenset()
+) -> Demand:
+    """What a service asks of a place."""
+    return Demand(demand_id, spec.limits, source, avoid, spec.region, spec.pool, spec.spread)
+
+
+def plan(
+    tx: db.Transaction, demands: Sequence[Demand], nodes: Mapping[str, EngineNode], limits: Limits,
+    closed: Collection[UUID] = (),
+) -> list[Placement | Refusal]:  # fmt: skip
+    """A place for each of the containers, or why there is none; none of them on the workers that are `closed`.
+
+    Whoever then writes it down holds the log's lock from before, so that nobody else gives the same room away.
+    """
+    return placement.plan(demands, _candidates(tx, nodes, closed), limits)
+
+
+def _candidates(tx: db.Transaction, nodes: Mapping[str, EngineNode], closed: Collection[UUID]) -> list[Candidate]:
+    """Every worker as placement sees it."""
+    reserved, siblings = services.reserved(tx)
+    nothing = Capacity()
+    return [
+        Candidate(
+            worker, reserved.get(worker.id, nothing), siblings.get(worker.id, {}),
+            TO_BE_DRAINED if worker.id in closed else _obstacle(worker.swarm_node_id, nodes),
+        )
+        for worker in workers.everyone(tx)
+    ]  # fmt: skip
+
+
+def _obstacle(node_id: str | None, nodes: Mapping[str, EngineNode]) -> str:
+    """What the engine says against a worker; empty for nothing."""
+    if node_id is None:
+        return ""  # the rule says so itself
+    node = nodes.get(node_id)
+    if node is None:
+        return NODE_UNKNOWN
+    if not node.is_up:
+        return NODE_DOWN
+    return "" if node.availability == "active" else NODE_CLOSED

@@ -1,0 +1,310 @@
+"""Stories of services: deploy, list, look at, remove, and take existing ones of the engine under management."""
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID, uuid4
+
+from skyctl.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    OrganizationNotFound,
+    Refused,
+    ServiceNotFound,
+    ValidationError,
+)
+from skyctl.model import Actor, Capacity, Event
+from skyctl.operations import placing
+from skyctl.operations.world import World
+from skyctl.rules import services as rules
+from skyctl.rules.migrations import runs
+from skyctl.store import accounts, db, events, migrations, services, workers
+from skyctl.workload import (
+    Adoptable,
+    Deployment,
+    DeploymentStatus,
+    EngineNode,
+    EngineService,
+    Migration,
+    Organization,
+    Placement,
+    Planned,
+    Refusal,
+    Service,
+    ServicePage,
+    ServiceSpec,
+    ServiceStatus,
+)
+
+SHORTEST_PREFIX = 4
+DEFAULT_ORGANIZATION = "default"
+
+
+def deploy(
+    world: World, actor: Actor, organization: Organization, spec: ServiceSpec, *, dry_run: bool = False
+) -> Planned:
+    """Deploy a service of this organization: a new one where the rule says, one that exists where it is, while it fits there.
+
+    With `dry_run` nothing is changed. Raises Refused where no worker has room, or the service is being moved; EngineRefused,
+    EngineUnavailable (then the monitor deploys it once the engine answers).
+    """
+    slug = rules.slug(spec.name)
+    if not slug:
+        raise ValidationError(f"name: {spec.name!r} holds no letter and no digit of ASCII", "choose a name with some")
+    nodes = world.engine().observe(()).nodes
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        existing = services.by_slug(tx, organization.id, slug)
+        if existing:
+            _refuse_unless_changeable(tx, existing)
+        place = _place(tx, world, spec, existing, nodes)
+        if isinstance(place, Refusal):
+            raise Refused(f"{spec.name} finds no place: {place.reason}", "see `skyctl workers list -o wide`")
+        if not dry_run:
+            service = _write_down(tx, actor, organization, spec, place, _swarm_service_id(existing))
+        node_id = workers.nodes(tx, [place.worker_id])[place.worker_id]
+        planned = Planned(
+            spec.name, organization.slug, existing.current.worker_name if existing and existing.current else None,
+            workers.names_of(tx)[place.worker_id], place.reason,
+        )  # fmt: skip
+    if not dry_run and service.current:
+        _tell(world, service, service.current.id, node_id)
+    return planned
+
+
+def _write_down(
+    tx: db.Transaction, actor: Actor, organization: Organization, spec: ServiceSpec, place: Placement, before: str | None
+) -> Service:  # fmt: skip
+    """A new deployment as the service's current one; the engine is not told yet."""
+    slug, worker_id = rules.slug(spec.name), place.worker_id
+    service_id = services.save(tx, organization.id, slug, spec)
+    deployment_id = services.insert_deployment(
+        tx, service_id, worker_id, spec.image, DeploymentStatus.DEPLOYING, before
+    )  # fmt: skip
+    services.make_current(tx, service_id, deployment_id, ServiceStatus.DEPLOYING)
+    service = _known(services.get(tx, service_id), service_id)
+    name = service.current.worker_name if service.current else None
+    details = {"serviceId": str(service_id), "serviceName": spec.name, "deploymentId": str(deployment_id)}
+    reason = f"{spec.name}: {spec.image}: {place.reason}"
+    events.record(tx, Event("service_deployed", worker_id, name, actor.name, reason=reason, details=details), actor)
+    db.notify_news(tx)
+    return service
+
+
+def _tell(world: World, service: Service, deployment_id: UUID, node_id: str) -> None:
+    """Tell the engine of a deployment; where it refuses, that has failed."""
+    try:
+        swarm_service_id = world.engine().deploy(rules.engine_spec(service, deployment_id, node_id))
+    except EngineUnavailable as error:
+        error.hint = (
+            f"{service.spec.name} is written down, and deployed by the monitor once the engine answers. {error.hint}"
+        )
+        raise
+    except EngineRefused as error:
+        with world.db.transaction() as tx:
+            events.lock(tx)
+            services.set_deployment(tx, deployment_id, DeploymentStatus.FAILED, log=error.message)
+            services.restore(tx, service.id, but=deployment_id)
+        raise
+    with world.db.transaction() as tx:
+        services.set_deployment(tx, deployment_id, DeploymentStatus.DEPLOYING, swarm_service_id=swarm_service_id)
+        db.notify_news(tx)
+
+
+def _place(
+    tx: db.Transaction, world: World, spec: ServiceSpec, existing: Service | None, nodes: Mapping[str, EngineNode]
+) -> Placement | Refusal:  # fmt: skip
+    """A place for a service: where it is, while it fits there; else the one that the rule gives."""
+    if existing and existing.current and existing.current.worker_id:
+        before, now, here = existing.spec.limits, spec.limits, existing.current.worker_id
+        more = Capacity(
+            max(0.0, now.cpu_cores - before.cpu_cores), max(0.0, now.memory_mb - before.memory_mb),
+            max(0.0, now.disk_gb - before.disk_gb),
+        )  # fmt: skip
+        others = {worker.id for worker in workers.everyone(tx)} - {here}
+        growth = placing.demand(uuid4(), ServiceSpec(spec.name, spec.image, more, region=spec.region, pool=spec.pool))
+        stays = placing.plan(tx, [growth], nodes, world.limits, others)[0]
+        if isinstance(stays, Placement):
+            return Placement(stays.id, here, "it stays where it is")
+    return placing.plan(tx, [placing.demand(uuid4(), spec)], nodes, world.limits)[0]
+
+
+def list_services(
+    world: World, *, organization: Organization | None = None, worker_id: UUID | None = None, limit: int = 100, offset: int = 0
+) -> ServicePage:  # fmt: skip
+    """One page of the services, by organization and name."""
+    with world.db.transaction() as tx:
+        found, total = services.page(tx, organization.id if organization else None, worker_id, limit, offset)
+        return ServicePage(found, total, db.now(tx))
+
+
+def find(world: World, reference: str, organization: Organization | None = None) -> Service:
+    """The service of an id, a unique beginning of one (4 characters at least), or a name.
+
+    Raises ServiceNotFound, or ValidationError where several fit.
+    """
+    if not reference.strip():
+        raise ValidationError("SERVICE is empty", "give an id, a unique beginning of one, or a name")
+    with world.db.transaction() as tx:
+        found = services.matching(tx, reference, organization.id if organization else None)
+    named = [each for each in found if reference in (each.spec.name, each.slug, str(each.id))]
+    if not named and len(reference) >= SHORTEST_PREFIX:
+        named = found
+    if not named:
+        raise ServiceNotFound(f"there is no service {reference!r}", "see `skyctl services list`")
+    if len(named) > 1:
+        several = ", ".join(f"{each.spec.name} of {each.organization} ({each.id})" for each in named)
+        raise ValidationError(f"{reference!r} means several services: {several}", "give the id, or --org")
+    return named[0]
+
+
+def history(world: World, service_id: UUID) -> tuple[list[Deployment], list[Migration]]:
+    """The deployments and the migrations of a service, the latest first."""
+    with world.db.transaction() as tx:
+        return services.deployments_of(tx, service_id), migrations.of_service(tx, service_id)
+
+
+def remove(world: World, service_id: UUID, actor: Actor) -> Service:
+    """Remove a service from the engine, and from the list. Raises ServiceNotFound, EngineUnavailable."""
+    with world.db.transaction() as tx:
+        service = _known(services.get(tx, service_id), service_id)
+    if swarm_service_id := _swarm_service_id(service):
+        world.engine().remove(swarm_service_id)
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        migrations.cancel_of_service(tx, service_id, f"the service was removed by {actor.name}")
+        services.delete(tx, service_id)
+        current, details = service.current, {"serviceId": str(service_id), "serviceName": service.spec.name}
+        where = (current.worker_id, current.worker_name) if current else (None, None)
+        events.record(
+            tx, Event("service_removed", *where, actor.name, reason=service.spec.name, details=details), actor
+        )
+    return service
+
+
+def organization(world: World, reference: str | None, *, make: bool = False) -> Organization:
+    """The organization of an id or slug; without one, the only one, which `make` makes where there is none.
+
+    Raises OrganizationNotFound, or ValidationError where there are several.
+    """
+    with world.db.transaction() as tx:
+        found = accounts.matching_organizations(tx, reference)
+        if not found and make and reference in (None, DEFAULT_ORGANIZATION):
+            return accounts.insert_organization(tx, DEFAULT_ORGANIZATION)
+    if not found:
+        known = "" if reference is None else f" {reference!r}"
+        raise OrganizationNotFound(
+            f"there is no organization{known}", "the panel makes them; or `services deploy` without --org"
+        )
+    if len(found) > 1:
+        several = ", ".join(each.slug for each in found[:20])
+        raise ValidationError(f"there are several organizations: {several}", "give one of them: --org")
+    return found[0]
+
+
+def adoptable(world: World, limits: Capacity | None = None) -> list[Adoptable]:
+    """The services of the engine that are not under management, by name, and what speaks against each."""
+    seen = world.engine().observe()
+    with world.db.transaction() as tx:
+        managed = services.engine_ids(tx)
+        by_node, names = workers.by_node(tx, seen.nodes), workers.names_of(tx)
+    others = [each for each in seen.services.values() if each.id not in managed]
+    return [_adoptable(each, seen.nodes, by_node, names, limits) for each in sorted(others, key=lambda each: each.name)]
+
+
+def _adoptable(
+    service: EngineService, nodes: Mapping[str, EngineNode], by_node: Mapping[str, UUID], names: Mapping[UUID, str],
+    limits: Capacity | None,
+) -> Adoptable:  # fmt: skip
+    node_id = next((task.node_id for task in service.tasks if runs(task) and task.node_id), None)
+    worker_id = by_node.get(node_id or "")
+    hostname = nodes[node_id].hostname if node_id in nodes and node_id else ""
+    if service.replicas != 1:
+        obstacle = "it is global" if service.replicas is None else f"it has {service.replicas} replicas, not 1"
+    elif node_id is None:
+        obstacle = "it does not run"
+    elif worker_id is None:
+        obstacle = f"its node {hostname} is no worker: see `skyctl workers install-script`"
+    elif service.local_mounts:
+        obstacle = f"it keeps data on its node, which would not move with it: {', '.join(service.local_mounts)}"
+    else:
+        obstacle = ""
+    name = names.get(worker_id) if worker_id else None
+    return Adoptable(service, hostname, worker_id, name, rules.adopted_limits(service.limits, limits), obstacle)
+
+
+def adopt(
+    world: World, actor: Actor, organization: Organization, those: Collection[Adoptable]
+) -> list[tuple[Adoptable, str]]:
+    """Take services of the engine under management where they run, without a new container; those that could not be, and why."""
+    trouble = []
+    for each in those:
+        try:
+            _adopt(world, actor, organization, each)
+        except (EngineRefused, Refused) as error:
+            trouble.append((each, error.message))
+    return trouble
+
+
+def _adopt(world: World, actor: Actor, organization: Organization, adopted: Adoptable) -> None:
+    found, worker_id = adopted.engine, adopted.worker_id
+    slug = rules.slug(found.name)
+    if adopted.obstacle or worker_id is None:
+        raise Refused(f"{found.name}: {adopted.obstacle}", "see `skyctl services adopt --dry-run`")
+    labels = {key: value for key, value in found.labels.items() if not key.startswith("skypanel.")}
+    spec = ServiceSpec(
+        found.name, found.image, adopted.limits, endpoint_mode=found.endpoint_mode, labels=labels, adopted=True
+    )
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        if services.by_slug(tx, organization.id, slug):
+            raise Refused(
+                f"{organization.slug} has a service {slug!r} already", "remove one of them, or give another --org"
+            )
+        service_id = services.save(tx, organization.id, slug, spec)
+        deployment_id = services.insert_deployment(
+            tx, service_id, worker_id, found.image, DeploymentStatus.RUNNING, found.id
+        )  # fmt: skip
+        services.make_current(tx, service_id, deployment_id, ServiceStatus.RUNNING)
+        details = {"serviceId": str(service_id), "serviceName": found.name, "deploymentId": str(deployment_id)}
+        adoption = Event(
+            "service_adopted", worker_id, adopted.worker_name, actor.name, reason=found.name, details=details
+        )
+        events.record(tx, adoption, actor)
+        service = _known(services.get(tx, service_id), service_id)
+    node_id = next(task.node_id for task in found.tasks if runs(task) and task.node_id)
+    try:
+        ours = rules.engine_spec(service, deployment_id, node_id).labels
+        world.engine().move(found.id, found.version, node_id, ours)
+    except (EngineRefused, EngineUnavailable):
+        with world.db.transaction() as tx:
+            services.delete(tx, service_id)
+        raise
+
+
+def names_from(world: World, prefix: str) -> Sequence[str]:
+    """The names of services that begin so, for completion."""
+    with world.db.transaction() as tx:
+        return services.names(tx, prefix)
+
+
+def _refuse_unless_changeable(tx: db.Transaction, service: Service) -> None:
+    if service.spec.adopted:
+        raise Refused(
+            f"{service.spec.name} was adopted: the engine has more of it than skyctl knows",
+            "change it with `docker service update`",
+        )
+    moving = [each for each in migrations.of_service(tx, service.id) if each.finished_at is None]
+    if moving and moving[0].started_at:
+        raise Refused(
+            f"{service.spec.name} is being moved to {moving[0].target_worker_name}",
+            f"wait for it, or `skyctl migrations cancel {str(moving[0].id)[:8]}`",
+        )
+
+
+def _swarm_service_id(service: Service | None) -> str | None:
+    return service.current.swarm_service_id if service and service.current else None
+
+
+def _known(service: Service | None, service_id: UUID) -> Service:
+    if service is None:
+        raise ServiceNotFound(f"there is no service {service_id}", "see `skyctl services list`")
+    return service

@@ -1,0 +1,140 @@
+"""Migrations: what the engine shows of one, and the next step that this calls for.
+
+Read from the top, the first line that fits decides.
+
+    the engine no longer has the service              it has failed, and is not tried again
+    pinned neither to the source nor to the target    somebody moved it by hand: cancelled
+    pinned to the target
+        just asked for                                verifying
+        the new container runs (and is healthy)
+            the old one has stopped, or nobody can    completed
+            know, its node being down
+            the deadline has passed                   completed; the old one is watched until it has stopped
+        the engine has given up, or the deadline      roll back: pin it to the source again, where the old container still
+        has passed                                    runs, since the new one is started before the old one is stopped
+    pinned to the source
+        just asked for, before the deadline           ask the engine to move it
+        else                                          it has failed
+
+Every step is safe to repeat, since each begins with what the engine shows and not with what was done before.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from skyctl.workload import EngineService, EngineTask, MigrationState, Observation
+
+# What may follow what. Those that nothing follows are final; `failed` is, too, once it is not tried again.
+FOLLOWING: Mapping[MigrationState, frozenset[MigrationState]] = {
+    MigrationState.AWAITING_APPROVAL: frozenset({MigrationState.QUEUED, MigrationState.CANCELLED}),
+    MigrationState.HELD: frozenset({MigrationState.QUEUED, MigrationState.CANCELLED}),
+    MigrationState.QUEUED: frozenset({MigrationState.STARTING, MigrationState.CANCELLED}),
+    MigrationState.STARTING: frozenset({MigrationState.VERIFYING, MigrationState.FAILED, MigrationState.CANCELLED}),
+    MigrationState.VERIFYING: frozenset({MigrationState.COMPLETED, MigrationState.FAILED, MigrationState.CANCELLED}),
+    MigrationState.FAILED: frozenset({MigrationState.QUEUED, MigrationState.CANCELLED}),
+    MigrationState.COMPLETED: frozenset(),
+    MigrationState.CANCELLED: frozenset(),
+}
+WAITING = (MigrationState.AWAITING_APPROVAL, MigrationState.HELD, MigrationState.QUEUED, MigrationState.FAILED)
+UNDER_WAY = (MigrationState.STARTING, MigrationState.VERIFYING)
+# Docker's words for a task whose container has ended, or will never be.
+ENDED = ("complete", "failed", "shutdown", "rejected", "orphaned", "remove")
+GIVEN_UP = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
+
+
+class Step(StrEnum):
+    """What is to be done about a migration that is under way."""
+
+    WAIT = "wait"
+    MOVE = "move"
+    VERIFY = "verify"
+    COMPLETE = "complete"
+    ROLL_BACK = "roll back"
+    FAIL = "fail"
+    GIVE_UP = "give up"
+    CANCEL = "cancel"
+
+
+class Decision(NamedTuple):
+    """A step and its reason; on completion, whether the old container is known to have stopped, and the new one's id."""
+
+    step: Step
+    reason: str = ""
+    source_stopped: bool = False
+    container_id: str | None = None
+
+
+def decide(
+    state: MigrationState, seen: Observation, service_id: str, source: str | None, target: str, *, overdue: bool
+) -> Decision:
+    """The step that a migration calls for: `service_id` is the engine's, `source` and `target` are nodes, `overdue` says that
+    its deadline has passed."""
+    service = seen.services.get(service_id)
+    if service is None:
+        return Decision(Step.GIVE_UP, "the engine no longer has the service: deploy it again")
+    if service.node_id == target:
+        if state is MigrationState.STARTING:
+            return Decision(Step.VERIFY)
+        return _on_target(service, seen, source, target, overdue=overdue)
+    if service.node_id is not None and service.node_id != source and source is not None:
+        return Decision(
+            Step.CANCEL, f"somebody has pinned it to another node meanwhile ({_name(seen, service.node_id)})"
+        )
+    if state is MigrationState.STARTING and not overdue:
+        return Decision(Step.MOVE)
+    return Decision(Step.FAIL, trouble(service, target) or "rolled back: the new container did not run in time")
+
+
+def _on_target(
+    service: EngineService, seen: Observation, source: str | None, target: str, *, overdue: bool
+) -> Decision:
+    running = next((task for task in service.tasks if task.node_id == target and runs(task)), None)
+    if running:
+        stopped = has_stopped(service, source)
+        node = seen.nodes.get(source or "")
+        if stopped or node is None or not node.is_up or overdue:
+            return Decision(Step.COMPLETE, "", source_stopped=stopped, container_id=running.container_id)
+        return Decision(Step.WAIT, "the new container runs, the old one is being stopped")
+    if overdue:
+        return Decision(Step.ROLL_BACK, f"not running at its deadline: {trouble(service, target) or 'no reason given'}")
+    if service.update in GIVEN_UP:
+        return Decision(Step.ROLL_BACK, trouble(service, target) or service.update_message)
+    return Decision(Step.WAIT, trouble(service, target))
+
+
+def runs(task: EngineTask) -> bool:
+    """Whether a container runs and is to; it is healthy then, where its image has a health check."""
+    return task.state == "running" and task.wanted == "running"
+
+
+def has_stopped(service: EngineService, node_id: str | None) -> bool:
+    """Whether no container of the service is left on a node, as far as the engine knows."""
+    return all(task.node_id != node_id or task.state in ENDED for task in service.tasks)
+
+
+def trouble(service: EngineService, node_id: str | None) -> str:
+    """The engine's last error about the containers of a service on a node, or about one that finds none; empty for none."""
+    told = [task.error for task in service.tasks if task.error and task.node_id in (node_id, None)]
+    return told[-1] if told else ""
+
+
+def may_follow(before: MigrationState, after: MigrationState) -> bool:
+    """Whether a migration may go from the one state to the other."""
+    return after in FOLLOWING[before]
+
+
+def leading_to(after: MigrationState) -> Sequence[MigrationState]:
+    """The states from which a migration may come to this one."""
+    return [before for before, following in FOLLOWING.items() if after in following]
+
+
+def is_overdue(deadline_at: datetime | None, now: datetime) -> bool:
+    """Whether a migration's own deadline has passed."""
+    return deadline_at is not None and deadline_at <= now
+
+
+def _name(seen: Observation, node_id: str) -> str:
+    node = seen.nodes.get(node_id)
+    return node.hostname if node else node_id

@@ -1,0 +1,85 @@
+"""Services: how the engine is told of one, and from what it shows of it to what has become of its deployment."""
+
+import re
+from typing import NamedTuple
+from uuid import UUID
+
+from skyctl.model import Capacity
+from skyctl.rules.migrations import ENDED, runs, trouble
+from skyctl.workload import DEFAULT_LIMITS, DeploymentStatus, EngineService, EngineSpec, EngineTask, Service
+
+DEPLOYMENT_LABEL = "skypanel.deployment.id"
+SERVICE_LABEL = "skypanel.service.id"
+ORGANIZATION_LABEL = "skypanel.organization.id"
+NETWORK_LABELS = {"skypanel.network.type": "organization", "skypanel.network.isolated": "true"}
+LONGEST_NAME = 63  # of a service, by Docker
+LONGEST_SLUG = LONGEST_NAME - len(f"org-{UUID(int=0)}-")
+MISSING = "the engine no longer has the service: deploy it again"
+
+
+def slug(name: str) -> str:
+    """A service's name as it stands in names of the engine and of DNS: lower-case letters, digits and hyphens; empty where nothing
+    of the name can stand there."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_SLUG].strip("-")
+
+
+def adopted_limits(found: Capacity, given: Capacity | None) -> Capacity:
+    """What an adopted service reserves: what was given, else what the engine limits it to, else what a service has by default."""
+    cores, memory = found.cpu_cores or DEFAULT_LIMITS.cpu_cores, found.memory_mb or DEFAULT_LIMITS.memory_mb
+    return given or Capacity(cores, memory, DEFAULT_LIMITS.disk_gb)
+
+
+def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSpec:
+    """A service as the engine is told to run it on a node, by the panel's names and labels."""
+    spec, organization = service.spec, service.organization_id
+    ours = {
+        SERVICE_LABEL: str(service.id), DEPLOYMENT_LABEL: str(deployment_id), ORGANIZATION_LABEL: str(organization),
+    }  # fmt: skip
+    return EngineSpec(
+        name=f"org-{organization}-{service.slug}", network=f"org-{organization}-network", alias=service.slug, node_id=node_id,
+        image=spec.image, limits=spec.limits, labels={**spec.labels, **ours},
+        network_labels={**NETWORK_LABELS, ORGANIZATION_LABEL: str(organization)}, environment=spec.environment,
+        ports=spec.ports, endpoint_mode=spec.endpoint_mode, command=spec.command,
+    )  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """What has become of a deployment: its status, the engine's error, its container, and the node that it runs on."""
+
+    status: DeploymentStatus
+    log: str = ""
+    container_id: str | None = None
+    node_id: str | None = None
+
+
+def follow(status: DeploymentStatus, deployment_id: str, service: EngineService | None) -> Finding:
+    """What the engine shows of a deployment that has this status; read from the top, the first that fits decides.
+
+    the engine has no such service                     failed
+    somebody stopped it (no container is wanted)       stopped
+    its container runs                                 running
+    another one is on its way                          as it was; the error of the last one is kept
+    none is, the engine has given up                   failed
+    """
+    if service is None:
+        return Finding(DeploymentStatus.FAILED, MISSING)
+    if service.replicas == 0:
+        return Finding(DeploymentStatus.STOPPED)
+    error = trouble(service, service.node_id)
+    if service.update.startswith("rollback") and status is DeploymentStatus.DEPLOYING:
+        return Finding(DeploymentStatus.ROLLED_BACK, error or service.update_message)
+    mine = [task for task in service.tasks if _is_of(task, deployment_id, service)]
+    running = next((task for task in mine if runs(task)), None)
+    if running:
+        return Finding(DeploymentStatus.RUNNING, "", running.container_id, running.node_id)
+    if any(task.wanted in ("running", "ready") and task.state not in ENDED for task in mine) or not mine:
+        kept = DeploymentStatus.DEPLOYING if status is DeploymentStatus.FAILED else status
+        return Finding(kept, error)
+    return Finding(DeploymentStatus.FAILED, error or "its container has ended")
+
+
+def _is_of(task: EngineTask, deployment_id: str, service: EngineService) -> bool:
+    """Whether a container belongs to the deployment. A move leaves the labels of containers as they are, so where none bears the
+    deployment's, each does."""
+    labelled = any(each.deployment_id == deployment_id for each in service.tasks)
+    return not labelled or task.deployment_id == deployment_id

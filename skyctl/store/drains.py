@@ -1,0 +1,105 @@
+"""Drains in the database: asked for, over, and the engine's nodes that take nothing new meanwhile."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from skyctl.model import WorkerStatus
+from skyctl.store.rows import STATUS, among
+from skyctl.store.tables import migrations, workers
+from skyctl.workload import DrainWish
+
+_NOW = sa.func.skyctl_now()
+_C = workers.c
+# The index holds those alone that this says.
+_DRAINED = sa.or_(_C.drain_requested_at.is_not(None), _C.node_paused_at.is_not(None))
+
+
+class Drained(NamedTuple):
+    """A worker of which nothing is on its way any more, and nothing will be moved off; `force`: what is left is to be stopped."""
+
+    worker_id: UUID
+    name: str
+    overdue: bool
+    force: bool
+
+
+def request(connection: sa.Connection, worker_id: UUID, wish: DrainWish) -> bool:
+    """Note that an administrator wants the worker empty, and how; False where just that stood already.
+
+    A drain that is over begins anew.
+    """
+    over = _C.drain_finished_at.is_not(None)
+    values = {
+        "drain_requested_at": sa.case((sa.or_(_C.drain_requested_at.is_(None), over), _NOW), else_=_C.drain_requested_at),
+        "drain_reason": sa.func.coalesce(wish.reason, _C.drain_reason),
+        "drain_deadline_at": sa.case((over, None), else_=_C.drain_deadline_at) if wish.deadline is None else _NOW + wish.deadline,
+        "drain_max_parallel": wish.max_parallel if wish.max_parallel is not None else _C.drain_max_parallel,
+        "drain_force": wish.force, "drain_finished_at": None, "undrained_at": None, "updated_at": _NOW,
+    }  # fmt: skip
+    asked = sa.update(workers).where(_C.id == worker_id)
+    if wish == DrainWish():
+        asked = asked.where(sa.or_(_C.drain_requested_at.is_(None), over))
+    return connection.execute(asked.values(values)).rowcount > 0
+
+
+def end(connection: sa.Connection, worker_id: UUID) -> None:
+    """Note that nobody wants the worker empty any more."""
+    values = {
+        "drain_requested_at": None, "drain_reason": None, "drain_deadline_at": None, "drain_max_parallel": None,
+        "drain_force": False, "drain_finished_at": None, "updated_at": _NOW,
+        "undrained_at": sa.case((STATUS == WorkerStatus.DRAINING, _NOW)),
+    }  # fmt: skip
+    connection.execute(sa.update(workers).where(_C.id == worker_id).values(values))
+
+
+def ending(connection: sa.Connection) -> list[Drained]:
+    """The drained workers of which nothing is under way or waits, and that were not noted as over."""
+    on_the_way = sa.exists().where(
+        migrations.c.finished_at.is_(None), sa.or_(migrations.c.source_worker_id == _C.id, migrations.c.target_worker_id == _C.id)
+    )  # fmt: skip
+    overdue = sa.func.coalesce(_C.drain_deadline_at <= _NOW, False)
+    query = sa.select(_C.id, _C.name, overdue, sa.and_(_C.drain_force, overdue)).where(
+        _DRAINED, _C.drain_requested_at.is_not(None), _C.drain_finished_at.is_(None), sa.not_(on_the_way)
+    )
+    return [Drained(*row) for row in connection.execute(query.order_by(_C.name, _C.id))]
+
+
+def note_over(connection: sa.Connection, worker_ids: Sequence[UUID]) -> None:
+    """Note that the drains of these workers are over."""
+    over = sa.update(workers).where(among(_C.id, worker_ids))
+    connection.execute(over.values(drain_finished_at=_NOW, updated_at=_NOW))
+
+
+def next_deadline_seconds(connection: sa.Connection) -> float | None:
+    """In how many seconds the next drain's deadline passes."""
+    running = (_DRAINED, _C.drain_finished_at.is_(None), _C.drain_deadline_at > _NOW)
+    left = sa.func.extract("epoch", sa.func.min(_C.drain_deadline_at) - _NOW)
+    seconds = connection.execute(sa.select(left).where(*running)).scalar_one()
+    return None if seconds is None else float(seconds)
+
+
+def nodes_to_pause(connection: sa.Connection) -> dict[str, UUID]:
+    """By the engine's id, the nodes that are to take nothing new."""
+    wanted = (_DRAINED, _C.drain_requested_at.is_not(None), _C.node_paused_at.is_(None), _C.swarm_node_id.is_not(None))
+    return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_id, _C.id).where(*wanted))}
+
+
+def nodes_to_resume(connection: sa.Connection) -> dict[str, UUID]:
+    """By the engine's id, the nodes that took nothing new because of a drain that was cancelled."""
+    wanted = (_DRAINED, _C.drain_requested_at.is_(None), _C.node_paused_at.is_not(None), _C.swarm_node_id.is_not(None))
+    return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_id, _C.id).where(*wanted))}
+
+
+def note_nodes(connection: sa.Connection, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
+    """Note whose nodes take nothing new, and whose do again."""
+    connection.execute(sa.update(workers).where(among(_C.id, paused)).values(node_paused_at=_NOW))
+    connection.execute(sa.update(workers).where(among(_C.id, resumed)).values(node_paused_at=None))
+
+
+def max_parallel(connection: sa.Connection) -> dict[UUID, int]:
+    """By worker, how many containers may leave it at once, where somebody said so."""
+    limited = (_DRAINED, _C.drain_max_parallel.is_not(None))
+    return {row[0]: row[1] for row in connection.execute(sa.select(_C.id, _C.drain_max_parallel).where(*limited))}

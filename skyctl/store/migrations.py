@@ -1,0 +1,364 @@
+"""Migrations in the database: which are called for, how far each has come, what holds them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from skyctl.store.rows import among
+from skyctl.store.tables import deployments, migrations, pauses, services, workers
+from skyctl.workload import Migration, MigrationCause, MigrationState, Pause
+
+_NOW = sa.func.skyctl_now()
+_SOURCE, _TARGET = workers.alias("source"), workers.alias("target")
+_COLUMNS = [
+    migrations.c[name] for name in (
+        "id", "service_id", "cause", "state", "reason", "source_worker_id", "target_worker_id", "source_deployment_id",
+        "target_deployment_id", "attempts", "next_attempt_at", "deadline_at", "started_at", "finished_at",
+        "source_stopped_at", "created_at", "updated_at", "avoid", "cancelled_by",
+    )
+] + [
+    services.c.name.label("service_name"), services.c.organization_id, _SOURCE.c.name.label("source_name"),
+    _TARGET.c.name.label("target_name"), deployments.c.swarm_service_id,
+    _SOURCE.c.swarm_node_id.label("source_node_id"), _TARGET.c.swarm_node_id.label("target_node_id"),
+]  # fmt: skip
+_JOINED = (
+    migrations.join(services, services.c.id == migrations.c.service_id)
+    .outerjoin(deployments, deployments.c.id == migrations.c.source_deployment_id)
+    .outerjoin(_SOURCE, _SOURCE.c.id == migrations.c.source_worker_id)
+    .outerjoin(_TARGET, _TARGET.c.id == migrations.c.target_worker_id)
+)
+_UNFINISHED = migrations.c.finished_at.is_(None)
+
+
+class Work(NamedTuple):
+    """The migrations that something can be done about: under way, waiting for a target, and completed ones whose old container
+    is not known to have stopped though its worker has returned."""
+
+    under_way: Sequence[Migration]
+    queued: Sequence[Migration]
+    ghosts: Sequence[Migration]
+
+
+# A container is to leave a worker that has failed, or that somebody wants empty; once for each time that this came about.
+_CALL_FOR = sa.text("""
+    WITH leaving AS (
+        SELECT id, 'drain' AS cause, mass_failure_id,
+               greatest(drain_requested_at, CASE WHEN status = 'offline' THEN status_changed_at END) AS since
+        FROM container_workers
+        WHERE drain_requested_at IS NOT NULL AND drain_finished_at IS NULL
+          AND (drain_deadline_at IS NULL OR drain_deadline_at > skyctl_now())
+        UNION ALL
+        SELECT id, 'worker_failed', mass_failure_id, coalesce(status_changed_at, created_at) FROM container_workers
+        WHERE status = 'offline' AND drain_requested_at IS NULL
+          AND NOT (stopped_at IS NOT NULL AND (last_heartbeat_at IS NULL OR last_heartbeat_at <= stopped_at))
+    ), called AS (
+        SELECT s.id AS service_id, d.id AS deployment_id, l.id AS worker_id, l.cause,
+               CASE WHEN l.cause = 'drain' THEN 'queued'
+                    WHEN skyctl_migration_policy(organizations.settings) = 'manual' THEN 'awaiting_approval'
+                    WHEN f.id IS NOT NULL THEN 'held' ELSE 'queued' END AS state,
+               CASE WHEN l.cause <> 'drain' THEN f.id END AS mass_failure_id, f.silent, f.schedulable
+        FROM leaving l
+        JOIN container_deployments d ON d.worker_id = l.id AND d.status IN ('deploying', 'running')
+                                        AND d.swarm_service_id IS NOT NULL
+        JOIN container_services s ON s.current_deployment_id = d.id
+        JOIN organizations ON organizations.id = s.organization_id
+        LEFT JOIN mass_failures f ON f.id = l.mass_failure_id AND f.lifted_at IS NULL
+        WHERE (l.cause = 'drain' OR skyctl_migration_policy(organizations.settings) <> 'none')
+          AND NOT EXISTS (SELECT FROM container_migrations m WHERE m.service_id = s.id AND m.finished_at IS NULL)
+          AND NOT EXISTS (SELECT FROM container_migrations m
+                          WHERE m.source_deployment_id = d.id AND m.created_at >= l.since)
+    )
+    INSERT INTO container_migrations
+        (service_id, source_deployment_id, source_worker_id, cause, state, mass_failure_id, reason, created_at, updated_at,
+         next_attempt_at)
+    SELECT service_id, deployment_id, worker_id, cause, state, mass_failure_id,
+           CASE state WHEN 'held' THEN format('%s of %s workers fell silent at once: see `skyctl migrations resume`', silent,
+                                              schedulable)
+                      WHEN 'awaiting_approval' THEN 'its organization wants to be asked: see `skyctl migrations approve`'
+                      ELSE '' END, skyctl_now(), skyctl_now(), skyctl_now()
+    FROM called
+    RETURNING id
+""")
+
+
+def call_for(connection: sa.Connection) -> list[Migration]:
+    """Write down the migrations that the facts call for and that were not yet."""
+    return fetch(connection, connection.execute(_CALL_FOR).scalars())
+
+
+_NO_LONGER = sa.text("""
+    UPDATE container_migrations m
+    SET state = 'cancelled', finished_at = skyctl_now(), updated_at = skyctl_now(), reason = why.reason
+    FROM (
+        SELECT m.id, CASE
+            WHEN s.status = 'deleted' OR s.current_deployment_id IS DISTINCT FROM m.source_deployment_id
+                 THEN 'the service was deployed anew, or removed'
+            WHEN d.status NOT IN ('deploying', 'running') THEN 'its container has stopped'
+            WHEN w.id IS NULL THEN 'its worker was removed'
+            WHEN m.cause = 'drain' AND w.drain_requested_at IS NULL AND w.status <> 'offline' THEN 'the drain was cancelled'
+            WHEN m.cause = 'drain' AND w.drain_deadline_at <= skyctl_now() THEN 'the drain''s deadline has passed'
+            WHEN m.cause = 'worker_failed' AND w.status <> 'offline' AND w.drain_requested_at IS NULL
+                 THEN 'the worker is back'
+        END AS reason
+        FROM container_migrations m
+        JOIN container_services s ON s.id = m.service_id
+        LEFT JOIN container_deployments d ON d.id = m.source_deployment_id
+        LEFT JOIN container_workers w ON w.id = m.source_worker_id
+        WHERE m.finished_at IS NULL AND m.state IN ('awaiting_approval', 'held', 'queued', 'failed')
+    ) AS why
+    WHERE m.id = why.id AND why.reason IS NOT NULL
+    RETURNING m.id
+""")
+
+
+def cancel_no_longer_called_for(connection: sa.Connection) -> list[Migration]:
+    """Cancel those that have not started and that nothing calls for any more; which they are."""
+    return fetch(connection, connection.execute(_NO_LONGER).scalars())
+
+
+_RELEASE = sa.text("""
+    UPDATE container_migrations m
+    SET state = 'queued', reason = '', mass_failure_id = NULL, updated_at = skyctl_now()
+    WHERE m.finished_at IS NULL AND m.state = 'held'
+      AND NOT EXISTS (SELECT FROM mass_failures f WHERE f.id = m.mass_failure_id AND f.lifted_at IS NULL)
+    RETURNING m.id
+""")
+_REQUEUE = sa.text("""
+    UPDATE container_migrations m SET state = 'queued', updated_at = skyctl_now()
+    WHERE m.finished_at IS NULL AND m.state = 'failed' AND m.next_attempt_at <= skyctl_now()
+""")
+# What is under way when a drain's deadline passes is rolled back, and not tried again.
+_HURRY = sa.text("""
+    UPDATE container_migrations m SET deadline_at = w.drain_deadline_at, attempts = greatest(m.attempts, :attempts)
+    FROM container_workers w
+    WHERE w.id = m.source_worker_id AND m.finished_at IS NULL AND m.state IN ('starting', 'verifying') AND m.cause = 'drain'
+      AND w.drain_deadline_at <= skyctl_now() AND m.deadline_at > w.drain_deadline_at
+""")
+
+
+def release_held(connection: sa.Connection) -> list[Migration]:
+    """Queue the held ones whose mass failure is lifted; which they are."""
+    return fetch(connection, connection.execute(_RELEASE).scalars())
+
+
+def requeue(connection: sa.Connection, most_attempts: int) -> None:
+    """Queue the failed ones whose pause is over, and let those under way end whose drain's deadline has passed."""
+    connection.execute(_REQUEUE)
+    connection.execute(_HURRY, {"attempts": most_attempts})
+
+
+def work(connection: sa.Connection, most_queued: int) -> Work:
+    """What can be done something about; of the queued ones, those of failed workers and then the oldest."""
+    states = migrations.c.state
+    under_way = _read(connection, _UNFINISHED, states.in_(("starting", "verifying")))
+    urgent = sa.case((migrations.c.cause == MigrationCause.WORKER_FAILED.value, 0), else_=1)
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(_UNFINISHED, states == MigrationState.QUEUED.value)
+    rows = connection.execute(query.order_by(urgent, migrations.c.created_at, migrations.c.id).limit(most_queued))
+    returned = sa.and_(_SOURCE.c.status != "offline", _SOURCE.c.id.is_not(None))
+    ghosts = _read(
+        connection, states == MigrationState.COMPLETED.value, migrations.c.source_stopped_at.is_(None), returned
+    )
+    return Work(under_way, [read(row) for row in rows], ghosts)
+
+
+def change(connection: sa.Connection, migration: Migration, state: MigrationState, **values: Any) -> bool:
+    """Let a migration come to another state, where it is still in the one that was seen. A final state ends it."""
+    final = state in (MigrationState.COMPLETED, MigrationState.CANCELLED)
+    changed = sa.update(migrations).where(migrations.c.id == migration.id, migrations.c.state == migration.state.value)
+    values = {"state": state.value, "updated_at": _NOW, **({"finished_at": _NOW} if final else {}), **values}
+    return connection.execute(changed.values(values)).rowcount > 0
+
+
+def begin(
+    connection: sa.Connection, migration: Migration, worker_id: UUID, deployment_id: UUID, timeout: timedelta
+) -> Migration:  # fmt: skip
+    """Note that a queued migration begins, to which worker, by which deployment; what it is then."""
+    begun = sa.update(migrations).where(migrations.c.id == migration.id)
+    connection.execute(
+        begun.values(
+            state=MigrationState.STARTING.value, target_worker_id=worker_id, target_deployment_id=deployment_id,
+            deadline_at=_NOW + timeout, started_at=sa.func.coalesce(migrations.c.started_at, _NOW), reason="",
+            attempts=migrations.c.attempts + 1, updated_at=_NOW,
+        )
+    )  # fmt: skip
+    return fetch(connection, [migration.id])[0]
+
+
+def fail(connection: sa.Connection, migration: Migration, reason: str, pause: timedelta | None) -> bool:
+    """Note that an attempt failed; without a pause there is no other one."""
+    values: dict[str, Any] = {
+        "reason": reason,
+        "avoid": sorted({*migration.avoid, *_known(migration.target_worker_id)}),
+    }
+    ends = {"finished_at": _NOW} if pause is None else {"next_attempt_at": _NOW + pause}
+    return change(connection, migration, MigrationState.FAILED, **values, **ends)
+
+
+def try_again(connection: sa.Connection, migration: Migration) -> bool:
+    """Queue a failed migration with all its attempts, whether it would have been tried again or not."""
+    anew = {"finished_at": None, "summed_up_at": None, "attempts": 0, "next_attempt_at": _NOW, "reason": ""}
+    return change(connection, migration, MigrationState.QUEUED, **anew)
+
+
+def note_reasons(connection: sa.Connection, reasons: Iterable[tuple[Migration, str]]) -> None:
+    """Note why migrations are not further than they are."""
+    for migration, reason in reasons:
+        if reason != migration.reason:
+            told = sa.update(migrations).where(migrations.c.id == migration.id)
+            connection.execute(told.values(reason=reason, updated_at=_NOW))
+
+
+def note_source_stopped(connection: sa.Connection, migration_id: UUID) -> None:
+    """Note that the old container is known to have stopped."""
+    stopped = sa.update(migrations).where(migrations.c.id == migration_id)
+    connection.execute(stopped.values(source_stopped_at=_NOW, updated_at=_NOW))
+
+
+_SUM_UP = sa.text("""
+    WITH over AS (
+        SELECT source_worker_id FROM container_migrations WHERE summed_up_at IS NULL
+        GROUP BY source_worker_id HAVING bool_and(finished_at IS NOT NULL)
+    )
+    UPDATE container_migrations m SET summed_up_at = skyctl_now()
+    FROM over JOIN container_workers w ON w.id = over.source_worker_id, container_services s
+    WHERE m.source_worker_id = over.source_worker_id AND m.summed_up_at IS NULL AND s.id = m.service_id
+    RETURNING m.source_worker_id, w.name, m.cause, m.state, s.name
+""")
+
+
+def next_due_seconds(connection: sa.Connection) -> float | None:
+    """In how many seconds the next failed one is to be tried again, or the pause that is on ends."""
+    again = sa.select(sa.func.min(migrations.c.next_attempt_at)).where(
+        _UNFINISHED, migrations.c.state == MigrationState.FAILED.value
+    )
+    ends = sa.select(sa.func.min(pauses.c.until_at)).where(pauses.c.ended_at.is_(None), pauses.c.until_at > _NOW)
+    due = sa.func.least(again.scalar_subquery(), ends.scalar_subquery())
+    seconds = connection.execute(sa.select(sa.func.extract("epoch", due - _NOW))).scalar_one()
+    return None if seconds is None else float(seconds)
+
+
+def cancel_under_way(connection: sa.Connection, migration: Migration, by: str) -> bool:
+    """Note that somebody cancels a migration that is under way: it is rolled back, unless it completes before that."""
+    changed = sa.update(migrations).where(migrations.c.id == migration.id, migrations.c.state == migration.state.value)
+    return connection.execute(changed.values(cancelled_by=by, updated_at=_NOW)).rowcount > 0
+
+
+def cancel_of_service(connection: sa.Connection, service_id: UUID, reason: str) -> None:
+    """Cancel whatever is unfinished of a service that is removed."""
+    ended = sa.update(migrations).where(migrations.c.service_id == service_id, _UNFINISHED)
+    values = {"state": MigrationState.CANCELLED.value, "finished_at": _NOW, "updated_at": _NOW, "reason": reason}
+    connection.execute(ended.values(values))
+
+
+class Summary(NamedTuple):
+    """What became of the containers that were to leave a worker: the names of their services by state."""
+
+    worker_id: UUID
+    worker_name: str
+    cause: MigrationCause
+    by_state: dict[str, list[str]]
+
+
+def sum_up(connection: sa.Connection) -> list[Summary]:
+    """The workers of which nothing is to be moved any more, each once."""
+    found: dict[UUID, Summary] = {}
+    for worker_id, name, cause, state, service in connection.execute(_SUM_UP):
+        summary = found.setdefault(worker_id, Summary(worker_id, name, MigrationCause(cause), {}))
+        summary.by_state.setdefault(state, []).append(service)
+    return list(found.values())
+
+
+def page(
+    connection: sa.Connection, states: Sequence[MigrationState], worker_id: UUID | None, limit: int, offset: int
+) -> tuple[list[Migration], int]:
+    """Migrations, the unfinished ones first and then the latest, and how many there are; in these states, off or to a worker."""
+    wanted: list[sa.ColumnElement[bool]] = []
+    if states:
+        wanted.append(migrations.c.state.in_([state.value for state in states]))
+    if worker_id is not None:
+        wanted.append(sa.or_(migrations.c.source_worker_id == worker_id, migrations.c.target_worker_id == worker_id))
+    order = (migrations.c.finished_at.desc().nulls_first(), migrations.c.created_at.desc(), migrations.c.id)
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(*order).limit(limit).offset(offset)
+    total = connection.execute(sa.select(sa.func.count()).select_from(migrations).where(*wanted)).scalar_one()
+    return [read(row) for row in connection.execute(query)], total
+
+
+def matching(connection: sa.Connection, reference: str) -> list[Migration]:
+    """The migrations whose id begins so, and the unfinished one of a service of this name."""
+    fits = sa.cast(migrations.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
+    named = sa.and_(_UNFINISHED, sa.or_(services.c.name == reference, services.c.slug == reference))
+    return _read(connection, sa.or_(fits, named))[:10]
+
+
+def fetch(connection: sa.Connection, ids: Iterable[UUID]) -> list[Migration]:
+    """These migrations, the oldest first."""
+    wanted = list(ids)
+    return _read(connection, among(migrations.c.id, wanted)) if wanted else []
+
+
+def of_service(connection: sa.Connection, service_id: UUID) -> list[Migration]:
+    """The migrations of a service, the latest first."""
+    return _read(connection, migrations.c.service_id == service_id)[::-1]
+
+
+def unfinished_of(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Migration]:
+    """The unfinished migrations off or to these workers."""
+    wanted = list(worker_ids)
+    there = sa.or_(among(migrations.c.source_worker_id, wanted), among(migrations.c.target_worker_id, wanted))
+    return _read(connection, _UNFINISHED, there)
+
+
+def off_since(connection: sa.Connection, worker_id: UUID, since: datetime) -> list[Migration]:
+    """The migrations off a worker that came about since a time."""
+    return _read(connection, migrations.c.source_worker_id == worker_id, migrations.c.created_at >= since)
+
+
+def pause(connection: sa.Connection) -> Pause | None:
+    """The pause that is on, if any."""
+    c = pauses.c
+    on = (c.ended_at.is_(None), sa.or_(c.until_at.is_(None), c.until_at > _NOW))
+    query = sa.select(c.paused_at, c.paused_by, c.until_at, c.reason).where(*on).order_by(c.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return Pause(*row) if row else None
+
+
+def begin_pause(connection: sa.Connection, by: str, length: timedelta | None, reason: str | None) -> None:
+    """Let no migration begin; a pause that is on ends, and this one takes its place."""
+    end_pause(connection, by)
+    values = {"paused_by": by, "until_at": None if length is None else _NOW + length, "reason": reason}
+    connection.execute(sa.insert(pauses).values(values))
+
+
+def end_pause(connection: sa.Connection, by: str) -> bool:
+    """Let migrations begin again; whether a pause was on."""
+    on = sa.update(pauses).where(pauses.c.ended_at.is_(None))
+    return connection.execute(on.values(ended_at=_NOW, ended_by=by)).rowcount > 0
+
+
+def read(row: Any) -> Migration:
+    """A migration of a row."""
+    ended = row.finished_at is not None
+    return Migration(
+        id=row.id, service_id=row.service_id, service_name=row.service_name, organization_id=row.organization_id,
+        cause=MigrationCause(row.cause), state=MigrationState(row.state), reason=row.reason or "",
+        source_worker_id=row.source_worker_id, source_worker_name=row.source_name, target_worker_id=row.target_worker_id,
+        target_worker_name=row.target_name, source_deployment_id=row.source_deployment_id,
+        target_deployment_id=row.target_deployment_id, swarm_service_id=row.swarm_service_id,
+        source_node_id=row.source_node_id, target_node_id=row.target_node_id, avoid=frozenset(row.avoid),
+        cancelled_by=row.cancelled_by, attempts=row.attempts,
+        next_attempt_at=None if ended else row.next_attempt_at, deadline_at=row.deadline_at,
+        started_at=row.started_at, finished_at=row.finished_at, source_stopped_at=row.source_stopped_at,
+        created_at=row.created_at, updated_at=row.updated_at,
+    )  # fmt: skip
+
+
+def _read(connection: sa.Connection, *wanted: sa.ColumnElement[bool]) -> list[Migration]:
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(migrations.c.created_at, migrations.c.id)
+    return [read(row) for row in connection.execute(query)]
+
+
+def _known(worker_id: UUID | None) -> list[UUID]:
+    return [] if worker_id is None else [worker_id]

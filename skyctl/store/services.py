@@ -1,0 +1,261 @@
+"""Services and their deployments in the database."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from skyctl import manifest
+from skyctl.model import Capacity
+from skyctl.store.rows import among
+from skyctl.store.tables import deployments, organizations, services, workers
+from skyctl.workload import Deployment, DeploymentStatus, Service, ServiceSpec, ServiceStatus
+
+OCCUPYING = ("pending", "building", "deploying", "running")
+_NOW = sa.func.skyctl_now()
+_DEPLOYMENT = [deployments.c[name].label(f"d_{name}") for name in (
+    "id", "service_id", "worker_id", "swarm_service_id", "container_id", "image_tag", "status", "deployment_logs", "deployed_at",
+    "stopped_at", "created_at",
+)]  # fmt: skip
+_COLUMNS = [
+    services.c.id, services.c.organization_id, services.c.name, services.c.slug, services.c.environment_vars,
+    services.c.resource_limits, services.c.status, services.c.created_at, services.c.updated_at, services.c.engine_settings,
+    organizations.c.slug.label("organization"), workers.c.name.label("worker_name"), *_DEPLOYMENT,
+]  # fmt: skip
+_JOINED = (
+    services.join(organizations, organizations.c.id == services.c.organization_id)
+    .outerjoin(deployments, deployments.c.id == services.c.current_deployment_id)
+    .outerjoin(workers, workers.c.id == deployments.c.worker_id)
+)
+_KEPT = services.c.status.is_distinct_from(ServiceStatus.DELETED.value)
+
+
+def page(
+    connection: sa.Connection, organization_id: UUID | None, worker_id: UUID | None, limit: int, offset: int
+) -> tuple[list[Service], int]:
+    """Services by organization and name, and how many there are in all; of one organization, on one worker."""
+    wanted = [_KEPT]
+    wanted += [] if organization_id is None else [services.c.organization_id == organization_id]
+    wanted += [] if worker_id is None else [deployments.c.worker_id == worker_id]
+    order = (organizations.c.slug, services.c.name, services.c.id)
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(*order).limit(limit).offset(offset)
+    total = connection.execute(sa.select(sa.func.count()).select_from(_JOINED).where(*wanted)).scalar_one()
+    return [read(row) for row in connection.execute(query)], total
+
+
+def matching(connection: sa.Connection, reference: str, organization_id: UUID | None = None) -> list[Service]:
+    """The services of this slug or name, or whose id begins so; of one organization, where one is given."""
+    named = sa.or_(
+        services.c.slug == reference, services.c.name == reference,
+        sa.cast(services.c.id, sa.Text).startswith(reference.lower(), autoescape=True),
+    )  # fmt: skip
+    wanted = [_KEPT, named] + ([] if organization_id is None else [services.c.organization_id == organization_id])
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(services.c.name, services.c.id).limit(10)
+    return [read(row) for row in connection.execute(query)]
+
+
+def get(connection: sa.Connection, service_id: UUID, *, lock: bool = False) -> Service | None:
+    """One service by its id; with `lock` nobody else changes it until the end."""
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(services.c.id == service_id, _KEPT)
+    row = connection.execute(query.with_for_update(of=services) if lock else query).one_or_none()
+    return read(row) if row else None
+
+
+def by_slug(connection: sa.Connection, organization_id: UUID, slug: str) -> Service | None:
+    """The service of this organization and slug, which nobody else changes until the end."""
+    named = (services.c.organization_id == organization_id, services.c.slug == slug, _KEPT)
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*named).with_for_update(of=services)
+    row = connection.execute(query).one_or_none()
+    return read(row) if row else None
+
+
+def deployments_of(connection: sa.Connection, service_id: UUID) -> list[Deployment]:
+    """The deployments of a service, the latest first."""
+    joined = deployments.outerjoin(workers, workers.c.id == deployments.c.worker_id)
+    query = sa.select(*_DEPLOYMENT, workers.c.name.label("worker_name")).select_from(joined)
+    rows = connection.execute(
+        query.where(deployments.c.service_id == service_id).order_by(deployments.c.created_at.desc(), deployments.c.id)
+    )
+    return [_deployment(row) for row in rows]
+
+
+def fetch(connection: sa.Connection, service_ids: Collection[UUID]) -> list[Service]:
+    """These services, in the order of their ids."""
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(among(services.c.id, service_ids), _KEPT)
+    return [read(row) for row in connection.execute(query.order_by(services.c.id))]
+
+
+def on_workers(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Service]:
+    """The services whose current deployment occupies one of the workers, by name."""
+    there = (among(deployments.c.worker_id, worker_ids), deployments.c.status.in_(OCCUPYING), _KEPT)
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*there).order_by(services.c.name, services.c.id)
+    return [read(row) for row in connection.execute(query)]
+
+
+def with_engine_service(connection: sa.Connection) -> list[Service]:
+    """The services that the engine is to know, or is to be told of: what is followed."""
+    followed = deployments.c.status.in_(("deploying", "running", "failed", "stopped"))
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(_KEPT, followed).order_by(services.c.id)
+    return [read(row) for row in connection.execute(query)]
+
+
+def engine_ids(connection: sa.Connection) -> set[str]:
+    """The engine's ids of all services under management."""
+    query = sa.select(deployments.c.swarm_service_id).join(
+        services, services.c.current_deployment_id == deployments.c.id
+    )
+    return set(connection.execute(query.where(_KEPT, deployments.c.swarm_service_id.is_not(None))).scalars())
+
+
+def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: ServiceSpec) -> UUID:
+    """Write down what is wanted of the service of this organization and slug, new or not; its id."""
+    values = {
+        "name": spec.name, "environment_vars": dict(spec.environment), "resource_limits": manifest.limits_document(spec.limits),
+        "engine_settings": manifest.settings_document(spec), "status": ServiceStatus.DEPLOYING.value,
+    }  # fmt: skip
+    wanted = insert(services).values(id=uuid4(), organization_id=organization_id, slug=slug, **values)
+    saved = wanted.on_conflict_do_update(
+        index_elements=["organization_id", "slug"], set_={**values, "updated_at": _NOW}
+    ).returning(services.c.id)
+    service_id: UUID = connection.execute(saved).scalar_one()
+    return service_id
+
+
+def insert_deployment(
+    connection: sa.Connection, service_id: UUID, worker_id: UUID, image: str, status: DeploymentStatus,
+    swarm_service_id: str | None = None,
+) -> UUID:  # fmt: skip
+    """A new deployment of a service to a worker; its id. It is not the current one yet."""
+    values = {
+        "id": uuid4(), "service_id": service_id, "worker_id": worker_id, "image_tag": image, "status": status.value,
+        "swarm_service_id": swarm_service_id, "deployed_at": _NOW if status is DeploymentStatus.RUNNING else None,
+    }  # fmt: skip
+    made: UUID = connection.execute(sa.insert(deployments).values(values).returning(deployments.c.id)).scalar_one()
+    return made
+
+
+def image_of(connection: sa.Connection, deployment_id: UUID | None) -> str:
+    """The image of a deployment; empty where there is none."""
+    image = sa.select(deployments.c.image_tag).where(deployments.c.id == deployment_id)
+    return connection.execute(image).scalar_one_or_none() or ""
+
+
+def make_current(connection: sa.Connection, service_id: UUID, deployment_id: UUID, status: ServiceStatus) -> None:
+    """Let a deployment be the service's current one."""
+    changed = sa.update(services).where(services.c.id == service_id)
+    connection.execute(changed.values(current_deployment_id=deployment_id, status=status.value, updated_at=_NOW))
+
+
+def set_deployment(
+    connection: sa.Connection, deployment_id: UUID, status: DeploymentStatus, *,
+    log: str | None = None, container_id: str | None = None, swarm_service_id: str | None = None,
+) -> None:  # fmt: skip
+    """Note what became of a deployment; what is None stays."""
+    values: dict[str, Any] = {"status": status.value, "updated_at": _NOW}
+    if status is DeploymentStatus.RUNNING:
+        values |= {"deployed_at": sa.func.coalesce(deployments.c.deployed_at, _NOW), "stopped_at": None}
+    elif status is not DeploymentStatus.DEPLOYING:
+        values["stopped_at"] = sa.func.coalesce(deployments.c.stopped_at, _NOW)
+    given = {"deployment_logs": log, "container_id": container_id, "swarm_service_id": swarm_service_id}
+    values |= {name: value for name, value in given.items() if value is not None}
+    connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
+
+
+def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatus) -> None:
+    """Note what became of a service."""
+    changed = sa.update(services).where(services.c.id == service_id)
+    connection.execute(changed.values(status=status.value, updated_at=_NOW))
+
+
+def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
+    """Let the deployment that still runs be the current one again; where there is none, the service has failed."""
+    runs = (deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status == "running")
+    before = connection.execute(
+        sa.select(deployments.c.id).where(*runs).order_by(deployments.c.created_at.desc()).limit(1)
+    ).scalar_one_or_none()
+    if before is None:
+        set_status(connection, service_id, ServiceStatus.FAILED)
+    else:
+        make_current(connection, service_id, before, ServiceStatus.RUNNING)
+
+
+def set_worker(connection: sa.Connection, deployment_id: UUID, worker_id: UUID) -> None:
+    """Note that a deployment is on another worker than was thought."""
+    moved = sa.update(deployments).where(deployments.c.id == deployment_id)
+    connection.execute(moved.values(worker_id=worker_id, updated_at=_NOW))
+
+
+def stop_others(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
+    """Note that all deployments of a service but one have stopped."""
+    others = sa.update(deployments).where(
+        deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status.in_(OCCUPYING)
+    )
+    stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
+    connection.execute(others.values(stopped))
+
+
+def delete(connection: sa.Connection, service_id: UUID) -> None:
+    """Remove a service; its row stays with its history, and a service deployed under the same slug takes it up again."""
+    gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
+    connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
+    stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
+    occupying = (deployments.c.service_id == service_id, deployments.c.status.in_(OCCUPYING))
+    connection.execute(sa.update(deployments).where(*occupying).values(stopped))
+
+
+def reserved(connection: sa.Connection) -> tuple[dict[UUID, Capacity], dict[UUID, dict[str, int]]]:
+    """By worker: what the deployments on it, or on their way to it, reserve; and how many of each `spread` there are."""
+    figures = (("cpuCores", "cpu_cores"), ("memoryMb", "memory_mb"), ("diskGb", "disk_gb"))
+    needs: list[sa.ColumnElement[float]] = [
+        sa.func.coalesce(sa.func.sum(sa.func.skyctl_figure(services.c.resource_limits, *names, type_=sa.Double())), 0.0)
+        for names in figures
+    ]
+    spread = services.c.engine_settings["spread"].astext
+    occupying = (deployments.c.status.in_(OCCUPYING), deployments.c.worker_id.is_not(None))
+    query = sa.select(deployments.c.worker_id, spread, sa.func.count(), *needs).where(*occupying)
+    joined = query.join_from(deployments, services, services.c.id == deployments.c.service_id)
+    capacity: dict[UUID, Capacity] = {}
+    siblings: dict[UUID, dict[str, int]] = {}
+    for worker_id, group, count, cores, memory, disk in connection.execute(
+        joined.group_by(deployments.c.worker_id, spread)
+    ):
+        before = capacity.get(worker_id, Capacity())
+        capacity[worker_id] = Capacity(before.cpu_cores + cores, before.memory_mb + memory, before.disk_gb + disk)
+        if group:
+            siblings.setdefault(worker_id, {})[group] = count
+    return capacity, siblings
+
+
+def names(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
+    """The names of services that begin so."""
+    query = sa.select(services.c.name).where(_KEPT, services.c.name.startswith(prefix, autoescape=True)).distinct()
+    return list(connection.execute(query.order_by(services.c.name).limit(limit)).scalars())
+
+
+def read(row: Any) -> Service:
+    """A service of a row with its current deployment."""
+    current = None if row.d_id is None else _deployment(row)
+    spec = manifest.stored(
+        row.name, current.image if current else "", _object(row.environment_vars), row.resource_limits,
+        _object(row.engine_settings),
+    )  # fmt: skip
+    return Service(
+        id=row.id, organization_id=row.organization_id, organization=row.organization, slug=row.slug,
+        status=ServiceStatus(row.status or "pending"), spec=spec, current=current, created_at=row.created_at,
+        updated_at=row.updated_at,
+    )  # fmt: skip
+
+
+def _deployment(row: Any) -> Deployment:
+    return Deployment(
+        id=row.d_id, service_id=row.d_service_id, worker_id=row.d_worker_id, worker_name=row.worker_name,
+        swarm_service_id=row.d_swarm_service_id, container_id=row.d_container_id, image=row.d_image_tag,
+        status=DeploymentStatus(row.d_status or "pending"), log=row.d_deployment_logs or "", deployed_at=row.d_deployed_at,
+        stopped_at=row.d_stopped_at, created_at=row.d_created_at,
+    )  # fmt: skip
+
+
+def _object(stored: Any) -> Mapping[str, Any]:
+    return stored if isinstance(stored, dict) else {}
