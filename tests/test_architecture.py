@@ -13,11 +13,11 @@ FLOORS = {
     "sender": 0,
 }  # fmt: skip
 GROUNDS = {
-    "store": {"tables", "db", "rows"}, "operations": {"world", "leadership", "presence"},
+    "store": {"tables", "db", "rows"}, "swarm": {"address", "connection", "specs", "readings"}, "operations": {"world", "leadership", "presence"},
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons"},
     "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
-ENTRANCES = {"cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
+ENTRANCES = {"swarm/__init__.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
 LIBRARIES = {
     "sqlalchemy": {"store"}, "psycopg": {"store"}, "docker": {"swarm"}, "typer": {"cli"}, "rich": {"cli"},
     "starlette": {"api"}, "uvicorn": {"api"}, "prometheus_client": {"api", "meters"}, "apprise": {"sender"}, "anyio": {"api"},
