@@ -9,11 +9,12 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "cli": 7, "__main__": 8, "api": 6, "monitor": 6, "meters": 5, "couriers": 5, "wiring": 5, "operations": 4,
     "rules": 3, "store": 3, "swarm": 3, "notify": 3, "installer": 3, "probe": 3, "settings": 3, "embedded": 3,
-    "documents": 3, "wire": 2, "programs": 2, "workload": 1.5, "data_folder": 1, "model": 1, "logs": 0, "signals": 0, "systemd": 0, "errors": 0,
-    "sender": 0,
+    "documents": 3, "wire": 2, "programs": 2, "workload": 1.5, "data_folder": 1, "model": 1,
+    "logs": 0, "signals": 0, "systemd": 0, "errors": 0, "sender": 0,
 }  # fmt: skip
 GROUNDS = {
-    "store": {"tables", "db", "rows"}, "swarm": {"address", "connection", "specs", "readings"}, "operations": {"world", "leadership", "presence"},
+    "store": {"tables", "db", "rows"}, "operations": {"world", "leadership", "presence"},
+    "swarm": {"address", "connection", "specs", "readings"},
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons"},
     "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
