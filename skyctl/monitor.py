@@ -19,6 +19,7 @@ from skyctl import systemd
 from skyctl.couriers import Couriers
 from skyctl.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.model import Event, Lease
+from skyctl.mover import Mover
 from skyctl.operations import alerts, health, leadership
 from skyctl.operations.world import World
 from skyctl.signals import Stop
@@ -47,6 +48,9 @@ class Observer(Protocol):
     def sent(self, channel: str, arrived: bool) -> None:
         """An alert was sent by a channel."""
 
+    def moved(self, events: Sequence[Event]) -> None:
+        """Migrations or services came a step further."""
+
 
 class Monitor:
     """One monitor: `run` until it is stopped, or `run_once`."""
@@ -56,6 +60,7 @@ class Monitor:
         self._interval = interval.total_seconds()
         self._observer = observer
         self._couriers = Couriers(world, observer.sent)
+        self._mover = Mover(world, self._has_moved)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
@@ -66,6 +71,8 @@ class Monitor:
         if lease is None:
             return False
         self._look(lease)
+        self._mover.move_what_can_be(lease, MOVING_SECONDS)
+        self._raise_alerts(lease)
         leadership.release(self._world, lease)
         self._couriers.deliver_what_waits(DELIVERY_SECONDS)
         return True
@@ -74,6 +81,7 @@ class Monitor:
         """Lead or stand by until the stop; while the database is away, try again with growing pauses."""
         systemd.tell("READY=1", "STATUS=starting")
         self._couriers.start()
+        self._mover.start()
         threading.Thread(target=self._end_in_time, args=[stop], name="end", daemon=True).start()
         pause = 1.0
         while not stop.is_set:
@@ -121,13 +129,16 @@ class Monitor:
                 if not isinstance(error, LostLead):
                     raise
             finally:
+                self._mover.lead(None)
                 self._observer.leads(False)
 
     def _watch(self, lease: Lease, stop: Stop, news: db.Listener) -> None:
         """Pass after pass until the stop. Raises LostLead, DatabaseUnavailable."""
         self._couriers.wake()
+        self._mover.lead(lease)
         while not stop.is_set:
             deadline = self._look(lease)
+            self._mover.wake()
             longest = self._interval if deadline is None else min(self._interval, max(0.0, deadline) + DEBOUNCE_SECONDS)
             look_at = time.monotonic() + longest
             while not stop.is_set and (left := look_at - time.monotonic()) > 0:
@@ -158,7 +169,7 @@ class Monitor:
         done = health.check(self._world, lease, self._passed_over)
         raised = alerts.raise_alerts(self._world, lease)
         self._observer.passed(time.monotonic() - started, done, raised)
-        self._tell(done.events, done.failed, raised)
+        self._tell(done.events, raised)
         for poison in done.poison:
             self._passed_over[poison.worker.id] = time.monotonic() + PASS_OVER_SECONDS
             log.error(

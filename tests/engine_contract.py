@@ -1,10 +1,82 @@
 """What every engine keeps to, the fake and the real one alike."""
 
 import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import pytest
 
+from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
+from skyctl.model import Capacity
 from skyctl.operations.world import Engine
+from skyctl.workload import EndpointMode, EngineService, EngineSpec, EngineTask
+
+_SECONDS = 60
+LABEL = "skypanel.deployment.id"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A swarm to try services on: two of its workers, an image that both have, and one that nobody has."""
+
+    engine: Engine
+    first: str
+    second: str
+    image: str
+    absent: str
+    pause_seconds: float = 0
+
+    def spec(self, deployment: str = "one", slug: str = "shop") -> EngineSpec:
+        """A service on the first worker."""
+        return EngineSpec(
+            name=f"org-1-{slug}",
+            network="org-1-network",
+            alias=slug,
+            node_id=self.first,
+            image=self.image,
+            limits=Capacity(0.25, 32),
+            labels={"skypanel.service.id": slug, LABEL: deployment},
+            network_labels={"skypanel.network.type": "organization"},
+            endpoint_mode=EndpointMode.DNSRR,
+        )
+
+    def seen(self, service_id: str) -> EngineService:
+        return self.engine.observe([service_id]).services[service_id]
+
+    def until(self, service_id: str, condition: Callable[[EngineService], object]) -> EngineService:
+        """The service once it is so; AssertionError when it does not become so."""
+        deadline = time.monotonic() + _SECONDS
+        while not condition(service := self.seen(service_id)):
+            assert time.monotonic() < deadline, f"not so in {_SECONDS} s: {service}"
+            threading.Event().wait(self.pause_seconds)
+        return service
+
+    def quiet(self, service_id: str) -> EngineService:
+        """The service once it runs, and only where it is pinned, and is of one version for a while."""
+        service = self.until(service_id, at_peace)
+        for _ in range(10):
+            threading.Event().wait(self.pause_seconds)
+            if (now := self.seen(service_id)).version != service.version:
+                return self.quiet(service_id)
+            service = now
+        return service
+
+    def move(self, service_id: str, node_id: str, deployment: str) -> EngineService:
+        """Move a service and see it there."""
+        self.engine.move(service_id, self.seen(service_id).version, node_id, {LABEL: deployment})
+        return self.quiet(service_id)
+
+
+def running(service: EngineService) -> list[EngineTask]:
+    return [task for task in service.tasks if task.state == "running" and task.wanted == "running"]
+
+
+def at_peace(service: EngineService) -> bool:
+    """Whether the one task that is not over runs where the service is pinned."""
+    alive = [task for task in service.tasks if task.state not in {"shutdown", "failed", "rejected", "complete"}]
+    return [(task.node_id, task.state, task.wanted) for task in alive] == [(service.node_id, "running", "running")]
 
 
 class EngineContract:
@@ -18,6 +90,11 @@ class EngineContract:
     @pytest.fixture
     def outside(self) -> Engine:
         """An engine that is in no swarm."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def ground(self) -> Iterator[Ground]:
+        """A swarm without services."""
         raise NotImplementedError
 
     def test_a_manager_tells_an_address_with_its_port_and_a_token(self, managing: Engine) -> None:
@@ -47,3 +124,123 @@ class EngineContract:
         state = outside.state()
         assert state is not None
         assert (state.swarm, state.manages) == ("inactive", False)
+
+    def test_outside_any_swarm_nothing_is_seen_or_done(self, outside: Engine, ground: Ground) -> None:
+        with pytest.raises(EngineUnavailable) as caught:
+            outside.observe()
+        assert "docker swarm init" in caught.value.hint
+        with pytest.raises(EngineUnavailable):
+            outside.deploy(ground.spec())
+
+    def test_what_is_deployed_runs_where_it_is_pinned(self, ground: Ground) -> None:
+        service = ground.quiet(ground.engine.deploy(ground.spec()))
+        (task,) = service.tasks
+        assert (service.name, service.node_id, service.replicas) == ("org-1-shop", ground.first, 1)
+        assert (service.image, service.labels) == (ground.image, ground.spec().labels)
+        assert (service.endpoint_mode, service.limits) == (EndpointMode.DNSRR, Capacity(0.25, 32))
+        assert (task.node_id, task.deployment_id, task.error) == (ground.first, "one", "")
+        assert task.container_id
+
+    def test_deploying_the_same_again_changes_nothing(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        assert ground.engine.deploy(ground.spec()) == before.id
+        after = ground.quiet(before.id)
+        assert [task.id for task in after.tasks] == [task.id for task in before.tasks]
+
+    def test_deploying_it_otherwise_replaces_the_container(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        assert ground.engine.deploy(replace(ground.spec("two"), environment={"COLOUR": "green"})) == before.id
+        after = ground.until(before.id, lambda service: at_peace(service) and len(service.tasks) == 2)
+        assert [(task.state, task.deployment_id) for task in after.tasks] == [("shutdown", "one"), ("running", "two")]
+        assert all(task.node_id == ground.first for task in after.tasks)
+
+    def test_a_moved_one_runs_there_before_it_stops_here(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        ground.engine.move(before.id, before.version, ground.second, {LABEL: "two"})
+        history: list[EngineService] = []
+        while not history or not at_peace(history[-1]):
+            history.append(ground.seen(before.id))
+        assert all(any(task.state == "running" for task in service.tasks) for service in history)
+        old, new = history[-1].tasks
+        assert (old.node_id, old.state, new.node_id, new.state) == (ground.first, "shutdown", ground.second, "running")
+        assert history[-1].labels == {"skypanel.service.id": "shop", LABEL: "two"}
+        assert (history[-1].image, history[-1].limits) == (before.image, before.limits)
+
+    def test_moving_it_where_it_runs_starts_nothing(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        after = ground.move(before.id, ground.first, "two")
+        assert [task.id for task in after.tasks] == [task.id for task in before.tasks]
+        assert (after.labels[LABEL], after.tasks[0].deployment_id) == ("two", "one")
+
+    def test_moving_it_back_early_leaves_the_old_container_as_it_was(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        ground.engine.move(before.id, before.version, ground.second, {LABEL: "two"})
+        ground.until(before.id, lambda service: len(service.tasks) == 2)
+        after = ground.move(before.id, ground.first, "one")
+        assert [task.id for task in running(after)] == [task.id for task in before.tasks]
+
+    def test_a_move_of_what_was_changed_meanwhile_is_a_conflict(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        ground.move(before.id, ground.second, "two")
+        with pytest.raises(EngineConflict):
+            ground.engine.move(before.id, before.version, ground.first, {})
+        assert ground.seen(before.id).node_id == ground.second
+
+    def test_a_move_of_what_is_gone_is_a_conflict(self, ground: Ground) -> None:
+        before = ground.seen(ground.engine.deploy(ground.spec()))
+        ground.engine.remove(before.id)
+        with pytest.raises(EngineConflict):
+            ground.engine.move(before.id, before.version, ground.second, {})
+
+    def test_an_image_that_nobody_has_keeps_the_old_container_and_says_why(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        ground.engine.deploy(replace(ground.spec("two"), image=ground.absent))
+        seen = ground.until(before.id, lambda service: any(task.error for task in service.tasks))
+        failed = next(task for task in seen.tasks if task.error)
+        assert (failed.state, failed.deployment_id) == ("rejected", "two")
+        assert ground.absent in failed.error
+        assert [task.id for task in running(seen)] == [task.id for task in before.tasks]
+
+    def test_a_stopped_one_stays_without_a_container_until_it_is_deployed(self, ground: Ground) -> None:
+        service = ground.quiet(ground.engine.deploy(ground.spec()))
+        for _ in "once", "again":
+            ground.engine.stop(service.id)
+            assert ground.seen(service.id).replicas == 0
+        ground.until(
+            service.id, lambda service: not running(service) and all(task.state != "running" for task in service.tasks)
+        )
+        assert ground.engine.deploy(ground.spec("two")) == service.id
+        assert running(ground.quiet(service.id))[0].deployment_id == "two"
+
+    def test_what_is_removed_is_not_seen_any_more(self, ground: Ground) -> None:
+        service = ground.quiet(ground.engine.deploy(ground.spec()))
+        for _ in "once", "again":
+            ground.engine.remove(service.id)
+            assert service.id not in ground.engine.observe([service.id]).services
+            assert service.id not in ground.engine.observe().services
+            ground.engine.stop(service.id)
+
+    def test_only_what_is_asked_for_is_seen(self, ground: Ground) -> None:
+        one, two = (ground.engine.deploy(ground.spec(slug=slug)) for slug in ("one", "two"))
+        assert set(ground.engine.observe().services) == {one, two}
+        assert set(ground.engine.observe([two, "unknown"]).services) == {two}
+        nothing = ground.engine.observe([])
+        assert not nothing.services
+        assert {ground.first, ground.second} <= set(nothing.nodes)
+
+    def test_a_node_that_is_paused_takes_nothing_new_and_keeps_what_it_has(self, ground: Ground) -> None:
+        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        ground.engine.set_availability(ground.first, "pause")
+        assert ground.engine.observe([]).nodes[ground.first].availability == "pause"
+        assert at_peace(ground.seen(before.id))
+        other = ground.engine.deploy(ground.spec(slug="other"))
+        waiting = ground.until(other, lambda service: any(task.error for task in service.tasks))
+        assert [(task.state, task.node_id) for task in waiting.tasks] == [("pending", None)]
+        assert "no suitable node" in waiting.tasks[0].error
+        ground.engine.set_availability(ground.first, "active")
+        assert ground.quiet(other).tasks[-1].node_id == ground.first
+
+    def test_an_unknown_node_has_no_availability_and_is_removed_already(self, ground: Ground) -> None:
+        with pytest.raises(EngineRefused, match="unknown"):
+            ground.engine.set_availability("unknown", "pause")
+        ground.engine.remove_node("unknown")

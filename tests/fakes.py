@@ -3,20 +3,10 @@
 from dataclasses import dataclass, field
 
 from skyctl.errors import ChannelFailed
-from skyctl.model import Alert, EngineState, SwarmJoin
+from skyctl.model import Alert
+from tests.fake_engine import FakeEngine
 
-
-@dataclass(frozen=True)
-class FakeEngine:
-    """An engine whose swarm is `join`; None manages no swarm."""
-
-    join: SwarmJoin | None
-
-    def worker_join(self) -> SwarmJoin | None:
-        return self.join
-
-    def state(self) -> EngineState:
-        return EngineState("29.0.0", "active" if self.join else "inactive", manages=self.join is not None)
+__all__ = ["FakeEngine", "FakeNotifier"]
 
 
 @dataclass

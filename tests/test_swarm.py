@@ -8,8 +8,8 @@ import pytest
 from skyctl.errors import EngineUnavailable
 from skyctl.model import SwarmJoin
 from skyctl.swarm import SwarmEngine, with_port
-from tests.engine_contract import EngineContract
-from tests.fakes import FakeEngine
+from tests.engine_contract import EngineContract, Ground
+from tests.fake_engine import EVERYWHERE, FakeEngine
 
 
 class TestFakeEngine(EngineContract):
@@ -20,6 +20,12 @@ class TestFakeEngine(EngineContract):
     @pytest.fixture
     def outside(self) -> FakeEngine:
         return FakeEngine(None)
+
+    @pytest.fixture
+    def ground(self, managing: FakeEngine) -> Ground:
+        first, second = managing.add_node("first"), managing.add_node("second")
+        managing.absent.add((EVERYWHERE, "nobody/has:it"))
+        return Ground(managing, first, second, image="everybody/has:it", absent="nobody/has:it")
 
 
 @pytest.mark.parametrize(

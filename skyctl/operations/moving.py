@@ -68,6 +68,13 @@ def advance(world: World, lease: Lease) -> Progress:
     return Progress([*called.events, *written], min(soon, default=None))
 
 
+def note_engine(world: World, lease: Lease, trouble: str | None) -> None:
+    """Note why the engine cannot be asked, for whoever wonders; None where it can. Raises LostLead."""
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+        monitors.note_engine_trouble(tx, lease, trouble)
+
+
 def _call_for(world: World, lease: Lease) -> Called:
     """Bring the rows in line with what workers, drains and people call for."""
     with world.db.transaction() as tx:

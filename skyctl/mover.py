@@ -1,0 +1,99 @@
+"""The mover: a thread of the leading monitor that has migrations advanced and services followed, since asking the engine may take
+long, and the look at the workers may not.
+
+An engine that does not answer is a state: it is noted and logged once, and asked again with growing pauses.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from skyctl.errors import DatabaseRefused, DatabaseUnavailable, EngineRefused, EngineUnavailable, LostLead, SkyctlError
+from skyctl.model import Event, Lease
+from skyctl.operations import following, moving
+from skyctl.operations.world import World
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Mover:
+    """Moves for one term after the other; `moved` is told of the events of each step."""
+
+    def __init__(self, world: World, moved: Callable[[Sequence[Event]], None]) -> None:
+        self._world, self._moved = world, moved
+        self._wake = threading.Event()
+        self._lease: Lease | None = None
+        self._trouble: str | None = None
+        self._pause = FIRST_PAUSE_SECONDS
+
+    def start(self) -> None:
+        """Begin, until the process ends; nothing is done without a term."""
+        threading.Thread(target=self._serve, name="mover", daemon=True).start()
+
+    def lead(self, lease: Lease | None) -> None:
+        """Move for this term; None for no more."""
+        self._lease = lease
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Say that there may be something to do."""
+        self._wake.set()
+
+    def move_what_can_be(self, lease: Lease, seconds: float) -> None:
+        """Take step after step until nothing is left that a step can be taken of, or that time has passed."""
+        deadline = time.monotonic() + seconds
+        while (pause := self._step(lease)) is not None and time.monotonic() + pause < deadline:
+            threading.Event().wait(pause)
+
+    def _serve(self) -> None:
+        while True:
+            self._wake.clear()
+            lease = self._lease
+            self._wake.wait(self._step(lease) if lease else None)
+
+    def _step(self, lease: Lease) -> float | None:
+        """One step of everything; in how many seconds to take the next, if not when there is news."""
+        try:
+            progress = moving.advance(self._world, lease)
+            followed, later = following.follow(self._world, lease)
+            self._tell([*progress.events, *followed])
+            self._note(lease, None)
+            return min((each for each in (progress.next_seconds, later) if each is not None), default=None)
+        except LostLead:
+            self._lease = None
+        except (EngineUnavailable, EngineRefused) as error:
+            return self._away(lease, error)
+        except (DatabaseUnavailable, DatabaseRefused) as error:
+            log.warning("action=move_waits reason=%r", error.message)
+            return LONGEST_PAUSE_SECONDS
+        return None
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        for event in events:
+            log.info("action=%s worker=%s name=%r reason=%r", event.kind, event.worker_id, event.worker_name, event.reason)
+        if events:
+            self._moved(events)
+
+    def _away(self, lease: Lease, error: SkyctlError) -> float:
+        """The engine does not answer: say so once, and wait longer each time."""
+        self._note(lease, error.message)
+        pause, self._pause = self._pause, min(LONGEST_PAUSE_SECONDS, 2 * self._pause)
+        return pause
+
+    def _note(self, lease: Lease, trouble: str | None) -> None:
+        if trouble == self._trouble:
+            return
+        try:
+            moving.note_engine(self._world, lease, trouble)
+        except (DatabaseUnavailable, DatabaseRefused, LostLead):
+            return
+        if trouble is None:
+            log.info("action=engine_answers")
+            self._pause = FIRST_PAUSE_SECONDS
+        else:
+            log.warning("action=engine_away reason=%r", trouble)
+        self._trouble = trouble

@@ -1,0 +1,147 @@
+"""Requests to a Docker engine: each has a time limit, and the SDK's errors end here."""
+
+import os
+import socket
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+import docker
+from docker.auth import get_config_header, resolve_repository_name
+from docker.errors import APIError, DockerException
+from docker.utils import kwargs_from_env
+
+from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
+
+_TIMEOUT_SECONDS = 5
+# A request that times out or is cut off is an OSError of the HTTP library; what the engine refuses is the SDK's own.
+_FAILURES = (DockerException, OSError)
+# Swarm answers both with 500, so only the words tell them from what it refuses.
+_OUT_OF_SEQUENCE = "out of sequence"
+_LEADERLESS = (
+    "does not have a leader",
+    "deadline exceeded",
+    "context canceled",
+    "code = unavailable",
+    "connection error",
+)
+
+
+class Missing(EngineRefused):
+    """The engine does not know what it is asked for."""
+
+
+class Connection:
+    """One engine, by connections that are kept for the next request; threads may share it.
+
+    They are closed with the last reference to it. Each method raises EngineUnavailable where the engine does not answer or has
+    no say in a swarm, EngineRefused where it says no: EngineConflict where somebody else was faster, Missing where there is no
+    such thing.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._lock = Lock()
+        self._client: docker.APIClient | None = None
+
+    def open(self) -> None:
+        """Make sure that the engine answers."""
+        self._opened()
+
+    def get(self, path: str, *, failure: str = "does not answer", **parameters: str) -> Any:
+        """What the engine says there. `failure` is what an error says that it did not do."""
+        return self._ask("GET", path, failure, parameters, None)
+
+    def post(self, path: str, body: object, *, image: str | None = None, **parameters: str) -> Any:
+        """Hand a document over, with what the SDK knows of the image's registry; what the engine says to it."""
+        return self._ask("POST", path, "does not take the order", parameters, body, image)
+
+    def delete(self, path: str, **parameters: str) -> None:
+        """Remove what is there."""
+        self._ask("DELETE", path, "does not take the order", parameters, None)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        failure: str,
+        parameters: Mapping[str, str],
+        body: object,
+        image: str | None = None,
+    ) -> Any:
+        client = self._opened()
+        try:
+            answer = client.request(
+                method,
+                f"{client.base_url}/v{client.api_version}{path}",
+                params=parameters,
+                json=body,
+                headers=_credentials(client, image) if image else {},
+                timeout=_TIMEOUT_SECONDS,
+            )
+            if answer.ok:
+                return answer.json() if answer.content else None
+            words = answer.json()["message"]
+        except _FAILURES as error:
+            self._drop(client)
+            raise self._unavailable(failure, _cause(error)) from error
+        raise self._refusal(failure, answer.status_code, words)
+
+    def _opened(self) -> docker.APIClient:
+        environment = {**os.environ, "DOCKER_HOST": self._host}
+        try:
+            _knock(self._host)
+            with self._lock:
+                if self._client is None:
+                    settings = kwargs_from_env(environment=environment)
+                    self._client = docker.APIClient(timeout=_TIMEOUT_SECONDS, **settings)
+                return self._client
+        except _FAILURES as error:
+            raise self._unavailable("does not answer", _cause(error)) from error
+
+    def _drop(self, client: docker.APIClient) -> None:
+        with self._lock:
+            if self._client is client:
+                self._client = None
+        client.close()
+
+    def _refusal(self, failure: str, status: int, words: str) -> EngineUnavailable | EngineRefused:
+        """What an answer of 400 and more means."""
+        if status == 503 or (status >= 500 and any(sign in words.lower() for sign in _LEADERLESS)):
+            return self._unavailable(failure, words)
+        if status == 404:
+            return Missing(f"the Docker engine at {self._host} says no: {words}")
+        if status == 409 or _OUT_OF_SEQUENCE in words:
+            return EngineConflict(f"the Docker engine at {self._host} saw a change by somebody else: {words}")
+        return EngineRefused(f"the Docker engine at {self._host} says no: {words}")
+
+    def _unavailable(self, failure: str, words: str) -> EngineUnavailable:
+        hint = f"see that it is up with `docker --host {self._host} info`, or set DOCKER_HOST to a manager of the swarm"
+        if "not a swarm manager" in words:
+            hint = "set DOCKER_HOST to a manager of the swarm, or let this engine begin one with `docker swarm init`"
+        return EngineUnavailable(f"the Docker engine at {self._host} {failure}: {words}", hint)
+
+
+def _knock(host: str) -> None:
+    """Raise OSError where nobody listens on a unix socket: the SDK would leave its own socket open then."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_TIMEOUT_SECONDS)
+            connection.connect(host.removeprefix("unix://"))
+
+
+def _credentials(client: docker.APIClient, image: str) -> dict[str, bytes]:
+    """How the nodes log in to the image's registry: as whoever runs this does, like `--with-registry-auth`."""
+    registry, _ = resolve_repository_name(image)
+    header = get_config_header(client, registry)
+    return {"X-Registry-Auth": header} if header else {}
+
+
+def _cause(error: DockerException | OSError) -> str:
+    """The engine's own words, else the system's: the SDK wraps both several times over."""
+    if isinstance(error, APIError):
+        return str(error.explanation)
+    innermost: BaseException = error
+    while innermost.__context__:
+        innermost = innermost.__context__
+    return str(innermost) if isinstance(innermost, OSError) else str(error)

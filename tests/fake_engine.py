@@ -1,0 +1,256 @@
+"""A swarm in memory that does what a real one does, one step with every `observe`."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
+from skyctl.model import Capacity, EngineState, SwarmJoin
+from skyctl.workload import EngineNode, EngineService, EngineSpec, EngineTask, Observation
+
+EVERYWHERE = "*"
+LABEL = "skypanel.deployment.id"
+_ATTEMPTS = 4  # the first one and three more
+_KEPT = 5
+_ENDED = {"complete", "shutdown", "failed", "rejected"}
+_NO_NODE = "no suitable node (scheduling constraints not satisfied on {} nodes)"
+_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class _Service:
+    """A service; `deployed` is the label of its containers, `since` when it was last changed by order."""
+
+    id: str
+    spec: EngineSpec
+    version: int
+    deployed: str
+    replicas: int = 1
+    update: str = ""
+    goes_back_to: EngineSpec | None = None
+    since: datetime = _EPOCH
+    local_mounts: tuple[str, ...] = ()
+    tasks: list[EngineTask] = field(default_factory=list)
+
+
+@dataclass
+class FakeEngine:
+    """An engine whose swarm is `join`; None manages no swarm. Its nodes are added by `add_node`.
+
+    A task takes a step with each `observe`, or all that it can by `settle`. `absent` and `unhealthy` hold pairs of a node (or
+    EVERYWHERE) and an image: such an image cannot be started there, or never becomes healthy. While `unavailable` is set
+    every call fails, while `refuses` is set every order: with that text. `orders` is what it was told, in order.
+    """
+
+    join: SwarmJoin | None
+    absent: set[tuple[str, str]] = field(default_factory=set)
+    unhealthy: set[tuple[str, str]] = field(default_factory=set)
+    unavailable: str = ""
+    refuses: str = ""
+    orders: list[tuple[str, str]] = field(default_factory=list)
+    nodes: dict[str, EngineNode] = field(default_factory=dict)
+    networks: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _services: dict[str, _Service] = field(default_factory=dict)
+    _cut: set[str] = field(default_factory=set)
+    _numbers: int = 0
+
+    def worker_join(self) -> SwarmJoin | None:
+        self._answer()
+        return self.join
+
+    def state(self) -> EngineState:
+        self._answer()
+        return EngineState("29.0.0", "active" if self.join else "inactive", manages=self.join is not None)
+
+    def observe(self, service_ids: Collection[str] | None = None) -> Observation:
+        self._answer(manages=True)
+        self.step()
+        wanted = [one for one in self._services.values() if service_ids is None or one.id in service_ids]
+        return Observation(dict(self.nodes), {service.id: _seen(service) for service in wanted})
+
+    def deploy(self, spec: EngineSpec) -> str:
+        self._order("deploy", spec.name)
+        self.networks.setdefault(spec.network, dict(spec.network_labels))
+        found = next((service for service in self._services.values() if service.spec.name == spec.name), None)
+        if found is None:
+            found = _Service(self._next("service"), spec, self._number(), spec.labels.get(LABEL, ""))
+            self._services[found.id] = found
+        elif (found.spec, found.replicas) != (spec, 1):
+            running = found.spec if found.replicas else None
+            self._changed(found, spec)
+            found.deployed, found.replicas, found.goes_back_to = spec.labels.get(LABEL, ""), 1, running
+        return found.id
+
+    def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
+        self._order("move", service_id)
+        service = self._services.get(service_id)
+        if service is None or service.version != version:
+            raise EngineConflict(f"the service {service_id} is not of version {version}")
+        wanted = replace(service.spec, node_id=node_id, labels={**service.spec.labels, **labels})
+        if wanted != service.spec:
+            self._changed(service, wanted)
+
+    def stop(self, service_id: str) -> None:
+        self._order("stop", service_id)
+        if (service := self._services.get(service_id)) and service.replicas:
+            self._changed(service, service.spec)
+            service.replicas = 0
+
+    def remove(self, service_id: str) -> None:
+        self._order("remove", service_id)
+        self._services.pop(service_id, None)
+
+    def set_availability(self, node_id: str, availability: str) -> None:
+        self._order("set_availability", node_id)
+        if node_id not in self.nodes:
+            raise EngineRefused(f"node {node_id} not found")
+        self.nodes[node_id] = replace(self.nodes[node_id], availability=availability)
+
+    def remove_node(self, node_id: str) -> None:
+        self._order("remove_node", node_id)
+        self.nodes.pop(node_id, None)
+
+    # What happens to it
+
+    def add_node(self, hostname: str) -> str:
+        """Let a node join; its id."""
+        node = EngineNode(self._next("node"), hostname, is_up=True, availability="active")
+        self.nodes[node.id] = node
+        return node.id
+
+    def cut(self, node_id: str) -> None:
+        """Nothing changes on the node any more, and the swarm has not noticed yet."""
+        self._cut.add(node_id)
+
+    def lose(self, node_id: str) -> None:
+        """The same, and the swarm has noticed: its containers go on as ghosts, running but not wanted."""
+        self.cut(node_id)
+        self.nodes[node_id] = replace(self.nodes[node_id], is_up=False)
+
+    def heal(self, node_id: str) -> None:
+        """The node is back: what is not wanted there any more is stopped."""
+        self._cut.discard(node_id)
+        self.nodes[node_id] = replace(self.nodes[node_id], is_up=True)
+
+    def mount(self, service_id: str, *sources: str) -> None:
+        """Let the service mount these from its node."""
+        self._services[service_id].local_mounts = sources
+
+    def settle(self) -> None:
+        """Take steps until nothing changes."""
+        before = None
+        while before != (before := [_seen(service) for service in self._services.values()]):
+            self.step()
+
+    def step(self) -> None:
+        """Let every service take one step."""
+        for service in self._services.values():
+            service.tasks = [self._stepped(service, task) for task in service.tasks]
+            self._reconcile(service)
+            ended = [task for task in service.tasks if task.state in _ENDED]
+            for task in ended[:-_KEPT]:
+                service.tasks.remove(task)
+
+    def _stepped(self, service: _Service, task: EngineTask) -> EngineTask:
+        """What has become of a task."""
+        node, image = service.spec.node_id if task.node_id is None else task.node_id, service.spec.image
+        if task.state in _ENDED or (task.node_id in self._cut and task.node_id is not None):
+            return task
+        if task.wanted != "running":
+            return replace(task, state="shutdown")
+        if task.state == "pending":
+            if node not in self.nodes or not self.nodes[node].is_up or self.nodes[node].availability != "active":
+                return replace(task, error=_NO_NODE.format(len(self.nodes)))
+            return replace(task, state="preparing", node_id=node, error="")
+        if task.state == "preparing":
+            if self._is(self.absent, node, image):
+                return replace(task, state="rejected", wanted="shutdown", error=f"No such image: {image}")
+            return replace(task, state="starting", container_id=self._next("container"))
+        if task.state == "starting" and self._is(self.unhealthy, node, image):
+            error = "task: non-zero exit (1): dockerexec: unhealthy container"
+            return replace(task, state="failed", wanted="shutdown", error=error)
+        return replace(task, state="running")
+
+    def _reconcile(self, service: _Service) -> None:
+        """Have one task where the service is pinned; the others go once it runs."""
+        alive = [task for task in service.tasks if task.wanted == "running"]
+        ours = [task for task in alive if self._fits(service, task)]
+        if not service.replicas:
+            service.tasks = [task for task in service.tasks if task.state not in _ENDED]
+            self._let_go(service, alive)
+        elif not ours:
+            self._try_again(service)
+        elif any(task.state == "running" for task in ours):
+            self._let_go(service, [task for task in alive if task is not ours[-1]])
+            if service.update == "updating":
+                service.update, service.version = "completed", self._number()
+
+    def _try_again(self, service: _Service) -> None:
+        failed = [task for task in service.tasks if task.error and task.created_at > service.since]
+        if len(failed) < _ATTEMPTS:
+            task = EngineTask(
+                self._next("task"), None, "pending", "running", "", None, service.deployed, self._moment()
+            )
+            service.tasks.append(task)
+        elif service.update == "updating" and service.goes_back_to:
+            self._changed(service, service.goes_back_to)
+            service.deployed = service.spec.labels.get(LABEL, "")
+            service.update = "rollback_completed"
+        elif service.update == "updating":
+            service.update, service.version = "paused", self._number()
+
+    def _fits(self, service: _Service, task: EngineTask) -> bool:
+        return (
+            task.node_id in {None, service.spec.node_id}
+            and task.deployment_id == service.deployed
+            and (task.node_id is None or self.nodes[task.node_id].is_up)
+        )
+
+    def _let_go(self, service: _Service, tasks: list[EngineTask]) -> None:
+        service.tasks = [replace(task, wanted="shutdown") if task in tasks else task for task in service.tasks]
+
+    def _changed(self, service: _Service, spec: EngineSpec) -> None:
+        service.spec, service.version, service.update, service.goes_back_to = spec, self._number(), "updating", None
+        service.since = self._moment()
+
+    def _is(self, pairs: set[tuple[str, str]], node: str, image: str) -> bool:
+        return (node, image) in pairs or (EVERYWHERE, image) in pairs
+
+    def _answer(self, *, manages: bool = False) -> None:
+        if self.unavailable:
+            raise EngineUnavailable(self.unavailable)
+        if manages and self.join is None:
+            raise EngineUnavailable("This node is not a swarm manager.", "docker swarm init")
+
+    def _order(self, verb: str, subject: str) -> None:
+        self._answer(manages=True)
+        if self.refuses:
+            raise EngineRefused(self.refuses)
+        self.orders.append((verb, subject))
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _next(self, kind: str) -> str:
+        return f"{kind}{self._number()}"
+
+    def _moment(self) -> datetime:
+        return _EPOCH + timedelta(seconds=self._number())
+
+
+def _seen(service: _Service) -> EngineService:
+    return EngineService(
+        service.id,
+        service.spec.name,
+        service.version,
+        service.spec.image,
+        dict(service.spec.labels),
+        service.spec.node_id,
+        service.replicas,
+        service.spec.endpoint_mode,
+        Capacity(service.spec.limits.cpu_cores, service.spec.limits.memory_mb),
+        service.update,
+        local_mounts=service.local_mounts,
+        tasks=tuple(service.tasks),
+    )
