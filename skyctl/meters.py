@@ -1,8 +1,11 @@
 """What a monitor counts, for Prometheus."""
 
+from collections.abc import Sequence
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from skyctl.errors import Refused
+from skyctl.model import Event
 from skyctl.operations.alerts import Raised
 from skyctl.operations.health import Pass
 
@@ -24,8 +27,13 @@ class Meters:
     def passed(self, seconds: float, done: Pass, raised: Raised) -> None:
         """A pass was made."""
         PASSES.observe(seconds)
-        PASSED_OVER.inc(len(done.poison) + len(raised.poison))
-        for event in done.events:
+        PASSED_OVER.inc(len(done.poison))
+        self.moved(done.events, raised)
+
+    def moved(self, events: Sequence[Event], raised: Raised) -> None:
+        """Migrations or services came a step further."""
+        PASSED_OVER.inc(len(raised.poison))
+        for event in events:
             EVENTS.labels(event.kind, event.to_status or "").inc()
         for alert in raised.alerts:
             ALERTS.labels(alert.kind).inc()

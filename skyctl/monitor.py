@@ -31,6 +31,7 @@ RENEW_SECONDS = leadership.TTL.total_seconds() / 3
 STAND_BY_SECONDS = 2.0
 PASS_OVER_SECONDS = 300.0
 DELIVERY_SECONDS = 35.0  # longer than any channel may take
+MOVING_SECONDS = 60.0
 END_SECONDS = 0.7
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Observer(Protocol):
     def sent(self, channel: str, arrived: bool) -> None:
         """An alert was sent by a channel."""
 
-    def moved(self, events: Sequence[Event]) -> None:
+    def moved(self, events: Sequence[Event], raised: alerts.Raised) -> None:
         """Migrations or services came a step further."""
 
 
@@ -72,7 +73,6 @@ class Monitor:
             return False
         self._look(lease)
         self._mover.move_what_can_be(lease, MOVING_SECONDS)
-        self._raise_alerts(lease)
         leadership.release(self._world, lease)
         self._couriers.deliver_what_waits(DELIVERY_SECONDS)
         return True
@@ -178,22 +178,24 @@ class Monitor:
                 PASS_OVER_SECONDS,
                 poison.reason,
             )
-        if raised.alerts:
-            self._couriers.wake()
         return done.next_deadline_seconds
 
-    def _tell(self, events: Sequence[Event], failed: Sequence[UUID], raised: alerts.Raised) -> None:
+    def _has_moved(self, events: Sequence[Event], raised: alerts.Raised) -> None:
+        self._observer.moved(events, raised)
+        self._tell(events, raised)
+
+    def _tell(self, events: Sequence[Event], raised: alerts.Raised) -> None:
         for event in events:
             log.info(
                 "action=%s worker=%s name=%r from=%s to=%s term=%s reason=%r",
                 event.kind, event.worker_id, event.worker_name, event.from_status, event.to_status, event.term, event.reason,
             )  # fmt: skip
-        for worker_id in failed:
-            log.info("action=to_be_moved worker=%s", worker_id)
         for alert in raised.alerts:
             log.info("action=alert kind=%s title=%r", alert.kind, alert.title)
         for event in raised.poison:
             log.error("action=alert_passed_over event=%d kind=%s", event.seq, event.kind)
+        if raised.alerts:
+            self._couriers.wake()
 
 
 def _place() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from skyctl.errors import DatabaseRefused, DatabaseUnavailable, EngineRefused, EngineUnavailable, LostLead, SkyctlError
 from skyctl.model import Event, Lease
-from skyctl.operations import following, moving
+from skyctl.operations import alerts, following, moving
 from skyctl.operations.world import World
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class Mover:
-    """Moves for one term after the other; `moved` is told of the events of each step."""
+    """Moves for one term after the other; `moved` is told of the events of each step, and of the alerts that they call for."""
 
-    def __init__(self, world: World, moved: Callable[[Sequence[Event]], None]) -> None:
+    def __init__(self, world: World, moved: Callable[[Sequence[Event], alerts.Raised], None]) -> None:
         self._world, self._moved = world, moved
         self._wake = threading.Event()
         self._lease: Lease | None = None
@@ -60,7 +60,8 @@ class Mover:
         try:
             progress = moving.advance(self._world, lease)
             followed, later = following.follow(self._world, lease)
-            self._tell([*progress.events, *followed])
+            if told := [*progress.events, *followed]:
+                self._moved(told, alerts.raise_alerts(self._world, lease))
             self._note(lease, None)
             return min((each for each in (progress.next_seconds, later) if each is not None), default=None)
         except LostLead:
@@ -71,12 +72,6 @@ class Mover:
             log.warning("action=move_waits reason=%r", error.message)
             return LONGEST_PAUSE_SECONDS
         return None
-
-    def _tell(self, events: Sequence[Event]) -> None:
-        for event in events:
-            log.info("action=%s worker=%s name=%r reason=%r", event.kind, event.worker_id, event.worker_name, event.reason)
-        if events:
-            self._moved(events)
 
     def _away(self, lease: Lease, error: SkyctlError) -> float:
         """The engine does not answer: say so once, and wait longer each time."""

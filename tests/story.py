@@ -127,9 +127,6 @@ class Story:
         done, raised = health.check(self._world, lease), alerts.raise_alerts(self._world, lease)
         assert not [*done.poison, *raised.poison]
         self._said += [_event(each) for each in done.events] + [_alert(each) for each in raised.alerts]
-        if done.failed:
-            names = {one.worker_id: name for name, one in self._fleet.items()}
-            self._said.append(f"to be moved: {_shortened(', '.join(sorted(names[each] for each in done.failed)))}")
 
 
 def spread(word: str) -> list[str]:

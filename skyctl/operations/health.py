@@ -32,13 +32,12 @@ class Poison(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one look at every worker gave: the events, the workers that could not be changed, in how many seconds something can
-    change by the passing of time alone, and the workers whose containers are now to be moved."""
+    """What one look at every worker gave: the events, the workers that could not be changed, and in how many seconds something can
+    change by the passing of time alone."""
 
     events: Sequence[Event]
     poison: Sequence[Poison]
     next_deadline_seconds: float | None
-    failed: Sequence[UUID]
 
 
 class Scene(NamedTuple):
@@ -81,7 +80,6 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
         events=[*declared, *concluded, *settled, *lifted],
         poison=[*poison, *more],
         next_deadline_seconds=LOOK_AGAIN_SECONDS if waiting else _next_deadline(scene, world.limits),
-        failed=[event.worker_id for event in changed if event.worker_id and _is_failure(event)],
     )
 
 
@@ -274,11 +272,6 @@ def _recovery(failure: MassFailure, lease: Lease) -> Event:
 
 def _of(worker: Worker, kind: str, reason: str, lease: Lease) -> Event:
     return Event(kind, worker.id, worker.name, "monitor", reason=reason, term=lease.term)
-
-
-def _is_failure(event: Event) -> bool:
-    """Whether the worker's containers are to be moved: it went silent, and not with many others."""
-    return event.to_status is WorkerStatus.OFFLINE and not {"onPurpose", "massFailureId"} & set(event.details)
 
 
 def _next_deadline(scene: Scene, limits: Limits) -> float | None:
