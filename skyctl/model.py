@@ -263,13 +263,17 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something that people are told; `id` and `at` once it is stored. `worker_id` where it is about one worker."""
+    """Something that people are told; `id` and `at` once it is stored. `worker_id` where it is about one worker.
+
+    It is for administrators; where it has an `organization_id`, for the members of that instead.
+    """
 
     kind: str
     worker_id: UUID | None
     title: str
     message: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    organization_id: UUID | None = None
     id: int = 0
     at: datetime | None = None
 

@@ -180,8 +180,8 @@ class FakeEngine:
             self._let_go(service, alive)
         elif not ours:
             self._try_again(service)
-        elif any(task.state == "running" for task in ours):
-            self._let_go(service, [task for task in alive if task is not ours[-1]])
+        elif running := [task for task in ours if task.state == "running"]:
+            self._let_go(service, [task for task in alive if task is not running[-1]])
             if service.update == "updating":
                 service.update, service.version = "completed", self._number()
 

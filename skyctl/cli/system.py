@@ -67,7 +67,7 @@ def monitor(
 
     Any number of monitors may run: one leads, the others stand by and take over within 20 seconds.
     """
-    from skyctl import meters
+    from skyctl import meters, wiring
     from skyctl.logs import to_stderr
     from skyctl.monitor import Monitor
     from skyctl.signals import Stop
@@ -75,7 +75,9 @@ def monitor(
     to_stderr()
     if metrics_port:
         meters.publish(metrics_port)
-    with open_world(context) as world:
+    given = settings(context)
+    # one for the looks, two for what moves and its alerts, and one a channel
+    with wiring.open_world(given, connections=3 + len(given.alert_channels)) as world:
         watcher = Monitor(world, timedelta(seconds=interval), meters.Meters())
         if once:
             if not watcher.run_once():

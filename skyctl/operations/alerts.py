@@ -76,8 +76,9 @@ def _store(tx: db.Transaction, world: World, draft: alerts.Draft, lease: Lease) 
     number = store.insert_alert(tx, draft.alert, lease.term)
     store.open_incidents(tx, number, draft.opens, exhausted=draft.alert.kind == alerts.UNHEALTHY)
     store.close_incidents(tx, draft.closes)
-    store.tell_administrators(tx, number, draft.alert)
-    store.send_to(tx, number, world.channels)
+    store.tell(tx, number, draft.alert)
+    if draft.alert.organization_id is None:  # the channels are the administrators'
+        store.send_to(tx, number, world.channels)
 
 
 def _pass_over(world: World, lease: Lease) -> Event:

@@ -17,7 +17,7 @@ from skyctl.operations import placing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import Engine, World
 from skyctl.rules import migrations as rules
-from skyctl.rules import retry
+from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.services import DEPLOYMENT_LABEL
 from skyctl.store import db, drains, events, monitors, services
@@ -233,7 +233,7 @@ def _undo(tx: db.Transaction, migration: Migration) -> None:
 def _note_ghost(tx: db.Transaction, lease: Lease, migration: Migration, seen: Observation) -> Event | None:
     """Where the worker has returned, note that the engine has stopped the old container."""
     service, node = seen.services.get(migration.swarm_service_id or ""), seen.nodes.get(migration.source_node_id or "")
-    if service and node and not (node.is_up and rules.has_stopped(service, node.id)):
+    if service and node and not (node.is_up and tasks.has_stopped(service, node.id)):
         return None
     store.note_source_stopped(tx, migration.id)
     return _of(

@@ -15,7 +15,7 @@ from skyctl.model import Actor, Capacity, Event
 from skyctl.operations import placing
 from skyctl.operations.world import World
 from skyctl.rules import services as rules
-from skyctl.rules.migrations import runs
+from skyctl.rules.tasks import runs
 from skyctl.store import accounts, db, events, migrations, services, workers
 from skyctl.workload import (
     Adoptable,

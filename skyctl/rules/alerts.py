@@ -7,6 +7,11 @@
     settled                                   as if it had just become what it is now
     many fell silent at once                  mass_failure; the single ones are not told, nor their returns while it stands
     all of those are back, or were let go     mass_recovery
+    a container runs on another worker        container_migrated, to its organization's members
+    one could not be moved, for good          migration_failed, to the same
+    nothing is to leave a worker any more     migration_summary; nothing where all of it was cancelled
+    containers wait for approval              manual_migration_required
+    a drain ended with containers left        drain_incomplete
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
@@ -20,6 +25,8 @@ from skyctl.model import Alert, Event, Incident, Limits, Worker, WorkerStatus
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
+MIGRATED, MIGRATION_FAILED = "container_migrated", "migration_failed"
+SUMMARY, APPROVAL, INCOMPLETE = "migration_summary", "manual_migration_required", "drain_incomplete"
 OPENING = (OFFLINE, UNHEALTHY, FLAPPING)
 SAID = {
     OFFLINE: "is offline",
@@ -81,7 +88,7 @@ def compose(
     for kind, those in told.items():
         groups = [those] if len(those) > limits.one_by_one else [[one] for one in those]
         drafts += [_draft(kind, group, memory) for group in groups]
-    return drafts, memory.untold
+    return drafts + _of_containers(events, limits), memory.untold
 
 
 def reminder(worker: Worker, figures: str, now: datetime) -> Event:
@@ -173,6 +180,57 @@ def _of_the_mass(event: Event) -> Alert:
         title = event.reason
         message = f"{title}. What goes silent from now on is moved automatically again."
     return Alert(event.kind, None, title, message, {**details, "eventSeq": event.seq})
+
+
+def _of_containers(events: Sequence[Event], limits: Limits) -> list[Draft]:
+    """What people are told of containers: members of each of theirs, or of many at once; administrators of each worker's."""
+    members: dict[tuple[str, str], list[Event]] = {}
+    alerts = []
+    for event in events:
+        if event.kind == "migration_completed" or (event.kind == "migration_failed" and event.details.get("final")):
+            kind = MIGRATED if event.kind == "migration_completed" else MIGRATION_FAILED
+            members.setdefault((kind, str(event.details["organizationId"])), []).append(event)
+        elif alert := _of_a_worker(event):
+            alerts.append(alert)
+    for (kind, organization), those in members.items():
+        groups = [those] if len(those) > limits.one_by_one else [[one] for one in those]
+        alerts += [_to_members(kind, UUID(organization), group) for group in groups]
+    return [Draft(alert) for alert in alerts]
+
+
+def _of_a_worker(event: Event) -> Alert | None:
+    name, details = event.worker_name, {**event.details, "eventSeq": event.seq, "workerName": event.worker_name}
+    if event.kind == "migrations_finished" and set(event.details["counts"]) != {"cancelled"}:
+        why = "failed" if event.details["cause"] == "worker_failed" else "is drained"
+        title = f"Containers of {name}, which {why}: {event.reason}"
+        failed = event.details["services"].get("failed", [])
+        message = title + (
+            f". Not moved: {listed(failed)}; see `skyctl migrations list --state failed`" if failed else ""
+        )
+        return Alert(SUMMARY, event.worker_id, title, message, details)
+    if event.kind == "approval_required":
+        title = f"{event.reason} off {name}"
+        message = f"{title}: {listed(event.details['services'])}. See `skyctl migrations list` and `skyctl migrations approve`"
+        return Alert(APPROVAL, event.worker_id, title, message, details)
+    if event.kind == "drain_finished" and event.details["left"]:
+        title = f"Drain of {name} has ended: {event.reason}"
+        return Alert(INCOMPLETE, event.worker_id, title, f"{title}: {listed(event.details['services'])}", details)
+    return None
+
+
+def _to_members(kind: str, organization_id: UUID, events: Sequence[Event]) -> Alert:
+    """What the members of an organization are told of their containers; not on which worker these are."""
+    names = [str(event.details["serviceName"]) for event in events]
+    ids = [str(event.details["serviceId"]) for event in events[:WORKERS_KEPT]]
+    many = len(events) > 1
+    subject = f"{len(events)} of your containers" if many else f"Your container {names[0]}"
+    said = ("were" if many else "was") + (" moved to other hosts" if many else " moved to another host")
+    if kind == MIGRATION_FAILED:
+        said = "could not be moved to " + ("other hosts" if many else "another host")
+    title = f"{subject} {said}"
+    message = f"{title}: {listed(names)}" if many else f"{title}: {events[0].reason.partition(': ')[2]}"
+    metadata = {"services": names[:WORKERS_KEPT], "serviceIds": ids, "organizationId": str(organization_id)}
+    return Alert(kind, None, title, message if kind == MIGRATION_FAILED or many else title, metadata, organization_id)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -24,7 +24,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from skyctl.workload import EngineService, EngineTask, MigrationState, Observation
+from skyctl.rules.tasks import has_stopped, runs, trouble
+from skyctl.workload import EngineService, MigrationState, Observation
 
 # What may follow what. Those that nothing follows are final; `failed` is, too, once it is not tried again.
 FOLLOWING: Mapping[MigrationState, frozenset[MigrationState]] = {
@@ -39,8 +40,6 @@ FOLLOWING: Mapping[MigrationState, frozenset[MigrationState]] = {
 }
 WAITING = (MigrationState.AWAITING_APPROVAL, MigrationState.HELD, MigrationState.QUEUED, MigrationState.FAILED)
 UNDER_WAY = (MigrationState.STARTING, MigrationState.VERIFYING)
-# Docker's words for a task whose container has ended, or will never be.
-ENDED = ("complete", "failed", "shutdown", "rejected", "orphaned", "remove")
 GIVEN_UP = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
 
 
@@ -102,22 +101,6 @@ def _on_target(
     if service.update in GIVEN_UP:
         return Decision(Step.ROLL_BACK, trouble(service, target) or service.update_message)
     return Decision(Step.WAIT, trouble(service, target))
-
-
-def runs(task: EngineTask) -> bool:
-    """Whether a container runs and is to; it is healthy then, where its image has a health check."""
-    return task.state == "running" and task.wanted == "running"
-
-
-def has_stopped(service: EngineService, node_id: str | None) -> bool:
-    """Whether no container of the service is left on a node, as far as the engine knows."""
-    return all(task.node_id != node_id or task.state in ENDED for task in service.tasks)
-
-
-def trouble(service: EngineService, node_id: str | None) -> str:
-    """The engine's last error about the containers of a service on a node, or about one that finds none; empty for none."""
-    told = [task.error for task in service.tasks if task.error and task.node_id in (node_id, None)]
-    return told[-1] if told else ""
 
 
 def may_follow(before: MigrationState, after: MigrationState) -> bool:

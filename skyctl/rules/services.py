@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.model import Capacity
-from skyctl.rules.migrations import ENDED, runs, trouble
+from skyctl.rules.tasks import ENDED, runs, trouble
 from skyctl.workload import DEFAULT_LIMITS, DeploymentStatus, EngineService, EngineSpec, EngineTask, Service
 
 DEPLOYMENT_LABEL = "skypanel.deployment.id"

@@ -11,7 +11,16 @@ from sqlalchemy.dialects.postgresql import insert
 
 from skyctl.model import Alert, Delivery, Incident, Worker, WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, among, read
-from skyctl.store.tables import activity_logs, alerts, deliveries, incidents, notifications, users, workers
+from skyctl.store.tables import (
+    activity_logs,
+    alerts,
+    deliveries,
+    incidents,
+    notifications,
+    organization_members,
+    users,
+    workers,
+)
 
 NEWS_CHANNEL = "worker_alerts"
 # PostgreSQL refuses a notification of 8,000 bytes or more.
@@ -20,6 +29,9 @@ _NOW = sa.func.skyctl_now()
 _STATUS = {
     "worker_recovered": "success",
     "mass_recovery": "success",
+    "container_migrated": "success",
+    "migration_summary": "info",
+    "migration_failed": "error",
     "worker_offline": "error",
     "mass_failure": "error",
 }
@@ -35,8 +47,8 @@ def insert_alert(connection: sa.Connection, alert: Alert, term: int | None) -> i
     return number
 
 
-def tell_administrators(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
-    """A notification for every administrator, a row in the activity log, and NOTIFY for whoever listens."""
+def tell(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
+    """A notification for everybody whom the alert is for, a row in the activity log, and NOTIFY for whoever listens."""
     metadata = {"alertId": alert_id, "alertType": alert.kind, **alert.metadata}
     if alert.worker_id:
         metadata["workerId"] = str(alert.worker_id)
@@ -44,14 +56,22 @@ def tell_administrators(connection: sa.Connection, alert_id: int, alert: Alert) 
         users.c.id, sa.literal(alert.kind), sa.literal(alert.message), sa.cast(metadata, notifications.c.metadata.type)
     )
     columns = ["user_id", "type", "message", "metadata"]
-    connection.execute(sa.insert(notifications).from_select(columns, everyone.where(users.c.role == "admin")))
+    connection.execute(sa.insert(notifications).from_select(columns, everyone.where(_is_for(alert))))
     connection.execute(
         sa.insert(activity_logs).values(
-            event_type=f"alert.{alert.kind}", entity_type="system", entity_id=str(alert.worker_id) if alert.worker_id else None,
+            event_type=f"alert.{alert.kind}", organization_id=alert.organization_id, entity_type="system",
+            entity_id=str(alert.worker_id) if alert.worker_id else None,
             message=alert.message, status=_STATUS.get(alert.kind, "warning"), metadata=metadata, created_at=_NOW,
         )
     )  # fmt: skip
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, notification(alert_id, alert))))
+
+
+def _is_for(alert: Alert) -> sa.ColumnElement[bool]:
+    if alert.organization_id is None:
+        return users.c.role == "admin"
+    theirs = organization_members.c.organization_id == alert.organization_id
+    return users.c.id.in_(sa.select(organization_members.c.user_id).where(theirs))
 
 
 def notification(alert_id: int, alert: Alert) -> str:

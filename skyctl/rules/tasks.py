@@ -1,0 +1,22 @@
+"""What the containers of a service say, in the engine's words."""
+
+from skyctl.workload import EngineService, EngineTask
+
+# Docker's words for a task whose container has ended, or will never be.
+ENDED = ("complete", "failed", "shutdown", "rejected", "orphaned", "remove")
+
+
+def runs(task: EngineTask) -> bool:
+    """Whether a container runs and is to; it is healthy then, where its image has a health check."""
+    return task.state == "running" and task.wanted == "running"
+
+
+def has_stopped(service: EngineService, node_id: str | None) -> bool:
+    """Whether no container of the service is left on a node, as far as the engine knows."""
+    return all(task.node_id != node_id or task.state in ENDED for task in service.tasks)
+
+
+def trouble(service: EngineService, node_id: str | None) -> str:
+    """The engine's last error about the containers of a service on a node, or about one that finds none; empty for none."""
+    told = [task.error for task in service.tasks if task.error and task.node_id in (node_id, None)]
+    return told[-1] if told else ""
