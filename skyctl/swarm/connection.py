@@ -16,14 +16,12 @@ from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
 _TIMEOUT_SECONDS = 5
 # A request that times out or is cut off is an OSError of the HTTP library; what the engine refuses is the SDK's own.
 _FAILURES = (DockerException, OSError)
-# Swarm answers both with 500, so only the words tell them from what it refuses.
+# Swarm answers what it refuses and what it cannot do with the same statuses, so only the words tell them apart.
 _OUT_OF_SEQUENCE = "out of sequence"
-_LEADERLESS = (
-    "does not have a leader",
-    "deadline exceeded",
-    "context canceled",
-    "code = unavailable",
-    "connection error",
+_NO_MANAGER = "not a swarm manager"
+_VOICELESS = (
+    *(_NO_MANAGER, "does not have a leader", "deadline exceeded", "context canceled"),
+    *("code = unavailable", "connection error"),
 )
 
 
@@ -107,7 +105,7 @@ class Connection:
 
     def _refusal(self, failure: str, status: int, words: str) -> EngineUnavailable | EngineRefused:
         """What an answer of 400 and more means."""
-        if status == 503 or (status >= 500 and any(sign in words.lower() for sign in _LEADERLESS)):
+        if status == 503 or any(sign in words.lower() for sign in _VOICELESS):
             return self._unavailable(failure, words)
         if status == 404:
             return Missing(f"the Docker engine at {self._host} says no: {words}")
@@ -117,7 +115,7 @@ class Connection:
 
     def _unavailable(self, failure: str, words: str) -> EngineUnavailable:
         hint = f"see that it is up with `docker --host {self._host} info`, or set DOCKER_HOST to a manager of the swarm"
-        if "not a swarm manager" in words:
+        if _NO_MANAGER in words:
             hint = "set DOCKER_HOST to a manager of the swarm, or let this engine begin one with `docker swarm init`"
         return EngineUnavailable(f"the Docker engine at {self._host} {failure}: {words}", hint)
 

@@ -12,6 +12,7 @@ import pytest
 from .machines import Node
 from .network import Network
 from .peer import Peer
+from .swarm import Swarm
 
 # What the lab calls, and the Debian package that has it.
 PACKAGES = {
@@ -64,6 +65,20 @@ def manager(lab: Network) -> Iterator[Node]:
     with Node(lab, "manager") as node:
         node.run("docker", "swarm", "init", "--advertise-addr", node.address)
         yield node
+
+
+@pytest.fixture(scope="session")
+def joined(lab: Network, manager: Node) -> Iterator[Swarm]:
+    """The manager's swarm with two workers."""
+    with Node(lab, "north") as north, Node(lab, "south") as south:
+        yield Swarm(manager, [north, south])
+
+
+@pytest.fixture
+def swarm(joined: Swarm) -> Swarm:
+    """The same, without services."""
+    joined.clear()
+    return joined
 
 
 @pytest.fixture

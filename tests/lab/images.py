@@ -1,4 +1,4 @@
-"""The file systems that hosts boot from, built once a machine, and the one container image of the lab."""
+"""The file systems that hosts boot from, built once a machine, and the container images of the lab."""
 
 import io
 import shutil
@@ -8,7 +8,15 @@ from pathlib import Path
 from .commands import run
 from .network import FOLDER
 
-IMAGE = "skylab/busybox:1"
+# A swarm's node asks the registry of an image even where it has the image: at this address it is refused at once.
+_REGISTRY = "localhost:9"
+IMAGE = f"{_REGISTRY}/skylab/busybox:1"
+WEB = f"{_REGISTRY}/skylab/web:1"  # answers its hostname on port 80
+SLOW = f"{_REGISTRY}/skylab/slow:1"  # the same, healthy after 5 s
+SICK = f"{_REGISTRY}/skylab/sick:1"  # the same, never healthy
+ABSENT = f"{_REGISTRY}/skylab/absent:1"  # which no node has
+_SERVE = "trap 'exit 1' TERM; hostname >/index.html; (sleep 5; echo >/ready) & httpd -f -p 80 -h / & wait"
+_CHECK = "HEALTHCHECK --interval=1s --timeout=2s --retries={retries} CMD {command}"
 _BUILD_SECONDS = 600
 _SYSTEM = ("systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2")
 _DOCKER = ("docker.io", "iptables", "python3-venv")
@@ -64,11 +72,20 @@ def busybox() -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add("/bin/busybox", "bin/busybox")
-        for applet in ("sh", "sleep"):
+        for applet in ("sh", "sleep", "hostname", "httpd", "test", "false"):
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
     return archive.getvalue()
+
+
+def variants() -> dict[str, list[str]]:
+    """The images that are made from that tar, each by these words for `docker import`."""
+    serves = f'CMD ["sh", "-c", "{_SERVE}"]'
+    becomes = _CHECK.format(retries=30, command="test -e /ready")
+    stays = _CHECK.format(retries=3, command="false")
+    made = {IMAGE: (), WEB: (serves,), SLOW: (serves, becomes), SICK: (serves, stays)}
+    return {image: [word for change in changes for word in ("--change", change)] for image, changes in made.items()}
 
 
 def _empty(name: str) -> Path:

@@ -30,13 +30,25 @@ class Machine:
 
     def run(self, *argv: str, stdin: str | bytes = "", timeout_seconds: float = 60) -> str:
         """What the command writes to stdout on this machine. Raises CommandFailed."""
-        return run(*self._on_it(argv), stdin=stdin, timeout_seconds=timeout_seconds)
+        return run(*self.command(*argv), stdin=stdin, timeout_seconds=timeout_seconds)
 
     def spawn(self, *argv: str) -> subprocess.Popen[bytes]:
         """Start a command on this machine; it gets SIGTERM when the process that is returned ends."""
         log = (self.folder / f"{Path(argv[0]).name}.log").open("wb")
         with log:
-            return subprocess.Popen(self._on_it(["setpriv", "--pdeathsig", "TERM", *argv]), stdout=log, stderr=log)
+            return subprocess.Popen(self.command("setpriv", "--pdeathsig", "TERM", *argv), stdout=log, stderr=log)
+
+    def command(self, *argv: str) -> list[str]:
+        """The command that runs this one on the machine."""
+        return [word.format(pid=self._leader) for word in self._inside] + list(argv)
+
+    def freeze(self) -> None:
+        """Stop every process where it is, as a machine without a processor to run on."""
+        network.signal_all(self.name, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        network.signal_all(self.name, signal.SIGCONT)
 
     def cut(self) -> None:
         """Pull the network cable."""
@@ -62,9 +74,6 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
-
-    def _on_it(self, argv: Sequence[str]) -> list[str]:
-        return [word.format(pid=self._leader) for word in self._inside] + list(argv)
 
     def _boot(self) -> None:
         log = self.folder / "log"

@@ -101,11 +101,10 @@ def remove(name: str) -> None:
     """Power off the machine `name` and remove its namespace, its cable, its control groups and its files."""
     space = namespace(name)
     deadline = time.monotonic() + 30
-    while running := {int(pid) for pid in run("ip", "netns", "pids", space).split()} | groups.processes(space):
+    while running := _processes(name):
         if time.monotonic() > deadline:
             raise TimeoutError(f"processes of {space} do not end: {running}")
-        for pid in running:
-            _kill(pid)
+        signal_all(name, signal.SIGKILL)
         threading.Event().wait(0.05)
     groups.remove(space)
     shutil.rmtree(MACHINES / name, ignore_errors=True)
@@ -113,9 +112,19 @@ def remove(name: str) -> None:
     run("ip", "netns", "del", space)  # last: by it the next run finds what a killed one has left
 
 
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def signal_all(name: str, number: signal.Signals) -> None:
+    """Send a signal to every process of the machine `name`, and to those that they start meanwhile."""
+    told: set[int] = set()
+    while news := _processes(name) - told:
+        for pid in news:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        told |= news
+
+
+def _processes(name: str) -> set[int]:
+    space = namespace(name)
+    return {int(pid) for pid in run("ip", "netns", "pids", space).split()} | groups.processes(space)
 
 
 def _lock() -> IO[str]:

@@ -1,0 +1,52 @@
+"""A probe on a network of services: what their users see while something happens to them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from . import images
+from .machines import Node
+
+_PER_SECOND = 60
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What one service answered: how often, how often not and why, the longest time between two answers, and by whom."""
+
+    answers: int
+    failures: Mapping[str, int]
+    longest_gap_seconds: float
+    by: Mapping[str, int]
+
+
+class Probe:
+    """Asks the services by name, `per_second` times a second over all, from a container of its own on a node."""
+
+    def __init__(self, node: Node, network: str, *names: str, per_second: float = _PER_SECOND) -> None:
+        self._node = node
+        self._container = node.run(
+            "docker", "run", "--detach", "--network", network, images.IMAGE, "sleep", "100000"
+        ).strip()
+        pid = node.run("docker", "inspect", "--format", "{{.State.Pid}}", self._container).strip()
+        program = [sys.executable, str(Path(__file__).with_name("asker.py")), str(per_second), *names]
+        command = node.command("nsenter", "--target", pid, "--net", "--", *program)
+        self._asking = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ended(self) -> dict[str, Experience]:
+        """Stop asking; what each service answered."""
+        told, _ = self._asking.communicate(timeout=30)
+        return {name: Experience(**one) for name, one in json.loads(told).items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._asking.poll() is None:
+            self._asking.kill()
+            self._asking.communicate()
+        self._node.run("docker", "rm", "--force", self._container)

@@ -1,0 +1,39 @@
+"""A swarm of the lab: a manager, its workers, and the lab's images on every node."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from skyctl.swarm import SwarmEngine
+
+from . import images
+from .machines import Node
+
+
+class Swarm:
+    """A manager and the workers that joined it; `ids` are those of their nodes. Nodes are left to whoever booted them."""
+
+    def __init__(self, manager: Node, workers: Sequence[Node]) -> None:
+        self.manager = manager
+        self.workers = tuple(workers)
+        token = manager.run("docker", "swarm", "join-token", "--quiet", "worker").strip()
+        for worker in workers:
+            worker.run("docker", "swarm", "join", "--token", token, f"{manager.address}:2377")
+        for node in (manager, *workers):
+            for image, options in images.variants().items():
+                node.run("docker", "import", *options, "-", image, stdin=images.busybox())
+        self.ids = {node.name: node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip() for node in workers}
+
+    @cached_property
+    def engine(self) -> SwarmEngine:
+        """Its engine. The lab's kernel may have no IPsec, so networks are not encrypted."""
+        return SwarmEngine(self.manager.engine, None, encrypts=False)
+
+    def clear(self) -> None:
+        """Remove every service, and wait until the containers are gone."""
+        for service_id in self.engine.observe().services:
+            self.engine.remove(service_id)
+        for node in self.workers:
+            if containers := node.run("docker", "ps", "--all", "--quiet").split():
+                node.run("docker", "rm", "--force", *containers)
+        for node_id in self.ids.values():
+            self.engine.set_availability(node_id, "active")
