@@ -1,12 +1,14 @@
 """Containers follow the health of their workers on a real swarm, with every part a real process, under a probe of their users."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 import pytest
@@ -38,6 +40,11 @@ def site(
     yield site
     site.close()
     world.db.close()
+
+
+def say(figure: str) -> None:
+    """A figure for whoever reads the run: `pytest -rP` shows it."""
+    sys.stdout.write(figure + "\n")
 
 
 def moved(site: Site, *names: str) -> bool:
@@ -103,7 +110,7 @@ def test_a_pulled_cable(site: Site) -> None:
     eventually(lambda: all(each.source_stopped_at for each in site.migrations().values()), 60)
     assert site.containers(north) == 0
     assert site.containers(south) == len(SIX)
-    print(f"cable back: one instance of each after {time.monotonic() - healed:.1f} s")
+    say(f"cable back: one instance of each after {time.monotonic() - healed:.1f} s")
     assert set(site.where().values()) == {"south"}, "nothing moves back"
 
 
@@ -167,40 +174,35 @@ def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict
     site.until_active("north", "south")
     site.deploy("a", "b", to="north")
     assert first.stop() == 0
-    source, target = "north", "south"
-    boundary = 1
-    while True:
+    names, boundary = ["north", "south"], 0
+    killed = True
+    while killed:
+        boundary += 1
+        source, target = names
         drains.drain(site.world, [site.worker(source).id], TESTS)
-        command = [sys.executable, "-m", "tests.lab.mortal", str(boundary)]
-        mortal = subprocess.Popen(
-            command, env=clean_environment() | environment | site.environment, stderr=subprocess.DEVNULL
-        )
-        died = eventually(lambda: mortal.poll() is not None or drained(site, source))
-        killed = mortal.poll() == -9
-        if not killed:
-            mortal.terminate()
-            mortal.wait(60)
+        killed = die_at(site, boundary, environment | site.environment, source)
         heir = site.monitor()
-        eventually(lambda: drained(site, source))
-        assert died
+        eventually(partial(drained, site, source))
         assert site.where() == {"a": target, "b": target}
         assert site.running() == {"a": [target], "b": [target]}
         for each in site.migrations().values():
             kinds = site.history(each.id)
-            assert [kinds.count(kind) for kind in ("migration_queued", "migration_started", "migration_completed")] == [
-                1,
-                1,
-                1,
-            ]
+            assert [kinds.count(kind) for kind in ("migration_queued", "migration_started", "migration_completed")] == [1, 1, 1]
         drains.undrain(site.world, site.worker(source).id, TESTS)
         site.until_active(source)
         assert heir.stop() == 0
-        if not killed:
-            break
-        source, target = target, source
-        boundary += 1
-    print(f"killed at {boundary - 1} boundaries")
+        names.reverse()
+    say(f"killed at {boundary - 1} boundaries")
     assert boundary > 8
+
+
+def die_at(site: Site, boundary: int, environment: dict[str, str], source: str) -> bool:
+    """Run a monitor that is killed at a boundary, if it comes to it before the worker is drained; whether it did."""
+    command = [sys.executable, "-m", "tests.lab.mortal", str(boundary)]
+    mortal = subprocess.Popen(command, env=clean_environment() | environment, stderr=subprocess.DEVNULL)
+    eventually(lambda: mortal.poll() is not None or drained(site, source))
+    mortal.terminate()
+    return mortal.wait(60) == -signal.SIGKILL
 
 
 def drained(site: Site, name: str) -> bool:
@@ -230,13 +232,13 @@ def test_two_monitors_and_somebody_who_changes_the_services(site: Site) -> None:
         drains.drain(site.world, [site.worker("north").id], TESTS)
         eventually(lambda: "completed" in site.states().values())
         for monitor in monitors:
-            os.kill(monitor.popen.pid, 19)
-        os.kill(monitors[0].popen.pid, 18)
+            os.kill(monitor.popen.pid, signal.SIGSTOP)
+        os.kill(monitors[0].popen.pid, signal.SIGCONT)
         eventually(lambda: drained(site, "north"), 120)
     finally:
         over.set()
         meddler.join()
-        os.kill(monitors[1].popen.pid, 18)
+        os.kill(monitors[1].popen.pid, signal.SIGCONT)
     assert site.where() == dict.fromkeys(SIX, "south")
     assert site.running() == {name: ["south"] for name in SIX}
     completed = site.connection.execute(
