@@ -110,13 +110,14 @@ class Site:
 
     def running(self) -> dict[str, list[str]]:
         """Of each service the workers on which a container of it runs and is to, as the swarm has it."""
-        names = {node_id: name for name, node_id in self.swarm.ids.items()}
-        ids = {name: each.current.swarm_service_id for name, each in self.services().items() if each.current}
-        seen = self.swarm.engine.observe().services
+        ids = {each.current.swarm_service_id: name for name, each in self.services().items() if each.current}
+        seen = self.swarm.engine.observe()
         return {
-            name: sorted(names[task.node_id] for task in seen[service_id].tasks if runs(task) and task.node_id)
-            for name, service_id in ids.items()
-            if service_id in seen
+            ids[service.id]: sorted(
+                seen.nodes[task.node_id].hostname for task in service.tasks if runs(task) and task.node_id
+            )
+            for service in seen.services.values()
+            if service.id in ids
         }
 
     def containers(self, node: Node) -> int:

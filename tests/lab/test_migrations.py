@@ -68,24 +68,17 @@ def test_a_drain_loses_no_request(site: Site) -> None:
     assert site.containers(site.swarm.workers[0]) == 0
     assert {name: dict(one.failures) for name, one in ours.items()} == {name: {} for name in ours}
     assert all(len(one.by) == 2 for one in ours.values()), "each was answered by the old and by the new container"
+    drains.undrain(site.world, site.worker("north").id, TESTS)
+    for service in site.swarm.engine.observe().services.values():
+        unpin = ["--constraint-rm", f"node.id=={site.swarm.ids['south']}"]
+        site.swarm.manager.run("docker", "service", "update", "--detach", *unpin, service.id)
     with Probe(site.swarm.manager, site.network, *SIX, "slow", per_second=80) as probe:
         site.swarm.manager.run("docker", "node", "update", "--availability", "drain", site.swarm.ids["south"])
-        for service in site.swarm.engine.observe().services.values():
-            site.swarm.manager.run(
-                "docker",
-                "service",
-                "update",
-                "--detach",
-                "--constraint-rm",
-                f"node.id=={site.swarm.ids['south']}",
-                service.id,
-            )
-        site.swarm.manager.run("docker", "node", "update", "--availability", "active", site.swarm.ids["north"])
-        eventually(lambda: all(where == ["north"] for where in site.running().values()))
+        eventually(lambda: all(where and where != ["south"] for where in site.running().values()))
         theirs = probe.ended()
     asked = sum(one.answers for one in ours.values())
     lost = sum(sum(one.failures.values()) for one in theirs.values())
-    print(
+    say(
         f"skyctl drain: 0 of {asked} requests failed; docker's: {lost} of {lost + sum(o.answers for o in theirs.values())}"
     )
     assert lost > 0
@@ -101,7 +94,7 @@ def test_a_pulled_cable(site: Site) -> None:
         eventually(lambda: moved(site, *SIX))
         seen = probe.ended()
     gap = max(one.longest_gap_seconds for one in seen.values())
-    print(
+    say(
         f"cable pulled: the last service answers again {gap - TIMEOUT_SECONDS:.1f} s after the timeout of {TIMEOUT_SECONDS} s"
     )
     assert site.running() == {name: ["south"] for name in SIX}
@@ -187,7 +180,11 @@ def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict
         assert site.running() == {"a": [target], "b": [target]}
         for each in site.migrations().values():
             kinds = site.history(each.id)
-            assert [kinds.count(kind) for kind in ("migration_queued", "migration_started", "migration_completed")] == [1, 1, 1]
+            assert [kinds.count(kind) for kind in ("migration_queued", "migration_started", "migration_completed")] == [
+                1,
+                1,
+                1,
+            ]
         drains.undrain(site.world, site.worker(source).id, TESTS)
         site.until_active(source)
         assert heir.stop() == 0
