@@ -27,7 +27,8 @@ SETTINGS = {
     "WORKER_HEARTBEAT_INTERVAL": str(INTERVAL_SECONDS), "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT_SECONDS),
     "WORKER_CPU_LIMIT": "100", "WORKER_MEMORY_LIMIT": "100", "WORKER_DISK_LIMIT": "100", "SKYCTL_ENCRYPT_NETWORKS": "false",
 }  # fmt: skip
-LIMITS = Capacity(cpu_cores=0.001, memory_mb=16, disk_gb=0.001)
+LIMITS = Capacity(cpu_cores=0.01, memory_mb=16, disk_gb=0.001)
+CORES = 100
 
 
 class Site:
@@ -47,7 +48,9 @@ class Site:
 
     def monitor(self) -> Process:
         """Start a monitor."""
-        return self._start("monitor", "--interval", "1", **self.environment)
+        started = self._start("monitor", "--interval", "1", **self.environment)
+        started.until("action=watching")
+        return started
 
     def join(self, node: Node) -> None:
         """Let a node be a worker; returns when it has been heard from."""
@@ -64,6 +67,11 @@ class Site:
         )  # fmt: skip
         self._agents[node.name] = node.spawn(sys.executable, "-m", "skyagent", "--config", str(config))
         eventually(lambda: self.worker(node.name).last_heartbeat_at and self.worker(node.name).swarm_node_id)
+        # of this machine's few processors, which the whole lab keeps busy, nothing would be left to give away
+        cores = json.dumps({"cpuCores": CORES})
+        self.connection.execute(
+            "UPDATE container_workers SET capacity = capacity || %s WHERE name = %s", (cores, node.name)
+        )
 
     def close(self) -> None:
         """End the agents."""
