@@ -139,7 +139,7 @@ def test_a_manager_that_hangs_is_given_up_and_asked_again_when_it_goes_on(swarm:
 def test_a_manager_that_was_switched_off_is_asked_again_when_it_is_back(swarm: Swarm, ground: Ground) -> None:
     service = deploy(ground)
     swarm.manager.kill()
-    for call in (lambda: ground.engine.observe(), lambda: ground.engine.stop(service.id)):
+    for call in (ground.engine.observe, lambda: ground.engine.stop(service.id)):
         with pytest.raises(EngineUnavailable, match="Connection refused"):
             call()
     swarm.manager.power_on()
