@@ -15,13 +15,15 @@ class Swarm:
     def __init__(self, manager: Node, workers: Sequence[Node]) -> None:
         self.manager = manager
         self.workers = tuple(workers)
-        token = manager.run("docker", "swarm", "join-token", "--quiet", "worker").strip()
-        for worker in workers:
-            worker.run("docker", "swarm", "join", "--token", token, f"{manager.address}:2377")
-        for node in (manager, *workers):
-            for image, options in images.variants().items():
-                node.run("docker", "import", *options, "-", image, stdin=images.busybox())
-        self.ids = {node.name: node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip() for node in workers}
+        _load(manager)
+        self.ids = {worker.name: self.join(worker) for worker in workers}
+
+    def join(self, node: Node) -> str:
+        """Let a node join as a worker, with the images; its id."""
+        token = self.manager.run("docker", "swarm", "join-token", "--quiet", "worker").strip()
+        node.run("docker", "swarm", "join", "--token", token, f"{self.manager.address}:2377")
+        _load(node)
+        return node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
 
     @cached_property
     def engine(self) -> SwarmEngine:
@@ -37,3 +39,8 @@ class Swarm:
                 node.run("docker", "rm", "--force", *containers)
         for node_id in self.ids.values():
             self.engine.set_availability(node_id, "active")
+
+
+def _load(node: Node) -> None:
+    for image, options in images.variants().items():
+        node.run("docker", "import", *options, "-", image, stdin=images.busybox())

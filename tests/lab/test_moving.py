@@ -14,6 +14,7 @@ from tests.helpers import eventually
 
 from . import images
 from .machines import Node
+from .network import Network
 from .probe import Probe
 from .swarm import Swarm
 
@@ -93,6 +94,20 @@ def test_it_is_moved_off_a_silent_node_before_the_swarm_has_noticed(north: Node,
     ground.until(before.id, lambda service: [task.node_id for task in running(service)] == [ground.second])
     north.thaw()
     ground.until(before.id, at_peace)
+
+
+def test_a_node_that_is_removed_takes_its_ghost_along(lab: Network, swarm: Swarm, ground: Ground) -> None:
+    with Node(lab, "brief") as brief:
+        brief_id = swarm.join(brief)
+        before = ground.quiet(ground.engine.deploy(replace(ground.spec(), node_id=brief_id)))
+        brief.freeze()
+        eventually(lambda: not ground.engine.observe([]).nodes[brief_id].is_up, 60)
+    begin_move(ground, before, ground.second, "two")
+    ground.until(before.id, running)
+    ground.engine.remove_node(brief_id)
+    assert brief_id not in ground.engine.observe([]).nodes
+    after = ground.until(before.id, lambda service: len(running(service)) == 1)
+    assert {task.state for task in after.tasks if task.node_id == brief_id} <= {"orphaned"}
 
 
 def test_a_target_that_is_lost_leaves_the_old_container_alone(north: Node, ground: Ground) -> None:
