@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from skyctl.errors import EngineConflict
-from skyctl.model import Capacity
+from skyctl.model import Capacity, Limits
 from skyctl.operations import drains, migrations
 from skyctl.workload import DrainWish, MigrationPolicy
 from tests.conftest import Process, clean_environment, make_world
@@ -27,6 +27,8 @@ from .probe import Probe
 from .site import TIMEOUT_SECONDS, Site
 from .swarm import Swarm
 
+# as the settings of the processes say
+ANY_LOAD = Limits(cpu_percent=100, memory_percent=100, disk_percent=100)
 SIX = [f"web{number}" for number in range(6)]
 
 
@@ -35,7 +37,7 @@ def site(
     swarm: Swarm, database_url: str, connection: psycopg.Connection, start: Callable[..., Process]
 ) -> Iterator[Site]:
     """The lab's workers, north and south, with their agents; a monitor is started by whoever needs one."""
-    world = make_world(database_url, engine=swarm.engine)
+    world = make_world(database_url, engine=swarm.engine, limits=ANY_LOAD)
     site = Site(swarm, world, connection, start)
     yield site
     site.close()
@@ -128,7 +130,7 @@ def test_manual_and_none(site: Site) -> None:
 def test_without_room_it_waits_for_a_worker_that_joins(site: Site, lab: Network) -> None:
     site.monitor()
     site.until_active("north", "south")
-    half = Capacity(0.01, site.worker("south").capacity.memory_mb * 0.6, 0.001)
+    half = Capacity(0.2, site.worker("south").capacity.memory_mb * 0.6, 0.001)
     site.deploy("big", to="north", limits=half)
     site.deploy("other", to="south", limits=half)
     drains.drain(site.world, [site.worker("north").id], TESTS)
