@@ -23,6 +23,7 @@ IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
 PORT = re.compile(r"(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
+LEAST = {"cpu": 0.01, "memory": 6}  # what Docker takes
 UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 
 

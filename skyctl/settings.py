@@ -58,6 +58,13 @@ def _percent(value: object) -> float:
     return percent
 
 
+def _yes_or_no(value: object) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).lower() not in words:
+        raise ValueError("true or false")
+    return words[str(value).lower()]
+
+
 def _urls(value: object) -> tuple[str, ...]:
     """A list, or a text with white space between the URLs."""
     urls = value.split() if isinstance(value, str) else value
@@ -148,6 +155,8 @@ TABLE = (
             "address by which workers join the swarm; without it, the one that the swarm reports"),
     Setting("docker_host", ("DOCKER_HOST",), _text, "",
             "the Docker engine of a swarm manager; without it, the local socket"),
+    Setting("encrypt_networks", ("SKYCTL_ENCRYPT_NETWORKS",), _yes_or_no, "true",
+            "whether the networks of organizations are encrypted between workers; their kernels need IPsec for it"),
 )  # fmt: skip
 
 
@@ -171,6 +180,7 @@ class Settings:
     alert_channels: tuple[str, ...] = ()
     swarm_advertise_addr: str | None = None
     docker_host: str | None = None
+    encrypt_networks: bool = True
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r})"

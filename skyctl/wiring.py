@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from skyctl import notify
 from skyctl import settings as settings_module
@@ -30,7 +31,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
 
     return World(
         db=Database(url, connections=connections),
-        engine=lambda: _engine(settings),
+        engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
         notifier=notifier,
         channels=notify.names(settings.alert_channels),
         secret=settings_module.signing_secret(settings),
@@ -75,7 +76,7 @@ def case(settings: Settings) -> Case:
 def _engine(settings: Settings) -> Engine:
     from skyctl.swarm import SwarmEngine  # here, since its SDK is slow to load and few stories need it
 
-    return SwarmEngine(settings.docker_host, settings.swarm_advertise_addr)
+    return SwarmEngine(settings.docker_host, settings.swarm_advertise_addr, encrypts=settings.encrypt_networks)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from psycopg import sql
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.model import Limits
 from skyctl.operations import schema
-from skyctl.operations.world import World
+from skyctl.operations.world import Engine, World
 from skyctl.store.db import Database
 from tests.fakes import FakeEngine, FakeNotifier
 
@@ -53,7 +53,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def make_world(
-    url: str, *, engine: FakeEngine | None = None, notifier: FakeNotifier | None = None, limits: Limits | None = None
+    url: str, *, engine: Engine | None = None, notifier: FakeNotifier | None = None, limits: Limits | None = None
 ) -> World:
     return World(
         db=Database(url, connections=4),

@@ -12,7 +12,7 @@ EVERYWHERE = "*"
 LABEL = "skypanel.deployment.id"
 _ATTEMPTS = 4  # the first one and three more
 _KEPT = 5
-_ENDED = {"complete", "shutdown", "failed", "rejected"}
+_ENDED = {"complete", "shutdown", "failed", "rejected", "orphaned"}
 _NO_NODE = "no suitable node (scheduling constraints not satisfied on {} nodes)"
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -31,6 +31,7 @@ class _Service:
     since: datetime = _EPOCH
     local_mounts: tuple[str, ...] = ()
     tasks: list[EngineTask] = field(default_factory=list)
+    pins: dict[str, str] = field(default_factory=dict)  # of each task: the node for which it was made
 
 
 @dataclass
@@ -109,6 +110,14 @@ class FakeEngine:
     def remove_node(self, node_id: str) -> None:
         self._order("remove_node", node_id)
         self.nodes.pop(node_id, None)
+        self._cut.discard(node_id)
+        for service in self._services.values():
+            service.tasks = [
+                replace(task, state="orphaned", wanted="shutdown")
+                if task.node_id == node_id and task.state not in _ENDED
+                else task
+                for task in service.tasks
+            ]
 
     # What happens to it
 
@@ -153,15 +162,17 @@ class FakeEngine:
 
     def _stepped(self, service: _Service, task: EngineTask) -> EngineTask:
         """What has become of a task."""
-        node, image = service.spec.node_id if task.node_id is None else task.node_id, service.spec.image
-        if task.state in _ENDED or (task.node_id in self._cut and task.node_id is not None):
+        node, image = service.pins[task.id], service.spec.image
+        if task.state in _ENDED or (task.node_id and node in self._cut):
             return task
         if task.wanted != "running":
             return replace(task, state="shutdown")
         if task.state == "pending":
             if node not in self.nodes or not self.nodes[node].is_up or self.nodes[node].availability != "active":
                 return replace(task, error=_NO_NODE.format(len(self.nodes)))
-            return replace(task, state="preparing", node_id=node, error="")
+            return replace(task, state="assigned" if node in self._cut else "preparing", node_id=node, error="")
+        if task.state == "assigned":
+            return replace(task, state="preparing")
         if task.state == "preparing":
             if self._is(self.absent, node, image):
                 return replace(task, state="rejected", wanted="shutdown", error=f"No such image: {image}")
@@ -172,7 +183,9 @@ class FakeEngine:
         return replace(task, state="running")
 
     def _reconcile(self, service: _Service) -> None:
-        """Have one task where the service is pinned; the others go once it runs."""
+        """Have one task where the service is pinned; the others go once it runs, and those of a node that is down at once."""
+        down = {node.id for node in self.nodes.values() if not node.is_up}
+        self._let_go(service, [task for task in service.tasks if task.node_id in down])
         alive = [task for task in service.tasks if task.wanted == "running"]
         ours = [task for task in alive if self._fits(service, task)]
         if not service.replicas:
@@ -192,6 +205,7 @@ class FakeEngine:
                 self._next("task"), None, "pending", "running", "", None, service.deployed, self._moment()
             )
             service.tasks.append(task)
+            service.pins[task.id] = service.spec.node_id
         elif service.update == "updating" and service.goes_back_to:
             self._changed(service, service.goes_back_to)
             service.deployed = service.spec.labels.get(LABEL, "")
@@ -200,11 +214,7 @@ class FakeEngine:
             service.update, service.version = "paused", self._number()
 
     def _fits(self, service: _Service, task: EngineTask) -> bool:
-        return (
-            task.node_id in {None, service.spec.node_id}
-            and task.deployment_id == service.deployed
-            and (task.node_id is None or self.nodes[task.node_id].is_up)
-        )
+        return service.pins[task.id] == service.spec.node_id and task.deployment_id == service.deployed
 
     def _let_go(self, service: _Service, tasks: list[EngineTask]) -> None:
         service.tasks = [replace(task, wanted="shutdown") if task in tasks else task for task in service.tasks]

@@ -10,6 +10,7 @@
 `w1..w60` is a range. A pass tells what it concluded, and whom it told.
 """
 
+import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -101,7 +102,7 @@ class Story:
         living = [(self._fleet[name], self._loads[name]) for name in sorted(self._living)]
         beats = [Beat(str(one.worker_id), tokens.fingerprint(one.token), load) for one, load in living]
         if beats and not self._down:
-            assert heartbeats.record(self._world, beats) == [None] * len(beats)
+            assert asyncio.run(heartbeats.record(self._world, beats)) == [None] * len(beats)
 
     def _touch(self) -> None:
         if not self._down:

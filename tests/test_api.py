@@ -1,5 +1,6 @@
 """The HTTP contract, asked over real sockets of a real `skyctl serve` on a real database."""
 
+import asyncio
 import json
 import re
 import signal
@@ -17,11 +18,12 @@ import jwt
 import psycopg
 import pytest
 
-from skyctl.errors import Refused
+from skyctl.errors import DatabaseUnavailable, Refused
 from skyctl.model import Beat, Load
 from skyctl.operations import heartbeats, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens
+from skyctl.store import db
 from skyctl.store.tables import SCHEMA_VERSION
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import (
@@ -340,12 +342,26 @@ def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connec
         BEGIN IF NEW.id = '{poison}' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON container_workers FOR EACH ROW EXECUTE FUNCTION refuse();
     """)
-    outcomes = heartbeats.record(
-        world, [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load()) for one in invitations]
+    outcomes = asyncio.run(
+        heartbeats.record(
+            world, [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load()) for one in invitations]
+        )
     )
     assert [outcome is None for outcome in outcomes] == [one.worker_id != poison for one in invitations]
     assert beat(api, poison, invitations[3].token).status_code == 500
     assert beat(api, invitations[0].worker_id, invitations[0].token).status_code == 200
+
+
+def test_a_batch_that_comes_too_late_is_not_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database carries out what it was sent, though we have given it up: nothing may come of it then."""
+    one = workers.invite(world, TESTS)
+    beats = [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load())]
+    with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailable):
+        patch.setattr(db, "LIMIT_SECONDS", -0.001)
+        asyncio.run(heartbeats.record(world, beats))
+    world.db.close()  # the limit may have cut its connection off
+    assert workers.get(world, one.worker_id).last_heartbeat_at is None
+    assert asyncio.run(heartbeats.record(world, beats)) == [None]
 
 
 def test_two_beats_of_one_worker_in_a_batch(world: World) -> None:
@@ -357,7 +373,7 @@ def test_two_beats_of_one_worker_in_a_batch(world: World) -> None:
         Beat(str(one.worker_id), "0" * 64, Load(99)),
         Beat(str(one.worker_id), hashed, Load(2)),
     ]
-    outcomes = heartbeats.record(world, beats)
+    outcomes = asyncio.run(heartbeats.record(world, beats))
     assert [outcome is None for outcome in outcomes] == [True, False, True]
     assert workers.get(world, one.worker_id).load.cpu_percent == 2
 

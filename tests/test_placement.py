@@ -265,12 +265,14 @@ def test_three_tenths_fit_into_what_three_tenths_are() -> None:
 
 
 def test_it_packs_where_spreading_leaves_one_out() -> None:
-    """By load the two small ones go to different workers, and then the middle ones block each other."""
+    """By load they go 6 + 3 and 4 + 4, which leaves the other 3 out; packed they go 6 + 4 and 4 + 3 + 3."""
     workers = [candidate(n, Capacity(100, 10, 100)) for n in (1, 2)]
-    demands = [demand(n, 0, memory, 0) for n, memory in enumerate((4, 4, 3, 3, 3, 3), 1)]
-    assert 0 in places([*demands, demand(7, 0, 0, 200)], workers), "what no packer places does not pack the rest"
-    placed = plan(demands, workers, LIMITS)
-    assert all(isinstance(answer, Placement) for answer in placed), placed
+    demands = [demand(n, 0, memory, 0) for n, memory in enumerate((6, 4, 4, 3, 3), 1)]
+    assert places(demands, workers) == [1, 1, 2, 2, 2]
+
+
+def test_what_no_packer_places_packs_nobody_else() -> None:
+    assert places([demand(1), demand(2), demand(3, memory=9999)], [candidate(1), candidate(2)]) == [1, 2, 0]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from skyctl.errors import EngineUnavailable
+from skyctl.errors import EngineRefused, EngineUnavailable
 from skyctl.model import SwarmJoin
 from skyctl.swarm import SwarmEngine, with_port
-from tests.engine_contract import EngineContract, Ground
+from skyctl.workload import EngineService
+from tests.engine_contract import EngineContract, Ground, running
 from tests.fake_engine import EVERYWHERE, FakeEngine
 
 
@@ -26,6 +27,70 @@ class TestFakeEngine(EngineContract):
         first, second = managing.add_node("first"), managing.add_node("second")
         managing.absent.add((EVERYWHERE, "nobody/has:it"))
         return Ground(managing, first, second, image="everybody/has:it", absent="nobody/has:it")
+
+
+class TestFakeTrouble:
+    """What only a fake does on demand; what a real swarm does then is in the lab's tests."""
+
+    @pytest.fixture
+    def fake(self) -> FakeEngine:
+        return FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
+
+    @pytest.fixture
+    def ground(self, fake: FakeEngine) -> Ground:
+        return Ground(fake, fake.add_node("first"), fake.add_node("second"), image="a:1", absent="b:1")
+
+    @pytest.fixture
+    def before(self, ground: Ground) -> EngineService:
+        return ground.quiet(ground.engine.deploy(ground.spec()))
+
+    def test_a_ghost_runs_on_unwanted_until_its_node_is_back(
+        self, fake: FakeEngine, ground: Ground, before: EngineService
+    ) -> None:
+        fake.lose(ground.first)
+        fake.settle()
+        assert [(task.state, task.wanted) for task in ground.seen(before.id).tasks] == [
+            ("running", "shutdown"),
+            ("pending", "running"),
+        ]
+        fake.move(before.id, ground.seen(before.id).version, ground.second, {})
+        fake.settle()
+        ghost, _, new = ground.seen(before.id).tasks
+        assert (ghost.state, ghost.wanted, new.node_id, new.state) == ("running", "shutdown", ground.second, "running")
+        fake.heal(ground.first)
+        assert [task.state for task in ground.quiet(before.id).tasks] == ["shutdown", "shutdown", "running"]
+
+    def test_a_node_that_is_cut_takes_no_step(self, fake: FakeEngine, ground: Ground, before: EngineService) -> None:
+        fake.cut(ground.second)
+        fake.move(before.id, before.version, ground.second, {})
+        fake.settle()
+        assert [task.state for task in ground.seen(before.id).tasks] == ["running", "assigned"]
+
+    def test_what_never_becomes_healthy_pauses_the_update(
+        self, fake: FakeEngine, ground: Ground, before: EngineService
+    ) -> None:
+        fake.unhealthy.add((ground.second, "a:1"))
+        fake.move(before.id, before.version, ground.second, {})
+        fake.settle()
+        paused = ground.seen(before.id)
+        assert (paused.update, running(paused)) == ("paused", list(before.tasks))
+        assert "unhealthy container" in paused.tasks[-1].error
+
+    def test_a_node_that_is_removed_takes_its_containers_along(
+        self, fake: FakeEngine, ground: Ground, before: EngineService
+    ) -> None:
+        fake.lose(ground.first)
+        fake.remove_node(ground.first)
+        assert ground.first not in fake.observe().nodes
+        assert ground.seen(before.id).tasks[0].state == "orphaned"
+
+    def test_it_can_be_away_and_it_can_refuse(self, fake: FakeEngine, before: EngineService) -> None:
+        fake.refuses = "not today"
+        with pytest.raises(EngineRefused, match="not today"):
+            fake.stop(before.id)
+        fake.unavailable = "gone fishing"
+        with pytest.raises(EngineUnavailable, match="gone fishing"):
+            fake.observe()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,14 @@
 """The heartbeat path: read, check, gather with whatever else is waiting, one statement for the batch, commit, answer.
 
-Everything happens on the event loop but the batch itself, which one thread gives to one ordinary operation. While a
-batch is on its way to the database the next one gathers, so batches grow with the load and no request costs a row of
-its own, a thread, a task or a connection.
+Everything happens on the event loop, the write of a batch included: a thread for it would wait for the loop to let go of
+the interpreter at every step. While a batch is on its way to the database the next one gathers, so batches grow with the
+load and no request costs a statement of its own, a thread, a task or a connection.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -48,7 +47,6 @@ class Heartbeats:
         self._world = world
         self._waiting: list[Waiting] = []
         self._busy = False
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="heartbeats")
         self._tasks: set[asyncio.Task[None]] = set()
         document = accepted(world)
         self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
@@ -68,28 +66,25 @@ class Heartbeats:
 
     async def _drain(self) -> None:
         """Write batch after batch until nothing waits."""
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 batch = [waiting for waiting in batch if not waiting[1].disconnected]
-                if not batch:
-                    continue
-                writing = loop.run_in_executor(self._writer, self._write, [beat for beat, _ in batch])
-                await asyncio.wait([writing])
-                if error := writing.exception():
-                    log.error("action=heartbeats_failed count=%d", len(batch), exc_info=error)
-                self._answer(batch, [UNEXPECTED] * len(batch) if error else writing.result())
+                if batch:
+                    self._answer(batch, await self._write([beat for beat, _ in batch]))
         finally:
             self._busy = False
 
-    def _write(self, beats: list[Beat]) -> list[SkyctlError | None]:
+    async def _write(self, beats: list[Beat]) -> list[SkyctlError | None]:
         started = time.perf_counter()
         try:
-            outcomes = heartbeats.record(self._world, beats)
+            outcomes = await heartbeats.record(self._world, beats)
         except DatabaseUnavailable as error:
             log.warning("action=heartbeats_refused count=%d reason=%s", len(beats), error.message)
             return [error] * len(beats)
+        except Exception:
+            log.exception("action=heartbeats_failed count=%d", len(beats))
+            return [UNEXPECTED] * len(beats)
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_SIZE.observe(len(beats))
         ACCEPTED.inc(outcomes.count(None))

@@ -7,7 +7,6 @@ import resource
 import signal
 import socket
 import ssl
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -27,7 +26,6 @@ CONNECTIONS = 10
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 COLLECT_AFTER = 50_000
-SWITCH_SECONDS = 0.001  # the thread that writes waits no longer for the busy one that reads
 FACTORY = "skyctl.api.server:application"
 
 Handler = Callable[[int, FrameType | None], None] | signal.Handlers
@@ -46,7 +44,6 @@ def application() -> ASGIApp:
     world = wiring.connect(given, given.database_url, connections=CONNECTIONS)
     application = Application(world)
     presence.begin(world)
-    sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)
     return application

@@ -44,8 +44,8 @@ def register(world: World, token: str, registration: Registration) -> Worker:
         return after
 
 
-def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None]:
-    """Store a batch of heartbeats in one transaction; for each, None once it is committed, or why it was not.
+async def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None]:
+    """Store a batch of heartbeats in one statement; for each, None once it is committed, or why it was not.
 
     Where the database refuses the batch for a row in it, each half is stored for itself, until only that row fails.
     Raises DatabaseUnavailable.
@@ -53,24 +53,26 @@ def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None]:
     keys = [(beat.worker_id, beat.token_hash) for beat in beats]
     last = dict(zip(keys, beats, strict=True))
     try:
-        positions = _record_batch(world, list(last.values()))
+        positions = await _record_batch(world, list(last.values()))
     except DatabaseRefused as error:
         if len(beats) == 1:
             return [error]
         middle = len(beats) // 2
-        return record(world, beats[:middle]) + record(world, beats[middle:])
+        return await record(world, beats[:middle]) + await record(world, beats[middle:])
     kept = list(last)
     stored = {kept[position] for position in positions}
     refused = Unauthorized("the token is not this worker's", REPLACED)
     return [None if key in stored else refused for key in keys]
 
 
-def _record_batch(world: World, beats: Sequence[Beat]) -> Iterable[int]:
-    """Store beats of different workers; the positions of those that were."""
-    with world.db.transaction() as tx:
-        stored = workers.record_loads(tx, beats)
-        if any(health.is_news(status, beats[n].load, world.limits) for status, found in stored.items() for n in found):
-            db.notify_news(tx)
+async def _record_batch(world: World, beats: Sequence[Beat]) -> Iterable[int]:
+    """Store beats of different workers; the positions of those that were.
+
+    News is told after the commit and before the answer: where that fails, the worker beats again, and it is news again.
+    """
+    stored = await workers.record_loads(world.db.lane, beats)
+    if any(health.is_news(status, beats[n].load, world.limits) for status, found in stored.items() for n in found):
+        await db.notify_news_now(world.db.lane)
     return chain.from_iterable(stored.values())
 
 

@@ -1,13 +1,16 @@
 """The door to PostgreSQL: connections, transactions, LISTEN; the one place where the driver's errors become ours."""
 
+import asyncio
 import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
@@ -53,6 +56,7 @@ class Database:
             use_native_hstore=False, hide_parameters=True,
         )  # fmt: skip
         _check_the_rested(self._engine, self._waits)
+        self.lane = Lane(self)
 
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
@@ -75,13 +79,18 @@ class Database:
         """A connection of its own that LISTENs for news; readable as soon as there is some. See `drain`."""
         self._waits.check()
         with _translated(self.address):
-            url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
-            connection = psycopg.connect(url, autocommit=True, **self._arguments)  # type: ignore[arg-type]
+            connection = psycopg.connect(autocommit=True, **self.arguments)
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         with connection:
             yield connection
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What the driver needs to connect."""
+        url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return {"conninfo": url, **self._arguments}
+
+    @cached_property
     def address(self) -> str:
         """Where the database is, without the passwords."""
         shown = self._url.set(drivername="postgresql").difference_update_query(SECRET_PARAMETERS)
@@ -92,8 +101,82 @@ class Database:
         self._waits.give_up()
 
     def close(self) -> None:
-        """Close the pool's connections."""
+        """Close the connections."""
         self._engine.dispose()
+        self.lane.close()
+
+
+class Lane:
+    """One connection of an event loop, for one statement at a time, each a transaction of its own in one round trip.
+
+    Between the round trips of an ordinary transaction a busy loop does its other work first. But a statement that was sent
+    in full is carried out by a database that was frozen meanwhile, though nobody waits for it any more. Hence the rule for
+    statements here: their rows begin with now(), and they change nothing where that is after %(until)s.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: psycopg.AsyncConnection | None = None
+        self._turn = asyncio.Lock()
+        self._asked = (-math.inf, datetime.min)  # when it was last asked and did answer, by our clock and by its own
+
+    async def fetch(self, statement: LiteralString, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """The rows of a statement, once it is committed. Raises DatabaseUnavailable, SchemaMissing, DatabaseRefused."""
+        async with self._turn:
+            with _translated(self._database.address):
+                connection = await self._checked()
+                ours, theirs = self._asked
+                until = theirs + timedelta(seconds=time.monotonic() - ours + LIMIT_SECONDS)
+                given = {**parameters, "until": until}
+                async with self._moved(connection, self._database.ahead):
+                    rows = await self._ask(connection, LIMIT_SECONDS, statement, given)
+        if self._asked[1] > until:
+            raise DatabaseUnavailable(f"{self._database.address}: its clock leapt ahead", "try again")
+        return rows
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection:
+            self._connection.pgconn.finish()
+            self._connection = None
+
+    @asynccontextmanager
+    async def _moved(self, connection: psycopg.AsyncConnection, ahead: timedelta) -> AsyncIterator[None]:
+        """The database's clock moved ahead for the block, if it is to be."""
+        if not ahead:
+            yield
+            return
+        async with connection.transaction():
+            await connection.execute("SELECT set_config('skyctl.ahead', %s, true)", [f"{ahead.total_seconds():.6f} s"])
+            yield
+
+    async def _checked(self) -> psycopg.AsyncConnection:
+        """The connection, looked at where it has rested; a new one where that one is gone."""
+        if self._connection and time.monotonic() - self._asked[0] > RESTED_SECONDS:
+            with suppress(psycopg.Error):
+                await self._ask(self._connection, CONNECT_SECONDS, "SELECT now()", {})
+        if self._connection is None or self._connection.closed:
+            self.close()
+            self._connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._database.arguments)
+            await self._ask(self._connection, CONNECT_SECONDS, "SELECT now()", {})
+        return self._connection
+
+    async def _ask(
+        self,
+        connection: psycopg.AsyncConnection,
+        seconds: float,
+        statement: LiteralString,
+        parameters: Mapping[str, object],
+    ) -> list[tuple[Any, ...]]:
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
+            timer = asyncio.get_running_loop().call_later(seconds, _shut_down, ours)
+            asked = time.monotonic()
+            try:
+                rows = await (await connection.execute(statement, parameters)).fetchall()
+            finally:
+                timer.cancel()
+        self._asked = (asked, rows[0][0])
+        return rows
 
 
 def drain(connection: psycopg.Connection) -> int:
@@ -105,6 +188,11 @@ def drain(connection: psycopg.Connection) -> int:
 def notify_news(connection: sa.Connection) -> None:
     """Wake the monitors when this transaction commits."""
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))
+
+
+async def notify_news_now(lane: Lane) -> None:
+    """Wake the monitors."""
+    await lane.fetch("SELECT now(), pg_notify(%(channel)s, '')", {"channel": NEWS_CHANNEL})
 
 
 def now(connection: sa.Connection) -> datetime:

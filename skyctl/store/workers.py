@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from skyctl import wire
 from skyctl.model import Beat, Capacity, ClusterStats, Load, Registration, Worker, WorkerStatus
+from skyctl.store.db import Lane
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import deployments, workers
 
@@ -33,24 +34,25 @@ _PERCENTS = [
 _NOW = sa.func.skyctl_now()
 
 # The token is checked by the write itself: only the worker whose stored hash is that of the token is touched.
-_RECORD_LOADS = sa.text("""
-    WITH clock AS MATERIALIZED (SELECT skyctl_now() AS at), stored AS (
+_RECORD_LOADS: LiteralString = """
+    WITH clock AS MATERIALIZED (SELECT now(), skyctl_now() AS at), stored AS (
         UPDATE container_workers AS w
         SET last_heartbeat_at = clock.at,
             current_load = jsonb_build_object('cpuPercent', d.cpu, 'memoryPercent', d.memory, 'diskPercent', d.disk,
                                               'containerCount', d.containers)
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:cpu AS float8[]), CAST(:memory AS float8[]),
-                    CAST(:disk AS float8[]), CAST(:containers AS int[]))
+        FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
+                    %(containers)s::int[])
              WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position), clock
         WHERE w.id = d.id AND w.auth_token_hash = d.hash
           AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at)
+          AND clock.now <= %(until)s
         RETURNING d.position, coalesce(w.status, 'pending') AS status
     )
-    SELECT status, array_agg(position - 1) FROM stored GROUP BY status
-""")
+    SELECT now, status, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status
+"""
 
 
-def record_loads(connection: sa.Connection, beats: Sequence[Beat]) -> dict[WorkerStatus, list[int]]:
+async def record_loads(lane: Lane, beats: Sequence[Beat]) -> dict[WorkerStatus, list[int]]:
     """Store the beats whose token is the worker's own and still good; which of them were stored, by the worker's status.
 
     At least one beat, and at most one a worker and token: the caller keeps the last.
@@ -58,8 +60,8 @@ def record_loads(connection: sa.Connection, beats: Sequence[Beat]) -> dict[Worke
     ids, hashes, loads = zip(*beats, strict=True)
     columns = (ids, hashes, *zip(*loads, strict=True))
     names = ("ids", "hashes", "cpu", "memory", "disk", "containers")
-    rows = connection.execute(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
-    return {WorkerStatus(status): positions for status, positions in rows}
+    rows = await lane.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
+    return {WorkerStatus(status): positions for _, status, positions in rows if status is not None}
 
 
 def _array(values: Iterable[object]) -> str:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 _RESOLVER = ("127.0.0.11", 53)  # the engine's, in every container
 _SECONDS = 1.0
@@ -42,7 +42,7 @@ def main() -> None:
     over.set()
     for thread in asking:
         thread.join()
-    sys.stdout.write(json.dumps({name: asdict(one) for name, one in told.items()}))
+    sys.stdout.write(json.dumps({name: vars(one) for name, one in told.items()}))
 
 
 def _ask(name: str, told: Told, every_seconds: float, over: threading.Event) -> None:
@@ -74,14 +74,16 @@ def _address(name: str) -> str:
         answer = resolver.recv(512)
     if not struct.unpack(">HHHHHH", answer[:12])[3]:
         raise OSError("no such name")
-    record = len(header + question) + 12  # a pointer to the name, type, class, time to live and length
+    record = len(header + question)
+    is_pointer = answer[record] >= 0xC0  # to the name in the question, else the name once more
+    record += (2 if is_pointer else len(name) + 2) + 10  # type, class, time to live and length
     return socket.inet_ntoa(answer[record : record + 4])
 
 
 def _page(address: str) -> str:
     with socket.create_connection((address, 80), timeout=_SECONDS) as connection:
         connection.settimeout(_SECONDS)
-        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
         answer = b""
         while more := connection.recv(4096):
             answer += more

@@ -15,6 +15,7 @@ WEB = f"{_REGISTRY}/skylab/web:1"  # answers its hostname on port 80
 SLOW = f"{_REGISTRY}/skylab/slow:1"  # the same, healthy after 5 s
 SICK = f"{_REGISTRY}/skylab/sick:1"  # the same, never healthy
 ABSENT = f"{_REGISTRY}/skylab/absent:1"  # which no node has
+FICKLE = f"{_REGISTRY}/skylab/fickle:1"  # which a test makes another one on each node
 _SERVE = "trap 'exit 1' TERM; hostname >/index.html; (sleep 5; echo >/ready) & httpd -f -p 80 -h / & wait"
 _CHECK = "HEALTHCHECK --interval=1s --timeout=2s --retries={retries} CMD {command}"
 _BUILD_SECONDS = 600

@@ -64,6 +64,10 @@ class Machine:
             os.kill(self._leader, signal.SIGKILL)
         self._process.wait(_OFF_SECONDS)
 
+    def power_on(self) -> None:
+        """Boot it again after `kill`, with all that is on its disk."""
+        self._boot()
+
     def remove(self) -> None:
         """Switch it off, and remove all that was there of it."""
         self.kill()

@@ -14,14 +14,24 @@ class Swarm:
 
     def __init__(self, manager: Node, workers: Sequence[Node]) -> None:
         self.manager = manager
-        self.workers = tuple(workers)
-        token = manager.run("docker", "swarm", "join-token", "--quiet", "worker").strip()
+        self.workers: tuple[Node, ...] = ()
+        self.ids: dict[str, str] = {}
+        _import_images(manager)
         for worker in workers:
-            worker.run("docker", "swarm", "join", "--token", token, f"{manager.address}:2377")
-        for node in (manager, *workers):
-            for image, options in images.variants().items():
-                node.run("docker", "import", *options, "-", image, stdin=images.busybox())
-        self.ids = {node.name: node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip() for node in workers}
+            self.add(worker)
+
+    def add(self, node: Node) -> None:
+        """Let one more node join."""
+        token = self.manager.run("docker", "swarm", "join-token", "--quiet", "worker").strip()
+        node.run("docker", "swarm", "join", "--token", token, f"{self.manager.address}:2377")
+        _import_images(node)
+        self.workers = (*self.workers, node)
+        self.ids[node.name] = node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
+
+    def forget(self, node: Node) -> None:
+        """Remove a node from the swarm; it is left to whoever booted it."""
+        self.engine.remove_node(self.ids.pop(node.name))
+        self.workers = tuple(each for each in self.workers if each is not node)
 
     @cached_property
     def engine(self) -> SwarmEngine:
@@ -37,3 +47,8 @@ class Swarm:
                 node.run("docker", "rm", "--force", *containers)
         for node_id in self.ids.values():
             self.engine.set_availability(node_id, "active")
+
+
+def _import_images(node: Node) -> None:
+    for image, options in images.variants().items():
+        node.run("docker", "import", *options, "-", image, stdin=images.busybox())

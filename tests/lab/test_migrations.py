@@ -1,0 +1,244 @@
+"""Containers follow the health of their workers on a real swarm, with every part a real process, under a probe of their users."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+import pytest
+
+from skyctl.errors import EngineConflict
+from skyctl.model import Capacity
+from skyctl.operations import drains, migrations
+from skyctl.workload import DrainWish, MigrationPolicy
+from tests.conftest import Process, clean_environment, make_world
+from tests.helpers import TESTS, eventually
+
+from . import images
+from .machines import Node
+from .network import Network
+from .probe import Probe
+from .site import TIMEOUT_SECONDS, Site
+from .swarm import Swarm
+
+SIX = [f"web{number}" for number in range(6)]
+
+
+@pytest.fixture
+def site(
+    swarm: Swarm, database_url: str, connection: psycopg.Connection, start: Callable[..., Process]
+) -> Iterator[Site]:
+    """The lab's workers, north and south, with their agents; a monitor is started by whoever needs one."""
+    world = make_world(database_url, engine=swarm.engine)
+    site = Site(swarm, world, connection, start)
+    yield site
+    site.close()
+    world.db.close()
+
+
+def say(figure: str) -> None:
+    """A figure for whoever reads the run: `pytest -rP` shows it."""
+    sys.stdout.write(figure + "\n")
+
+
+def moved(site: Site, *names: str) -> bool:
+    return all(site.states().get(name) == "completed" for name in names)
+
+
+def failures(probe: Probe) -> dict[str, dict[str, int]]:
+    return {name: dict(one.failures) for name, one in probe.ended().items() if one.failures}
+
+
+def test_a_drain_loses_no_request(site: Site) -> None:
+    site.monitor()
+    site.until_active("north", "south")
+    site.deploy(*SIX, to="north")
+    site.deploy("slow", to="north", image=images.SLOW)
+    with Probe(site.swarm.manager, site.network, *SIX, "slow", per_second=80) as probe:
+        drains.drain(site.world, [site.worker("north").id], TESTS)
+        eventually(lambda: drains.progress(site.world, [site.worker("north").id])[0].is_over)
+        ours = probe.ended()
+    assert set(site.where().values()) == {"south"}
+    assert site.containers(site.swarm.workers[0]) == 0
+    assert {name: dict(one.failures) for name, one in ours.items()} == {name: {} for name in ours}
+    assert all(len(one.by) == 2 for one in ours.values()), "each was answered by the old and by the new container"
+    drains.undrain(site.world, site.worker("north").id, TESTS)
+    for service in site.swarm.engine.observe().services.values():
+        unpin = ["--constraint-rm", f"node.id=={site.swarm.ids['south']}"]
+        site.swarm.manager.run("docker", "service", "update", "--detach", *unpin, service.id)
+    with Probe(site.swarm.manager, site.network, *SIX, "slow", per_second=80) as probe:
+        site.swarm.manager.run("docker", "node", "update", "--availability", "drain", site.swarm.ids["south"])
+        eventually(lambda: all(where and where != ["south"] for where in site.running().values()))
+        theirs = probe.ended()
+    asked = sum(one.answers for one in ours.values())
+    lost = sum(sum(one.failures.values()) for one in theirs.values())
+    say(
+        f"skyctl drain: 0 of {asked} requests failed; docker's: {lost} of {lost + sum(o.answers for o in theirs.values())}"
+    )
+    assert lost > 0
+
+
+def test_a_pulled_cable(site: Site) -> None:
+    site.monitor()
+    north, south = site.swarm.workers
+    site.until_active("north", "south")
+    site.deploy(*SIX, to="north")
+    with Probe(site.swarm.manager, site.network, *SIX) as probe:
+        north.cut()
+        eventually(lambda: moved(site, *SIX))
+        seen = probe.ended()
+    gap = max(one.longest_gap_seconds for one in seen.values())
+    say(
+        f"cable pulled: the last service answers again {gap - TIMEOUT_SECONDS:.1f} s after the timeout of {TIMEOUT_SECONDS} s"
+    )
+    assert site.running() == {name: ["south"] for name in SIX}
+    healed = time.monotonic()
+    north.heal()
+    eventually(lambda: all(each.source_stopped_at for each in site.migrations().values()), 60)
+    assert site.containers(north) == 0
+    assert site.containers(south) == len(SIX)
+    say(f"cable back: one instance of each after {time.monotonic() - healed:.1f} s")
+    assert set(site.where().values()) == {"south"}, "nothing moves back"
+
+
+def test_manual_and_none(site: Site) -> None:
+    site.monitor()
+    north, _ = site.swarm.workers
+    site.until_active("north", "south")
+    site.deploy("asked", "refused", to="north")
+    migrations.set_policy(site.world, site.organization, MigrationPolicy.MANUAL, TESTS)
+    north.cut()
+    eventually(lambda: site.states() == {"asked": "awaiting_approval", "refused": "awaiting_approval"})
+    migrations.approve(site.world, site.migrations()["asked"].id, TESTS)
+    migrations.reject(site.world, site.migrations()["refused"].id, TESTS)
+    eventually(lambda: moved(site, "asked"))
+    assert site.where() == {"asked": "south", "refused": "north"}
+    assert site.states()["refused"] == "cancelled"
+    north.heal()
+    eventually(lambda: site.migrations()["asked"].source_stopped_at)
+    eventually(lambda: site.running() == {"asked": ["south"], "refused": ["north"]})
+
+
+def test_without_room_it_waits_for_a_worker_that_joins(site: Site, lab: Network) -> None:
+    site.monitor()
+    site.until_active("north", "south")
+    half = Capacity(0.01, site.worker("south").capacity.memory_mb * 0.6, 0.001)
+    site.deploy("big", to="north", limits=half)
+    site.deploy("other", to="south", limits=half)
+    drains.drain(site.world, [site.worker("north").id], TESTS)
+    eventually(lambda: "memory" in site.migrations()["big"].reason if "big" in site.migrations() else False)
+    assert "south" in site.migrations()["big"].reason
+    with Node(lab, "east") as east:
+        site.swarm.add(east)
+        site.join(east)
+        eventually(lambda: moved(site, "big"))
+        assert site.where()["big"] == "east"
+        site.swarm.clear()
+        site.swarm.forget(east)
+
+
+def test_what_never_gets_healthy_stays(site: Site) -> None:
+    site.monitor()
+    north, south = site.swarm.workers
+    site.until_active("north", "south")
+    north.run("docker", "tag", images.WEB, images.FICKLE)
+    south.run("docker", "tag", images.SICK, images.FICKLE)
+    site.deploy("fickle", to="north", image=images.FICKLE)
+    with Probe(site.swarm.manager, site.network, "fickle") as probe:
+        drains.drain(site.world, [site.worker("north").id], TESTS, DrainWish(deadline=timedelta(seconds=30)))
+        eventually(lambda: drains.progress(site.world, [site.worker("north").id])[0].is_over, 120)
+        assert failures(probe) == {}
+    found = site.migrations()["fickle"]
+    assert found.state == "failed"
+    assert "unhealthy" in found.reason
+    assert site.where() == {"fickle": "north"}
+    assert site.running() == {"fickle": ["north"]}
+    assert drains.progress(site.world, [site.worker("north").id])[0].left == ["fickle"]
+
+
+def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict[str, str]) -> None:
+    first = site.monitor()
+    site.until_active("north", "south")
+    site.deploy("a", "b", to="north")
+    assert first.stop() == 0
+    names, boundary = ["north", "south"], 0
+    killed = True
+    while killed:
+        boundary += 1
+        source, target = names
+        drains.drain(site.world, [site.worker(source).id], TESTS)
+        killed = die_at(site, boundary, environment | site.environment, source)
+        heir = site.monitor()
+        eventually(partial(drained, site, source))
+        assert site.where() == {"a": target, "b": target}
+        assert site.running() == {"a": [target], "b": [target]}
+        for each in site.migrations().values():
+            kinds = site.history(each.id)
+            assert [kinds.count(kind) for kind in ("migration_queued", "migration_started", "migration_completed")] == [
+                1,
+                1,
+                1,
+            ]
+        drains.undrain(site.world, site.worker(source).id, TESTS)
+        site.until_active(source)
+        assert heir.stop() == 0
+        names.reverse()
+    say(f"killed at {boundary - 1} boundaries")
+    assert boundary > 8
+
+
+def die_at(site: Site, boundary: int, environment: dict[str, str], source: str) -> bool:
+    """Run a monitor that is killed at a boundary, if it comes to it before the worker is drained; whether it did."""
+    command = [sys.executable, "-m", "tests.lab.mortal", str(boundary)]
+    mortal = subprocess.Popen(command, env=clean_environment() | environment, stderr=subprocess.DEVNULL)
+    eventually(lambda: mortal.poll() is not None or drained(site, source))
+    mortal.terminate()
+    return mortal.wait(60) == -signal.SIGKILL
+
+
+def drained(site: Site, name: str) -> bool:
+    return drains.progress(site.world, [site.worker(name).id])[0].is_over
+
+
+def test_two_monitors_and_somebody_who_changes_the_services(site: Site) -> None:
+    monitors = [site.monitor(), site.monitor()]
+    site.until_active("north", "south")
+    site.deploy(*SIX, to="north")
+    over = threading.Event()
+
+    def meddle() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            for service in site.swarm.engine.observe().services.values():
+                assert service.node_id
+                try:
+                    site.swarm.engine.move(service.id, service.version, service.node_id, {"meddled": str(number)})
+                except EngineConflict:
+                    continue
+
+    meddler = threading.Thread(target=meddle)
+    meddler.start()
+    try:
+        drains.drain(site.world, [site.worker("north").id], TESTS)
+        eventually(lambda: "completed" in site.states().values())
+        for monitor in monitors:
+            os.kill(monitor.popen.pid, signal.SIGSTOP)
+        os.kill(monitors[0].popen.pid, signal.SIGCONT)
+        eventually(lambda: drained(site, "north"), 120)
+    finally:
+        over.set()
+        meddler.join()
+        os.kill(monitors[1].popen.pid, signal.SIGCONT)
+    assert site.where() == dict.fromkeys(SIX, "south")
+    assert site.running() == {name: ["south"] for name in SIX}
+    completed = site.connection.execute(
+        "SELECT count(*), count(DISTINCT service_id) FROM container_migrations WHERE state = 'completed'"
+    ).fetchone()
+    assert completed == (6, 6)

@@ -1,0 +1,148 @@
+"""What a move promises on a real swarm: nobody notices it, and whatever goes wrong on the way, the old container stays."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from skyctl.errors import EngineUnavailable
+from skyctl.workload import EngineService
+from tests.engine_contract import LABEL, Ground, at_peace, running
+from tests.helpers import eventually
+
+from . import images
+from .machines import Node
+from .probe import Probe
+from .swarm import Swarm
+
+
+@pytest.fixture
+def ground(swarm: Swarm) -> Ground:
+    north, south = swarm.ids.values()
+    return Ground(swarm.engine, north, south, images.WEB, images.ABSENT, pause_seconds=0.1)
+
+
+@pytest.fixture
+def north(swarm: Swarm, ground: Ground) -> Iterator[Node]:
+    """The worker where services begin; it is up again at the end."""
+    node = swarm.workers[0]
+    yield node
+    node.heal()
+    node.thaw()
+    wait_for_node(ground, ground.first, is_up=True)
+
+
+def wait_for_node(ground: Ground, node_id: str, *, is_up: bool) -> None:
+    eventually(lambda: ground.engine.observe([]).nodes[node_id].is_up == is_up, 60)
+
+
+def answers(ground: Ground) -> bool:
+    with suppress(EngineUnavailable):
+        return bool(ground.engine.observe().nodes)
+    return False
+
+
+def deploy(ground: Ground, *, image: str = images.WEB, slug: str = "shop") -> EngineService:
+    return ground.quiet(ground.engine.deploy(replace(ground.spec(slug=slug), image=image)))
+
+
+def begin_move(ground: Ground, service: EngineService, node_id: str, deployment: str) -> None:
+    ground.engine.move(service.id, ground.seen(service.id).version, node_id, {LABEL: deployment})
+
+
+@pytest.mark.parametrize("paused_first", [False, True])
+def test_those_who_use_the_services_notice_nothing(swarm: Swarm, ground: Ground, paused_first: bool) -> None:
+    slugs = {"quick": images.WEB, "other": images.WEB, "slow": images.SLOW}
+    services = [deploy(ground, image=image, slug=slug) for slug, image in slugs.items()]
+    with Probe(swarm.manager, "org-1-network", *slugs) as probe:
+        if paused_first:
+            ground.engine.set_availability(ground.first, "pause")
+        for service in services:
+            begin_move(ground, service, ground.second, "two")
+        for service in services:
+            ground.until(service.id, at_peace)
+        told = probe.ended()
+    for slug, experience in told.items():
+        assert experience.failures == {}, slug
+        assert experience.answers > 50, slug
+        assert len(experience.by) == 2, f"{slug} did not move under the probe"
+        assert experience.longest_gap_seconds < 1, slug
+
+
+def test_what_runs_on_a_lost_node_is_moved_and_its_ghost_ends_with_the_return(north: Node, ground: Ground) -> None:
+    before = deploy(ground)
+    (ghost,) = before.tasks
+    north.cut()
+    wait_for_node(ground, ground.first, is_up=False)
+    begin_move(ground, before, ground.second, "two")
+    moved = ground.until(before.id, lambda service: [task.node_id for task in running(service)] == [ground.second])
+    assert [(task.state, task.wanted) for task in moved.tasks if task.id == ghost.id] == [("running", "shutdown")]
+    assert north.run("docker", "ps", "--quiet")
+    north.heal()
+    after = ground.until(before.id, at_peace)
+    assert [task.state for task in after.tasks if task.id == ghost.id] == ["shutdown"]
+    assert not north.run("docker", "ps", "--quiet")
+
+
+def test_it_is_moved_off_a_silent_node_before_the_swarm_has_noticed(north: Node, ground: Ground) -> None:
+    before = deploy(ground)
+    north.freeze()
+    begin_move(ground, before, ground.second, "two")
+    ground.until(before.id, lambda service: [task.node_id for task in running(service)] == [ground.second])
+    north.thaw()
+    ground.until(before.id, at_peace)
+
+
+def test_a_target_that_is_lost_leaves_the_old_container_alone(north: Node, ground: Ground) -> None:
+    before = ground.move(deploy(ground).id, ground.second, "two")
+    (kept,) = running(before)
+    north.cut()
+    wait_for_node(ground, ground.first, is_up=False)
+    begin_move(ground, before, ground.first, "three")
+    waiting = ground.until(before.id, lambda service: any(task.error for task in service.tasks))
+    assert [(task.state, task.node_id) for task in waiting.tasks if task.error] == [("pending", None)]
+    begin_move(ground, before, ground.second, "two")
+    back = ground.until(before.id, lambda service: running(service) == [kept])
+    north.heal()
+    assert running(ground.until(back.id, at_peace)) == [kept]
+
+
+def test_one_that_does_not_become_healthy_leaves_the_old_container_alone(swarm: Swarm, ground: Ground) -> None:
+    for node in swarm.workers:
+        node.run("docker", "tag", images.WEB if node is swarm.workers[0] else images.SICK, "localhost:9/skylab/moody:1")
+    before = deploy(ground, image="localhost:9/skylab/moody:1")
+    begin_move(ground, before, ground.second, "two")
+    failed = ground.until(before.id, lambda service: service.update == "paused")
+    errors = {task.error for task in failed.tasks if task.node_id == ground.second and task.error}
+    assert errors == {"task: non-zero exit (1): dockerexec: unhealthy container"}
+    assert [task.id for task in running(failed) if task.node_id == ground.first] == [before.tasks[0].id]
+    begin_move(ground, before, ground.first, "one")
+    after = ground.until(before.id, at_peace)
+    assert [task.id for task in running(after)] == [before.tasks[0].id]
+
+
+def test_a_manager_that_hangs_is_given_up_and_asked_again_when_it_goes_on(swarm: Swarm, ground: Ground) -> None:
+    service = deploy(ground)
+    swarm.manager.freeze()
+    try:
+        begun = time.monotonic()
+        with pytest.raises(EngineUnavailable, match="timed out"):
+            ground.engine.observe()
+        assert time.monotonic() - begun < 8
+    finally:
+        swarm.manager.thaw()
+    assert running(ground.until(service.id, running))
+
+
+def test_a_manager_that_was_switched_off_is_asked_again_when_it_is_back(swarm: Swarm, ground: Ground) -> None:
+    service = deploy(ground)
+    swarm.manager.kill()
+    for call in (lambda: ground.engine.observe(), lambda: ground.engine.stop(service.id)):
+        with pytest.raises(EngineUnavailable, match="Connection refused"):
+            call()
+    swarm.manager.power_on()
+    eventually(lambda: answers(ground))
+    after = ground.until(service.id, at_peace)
+    assert [task.id for task in after.tasks] == [task.id for task in service.tasks]
