@@ -146,11 +146,11 @@ class MigrationTable:
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         beside = options.max_width >= REASON_BESIDE
         last = ("REASON",) if beside else ()
-        table = show.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "SINCE", *last, bars=(7,))
+        table = show.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
         for each in self._migrations:
             cells: list[Any] = [
                 str(each.id)[:SHORT_ID], _plain(each.service_name), _way(each), state_text(each.state),
-                CAUSES[each.cause], str(each.attempts), show.ago(each.finished_at or each.created_at, self._now),
+                CAUSES[each.cause], str(each.attempts), show.span(self._now - each.created_at),
             ]  # fmt: skip
             table.add_row(*cells, *([Text(reason(each, self._now))] if beside else []))
         yield table

@@ -1,5 +1,6 @@
 """From the model to what is printed: tables, bars and words. No I/O."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -226,20 +227,26 @@ def capacity_text(capacity: Capacity) -> str:
 
 def capacities(capacity: Capacity) -> tuple[str, str, str]:
     """How much there is of CPU, memory and disk."""
-    return _number(capacity.cpu_cores) + " cores", _size(capacity.memory_mb), _size(1024 * capacity.disk_gb)
+    cores = _number(capacity.cpu_cores)
+    return f"{cores} core{'s' * (cores != '1')}", _size(capacity.memory_mb), _size(1024 * capacity.disk_gb)
 
 
 def ago(at: datetime | None, now: datetime) -> str:
     """How long ago, in its largest unit: `12s ago`; `-` for never."""
-    return "-" if at is None else f"{_length(now - at)} ago"
+    return "-" if at is None else f"{span(now - at)} ago"
 
 
 def ahead(at: datetime, now: datetime) -> str:
-    """How long until then, in its largest unit: `12s`."""
-    return _length(at - now)
+    """How long until then, to the minute: `12s`, `1h 59m`."""
+    seconds = max(0, math.ceil((at - now) / timedelta(seconds=1)))
+    if seconds < 60:
+        return f"{seconds}s"
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    return " ".join(f"{count}{unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if count)
 
 
-def _length(length: timedelta) -> str:
+def span(length: timedelta) -> str:
+    """A length of time in its largest unit: `12s`."""
     seconds = max(0, int(length / timedelta(seconds=1)))
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= size:
