@@ -246,7 +246,6 @@ def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Out
     from skyctl import documents
     from skyctl.wire import printable
 
-    left = [each for each in seen if each.left or not each.is_over]
     if output is not Output.TABLE and output is not Output.WIDE:
         document = {"drains": [documents.drain_document(each) for each in seen]}
         emit(context, output, document, list, [each.worker.name for each in seen])
@@ -261,8 +260,5 @@ def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Out
         names = " ".join(printable(each.worker.name) for each in seen)
         noun = "container" if todo == 1 else "containers"
         say(context, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
-    if waited and left:
-        for each in left:
-            for why in each.reasons:
-                say(context, f"{printable(each.worker.name)}: {printable(why)}")
+    if waited and any(each.left or not each.is_over for each in seen):
         raise typer.Exit(PARTLY_DONE)
