@@ -282,7 +282,9 @@ class EngineNode:
 class EngineTask:
     """A container of a service, or one that is to be: its state and the wanted one in Docker's words, and the engine's error.
 
-    `deployment_id` is the label of the deployment by which it was created, empty where it has none.
+    `deployment_id` is the label of the deployment that the service was last deployed by when the container was created, empty where
+    it has none: a move changes the labels of the service and not those of its containers. `node_id` is null until a node is found.
+    Of what failed there may be several, and the swarm forgets all but the last few.
     """
 
     id: str
@@ -297,9 +299,9 @@ class EngineTask:
 
 @dataclass(frozen=True, slots=True)
 class EngineService:
-    """A service as the swarm has it: `version` is what a change must name, `node_id` where it is pinned, `replicas` null for a
-    global one; `update` the state of its last update in Docker's word (empty for none), with Docker's message; what it mounts from
-    its node; its tasks, the oldest first."""
+    """A service as the swarm has it: `version` is what a change must name, and the swarm itself raises it too as an update goes on;
+    `node_id` where it is pinned, `replicas` null for a global one; `update` the state of its last update in Docker's word (empty
+    for none), with Docker's message; what it mounts from its node; its tasks, the oldest first."""
 
     id: str
     name: str

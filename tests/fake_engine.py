@@ -113,7 +113,7 @@ class FakeEngine:
         self._cut.discard(node_id)
         for service in self._services.values():
             service.tasks = [
-                replace(task, state="orphaned", wanted="shutdown")
+                replace(task, state="orphaned", wanted="shutdown", container_id=None)
                 if task.node_id == node_id and task.state not in _ENDED
                 else task
                 for task in service.tasks

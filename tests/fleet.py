@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -72,9 +73,7 @@ class Fleet:
     def beat(self, *names: str) -> None:
         """The workers are heard from."""
         for name in names or self.ids:
-            self.connection.execute(
-                "UPDATE container_workers SET last_heartbeat_at = now() WHERE id = %s", (self.ids[name],)
-            )
+            self._heard(name, self.world.db.ahead)
 
     def step(self) -> list[Event]:
         """One step of everything, by a monitor of its own term; what happened."""
@@ -119,6 +118,10 @@ class Fleet:
 
         found = migrations.list_migrations(self.world, limit=1000).migrations
         return {each.service_name: each for each in sorted(found, key=lambda each: each.created_at)}
+
+    def _heard(self, name: str, later: timedelta) -> None:
+        heard = "UPDATE container_workers SET last_heartbeat_at = now() + %s WHERE id = %s"
+        self.connection.execute(heard, (later, self.ids[name]))
 
     def _flap(self, worker_ids: list[UUID], *, flap: bool) -> None:
         since = "now()" if flap else "NULL"

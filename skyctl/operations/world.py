@@ -34,7 +34,9 @@ class Engine(Protocol):
         """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container runs, and is
         healthy, before the old one is stopped; where it runs there already, nothing is started.
 
-        Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is gone.
+        Returns at once, and the engine never moves it back: see `observe`. An update that is `paused` has given up waiting for the
+        new container but goes on trying it, and would leave both running: move it back then. Raises EngineConflict where the
+        service is no longer of that version, or is gone.
         """
 
     def stop(self, service_id: str) -> None:
@@ -44,7 +46,7 @@ class Engine(Protocol):
         """Remove a service. Nothing where there is no such service."""
 
     def set_availability(self, node_id: str, availability: str) -> None:
-        """Let a node take new containers (`active`), or none (`pause`)."""
+        """Let a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such node."""
 
     def remove_node(self, node_id: str) -> None:
         """Remove a node from the swarm, whether it is down or not. Nothing where there is no such node."""

@@ -19,7 +19,6 @@ Read from the top, the first line that fits decides.
 Every step is safe to repeat, since each begins with what the engine shows and not with what was done before.
 """
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -27,17 +26,6 @@ from typing import NamedTuple
 from skyctl.rules.tasks import has_stopped, runs, trouble
 from skyctl.workload import EngineService, MigrationState, Observation
 
-# What may follow what. Those that nothing follows are final; `failed` is, too, once it is not tried again.
-FOLLOWING: Mapping[MigrationState, frozenset[MigrationState]] = {
-    MigrationState.AWAITING_APPROVAL: frozenset({MigrationState.QUEUED, MigrationState.CANCELLED}),
-    MigrationState.HELD: frozenset({MigrationState.QUEUED, MigrationState.CANCELLED}),
-    MigrationState.QUEUED: frozenset({MigrationState.STARTING, MigrationState.CANCELLED}),
-    MigrationState.STARTING: frozenset({MigrationState.VERIFYING, MigrationState.FAILED, MigrationState.CANCELLED}),
-    MigrationState.VERIFYING: frozenset({MigrationState.COMPLETED, MigrationState.FAILED, MigrationState.CANCELLED}),
-    MigrationState.FAILED: frozenset({MigrationState.QUEUED, MigrationState.CANCELLED}),
-    MigrationState.COMPLETED: frozenset(),
-    MigrationState.CANCELLED: frozenset(),
-}
 WAITING = (MigrationState.AWAITING_APPROVAL, MigrationState.HELD, MigrationState.QUEUED, MigrationState.FAILED)
 UNDER_WAY = (MigrationState.STARTING, MigrationState.VERIFYING)
 GIVEN_UP = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
@@ -101,16 +89,6 @@ def _on_target(
     if service.update in GIVEN_UP:
         return Decision(Step.ROLL_BACK, trouble(service, target) or service.update_message)
     return Decision(Step.WAIT, trouble(service, target))
-
-
-def may_follow(before: MigrationState, after: MigrationState) -> bool:
-    """Whether a migration may go from the one state to the other."""
-    return after in FOLLOWING[before]
-
-
-def leading_to(after: MigrationState) -> Sequence[MigrationState]:
-    """The states from which a migration may come to this one."""
-    return [before for before, following in FOLLOWING.items() if after in following]
 
 
 def is_overdue(deadline_at: datetime | None, now: datetime) -> bool:

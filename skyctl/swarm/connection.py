@@ -79,11 +79,11 @@ class Connection:
             )
             if answer.ok:
                 return answer.json() if answer.content else None
-            words = answer.json()["message"]
+            words = str(answer.json().get("message"))
         except _FAILURES as error:
             self._drop(client)
             raise self._unavailable(failure, _cause(error)) from error
-        raise self._refusal(failure, answer.status_code, words)
+        raise self._refusal(method, failure, answer.status_code, words)
 
     def _opened(self) -> docker.APIClient:
         environment = {**os.environ, "DOCKER_HOST": self._host}
@@ -103,12 +103,12 @@ class Connection:
                 self._client = None
         client.close()
 
-    def _refusal(self, failure: str, status: int, words: str) -> EngineUnavailable | EngineRefused:
-        """What an answer of 400 and more means."""
-        if status == 503 or any(sign in words.lower() for sign in _VOICELESS):
-            return self._unavailable(failure, words)
+    def _refusal(self, method: str, failure: str, status: int, words: str) -> EngineUnavailable | EngineRefused:
+        """What an answer of 400 and more means: one that does not tell what it has is of no use, whatever the reason."""
         if status == 404:
             return Missing(f"the Docker engine at {self._host} says no: {words}")
+        if method == "GET" or status == 503 or any(sign in words.lower() for sign in _VOICELESS):
+            return self._unavailable(failure, words)
         if status == 409 or _OUT_OF_SEQUENCE in words:
             return EngineConflict(f"the Docker engine at {self._host} saw a change by somebody else: {words}")
         return EngineRefused(f"the Docker engine at {self._host} says no: {words}")

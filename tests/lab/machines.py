@@ -62,6 +62,7 @@ class Machine:
         """Switch the power off: every process is gone at once."""
         if self._process.poll() is None:
             os.kill(self._leader, signal.SIGKILL)
+            self._process.send_signal(signal.SIGCONT)  # where it is frozen, it would not see that end
         self._process.wait(_OFF_SECONDS)
 
     def power_on(self) -> None:

@@ -35,7 +35,13 @@ class Probe:
         pid = node.run("docker", "inspect", "--format", "{{.State.Pid}}", self._container).strip()
         program = [sys.executable, str(Path(__file__).with_name("asker.py")), str(per_second), *names]
         command = node.command("nsenter", "--target", pid, "--net", "--", *program)
-        self._asking = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._asking = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # when this process ends, however that is, so does what it reads
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the tests
+        )
 
     def ended(self) -> dict[str, Experience]:
         """Stop asking; what each service answered."""

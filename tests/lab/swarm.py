@@ -14,24 +14,26 @@ class Swarm:
 
     def __init__(self, manager: Node, workers: Sequence[Node]) -> None:
         self.manager = manager
-        self.workers: tuple[Node, ...] = ()
-        self.ids: dict[str, str] = {}
-        _import_images(manager)
-        for worker in workers:
-            self.add(worker)
+        self.workers = tuple(workers)
+        _load(manager)
+        self.ids = {worker.name: self.join(worker) for worker in workers}
 
     def add(self, node: Node) -> None:
-        """Let one more node join."""
-        token = self.manager.run("docker", "swarm", "join-token", "--quiet", "worker").strip()
-        node.run("docker", "swarm", "join", "--token", token, f"{self.manager.address}:2377")
-        _import_images(node)
+        """Let one more node join, and be one of its workers."""
+        self.ids[node.name] = self.join(node)
         self.workers = (*self.workers, node)
-        self.ids[node.name] = node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
 
     def forget(self, node: Node) -> None:
-        """Remove a node from the swarm; it is left to whoever booted it."""
+        """Remove a worker's node from the swarm; it is left to whoever booted it."""
         self.engine.remove_node(self.ids.pop(node.name))
         self.workers = tuple(each for each in self.workers if each is not node)
+
+    def join(self, node: Node) -> str:
+        """Let a node join as a worker, with the images; its id."""
+        token = self.manager.run("docker", "swarm", "join-token", "--quiet", "worker").strip()
+        node.run("docker", "swarm", "join", "--token", token, f"{self.manager.address}:2377")
+        _load(node)
+        return node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
 
     @cached_property
     def engine(self) -> SwarmEngine:
@@ -49,6 +51,6 @@ class Swarm:
             self.engine.set_availability(node_id, "active")
 
 
-def _import_images(node: Node) -> None:
+def _load(node: Node) -> None:
     for image, options in images.variants().items():
         node.run("docker", "import", *options, "-", image, stdin=images.busybox())

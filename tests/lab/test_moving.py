@@ -14,6 +14,7 @@ from tests.helpers import eventually
 
 from . import images
 from .machines import Node
+from .network import Network
 from .probe import Probe
 from .swarm import Swarm
 
@@ -95,6 +96,20 @@ def test_it_is_moved_off_a_silent_node_before_the_swarm_has_noticed(north: Node,
     ground.until(before.id, at_peace)
 
 
+def test_a_node_that_is_removed_takes_its_ghost_along(lab: Network, swarm: Swarm, ground: Ground) -> None:
+    with Node(lab, "brief") as brief:
+        brief_id = swarm.join(brief)
+        before = ground.quiet(ground.engine.deploy(replace(ground.spec(), node_id=brief_id)))
+        brief.freeze()
+        eventually(lambda: not ground.engine.observe([]).nodes[brief_id].is_up, 60)
+    begin_move(ground, before, ground.second, "two")
+    ground.until(before.id, running)
+    ground.engine.remove_node(brief_id)
+    assert brief_id not in ground.engine.observe([]).nodes
+    after = ground.until(before.id, lambda service: len(running(service)) == 1)
+    assert {task.state for task in after.tasks if task.node_id == brief_id} <= {"orphaned"}
+
+
 def test_a_target_that_is_lost_leaves_the_old_container_alone(north: Node, ground: Ground) -> None:
     before = ground.move(deploy(ground).id, ground.second, "two")
     (kept,) = running(before)
@@ -139,7 +154,7 @@ def test_a_manager_that_hangs_is_given_up_and_asked_again_when_it_goes_on(swarm:
 def test_a_manager_that_was_switched_off_is_asked_again_when_it_is_back(swarm: Swarm, ground: Ground) -> None:
     service = deploy(ground)
     swarm.manager.kill()
-    for call in (lambda: ground.engine.observe(), lambda: ground.engine.stop(service.id)):
+    for call in (ground.engine.observe, lambda: ground.engine.stop(service.id)):
         with pytest.raises(EngineUnavailable, match="Connection refused"):
             call()
     swarm.manager.power_on()
