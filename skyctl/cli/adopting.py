@@ -18,7 +18,7 @@ REFUSED, PARTLY_DONE = 4, 7
 
 def adopt(
     context: typer.Context,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Names or ids in the engine.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names or ids in the engine.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All that the engine has.")] = False,
     organization: OrganizationOption = None,
     cpu: CpuOption = None,
@@ -28,10 +28,10 @@ def adopt(
     dry_run: DryRunOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Take services that the engine runs already under management, where they are, without a new container.
+    """Take the engine's own services under management.
 
-    Without NAME and --all it shows which there are, and what speaks against each. Exit code 7 when some could not be
-    adopted, 4 when none.
+    They go on where they are, without a new container. Without NAME and --all it shows which there are, and what speaks
+    against each. Exit code 7 when some could not be adopted, 4 when none.
     """
     from skyctl import documents, manifest
     from skyctl.errors import ValidationError

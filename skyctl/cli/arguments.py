@@ -68,7 +68,7 @@ WorkerArgument = Annotated[
 WorkersArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="WORKER...",
+        metavar="WORKER",
         help="Ids, unique beginnings of them, or names.",
         autocompletion=complete_worker,
     ),

@@ -42,10 +42,11 @@ def drain(
     dry_run: DryRunOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Empty workers: they take nothing new, and the monitor moves their containers off, until `undrain`.
+    """Empty workers, until `undrain`.
 
-    Several are all looked up before any is changed. Given again, it goes on as it is now wished. Exit code with --plan: 4
-    where a container finds no place; with --wait: 7 where containers are left, 6 after --timeout.
+    They take nothing new, and the monitor moves their containers off. Several are all looked up before any is changed.
+    Given again, it goes on as it is now wished. Exit code with --plan: 4 where a container finds no place; with --wait:
+    7 where containers are left, 6 after --timeout.
     """
     from skyctl import wire
     from skyctl.errors import ValidationError
@@ -81,7 +82,10 @@ def drain(
 def undrain(
     context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
 ) -> None:
-    """Take drained workers back into service: what has not started stays. Several are all looked up before any is changed."""
+    """Take drained workers back into service.
+
+    What has not started stays. Several are all looked up before any is changed.
+    """
     from skyctl import wire
     from skyctl.operations import drains
 
@@ -105,7 +109,10 @@ def remove(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Remove a worker without containers, and its node from the swarm; its token is refused from then on."""
+    """Remove an empty worker, and its node from the swarm.
+
+    Its token is refused from then on.
+    """
     from skyctl import wire
     from skyctl.errors import ValidationError
     from skyctl.operations import workers

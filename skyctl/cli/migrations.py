@@ -29,7 +29,7 @@ MigrationArgument = Annotated[
 ]
 MigrationsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="MIGRATION...", help="Ids, unique beginnings of them, or services that are to be moved."),
+    typer.Argument(metavar="MIGRATION", help="Ids, unique beginnings of them, or services that are to be moved."),
 ]
 
 
@@ -42,7 +42,10 @@ def list_migrations(
     offset: OffsetOption = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List migrations: the unfinished ones, then the latest; why each is not further, and what holds them all."""
+    """List migrations, the unfinished ones first.
+
+    Each tells why it is not further; below stands what holds them all.
+    """
     from skyctl import documents
     from skyctl.operations import migrations, workers
 
@@ -80,7 +83,7 @@ def approve(
     context: typer.Context,
     migration: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MIGRATION...]", help="Ids, unique beginnings of them, or services."),
+        typer.Argument(metavar="MIGRATION", help="Ids, unique beginnings of them, or services."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that wait for approval.")] = False,
 ) -> None:
@@ -103,7 +106,7 @@ def approve(
 
 @app.command("reject")
 def reject(context: typer.Context, migration: MigrationsArgument) -> None:
-    """Let containers stay whose migration waits for approval, or is held."""
+    """Let containers stay that wait for approval, or are held."""
     from skyctl.operations import migrations
 
     with open_world(context) as world:
@@ -121,7 +124,10 @@ def retry(context: typer.Context, migration: MigrationsArgument) -> None:
 
 @app.command("cancel")
 def cancel(context: typer.Context, migration: MigrationsArgument) -> None:
-    """Let containers stay: what has not started is cancelled, what is under way rolled back, unless it completes before that."""
+    """Let containers stay, or go back to where they were.
+
+    What has not started is cancelled; what is under way is rolled back, unless it completes before that.
+    """
     from skyctl.operations import migrations
 
     with open_world(context) as world:
@@ -149,7 +155,10 @@ def pause(
 
 @app.command("resume")
 def resume(context: typer.Context, yes: YesOption = False) -> None:
-    """Let containers be moved again: after a pause, and off workers that fell silent many at once."""
+    """Let containers be moved again.
+
+    It ends a pause, and lets those be moved that are held since many workers fell silent at once.
+    """
     from skyctl.operations import migrations
 
     with open_world(context) as world:

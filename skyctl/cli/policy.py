@@ -18,7 +18,7 @@ def get(
     context: typer.Context,
     organization: Annotated[
         str | None,
-        typer.Argument(metavar="[ORG]", help="Slug or id; without it, all.", autocompletion=complete_organization),
+        typer.Argument(metavar="ORG", help="Slug or id; without it, all.", autocompletion=complete_organization),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:

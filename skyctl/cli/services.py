@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from skyctl.cli.arguments import (
     CpuOption,
@@ -27,20 +28,33 @@ if TYPE_CHECKING:
     from skyctl.workload import Deployment, Organization, Planned, Service, ServiceSpec
 
 FAILED = 1
+COMMAND = "skyctl.command"  # where the words behind `--` are kept
 
 app = typer.Typer(help="Services: deploy, list, look at, adopt, remove.", rich_markup_mode=None)
 group(app)
 
 
-@app.command("deploy")
+class BeforeCommand(TyperCommand):
+    """A command that ends at `--`; what stands behind is for a container."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words behind `--` away, and keep them."""
+        if "--" in args:
+            end = args.index("--")
+            args, ctx.meta[COMMAND] = args[:end], args[end + 1 :]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Show in the help that there may be more."""
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+@app.command("deploy", cls=BeforeCommand)
 def deploy(
     context: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Its name; else the file's.", autocompletion=complete_service),
-    ] = None,
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="What its container runs; else the image's.")
+        typer.Argument(metavar="NAME", help="Its name; else the file's.", autocompletion=complete_service),
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="All of it, as YAML; options and NAME win.")] = None,
     image: Annotated[str | None, typer.Option(help="Image, such as nginx:1.27.")] = None,
@@ -63,15 +77,17 @@ def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would go, and why.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Deploy a service to the worker that the placement rule chooses, or change one where it is.
+    """Deploy a service, or change one where it is.
 
-    What is not given stays as it is; variables and labels are added. With a file, what it does not say is the default.
+    A new one goes to the worker that the placement rule chooses. What is not given stays as it is; variables
+    and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
     from skyctl import wire
     from skyctl.operations import services
 
     given = {
-        "name": name, "image": image, "cpu": cpu, "memory": memory, "disk": disk, "ports": port, "command": command,
+        "name": name, "image": image, "cpu": cpu, "memory": memory, "disk": disk, "ports": port,
+        "command": context.meta.get(COMMAND),
         "endpointMode": endpoint_mode, "region": region, "pool": pool, "spread": spread,
     }  # fmt: skip
     seconds = wire.duration("--timeout", timeout).total_seconds()
@@ -119,7 +135,7 @@ def show_service(
     organization: OrganizationOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show everything about one service, its deployments and its migrations."""
+    """Show a service, its deployments and its migrations."""
     from skyctl import documents
     from skyctl.operations import services, workers
 
@@ -140,7 +156,10 @@ def remove(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Remove a service: its container is stopped, and its history stays in the database."""
+    """Remove a service and its container.
+
+    What happened to it stays in the log.
+    """
     from skyctl.operations import services
     from skyctl.wire import printable
 

@@ -104,8 +104,10 @@ def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOp
 
 @app.command("why")
 def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
-    """Tell why a worker has its status: what decided it, what the facts are now, what would change it; and why its containers
-    are still there."""
+    """Tell why a worker has its status.
+
+    What decided it, what the facts are now, what would change it; and why its containers are still there.
+    """
     from skyctl import documents
     from skyctl.operations import migrations, services, why, workers
 

@@ -4,14 +4,18 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from tests.conftest import Process, make_world
 
 from .machines import Node
 from .network import Network
 from .peer import Peer
+from .site import Site
 from .swarm import Swarm
 
 # What the lab calls, and the Debian package that has it.
@@ -79,6 +83,18 @@ def swarm(joined: Swarm) -> Swarm:
     """The same, without services."""
     joined.clear()
     return joined
+
+
+@pytest.fixture
+def site(
+    swarm: Swarm, database_url: str, connection: psycopg.Connection, start: Callable[..., Process]
+) -> Iterator[Site]:
+    """The lab's workers, north and south, with their agents; a monitor is started by whoever needs one."""
+    world = make_world(database_url, engine=swarm.engine)
+    site = Site(swarm, world, connection, start)
+    yield site
+    site.close()
+    world.db.close()
 
 
 @pytest.fixture
