@@ -83,7 +83,7 @@ def _address(name: str) -> str:
 def _page(address: str) -> str:
     with socket.create_connection((address, 80), timeout=_SECONDS) as connection:
         connection.settimeout(_SECONDS)
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /hostname HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
         answer = b""
         while more := connection.recv(4096):
             answer += more

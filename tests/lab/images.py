@@ -1,6 +1,7 @@
 """The file systems that hosts boot from, built once a machine, and the container images of the lab."""
 
 import io
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,7 +17,8 @@ SLOW = f"{_REGISTRY}/skylab/slow:1"  # the same, healthy after 5 s
 SICK = f"{_REGISTRY}/skylab/sick:1"  # the same, never healthy
 ABSENT = f"{_REGISTRY}/skylab/absent:1"  # which no node has
 FICKLE = f"{_REGISTRY}/skylab/fickle:1"  # which a test makes another one on each node
-_SERVE = "trap 'exit 1' TERM; hostname >/index.html; (sleep 5; echo >/ready) & httpd -f -p 80 -h / & wait"
+# It listens nearly as soon as it runs, as an image without a health check must: the engine sends it users from then on.
+_SERVE = "trap 'exit 1' TERM; httpd -f -p 80 -h /etc & {more}wait"
 _CHECK = "HEALTHCHECK --interval=1s --timeout=2s --retries={retries} CMD {command}"
 _BUILD_SECONDS = 600
 _SYSTEM = ("systemd", "systemd-sysv", "dbus", "ca-certificates", "iproute2")
@@ -82,10 +84,12 @@ def busybox() -> bytes:
 
 def variants() -> dict[str, list[str]]:
     """The images that are made from that tar, each by these words for `docker import`."""
-    serves = f'CMD ["sh", "-c", "{_SERVE}"]'
+    serves, late = (
+        f"CMD {json.dumps(['sh', '-c', _SERVE.format(more=more)])}" for more in ("", "sleep 5; echo >/ready; ")
+    )
     becomes = _CHECK.format(retries=30, command="test -e /ready")
     stays = _CHECK.format(retries=3, command="false")
-    made = {IMAGE: (), WEB: (serves,), SLOW: (serves, becomes), SICK: (serves, stays)}
+    made = {IMAGE: (), WEB: (serves,), SLOW: (late, becomes), SICK: (serves, stays)}
     return {image: [word for change in changes for word in ("--change", change)] for image, changes in made.items()}
 
 

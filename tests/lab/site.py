@@ -27,7 +27,8 @@ SETTINGS = {
     "WORKER_HEARTBEAT_INTERVAL": str(INTERVAL_SECONDS), "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT_SECONDS),
     "WORKER_CPU_LIMIT": "100", "WORKER_MEMORY_LIMIT": "100", "WORKER_DISK_LIMIT": "100", "SKYCTL_ENCRYPT_NETWORKS": "false",
 }  # fmt: skip
-LIMITS = Capacity(cpu_cores=0.01, memory_mb=16, disk_gb=0.001)
+# so much of a processor that a container listens as soon as it runs
+LIMITS = Capacity(cpu_cores=0.2, memory_mb=16, disk_gb=0.001)
 CORES = 100
 
 

@@ -96,9 +96,12 @@ def test_services_of_the_engine_are_adopted_as_they_run(site: Site, run: Run) ->
         command = ("docker", "service", "create", "--detach", "--no-resolve-image", "--name", name, *options)
         site.swarm.manager.run(*command, "--endpoint-mode", "dnsrr", images.WEB)
 
-    create("old", "--constraint", "node.hostname==south")
-    create("pair", "--replicas", "2", "--constraint", "node.hostname==south")
+    create("old", "--constraint", "node.role==worker")
+    create("pair", "--replicas", "2", "--constraint", "node.role==worker")
     create("lone", "--constraint", "node.role==manager")
+
+    def containers() -> list[str]:
+        return sorted(each for node in site.swarm.workers for each in node.run("docker", "ps", "--quiet").split())
 
     def obstacles() -> dict[str, str | None]:
         found = json.loads(run("services", "adopt", "-o", "json").stdout)["services"]
@@ -107,10 +110,9 @@ def test_services_of_the_engine_are_adopted_as_they_run(site: Site, run: Run) ->
     manager = "its node manager is no worker: see `skyctl workers install-script`"
     wanted = {"old": None, "pair": "it has 2 replicas, not 1", "lone": manager}
     eventually(lambda: obstacles() == wanted)
-    _, south = site.swarm.workers
-    before = sorted(south.run("docker", "ps", "--quiet").split())
+    before = containers()
     some = run("services", "adopt", "old", "pair", "--memory", "64M", "--yes")
-    assert (some.returncode, some.stdout) == (7, "old is under management, on south\n")
+    assert (some.returncode, some.stdout) == (7, f"old is under management, on {site.where()['old']}\n")
     assert some.stderr.splitlines()[0] == "error: pair: it has 2 replicas, not 1"
     assert run("services", "adopt", "--all", "--yes").returncode == 4
     assert run("services", "adopt", "nobody").returncode == 3
@@ -119,8 +121,9 @@ def test_services_of_the_engine_are_adopted_as_they_run(site: Site, run: Run) ->
     changed = run("services", "deploy", "old", "--env", "A=1")
     assert changed.returncode == 4
     assert "old was adopted" in changed.stderr
-    assert sorted(south.run("docker", "ps", "--quiet").split()) == before
-    moved = run("workers", "drain", "south", "--wait")
+    assert containers() == before
+    source = str(site.where()["old"])
+    moved = run("workers", "drain", source, "--wait", "--timeout", "60s")
     assert moved.returncode == 0, moved.stderr
-    assert site.where() == {"old": "north"}
-    assert run("workers", "undrain", "south").returncode == 0
+    assert {source, str(site.where()["old"])} == {"north", "south"}
+    assert run("workers", "undrain", source).returncode == 0

@@ -111,7 +111,7 @@ def test_manual_and_none(site: Site) -> None:
 def test_without_room_it_waits_for_a_worker_that_joins(site: Site, lab: Network) -> None:
     site.monitor()
     site.until_active("north", "south")
-    half = Capacity(0.01, site.worker("south").capacity.memory_mb * 0.6, 0.001)
+    half = Capacity(0.2, site.worker("south").capacity.memory_mb * 0.6, 0.001)
     site.deploy("big", to="north", limits=half)
     site.deploy("other", to="south", limits=half)
     drains.drain(site.world, [site.worker("north").id], TESTS)
