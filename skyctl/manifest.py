@@ -55,11 +55,7 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
     return ServiceSpec(
         name=wire.worker_name(_text(fields.get("name"), "name")),
         image=image,
-        limits=Capacity(
-            cpu_cores=_figure(fields, "cpu", DEFAULT_LIMITS.cpu_cores, "cpuCores", None),
-            memory_mb=_figure(fields, "memory", DEFAULT_LIMITS.memory_mb, "memoryMb", "m"),
-            disk_gb=_figure(fields, "disk", DEFAULT_LIMITS.disk_gb, "diskGb", "g"),
-        ),
+        limits=limits(fields, DEFAULT_LIMITS),
         environment=_pairs(fields, "env", VARIABLE),
         ports=[_port(each) for each in _list(fields, "ports")],
         endpoint_mode=_endpoint_mode(fields.get("endpointMode", EndpointMode.VIP.value)),
@@ -68,6 +64,15 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
         region=_optional_text(fields, "region", 255),
         pool=_optional_text(fields, "pool", 255),
         spread=_optional_text(fields, "spread", 255),
+    )
+
+
+def limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
+    """The limits of these fields; what is not given is as in the default. Raises ValidationError that names the field."""
+    return Capacity(
+        cpu_cores=_figure(fields, "cpu", default.cpu_cores, "cpuCores", None),
+        memory_mb=_figure(fields, "memory", default.memory_mb, "memoryMb", "m"),
+        disk_gb=_figure(fields, "disk", default.disk_gb, "diskGb", "g"),
     )
 
 
@@ -127,6 +132,24 @@ def port_text(port: Port) -> str:
     return f"{published}{port.target}" + ("" if port.protocol == "tcp" else f"/{port.protocol}")
 
 
+def variables(path: Path) -> dict[str, str]:
+    """The variables of a file of KEY=VALUE lines; empty ones and those that begin with # say nothing. Raises ValidationError, which
+    never shows a line: it may hold a secret."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValidationError(f"{path} cannot be read: {reason}", "give a file of KEY=VALUE lines") from error
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            key, equals, value = line.strip().partition("=")
+            if not equals or not VARIABLE.fullmatch(key):
+                raise ValidationError(f"{path}, line {number}: not KEY=VALUE", "one variable a line; # begins a remark")
+            found[key] = value
+    return found
+
+
 def pairs(field: str, given: Sequence[str]) -> dict[str, str]:
     """KEY=VALUE options as a mapping. Raises ValidationError."""
     for each in given:
@@ -137,7 +160,9 @@ def pairs(field: str, given: Sequence[str]) -> dict[str, str]:
 
 def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, unit: str | None) -> float:
     """A number, or a size such as 512M or 1.5G where the figure has a unit."""
-    value = fields.get(field, default)
+    value = fields.get(field)
+    if value is None:
+        return default
     most = wire.CAPACITY_LIMITS[limit]
     found = AMOUNT.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
     amount = math.nan

@@ -42,6 +42,12 @@ def _seconds(value: object) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _count(value: object) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", str(value), re.ASCII) or isinstance(value, bool):
+        raise ValueError("a whole number from 1 to 9999")
+    return int(str(value))
+
+
 def _percent(value: object) -> float:
     try:
         percent = math.nan if isinstance(value, bool) else float(str(value))
@@ -136,6 +142,13 @@ TABLE = (
     Setting("cpu_limit", ("WORKER_CPU_LIMIT",), _percent, "90", "percent of CPU above which a worker is unhealthy"),
     Setting("memory_limit", ("WORKER_MEMORY_LIMIT",), _percent, "95", "percent of memory above which a worker is unhealthy"),
     Setting("disk_limit", ("WORKER_DISK_LIMIT",), _percent, "90", "percent of disk above which a worker is unhealthy"),
+    Setting("migrations_at_once", ("SKYCTL_MIGRATIONS_AT_ONCE",), _count, "4", "containers that are moved at the same time"),
+    Setting("migrations_into_one", ("SKYCTL_MIGRATIONS_INTO_ONE",), _count, "2",
+            "of these, containers that are moved to the same worker"),
+    Setting("migration_timeout", ("SKYCTL_MIGRATION_TIMEOUT",), _seconds, "300",
+            "seconds after which a container that does not run on its new worker is moved back"),
+    Setting("migration_attempts", ("SKYCTL_MIGRATION_ATTEMPTS",), _count, "3",
+            "attempts after which a migration is given up, until somebody retries it"),
     Setting("alert_channels", ("SKYCTL_ALERT_CHANNELS",), _urls, "",
             "where alerts go besides the database: URLs as Apprise has them (slack://, mailtos://, jsons://, ...)", secret=True),
     Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _swarm_address, "",
@@ -160,6 +173,10 @@ class Settings:
     cpu_limit: float = 90
     memory_limit: float = 95
     disk_limit: float = 90
+    migrations_at_once: int = 4
+    migrations_into_one: int = 2
+    migration_timeout: timedelta = timedelta(seconds=300)
+    migration_attempts: int = 3
     alert_channels: tuple[str, ...] = ()
     swarm_advertise_addr: str | None = None
     docker_host: str | None = None

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +31,9 @@ MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
 LARGEST_STORED = 10**15
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+LONGEST_DURATION = timedelta(days=365)
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 Document = dict[str, Any]
@@ -109,6 +112,15 @@ def whole_number(field: str, value: str | None, default: int, least: int, most: 
     if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) or not least <= int(value) <= most:
         raise invalid(field, value, f"a whole number from {least} to {most}")
     return int(value)
+
+
+def duration(field: str, value: str) -> timedelta:
+    """A length of time that a person writes, such as 90s, 30m, 2h or 1d. Raises ValidationError."""
+    found = DURATION.fullmatch(value.strip())
+    length = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < length <= LONGEST_DURATION:
+        raise invalid(field, value, "a length of time such as 90s, 30m, 2h or 1d, at most 365d")
+    return length
 
 
 def text_filter(field: str, value: str) -> str:

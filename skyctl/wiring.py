@@ -41,6 +41,10 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
             cpu_percent=settings.cpu_limit,
             memory_percent=settings.memory_limit,
             disk_percent=settings.disk_limit,
+            migrations_at_once=settings.migrations_at_once,
+            migrations_into_one=settings.migrations_into_one,
+            migration_timeout=settings.migration_timeout,
+            migration_attempts=settings.migration_attempts,
         ),
         api_url=settings.api_url,
     )

@@ -20,11 +20,12 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from skyctl.embedded import EmbeddedPostgres
-from skyctl.model import Limits
+from skyctl.model import Limits, SwarmJoin
 from skyctl.operations import schema
 from skyctl.operations.world import Engine, World
 from skyctl.store.db import Database
 from tests.fakes import FakeEngine, FakeNotifier
+from tests.fleet import Fleet
 
 signal.signal(
     signal.SIGHUP, signal.SIG_DFL
@@ -130,6 +131,17 @@ def world(database_url: str) -> Iterator[World]:
     made = make_world(database_url)
     yield made
     made.db.close()
+
+
+@pytest.fixture
+def trio(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
+    """Three empty workers under a fake engine: w1, w2, w3."""
+    engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
+    world = make_world(database_url, engine=engine)
+    fleet = Fleet(world, connection, engine)
+    fleet.add("w1", "w2", "w3")
+    yield fleet
+    world.db.close()
 
 
 @dataclass

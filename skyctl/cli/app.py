@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli import alerts, cluster, events, migrations, system, workers
+from skyctl.cli import adopting, alerts, cluster, drains, events, migrations, policy, services, system, workers
 from skyctl.cli.context import Options
 from skyctl.errors import SkyctlError
 from skyctl.settings import TABLE
@@ -27,6 +27,12 @@ app.command("events")(events.events)
 app.command("doctor")(system.doctor)
 app.add_typer(system.db, name="db")
 app.add_typer(workers.app, name="workers")
+workers.app.command("drain")(drains.drain)
+workers.app.command("undrain")(drains.undrain)
+workers.app.command("remove")(drains.remove)
+app.add_typer(services.app, name="services")
+services.app.command("adopt")(adopting.adopt)
+app.add_typer(policy.app, name="policy")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(migrations.app, name="migrations")

@@ -1,8 +1,9 @@
-"""Following a log: everything from a number on, in order, through restarts of the database, until a signal."""
+"""Following what happens, through restarts of the database, until a signal: a log in order, or something until it is over."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -11,7 +12,11 @@ from skyctl.errors import DatabaseUnavailable
 from skyctl.operations import log
 from skyctl.signals import Stop
 
+if TYPE_CHECKING:
+    from skyctl.operations.world import World
+
 T = TypeVar("T")
+TIMED_OUT, INTERRUPTED = 6, 130  # exit codes
 PAUSE_SECONDS = 1.0
 LOOK_SECONDS = 30.0
 
@@ -47,3 +52,40 @@ def _show_new(
             show(each)
         last = number(found[-1])
     return 0 if last is None else last
+
+
+def watch(
+    context: typer.Context, world: "World", is_over: Callable[[], bool], seconds: float | None, cut_short: str
+) -> None:
+    """Look at every event, and once a second, until it is over. Ends the command where that takes longer than so many seconds, or
+    at Ctrl-C: what is watched goes on, and `cut_short` says how to see more of it."""
+    stop, lost = Stop(), False
+    stop.on_signals()
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        try:
+            with log.listening(world) as news:
+                while not is_over():
+                    lost = False
+                    _check(context, stop, deadline, cut_short)
+                    stop.wait(_left(deadline), news)
+                    log.drain(news)
+                return
+        except DatabaseUnavailable as error:
+            if not lost:
+                say(context, f"waiting: {error.message}")
+            lost = True
+            _check(context, stop, deadline, cut_short)
+            stop.wait(_left(deadline))
+
+
+def _left(deadline: float | None) -> float:
+    return PAUSE_SECONDS if deadline is None else max(0.0, min(PAUSE_SECONDS, deadline - time.monotonic()))
+
+
+def _check(context: typer.Context, stop: Stop, deadline: float | None, cut_short: str) -> None:
+    """Raises Exit when the time is up, or somebody wants no more."""
+    late = deadline is not None and time.monotonic() >= deadline
+    if stop.is_set or late:
+        say(context, f"{'timed out' if late else 'stopped watching'}: {cut_short}")
+        raise typer.Exit(TIMED_OUT if late else INTERRUPTED)

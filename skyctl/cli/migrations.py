@@ -1,26 +1,168 @@
 """skyctl migrations ..."""
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skyctl.cli.context import actor, confirm, group, open_world, say
+from skyctl.cli.arguments import LimitOption, OffsetOption, WorkerOption, YesOption
+from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
+from skyctl.workload import MigrationState
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from skyctl.model import Actor
+    from skyctl.operations.world import World
+    from skyctl.workload import Migration
+
+PARTLY_DONE, REFUSED = 7, 4
+MOST_AT_ONCE = 100_000
 
 app = typer.Typer(help="Containers on their way from one worker to another.", rich_markup_mode=None)
 group(app)
 
+MigrationArgument = Annotated[
+    str,
+    typer.Argument(metavar="MIGRATION", help="An id, a unique beginning of one, or a service that is to be moved."),
+]
+MigrationsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="MIGRATION", help="Ids, unique beginnings of them, or services that are to be moved."),
+]
 
-@app.command("resume")
-def resume(
+
+@app.command("list")
+def list_migrations(
     context: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    state: Annotated[list[MigrationState] | None, typer.Option(help="Only those in this state; repeatable.")] = None,
+    worker: WorkerOption = None,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
+    output: OutputOption = Output.TABLE,
 ) -> None:
-    """Let containers be moved automatically again after many workers fell silent at once."""
+    """List migrations, the unfinished ones first.
+
+    Each tells why it is not further; below stands what holds them all.
+    """
+    from skyctl import documents
+    from skyctl.operations import migrations, workers
+
+    with open_world(context) as world:
+        worker_id = workers.find(world, worker).id if worker is not None else None
+        page = migrations.list_migrations(
+            world, states=tuple(state or ()), worker_id=worker_id, limit=limit, offset=offset
+        )
+    from skyctl.cli import lists
+
+    names = [str(each.id) for each in page.migrations]
+    emit(context, output, documents.migrations_document(page), lambda: lists.migration_table(page, offset), names)
+    for note in lists.pause_note(page):
+        say(context, note)
+
+
+@app.command("show")
+def show_migration(context: typer.Context, migration: MigrationArgument, output: OutputOption = Output.TABLE) -> None:
+    """Show everything about one migration, and what happened to it."""
+    from skyctl import documents
+    from skyctl.operations import migrations, workers
+
+    with open_world(context) as world:
+        found = migrations.find(world, migration)
+        events, now = migrations.history(world, found.id), workers.read_at(world)
+    from skyctl.cli import lists
+
+    document = documents.migration_document(found)
+    document["events"] = [documents.event_document(event) for event in events]
+    emit(context, output, document, lambda: lists.migration_details(found, events, now), [str(found.id)])
+
+
+@app.command("approve")
+def approve(
+    context: typer.Context,
+    migration: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MIGRATION", help="Ids, unique beginnings of them, or services."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that wait for approval.")] = False,
+) -> None:
+    """Let migrations go on that wait for approval, or are held."""
+    from skyctl.errors import ValidationError
+    from skyctl.operations import migrations
+
+    if every == bool(migration):
+        raise ValidationError("MIGRATION or --all is missing, or both are given", "see `skyctl migrations list`")
+    with open_world(context) as world:
+        if every:
+            waiting = (MigrationState.AWAITING_APPROVAL,)
+            those = list(migrations.list_migrations(world, states=waiting, limit=MOST_AT_ONCE).migrations)
+            if not those:
+                say(context, "no migration waits for approval")
+        else:
+            those = _all_found(world, migration or [])
+        _each(context, world, those, migrations.approve, "goes on")
+
+
+@app.command("reject")
+def reject(context: typer.Context, migration: MigrationsArgument) -> None:
+    """Let containers stay that wait for approval, or are held."""
     from skyctl.operations import migrations
 
     with open_world(context) as world:
-        confirm("Move containers off all workers that fell silent at once?", yes=yes)
+        _each(context, world, _all_found(world, migration), migrations.reject, "stays where it is")
+
+
+@app.command("retry")
+def retry(context: typer.Context, migration: MigrationsArgument) -> None:
+    """Try failed migrations again at once, with all their attempts."""
+    from skyctl.operations import migrations
+
+    with open_world(context) as world:
+        _each(context, world, _all_found(world, migration), migrations.retry, "is tried again")
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, migration: MigrationsArgument) -> None:
+    """Let containers stay, or go back to where they were.
+
+    What has not started is cancelled; what is under way is rolled back, unless it completes before that.
+    """
+    from skyctl.operations import migrations
+
+    with open_world(context) as world:
+        _each(context, world, _all_found(world, migration), migrations.cancel, "is cancelled")
+
+
+@app.command("pause")
+def pause(
+    context: typer.Context,
+    length: Annotated[
+        str | None, typer.Option("--for", metavar="TIME", help="How long, such as 30m or 2h; else until `resume`.")
+    ] = None,
+    message: Annotated[str | None, typer.Option("--message", "-m", help="Why; `migrations list` tells it.")] = None,
+) -> None:
+    """Let no migration begin; what is under way goes on."""
+    from skyctl import wire
+    from skyctl.operations import migrations
+
+    wanted = None if length is None else wire.duration("--for", length)
+    why = None if message is None else wire.drain_reason(message)
+    with open_world(context) as world:
+        migrations.pause(world, actor(), wanted, why)
+    sys.stdout.write(f"paused {'until `skyctl migrations resume`' if length is None else f'for {length.strip()}'}\n")
+
+
+@app.command("resume")
+def resume(context: typer.Context, yes: YesOption = False) -> None:
+    """Let containers be moved again.
+
+    It ends a pause, and lets those be moved that are held since many workers fell silent at once.
+    """
+    from skyctl.operations import migrations
+
+    with open_world(context) as world:
+        confirm("Move containers again, also off all workers that fell silent at once?", yes=yes)
         was_paused, lifted = migrations.resume(world, actor())
     if was_paused:
         sys.stdout.write("the pause is over\n")
@@ -29,3 +171,35 @@ def resume(
     for failure in lifted:
         where = f" of region {failure.region}" if failure.region else ""
         sys.stdout.write(f"resumed for {failure.silent} workers{where}\n")
+
+
+def _all_found(world: "World", references: list[str]) -> "list[Migration]":
+    """The migrations that are meant, each once."""
+    from skyctl.operations import migrations
+
+    return list({found.id: found for found in (migrations.find(world, reference) for reference in references)}.values())
+
+
+def _each(
+    context: typer.Context, world: "World", those: "list[Migration]",
+    operation: "Callable[[World, UUID, Actor], Migration]", said: str,
+) -> None:  # fmt: skip
+    """Do something to each of the migrations; a refusal ends the command only where it is about the only one."""
+    from skyctl.errors import Refused
+    from skyctl.wire import printable
+
+    done = 0
+    for each in those:
+        try:
+            operation(world, each.id, actor())
+        except Refused as error:
+            if len(those) == 1:
+                raise
+            sys.stderr.write(f"error: {printable(error.message)}\n")
+            continue
+        done += 1
+        if not options(context).quiet:
+            sys.stdout.write(f"{printable(each.service_name)} ({str(each.id)[:8]}) {said}\n")
+    if done < len(those):
+        sys.stderr.write("hint: see `skyctl migrations list`\n")
+        raise typer.Exit(PARTLY_DONE if done else REFUSED)

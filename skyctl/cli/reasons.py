@@ -1,26 +1,42 @@
 """Why a worker has its status, as it is printed. No I/O."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
-from skyctl.cli import show
+from skyctl.cli import lists, show
 from skyctl.model import Diagnosis, Event, MassFailure, Worker
 from skyctl.wire import printable
+from skyctl.workload import Migration, Service
+
+MOST_NAMES = 10
 
 
-def diagnosis(found: Diagnosis) -> list[Any]:
-    """Everything that bears on a worker's status, in the order of a person's questions."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _rows(found):
-        table.add_row(name, Text(printable(value)) if isinstance(value, str) else value)
-    return [table]
+def diagnosis(found: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> list[Any]:
+    """Everything that bears on a worker's status, in the order of a person's questions; then its containers, and why those that
+    are to be moved have not been."""
+    return [lists.details([*_rows(found), *_containers(containers), *_moves(moves, found.worker, found.read_at)])]
+
+
+def _containers(containers: Sequence[Service]) -> Iterator[tuple[str, Any]]:
+    names = [each.spec.name for each in containers]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    yield "Containers", f"{len(names)}: {', '.join(names[:MOST_NAMES])}{more}" if names else "none of ours"
+
+
+def _moves(moves: Sequence[Migration], worker: Worker, now: datetime) -> Iterator[tuple[str, Any]]:
+    for number, each in enumerate(moves):
+        away = each.source_worker_id == worker.id
+        other = each.target_worker_name if away else each.source_worker_name
+        way = f"{'to' if away else 'from'} {printable(other)}, " if other else ""
+        why = lists.reason(each, now)
+        said = Text.assemble(
+            f"{printable(each.service_name)}: {way}", lists.state_text(each.state), f": {why}" if why else ""
+        )
+        yield "Moving" if number == 0 else "", said
 
 
 def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """From the model to what is printed: tables, bars and words. No I/O."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from skyctl.model import (
     WorkerPage,
     WorkerStatus,
 )
+from skyctl.workload import DrainProgress
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
@@ -42,17 +44,18 @@ CHECK_COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState
 def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     """The workers of a page, and how many there are."""
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
-    table = _plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
+    table = plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
     for worker in page.workers:
         cells: list[Any] = [wire.printable(worker.name), status_text(worker.status), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
         table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
-    return [table, Text(_counted(page), style="dim")] if page.workers else [Text(_counted(page))]
+    found = counted("worker", len(page.workers), page.total, page.offset)
+    return [table, Text(found, style="dim")] if page.workers else [Text(found)]
 
 
-def worker_details(worker: Worker, now: datetime) -> list[Any]:
-    """Everything about one worker."""
-    table = _plain_table("", "", heading=False)
+def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = None) -> list[Any]:
+    """Everything about one worker, and how far its drain is."""
+    table = plain_table("", "", heading=False)
     heard = worker.last_heartbeat_at
     rows: list[tuple[str, Any]] = [
         ("Name", worker.name),
@@ -67,6 +70,7 @@ def worker_details(worker: Worker, now: datetime) -> list[Any]:
         *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
         ("Drain asked", ago(worker.drain_requested_at, now)),
         ("Drain reason", worker.drain_reason or "-"),
+        *([("Drain so far", drain_text(drain, now))] if drain and worker.drain_requested_at else []),
         ("Flapping since", ago(worker.flapping_since, now)),
         ("Invited", ago(worker.created_at, now)),
     ]
@@ -78,15 +82,27 @@ def worker_details(worker: Worker, now: datetime) -> list[Any]:
     return [table]
 
 
+def drain_text(drain: DrainProgress, now: datetime) -> str:
+    """How far a drain is, in words."""
+    counts = ((drain.under_way, "under way"), (drain.waiting, "waiting"), (len(drain.left), "left"))
+    said = ", ".join([f"{drain.moved} of {drain.total} moved", *(f"{count} {what}" for count, what in counts if count)])
+    over, deadline = drain.worker.drain_finished_at, drain.worker.drain_deadline_at
+    if over:
+        return f"over {ago(over, now)}: {said}" if drain.left else f"empty {ago(over, now)}: {said}"
+    if deadline is None:
+        return said
+    return f"{said}; deadline {f'in {ahead(deadline, now)}' if deadline > now else f'passed {ago(deadline, now)}'}"
+
+
 def stats_tables(stats: ClusterStats) -> list[Any]:
     """The cluster in figures: workers by status, capacity and load, with bars."""
-    statuses = _plain_table("STATUS", "WORKERS", "")
+    statuses = plain_table("STATUS", "WORKERS", "")
     for status in WorkerStatus:
         count = stats.by_status.get(status, 0)
         share = 100 * count / stats.total if stats.total else 0
         statuses.add_row(status_text(status), str(count), Text(blocks(share), style=COLORS[status]))
     statuses.add_row(Text("total", style="bold"), Text(str(stats.total), style="bold"), "")
-    loads = _plain_table("RESOURCE", "CAPACITY", "LOAD, BY CAPACITY", "LOAD, PLAIN MEAN", bars=(2, 3))
+    loads = plain_table("RESOURCE", "CAPACITY", "LOAD, BY CAPACITY", "LOAD, PLAIN MEAN", bars=(2, 3))
     figures = zip(
         ("cpu", "memory", "disk"), capacities(stats.capacity), _bars(stats.load), _bars(stats.plain_load), strict=True
     )
@@ -101,7 +117,7 @@ def stats_tables(stats: ClusterStats) -> list[Any]:
 
 def schema_table(version: int | None, expected: int, missing: Sequence[str]) -> list[Any]:
     """What a database has of the schema."""
-    table = _plain_table("SCHEMA", "", heading=False)
+    table = plain_table("SCHEMA", "", heading=False)
     table.add_row("Applied version", "none" if version is None else str(version))
     table.add_row("Expected version", str(expected))
     table.add_row("Missing", ", ".join(missing) or "nothing")
@@ -133,7 +149,7 @@ def alert_table(alerts: Sequence[tuple[Alert, int, int, int]], now: datetime) ->
     """Alerts, each with how many channels took it, have it waiting, or will not get it."""
     if not alerts:
         return [Text("No alerts.")]
-    table = _plain_table("ID", "RAISED", "ALERT", "CHANNELS", "MESSAGE", bars=(4,))
+    table = plain_table("ID", "RAISED", "ALERT", "CHANNELS", "MESSAGE", bars=(4,))
     for alert, made, waiting, given_up in alerts:
         counts = ((made, "delivered", "green"), (waiting, "waiting", "yellow"), (given_up, "given up", "red"))
         told = Text(", ").join(Text(f"{count} {what}", style=color) for count, what, color in counts if count)
@@ -143,7 +159,7 @@ def alert_table(alerts: Sequence[tuple[Alert, int, int, int]], now: datetime) ->
 
 def channel_table(results: Mapping[str, str]) -> list[Any]:
     """What became of a test by each channel."""
-    table = _plain_table("CHANNEL", "RESULT")
+    table = plain_table("CHANNEL", "RESULT")
     for channel, trouble in results.items():
         table.add_row(channel, Text(trouble, style="red") if trouble else Text("delivered", style="green"))
     return [table]
@@ -151,7 +167,7 @@ def channel_table(results: Mapping[str, str]) -> list[Any]:
 
 def check_table(checks: Sequence[Check]) -> list[Any]:
     """What the doctor found, one line a check; under what is not well, what to do about it, once where several need the same."""
-    table = _plain_table("", "CHECK", "FOUND")
+    table = plain_table("", "CHECK", "FOUND")
     table.columns[-1].no_wrap = False
     for check, following in zip(checks, [*checks[1:], None], strict=True):
         found = Text(wire.printable(check.found))
@@ -211,18 +227,31 @@ def capacity_text(capacity: Capacity) -> str:
 
 def capacities(capacity: Capacity) -> tuple[str, str, str]:
     """How much there is of CPU, memory and disk."""
-    return _number(capacity.cpu_cores) + " cores", _size(capacity.memory_mb), _size(1024 * capacity.disk_gb)
+    cores = _number(capacity.cpu_cores)
+    return f"{cores} core{'s' * (cores != '1')}", _size(capacity.memory_mb), _size(1024 * capacity.disk_gb)
 
 
 def ago(at: datetime | None, now: datetime) -> str:
     """How long ago, in its largest unit: `12s ago`; `-` for never."""
-    if at is None:
-        return "-"
-    seconds = max(0, int((now - at) / timedelta(seconds=1)))
+    return "-" if at is None else f"{span(now - at)} ago"
+
+
+def ahead(at: datetime, now: datetime) -> str:
+    """How long until then, to the minute: `12s`, `1h 59m`."""
+    seconds = max(0, math.ceil((at - now) / timedelta(seconds=1)))
+    if seconds < 60:
+        return f"{seconds}s"
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    return " ".join(f"{count}{unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "m")) if count)
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its largest unit: `12s`."""
+    seconds = max(0, int(length / timedelta(seconds=1)))
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds >= size:
-            return f"{seconds // size}{unit} ago"
-    return f"{seconds}s ago"
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def monitor_footnote(page: WorkerPage, interval: timedelta) -> str:
@@ -255,14 +284,15 @@ def _address(worker: Worker) -> str:
     return worker.ip_address if worker.hostname else "-"
 
 
-def _counted(page: WorkerPage) -> str:
-    if not page.workers:
-        return "No workers." if page.total == 0 else f"No workers at --offset {page.offset}; there are {page.total}."
-    if len(page.workers) == page.total:
-        return f"{page.total} worker{'s' * (page.total != 1)}"
-    last = page.offset + len(page.workers)
-    more = f"; more: --offset {last}" if last < page.total else ""
-    return f"{page.offset + 1} to {last} of {page.total} workers{more}"
+def counted(noun: str, shown: int, total: int, offset: int) -> str:
+    """How many there are, which of them are shown, and how to see more."""
+    if not shown:
+        return f"No {noun}s." if total == 0 else f"No {noun}s at --offset {offset}; there are {total}."
+    if shown == total:
+        return f"{total} {noun}{'s' * (total != 1)}"
+    last = offset + shown
+    more = f"; more: --offset {last}" if last < total else ""
+    return f"{offset + 1} to {last} of {total} {noun}s{more}"
 
 
 def _bars(load: Load, limits: Limits = Limits()) -> list[Bar]:
@@ -285,10 +315,9 @@ def _size(mebibytes: float) -> str:
     return f"{value:.0f} {units[0]}" if value >= 100 else f"{value:.1f} {units[0]}"
 
 
-def _plain_table(*headings: str, heading: bool = True, bars: Sequence[int] = ()) -> Table:
+def plain_table(*headings: str, heading: bool = True, bars: Sequence[int] = ()) -> Table:
+    """A table without lines; the columns of these numbers give way first where the terminal is narrow."""
     table = Table(box=None, pad_edge=False, show_header=heading, header_style="bold")
     for number, name in enumerate(headings):
-        table.add_column(
-            Text(name, no_wrap=True, overflow="ellipsis"), no_wrap=number not in bars
-        )  # bars give way first
+        table.add_column(Text(name, no_wrap=True, overflow="ellipsis"), no_wrap=number not in bars)
     return table

@@ -70,7 +70,7 @@ def _planned(service: Service, place: Placement | Refusal, names: dict[UUID, str
 def progress(world: World, worker_ids: Sequence[UUID]) -> list[DrainProgress]:
     """How far the drains of these workers are. Raises WorkerNotFound."""
     with world.db.transaction() as tx:
-        found = [_known(tx, worker_id) for worker_id in worker_ids]
+        found = [_known(tx, worker_id, lock=False) for worker_id in worker_ids]
         return [_progress(tx, worker) for worker in found]
 
 
@@ -96,8 +96,8 @@ def _reasons(those: Sequence[Migration]) -> list[str]:
     return told[:MOST_REASONS]
 
 
-def _known(tx: db.Transaction, worker_id: UUID) -> Worker:
-    worker = workers.get(tx, worker_id, lock=True)
+def _known(tx: db.Transaction, worker_id: UUID, *, lock: bool = True) -> Worker:
+    worker = workers.get(tx, worker_id, lock=lock)
     if worker is None:
         raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
     return worker

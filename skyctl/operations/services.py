@@ -24,6 +24,7 @@ from skyctl.workload import (
     EngineNode,
     EngineService,
     Migration,
+    MigrationPolicy,
     Organization,
     Placement,
     Planned,
@@ -180,14 +181,22 @@ def remove(world: World, service_id: UUID, actor: Actor) -> Service:
     return service
 
 
-def organization(world: World, reference: str | None, *, make: bool = False) -> Organization:
-    """The organization of an id or slug; without one, the only one, which `make` makes where there is none.
+def existing(world: World, organization: Organization, name: str) -> Service | None:
+    """The service of this organization that `deploy` of this name would change."""
+    with world.db.transaction() as tx:
+        return services.by_slug(tx, organization.id, rules.slug(name))
+
+
+def organization(world: World, reference: str | None, *, make: bool = False, dry_run: bool = False) -> Organization:
+    """The organization of an id or slug; without one, the only one, which `make` makes where there is none, but for a dry run.
 
     Raises OrganizationNotFound, or ValidationError where there are several.
     """
     with world.db.transaction() as tx:
         found = accounts.matching_organizations(tx, reference)
         if not found and make and reference in (None, DEFAULT_ORGANIZATION):
+            if dry_run:
+                return Organization(uuid4(), DEFAULT_ORGANIZATION, DEFAULT_ORGANIZATION, MigrationPolicy.AUTOMATIC)
             return accounts.insert_organization(tx, DEFAULT_ORGANIZATION)
     if not found:
         known = "" if reference is None else f" {reference!r}"
@@ -200,8 +209,11 @@ def organization(world: World, reference: str | None, *, make: bool = False) -> 
     return found[0]
 
 
-def adoptable(world: World, limits: Capacity | None = None) -> list[Adoptable]:
-    """The services of the engine that are not under management, by name, and what speaks against each."""
+def adoptable(world: World, limits: Capacity = Capacity()) -> list[Adoptable]:
+    """The services of the engine that are not under management, by name, and what speaks against each.
+
+    Of the limits, those over 0 are given, instead of what the engine has. Raises EngineUnavailable.
+    """
     seen = world.engine().observe()
     with world.db.transaction() as tx:
         managed = services.engine_ids(tx)
@@ -212,7 +224,7 @@ def adoptable(world: World, limits: Capacity | None = None) -> list[Adoptable]:
 
 def _adoptable(
     service: EngineService, nodes: Mapping[str, EngineNode], by_node: Mapping[str, UUID], names: Mapping[UUID, str],
-    limits: Capacity | None,
+    limits: Capacity,
 ) -> Adoptable:  # fmt: skip
     node_id = next((task.node_id for task in service.tasks if runs(task) and task.node_id), None)
     worker_id = by_node.get(node_id or "")

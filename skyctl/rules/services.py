@@ -23,10 +23,13 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_SLUG].strip("-")
 
 
-def adopted_limits(found: Capacity, given: Capacity | None) -> Capacity:
+def adopted_limits(found: Capacity, given: Capacity) -> Capacity:
     """What an adopted service reserves: what was given, else what the engine limits it to, else what a service has by default."""
-    cores, memory = found.cpu_cores or DEFAULT_LIMITS.cpu_cores, found.memory_mb or DEFAULT_LIMITS.memory_mb
-    return given or Capacity(cores, memory, DEFAULT_LIMITS.disk_gb)
+    return Capacity(
+        given.cpu_cores or found.cpu_cores or DEFAULT_LIMITS.cpu_cores,
+        given.memory_mb or found.memory_mb or DEFAULT_LIMITS.memory_mb,
+        given.disk_gb or found.disk_gb or DEFAULT_LIMITS.disk_gb,
+    )
 
 
 def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSpec:

@@ -4,16 +4,23 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from skyctl.model import Limits
+from tests.conftest import Process, make_world
 
 from .machines import Node
 from .network import Network
 from .peer import Peer
+from .site import Site
 from .swarm import Swarm
 
+# as the settings of the site's processes say
+ANY_LOAD = Limits(cpu_percent=100, memory_percent=100, disk_percent=100)
 # What the lab calls, and the Debian package that has it.
 PACKAGES = {
     "apt-get": "apt",
@@ -79,6 +86,18 @@ def swarm(joined: Swarm) -> Swarm:
     """The same, without services."""
     joined.clear()
     return joined
+
+
+@pytest.fixture
+def site(
+    swarm: Swarm, database_url: str, connection: psycopg.Connection, start: Callable[..., Process]
+) -> Iterator[Site]:
+    """The lab's workers, north and south, with their agents; a monitor is started by whoever needs one."""
+    world = make_world(database_url, engine=swarm.engine, limits=ANY_LOAD)
+    site = Site(swarm, world, connection, start)
+    yield site
+    site.close()
+    world.db.close()
 
 
 @pytest.fixture

@@ -6,18 +6,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 
-import psycopg
-import pytest
-
 from skyctl.errors import EngineConflict
-from skyctl.model import Capacity, Limits
+from skyctl.model import Capacity
 from skyctl.operations import drains, migrations
 from skyctl.workload import DrainWish, MigrationPolicy
-from tests.conftest import Process, clean_environment, make_world
+from tests.conftest import clean_environment
 from tests.helpers import TESTS, eventually
 
 from . import images
@@ -25,23 +21,8 @@ from .machines import Node
 from .network import Network
 from .probe import Probe
 from .site import TIMEOUT_SECONDS, Site
-from .swarm import Swarm
 
-# as the settings of the processes say
-ANY_LOAD = Limits(cpu_percent=100, memory_percent=100, disk_percent=100)
 SIX = [f"web{number}" for number in range(6)]
-
-
-@pytest.fixture
-def site(
-    swarm: Swarm, database_url: str, connection: psycopg.Connection, start: Callable[..., Process]
-) -> Iterator[Site]:
-    """The lab's workers, north and south, with their agents; a monitor is started by whoever needs one."""
-    world = make_world(database_url, engine=swarm.engine, limits=ANY_LOAD)
-    site = Site(swarm, world, connection, start)
-    yield site
-    site.close()
-    world.db.close()
 
 
 def say(figure: str) -> None:

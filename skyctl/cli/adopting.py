@@ -1,0 +1,93 @@
+"""skyctl services adopt"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skyctl.cli.arguments import CpuOption, DiskOption, DryRunOption, MemoryOption, OrganizationOption, YesOption
+from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, open_world, options, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyctl.workload import Adoptable
+
+REFUSED, PARTLY_DONE = 4, 7
+
+
+def adopt(
+    context: typer.Context,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names or ids in the engine.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that the engine has.")] = False,
+    organization: OrganizationOption = None,
+    cpu: CpuOption = None,
+    memory: MemoryOption = None,
+    disk: DiskOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Take the engine's own services under management.
+
+    They go on where they are, without a new container. Without NAME and --all it shows which there are, and what speaks
+    against each. Exit code 7 when some could not be adopted, 4 when none.
+    """
+    from skyctl import documents, manifest
+    from skyctl.errors import ValidationError
+    from skyctl.model import Capacity
+    from skyctl.operations import services
+    from skyctl.wire import printable
+
+    if every and names:
+        raise ValidationError("NAME and --all are both given", "give one of them")
+    limits = manifest.limits({"cpu": cpu, "memory": memory, "disk": disk}, Capacity())
+    with open_world(context) as world:
+        found = services.adoptable(world, limits)
+        those = _chosen(found, names or []) if names else found
+        if dry_run or not (names or every):
+            from skyctl.cli import lists
+
+            document = {"services": [documents.adoptable_document(each) for each in those]}
+            emit(context, output, document, lambda: lists.adoptable_table(those), [each.engine.name for each in those])
+            return
+        where = services.organization(world, organization, make=True)
+        if not those:
+            say(context, "the engine has no service that is not under management")
+            return
+        confirm(
+            f"Take {len(those)} service{'s' * (len(those) != 1)} under management of {printable(where.slug)}?", yes=yes
+        )
+        trouble = services.adopt(world, actor(), where, those)
+    _tell_adopted(context, those, trouble)
+
+
+def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adoptable]":
+    """Those of these names or ids in the engine."""
+    from skyctl.errors import ServiceNotFound
+
+    for name in names:
+        if not any(name in (each.engine.name, each.engine.id) for each in found):
+            raise ServiceNotFound(
+                f"the engine has no service {name!r} that is not under management", "see `skyctl services adopt`"
+            )
+    return [each for each in found if each.engine.name in names or each.engine.id in names]
+
+
+def _tell_adopted(
+    context: typer.Context, those: "Sequence[Adoptable]", trouble: "Sequence[tuple[Adoptable, str]]"
+) -> None:
+    from skyctl.wire import printable
+
+    failed = {each.engine.id for each, _ in trouble}
+    if not options(context).quiet:
+        for each in those:
+            if each.engine.id not in failed:
+                where = printable(each.worker_name or each.node)
+                sys.stdout.write(f"{printable(each.engine.name)} is under management, on {where}\n")
+    for each, why in trouble:
+        said = why.removeprefix(f"{each.engine.name}: ")
+        sys.stderr.write(f"error: {printable(each.engine.name)}: {printable(said)}\n")
+    if trouble:
+        sys.stderr.write("hint: see `skyctl services adopt`\n")
+        raise typer.Exit(REFUSED if len(trouble) == len(those) else PARTLY_DONE)

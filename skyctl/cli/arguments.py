@@ -1,0 +1,96 @@
+"""Arguments and options that several commands have, and how their names are completed."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skyctl.cli.context import open_world, settings
+
+if TYPE_CHECKING:
+    from skyctl.operations.world import World
+
+
+def complete_worker(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of workers that begin so."""
+
+    def names(world: "World") -> Sequence[str]:
+        from skyctl.operations import workers
+
+        return workers.names_from(world, incomplete)
+
+    return _completed(context, names)
+
+
+def complete_service(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of services that begin so."""
+
+    def names(world: "World") -> Sequence[str]:
+        from skyctl.operations import services
+
+        return services.names_from(world, incomplete)
+
+    return _completed(context, names)
+
+
+def complete_organization(context: typer.Context, incomplete: str) -> list[str]:
+    """Slugs of organizations that begin so."""
+
+    def names(world: "World") -> Sequence[str]:
+        from skyctl.operations import migrations
+
+        return [each.slug for each in migrations.policies(world) if each.slug.startswith(incomplete)]
+
+    return _completed(context, names)
+
+
+def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]") -> list[str]:
+    """Names from the database; none where it is away. The embedded one is not started for it."""
+    from skyctl.embedded import EmbeddedPostgres
+    from skyctl.errors import SkyctlError
+
+    try:
+        given = settings(context)
+        if given.database_url is None and not EmbeddedPostgres(given.data_dir).answers():
+            return []
+        with open_world(context) as world:
+            return list(names(world))
+    except (SkyctlError, OSError):
+        return []
+
+
+WorkerArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKER", help="An id, a unique beginning of one, or a name.", autocompletion=complete_worker
+    ),
+]
+WorkersArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="WORKER",
+        help="Ids, unique beginnings of them, or names.",
+        autocompletion=complete_worker,
+    ),
+]
+ServiceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SERVICE", help="An id, a unique beginning of one, or a name.", autocompletion=complete_service
+    ),
+]
+WorkerOption = Annotated[
+    str | None, typer.Option("--worker", metavar="WORKER", help="Only what is there.", autocompletion=complete_worker)
+]
+OrganizationOption = Annotated[
+    str | None,
+    typer.Option("--org", metavar="ORG", help="Slug or id of an organization.", autocompletion=complete_organization),
+]
+ReasonOption = Annotated[str | None, typer.Option(help="Why; events and `workers show` tell it.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many to show.")]
+OffsetOption = Annotated[int, typer.Option(min=0, max=999_999_999, help="How many to pass over.")]
+CpuOption = Annotated[str | None, typer.Option(metavar="CORES", help="Most cores, such as 0.5.")]
+MemoryOption = Annotated[str | None, typer.Option(metavar="SIZE", help="Most memory, such as 512M or 2G.")]
+DiskOption = Annotated[str | None, typer.Option(metavar="SIZE", help="Disk that is reserved, such as 10G.")]

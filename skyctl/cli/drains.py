@@ -1,0 +1,271 @@
+"""skyctl workers drain, undrain, remove: emptying workers, and watching it."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skyctl.cli.arguments import DryRunOption, ReasonOption, WorkerArgument, WorkersArgument, YesOption
+from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, open_world, options, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+    from uuid import UUID
+
+    from skyctl.model import Worker
+    from skyctl.operations.world import World
+    from skyctl.workload import DrainProgress
+
+REFUSED, PARTLY_DONE = 4, 7
+
+DeadlineOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Move nothing more after that time, such as 90s, 30m, 2h or 1d.")
+]
+TimeoutOption = Annotated[str | None, typer.Option(metavar="TIME", help="Wait no longer than that; the drain goes on.")]
+
+
+def drain(
+    context: typer.Context,
+    workers: WorkersArgument,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show where each container would go.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch until it is over; Ctrl-C cancels nothing.")] = False,
+    timeout: TimeoutOption = None,
+    deadline: DeadlineOption = None,
+    max_parallel: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="At most so many containers of a worker on their way.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="At the deadline, stop what is left.")] = False,
+    reason: ReasonOption = None,
+    dry_run: DryRunOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Empty workers, until `undrain`.
+
+    They take nothing new, and the monitor moves their containers off. Several are all looked up before any is changed.
+    Given again, it goes on as it is now wished. Exit code with --plan: 4 where a container finds no place; with --wait:
+    7 where containers are left, 6 after --timeout.
+    """
+    from skyctl import wire
+    from skyctl.errors import ValidationError
+    from skyctl.operations import drains
+    from skyctl.workload import DrainWish
+
+    if force and deadline is None:
+        raise ValidationError("--force needs --deadline", "such as --deadline 1h --force: what is left then is stopped")
+    if timeout is not None and not wait:
+        raise ValidationError("--timeout needs --wait", "without it, nothing is waited for")
+    seconds = None if timeout is None else wire.duration("--timeout", timeout).total_seconds()
+    within = None if deadline is None else wire.duration("--deadline", deadline)
+    wish = DrainWish(None if reason is None else wire.drain_reason(reason), within, max_parallel, force)
+    with open_world(context) as world:
+        found = _all_found(world, workers)
+        ids = [worker.id for worker in found]
+        if plan:
+            _show_plan(context, world, ids, output)
+            return
+        if dry_run:
+            for worker in found:
+                say(context, f"{wire.printable(worker.name)} ({worker.id}) would drain")
+            return
+        drains.drain(world, ids, actor(), wish)
+        if output is Output.TABLE and not options(context).quiet:
+            sys.stdout.write("".join(f"{wire.printable(worker.name)} drains\n" for worker in found))
+            sys.stdout.flush()
+        _note_no_monitor(context, world)
+        seen = _watch(context, world, found, seconds) if wait else drains.progress(world, ids)
+    _report(context, seen, output, waited=wait)
+
+
+def undrain(
+    context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
+) -> None:
+    """Take drained workers back into service.
+
+    What has not started stays. Several are all looked up before any is changed.
+    """
+    from skyctl import wire
+    from skyctl.operations import drains
+
+    why = None if reason is None else wire.drain_reason(reason)
+    with open_world(context) as world:
+        for worker in _all_found(world, workers):
+            if dry_run:
+                say(context, f"{wire.printable(worker.name)} ({worker.id}) would be back in service")
+                continue
+            drains.undrain(world, worker.id, actor(), why)
+            if not options(context).quiet:
+                sys.stdout.write(f"{wire.printable(worker.name)} is back in service\n")
+
+
+def remove(
+    context: typer.Context,
+    worker: WorkerArgument,
+    drain: Annotated[bool, typer.Option("--drain", help="Empty it first, and wait for that.")] = False,
+    deadline: DeadlineOption = None,
+    timeout: TimeoutOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove an empty worker, and its node from the swarm.
+
+    Its token is refused from then on.
+    """
+    from skyctl import wire
+    from skyctl.errors import ValidationError
+    from skyctl.operations import workers
+
+    if (deadline or timeout) and not drain:
+        raise ValidationError("--deadline and --timeout need --drain", "without it, nothing is moved")
+    seconds = None if timeout is None else wire.duration("--timeout", timeout).total_seconds()
+    within = None if deadline is None else wire.duration("--deadline", deadline)
+    with open_world(context) as world:
+        found = workers.find(world, worker)
+        name = wire.printable(found.name)
+        if not drain or dry_run:
+            if not drain:
+                workers.check_removable(world, found)
+            if dry_run:
+                say(context, f"{name} ({found.id}) would be {'drained and ' if drain else ''}removed")
+                return
+        confirm(f"{'Drain and remove' if drain else 'Remove'} {name} ({found.id}, {found.status.value})?", yes=yes)
+        if drain:
+            _empty(context, world, found, within, seconds)
+        _, still_there = workers.remove(world, found.id, actor())
+    if not options(context).quiet:
+        sys.stdout.write(f"{name} removed\n")
+    if still_there:
+        node = wire.printable(found.swarm_node_id)
+        say(
+            context, f"note: its node is still in the swarm: {wire.printable(still_there)}; see `docker node rm {node}`"
+        )
+
+
+def _all_found(world: "World", references: Sequence[str]) -> "list[Worker]":
+    """The workers that are meant, each once."""
+    from skyctl.operations import workers
+
+    found = [workers.find(world, reference) for reference in references]
+    return list({worker.id: worker for worker in found}.values())
+
+
+def _show_plan(context: typer.Context, world: "World", ids: "Sequence[UUID]", output: Output) -> None:
+    from skyctl import documents
+    from skyctl.operations import drains
+
+    planned = drains.plan(world, ids)
+    from skyctl.cli import lists
+
+    document = {"containers": [documents.planned_document(each) for each in planned]}
+    emit(context, output, document, lambda: lists.plan_table(planned), [each.service_name for each in planned])
+    if any(each.target is None for each in planned):
+        raise typer.Exit(REFUSED)
+
+
+def _empty(
+    context: typer.Context, world: "World", worker: "Worker", deadline: "timedelta | None", seconds: float | None
+) -> None:
+    """Drain a worker that is to be removed, and wait for it. Raises Exit where containers are left."""
+    from skyctl.operations import drains
+    from skyctl.workload import DrainWish
+
+    drains.drain(world, [worker.id], actor(), DrainWish("to be removed", deadline))
+    _note_no_monitor(context, world)
+    _report(context, _watch(context, world, [worker], seconds), Output.TABLE, waited=True)
+
+
+def _note_no_monitor(context: typer.Context, world: "World") -> None:
+    from skyctl.cli import show
+    from skyctl.operations import workers
+
+    page = workers.list_workers(world, limit=1)
+    if note := show.monitor_footnote(page, world.limits.heartbeat_interval):
+        say(context, note.replace("statuses do not change", "nothing is moved"))
+
+
+def _watch(
+    context: typer.Context, world: "World", found: "Sequence[Worker]", seconds: float | None
+) -> "Sequence[DrainProgress]":
+    """Show how far the drains are until all are over; what is there then."""
+    from skyctl.cli.following import watch
+    from skyctl.operations import drains
+    from skyctl.wire import printable
+
+    ids = [worker.id for worker in found]
+    seen: list[DrainProgress] = []
+    names = " ".join(printable(worker.name) for worker in found)
+    with _shown(context) as show_them:
+
+        def is_over() -> bool:
+            seen[:] = drains.progress(world, ids)
+            show_them(seen)
+            return all(each.is_over for each in seen)
+
+        again = f"watch it again with `skyctl workers drain {names} --wait`, cancel it with `skyctl workers undrain {names}`"
+        watch(context, world, is_over, seconds, f"the drain goes on; {again}")
+    return seen
+
+
+@contextmanager
+def _shown(context: typer.Context) -> "Iterator[Callable[[Sequence[DrainProgress]], None]]":
+    """Bars on a terminal, else a line at each change; on stderr. Each reason why a container waits is told once."""
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+    from skyctl.wire import printable
+
+    told: set[str] = set()
+    bars: dict[UUID, TaskID] = {}
+    screen = console(context, stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, console=screen, disable=options(context).quiet or not screen.is_terminal) as progress:
+
+        def tell(line: str) -> None:
+            if line not in told and not options(context).quiet:
+                told.add(line)
+                progress.console.print(line, soft_wrap=True)
+
+        def show_them(seen: "Sequence[DrainProgress]") -> None:
+            for each in seen:
+                name, said = printable(each.worker.name), counts(each)
+                for why in each.reasons:
+                    tell(f"{name}: {printable(why)}")
+                if progress.disable:
+                    tell(f"{name}: {said}")
+                    continue
+                if each.worker.id not in bars:
+                    bars[each.worker.id] = progress.add_task(name, said=said)
+                total, done = (each.total, each.moved) if each.total else (1, int(each.is_over))
+                progress.update(bars[each.worker.id], total=total, completed=done, said=said)
+
+        yield show_them
+
+
+def counts(drain: "DrainProgress") -> str:
+    """How far a drain is, in figures."""
+    figures = ((drain.under_way, "under way"), (drain.waiting, "waiting"), (len(drain.left), "left"))
+    return ", ".join([f"{drain.moved} of {drain.total} moved", *(f"{n} {what}" for n, what in figures if n)])
+
+
+def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
+    """What has come of the drains; where it was waited for, raises Exit if containers are left."""
+    from skyctl import documents
+    from skyctl.wire import printable
+
+    if output is not Output.TABLE and output is not Output.WIDE:
+        document = {"drains": [documents.drain_document(each) for each in seen]}
+        emit(context, output, document, list, [each.worker.name for each in seen])
+    elif waited:
+        for each in seen:
+            name = printable(each.worker.name)
+            stay = f"{len(each.left)} container{'s stay' if len(each.left) != 1 else ' stays'} there, running"
+            said = f"{stay}: {printable(', '.join(each.left))}" if each.left else f"empty, {each.moved} moved"
+            why = " (the drain was cancelled)" if each.worker.drain_requested_at is None else ""
+            sys.stdout.write(f"{name}: {said}{why}\n")
+    elif todo := sum(each.total - each.moved for each in seen):
+        names = " ".join(printable(each.worker.name) for each in seen)
+        noun = "container" if todo == 1 else "containers"
+        say(context, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
+    if waited and any(each.left or not each.is_over for each in seen):
+        raise typer.Exit(PARTLY_DONE)

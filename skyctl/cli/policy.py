@@ -1,0 +1,54 @@
+"""skyctl policy ..."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from skyctl.cli.arguments import complete_organization
+from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world
+from skyctl.workload import MigrationPolicy
+
+app = typer.Typer(help="What each organization wants when a worker fails.", rich_markup_mode=None)
+group(app)
+
+
+@app.command("get")
+def get(
+    context: typer.Context,
+    organization: Annotated[
+        str | None,
+        typer.Argument(metavar="ORG", help="Slug or id; without it, all.", autocompletion=complete_organization),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show the policies: automatic moves containers, manual asks before it does, none leaves them."""
+    from skyctl import documents
+    from skyctl.operations import migrations, services
+
+    with open_world(context) as world:
+        one = organization is not None
+        found = [services.organization(world, organization)] if one else migrations.policies(world)
+    from skyctl.cli import lists
+
+    rows = [documents.organization_document(each) for each in found]
+    document = rows[0] if one else {"organizations": rows, "total": len(rows)}
+    emit(context, output, document, lambda: lists.policy_table(found), [each.slug for each in found])
+
+
+@app.command("set")
+def set_policy(
+    context: typer.Context,
+    organization: Annotated[
+        str, typer.Argument(metavar="ORG", help="Slug or id.", autocompletion=complete_organization)
+    ],
+    policy: Annotated[MigrationPolicy, typer.Argument(help="What is to happen.")],
+) -> None:
+    """Set the policy of an organization, from the next failure of a worker on."""
+    from skyctl.operations import migrations, services
+    from skyctl.wire import printable
+
+    with open_world(context) as world:
+        found = services.organization(world, organization)
+        migrations.set_policy(world, found, policy, actor())
+    sys.stdout.write(f"{printable(found.slug)}: {policy.value}\n")

@@ -1,0 +1,276 @@
+"""skyctl services ..."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from skyctl.cli.arguments import (
+    CpuOption,
+    DiskOption,
+    DryRunOption,
+    LimitOption,
+    MemoryOption,
+    OffsetOption,
+    OrganizationOption,
+    ServiceArgument,
+    WorkerOption,
+    YesOption,
+    complete_service,
+)
+from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
+from skyctl.workload import EndpointMode
+
+if TYPE_CHECKING:
+    from skyctl.operations.world import World
+    from skyctl.workload import Deployment, Organization, Planned, Service, ServiceSpec
+
+FAILED = 1
+COMMAND = "skyctl.command"  # where the words behind `--` are kept
+
+app = typer.Typer(help="Services: deploy, list, look at, adopt, remove.", rich_markup_mode=None)
+group(app)
+
+
+class BeforeCommand(TyperCommand):
+    """A command that ends at `--`; what stands behind is for a container."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words behind `--` away, and keep them."""
+        if "--" in args:
+            end = args.index("--")
+            args, ctx.meta[COMMAND] = args[:end], args[end + 1 :]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Show in the help that there may be more."""
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+@app.command("deploy", cls=BeforeCommand)
+def deploy(
+    context: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Its name; else the file's.", autocompletion=complete_service),
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="All of it, as YAML; options and NAME win.")] = None,
+    image: Annotated[str | None, typer.Option(help="Image, such as nginx:1.27.")] = None,
+    organization: OrganizationOption = None,
+    cpu: CpuOption = None,
+    memory: MemoryOption = None,
+    disk: DiskOption = None,
+    env: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A variable; repeatable.")] = None,
+    env_from: Annotated[
+        list[Path] | None, typer.Option(help="A file of KEY=VALUE lines, for secrets; repeatable.")
+    ] = None,
+    port: Annotated[list[str] | None, typer.Option(metavar="PORT", help="80, 8080:80 or 53/udp; repeatable.")] = None,
+    endpoint_mode: Annotated[EndpointMode | None, typer.Option(help="How its name is resolved.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label; repeatable.")] = None,
+    region: Annotated[str | None, typer.Option(help="Only workers of this region.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Only workers of this pool.")] = None,
+    spread: Annotated[str | None, typer.Option(help="Services of one group go to different workers.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it runs, or has failed.")] = False,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="With --wait, no longer than that.")] = "5m",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would go, and why.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Deploy a service, or change one where it is.
+
+    A new one goes to the worker that the placement rule chooses. What is not given stays as it is; variables
+    and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
+    """
+    from skyctl import wire
+    from skyctl.operations import services
+
+    given = {
+        "name": name, "image": image, "cpu": cpu, "memory": memory, "disk": disk, "ports": port,
+        "command": context.meta.get(COMMAND),
+        "endpointMode": endpoint_mode, "region": region, "pool": pool, "spread": spread,
+    }  # fmt: skip
+    seconds = wire.duration("--timeout", timeout).total_seconds()
+    pairs = _pairs(env, env_from, label)
+    stored = _file(file)
+    with open_world(context) as world:
+        where = services.organization(world, organization, make=True, dry_run=dry_run)
+        spec = _spec(world, where, stored, given, pairs)
+        planned = services.deploy(world, actor(), where, spec, dry_run=dry_run)
+        if wait and not dry_run:
+            _wait_until_it_runs(context, world, where, spec.name, seconds)
+    _tell(context, output, planned, "would go" if dry_run else "runs" if wait else "goes")
+
+
+@app.command("list")
+def list_services(
+    context: typer.Context,
+    organization: OrganizationOption = None,
+    worker: WorkerOption = None,
+    limit: LimitOption = 100,
+    offset: OffsetOption = 0,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List services by organization and name: status, worker, image."""
+    from skyctl import documents
+    from skyctl.operations import services, workers
+
+    with open_world(context) as world:
+        where = services.organization(world, organization) if organization is not None else None
+        worker_id = workers.find(world, worker).id if worker is not None else None
+        page = services.list_services(world, organization=where, worker_id=worker_id, limit=limit, offset=offset)
+    from skyctl.cli import lists
+
+    names = [service.spec.name for service in page.services]
+    wide = output is Output.WIDE
+    emit(
+        context, output, documents.services_document(page), lambda: lists.service_table(page, offset, wide=wide), names
+    )
+
+
+@app.command("show")
+def show_service(
+    context: typer.Context,
+    service: ServiceArgument,
+    organization: OrganizationOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show a service, its deployments and its migrations."""
+    from skyctl import documents
+    from skyctl.operations import services, workers
+
+    with open_world(context) as world:
+        found = _found(world, service, organization)
+        (past, moves), now = services.history(world, found.id), workers.read_at(world)
+    from skyctl.cli import lists
+
+    document = documents.service_history_document(found, past, moves)
+    emit(context, output, document, lambda: lists.service_details(found, past, moves, now), [found.spec.name])
+
+
+@app.command("remove")
+def remove(
+    context: typer.Context,
+    service: ServiceArgument,
+    organization: OrganizationOption = None,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove a service and its container.
+
+    What happened to it stays in the log.
+    """
+    from skyctl.operations import services
+    from skyctl.wire import printable
+
+    with open_world(context) as world:
+        found = _found(world, service, organization)
+        named = f"{printable(found.spec.name)} of {printable(found.organization)}"
+        if dry_run:
+            say(context, f"{named} ({found.id}) would be removed")
+            return
+        confirm(f"Remove {named} ({found.status.value})?", yes=yes)
+        services.remove(world, found.id, actor())
+    if not options(context).quiet:
+        sys.stdout.write(f"{printable(found.spec.name)} removed\n")
+
+
+def _file(path: Path | None) -> dict[str, Any] | None:
+    from skyctl import manifest
+
+    return None if path is None else manifest.read_file(path)
+
+
+def _pairs(env: list[str] | None, env_from: list[Path] | None, label: list[str] | None) -> dict[str, dict[str, str]]:
+    """The variables and labels of options; what is given by itself wins over a file of variables."""
+    from skyctl import manifest
+
+    variables = {key: value for path in env_from or () for key, value in manifest.variables(path).items()}
+    return {"env": variables | manifest.pairs("env", env or ()), "labels": manifest.pairs("labels", label or ())}
+
+
+def _spec(
+    world: "World", where: "Organization", stored: dict[str, Any] | None, given: dict[str, Any],
+    pairs: dict[str, dict[str, str]],
+) -> "ServiceSpec":  # fmt: skip
+    """What is wanted: of the file, else of what the service is, and of the options that are given."""
+    from skyctl import manifest
+    from skyctl.errors import ValidationError
+    from skyctl.operations import services
+
+    name = given["name"] or (stored or {}).get("name")
+    if not name:
+        raise ValidationError(
+            "NAME is missing", "skyctl services deploy NAME --image IMAGE, or -f with a file that has a name"
+        )
+    before = None if stored is not None else services.existing(world, where, str(name))
+    fields = stored if stored is not None else manifest.fields(before.spec) if before else {}
+    fields = fields | {key: value for key, value in given.items() if value not in (None, [])}
+    if before:
+        fields["name"] = before.spec.name
+    for key, added in pairs.items():
+        if added:
+            earlier = fields.get(key) or {}
+            fields[key] = (earlier | added) if isinstance(earlier, dict) else earlier
+    if not fields.get("image"):
+        raise ValidationError(f"image is missing: there is no service {name!r} yet", "give --image, such as nginx:1.27")
+    return manifest.spec(fields)
+
+
+def _found(world: "World", reference: str, organization: str | None) -> "Service":
+    from skyctl.operations import services
+
+    where = services.organization(world, organization) if organization is not None else None
+    return services.find(world, reference, where)
+
+
+def _wait_until_it_runs(
+    context: typer.Context, world: "World", where: "Organization", name: str, seconds: float
+) -> None:
+    """Wait for the service's last deployment. Raises Exit where it has failed, or takes longer."""
+    from skyctl.cli import show
+    from skyctl.cli.following import watch
+    from skyctl.operations import services, workers
+    from skyctl.wire import printable
+    from skyctl.workload import DeploymentStatus
+
+    service = services.existing(world, where, name)
+    if service is None:
+        return
+    seen = services.history(world, service.id)[0][0]
+    if note := show.monitor_footnote(workers.list_workers(world, limit=1), world.limits.heartbeat_interval):
+        say(context, note.replace("statuses do not change", "nobody follows what becomes of it"))
+
+    def is_over() -> bool:
+        nonlocal seen
+        now = next(each for each in services.history(world, service.id)[0] if each.id == seen.id)
+        if now.log and now.log != seen.log:
+            say(context, f"the engine: {printable(now.log)}")
+        seen = now
+        return now.status not in (DeploymentStatus.PENDING, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
+
+    watch(context, world, is_over, seconds, f"the deployment goes on; see `skyctl services show {printable(name)}`")
+    if seen.status is not DeploymentStatus.RUNNING:
+        sys.stderr.write(
+            f"error: {printable(name)} {_fate(seen)}\nhint: see `skyctl services show {printable(name)}`\n"
+        )
+        raise typer.Exit(FAILED)
+
+
+def _fate(deployment: "Deployment") -> str:
+    from skyctl.wire import printable
+
+    return deployment.status.value.replace("_", " ") + (f": {printable(deployment.log)}" if deployment.log else "")
+
+
+def _tell(context: typer.Context, output: Output, planned: "Planned", verb: str) -> None:
+    from skyctl import documents
+    from skyctl.wire import printable
+
+    def line() -> list[str]:
+        why = f": {printable(planned.reason)}" if planned.reason else ""
+        where = f"{'on' if verb == 'runs' else 'to'} {printable(planned.target)}"
+        return [f"{printable(planned.service_name)} {verb} {where}{why}"]
+
+    if output is not Output.TABLE or not options(context).quiet:
+        emit(context, output, documents.planned_document(planned), line, [planned.service_name])
