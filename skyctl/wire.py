@@ -78,6 +78,11 @@ def worker_name(value: str) -> str:
     return _text({"name": value}, "name", 255)
 
 
+def label(field: str, value: str) -> str:
+    """A region or a pool; empty for none. Raises ValidationError."""
+    return _text({field: value}, field, 255) if value else ""
+
+
 def drain_reason(value: str) -> str:
     """Why an administrator drains a worker. Raises ValidationError."""
     return _text({"reason": value}, "reason", LONGEST_REASON)

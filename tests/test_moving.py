@@ -364,3 +364,18 @@ def test_a_removed_service_takes_its_migration_with_it(fleet: Fleet) -> None:
     fleet.settle()
     assert fleet.services() == {}
     assert fleet.migrations()["a"].state is MigrationState.CANCELLED
+
+
+def test_a_region_that_is_asked_for_is_kept_to(fleet: Fleet) -> None:
+    workers.label(fleet.world, fleet.ids["w1"], TESTS, {"region": "eu", "pool": "gpu"})
+    fleet.deploy("a", region="eu")
+    assert fleet.where() == {"a": "w1"}
+    fleet.fail("w1")
+    fleet.settle()
+    assert states(fleet) == {"a": "queued"}
+    assert "region" in fleet.migrations()["a"].reason
+    workers.label(fleet.world, fleet.ids["w3"], TESTS, {"region": "eu"})
+    fleet.settle()
+    assert fleet.where() == {"a": "w3"}
+    workers.label(fleet.world, fleet.ids["w1"], TESTS, {"region": ""})
+    assert workers.find(fleet.world, "w1").metadata == {"pool": "gpu"}

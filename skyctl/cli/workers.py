@@ -120,3 +120,28 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
 
     document = documents.diagnosis_document(found, there, moves)
     emit(context, output, document, lambda: reasons.diagnosis(found, there, moves), [found.worker.name])
+
+
+@app.command("label")
+def label(
+    context: typer.Context,
+    worker: WorkerArgument,
+    region: Annotated[str | None, typer.Option(help="Its region; '' for none.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Its pool, such as gpu; '' for none.")] = None,
+) -> None:
+    """Set the region or the pool of a worker, which services may ask for.
+
+    Containers that are there already stay.
+    """
+    from skyctl import wire
+    from skyctl.errors import ValidationError
+    from skyctl.operations import workers
+
+    given = {key: value for key, value in (("region", region), ("pool", pool)) if value is not None}
+    if not given:
+        raise ValidationError("nothing to set", "give --region, --pool or both")
+    labels = {key: wire.label(f"--{key}", value) for key, value in given.items()}
+    with open_world(context) as world:
+        found = workers.label(world, workers.find(world, worker).id, actor(), labels)
+    said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
+    say(context, f"{wire.printable(found.name)}: {said}")

@@ -107,7 +107,7 @@ def _asked(called: Iterable[Migration], lease: Lease) -> list[Event]:
         Event(
             "approval_required", worker_id, those[0].source_worker_name, "monitor", term=lease.term,
             reason=f"{len(those)} container{'s' * (len(those) != 1)} to be moved only when approved",
-            details={"count": len(those), "services": [each.service_name for each in those[:SAID_NAMES]]},
+            details={"count": len(those), "services": sorted(each.service_name for each in those)[:SAID_NAMES]},
         )
         for worker_id, those in waiting.items()
     ]  # fmt: skip

@@ -167,6 +167,22 @@ def _leave_swarm(world: World, worker: Worker) -> str:
     return ""
 
 
+def label(world: World, worker_id: UUID, actor: Actor, labels: dict[str, str]) -> Worker:
+    """Set the region or the pool of a worker, which services may ask for; one that is empty is taken away.
+
+    Containers that are there already stay. Raises WorkerNotFound.
+    """
+    with world.db.transaction() as tx:
+        worker = _locked(tx, worker_id)
+        workers.set_labels(tx, worker_id, labels)
+        said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
+        events.record(
+            tx, Event("labelled", worker_id, worker.name, actor.name, reason=said, details=dict(labels)), actor
+        )
+        db.notify_news(tx)
+        return worker
+
+
 def note_stopped(world: World, worker_id: UUID, actor: Actor) -> None:
     """Note that a worker's agent was stopped on purpose, so that nobody waits for its silence to run out.
 

@@ -177,6 +177,14 @@ def occupying_deployments(connection: sa.Connection, worker_id: UUID) -> int:
     return connection.execute(sa.select(sa.func.count()).select_from(deployments).where(*there)).scalar_one()
 
 
+def set_labels(connection: sa.Connection, worker_id: UUID, labels: dict[str, str]) -> None:
+    """Set these keys of a worker's metadata; one that is empty is taken away."""
+    kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb")).op("-")(sa.cast(list(labels), ARRAY(sa.Text)))
+    given = sa.cast({key: value for key, value in labels.items() if value}, workers.c.metadata.type)
+    labelled = sa.update(workers).where(workers.c.id == worker_id)
+    connection.execute(labelled.values(metadata=kept.op("||")(given), updated_at=_NOW))
+
+
 def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     """Note that the worker's agent was stopped on purpose."""
     stopped = sa.update(workers).where(workers.c.id == worker_id)
