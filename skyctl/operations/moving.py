@@ -299,7 +299,7 @@ def _of(migration: Migration, kind: str, lease: Lease, reason: str, *, final: bo
         "targetWorkerId": str(migration.target_worker_id) if migration.target_worker_id else None,
         "targetWorkerName": migration.target_worker_name, **({"final": True} if final else {}),
     }  # fmt: skip
+    told = f"{migration.service_name}: {reason}" if reason else migration.service_name
     return Event(
-        kind, migration.source_worker_id, migration.source_worker_name, "monitor", reason=f"{migration.service_name}: {reason}",
-        details=details, term=lease.term,
+        kind, migration.source_worker_id, migration.source_worker_name, "monitor", reason=told, details=details, term=lease.term
     )  # fmt: skip
