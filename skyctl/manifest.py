@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from skyctl import wire
+from skyctl.engine import EndpointMode, Port
 from skyctl.errors import ValidationError
 from skyctl.model import Capacity
-from skyctl.workload import DEFAULT_LIMITS, EndpointMode, Port, ServiceSpec
+from skyctl.workload import DEFAULT_LIMITS, ServiceSpec
 
 FIELDS = (
     "name", "image", "cpu", "memory", "disk", "env", "ports", "endpointMode", "labels", "command", "region", "pool", "spread",

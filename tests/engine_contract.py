@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from skyctl.engine import EndpointMode, EngineService, EngineSpec, EngineTask
 from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.model import Capacity
 from skyctl.operations.world import Engine
-from skyctl.workload import EndpointMode, EngineService, EngineSpec, EngineTask
 
 _SECONDS = 60
 LABEL = "skypanel.deployment.id"

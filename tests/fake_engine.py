@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from skyctl.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation
 from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.model import Capacity, EngineState, SwarmJoin
-from skyctl.workload import EngineNode, EngineService, EngineSpec, EngineTask, Observation
 
 EVERYWHERE = "*"
 LABEL = "skypanel.deployment.id"

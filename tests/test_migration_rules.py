@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from skyctl.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
 from skyctl.errors import EngineUnavailable, MigrationNotFound, Refused
 from skyctl.model import Capacity, Limits, SwarmJoin
 from skyctl.operations import drains, migrations
 from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step
-from skyctl.workload import EndpointMode, EngineNode, EngineService, EngineTask, MigrationState, Observation
+from skyctl.workload import MigrationState
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet

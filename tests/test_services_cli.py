@@ -7,9 +7,9 @@ import psycopg
 import pytest
 import yaml
 
+from skyctl.engine import Port
 from skyctl.model import Capacity
 from skyctl.operations import services
-from skyctl.workload import Port
 from tests.conftest import Cli
 from tests.fleet import Fleet
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from skyctl.engine import EngineService
 from skyctl.errors import EngineRefused, EngineUnavailable
 from skyctl.model import SwarmJoin
 from skyctl.swarm import SwarmEngine, with_port
-from skyctl.workload import EngineService
 from tests.engine_contract import EngineContract, Ground, running
 from tests.fake_engine import EVERYWHERE, FakeEngine
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from skyctl.engine import EndpointMode, EngineSpec, Port
 from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError
 from skyctl.model import Capacity
 from skyctl.swarm import SwarmEngine, specs
-from skyctl.workload import EndpointMode, EngineSpec, Port
 from tests.docker_stub import Answer, engine
 
 SPEC = EngineSpec(

@@ -21,7 +21,7 @@ from skyctl.cli.arguments import (
     complete_service,
 )
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
-from skyctl.workload import EndpointMode
+from skyctl.engine import EndpointMode
 
 if TYPE_CHECKING:
     from skyctl.operations.world import World

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.engine import EngineNode
 from skyctl.errors import EngineRefused
 from skyctl.model import Event, Lease
 from skyctl.operations.leadership import TTL
@@ -12,7 +13,7 @@ from skyctl.operations.world import Engine, World
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
 from skyctl.store import db, drains, events, migrations, monitors, services, workers
-from skyctl.workload import Deployment, DeploymentStatus, EngineNode, Service, ServiceStatus
+from skyctl.workload import Deployment, DeploymentStatus, Service, ServiceStatus
 
 POLL_SECONDS = 0.5
 # A command that wrote a deployment down and has not told the engine of it by then was interrupted.

@@ -8,7 +8,7 @@ from skyctl.errors import MigrationNotFound, Refused, ValidationError
 from skyctl.model import Actor, Event, MassFailure
 from skyctl.operations.world import World
 from skyctl.rules import migrations as rules
-from skyctl.store import accounts, db, events, health, monitors
+from skyctl.store import accounts, db, events, health, monitors, pauses
 from skyctl.store import migrations as store
 from skyctl.workload import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 
@@ -22,7 +22,7 @@ def list_migrations(
     """One page of the migrations: the unfinished ones first, then the latest."""
     with world.db.transaction() as tx:
         found, total = store.page(tx, states, worker_id, limit, offset)
-        return MigrationPage(found, total, db.now(tx), store.pause(tx), monitors.engine_trouble(tx))
+        return MigrationPage(found, total, db.now(tx), pauses.current(tx), monitors.engine_trouble(tx))
 
 
 def find(world: World, reference: str) -> Migration:
@@ -92,7 +92,7 @@ def pause(world: World, actor: Actor, length: timedelta | None, reason: str | No
     """Let no migration begin, for so long or until `resume`; what is under way goes on."""
     with world.db.transaction() as tx:
         events.lock(tx)
-        store.begin_pause(tx, actor.name, length, reason)
+        pauses.begin(tx, actor.name, length, reason)
         said = f"for {length}" if length else "until they are resumed"
         told = f"{said}: {reason}" if reason else said
         events.record(tx, Event("migrations_paused", None, None, actor.name, reason=told), actor)
@@ -103,7 +103,7 @@ def resume(world: World, actor: Actor) -> tuple[bool, list[MassFailure]]:
     the mass failures that are lifted."""
     with world.db.transaction() as tx:
         events.lock(tx)
-        was_paused = store.end_pause(tx, actor.name)
+        was_paused = pauses.end(tx, actor.name)
         standing = health.open_mass_failures(tx)
         health.lift_mass_failures(tx, [failure.id for failure in standing], actor.name)
         if was_paused:

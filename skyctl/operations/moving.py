@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.engine import Observation
 from skyctl.errors import EngineConflict, EngineRefused
 from skyctl.model import Event, Lease
 from skyctl.operations import placing
@@ -20,9 +21,9 @@ from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.services import DEPLOYMENT_LABEL
-from skyctl.store import db, drains, events, monitors, services
+from skyctl.store import db, drains, events, monitors, pauses, services
 from skyctl.store import migrations as store
-from skyctl.workload import DeploymentStatus, Migration, MigrationState, Observation, Placement, Refusal, ServiceStatus
+from skyctl.workload import DeploymentStatus, Migration, MigrationState, Placement, Refusal, ServiceStatus
 
 MOST_QUEUED = 5_000
 POLL_SECONDS = 0.3
@@ -92,8 +93,9 @@ def _call_for(world: World, lease: Lease) -> Called:
             *_over(tx, lease),
             *(_summed_up(each, lease) for each in store.sum_up(tx)),
         )
-        work, paused = store.work(tx, MOST_QUEUED), store.pause(tx) is not None
-        due = [each for each in (store.next_due_seconds(tx), drains.next_deadline_seconds(tx)) if each is not None]
+        work, paused = store.work(tx, MOST_QUEUED), pauses.current(tx) is not None
+        times = (store.next_due_seconds(tx), drains.next_deadline_seconds(tx), pauses.seconds_left(tx))
+        due = [each for each in times if each is not None]
         return Called(written, work, db.now(tx), paused, max(0.0, min(due)) if due else None)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
+from skyctl.engine import EngineNode
 from skyctl.model import Capacity, Limits
 from skyctl.rules import placement
 from skyctl.store import db, services, workers
-from skyctl.workload import Candidate, Demand, EngineNode, Placement, Refusal, ServiceSpec
+from skyctl.workload import Candidate, Demand, Placement, Refusal, ServiceSpec
 
 TO_BE_DRAINED = "to be drained"
 NODE_UNKNOWN = "its node is not in the swarm"

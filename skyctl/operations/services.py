@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID, uuid4
 
+from skyctl.engine import EngineNode, EngineService
 from skyctl.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -21,8 +22,6 @@ from skyctl.workload import (
     Adoptable,
     Deployment,
     DeploymentStatus,
-    EngineNode,
-    EngineService,
     Migration,
     MigrationPolicy,
     Organization,
@@ -235,6 +234,8 @@ def _adoptable(
         obstacle = "it does not run"
     elif worker_id is None:
         obstacle = f"its node {hostname} is no worker: see `skyctl workers install-script`"
+    elif service.bound_by:
+        obstacle = f"it is bound to its node and could not move: {', '.join(service.bound_by)}"
     elif service.local_mounts:
         obstacle = f"it keeps data on its node, which would not move with it: {', '.join(service.local_mounts)}"
     else:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from skyctl.engine import EngineSpec, Observation
 from skyctl.model import Alert, EngineState, Limits, SwarmJoin
 from skyctl.store.db import Database
-from skyctl.workload import EngineSpec, Observation
 
 
 class Engine(Protocol):

@@ -4,9 +4,10 @@ import re
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.engine import EngineService, EngineSpec, EngineTask
 from skyctl.model import Capacity
 from skyctl.rules.tasks import ENDED, runs, trouble
-from skyctl.workload import DEFAULT_LIMITS, DeploymentStatus, EngineService, EngineSpec, EngineTask, Service
+from skyctl.workload import DEFAULT_LIMITS, DeploymentStatus, Service
 
 DEPLOYMENT_LABEL = "skypanel.deployment.id"
 SERVICE_LABEL = "skypanel.service.id"

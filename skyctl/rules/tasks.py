@@ -1,6 +1,6 @@
 """What the containers of a service say, in the engine's words."""
 
-from skyctl.workload import EngineService, EngineTask
+from skyctl.engine import EngineService, EngineTask
 
 # Docker's words for a task whose container has ended, or will never be.
 ENDED = ("complete", "failed", "shutdown", "rejected", "orphaned", "remove")

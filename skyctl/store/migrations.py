@@ -8,8 +8,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.store.rows import among
-from skyctl.store.tables import deployments, migrations, pauses, services, workers
-from skyctl.workload import Migration, MigrationCause, MigrationState, Pause
+from skyctl.store.tables import deployments, migrations, services, workers
+from skyctl.workload import Migration, MigrationCause, MigrationState
 
 _NOW = sa.func.skyctl_now()
 _SOURCE, _TARGET = workers.alias("source"), workers.alias("target")
@@ -230,13 +230,10 @@ _SUM_UP = sa.text("""
 
 
 def next_due_seconds(connection: sa.Connection) -> float | None:
-    """In how many seconds the next failed one is to be tried again, or the pause that is on ends."""
-    again = sa.select(sa.func.min(migrations.c.next_attempt_at)).where(
-        _UNFINISHED, migrations.c.state == MigrationState.FAILED.value
-    )
-    ends = sa.select(sa.func.min(pauses.c.until_at)).where(pauses.c.ended_at.is_(None), pauses.c.until_at > _NOW)
-    due = sa.func.least(again.scalar_subquery(), ends.scalar_subquery())
-    seconds = connection.execute(sa.select(sa.func.extract("epoch", due - _NOW))).scalar_one()
+    """In how many seconds the next failed one is to be tried again."""
+    left = sa.func.extract("epoch", sa.func.min(migrations.c.next_attempt_at) - _NOW)
+    failed = (_UNFINISHED, migrations.c.state == MigrationState.FAILED.value)
+    seconds = connection.execute(sa.select(left).where(*failed)).scalar_one()
     return None if seconds is None else float(seconds)
 
 
@@ -314,28 +311,6 @@ def unfinished_of(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list
 def off_since(connection: sa.Connection, worker_id: UUID, since: datetime) -> list[Migration]:
     """The migrations off a worker that came about since a time."""
     return _read(connection, migrations.c.source_worker_id == worker_id, migrations.c.created_at >= since)
-
-
-def pause(connection: sa.Connection) -> Pause | None:
-    """The pause that is on, if any."""
-    c = pauses.c
-    on = (c.ended_at.is_(None), sa.or_(c.until_at.is_(None), c.until_at > _NOW))
-    query = sa.select(c.paused_at, c.paused_by, c.until_at, c.reason).where(*on).order_by(c.id.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return Pause(*row) if row else None
-
-
-def begin_pause(connection: sa.Connection, by: str, length: timedelta | None, reason: str | None) -> None:
-    """Let no migration begin; a pause that is on ends, and this one takes its place."""
-    end_pause(connection, by)
-    values = {"paused_by": by, "until_at": None if length is None else _NOW + length, "reason": reason}
-    connection.execute(sa.insert(pauses).values(values))
-
-
-def end_pause(connection: sa.Connection, by: str) -> bool:
-    """Let migrations begin again; whether a pause was on."""
-    on = sa.update(pauses).where(pauses.c.ended_at.is_(None))
-    return connection.execute(on.values(ended_at=_NOW, ended_by=by)).rowcount > 0
 
 
 def read(row: Any) -> Migration:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from skyctl.engine import EngineSpec, EngineTask, Observation
 from skyctl.errors import EngineConflict, EngineUnavailable
 from skyctl.model import EngineState, SwarmJoin
 from skyctl.swarm import readings, specs
 from skyctl.swarm.address import with_port
 from skyctl.swarm.connection import Connection, Missing
 from skyctl.swarm.specs import Document
-from skyctl.workload import EngineSpec, EngineTask, Observation
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _ATTEMPTS = 5  # at a change that somebody else's may precede each time

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from skyctl.engine import EndpointMode, EngineNode, EngineService, EngineTask
 from skyctl.model import Capacity
 from skyctl.swarm import specs
 from skyctl.swarm.specs import Document
-from skyctl.workload import EndpointMode, EngineNode, EngineService, EngineTask
 
 DEPLOYMENT_LABEL = "skypanel.deployment.id"
 _CORE = 10**9
@@ -55,6 +55,7 @@ def service(document: Document, tasks: Sequence[EngineTask]) -> EngineService:
         limits=_capacity((spec["TaskTemplate"].get("Resources") or {}).get("Limits") or {}),
         update=update.get("State", ""),
         update_message=update.get("Message", ""),
+        bound_by=specs.bound_by(spec),
         local_mounts=[_source(mount) for mount in container.get("Mounts") or [] if _is_local(mount)],
         tasks=sorted(tasks, key=lambda task: (task.created_at, task.id)),
     )

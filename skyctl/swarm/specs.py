@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from skyctl.engine import EndpointMode, EngineSpec, Port
 from skyctl.errors import EngineRefused
 from skyctl.model import Capacity
-from skyctl.workload import EndpointMode, EngineSpec, Port
 
 _SECOND = 10**9
 _CORE = 10**9
@@ -18,6 +18,8 @@ MEGABYTE = 2**20
 # The engine takes no limit or reservation below these.
 _LEAST_CORES, _LEAST_MEMORY = _CORE // 100, 4 * MEGABYTE
 _PINNED = re.compile(r"\s*node\.id\s*==\s*(\S+)\s*")
+
+_ONE_NODE = re.compile(r"\s*node\.(hostname|ip)\s*==")
 
 Document = dict[str, Any]
 
@@ -89,6 +91,12 @@ def pinned_to(document: Document) -> str | None:
     constraints = (document["TaskTemplate"].get("Placement") or {}).get("Constraints") or []
     found = [match[1] for one in constraints if (match := _PINNED.fullmatch(one))]
     return found[0] if len(found) == 1 else None
+
+
+def bound_by(document: Document) -> list[str]:
+    """The constraints, beside the pin, that allow for one node alone: a move could not change them."""
+    constraints = (document["TaskTemplate"].get("Placement") or {}).get("Constraints") or []
+    return [one for one in constraints if _ONE_NODE.match(one)]
 
 
 def having(**conditions: object) -> str:

@@ -9,11 +9,12 @@ from uuid import UUID
 
 import psycopg
 
+from skyctl.engine import EndpointMode
 from skyctl.model import Capacity, Worker
 from skyctl.operations import migrations, services, workers
 from skyctl.operations.world import World
 from skyctl.rules.tasks import runs
-from skyctl.workload import EndpointMode, Migration, Organization, Service, ServiceSpec
+from skyctl.workload import Migration, Organization, Service, ServiceSpec
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually
 

@@ -1,0 +1,102 @@
+"""The words between us and the container engine: what it is told to run, and what it shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from skyctl.model import Capacity
+
+
+class EndpointMode(StrEnum):
+    """How the engine resolves a service's name: a virtual IP, or the containers' own by DNS round robin."""
+
+    VIP = "vip"
+    DNSRR = "dnsrr"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port that the swarm publishes (0: one that it chooses), the container's own, and `tcp` or `udp`."""
+
+    published: int
+    target: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """A service as the engine is told to run it: one container, pinned to a node. `alias` is its name within the network."""
+
+    name: str
+    network: str
+    alias: str
+    node_id: str
+    image: str
+    limits: Capacity
+    labels: Mapping[str, str]
+    network_labels: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: Sequence[Port] = ()
+    endpoint_mode: EndpointMode = EndpointMode.VIP
+    command: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNode:
+    """A node of the swarm: whether the swarm hears it, and its availability in Docker's word (`active`, `pause`, `drain`)."""
+
+    id: str
+    hostname: str
+    is_up: bool
+    availability: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTask:
+    """A container of a service, or one that is to be: its state and the wanted one in Docker's words, and the engine's error.
+
+    `deployment_id` is the label of the deployment that the service was last deployed by when the container was created, empty where
+    it has none: a move changes the labels of the service and not those of its containers. `node_id` is null until a node is found.
+    Of what failed there may be several, and the swarm forgets all but the last few.
+    """
+
+    id: str
+    node_id: str | None
+    state: str
+    wanted: str
+    error: str
+    container_id: str | None
+    deployment_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EngineService:
+    """A service as the swarm has it: `version` is what a change must name, and the swarm itself raises it too as an update goes on;
+    `node_id` where it is pinned, `replicas` null for a global one; `update` the state of its last update in Docker's word (empty
+    for none), with Docker's message; what it mounts from its node, by what else it is bound to
+    one; its tasks, the oldest first."""
+
+    id: str
+    name: str
+    version: int
+    image: str
+    labels: Mapping[str, str]
+    node_id: str | None
+    replicas: int | None
+    endpoint_mode: EndpointMode
+    limits: Capacity
+    update: str = ""
+    update_message: str = ""
+    local_mounts: Sequence[str] = ()
+    bound_by: Sequence[str] = ()
+    tasks: Sequence[EngineTask] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the engine says at one moment: its nodes, and services by their id."""
+
+    nodes: Mapping[str, EngineNode]
+    services: Mapping[str, EngineService]
