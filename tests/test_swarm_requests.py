@@ -8,7 +8,7 @@ import pytest
 from skyctl.engine import EndpointMode, EngineSpec, Port
 from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError
 from skyctl.model import Capacity
-from skyctl.swarm import SwarmEngine, specs
+from skyctl.swarm import SwarmEngine, readings, specs
 from tests.docker_stub import Answer, engine
 
 SPEC = EngineSpec(
@@ -179,3 +179,21 @@ def test_a_move_leaves_alone_what_it_does_not_know() -> None:
 def test_what_runs_on_every_node_is_not_stopped() -> None:
     with pytest.raises(EngineRefused, match="runs on every node"):
         specs.without_container({"Name": "watcher", "Mode": {"Global": {}}})
+
+
+def test_what_binds_a_service_to_its_node_is_seen() -> None:
+    mounts = [
+        {"Type": "bind", "Source": "/srv/data", "Target": "/data"},
+        {"Type": "volume", "Source": "cache", "Target": "/cache"},
+        {"Type": "volume", "Target": "/shared", "VolumeOptions": {"DriverConfig": {"Name": "nfs"}}},
+        {"Type": "tmpfs", "Target": "/tmp"},
+    ]
+    constraints = ["node.role==worker", "node.hostname == web-1", "node.id==abc"]
+    spec = {
+        "Name": "shop", "Mode": {"Replicated": {"Replicas": 1}},
+        "TaskTemplate": {"ContainerSpec": {"Mounts": mounts}, "Placement": {"Constraints": constraints}},
+    }  # fmt: skip
+    seen = readings.service({"ID": "1", "Version": {"Index": 7}, "Spec": spec}, [])
+    assert seen.local_mounts == ["/srv/data", "cache"]
+    assert seen.bound_by == ["node.hostname == web-1"]
+    assert (seen.node_id, seen.version) == ("abc", 7)
