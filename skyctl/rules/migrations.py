@@ -7,6 +7,8 @@ Read from the top, the first line that fits decides.
     pinned to the target
         just asked for                                verifying
         the new container runs (and is healthy)
+            the old one, too, the engine having       roll back: it would let both run for good
+            given up before
             the old one has stopped, or nobody can    completed
             know, its node being down
             the deadline has passed                   completed; the old one is watched until it has stopped
@@ -80,8 +82,9 @@ def _on_target(
 ) -> Decision:
     running = next((task for task in service.tasks if task.node_id == target and runs(task)), None)
     if running:
-        stopped = has_stopped(service, source)
-        node = seen.nodes.get(source or "")
+        stopped, node = has_stopped(service, source), seen.nodes.get(source or "")
+        if not stopped and node and node.is_up and service.update in GIVEN_UP:
+            return Decision(Step.ROLL_BACK, "it came to run only after the engine had given up")
         if stopped or node is None or not node.is_up or overdue:
             return Decision(Step.COMPLETE, "", source_stopped=stopped, container_id=running.container_id)
         return Decision(Step.WAIT, "the new container runs, the old one is being stopped")
