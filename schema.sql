@@ -143,6 +143,14 @@ CREATE TABLE IF NOT EXISTS container_deployments (
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
 
+-- Of deployments that skyctl made: the engine is not told of it yet; by which deployment's order its container was created (a move
+-- leaves the labels of containers as they are); and what was wanted of the service, for when a later one is rolled back.
+ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS untold_since timestamptz;
+ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS created_as uuid;
+ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS wanted jsonb;
+CREATE INDEX IF NOT EXISTS container_deployments_unsettled_idx ON container_deployments (id)
+    WHERE status = 'deploying' OR untold_since IS NOT NULL;
+
 -- How the engine runs a service and where it may be, in camelCase: endpointMode, ports, labels, command, region, pool, spread.
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS engine_settings jsonb NOT NULL DEFAULT '{}';
 
@@ -346,6 +354,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS container_migrations_unfinished_idx ON contain
 CREATE UNIQUE INDEX IF NOT EXISTS container_migrations_completed_idx ON container_migrations (source_deployment_id)
     WHERE state = 'completed';
 CREATE INDEX IF NOT EXISTS container_migrations_source_idx ON container_migrations (source_deployment_id, created_at);
+CREATE INDEX IF NOT EXISTS container_migrations_ghosts_idx ON container_migrations (source_worker_id)
+    WHERE state = 'completed' AND source_stopped_at IS NULL;
 CREATE INDEX IF NOT EXISTS container_migrations_created_idx ON container_migrations (created_at, id);
 CREATE INDEX IF NOT EXISTS container_migrations_not_summed_up_idx ON container_migrations (source_worker_id)
     WHERE summed_up_at IS NULL;

@@ -30,7 +30,7 @@ from skyctl import wiring  # noqa: E402
 from skyctl.embedded import EmbeddedPostgres  # noqa: E402
 from skyctl.engine import EndpointMode  # noqa: E402
 from skyctl.model import Actor, Capacity  # noqa: E402
-from skyctl.operations import drains, schema, services  # noqa: E402
+from skyctl.operations import deploying, drains, schema, services  # noqa: E402
 from skyctl.operations.world import World  # noqa: E402
 from skyctl.settings import Settings  # noqa: E402
 from skyctl.workload import ServiceSpec  # noqa: E402
@@ -89,7 +89,7 @@ def rounds(world: World, connection: psycopg.Connection, swarm: Swarm) -> list[t
     organization = services.organization(world, None, make=True)
     for number in range(SERVICES):
         spec = ServiceSpec(f"web{number}", images.WEB, Capacity(0.05, 16, 0.1), endpoint_mode=EndpointMode.DNSRR)
-        services.deploy(world, ACTOR, organization, spec)
+        deploying.deploy(world, ACTOR, organization, spec)
     north, south = swarm.ids["north"], swarm.ids["south"]
     measured = []
     with closing(docker.APIClient(swarm.manager.engine)) as client:

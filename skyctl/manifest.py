@@ -20,7 +20,11 @@ FIELDS = (
     "name", "image", "cpu", "memory", "disk", "env", "ports", "endpointMode", "labels", "command", "region", "pool", "spread",
 )  # fmt: skip
 OURS = "skypanel."
-IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+# As Docker reads it: [registry[:port]/]path[:tag][@digest].
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)(?::\d+)?/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@\w+:[0-9a-f]{{32,}})?"
+)
 PORT = re.compile(r"(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
@@ -170,13 +174,14 @@ def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, u
     if found and not (found[2] and unit is None):
         scale = UNITS[found[2].lower()] / UNITS[unit] if found[2] and unit else 1
         amount = float(found[1]) * scale
-    if not 0 < amount <= most:
+    least = LEAST.get(field, 0)
+    if not amount or not least <= amount <= most:
         what = (
             "a number"
             if unit is None
             else f"a size such as 512M or 2G (a bare number is {'MiB' if unit == 'm' else 'GiB'})"
         )
-        raise wire.invalid(field, value, f"{what}, over 0")
+        raise wire.invalid(field, value, f"{what}, {f'at least {least}' if least else 'over 0'}, at most {most}")
     return int(amount) if amount == int(amount) else amount
 
 

@@ -273,9 +273,9 @@ class Alert:
     title: str
     message: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    organization_id: UUID | None = None
     id: int = 0
     at: datetime | None = None
+    organization_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

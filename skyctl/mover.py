@@ -16,6 +16,9 @@ from skyctl.operations.world import World
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+FOLLOW_SECONDS = 10.0
+ONCE_SECONDS = 1.0  # what is due later than that is left to the next run
+UNKNOWN = "not asked yet"
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +30,9 @@ class Mover:
         self._world, self._moved = world, moved
         self._wake = threading.Event()
         self._lease: Lease | None = None
-        self._trouble: str | None = None
+        self._trouble: str | None = UNKNOWN
         self._pause = FIRST_PAUSE_SECONDS
+        self._follow_at = 0.0
 
     def start(self) -> None:
         """Begin, until the process ends; nothing is done without a term."""
@@ -36,7 +40,7 @@ class Mover:
 
     def lead(self, lease: Lease | None) -> None:
         """Move for this term; None for no more."""
-        self._lease = lease
+        self._lease, self._trouble = lease, UNKNOWN
         self._wake.set()
 
     def wake(self) -> None:
@@ -46,8 +50,10 @@ class Mover:
     def move_what_can_be(self, lease: Lease, seconds: float) -> None:
         """Take step after step until nothing is left that a step can be taken of, or that time has passed."""
         deadline = time.monotonic() + seconds
-        while (pause := self._step(lease)) is not None and time.monotonic() + pause < deadline:
+        pause = self._step(lease)
+        while pause is not None and pause < ONCE_SECONDS and time.monotonic() + pause < deadline:
             threading.Event().wait(pause)
+            pause = self._step(lease)
 
     def _serve(self) -> None:
         while True:
@@ -59,19 +65,31 @@ class Mover:
         """One step of everything; in how many seconds to take the next, if not when there is news."""
         try:
             progress = moving.advance(self._world, lease)
-            followed, later = following.follow(self._world, lease)
+            followed, later = following.follow(self._world, lease, all_of_them=self._all_are_due())
             if told := [*progress.events, *followed]:
                 self._moved(told, alerts.raise_alerts(self._world, lease))
             self._note(lease, None)
             return min((each for each in (progress.next_seconds, later) if each is not None), default=None)
         except LostLead:
-            self._lease = None
+            if self._lease is lease:  # else there is a new term already
+                self._lease = None
         except (EngineUnavailable, EngineRefused) as error:
             return self._away(lease, error)
         except (DatabaseUnavailable, DatabaseRefused) as error:
             log.warning("action=move_waits reason=%r", error.message)
             return LONGEST_PAUSE_SECONDS
+        except Exception:
+            log.exception("action=move_failed")  # whatever it is, the thread goes on
+            return LONGEST_PAUSE_SECONDS
         return None
+
+    def _all_are_due(self) -> bool:
+        """Whether the engine is to be asked about every service, and not only about those that are on their way."""
+        now = time.monotonic()
+        if now < self._follow_at:
+            return False
+        self._follow_at = now + FOLLOW_SECONDS
+        return True
 
     def _away(self, lease: Lease, error: SkyctlError) -> float:
         """The engine does not answer: say so once, and wait longer each time."""

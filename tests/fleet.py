@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 
 from skyctl.model import Capacity, Event
-from skyctl.operations import alerts, following, leadership, moving, services
+from skyctl.operations import alerts, deploying, following, leadership, moving, services
 from skyctl.operations.world import World
 from skyctl.workload import Migration, Organization, Service, ServiceSpec
 from tests.fakes import FakeEngine
@@ -50,7 +50,7 @@ class Fleet:
         self._flap(others, flap=True)
         for name in names:
             spec = ServiceSpec(name, "app:1", Capacity(cores, memory, 1), **more)
-            services.deploy(self.world, TESTS, self.organization, spec)
+            deploying.deploy(self.world, TESTS, self.organization, spec)
         self._flap(others, flap=False)
         self.engine.settle()
         self.settle()
@@ -79,7 +79,7 @@ class Fleet:
         """One step of everything, by a monitor of its own term; what happened."""
         lease = leadership.lead(self.world, "fleet", lambda _: True)
         assert lease
-        told = [*moving.advance(self.world, lease).events, *following.follow(self.world, lease)[0]]
+        told = [*moving.advance(self.world, lease).events, *following.follow(self.world, lease, all_of_them=True)[0]]
         alerts.raise_alerts(self.world, lease)
         return told
 

@@ -13,7 +13,8 @@ FLOORS = {
     "logs": 0, "signals": 0, "systemd": 0, "errors": 0, "sender": 0,
 }  # fmt: skip
 GROUNDS = {
-    "store": {"tables", "db", "rows"}, "rules": {"tasks"}, "operations": {"world", "leadership", "presence", "placing"},
+    "store": {"tables", "db", "rows"}, "rules": {"tasks"},
+    "operations": {"world", "leadership", "presence", "placing", "telling", "starting"},
     "swarm": {"address", "connection", "specs", "readings"},
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
     "api": {"answers", "openapi", "connection"},

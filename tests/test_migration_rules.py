@@ -23,6 +23,7 @@ from tests.fleet import Fleet
 from tests.helpers import TESTS, look
 
 SOURCE, TARGET, OTHER = "source", "target", "other"
+PINS = rules.Pins(SOURCE, TARGET, "mine")
 STATES = ["pending", "preparing", "starting", "running", "failed", "rejected", "shutdown", "complete", "orphaned"]
 
 tasks = st.builds(
@@ -61,7 +62,7 @@ def test_no_step_is_ever_wrong(
 ) -> None:
     nodes = {name: EngineNode(name, name, is_up=is_up, availability="active") for name, is_up in up.items()}
     seen = Observation(nodes, {} if service is None else {"service": service})
-    step, reason, source_stopped, _ = rules.decide(state, seen, "service", SOURCE, TARGET, overdue=overdue)
+    step, reason, source_stopped, _ = rules.decide(state, seen, "service", PINS, overdue=overdue)
     if service is None:
         assert step is Step.GIVE_UP
         return

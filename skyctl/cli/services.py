@@ -83,7 +83,7 @@ def deploy(
     and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
     from skyctl import wire
-    from skyctl.operations import services
+    from skyctl.operations import deploying, services
 
     given = {
         "name": name, "image": image, "cpu": cpu, "memory": memory, "disk": disk, "ports": port,
@@ -96,7 +96,7 @@ def deploy(
     with open_world(context) as world:
         where = services.organization(world, organization, make=True, dry_run=dry_run)
         spec = _spec(world, where, stored, given, pairs)
-        planned = services.deploy(world, actor(), where, spec, dry_run=dry_run)
+        planned = deploying.deploy(world, actor(), where, spec, dry_run=dry_run)
         if wait and not dry_run:
             _wait_until_it_runs(context, world, where, spec.name, seconds)
     _tell(context, output, planned, "would go" if dry_run else "runs" if wait else "goes")

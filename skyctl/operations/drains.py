@@ -56,7 +56,7 @@ def plan(world: World, worker_ids: Sequence[UUID]) -> list[Planned]:
         demands = [
             placing.demand(each.id, each.spec, each.current.worker_id if each.current else None) for each in there
         ]
-        places = placing.plan(tx, demands, nodes, world.limits, worker_ids)
+        places = placing.plan(tx, demands, nodes, world.limits, closed=worker_ids)
         names = workers.names_of(tx)
     return [_planned(service, place, names) for service, place in zip(there, places, strict=True)]
 

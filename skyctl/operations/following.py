@@ -1,24 +1,29 @@
 """The leading monitor's story of services: what the engine says of each, and what an interrupted command left to be done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from skyctl.engine import EngineNode
+from skyctl.engine import EngineNode, Observation
 from skyctl.errors import EngineRefused
 from skyctl.model import Event, Lease
+from skyctl.operations import telling
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import Engine, World
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
-from skyctl.store import db, drains, events, migrations, monitors, services, workers
-from skyctl.workload import Deployment, DeploymentStatus, Service, ServiceStatus
+from skyctl.store import db, drains, events, monitors, services, workers
+from skyctl.store.services import Followed
+from skyctl.workload import DeploymentStatus, Service, ServiceStatus
 
 POLL_SECONDS = 0.5
 # A command that wrote a deployment down and has not told the engine of it by then was interrupted.
 INTERRUPTED = timedelta(seconds=30)
+PAGE = 2_000
 MOST_BY_ID = 100
+FIRST = UUID(int=0)
 STATUSES = {
     DeploymentStatus.DEPLOYING: ServiceStatus.DEPLOYING,
     DeploymentStatus.RUNNING: ServiceStatus.RUNNING,
@@ -27,155 +32,173 @@ STATUSES = {
 }
 
 
-class Scene(NamedTuple):
-    """What there is to do: the services that the engine is asked about, those that it was never told of, those whose drain says
-    that they are to be stopped, and the nodes that are to take nothing new, or something again."""
+class Chores(NamedTuple):
+    """What is to be done beside following: services that the engine was never told of, with their nodes; those that a drain wants
+    stopped; nodes that are to take nothing new, or something again."""
 
-    followed: Sequence[tuple[Service, Deployment]]
-    untold: Sequence[tuple[Service, Deployment, str]]
-    to_stop: Sequence[tuple[Service, Deployment]]
-    to_pause: dict[str, UUID]
-    to_resume: dict[str, UUID]
-
-
-class Seen(NamedTuple):
-    """What the engine said and did: of each service what has become of its deployment, the ids of those that were deployed, those
-    that were stopped, and whose nodes were changed."""
-
-    findings: Sequence[tuple[Service, Deployment, Finding]]
-    deployed: Sequence[tuple[Service, Deployment, Finding, str]]
-    paused: Sequence[UUID]
-    resumed: Sequence[UUID]
+    untold: Sequence[tuple[Service, str]]
+    to_stop: Sequence[Service]
+    to_pause: Mapping[str, UUID]
+    to_resume: Mapping[str, UUID]
 
 
-def follow(world: World, lease: Lease) -> tuple[list[Event], float | None]:
-    """Bring the services in line with what the engine says; the events, and in how many seconds to look again.
+def follow(world: World, lease: Lease, *, all_of_them: bool) -> tuple[list[Event], float | None]:
+    """Bring the services in line with what the engine says: all of them, or those alone whose containers are on their way.
 
-    Raises LostLead, DatabaseUnavailable, EngineUnavailable.
+    The events, and in how many seconds to look again. Raises LostLead, DatabaseUnavailable, EngineUnavailable.
     """
-    scene = _look(world)
-    if not any(scene):
-        return [], None
-    engine = world.engine()
-    ids = {current.swarm_service_id for _, current in scene.followed if current.swarm_service_id}
-    seen = engine.observe(ids if len(ids) <= MOST_BY_ID else None)
-    findings = [
-        (
-            service,
-            current,
-            rules.follow(current.status, str(current.id), seen.services.get(current.swarm_service_id or "")),
-        )
-        for service, current in scene.followed
-    ]
-    for _, current in scene.to_stop:
-        engine.stop(current.swarm_service_id or "")
-    findings += [(service, current, Finding(DeploymentStatus.STOPPED)) for service, current in scene.to_stop]
-    told = Seen(
-        findings, [_deploy(engine, *each) for each in scene.untold],
-        _set_nodes(engine, seen.nodes, scene.to_pause, "active", "pause"),
-        _set_nodes(engine, seen.nodes, scene.to_resume, "pause", "active"),
-    )  # fmt: skip
-    written = _write(world, lease, told)
-    unsettled = any(status is DeploymentStatus.DEPLOYING for _, _, (status, *_) in findings)
-    return written, POLL_SECONDS if unsettled or scene.untold or scene.to_stop else None
+    chores = _chores(world)
+    done = _do(world, lease, chores) if any(chores) else []
+    everything: Observation | None = None
+    after, unsettled = FIRST, False
+    while True:
+        with world.db.transaction() as tx:
+            page = services.followed(tx, after, PAGE, unsettled=not all_of_them)
+        if not page:
+            break
+        ids = {each.swarm_service_id for each in page}
+        if len(page) == PAGE or len(ids) > MOST_BY_ID or everything:
+            everything = seen = everything or world.engine().observe()
+        else:
+            seen = world.engine().observe(ids)
+        findings = [(each, _find(each, seen)) for each in page]
+        done += _write(world, lease, [each for each in findings if _is_news(*each)])
+        unsettled = unsettled or any(finding.status is DeploymentStatus.DEPLOYING for _, finding in findings)
+        after = page[-1].deployment_id
+    return done, POLL_SECONDS if unsettled or chores.untold or chores.to_stop else None
 
 
-def _look(world: World) -> Scene:
+def _find(each: Followed, seen: Observation) -> Finding:
+    return rules.follow(each.status, str(each.deployment_id), each.created_as, seen.services.get(each.swarm_service_id))
+
+
+def _is_news(each: Followed, found: Finding) -> bool:
+    same = found.status is each.status and found.log == each.log and found.container_id in (None, each.container_id)
+    return not same or found.node_id is not None
+
+
+def _chores(world: World) -> Chores:
     with world.db.transaction() as tx:
-        now = db.now(tx)
-        under_way = {each.service_id for each in migrations.work(tx, 0).under_way}
-        mine = [
-            (service, service.current)
-            for service in services.with_engine_service(tx)
-            if service.current and service.id not in under_way
-        ]
-        nodes = workers.nodes(tx, {current.worker_id for _, current in mine if current.worker_id})
-        untold = [
-            (service, current, nodes[current.worker_id])
-            for service, current in mine
-            if current.swarm_service_id is None
-            and current.worker_id in nodes
-            and now - current.created_at > INTERRUPTED
-        ]
+        untold = services.untold(tx, INTERRUPTED)
+        nodes = workers.nodes(
+            tx, {each.current.worker_id for each in untold if each.current and each.current.worker_id}
+        )
+        placed = [(each, nodes.get(each.current.worker_id or FIRST)) for each in untold if each.current]
         forced = [each.worker_id for each in drains.ending(tx) if each.force]
-        to_stop = [(each, each.current) for each in services.on_workers(tx, forced) if each.current] if forced else []
-        followed = [each for each in mine if each[1].swarm_service_id and each not in to_stop]
-        return Scene(followed, untold, to_stop, drains.nodes_to_pause(tx), drains.nodes_to_resume(tx))
+        to_stop = services.on_workers(tx, forced) if forced else []
+        return Chores(
+            [(service, node_id) for service, node_id in placed if node_id], to_stop,
+            drains.nodes_to_pause(tx), drains.nodes_to_resume(tx),
+        )  # fmt: skip
 
 
-def _deploy(
-    engine: Engine, service: Service, current: Deployment, node_id: str
-) -> tuple[Service, Deployment, Finding, str]:
-    """Tell the engine of a service whose command was interrupted before it did."""
-    try:
-        swarm_service_id = engine.deploy(rules.engine_spec(service, current.id, node_id))
-    except EngineRefused as error:
-        return service, current, Finding(DeploymentStatus.FAILED, error.message), ""
-    return service, current, Finding(DeploymentStatus.DEPLOYING), swarm_service_id
-
-
-def _set_nodes(
-    engine: Engine, nodes: Mapping[str, EngineNode], wanted: dict[str, UUID], seen: str, availability: str
-) -> list[UUID]:
-    """Let nodes that are as they were left take nothing new, or something again; whose they are. What somebody else set stays."""
-    changed = []
-    for node_id, worker_id in wanted.items():
-        node = nodes.get(node_id)
-        if node and node.availability == seen:
-            engine.set_availability(node_id, availability)
-        if node is None or node.availability in (seen, availability):
-            changed.append(worker_id)
-    return changed
-
-
-def _write(world: World, lease: Lease, seen: Seen) -> list[Event]:
+def _do(world: World, lease: Lease, chores: Chores) -> list[Event]:
+    """Do the chores; what the engine refuses of one is noted with that, and keeps nobody from the others."""
+    engine = world.engine()
+    for service, node_id in chores.untold:
+        try:
+            telling.tell(world, service, service.current.id if service.current else FIRST, node_id)
+        except EngineRefused:
+            continue  # noted with the deployment
+    for service in chores.to_stop:
+        if service.current and service.current.swarm_service_id:
+            _try(engine.stop, service.current.swarm_service_id)
+    if chores.to_pause or chores.to_resume:
+        _set_nodes(world, lease, engine, chores)
+    if not chores.to_stop:
+        return []
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
         events.lock(tx)
-        told = [_note(tx, lease, *each) for each in seen.findings]
-        told += [_note(tx, lease, *each) for each in seen.deployed]
-        drains.note_nodes(tx, seen.paused, seen.resumed)
+        return events.append(tx, *[_stopped(tx, lease, service) for service in chores.to_stop])
+
+
+def _set_nodes(world: World, lease: Lease, engine: Engine, chores: Chores) -> None:
+    """Let nodes take nothing new that take some, and those take some again that took none because of a drain. What somebody else
+    has set stays. A pause is noted before it is set, so that none is forgotten."""
+    nodes = engine.observe(()).nodes
+    to_pause = {node_id: of for node_id, of in chores.to_pause.items() if _availability(nodes, node_id) == "active"}
+    if to_pause:
+        _note_nodes(world, lease, list(to_pause.values()), [])
+        for node_id in to_pause:
+            _try(engine.set_availability, node_id, "pause")
+    for node_id in chores.to_resume:
+        if _availability(nodes, node_id) == "pause":
+            _try(engine.set_availability, node_id, "active")
+    if chores.to_resume:
+        _note_nodes(world, lease, [], list(chores.to_resume.values()))
+
+
+def _availability(nodes: Mapping[str, EngineNode], node_id: str) -> str:
+    return nodes[node_id].availability if node_id in nodes else ""
+
+
+def _try(order: Callable[..., None], *words: str) -> None:
+    """Give an order that may be refused: the next look finds what has become of it."""
+    with suppress(EngineRefused):
+        order(*words)
+
+
+def _note_nodes(world: World, lease: Lease, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+        drains.note_nodes(tx, paused, resumed)
+
+
+def _stopped(tx: db.Transaction, lease: Lease, service: Service) -> Event:
+    """Note that a container that was left at a drain's deadline is stopped."""
+    current = service.current
+    if current:
+        services.set_deployment(tx, current.id, DeploymentStatus.STOPPED)
+    services.set_status(tx, service.id, ServiceStatus.STOPPED)
+    details = {"serviceId": str(service.id), "serviceName": service.spec.name}
+    where = (current.worker_id, current.worker_name) if current else (None, None)
+    return Event("service_stopped", *where, "monitor", reason=service.spec.name, details=details, term=lease.term)
+
+
+def _write(world: World, lease: Lease, news: Sequence[tuple[Followed, Finding]]) -> list[Event]:
+    if not news:
+        return []
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+        events.lock(tx)
+        on = workers.by_node(tx, {finding.node_id for _, finding in news if finding.node_id})
+        told = [_note(tx, lease, each, finding, on.get(finding.node_id or "")) for each, finding in news]
         return events.append(tx, *(event for event in told if event))
 
 
-def _note(
-    tx: db.Transaction, lease: Lease, service: Service, seen: Deployment, finding: Finding, swarm_service_id: str = ""
-) -> Event | None:  # fmt: skip
+def _note(tx: db.Transaction, lease: Lease, each: Followed, found: Finding, worker_id: UUID | None) -> Event | None:
     """Write down what has become of a deployment, where that is new and it is still the service's current one."""
-    moved_to = None
-    if finding.node_id:
-        worker_id = workers.by_node(tx, [finding.node_id]).get(finding.node_id)
-        moved_to = worker_id if worker_id != seen.worker_id else None
-    same = (
-        finding.status is seen.status and finding.log == seen.log and finding.container_id in (None, seen.container_id)
-    )
-    if same and not moved_to and not swarm_service_id:
+    by_hand = found.status is DeploymentStatus.RUNNING and worker_id is not None and worker_id != each.worker_id
+    if not by_hand and not _is_news(each, found._replace(node_id=None)):
         return None
-    now = services.get(tx, service.id, lock=True)
-    if now is None or now.current is None or now.current.id != seen.id or now.current.status is not seen.status:
+    now = services.get(tx, each.service_id, lock=True)
+    if (
+        now is None
+        or now.current is None
+        or now.current.id != each.deployment_id
+        or now.current.status is not each.status
+    ):
         return None
-    services.set_deployment(
-        tx, seen.id, finding.status, log=finding.log, container_id=finding.container_id,
-        swarm_service_id=swarm_service_id or None,
-    )  # fmt: skip
-    if finding.status is DeploymentStatus.ROLLED_BACK:
-        services.restore(tx, service.id, but=seen.id)
+    services.set_deployment(tx, each.deployment_id, found.status, log=found.log, container_id=found.container_id)
+    if found.status is DeploymentStatus.ROLLED_BACK:
+        services.restore(tx, each.service_id, but=each.deployment_id)
     else:
-        services.set_status(tx, service.id, STATUSES[finding.status])
-    if moved_to:
-        services.set_worker(tx, seen.id, moved_to)
-    if finding.status is DeploymentStatus.RUNNING:
-        services.stop_others(tx, service.id, but=seen.id)
-    return _event(lease, service, seen, finding, by_hand=moved_to is not None)
+        services.set_status(tx, each.service_id, STATUSES[found.status])
+    if by_hand and worker_id:
+        services.set_worker(tx, each.deployment_id, worker_id)
+    if found.status is DeploymentStatus.RUNNING:
+        services.stop_others(tx, each.service_id, but=each.deployment_id)
+    return _event(lease, each, found, by_hand=by_hand)
 
 
-def _event(lease: Lease, service: Service, seen: Deployment, finding: Finding, *, by_hand: bool) -> Event | None:
-    if finding.status is seen.status and not by_hand:
+def _event(lease: Lease, each: Followed, found: Finding, *, by_hand: bool) -> Event | None:
+    if found.status is each.status and not by_hand:
         return None
-    kind = "service_moved_by_hand" if by_hand else f"service_{finding.status.value}"
+    kind = "service_moved_by_hand" if by_hand else f"service_{found.status.value}"
     details = {
-        "serviceId": str(service.id), "serviceName": service.spec.name, "organizationId": str(service.organization_id),
-        "deploymentId": str(seen.id),
+        "serviceId": str(each.service_id), "serviceName": each.service_name, "organizationId": str(each.organization_id),
+        "deploymentId": str(each.deployment_id),
     }  # fmt: skip
-    reason = service.spec.name + (f": {finding.log}" if finding.log else "")
-    return Event(kind, seen.worker_id, seen.worker_name, "monitor", reason=reason, details=details, term=lease.term)
+    reason = each.service_name + (f": {found.log}" if found.log else "")
+    return Event(kind, each.worker_id, each.worker_name, "monitor", reason=reason, details=details, term=lease.term)

@@ -13,7 +13,6 @@ from skyctl.errors import (
     ValidationError,
 )
 from skyctl.model import Actor, Capacity, Event
-from skyctl.operations import placing
 from skyctl.operations.world import World
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs
@@ -21,13 +20,9 @@ from skyctl.store import accounts, db, events, migrations, services, workers
 from skyctl.workload import (
     Adoptable,
     Deployment,
-    DeploymentStatus,
     Migration,
     MigrationPolicy,
     Organization,
-    Placement,
-    Planned,
-    Refusal,
     Service,
     ServicePage,
     ServiceSpec,
@@ -36,95 +31,6 @@ from skyctl.workload import (
 
 SHORTEST_PREFIX = 4
 DEFAULT_ORGANIZATION = "default"
-
-
-def deploy(
-    world: World, actor: Actor, organization: Organization, spec: ServiceSpec, *, dry_run: bool = False
-) -> Planned:
-    """Deploy a service of this organization: a new one where the rule says, one that exists where it is, while it fits there.
-
-    With `dry_run` nothing is changed. Raises Refused where no worker has room, or the service is being moved; EngineRefused,
-    EngineUnavailable (then the monitor deploys it once the engine answers).
-    """
-    slug = rules.slug(spec.name)
-    if not slug:
-        raise ValidationError(f"name: {spec.name!r} holds no letter and no digit of ASCII", "choose a name with some")
-    nodes = world.engine().observe(()).nodes
-    with world.db.transaction() as tx:
-        events.lock(tx)
-        existing = services.by_slug(tx, organization.id, slug)
-        if existing:
-            _refuse_unless_changeable(tx, existing)
-        place = _place(tx, world, spec, existing, nodes)
-        if isinstance(place, Refusal):
-            raise Refused(f"{spec.name} finds no place: {place.reason}", "see `skyctl workers list -o wide`")
-        if not dry_run:
-            service = _write_down(tx, actor, organization, spec, place, _swarm_service_id(existing))
-        node_id = workers.nodes(tx, [place.worker_id])[place.worker_id]
-        planned = Planned(
-            spec.name, organization.slug, existing.current.worker_name if existing and existing.current else None,
-            workers.names_of(tx)[place.worker_id], place.reason,
-        )  # fmt: skip
-    if not dry_run and service.current:
-        _tell(world, service, service.current.id, node_id)
-    return planned
-
-
-def _write_down(
-    tx: db.Transaction, actor: Actor, organization: Organization, spec: ServiceSpec, place: Placement, before: str | None
-) -> Service:  # fmt: skip
-    """A new deployment as the service's current one; the engine is not told yet."""
-    slug, worker_id = rules.slug(spec.name), place.worker_id
-    service_id = services.save(tx, organization.id, slug, spec)
-    deployment_id = services.insert_deployment(
-        tx, service_id, worker_id, spec.image, DeploymentStatus.DEPLOYING, before
-    )  # fmt: skip
-    services.make_current(tx, service_id, deployment_id, ServiceStatus.DEPLOYING)
-    service = _known(services.get(tx, service_id), service_id)
-    name = service.current.worker_name if service.current else None
-    details = {"serviceId": str(service_id), "serviceName": spec.name, "deploymentId": str(deployment_id)}
-    reason = f"{spec.name}: {spec.image}: {place.reason}"
-    events.record(tx, Event("service_deployed", worker_id, name, actor.name, reason=reason, details=details), actor)
-    db.notify_news(tx)
-    return service
-
-
-def _tell(world: World, service: Service, deployment_id: UUID, node_id: str) -> None:
-    """Tell the engine of a deployment; where it refuses, that has failed."""
-    try:
-        swarm_service_id = world.engine().deploy(rules.engine_spec(service, deployment_id, node_id))
-    except EngineUnavailable as error:
-        error.hint = (
-            f"{service.spec.name} is written down, and deployed by the monitor once the engine answers. {error.hint}"
-        )
-        raise
-    except EngineRefused as error:
-        with world.db.transaction() as tx:
-            events.lock(tx)
-            services.set_deployment(tx, deployment_id, DeploymentStatus.FAILED, log=error.message)
-            services.restore(tx, service.id, but=deployment_id)
-        raise
-    with world.db.transaction() as tx:
-        services.set_deployment(tx, deployment_id, DeploymentStatus.DEPLOYING, swarm_service_id=swarm_service_id)
-        db.notify_news(tx)
-
-
-def _place(
-    tx: db.Transaction, world: World, spec: ServiceSpec, existing: Service | None, nodes: Mapping[str, EngineNode]
-) -> Placement | Refusal:  # fmt: skip
-    """A place for a service: where it is, while it fits there; else the one that the rule gives."""
-    if existing and existing.current and existing.current.worker_id:
-        before, now, here = existing.spec.limits, spec.limits, existing.current.worker_id
-        more = Capacity(
-            max(0.0, now.cpu_cores - before.cpu_cores), max(0.0, now.memory_mb - before.memory_mb),
-            max(0.0, now.disk_gb - before.disk_gb),
-        )  # fmt: skip
-        others = {worker.id for worker in workers.everyone(tx)} - {here}
-        growth = placing.demand(uuid4(), ServiceSpec(spec.name, spec.image, more, region=spec.region, pool=spec.pool))
-        stays = placing.plan(tx, [growth], nodes, world.limits, others)[0]
-        if isinstance(stays, Placement):
-            return Placement(stays.id, here, "it stays where it is")
-    return placing.plan(tx, [placing.demand(uuid4(), spec)], nodes, world.limits)[0]
 
 
 def list_services(
@@ -273,9 +179,7 @@ def _adopt(world: World, actor: Actor, organization: Organization, adopted: Adop
                 f"{organization.slug} has a service {slug!r} already", "remove one of them, or give another --org"
             )
         service_id = services.save(tx, organization.id, slug, spec)
-        deployment_id = services.insert_deployment(
-            tx, service_id, worker_id, found.image, DeploymentStatus.RUNNING, found.id
-        )  # fmt: skip
+        deployment_id = services.insert_adopted(tx, service_id, worker_id, found.image, found.id)
         services.make_current(tx, service_id, deployment_id, ServiceStatus.RUNNING)
         details = {"serviceId": str(service_id), "serviceName": found.name, "deploymentId": str(deployment_id)}
         adoption = Event(
@@ -297,20 +201,6 @@ def names_from(world: World, prefix: str) -> Sequence[str]:
     """The names of services that begin so, for completion."""
     with world.db.transaction() as tx:
         return services.names(tx, prefix)
-
-
-def _refuse_unless_changeable(tx: db.Transaction, service: Service) -> None:
-    if service.spec.adopted:
-        raise Refused(
-            f"{service.spec.name} was adopted: the engine has more of it than skyctl knows",
-            "change it with `docker service update`",
-        )
-    moving = [each for each in migrations.of_service(tx, service.id) if each.finished_at is None]
-    if moving and moving[0].started_at:
-        raise Refused(
-            f"{service.spec.name} is being moved to {moving[0].target_worker_name}",
-            f"wait for it, or `skyctl migrations cancel {str(moving[0].id)[:8]}`",
-        )
 
 
 def _swarm_service_id(service: Service | None) -> str | None:

@@ -17,6 +17,7 @@ from skyctl.errors import (
 from skyctl.model import Actor, ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
 from skyctl.operations.world import World
 from skyctl.rules import names, tokens, transport
+from skyctl.rules.tasks import is_on
 from skyctl.store import accounts, db, events, monitors, workers
 
 SHORTEST_PREFIX = 4
@@ -159,9 +160,15 @@ def _leave_swarm(world: World, worker: Worker) -> str:
     if worker.swarm_node_id is None:
         return ""
     try:
-        if world.engine().state() is None:
+        engine = world.engine()
+        if engine.state() is None:
             return ""
-        world.engine().remove_node(worker.swarm_node_id)
+        seen, node_id = engine.observe(), worker.swarm_node_id
+        node = seen.nodes.get(node_id)
+        left = [each.name for each in seen.services.values() if any(is_on(task, node_id) for task in each.tasks)]
+        if left and node and node.is_up:
+            return f"it runs containers of services that skyctl does not manage: {', '.join(left[:5])}"
+        engine.remove_node(node_id)
     except (EngineRefused, EngineUnavailable) as error:
         return error.message
     return ""

@@ -230,7 +230,14 @@ def _to_members(kind: str, organization_id: UUID, events: Sequence[Event]) -> Al
     title = f"{subject} {said}"
     message = f"{title}: {listed(names)}" if many else f"{title}: {events[0].reason.partition(': ')[2]}"
     metadata = {"services": names[:WORKERS_KEPT], "serviceIds": ids, "organizationId": str(organization_id)}
-    return Alert(kind, None, title, message if kind == MIGRATION_FAILED or many else title, metadata, organization_id)
+    return Alert(
+        kind,
+        None,
+        title,
+        message if kind == MIGRATION_FAILED or many else title,
+        metadata,
+        organization_id=organization_id,
+    )
 
 
 def listed(names: Sequence[str]) -> str:

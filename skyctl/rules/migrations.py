@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from skyctl.engine import EngineService, Observation
-from skyctl.rules.tasks import has_stopped, runs, trouble
+from skyctl.rules.tasks import DEPLOYMENT_LABEL, has_stopped, runs, trouble
 from skyctl.workload import MigrationState
 
 WAITING = (MigrationState.AWAITING_APPROVAL, MigrationState.HELD, MigrationState.QUEUED, MigrationState.FAILED)
@@ -56,25 +56,37 @@ class Decision(NamedTuple):
     container_id: str | None = None
 
 
-def decide(
-    state: MigrationState, seen: Observation, service_id: str, source: str | None, target: str, *, overdue: bool
-) -> Decision:
-    """The step that a migration calls for: `service_id` is the engine's, `source` and `target` are nodes, `overdue` says that
-    its deadline has passed."""
+class Pins(NamedTuple):
+    """The nodes that a migration goes between (`source` is None where that has left the swarm), and the deployment that its order
+    makes the service's."""
+
+    source: str | None
+    target: str
+    order: str
+
+
+def decide(state: MigrationState, seen: Observation, service_id: str, pins: Pins, *, overdue: bool) -> Decision:
+    """The step that a migration calls for: `service_id` is the engine's, `overdue` says that its deadline has passed."""
     service = seen.services.get(service_id)
     if service is None:
         return Decision(Step.GIVE_UP, "the engine no longer has the service: deploy it again")
-    if service.node_id == target:
+    if service.node_id == pins.target:
         if state is MigrationState.STARTING:
             return Decision(Step.VERIFY)
-        return _on_target(service, seen, source, target, overdue=overdue)
-    if service.node_id is not None and service.node_id != source and source is not None:
+        return _on_target(service, seen, pins.source, pins.target, overdue=overdue)
+    if _is_elsewhere(service, seen, pins):
         return Decision(
             Step.CANCEL, f"somebody has pinned it to another node meanwhile ({_name(seen, service.node_id)})"
         )
     if state is MigrationState.STARTING and not overdue:
         return Decision(Step.MOVE)
-    return Decision(Step.FAIL, trouble(service, target) or "rolled back: the new container did not run in time")
+    return Decision(Step.FAIL, trouble(service, pins.target) or "rolled back: the new container did not run in time")
+
+
+def _is_elsewhere(service: EngineService, seen: Observation, pins: Pins) -> bool:
+    """Whether somebody else has pinned the service: to a node that there is, and not by an order of this migration."""
+    is_ours = service.labels.get(DEPLOYMENT_LABEL) == pins.order
+    return service.node_id in seen.nodes and service.node_id != pins.source and not is_ours
 
 
 def _on_target(
@@ -100,6 +112,5 @@ def is_overdue(deadline_at: datetime | None, now: datetime) -> bool:
     return deadline_at is not None and deadline_at <= now
 
 
-def _name(seen: Observation, node_id: str) -> str:
-    node = seen.nodes.get(node_id)
-    return node.hostname if node else node_id
+def _name(seen: Observation, node_id: str | None) -> str:
+    return seen.nodes[node_id].hostname if node_id in seen.nodes and node_id else "-"

@@ -1,27 +1,32 @@
 """Services: how the engine is told of one, and from what it shows of it to what has become of its deployment."""
 
+import hashlib
 import re
 from typing import NamedTuple
 from uuid import UUID
 
-from skyctl.engine import EngineService, EngineSpec, EngineTask
+from skyctl.engine import EngineService, EngineSpec
 from skyctl.model import Capacity
-from skyctl.rules.tasks import ENDED, runs, trouble
+from skyctl.rules.tasks import DEPLOYMENT_LABEL, ENDED, runs, trouble
 from skyctl.workload import DEFAULT_LIMITS, DeploymentStatus, Service
 
-DEPLOYMENT_LABEL = "skypanel.deployment.id"
 SERVICE_LABEL = "skypanel.service.id"
 ORGANIZATION_LABEL = "skypanel.organization.id"
 NETWORK_LABELS = {"skypanel.network.type": "organization", "skypanel.network.isolated": "true"}
 LONGEST_NAME = 63  # of a service, by Docker
 LONGEST_SLUG = LONGEST_NAME - len(f"org-{UUID(int=0)}-")
+DIGEST = 4
 MISSING = "the engine no longer has the service: deploy it again"
 
 
 def slug(name: str) -> str:
     """A service's name as it stands in names of the engine and of DNS: lower-case letters, digits and hyphens; empty where nothing
-    of the name can stand there."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_SLUG].strip("-")
+    of the name can stand there. One that has to be cut ends with a digest of the whole name."""
+    whole = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if len(whole) <= LONGEST_SLUG:
+        return whole
+    digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST]
+    return f"{whole[: LONGEST_SLUG - DIGEST - 1].strip('-')}-{digest}"
 
 
 def adopted_limits(found: Capacity, given: Capacity) -> Capacity:
@@ -56,23 +61,26 @@ class Finding(NamedTuple):
     node_id: str | None = None
 
 
-def follow(status: DeploymentStatus, deployment_id: str, service: EngineService | None) -> Finding:
+def follow(status: DeploymentStatus, deployment_id: str, created_as: str, service: EngineService | None) -> Finding:
     """What the engine shows of a deployment that has this status; read from the top, the first that fits decides.
 
     the engine has no such service                     failed
     somebody stopped it (no container is wanted)       stopped
+    the engine went back to what was before            rolled_back
     its container runs                                 running
     another one is on its way                          as it was; the error of the last one is kept
     none is, the engine has given up                   failed
+
+    `created_as` is the deployment by whose order its containers were created; empty where that is not known.
     """
     if service is None:
         return Finding(DeploymentStatus.FAILED, MISSING)
     if service.replicas == 0:
         return Finding(DeploymentStatus.STOPPED)
-    error = trouble(service, service.node_id)
-    if service.update.startswith("rollback") and status is DeploymentStatus.DEPLOYING:
+    error, is_other = trouble(service, service.node_id), service.labels.get(DEPLOYMENT_LABEL) != deployment_id
+    if status is DeploymentStatus.DEPLOYING and is_other and service.update.startswith("rollback"):
         return Finding(DeploymentStatus.ROLLED_BACK, error or service.update_message)
-    mine = [task for task in service.tasks if _is_of(task, deployment_id, service)]
+    mine = [task for task in service.tasks if created_as in ("", task.deployment_id)]
     running = next((task for task in mine if runs(task)), None)
     if running:
         return Finding(DeploymentStatus.RUNNING, "", running.container_id, running.node_id)
@@ -80,10 +88,3 @@ def follow(status: DeploymentStatus, deployment_id: str, service: EngineService 
         kept = DeploymentStatus.DEPLOYING if status is DeploymentStatus.FAILED else status
         return Finding(kept, error)
     return Finding(DeploymentStatus.FAILED, error or "its container has ended")
-
-
-def _is_of(task: EngineTask, deployment_id: str, service: EngineService) -> bool:
-    """Whether a container belongs to the deployment. A move leaves the labels of containers as they are, so where none bears the
-    deployment's, each does."""
-    labelled = any(each.deployment_id == deployment_id for each in service.tasks)
-    return not labelled or task.deployment_id == deployment_id

@@ -2,6 +2,8 @@
 
 from skyctl.engine import EngineService, EngineTask
 
+# The label by which a service, and its containers, say whose they are.
+DEPLOYMENT_LABEL = "skypanel.deployment.id"
 # Docker's words for a task whose container has ended, or will never be.
 ENDED = ("complete", "failed", "shutdown", "rejected", "orphaned", "remove")
 
@@ -13,10 +15,15 @@ def runs(task: EngineTask) -> bool:
 
 def has_stopped(service: EngineService, node_id: str | None) -> bool:
     """Whether no container of the service is left on a node, as far as the engine knows."""
-    return all(task.node_id != node_id or task.state in ENDED for task in service.tasks)
+    return not any(is_on(task, node_id) for task in service.tasks)
 
 
 def trouble(service: EngineService, node_id: str | None) -> str:
     """The engine's last error about the containers of a service on a node, or about one that finds none; empty for none."""
     told = [task.error for task in service.tasks if task.error and task.node_id in (node_id, None)]
     return told[-1] if told else ""
+
+
+def is_on(task: EngineTask, node_id: str | None) -> bool:
+    """Whether a container is on a node, or on its way to it."""
+    return task.node_id == node_id and task.state not in ENDED

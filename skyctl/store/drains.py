@@ -1,7 +1,7 @@
 """Drains in the database: asked for, over, and the engine's nodes that take nothing new meanwhile."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -32,16 +32,20 @@ def request(connection: sa.Connection, worker_id: UUID, wish: DrainWish) -> bool
     A drain that is over begins anew.
     """
     over = _C.drain_finished_at.is_not(None)
-    values = {
+    values: dict[str, Any] = {
         "drain_requested_at": sa.case((sa.or_(_C.drain_requested_at.is_(None), over), _NOW), else_=_C.drain_requested_at),
         "drain_reason": sa.func.coalesce(wish.reason, _C.drain_reason),
-        "drain_deadline_at": sa.case((over, None), else_=_C.drain_deadline_at) if wish.deadline is None else _NOW + wish.deadline,
-        "drain_max_parallel": wish.max_parallel if wish.max_parallel is not None else _C.drain_max_parallel,
-        "drain_force": wish.force, "drain_finished_at": None, "undrained_at": None, "updated_at": _NOW,
+        "drain_max_parallel": sa.func.coalesce(wish.max_parallel, _C.drain_max_parallel), "drain_finished_at": None,
+        "undrained_at": None, "updated_at": _NOW,
     }  # fmt: skip
-    asked = sa.update(workers).where(_C.id == worker_id)
-    if wish == DrainWish():
-        asked = asked.where(sa.or_(_C.drain_requested_at.is_(None), over))
+    if wish.deadline is not None:
+        values |= {"drain_deadline_at": _NOW + wish.deadline, "drain_force": wish.force}
+    else:
+        values |= {"drain_deadline_at": sa.case((over, None), else_=_C.drain_deadline_at)}
+    changes = [_C.drain_requested_at.is_(None), over, sa.literal(wish.deadline is not None)]
+    changes += [] if wish.reason is None else [_C.drain_reason.is_distinct_from(wish.reason)]
+    changes += [] if wish.max_parallel is None else [_C.drain_max_parallel.is_distinct_from(wish.max_parallel)]
+    asked = sa.update(workers).where(_C.id == worker_id, sa.or_(*changes))
     return connection.execute(asked.values(values)).rowcount > 0
 
 

@@ -52,7 +52,8 @@ _CALL_FOR = sa.text("""
           AND (drain_deadline_at IS NULL OR drain_deadline_at > skyctl_now())
         UNION ALL
         SELECT id, 'worker_failed', mass_failure_id, coalesce(status_changed_at, created_at) FROM container_workers
-        WHERE status = 'offline' AND drain_requested_at IS NULL
+        WHERE status = 'offline'
+          AND (drain_requested_at IS NULL OR drain_finished_at IS NOT NULL OR drain_deadline_at <= skyctl_now())
           AND NOT (stopped_at IS NOT NULL AND (last_heartbeat_at IS NULL OR last_heartbeat_at <= stopped_at))
     ), called AS (
         SELECT s.id AS service_id, d.id AS deployment_id, l.id AS worker_id, l.cause,
@@ -62,7 +63,7 @@ _CALL_FOR = sa.text("""
                CASE WHEN l.cause <> 'drain' THEN f.id END AS mass_failure_id, f.silent, f.schedulable
         FROM leaving l
         JOIN container_deployments d ON d.worker_id = l.id AND d.status IN ('deploying', 'running')
-                                        AND d.swarm_service_id IS NOT NULL
+                                        AND d.swarm_service_id IS NOT NULL AND d.untold_since IS NULL
         JOIN container_services s ON s.current_deployment_id = d.id
         JOIN organizations ON organizations.id = s.organization_id
         LEFT JOIN mass_failures f ON f.id = l.mass_failure_id AND f.lifted_at IS NULL
@@ -98,10 +99,10 @@ _NO_LONGER = sa.text("""
                  THEN 'the service was deployed anew, or removed'
             WHEN d.status NOT IN ('deploying', 'running') THEN 'its container has stopped'
             WHEN w.id IS NULL THEN 'its worker was removed'
-            WHEN m.cause = 'drain' AND w.drain_requested_at IS NULL AND w.status <> 'offline' THEN 'the drain was cancelled'
+            WHEN m.cause = 'drain' AND w.drain_requested_at IS NULL THEN 'the drain was cancelled'
             WHEN m.cause = 'drain' AND w.drain_deadline_at <= skyctl_now() THEN 'the drain''s deadline has passed'
-            WHEN m.cause = 'worker_failed' AND w.status <> 'offline' AND w.drain_requested_at IS NULL
-                 THEN 'the worker is back'
+            WHEN m.cause = 'worker_failed' AND w.status IS DISTINCT FROM 'offline'
+                 AND (w.drain_requested_at IS NULL OR w.drain_finished_at IS NOT NULL) THEN 'the worker is back'
         END AS reason
         FROM container_migrations m
         JOIN container_services s ON s.id = m.service_id
@@ -157,7 +158,7 @@ def work(connection: sa.Connection, most_queued: int) -> Work:
     urgent = sa.case((migrations.c.cause == MigrationCause.WORKER_FAILED.value, 0), else_=1)
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(_UNFINISHED, states == MigrationState.QUEUED.value)
     rows = connection.execute(query.order_by(urgent, migrations.c.created_at, migrations.c.id).limit(most_queued))
-    returned = sa.and_(_SOURCE.c.status != "offline", _SOURCE.c.id.is_not(None))
+    returned = sa.and_(_SOURCE.c.status.is_distinct_from("offline"), _SOURCE.c.id.is_not(None))
     ghosts = _read(
         connection, states == MigrationState.COMPLETED.value, migrations.c.source_stopped_at.is_(None), returned
     )
@@ -199,7 +200,15 @@ def fail(connection: sa.Connection, migration: Migration, reason: str, pause: ti
 
 def try_again(connection: sa.Connection, migration: Migration) -> bool:
     """Queue a failed migration with all its attempts, whether it would have been tried again or not."""
-    anew = {"finished_at": None, "summed_up_at": None, "attempts": 0, "next_attempt_at": _NOW, "reason": ""}
+    anew: dict[str, Any] = {
+        "finished_at": None,
+        "summed_up_at": None,
+        "attempts": 0,
+        "next_attempt_at": _NOW,
+        "reason": "",
+        "cancelled_by": None,
+        "avoid": [],
+    }
     return change(connection, migration, MigrationState.QUEUED, **anew)
 
 
@@ -223,9 +232,9 @@ _SUM_UP = sa.text("""
         GROUP BY source_worker_id HAVING bool_and(finished_at IS NOT NULL)
     )
     UPDATE container_migrations m SET summed_up_at = skyctl_now()
-    FROM over JOIN container_workers w ON w.id = over.source_worker_id, container_services s
+    FROM over LEFT JOIN container_workers w ON w.id = over.source_worker_id, container_services s
     WHERE m.source_worker_id = over.source_worker_id AND m.summed_up_at IS NULL AND s.id = m.service_id
-    RETURNING m.source_worker_id, w.name, m.cause, m.state, s.name
+    RETURNING m.source_worker_id, coalesce(w.name, 'a removed worker'), m.cause, m.state, s.name
 """)
 
 

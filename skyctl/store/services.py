@@ -1,7 +1,8 @@
 """Services and their deployments in the database."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from datetime import timedelta
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from skyctl import manifest
 from skyctl.model import Capacity
 from skyctl.store.rows import among
-from skyctl.store.tables import deployments, organizations, services, workers
+from skyctl.store.tables import deployments, migrations, organizations, services, workers
 from skyctl.workload import Deployment, DeploymentStatus, Service, ServiceSpec, ServiceStatus
 
 OCCUPYING = ("pending", "building", "deploying", "running")
@@ -94,11 +95,54 @@ def on_workers(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Se
     return [read(row) for row in connection.execute(query)]
 
 
-def with_engine_service(connection: sa.Connection) -> list[Service]:
-    """The services that the engine is to know, or is to be told of: what is followed."""
-    followed = deployments.c.status.in_(("deploying", "running", "failed", "stopped"))
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(_KEPT, followed).order_by(services.c.id)
-    return [read(row) for row in connection.execute(query)]
+class Followed(NamedTuple):
+    """What is compared with the engine of a service's current deployment."""
+
+    deployment_id: UUID
+    service_id: UUID
+    service_name: str
+    organization_id: UUID
+    worker_id: UUID | None
+    worker_name: str | None
+    swarm_service_id: str
+    created_as: str
+    status: DeploymentStatus
+    log: str
+    container_id: str | None
+
+
+def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bool) -> list[Followed]:
+    """So many of the services that the engine knows and that do not move just now, by their deployment's id, after this one; only
+    `unsettled` ones, whose containers are on their way."""
+    d, moving = deployments.c, sa.exists().where(
+        migrations.c.service_id == services.c.id, migrations.c.finished_at.is_(None),
+        migrations.c.state.in_(("starting", "verifying")),
+    )  # fmt: skip
+    states = ("deploying",) if unsettled else ("deploying", "running", "failed", "stopped")
+    query = sa.select(
+        d.id, d.service_id, services.c.name, services.c.organization_id, d.worker_id, workers.c.name, d.swarm_service_id,
+        sa.func.coalesce(sa.cast(d.created_as, sa.Text), ""), d.status, sa.func.coalesce(d.deployment_logs, ""), d.container_id,
+    ).select_from(
+        deployments.join(services, services.c.current_deployment_id == d.id).outerjoin(workers, workers.c.id == d.worker_id)
+    ).where(
+        d.id > after, d.status.in_(states), d.swarm_service_id.is_not(None), d.untold_since.is_(None), _KEPT, sa.not_(moving)
+    )  # fmt: skip
+    rows = connection.execute(query.order_by(d.id).limit(limit))
+    return [Followed._make([*row[:8], DeploymentStatus(row[8]), *row[9:]]) for row in rows]
+
+
+def untold(connection: sa.Connection, since: timedelta) -> list[Service]:
+    """The services whose deployment was written down so long ago, and of which the engine was never told."""
+    d = deployments.c
+    waiting = (d.untold_since <= _NOW - since, d.status == DeploymentStatus.DEPLOYING.value, _KEPT)
+    return [read(row) for row in connection.execute(sa.select(*_COLUMNS).select_from(_JOINED).where(*waiting))]
+
+
+def note_told(connection: sa.Connection, deployment_id: UUID, swarm_service_id: str | None) -> None:
+    """Note that the engine was told of a deployment, or has refused it."""
+    values: dict[str, Any] = {"untold_since": None, "updated_at": _NOW}
+    values |= {"swarm_service_id": swarm_service_id} if swarm_service_id else {}
+    connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
 
 
 def engine_ids(connection: sa.Connection) -> set[str]:
@@ -111,10 +155,7 @@ def engine_ids(connection: sa.Connection) -> set[str]:
 
 def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: ServiceSpec) -> UUID:
     """Write down what is wanted of the service of this organization and slug, new or not; its id."""
-    values = {
-        "name": spec.name, "environment_vars": dict(spec.environment), "resource_limits": manifest.limits_document(spec.limits),
-        "engine_settings": manifest.settings_document(spec), "status": ServiceStatus.DEPLOYING.value,
-    }  # fmt: skip
+    values = {"name": spec.name, **_wanted(spec), "status": ServiceStatus.DEPLOYING.value}
     wanted = insert(services).values(id=uuid4(), organization_id=organization_id, slug=slug, **values)
     saved = wanted.on_conflict_do_update(
         index_elements=["organization_id", "slug"], set_={**values, "updated_at": _NOW}
@@ -124,22 +165,41 @@ def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: Serv
 
 
 def insert_deployment(
-    connection: sa.Connection, service_id: UUID, worker_id: UUID, image: str, status: DeploymentStatus,
-    swarm_service_id: str | None = None,
+    connection: sa.Connection, service_id: UUID, worker_id: UUID, spec: ServiceSpec, swarm_service_id: str | None
 ) -> UUID:  # fmt: skip
-    """A new deployment of a service to a worker; its id. It is not the current one yet."""
+    """A new deployment of a service, of which the engine is not told yet; its id. It is not the current one yet."""
+    deployment_id = uuid4()
     values = {
-        "id": uuid4(), "service_id": service_id, "worker_id": worker_id, "image_tag": image, "status": status.value,
-        "swarm_service_id": swarm_service_id, "deployed_at": _NOW if status is DeploymentStatus.RUNNING else None,
+        "id": deployment_id, "service_id": service_id, "worker_id": worker_id, "image_tag": spec.image,
+        "status": DeploymentStatus.DEPLOYING.value, "swarm_service_id": swarm_service_id, "untold_since": _NOW,
+        "created_as": deployment_id, "wanted": _wanted(spec), "created_at": _NOW,
+    }  # fmt: skip
+    connection.execute(sa.insert(deployments).values(values))
+    return deployment_id
+
+
+def insert_adopted(
+    connection: sa.Connection, service_id: UUID, worker_id: UUID, image: str, swarm_service_id: str
+) -> UUID:
+    """A deployment that runs already, whoever made it; its id."""
+    values = {
+        "id": uuid4(), "service_id": service_id, "worker_id": worker_id, "image_tag": image,
+        "status": DeploymentStatus.RUNNING.value, "swarm_service_id": swarm_service_id, "deployed_at": _NOW,
     }  # fmt: skip
     made: UUID = connection.execute(sa.insert(deployments).values(values).returning(deployments.c.id)).scalar_one()
     return made
 
 
-def image_of(connection: sa.Connection, deployment_id: UUID | None) -> str:
-    """The image of a deployment; empty where there is none."""
-    image = sa.select(deployments.c.image_tag).where(deployments.c.id == deployment_id)
-    return connection.execute(image).scalar_one_or_none() or ""
+def insert_move(connection: sa.Connection, service_id: UUID, worker_id: UUID, source_id: UUID | None) -> UUID:
+    """A new deployment of the same to another worker; its id."""
+    d, kept = deployments.c, ("image_tag", "swarm_service_id", "created_as", "wanted", "internal_port", "external_port")
+    made = uuid4()
+    copied = sa.select(
+        sa.literal(made), sa.literal(service_id), sa.literal(worker_id), sa.literal(DeploymentStatus.DEPLOYING.value),
+        *(d[name] for name in kept),
+    ).where(d.id == source_id)  # fmt: skip
+    connection.execute(sa.insert(deployments).from_select(["id", "service_id", "worker_id", "status", *kept], copied))
+    return made
 
 
 def make_current(connection: sa.Connection, service_id: UUID, deployment_id: UUID, status: ServiceStatus) -> None:
@@ -170,15 +230,27 @@ def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatu
 
 
 def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
-    """Let the deployment that still runs be the current one again; where there is none, the service has failed."""
+    """Let the deployment that still runs be the current one again, with what was wanted then; where there is none, the service has
+    failed."""
     runs = (deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status == "running")
     before = connection.execute(
-        sa.select(deployments.c.id).where(*runs).order_by(deployments.c.created_at.desc()).limit(1)
-    ).scalar_one_or_none()
+        sa.select(deployments.c.id, deployments.c.wanted)
+        .where(*runs)
+        .order_by(deployments.c.created_at.desc())
+        .limit(1)
+    ).one_or_none()
     if before is None:
         set_status(connection, service_id, ServiceStatus.FAILED)
-    else:
-        make_current(connection, service_id, before, ServiceStatus.RUNNING)
+        return
+    make_current(connection, service_id, before.id, ServiceStatus.RUNNING)
+    if before.wanted:
+        connection.execute(sa.update(services).where(services.c.id == service_id).values(before.wanted))
+
+
+def keep_wanted(connection: sa.Connection, deployment_id: UUID, spec: ServiceSpec) -> None:
+    """Keep with a deployment what is wanted of its service, before that changes."""
+    kept = sa.update(deployments).where(deployments.c.id == deployment_id, deployments.c.wanted.is_(None))
+    connection.execute(kept.values(wanted=_wanted(spec)))
 
 
 def set_worker(connection: sa.Connection, deployment_id: UUID, worker_id: UUID) -> None:
@@ -205,7 +277,9 @@ def delete(connection: sa.Connection, service_id: UUID) -> None:
     connection.execute(sa.update(deployments).where(*occupying).values(stopped))
 
 
-def reserved(connection: sa.Connection) -> tuple[dict[UUID, Capacity], dict[UUID, dict[str, int]]]:
+def reserved(
+    connection: sa.Connection, only: Collection[UUID] | None = None
+) -> tuple[dict[UUID, Capacity], dict[UUID, dict[str, int]]]:
     """By worker: what the deployments on it, or on their way to it, reserve; and how many of each `spread` there are."""
     figures = (("cpuCores", "cpu_cores"), ("memoryMb", "memory_mb"), ("diskGb", "disk_gb"))
     needs: list[sa.ColumnElement[float]] = [
@@ -213,7 +287,8 @@ def reserved(connection: sa.Connection) -> tuple[dict[UUID, Capacity], dict[UUID
         for names in figures
     ]
     spread = services.c.engine_settings["spread"].astext
-    occupying = (deployments.c.status.in_(OCCUPYING), deployments.c.worker_id.is_not(None))
+    here = deployments.c.worker_id.is_not(None) if only is None else among(deployments.c.worker_id, only)
+    occupying = (deployments.c.status.in_(OCCUPYING), here)
     query = sa.select(deployments.c.worker_id, spread, sa.func.count(), *needs).where(*occupying)
     joined = query.join_from(deployments, services, services.c.id == deployments.c.service_id)
     capacity: dict[UUID, Capacity] = {}
@@ -246,6 +321,14 @@ def read(row: Any) -> Service:
         status=ServiceStatus(row.status or "pending"), spec=spec, current=current, created_at=row.created_at,
         updated_at=row.updated_at,
     )  # fmt: skip
+
+
+def _wanted(spec: ServiceSpec) -> dict[str, Any]:
+    """What is wanted of a service, by the columns of its row."""
+    return {
+        "environment_vars": dict(spec.environment), "resource_limits": manifest.limits_document(spec.limits),
+        "engine_settings": manifest.settings_document(spec),
+    }  # fmt: skip
 
 
 def _deployment(row: Any) -> Deployment:

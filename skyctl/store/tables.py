@@ -49,7 +49,8 @@ deployments = _table(
     "container_deployments",
     id=_ID, service_id=_ID, worker_id=_ID, swarm_service_id=String(255), container_id=String(255),
     image_tag=String(255), status=String(50), deployment_logs=Text(), public_url=String(500), internal_port=Integer(),
-    external_port=Integer(), deployed_at=_TIME, stopped_at=_TIME, created_at=_TIME, updated_at=_TIME,
+    external_port=Integer(), deployed_at=_TIME, stopped_at=_TIME, created_at=_TIME, updated_at=_TIME, untold_since=_TIME,
+    created_as=_ID, wanted=JSONB(),
 )  # fmt: skip
 
 notifications = _table(

@@ -1,6 +1,6 @@
 """Workers in the database."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -192,9 +192,10 @@ def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
 
 
-def everyone(connection: sa.Connection) -> list[Worker]:
-    """Every worker, in the order of their ids."""
-    return [read(row) for row in connection.execute(sa.select(*COLUMNS).order_by(workers.c.id))]
+def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) -> list[Worker]:
+    """Every worker, or only these, in the order of their ids."""
+    query = sa.select(*COLUMNS) if only is None else sa.select(*COLUMNS).where(among(workers.c.id, only))
+    return [read(row) for row in connection.execute(query.order_by(workers.c.id))]
 
 
 def by_node(connection: sa.Connection, node_ids: Iterable[str]) -> dict[str, UUID]:

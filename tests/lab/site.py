@@ -11,7 +11,7 @@ import psycopg
 
 from skyctl.engine import EndpointMode
 from skyctl.model import Capacity, Worker
-from skyctl.operations import migrations, services, workers
+from skyctl.operations import deploying, migrations, services, workers
 from skyctl.operations.world import World
 from skyctl.rules.tasks import runs
 from skyctl.workload import Migration, Organization, Service, ServiceSpec
@@ -105,7 +105,7 @@ class Site:
         self._flap(others, flap=True)
         for name in names:
             spec = ServiceSpec(name, image, limits, endpoint_mode=EndpointMode.DNSRR, **more)
-            services.deploy(self.world, TESTS, self.organization, spec)
+            deploying.deploy(self.world, TESTS, self.organization, spec)
         self._flap(others, flap=False)
         self.connection.execute("NOTIFY skyctl_news")
         eventually(lambda: all(self.services()[name].status == "running" for name in names))

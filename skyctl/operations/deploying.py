@@ -1,0 +1,110 @@
+"""The story of deploying a service: placed, written down, and then told to the engine. What is interrupted in between, the monitor
+goes on with."""
+
+from collections.abc import Mapping
+from uuid import uuid4
+
+from skyctl.engine import EngineNode
+from skyctl.errors import EngineUnavailable, Refused, ValidationError
+from skyctl.model import Actor, Capacity, Event
+from skyctl.operations import placing, telling
+from skyctl.operations.world import World
+from skyctl.rules import services as rules
+from skyctl.store import db, events, migrations, services, workers
+from skyctl.workload import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
+
+
+def deploy(
+    world: World, actor: Actor, organization: Organization, spec: ServiceSpec, *, dry_run: bool = False
+) -> Planned:
+    """Deploy a service of this organization: a new one where the rule says, one that exists where it is, while it fits there.
+
+    With `dry_run` nothing is changed. Raises Refused where no worker has room, or the service is being moved; EngineRefused,
+    EngineUnavailable (then the monitor deploys it once the engine answers).
+    """
+    slug = rules.slug(spec.name)
+    if not slug:
+        raise ValidationError(f"name: {spec.name!r} holds no letter and no digit of ASCII", "choose a name with some")
+    nodes = world.engine().observe(()).nodes
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        existing = services.by_slug(tx, organization.id, slug)
+        if existing:
+            _refuse_unless_changeable(tx, existing, spec)
+        place = _place(tx, world, spec, existing, nodes)
+        if isinstance(place, Refusal):
+            raise Refused(f"{spec.name} finds no place: {place.reason}", "see `skyctl workers list -o wide`")
+        before = existing.current if existing else None
+        names, node_id = workers.names_of(tx), workers.nodes(tx, [place.worker_id])[place.worker_id]
+        planned = Planned(
+            spec.name, organization.slug, before.worker_name if before else None, names[place.worker_id], place.reason
+        )  # fmt: skip
+        if dry_run:
+            return planned
+        service = _write_down(tx, actor, organization, spec, place, existing)
+    if service and service.current:
+        try:
+            telling.tell(world, service, service.current.id, node_id)
+        except EngineUnavailable as error:
+            error.hint = (
+                f"{spec.name} is written down, and deployed by the monitor once the engine answers. {error.hint}"
+            )
+            raise
+    return planned
+
+
+def _write_down(
+    tx: db.Transaction, actor: Actor, organization: Organization, spec: ServiceSpec, place: Placement, existing: Service | None
+) -> Service | None:  # fmt: skip
+    """A new deployment as the service's current one; the engine is not told yet."""
+    before, worker_id = existing.current if existing else None, place.worker_id
+    if existing and before:
+        services.keep_wanted(tx, before.id, existing.spec)
+    service_id = services.save(tx, organization.id, rules.slug(spec.name), spec)
+    deployment_id = services.insert_deployment(
+        tx, service_id, worker_id, spec, before.swarm_service_id if before else None
+    )  # fmt: skip
+    services.make_current(tx, service_id, deployment_id, ServiceStatus.DEPLOYING)
+    service = services.get(tx, service_id)
+    name = service.current.worker_name if service and service.current else None
+    details = {"serviceId": str(service_id), "serviceName": spec.name, "deploymentId": str(deployment_id)}
+    reason = f"{spec.name}: {spec.image}: {place.reason}"
+    events.record(tx, Event("service_deployed", worker_id, name, actor.name, reason=reason, details=details), actor)
+    return service
+
+
+def _place(
+    tx: db.Transaction, world: World, spec: ServiceSpec, existing: Service | None, nodes: Mapping[str, EngineNode]
+) -> Placement | Refusal:  # fmt: skip
+    """A place for a service: where it is, while it fits there; else the one that the rule gives."""
+    here = existing.current.worker_id if existing and existing.current else None
+    if existing and here:
+        before, now = existing.spec.limits, spec.limits
+        more = Capacity(
+            max(0.0, now.cpu_cores - before.cpu_cores), max(0.0, now.memory_mb - before.memory_mb),
+            max(0.0, now.disk_gb - before.disk_gb),
+        )  # fmt: skip
+        growth = placing.demand(uuid4(), ServiceSpec(spec.name, spec.image, more, region=spec.region, pool=spec.pool))
+        stays = placing.plan(tx, [growth], nodes, world.limits, only=[here])[0]
+        if isinstance(stays, Placement):
+            return Placement(stays.id, here, "it stays where it is")
+    return placing.plan(tx, [placing.demand(uuid4(), spec)], nodes, world.limits)[0]
+
+
+def _refuse_unless_changeable(tx: db.Transaction, service: Service, spec: ServiceSpec) -> None:
+    if service.spec.name != spec.name:
+        raise Refused(
+            f"name: {spec.name!r} would be known as {service.slug}, as {service.spec.name!r} is already",
+            "choose a name that differs in more than case and punctuation",
+        )
+    if service.spec.adopted:
+        raise Refused(
+            f"{service.spec.name} was adopted: the engine has more of it than skyctl knows",
+            "change it with `docker service update`",
+        )
+    moving = [each for each in migrations.of_service(tx, service.id) if each.finished_at is None]
+    if moving and moving[0].started_at:
+        raise Refused(
+            f"{service.spec.name} is being moved to {moving[0].target_worker_name}",
+            f"wait for it, or `skyctl migrations cancel {str(moving[0].id)[:8]}`",
+        )
