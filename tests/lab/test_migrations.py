@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from itertools import cycle
 
 from skyctl.errors import EngineConflict
 from skyctl.model import Capacity
