@@ -7,6 +7,7 @@ stored is read leniently, since the panel writes there, too.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
         image=image,
         limits=limits(fields, DEFAULT_LIMITS),
         environment=_pairs(fields, "env", VARIABLE),
-        ports=[_port(each) for each in _list(fields, "ports")],
+        ports=_ports(fields),
         endpoint_mode=_endpoint_mode(fields.get("endpointMode", EndpointMode.VIP.value)),
         labels=_labels(fields),
         command=[_text(each, "command") for each in _list(fields, "command")],
@@ -104,21 +105,29 @@ def stored(
     name: str, image: str, environment: Mapping[str, Any], limits: object, settings: Mapping[str, Any]
 ) -> ServiceSpec:
     """A service of stored documents, the panel's or ours; what cannot be understood is as if it was missing."""
-    found = wire.capacity(limits)
+    found, labels = wire.capacity(limits), settings.get("labels")
     return ServiceSpec(
         name=name,
         image=image,
         limits=found,
         environment={str(key): str(value) for key, value in environment.items()},
-        ports=[_port(each) for each in settings.get("ports") or () if PORT.fullmatch(str(each))],
+        ports=_stored_ports(settings.get("ports")),
         endpoint_mode=EndpointMode.DNSRR if settings.get("endpointMode") == "dnsrr" else EndpointMode.VIP,
-        labels={str(key): str(value) for key, value in (settings.get("labels") or {}).items()},
+        labels={str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {},
         command=[str(each) for each in settings.get("command") or ()],
         region=settings.get("region"),
         pool=settings.get("pool"),
         spread=settings.get("spread"),
         adopted=settings.get("adopted") is True,
     )
+
+
+def _stored_ports(stored: object) -> list[Port]:
+    found = []
+    for each in stored if isinstance(stored, list) else []:
+        with suppress(ValidationError):
+            found.append(_port(each))
+    return found
 
 
 def fields(wanted: ServiceSpec) -> dict[str, Any]:
@@ -156,10 +165,12 @@ def variables(path: Path) -> dict[str, str]:
 
 
 def pairs(field: str, given: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE options as a mapping. Raises ValidationError."""
-    for each in given:
+    """KEY=VALUE options as a mapping. Raises ValidationError, which does not show what may be a secret."""
+    for number, each in enumerate(given, 1):
         if "=" not in each:
-            raise wire.invalid(field, each, "KEY=VALUE")
+            raise ValidationError(
+                f"{field}: number {number} is not KEY=VALUE", f"{field} is KEY=VALUE, given once for each"
+            )
     return dict(each.split("=", 1) for each in given)
 
 
@@ -183,6 +194,15 @@ def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, u
         )
         raise wire.invalid(field, value, f"{what}, {f'at least {least}' if least else 'over 0'}, at most {most}")
     return int(amount) if amount == int(amount) else amount
+
+
+def _ports(fields: Mapping[str, Any]) -> list[Port]:
+    ports = [_port(each) for each in _list(fields, "ports")]
+    published = [(port.published, port.protocol) for port in ports if port.published]
+    twice = next((each for each in published if published.count(each) > 1), None)
+    if twice:
+        raise wire.invalid("ports", twice[0], "ports of which none is published twice")
+    return ports
 
 
 def _port(value: object) -> Port:
@@ -213,15 +233,22 @@ def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | No
         raise wire.invalid(field, value, "a mapping of names to values")
     for key, inner in value.items():
         if not isinstance(key, str) or not key.strip() or (key_form and not key_form.fullmatch(key)):
-            raise wire.invalid(f"{field}: name", key, "text, letters, digits and _ for a variable")
+            raise wire.invalid(
+                f"{field}: name", key, "text" if key_form is None else "letters, digits and _, no digit first"
+            )
+        if wire.CONTROL.search(key):
+            raise wire.invalid(f"{field}: name", key, "text without control characters")
         if isinstance(inner, (dict, list)) or inner is None:
             raise wire.invalid(f"{field}.{key}", inner, "text, a number, true or false")
-    return {key: _plain(inner) for key, inner in value.items()}
+    return {key: _plain(f"{field}.{key}", inner) for key, inner in value.items()}
 
 
-def _plain(value: object) -> str:
+def _plain(field: str, value: object) -> str:
+    """A value as text; it may be a secret, so no error shows it."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return wire.text_filter("env", text)
+    if not wire.storable(text):
+        raise ValidationError(f"{field}: its value is not accepted", f"{field} is text without NUL or lone surrogates")
+    return text
 
 
 def _list(fields: Mapping[str, Any], field: str) -> Sequence[Any]:

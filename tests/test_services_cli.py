@@ -112,7 +112,7 @@ def test_completing_names_of_services(cli: Cli, trio: Fleet) -> None:
         (["deploy", "web", "--image", "x", "--memory", "0"], 2, "memory: '0' is not accepted"),
         (["deploy", "web", "--image", "x", "--cpu", "two"], 2, "cpu: 'two' is not accepted"),
         (["deploy", "web", "--image", "x", "--port", "99999"], 2, "ports: '99999' is not accepted"),
-        (["deploy", "web", "--image", "x", "--env", "DEBUG"], 2, "env: 'DEBUG' is not accepted"),
+        (["deploy", "web", "--image", "x", "--env", "DEBUG"], 2, "env: number 1 is not KEY=VALUE"),
         (["deploy", "web", "--image", "x", "--env", "1=2"], 2, "env: name: '1' is not accepted"),
         (["deploy", "web", "--image", "x", "--env-from", "/nowhere"], 2, "/nowhere cannot be read"),
         (["deploy", "web", "--image", "x", "--label", "skypanel.x=1"], 2, "labels: 'skypanel.x' is not accepted"),
