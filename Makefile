@@ -9,7 +9,7 @@ up: $(VENV)/.installed ## install and run everything on the embedded database
 	@exec $(BIN)/skyctl up
 
 test: $(VENV)/.installed-dev lint ## install and run the checks and the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-lab: $(VENV)/.installed-dev ## the tests that need root, Debian and a Docker engine of their own
 	@$(BIN)/python -m pytest tests/lab
