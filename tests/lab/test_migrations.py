@@ -219,3 +219,17 @@ def test_two_monitors_and_somebody_who_changes_the_services(site: Site) -> None:
         "SELECT count(*), count(DISTINCT service_id) FROM container_migrations WHERE state = 'completed'"
     ).fetchone()
     assert completed == (6, 6)
+
+
+def test_the_engine_restarts_in_the_middle(site: Site) -> None:
+    site.monitor()
+    site.until_active("north", "south")
+    site.deploy(*SIX, to="north")
+    drains.drain(site.world, [site.worker("north").id], TESTS)
+    eventually(lambda: "verifying" in site.states().values())
+    site.swarm.manager.kill()
+    site.swarm.manager.power_on()
+    eventually(lambda: drained(site, "north"), 120)
+    assert site.where() == dict.fromkeys(SIX, "south")
+    eventually(lambda: site.running() == {name: ["south"] for name in SIX})
+    assert [site.states()[name] for name in SIX] == ["completed"] * 6
