@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from functools import partial
 from itertools import cycle
 
 from skyctl.errors import EngineConflict
@@ -90,7 +91,7 @@ def test_a_pulled_cable(site: Site) -> None:
     assert set(site.where().values()) == {"south"}, "nothing moves back"
 
 
-def test_manual_and_none(site: Site) -> None:
+def test_manual_moves_what_is_approved(site: Site) -> None:
     site.monitor()
     north, _ = site.swarm.workers
     site.until_active("north", "south")
@@ -106,6 +107,32 @@ def test_manual_and_none(site: Site) -> None:
     north.heal()
     eventually(lambda: site.migrations()["asked"].source_stopped_at)
     eventually(lambda: site.running() == {"asked": ["south"], "refused": ["north"]})
+
+
+def last_pass(site: Site) -> object:
+    return site.connection.execute("SELECT last_pass_at FROM monitor_leases").fetchone()
+
+
+def has_looked_since(site: Site, before: object) -> bool:
+    """Whether the monitor has looked at every worker once more."""
+    return last_pass(site) != before
+
+
+def test_none_moves_nothing_and_tells_of_the_worker_alone(site: Site) -> None:
+    site.monitor()
+    north, _ = site.swarm.workers
+    site.until_active("north", "south")
+    site.deploy("stays", to="north")
+    migrations.set_policy(site.world, site.organization, MigrationPolicy.NONE, TESTS)
+    north.cut()
+    eventually(lambda: site.worker("north").status == "offline")
+    for _ in range(3):
+        eventually(partial(has_looked_since, site, last_pass(site)))
+    assert site.states() == {}
+    assert site.where() == {"stays": "north"}
+    assert site.connection.execute("SELECT kind FROM worker_alerts").fetchall() == [("worker_offline",)]
+    north.heal()
+    eventually(lambda: site.running() == {"stays": ["north"]})
 
 
 def test_without_room_it_waits_for_a_worker_that_joins(site: Site, lab: Network) -> None:
