@@ -1,8 +1,9 @@
-"""What the answer to a heartbeat carries besides: a token to use from now on."""
+"""What the answer to a heartbeat carries besides: a token to use from now on, an agent to upgrade to."""
 
 from uuid import UUID
 
 from skyctl.model import Event
+from skyctl.operations import upgrades
 from skyctl.operations.world import World
 from skyctl.rules import tokens
 from skyctl.store import credentials, events, workers
@@ -16,15 +17,16 @@ def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
     answer may be lost; only its hash is stored, so it is signed anew from the same claims.
     """
     with world.db.transaction() as tx:
-        known = credentials.get(tx, worker_id)
+        known, worker = credentials.get(tx, worker_id), workers.get(tx, worker_id)
+    agent = upgrades.offer(worker) if worker else None
     waits = known.next_token if known else None
     if waits is None:
-        return Errand()
+        return Errand(agent=agent)
     if tokens.same(waits.token_hash, token_hash):
         _promote(world, worker_id, token_hash)
-        return Errand()
+        return Errand(agent=agent)
     token, _ = tokens.issue_worker_token(world.secret, worker_id, tokens.ROTATION, waits.issued_at)
-    return Errand(new_token=token)
+    return Errand(new_token=token, agent=agent)
 
 
 def _promote(world: World, worker_id: UUID, token_hash: str) -> None:
