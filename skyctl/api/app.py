@@ -27,11 +27,12 @@ from starlette.types import Receive, Scope, Send
 from skyctl import wire
 from skyctl.api import openapi
 from skyctl.api.answers import bearer_token, encode, error_answer, error_document, read_body
-from skyctl.api.heartbeats import Heartbeats, accepted
+from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
 from skyctl.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Actor, Beat
 from skyctl.operations import drains, heartbeats, schema, workers
 from skyctl.operations.world import World
+from skyctl.trust import ERRAND
 from skyctl.workload import DrainWish
 
 THREADS = 8
@@ -75,12 +76,12 @@ def beat(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """A heartbeat that did not come by the lane for heartbeats: a batch of one."""
     load = wire.heartbeat(wire.parse(call.body))
     one = Beat(str(call.worker_id), heartbeats.fingerprint(call.token), load)
-    refused = anyio.from_thread.run(heartbeats.record, world, [one])[0]
-    if isinstance(refused, Unauthorized):
-        refused = heartbeats.why_refused(world, call.worker_id, call.token)
-    if refused:
-        raise refused
-    return 200, accepted(world)
+    outcome = anyio.from_thread.run(heartbeats.record, world, [one])[0]
+    if isinstance(outcome, Unauthorized):
+        outcome = heartbeats.why_refused(world, call.worker_id, call.token)
+    if isinstance(outcome, SkyctlError):
+        raise outcome
+    return 200, answer_with_errand(world, one) if outcome is ERRAND else accepted(world)
 
 
 def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:

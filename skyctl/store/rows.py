@@ -13,7 +13,8 @@ from skyctl.store.tables import workers
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
 _HIDDEN = (
     "auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent", "drain_max_parallel",
-    "drain_force", "node_paused_at",
+    "drain_force", "node_paused_at", "auth_token_issued_at", "next_token_hash", "next_token_issued_at", "previous_token_hash",
+    "token_revoked_at", "token_revoked_reason", "agent_offered", "agent_offered_at",
 )  # fmt: skip
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 

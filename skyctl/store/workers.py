@@ -33,7 +33,8 @@ _PERCENTS = [
 ]
 _NOW = sa.func.skyctl_now()
 
-# The token is checked by the write itself: only the worker whose stored hash is that of the token is touched.
+# The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. What else its answer
+# has to carry (an errand) is read where there is any, and only there.
 _RECORD_LOADS: LiteralString = """
     WITH clock AS MATERIALIZED (SELECT now(), skyctl_now() AS at), stored AS (
         UPDATE container_workers AS w
@@ -43,17 +44,19 @@ _RECORD_LOADS: LiteralString = """
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
                     %(containers)s::int[])
              WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position), clock
-        WHERE w.id = d.id AND w.auth_token_hash = d.hash
+        WHERE w.id = d.id AND (w.auth_token_hash = d.hash OR w.next_token_hash = d.hash)
           AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at)
           AND clock.now <= %(until)s
-        RETURNING d.position, coalesce(w.status, 'pending') AS status
+        RETURNING d.position, coalesce(w.status, 'pending') AS status,
+                  w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS errand
     )
-    SELECT now, status, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status
+    SELECT now, status, errand, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status, errand
 """
 
 
-async def record_loads(lane: Lane, beats: Sequence[Beat]) -> dict[WorkerStatus, list[int]]:
-    """Store the beats whose token is the worker's own and still good; which of them were stored, by the worker's status.
+async def record_loads(lane: Lane, beats: Sequence[Beat]) -> list[tuple[WorkerStatus, bool, list[int]]]:
+    """Store the beats whose token is the worker's own, or its next one, and still good; which of them were stored, by the worker's
+    status and whether an errand waits for it.
 
     At least one beat, and at most one a worker and token: the caller keeps the last.
     """
@@ -61,7 +64,7 @@ async def record_loads(lane: Lane, beats: Sequence[Beat]) -> dict[WorkerStatus, 
     columns = (ids, hashes, *zip(*loads, strict=True))
     names = ("ids", "hashes", "cpu", "memory", "disk", "containers")
     rows = await lane.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
-    return {WorkerStatus(status): positions for _, status, positions in rows if status is not None}
+    return [(WorkerStatus(status), errand, found) for _, status, errand, found in rows if status is not None]
 
 
 def _array(values: Iterable[object]) -> str:
