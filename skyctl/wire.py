@@ -197,6 +197,8 @@ def worker_document(worker: Worker) -> Document:
         "drainReason": worker.drain_reason,
         "flappingSince": moment(worker.flapping_since),
         "massFailureId": worker.mass_failure_id,
+        "tokenRevokedAt": moment(worker.token_revoked_at),
+        "tokenRevokedReason": worker.token_revoked_reason,
         "metadata": dict(worker.metadata),
         "createdAt": moment(worker.created_at),
         "updatedAt": moment(worker.updated_at),
