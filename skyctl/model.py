@@ -65,6 +65,8 @@ class Worker:
     mass_failure_id: int | None = None
     token_revoked_at: datetime | None = None
     token_revoked_reason: str | None = None
+    agent_offered: str | None = None
+    agent_offered_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 

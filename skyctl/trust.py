@@ -1,6 +1,7 @@
 """The words of credentials: how a worker's token is replaced, and what the answer to a heartbeat carries for it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -36,13 +37,14 @@ Outcome = SkyctlError | Literal[Waiting.ERRAND] | None
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What the answer to a heartbeat carries besides: the token to use from now on (a secret)."""
+    """What the answer to a heartbeat carries besides: the token to use from now on (a secret), an agent to upgrade to."""
 
     new_token: str | None = field(default=None, repr=False)
+    agent: Mapping[str, object] | None = None
 
     def document(self) -> dict[str, object]:
         """As the answer carries it: nothing of what does not wait."""
-        return {"newToken": self.new_token} if self.new_token else {}
+        return {key: value for key, value in (("newToken", self.new_token), ("agent", self.agent)) if value}
 
 
 class IssuedToken(NamedTuple):

@@ -199,6 +199,8 @@ def worker_document(worker: Worker) -> Document:
         "massFailureId": worker.mass_failure_id,
         "tokenRevokedAt": moment(worker.token_revoked_at),
         "tokenRevokedReason": worker.token_revoked_reason,
+        "agentOffered": worker.agent_offered,
+        "agentOfferedAt": moment(worker.agent_offered_at),
         "metadata": dict(worker.metadata),
         "createdAt": moment(worker.created_at),
         "updatedAt": moment(worker.updated_at),

@@ -14,7 +14,7 @@ FLOORS = {
 }  # fmt: skip
 GROUNDS = {
     "store": {"tables", "db", "rows"}, "rules": {"tasks", "tokens"},
-    "operations": {"world", "leadership", "presence", "placing", "telling", "starting", "issuing", "joining"},
+    "operations": {"world", "leadership", "presence", "placing", "telling", "starting", "issuing", "joining", "upgrades"},
     "swarm": {"address", "connection", "specs", "readings"},
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
     "api": {"answers", "openapi", "connection"},

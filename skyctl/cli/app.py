@@ -19,6 +19,7 @@ from skyctl.cli import (
     policy,
     services,
     system,
+    upgrades,
     workers,
 )
 from skyctl.cli.context import Options
@@ -45,6 +46,7 @@ workers.app.command("remove")(drains.remove)
 workers.app.command("rotate-token")(credentials.rotate_token)
 workers.app.command("revoke")(credentials.revoke)
 app.add_typer(credentials.secrets, name="secrets")
+workers.app.command("upgrade")(upgrades.upgrade)
 app.add_typer(services.app, name="services")
 services.app.command("adopt")(adopting.adopt)
 app.add_typer(policy.app, name="policy")

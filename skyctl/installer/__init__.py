@@ -38,7 +38,7 @@ class _Template(string.Template):
 def render(script: InstallScript) -> str:
     """The whole script, POSIX sh. It is a secret, for it holds the worker's token and the swarm's."""
     agent = agent_archive()
-    template = files(__name__).joinpath("install.sh").read_text(encoding="utf-8")
+    template = _text("install.sh")
     values = {
         "agent_version": version("skyctl"),
         "agent_sha256": hashlib.sha256(agent).hexdigest(),
@@ -48,7 +48,13 @@ def render(script: InstallScript) -> str:
         "swarm_join": json.dumps(_swarm_join(script.join)),
     }
     quoted = {name: shlex.quote(value) for name, value in values.items()}
-    return _Template(template).substitute(quoted, agent=base64.encodebytes(agent).decode().rstrip())
+    parts = {"identity": _text("parts/identity.sh"), "unit": _text("worker.service")}
+    return _Template(template).substitute(quoted, **parts, agent=base64.encodebytes(agent).decode().rstrip())
+
+
+def _text(name: str) -> str:
+    """A file of this package, without its last line's end."""
+    return files(__name__).joinpath(name).read_text(encoding="utf-8").removesuffix("\n")
 
 
 def agent_archive() -> bytes:

@@ -16,6 +16,7 @@ applied=$home/applied # there while the agent that runs is the one installed las
 config_folder=/etc/skypanel-worker
 config_file=$config_folder/config.json
 unit_file=/etc/systemd/system/skypanel-worker.service
+command_file=/usr/local/bin/skyagent
 log=/var/log/skypanel-worker-install.log
 
 main() {
@@ -23,8 +24,11 @@ main() {
   need_python
   need_docker
   install_agent
+  choose_identity
   write_config
+  hand_over
   write_unit
+  write_command
   joined=yes
   join_swarm || joined=no
   start_agent
@@ -181,28 +185,20 @@ $config
 CONFIG
 )
 
+@@identity
+
 write_unit() {
   put "$unit_file" 644 <<UNIT
-[Unit]
-Description=Reports the load of this worker to its manager
-After=network-online.target
-Wants=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-ExecStart=$venv/bin/python -m skyagent --config $config_file
-Restart=always
-RestartSec=2
-WatchdogSec=60
-SyslogIdentifier=skyagent
-NoNewPrivileges=yes
-PrivateTmp=yes
-UMask=077
-
-[Install]
-WantedBy=multi-user.target
+@@unit
 UNIT
+}
+
+write_command() { # what people call on the host: skyagent status
+  mkdir -p "${command_file%/*}"
+  put "$command_file" 755 <<COMMAND
+#!/bin/sh
+exec $venv/bin/python -I -m skyagent "\$@"
+COMMAND
 }
 
 join_program() {

@@ -1,9 +1,9 @@
-"""What the answer to a heartbeat carries besides: a token to use from now on."""
+"""What the answer to a heartbeat carries besides: a token to use from now on, an agent to upgrade to."""
 
 from uuid import UUID
 
 from skyctl.model import Event
-from skyctl.operations import issuing
+from skyctl.operations import issuing, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import tokens
 from skyctl.store import credentials, db, events, workers
@@ -17,17 +17,18 @@ def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
     answer may be lost; only its hash is stored, so it is signed anew from the same claims.
     """
     with world.db.transaction() as tx:
-        known, now = credentials.get(tx, worker_id), db.now(tx)
+        known, worker, now = credentials.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
+    agent = upgrades.offer(worker) if worker else None
     waits = known.next_token if known else None
     if waits is None:
-        return Errand()
+        return Errand(agent=agent)
     if tokens.same(waits.token_hash, token_hash):
         _promote(world, worker_id, token_hash)
-        return Errand()
+        return Errand(agent=agent)
     keys = {key.id: key for key in world.keys.accepted(now)}
     if waits.key_id in keys:
-        return Errand(new_token=issuing.sign(keys[waits.key_id], worker_id, waits.issued_at))
-    return Errand(new_token=_issue_anew(world, worker_id, waits))
+        return Errand(new_token=issuing.sign(keys[waits.key_id], worker_id, waits.issued_at), agent=agent)
+    return Errand(new_token=_issue_anew(world, worker_id, waits), agent=agent)
 
 
 def _issue_anew(world: World, worker_id: UUID, gone: IssuedToken) -> str | None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from skyctl.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Beat, Event, Registration, Worker
-from skyctl.operations import joining
+from skyctl.operations import joining, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import clocks, health, machines, names, tokens
 from skyctl.store import credentials, db, events, workers
@@ -41,6 +41,7 @@ def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> W
     if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
         details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
         events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
+    upgrades.settle(tx, after)
     db.notify_news(tx)
     return after
 

@@ -32,6 +32,7 @@ _PERCENTS = [
     for column in (workers.c.cpu_percent, workers.c.memory_percent, workers.c.disk_percent)
 ]
 _NOW = sa.func.skyctl_now()
+_OF_THE_HOST = ["dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds", "agentSha256", "agentUpgradeFailed"]
 
 # The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. What else its answer
 # has to carry (an errand) is read where there is any, and only there.
@@ -87,7 +88,7 @@ def insert_invited(
 def _known_metadata() -> sa.ColumnElement[Any]:
     """What is stored of a worker's metadata, without what only the host can say and may no longer be true."""
     kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb"))
-    return kept.op("-")(sa.cast(["dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds"], ARRAY(sa.Text)))
+    return kept.op("-")(sa.cast(_OF_THE_HOST, ARRAY(sa.Text)))
 
 
 def set_registration(connection: sa.Connection, worker_id: UUID, name: str, registration: Registration) -> None:
@@ -192,6 +193,18 @@ def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     stopped = sa.update(workers).where(workers.c.id == worker_id)
     passed = sa.func.clock_timestamp() - sa.func.now()  # a beat that came within this transaction was before the stop
     connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
+
+
+def offer_agent(connection: sa.Connection, worker_ids: Collection[UUID], sha256: str) -> None:
+    """Note which agent the answers to these workers' heartbeats offer; one that is offered already is so by a new order."""
+    offered = sa.update(workers).where(among(workers.c.id, worker_ids))
+    connection.execute(offered.values(agent_offered=sha256, agent_offered_at=_NOW, updated_at=_NOW))
+
+
+def withdraw_agent(connection: sa.Connection, worker_id: UUID) -> None:
+    """Offer no agent to a worker any more."""
+    offered = sa.update(workers).where(workers.c.id == worker_id)
+    connection.execute(offered.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
 
 
 def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) -> list[Worker]:
