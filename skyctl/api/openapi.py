@@ -8,10 +8,10 @@ Document = dict[str, Any]
 
 ERRORS = {
     400: "VALIDATION_ERROR: a field is missing or not acceptable; the message names it",
-    401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced",
-    403: "FORBIDDEN: a good token, but not for this",
+    401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced; INVITATION_EXPIRED",
+    403: "FORBIDDEN: a good token, but not for this; TOKEN_REVOKED",
     404: "WORKER_NOT_FOUND, AGENT_NOT_FOUND",
-    409: "CONFLICT or WORKER_HAS_CONTAINERS: a rule says no; the message names it",
+    409: "CONFLICT, WORKER_HAS_CONTAINERS, TOKEN_IN_USE, WORKER_CLONED or REBOOT_UNCONFIRMED: a rule says no; the message names it",
     413: "BODY_TOO_LARGE: over 64 KiB",
     500: "INTERNAL_ERROR: see the log of the manager",
     503: "DATABASE_UNAVAILABLE or ENGINE_UNAVAILABLE: try again",
@@ -69,7 +69,8 @@ WORKER_ID: Document = {
 SHA256: Document = {"name": "sha256", "in": "path", "required": True, "schema": TEXT}
 METADATA = (
     "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
-    "by how many seconds it is ahead of the database's; one that cannot be read is ignored"
+    "by how many seconds it is ahead of the database's; one that cannot be read is ignored. `machineId` binds the token to this "
+    "machine, `bootId` tells a reboot from a copy of its disk, `takesTokens: true` says that the sender takes a newToken"
 )
 PERCENTS = _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
 
@@ -93,8 +94,9 @@ SCHEMAS: Document = {
         swarmNodeId={"type": ["string", "null"]}, status=STATUS,
         capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT), currentLoad=_schema("Heartbeat"),
         lastHeartbeatAt=TIME, statusChangedAt=TIME, drainRequestedAt=TIME, drainReason={"type": ["string", "null"]},
-        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, agentOffered={"type": ["string", "null"]},
-        agentOfferedAt=TIME, metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
+        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, tokenRevokedAt=TIME,
+        tokenRevokedReason={"type": ["string", "null"]}, agentOffered={"type": ["string", "null"]}, agentOfferedAt=TIME,
+        metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
     ),
     "Stats": _object(
         totalWorkers=COUNT, pendingWorkers=COUNT, activeWorkers=COUNT, unhealthyWorkers=COUNT, drainingWorkers=COUNT,
@@ -119,6 +121,10 @@ SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boole
 DRAIN_REQUEST = _object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
 SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT))
 MESSAGE = _success(message=TEXT)
+NEW_TOKEN: Document = {
+    "type": "string",
+    "description": "the token to use from now on; this one is good until that was used",
+}
 OFFER = _object(sha256=TEXT, version=TEXT, size=COUNT, offeredAt=TEXT)
 BEAT_ANSWER = _object(
     "newToken",
@@ -126,7 +132,7 @@ BEAT_ANSWER = _object(
     success={"const": True},
     message=TEXT,
     nextHeartbeatSeconds={"type": "number"},
-    newToken=TEXT,
+    newToken=NEW_TOKEN,
     agent=OFFER,
 )
 WORKER_ANSWER = _success(data=_schema("Worker"))
