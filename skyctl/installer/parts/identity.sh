@@ -1,0 +1,10 @@
+# As whom the agent runs.
+
+choose_identity() {
+  identity=root
+}
+
+hand_over() {
+  :
+}
+
