@@ -83,6 +83,19 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_force boolean NOT N
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS undrained_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
 
+-- Credentials. The current token's hash is `auth_token_hash` ('' where it was revoked); `next_token_*` is one that waits to be handed
+-- over by the answer to a heartbeat, and to be used; the one before stays known, so that whoever still holds it can be named.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_issued_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS next_token_hash text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS next_token_issued_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS previous_token_hash text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS token_revoked_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS token_revoked_reason text;
+
+-- A newer agent that the answer to a heartbeat offers: the SHA-256 of its artifact.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered_at timestamptz;
+
 -- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, the mass failure by which
 -- it went silent, when its drain was over, and since when its node takes nothing new because of one.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS status_changed_at timestamptz;
@@ -413,4 +426,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (4) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (5) ON CONFLICT DO NOTHING;

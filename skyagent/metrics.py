@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Generic, NamedTuple, TypeVar
+from typing import Any, Callable, Generic, NamedTuple, TypeVar
 
 import httpx
 import psutil
@@ -134,7 +134,7 @@ class Host:
             "containerCount": self._engine.latest.containers,
         }
 
-    def registration(self) -> dict[str, object]:
+    def registration(self) -> dict[str, Any]:
         """The body of a registration, all of which changes rarely."""
         engine = self._engine.latest
         found = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}

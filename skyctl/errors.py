@@ -56,6 +56,14 @@ class WorkerNotFound(SkyctlError):
     code = "WORKER_NOT_FOUND"
 
 
+class AgentNotFound(SkyctlError):
+    """The manager has no agent of this checksum, or none any more."""
+
+    exit_code = 3
+    http_status = 404
+    code = "AGENT_NOT_FOUND"
+
+
 class Refused(SkyctlError):
     """A safety rule says no; the message names the rule."""
 

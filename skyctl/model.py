@@ -63,6 +63,8 @@ class Worker:
     status_changed_at: datetime | None = None
     flapping_since: datetime | None = None
     mass_failure_id: int | None = None
+    agent_offered: str | None = None
+    agent_offered_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -44,8 +44,8 @@ case $1 in
 esac
 """
 APPLETS = (
-    "base64", "cat", "chmod", "find", "grep", "gzip", "id", "mkdir", "mktemp", "mv", "rm", "rmdir", "sed", "sha256sum",
-    "sleep", "sort", "tail", "tar", "touch", "tr", "uname",
+    "base64", "cat", "chmod", "chown", "find", "grep", "gzip", "id", "mkdir", "mktemp", "mv", "rm", "rmdir", "sed", "sha256sum",
+    "sleep", "sort", "stat", "tail", "tar", "touch", "tr", "uname",
 )  # fmt: skip
 # The static busybox prefers what it has built in to what stands in for it.
 OVERRIDES = "".join(f'{name}() {{ /bin/{name} "$@"; }}\n' for name in ("date", "df", "sleep", "uname"))
@@ -73,6 +73,8 @@ class ScratchHost:
         (root / "var/run").symlink_to("/run")
         (root / "dev/null").touch()
         (root / "etc/os-release").write_text(f'NAME="Some Linux"\nID="{distribution}"\n')
+        (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+        (root / "etc/group").write_text("root:x:0:\n")
         shutil.copy(BUSYBOX, root / "bin/busybox")
         (root / "bin/sh").symlink_to("busybox")
         for applet in APPLETS:

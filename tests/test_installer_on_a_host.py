@@ -244,7 +244,7 @@ def test_it_leaves_an_agent_that_starts_with_the_system(ready: ScratchHost) -> N
     assert (done.returncode, done.stdout) == (0, "")
     config = ready.root / "etc/skypanel-worker/config.json"
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
-    assert stat.S_IMODE(config.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(config.parent.stat().st_mode) == 0o750
     assert json.loads(config.read_text()) == {
         "apiUrl": INVITATION.api_url,
         "authToken": INVITATION.token,
@@ -253,7 +253,7 @@ def test_it_leaves_an_agent_that_starts_with_the_system(ready: ScratchHost) -> N
     }
     unit = ready.root / "etc/systemd/system/skypanel-worker.service"
     assert (
-        "ExecStart=/opt/skypanel-worker/venv/bin/python -m skyagent --config /etc/skypanel-worker/config.json"
+        "ExecStart=/opt/skypanel-worker/venv/bin/python -I -m skyagent.launch --config /etc/skypanel-worker/config.json"
         in unit.read_text()
     )
     systemctl = [call for call in ready.calls() if call.startswith("systemctl")]

@@ -27,11 +27,12 @@ from starlette.types import Receive, Scope, Send
 from skyctl import wire
 from skyctl.api import openapi
 from skyctl.api.answers import bearer_token, encode, error_answer, error_document, read_body
-from skyctl.api.heartbeats import Heartbeats, accepted
+from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
 from skyctl.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Actor, Beat
-from skyctl.operations import drains, heartbeats, schema, workers
+from skyctl.operations import drains, heartbeats, schema, upgrades, workers
 from skyctl.operations.world import World
+from skyctl.trust import ERRAND
 from skyctl.workload import DrainWish
 
 THREADS = 8
@@ -62,7 +63,7 @@ class Call:
         return worker_id
 
 
-Handler = Callable[[World, Call], tuple[int, dict[str, Any]]]
+Handler = Callable[[World, Call], tuple[int, dict[str, Any] | bytes]]
 
 
 def register(world: World, call: Call) -> tuple[int, dict[str, Any]]:
@@ -75,12 +76,12 @@ def beat(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """A heartbeat that did not come by the lane for heartbeats: a batch of one."""
     load = wire.heartbeat(wire.parse(call.body))
     one = Beat(str(call.worker_id), heartbeats.fingerprint(call.token), load)
-    refused = anyio.from_thread.run(heartbeats.record, world, [one])[0]
-    if isinstance(refused, Unauthorized):
-        refused = heartbeats.why_refused(world, call.worker_id, call.token)
-    if refused:
-        raise refused
-    return 200, accepted(world)
+    outcome = anyio.from_thread.run(heartbeats.record, world, [one])[0]
+    if isinstance(outcome, Unauthorized):
+        outcome = heartbeats.why_refused(world, call.worker_id, call.token)
+    if isinstance(outcome, SkyctlError):
+        raise outcome
+    return 200, answer_with_errand(world, one) if outcome is ERRAND else accepted(world)
 
 
 def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:
@@ -132,6 +133,11 @@ def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     }
 
 
+def agent_archive(world: World, call: Call) -> tuple[int, bytes]:
+    """The agent that a worker was offered."""
+    return 200, upgrades.archive(world, call.token, call.path["sha256"])
+
+
 def stats(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
     """The cluster in figures."""
     return 200, {"success": True, "data": wire.stats_document(workers.stats(world))}
@@ -142,10 +148,10 @@ class Cached:
 
     def __init__(self, handler: Handler, seconds: float) -> None:
         self._handler, self._seconds = handler, seconds
-        self._answer: tuple[int, dict[str, Any]] = (0, {})
+        self._answer: tuple[int, dict[str, Any] | bytes] = (0, {})
         self._good_until = 0.0
 
-    def __call__(self, world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    def __call__(self, world: World, call: Call) -> tuple[int, dict[str, Any] | bytes]:
         """The handler's answer, of now or of some seconds ago."""
         if time.monotonic() >= self._good_until:
             self._answer = self._handler(world, call)
@@ -175,6 +181,7 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/api/workers/{id}/undrain": {"POST": ("admin", undrain_worker)},
     "/api/workers/{id}": {"GET": ("admin", show_worker), "DELETE": ("admin", remove_worker)},
     "/api/workers": {"GET": ("admin", list_workers)},
+    "/api/agent/{sha256}": {"GET": ("worker", agent_archive)},
     "/readyz": {"GET": ("anyone", ready)},
     "/openapi.json": {"GET": ("anyone", specification)},
 }
@@ -212,6 +219,7 @@ class Endpoint:
             raise HTTPException(405, headers={"Allow": ", ".join(self._methods)})
         who, handler = self._methods[request.method]
         headers: Mapping[str, str] = {}
+        document: dict[str, Any] | bytes
         try:
             token = "" if who == "anyone" else bearer_token(scope["headers"]).decode("latin-1")
             handle = partial(self._handle, who, handler, token, request, await read_body(scope, receive))
@@ -223,11 +231,15 @@ class Endpoint:
             if status >= 500:
                 log.warning("action=request_failed path=%s reason=%s", self._path, error.message)
         REQUESTS.labels(request.method, self._path, status).inc()
-        await Response(encode(document), status, headers, media_type="application/json")(scope, receive, send)
+        if isinstance(document, bytes):
+            answer = Response(document, status, headers, media_type="application/gzip")
+        else:
+            answer = Response(encode(document), status, headers, media_type="application/json")
+        await answer(scope, receive, send)
 
     def _handle(
         self, who: str, handler: Handler, token: str, request: Request, body: bytes
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> tuple[int, dict[str, Any] | bytes]:
         actor = Actor("")
         if who == "admin":
             client = request.client.host if request.client else None

@@ -10,7 +10,7 @@ ERRORS = {
     400: "VALIDATION_ERROR: a field is missing or not acceptable; the message names it",
     401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced",
     403: "FORBIDDEN: a good token, but not for this",
-    404: "WORKER_NOT_FOUND",
+    404: "WORKER_NOT_FOUND, AGENT_NOT_FOUND",
     409: "CONFLICT or WORKER_HAS_CONTAINERS: a rule says no; the message names it",
     413: "BODY_TOO_LARGE: over 64 KiB",
     500: "INTERNAL_ERROR: see the log of the manager",
@@ -66,6 +66,7 @@ NAME: Document = {"type": "string", "minLength": 1, "maxLength": 255, "pattern":
 WORKER_ID: Document = {
     "name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"},
 }  # fmt: skip
+SHA256: Document = {"name": "sha256", "in": "path", "required": True, "schema": TEXT}
 METADATA = (
     "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
     "by how many seconds it is ahead of the database's; one that cannot be read is ignored"
@@ -92,8 +93,8 @@ SCHEMAS: Document = {
         swarmNodeId={"type": ["string", "null"]}, status=STATUS,
         capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT), currentLoad=_schema("Heartbeat"),
         lastHeartbeatAt=TIME, statusChangedAt=TIME, drainRequestedAt=TIME, drainReason={"type": ["string", "null"]},
-        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, metadata={"type": "object"}, createdAt=TIME,
-        updatedAt=TIME,
+        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, agentOffered={"type": ["string", "null"]},
+        agentOfferedAt=TIME, metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
     ),
     "Stats": _object(
         totalWorkers=COUNT, pendingWorkers=COUNT, activeWorkers=COUNT, unhealthyWorkers=COUNT, drainingWorkers=COUNT,
@@ -118,7 +119,16 @@ SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boole
 DRAIN_REQUEST = _object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
 SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT))
 MESSAGE = _success(message=TEXT)
-BEAT_ANSWER = _success(message=TEXT, nextHeartbeatSeconds={"type": "number"})
+OFFER = _object(sha256=TEXT, version=TEXT, size=COUNT, offeredAt=TEXT)
+BEAT_ANSWER = _object(
+    "newToken",
+    "agent",
+    success={"const": True},
+    message=TEXT,
+    nextHeartbeatSeconds={"type": "number"},
+    newToken=TEXT,
+    agent=OFFER,
+)
 WORKER_ANSWER = _success(data=_schema("Worker"))
 PAGE = _success(data={"type": "array", "items": _schema("Worker")}, pagination=PAGINATION)
 ADMIN_ERRORS = (400, 401, 403, 413, 503)
@@ -183,6 +193,12 @@ PATHS: Document = {
             "The cluster in figures, at most 30 s old", "adminToken",
             _answers(ok=200, what="The figures", schema=_success(data=_schema("Stats")), errors=(401, 403, 413, 503)),
         ),
+    },
+    "/api/agent/{sha256}": {
+        "get": _operation(
+            "The agent that the answer to a heartbeat offers, a tar.gz", "workerToken",
+            _answers(ok=200, what="Its bytes", schema=TEXT, errors=(401, 404, 413, 503)), parameters=(SHA256,),
+        ) ,
     },
     "/healthz": {
         "get": _operation("The process answers", "", _answers(ok=200, what="It does", schema=_object(status=TEXT), errors=(413,))),

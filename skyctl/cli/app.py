@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli import adopting, alerts, cluster, drains, events, migrations, policy, services, system, workers
+from skyctl.cli import (
+    adopting,
+    alerts,
+    cluster,
+    drains,
+    events,
+    migrations,
+    policy,
+    services,
+    system,
+    upgrades,
+    workers,
+)
 from skyctl.cli.context import Options
 from skyctl.errors import SkyctlError
 from skyctl.settings import TABLE
@@ -30,6 +42,7 @@ app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)
 workers.app.command("undrain")(drains.undrain)
 workers.app.command("remove")(drains.remove)
+workers.app.command("upgrade")(upgrades.upgrade)
 app.add_typer(services.app, name="services")
 services.app.command("adopt")(adopting.adopt)
 app.add_typer(policy.app, name="policy")

@@ -1,16 +1,17 @@
 """Stories of a worker's own requests: it registers, it beats, it is refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import chain
 from uuid import UUID
 
 from skyctl.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Beat, Event, Registration, Worker
+from skyctl.operations import upgrades
 from skyctl.operations.world import World
 from skyctl.rules import clocks, health, names, tokens
 from skyctl.store import db, events, workers
+from skyctl.trust import ERRAND, Outcome
 
 fingerprint = tokens.fingerprint
 
@@ -40,12 +41,14 @@ def register(world: World, token: str, registration: Registration) -> Worker:
         if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
             details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
             events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
+        upgrades.settle(tx, after)
         db.notify_news(tx)
         return after
 
 
-async def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None]:
-    """Store a batch of heartbeats in one statement; for each, None once it is committed, or why it was not.
+async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
+    """Store a batch of heartbeats in one statement; for each, None once it is committed, ERRAND where the answer has to carry
+    something besides (see `errands`), or why it was not stored.
 
     Where the database refuses the batch for a row in it, each half is stored for itself, until only that row fails.
     Raises DatabaseUnavailable.
@@ -60,20 +63,20 @@ async def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None
         middle = len(beats) // 2
         return await record(world, beats[:middle]) + await record(world, beats[middle:])
     kept = list(last)
-    stored = {kept[position] for position in positions}
+    stored: dict[tuple[str, str], Outcome] = {kept[position]: outcome for position, outcome in positions}
     refused = Unauthorized("the token is not this worker's", REPLACED)
-    return [None if key in stored else refused for key in keys]
+    return [stored.get(key, refused) for key in keys]
 
 
-async def _record_batch(world: World, beats: Sequence[Beat]) -> Iterable[int]:
-    """Store beats of different workers; the positions of those that were.
+async def _record_batch(world: World, beats: Sequence[Beat]) -> list[tuple[int, Outcome]]:
+    """Store beats of different workers; the positions and outcomes of those that were.
 
     News is told after the commit and before the answer: where that fails, the worker beats again, and it is news again.
     """
     stored = await workers.record_loads(world.db.lane, beats)
-    if any(health.is_news(status, beats[n].load, world.limits) for status, found in stored.items() for n in found):
+    if any(health.is_news(status, beats[n].load, world.limits) for status, _, found in stored for n in found):
         await db.notify_news_now(world.db.lane)
-    return chain.from_iterable(stored.values())
+    return [(position, ERRAND if errand else None) for _, errand, found in stored for position in found]
 
 
 def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:

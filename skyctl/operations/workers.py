@@ -1,5 +1,6 @@
 """Stories of the administrator: invite, list, look at, drain and remove workers; the cluster in figures."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -120,6 +121,12 @@ def find(world: World, reference: str) -> Worker:
         several = ", ".join(f"{worker.name} ({worker.id})" for worker in named)
         raise ValidationError(f"{reference!r} means several workers: {several}", "give the id")
     return named[0]
+
+
+def find_all(world: World, references: Sequence[str]) -> list[Worker]:
+    """The workers that are meant, each once. Raises as `find` does."""
+    found = [find(world, reference) for reference in references]
+    return list({worker.id: worker for worker in found}.values())
 
 
 def get(world: World, worker_id: UUID) -> Worker:

@@ -6,7 +6,7 @@ A worker's token is `{workerId, type: "worker", generatedBy, generatedAt, exp}`,
 import hashlib
 import hmac
 import warnings
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +17,15 @@ from skyctl.errors import Forbidden, Unauthorized
 ALGORITHM = "HS256"
 WORKER_LIFETIME = timedelta(days=3650)
 ADMIN_LIFETIME = timedelta(days=7)
+ROTATION = "rotation"
 INVITE_AGAIN = "run the install script of a new invitation: skyctl workers install-script"
 
 
 def issue_worker_token(secret: str, worker_id: UUID, generated_by: str, now: datetime) -> tuple[str, datetime]:
     """A worker's token and when it stops being good."""
     expires_at = now + WORKER_LIFETIME
-    claims = {"workerId": str(worker_id), "type": "worker", "generatedBy": generated_by, "generatedAt": now.isoformat()}
+    generated_at = now.astimezone(UTC).isoformat()  # the same in every time zone, so that a token can be signed anew
+    claims = {"workerId": str(worker_id), "type": "worker", "generatedBy": generated_by, "generatedAt": generated_at}
     return _sign(secret, claims | {"exp": int(expires_at.timestamp())}), expires_at
 
 

@@ -1,9 +1,11 @@
 """The file systems that hosts boot from, built once a machine, and the container images of the lab."""
 
+import fcntl
 import io
 import json
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 from .commands import run
@@ -40,34 +42,45 @@ WantedBy=basic.target
 
 def fresh() -> Path:
     """A minimal Debian with systemd: neither Docker nor Python."""
-    tree = FOLDER / "fresh"
-    if not tree.exists():
-        half = _empty("fresh.half")
-        uri, suite = _archive()
-        packages = f"--include={','.join(_SYSTEM)}"
-        run("debootstrap", "--variant=minbase", packages, suite, str(half), uri, timeout_seconds=_BUILD_SECONDS)
-        _share_access(half)
-        unit = half / "etc/systemd/system/cgroups.service"
-        unit.write_text(_CGROUPS)
-        wanted = half / "etc/systemd/system/basic.target.wants"
-        wanted.mkdir(exist_ok=True)
-        (wanted / unit.name).symlink_to(f"../{unit.name}")
-        half.rename(tree)
-    return tree
+    return _built_once("fresh", _bootstrap)
 
 
 def with_docker() -> Path:
     """The same with Docker and Python."""
-    tree = FOLDER / "with-docker"
-    if not tree.exists():
-        half = _empty("with-docker.half")
-        run("cp", "--archive", str(fresh()), str(half))
-        install = f"apt-get update -q && apt-get install -yq --no-install-recommends {' '.join(_DOCKER)}"
-        inside = ("unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={half}", "--mount-proc")
-        quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
-        run(*inside, *quiet, "sh", "-c", install, timeout_seconds=_BUILD_SECONDS)
-        half.rename(tree)
+    fresh()
+    return _built_once("with-docker", _add_docker)
+
+
+def _built_once(name: str, build: Callable[[Path], None]) -> Path:
+    """The tree of this name; made in a folder beside it first, by one process while the others wait."""
+    tree, half = FOLDER / name, FOLDER / f"{name}.half"
+    with (FOLDER / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tree.exists():
+            shutil.rmtree(half, ignore_errors=True)
+            build(half)
+            half.rename(tree)
     return tree
+
+
+def _bootstrap(tree: Path) -> None:
+    uri, suite = _archive()
+    packages = f"--include={','.join(_SYSTEM)}"
+    run("debootstrap", "--variant=minbase", packages, suite, str(tree), uri, timeout_seconds=_BUILD_SECONDS)
+    _share_access(tree)
+    unit = tree / "etc/systemd/system/cgroups.service"
+    unit.write_text(_CGROUPS)
+    wanted = tree / "etc/systemd/system/basic.target.wants"
+    wanted.mkdir(exist_ok=True)
+    (wanted / unit.name).symlink_to(f"../{unit.name}")
+
+
+def _add_docker(tree: Path) -> None:
+    run("cp", "--archive", str(FOLDER / "fresh"), str(tree))
+    install = f"apt-get update -q && apt-get install -yq --no-install-recommends {' '.join(_DOCKER)}"
+    inside = ("unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={tree}", "--mount-proc")
+    quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
+    run(*inside, *quiet, "sh", "-c", install, timeout_seconds=_BUILD_SECONDS)
 
 
 def busybox() -> bytes:
@@ -91,12 +104,6 @@ def variants() -> dict[str, list[str]]:
     stays = _CHECK.format(retries=3, command="false")
     made = {IMAGE: (), WEB: (serves,), SLOW: (late, becomes), SICK: (serves, stays)}
     return {image: [word for change in changes for word in ("--change", change)] for image, changes in made.items()}
-
-
-def _empty(name: str) -> Path:
-    tree = FOLDER / name
-    shutil.rmtree(tree, ignore_errors=True)
-    return tree
 
 
 def _archive() -> tuple[str, str]:

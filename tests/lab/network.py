@@ -1,6 +1,7 @@
 """The lab's network: one bridge behind NAT, and a namespace with a cable to it for every machine.
 
-Everything on it carries the lab's name, so whatever a killed run has left is found and removed by the next.
+Several labs may stand side by side, each with a number. Everything of a lab carries its name, so whatever a killed run has
+left is found and removed by the next of that number.
 """
 
 import fcntl
@@ -17,11 +18,13 @@ from typing import IO
 from . import groups
 from .commands import attempt, run
 
-NAME = "skylab"
-FOLDER = Path("/var/lib") / NAME
-MACHINES = FOLDER / "machines"
-BRIDGE = f"{NAME}0"
-SUBNET = "10.78.0.0/24"
+# One for each process of a parallel run of the tests; else what the environment says.
+NUMBER = int(os.environ.get("SKYLAB_NUMBER") or os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+NAME = f"skylab{NUMBER}"
+FOLDER = Path("/var/lib/skylab")
+MACHINES = FOLDER / f"machines{NUMBER}"
+BRIDGE = f"{NAME}-br"
+SUBNET = f"10.78.{NUMBER}.0/24"
 _NAT = ("POSTROUTING", "--source", SUBNET, "!", "--destination", SUBNET, "--jump", "MASQUERADE")
 # An engine of the machine itself drops what is forwarded, and bridged packets pass there too.
 _FORWARD = [("FORWARD", direction, BRIDGE, "--jump", "ACCEPT") for direction in ("--in-interface", "--out-interface")]
@@ -30,16 +33,16 @@ _BEFORE = FOLDER / "ip_forward"  # what it was before the lab, killed or not, ch
 
 
 class Network:
-    """The bridge; `gateway` on it is this machine. One lab at a time has it: a second one waits for the first to end."""
+    """The bridge; `gateway` on it is this machine. A second lab of the same number waits for the first to end."""
 
-    gateway = "10.78.0.254"
+    gateway = f"10.78.{NUMBER}.254"
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._lock = _lock()
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(f"lock{NUMBER}", fcntl.LOCK_EX)
         clear()
-        shutil.copyfile(_FORWARDING, _BEFORE)
-        _FORWARDING.write_text("1")
+        self._forwards = _forward()
         MACHINES.mkdir(parents=True)
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{self.gateway}/24", "dev", BRIDGE)
@@ -51,12 +54,13 @@ class Network:
     def close(self) -> None:
         """Remove every machine and the bridge, and leave the lab to the next."""
         clear()
+        _restore(self._forwards)
         self._lock.close()
 
     def wire(self, name: str) -> str:
         """Make the namespace of a machine, with its cable to the bridge; its address."""
         number = next(self._numbers)
-        address, outside, space = f"10.78.0.{number}", f"{NAME}{number}", namespace(name)
+        address, outside, space = f"10.78.{NUMBER}.{number}", f"{NAME}-{number}", namespace(name)
         run("ip", "netns", "add", space)
         run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", space)
         run("ip", "link", "set", outside, "master", BRIDGE, "up")
@@ -92,9 +96,6 @@ def clear() -> None:
     for rule in _FORWARD:
         attempt("iptables", "--wait", "--delete", *rule)
     shutil.rmtree(MACHINES, ignore_errors=True)
-    if _BEFORE.exists():
-        _FORWARDING.write_text(_BEFORE.read_text())
-        _BEFORE.unlink()
 
 
 def remove(name: str) -> None:
@@ -127,8 +128,24 @@ def _processes(name: str) -> set[int]:
     return {int(pid) for pid in run("ip", "netns", "pids", space).split()} | groups.processes(space)
 
 
-def _lock() -> IO[str]:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    lock = (FOLDER / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+def _forward() -> IO[str]:
+    """Let this machine forward packets; what is returned says that a lab needs it."""
+    needed = _lock("forwarding", fcntl.LOCK_SH)
+    if not _BEFORE.exists():
+        shutil.copyfile(_FORWARDING, _BEFORE)
+    _FORWARDING.write_text("1")
+    return needed
+
+
+def _restore(forwards: IO[str]) -> None:
+    """Let this machine forward as it did before the labs, if no other one stands."""
+    with forwards, suppress(BlockingIOError):
+        fcntl.flock(forwards, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _FORWARDING.write_text(_BEFORE.read_text())
+        _BEFORE.unlink()
+
+
+def _lock(name: str, kind: int) -> IO[str]:
+    lock = (FOLDER / name).open("w")
+    fcntl.flock(lock, kind)
     return lock

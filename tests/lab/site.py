@@ -20,6 +20,7 @@ from tests.helpers import TESTS, eventually
 
 from . import images
 from .machines import Node
+from .network import Network
 from .swarm import Swarm
 
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 2, 10
@@ -43,7 +44,7 @@ class Site:
         self.environment = {**SETTINGS, "DOCKER_HOST": swarm.manager.engine}
         self._start = start
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
-        serving = start("serve", "--host", "10.78.0.254", "--port", "0", **self.environment)
+        serving = start("serve", "--host", Network.gateway, "--port", "0", **self.environment)
         self.url = serving.until("listening on ").split("listening on ")[1].strip()
         for node in swarm.workers:
             self.join(node)

@@ -85,8 +85,8 @@ def test_a_pulled_cable(site: Site) -> None:
     healed = time.monotonic()
     north.heal()
     eventually(lambda: all(each.source_stopped_at for each in site.migrations().values()), 60)
-    assert site.containers(north) == 0
-    assert site.containers(south) == len(SIX)
+    # the swarm may have replaced a container on its own while the worker was away: the last of those end within this time, too
+    eventually(lambda: (site.containers(north), site.containers(south)) == (0, len(SIX)), 60)
     say(f"cable back: one instance of each after {time.monotonic() - healed:.1f} s")
     assert set(site.where().values()) == {"south"}, "nothing moves back"
 

@@ -32,6 +32,14 @@ write_unit() {
 UNIT
 }
 
+write_command() { # what people call on the host: skyagent status
+  mkdir -p "${command_file%/*}"
+  put "$command_file" 755 <<COMMAND
+#!/bin/sh
+exec $venv/bin/python -I -m skyagent "\$@"
+COMMAND
+}
+
 write_uninstaller() {
   mkdir -p "${uninstaller%/*}"
   uninstall_script | put "$uninstaller" 755

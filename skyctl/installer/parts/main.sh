@@ -32,6 +32,7 @@ install_worker() {
   write_config
   hand_over
   write_unit
+  write_command
   write_uninstaller
   joined_swarm=yes
   join_swarm || joined_swarm=no
