@@ -14,7 +14,7 @@ FLOORS = {
 }  # fmt: skip
 GROUNDS = {
     "store": {"tables", "db", "rows"}, "rules": {"tasks"},
-    "operations": {"world", "leadership", "presence", "placing", "telling", "starting", "upgrades"},
+    "operations": {"world", "leadership", "presence", "placing", "telling", "starting", "upgrades", "workers"},
     "swarm": {"address", "connection", "specs", "readings"},
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
     "api": {"answers", "openapi", "connection"},

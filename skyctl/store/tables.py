@@ -40,6 +40,11 @@ workers = _table(
     token_revoked_at=_TIME, token_revoked_reason=Text(), agent_offered=Text(), agent_offered_at=_TIME,
 )  # fmt: skip
 
+install_links = _table(
+    "install_links",
+    secret_hash=Text(), worker_id=_ID, insecure=Boolean(), made_by=Text(), made_at=_TIME, expires_at=_TIME, used_at=_TIME,
+)  # fmt: skip
+
 services = _table(
     "container_services",
     id=_ID, organization_id=_ID, name=String(255), slug=String(255), environment_vars=JSONB(), resource_limits=JSONB(),
