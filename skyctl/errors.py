@@ -10,6 +10,7 @@ class SkyctlError(Exception):
     exit_code = 1
     http_status = 500
     code = "INTERNAL_ERROR"
+    retry_after_seconds: int | None = None
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -46,6 +47,18 @@ class Forbidden(SkyctlError):
     exit_code = 4
     http_status = 403
     code = "FORBIDDEN"
+
+
+class TokenRevoked(Forbidden):
+    """An administrator revoked the worker's token."""
+
+    code = "TOKEN_REVOKED"
+
+
+class InvitationExpired(Unauthorized):
+    """The invitation was not used in time."""
+
+    code = "INVITATION_EXPIRED"
 
 
 class WorkerNotFound(SkyctlError):
@@ -87,6 +100,28 @@ class WorkerHasContainers(Refused):
     """Containers still run on the worker that is to be removed."""
 
     code = "WORKER_HAS_CONTAINERS"
+
+
+class TokenInUse(Refused):
+    """The token belongs to another machine."""
+
+    code = "TOKEN_IN_USE"
+
+
+class WorkerCloned(Refused):
+    """Another host with the same machine id is alive: this one is a copy of its disk."""
+
+    code = "WORKER_CLONED"
+
+
+class RebootUnconfirmed(Refused):
+    """The worker's machine comes in another boot while it was just heard: it is let in once that was a reboot."""
+
+    code = "REBOOT_UNCONFIRMED"
+
+    def __init__(self, message: str, hint: str, retry_after_seconds: int) -> None:
+        super().__init__(message, hint)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class AlreadyRunning(Refused):

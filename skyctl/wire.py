@@ -197,6 +197,8 @@ def worker_document(worker: Worker) -> Document:
         "drainReason": worker.drain_reason,
         "flappingSince": moment(worker.flapping_since),
         "massFailureId": worker.mass_failure_id,
+        "tokenRevokedAt": moment(worker.token_revoked_at),
+        "tokenRevokedReason": worker.token_revoked_reason,
         "agentOffered": worker.agent_offered,
         "agentOfferedAt": moment(worker.agent_offered_at),
         "metadata": dict(worker.metadata),

@@ -93,10 +93,20 @@ def test_a_link_of_nobody_or_of_a_removed_worker_is_none(world: World) -> None:
 
 def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
     invitation, _ = workers.generate_script(world, TESTS)
-    link = links.make(world, TESTS, invitation.worker_id)
+    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
     heartbeats.register(world, invitation.token, registration())
     with pytest.raises(LinkGone, match="this link has been used"):
         links.redeem(world, HOST, secret_of(link))
+
+
+def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: World) -> None:
+    invitation, _ = workers.generate_script(world, TESTS, "web-1")
+    heartbeats.register(world, invitation.token, registration())
+    worker_id, link = links.invite(world, TESTS, anew=invitation.worker_id)
+    token = token_in(links.redeem(world, HOST, secret_of(link)))
+    assert state(world, worker_id, token) == "good"
+    assert heartbeats.register(world, token, registration("reinstalled")).id == invitation.worker_id
+    assert state(world, worker_id, invitation.token) == "unknown"
 
 
 def test_links_are_events(world: World) -> None:

@@ -38,6 +38,8 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
     """Status, document and headers of an error."""
     message = f"{error.message}: {error.hint}" if error.hint else error.message
     headers = {}
+    if error.retry_after_seconds:
+        headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, DatabaseUnavailable):
         # where our database is concerns our log, not whoever asks
         message = (

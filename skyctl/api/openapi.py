@@ -8,10 +8,10 @@ Document = dict[str, Any]
 
 ERRORS = {
     400: "VALIDATION_ERROR: a field is missing or not acceptable; the message names it",
-    401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced",
-    403: "FORBIDDEN: a good token, but not for this",
+    401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced; INVITATION_EXPIRED",
+    403: "FORBIDDEN: a good token, but not for this; TOKEN_REVOKED",
     404: "WORKER_NOT_FOUND, AGENT_NOT_FOUND",
-    409: "CONFLICT or WORKER_HAS_CONTAINERS: a rule says no; the message names it",
+    409: "CONFLICT, WORKER_HAS_CONTAINERS, TOKEN_IN_USE, WORKER_CLONED or REBOOT_UNCONFIRMED: a rule says no; the message names it",
     413: "BODY_TOO_LARGE: over 64 KiB",
     500: "INTERNAL_ERROR: see the log of the manager",
     503: "DATABASE_UNAVAILABLE or ENGINE_UNAVAILABLE: try again",
@@ -81,7 +81,8 @@ WORKER_ID: Document = {
 SHA256: Document = {"name": "sha256", "in": "path", "required": True, "schema": TEXT}
 METADATA = (
     "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
-    "by how many seconds it is ahead of the database's; one that cannot be read is ignored"
+    "by how many seconds it is ahead of the database's; one that cannot be read is ignored. `machineId` binds the token to this "
+    "machine, `bootId` tells a reboot from a copy of its disk, `takesTokens: true` says that the sender takes a newToken"
 )
 PERCENTS = _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
 
@@ -105,8 +106,9 @@ SCHEMAS: Document = {
         swarmNodeId={"type": ["string", "null"]}, status=STATUS,
         capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT), currentLoad=_schema("Heartbeat"),
         lastHeartbeatAt=TIME, statusChangedAt=TIME, drainRequestedAt=TIME, drainReason={"type": ["string", "null"]},
-        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, agentOffered={"type": ["string", "null"]},
-        agentOfferedAt=TIME, metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
+        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, tokenRevokedAt=TIME,
+        tokenRevokedReason={"type": ["string", "null"]}, agentOffered={"type": ["string", "null"]}, agentOfferedAt=TIME,
+        metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
     ),
     "Stats": _object(
         totalWorkers=COUNT, pendingWorkers=COUNT, activeWorkers=COUNT, unhealthyWorkers=COUNT, drainingWorkers=COUNT,
@@ -135,6 +137,10 @@ LINK: Document = {
 }
 SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT, link=LINK))
 MESSAGE = _success(message=TEXT)
+NEW_TOKEN: Document = {
+    "type": "string",
+    "description": "the token to use from now on; this one is good until that was used",
+}
 OFFER = _object(sha256=TEXT, version=TEXT, size=COUNT, offeredAt=TEXT)
 BEAT_ANSWER = _object(
     "newToken",
@@ -142,7 +148,7 @@ BEAT_ANSWER = _object(
     success={"const": True},
     message=TEXT,
     nextHeartbeatSeconds={"type": "number"},
-    newToken=TEXT,
+    newToken=NEW_TOKEN,
     agent=OFFER,
 )
 WORKER_ANSWER = _success(data=_schema("Worker"))
@@ -213,7 +219,7 @@ PATHS: Document = {
     "/api/agent/{sha256}": {
         "get": _operation(
             "The agent that the answer to a heartbeat offers, a tar.gz", "workerToken",
-            _answers(ok=200, what="Its bytes", schema=TEXT, errors=(401, 404, 413, 503)), parameters=(SHA256,),
+            _answers(ok=200, what="Its bytes", schema=TEXT, errors=(401, 403, 404, 413, 503)), parameters=(SHA256,),
         ) ,
     },
     "/install/{secret}": {

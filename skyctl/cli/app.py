@@ -12,6 +12,7 @@ from skyctl.cli import (
     adopting,
     alerts,
     cluster,
+    credentials,
     drains,
     events,
     migrations,
@@ -42,6 +43,9 @@ app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)
 workers.app.command("undrain")(drains.undrain)
 workers.app.command("remove")(drains.remove)
+workers.app.command("rotate-token")(credentials.rotate_token)
+workers.app.command("revoke")(credentials.revoke)
+app.add_typer(credentials.secrets, name="secrets")
 workers.app.command("upgrade")(upgrades.upgrade)
 app.add_typer(services.app, name="services")
 services.app.command("adopt")(adopting.adopt)

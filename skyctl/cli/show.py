@@ -46,7 +46,7 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
     table = plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
     for worker in page.workers:
-        cells: list[Any] = [wire.printable(worker.name), status_text(worker.status), *load_bars(worker)]
+        cells: list[Any] = [wire.printable(worker.name), standing_text(worker), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
         table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
     found = counted("worker", len(page.workers), page.total, page.offset)
@@ -60,7 +60,8 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
     rows: list[tuple[str, Any]] = [
         ("Name", worker.name),
         ("ID", str(worker.id)),
-        ("Status", status_text(worker.status)),
+        ("Status", standing_text(worker)),
+        *([("Token revoked", revocation(worker, now))] if worker.token_revoked_at else []),
         ("Status since", ago(worker.status_changed_at, now)),
         ("Hostname", worker.hostname or "-"),
         ("Address", _address(worker)),
@@ -80,6 +81,18 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
             Text(wire.printable(name), style="bold"), Text(wire.printable(value)) if isinstance(value, str) else value
         )
     return [table]
+
+
+def standing_text(worker: Worker) -> Text:
+    """A worker's status, and beside it that its token is revoked."""
+    status = status_text(worker.status)
+    return Text.assemble(status, (" revoked", "bold red")) if worker.token_revoked_at else status
+
+
+def revocation(worker: Worker, now: datetime) -> str:
+    """Since when a worker's token is revoked, and why."""
+    why = f": {worker.token_revoked_reason}" if worker.token_revoked_reason else ""
+    return f"{ago(worker.token_revoked_at, now)}{why}"
 
 
 def drain_text(drain: DrainProgress, now: datetime) -> str:

@@ -25,13 +25,14 @@ from skyctl.api import server
 from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
+from skyctl.data_folder import write_private
 from skyctl.errors import DatabaseUnavailable, Refused, SkyctlError
 from skyctl.meters import Meters
 from skyctl.model import Actor, WorkerPage, WorkerStatus
 from skyctl.monitor import Monitor
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
-from skyctl.settings import DEFAULT_PORT, Settings, write_private
+from skyctl.settings import DEFAULT_PORT, Settings
 
 HOST = "127.0.0.1"
 UP = Actor("up", ip_address="local")

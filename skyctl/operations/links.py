@@ -9,26 +9,43 @@ from skyctl.errors import LinkGone
 from skyctl.model import Actor, Event, Invitation, Worker
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World
-from skyctl.rules import tokens
+from skyctl.rules import machines, tokens
 from skyctl.store import credentials, db, events, links, workers
+from skyctl.trust import Credentials, Standing
 
 SECRET_BYTES = 32
-TTL = timedelta(hours=24)
 AGAIN = "make a new invitation: skyctl workers install-script"
 # As the script's own codes, see docs/operations.md
 EXPIRED, USED, UNKNOWN = 24, 25, 26
 
 
 def invite(
-    world: World, actor: Actor, name: str | None = None, *, insecure: bool = False, ttl: timedelta = TTL
+    world: World,
+    actor: Actor,
+    name: str | None = None,
+    *,
+    insecure: bool = False,
+    ttl: timedelta = inviting.INVITATION_TTL,
+    anew: UUID | None = None,
 ) -> tuple[UUID, str]:
-    """Invite a worker by a link alone: its id, and the link. Raises Refused as `workers.generate_script` does."""
+    """Invite a worker, or the host of one that is there `anew`, by a link alone: its id, and the link.
+
+    Raises Refused as `workers.generate_script` does.
+    """
     inviting.check_transport(world, insecure=insecure)
-    worker_id = inviting.invite(world, actor, name).worker_id
-    return worker_id, make(world, actor, worker_id, insecure=insecure, ttl=ttl)
+    worker_id = anew or inviting.invite(world, actor, name, ttl).worker_id
+    return worker_id, make(world, actor, worker_id, insecure=insecure, ttl=ttl, anew=anew is not None)
 
 
-def make(world: World, actor: Actor, worker_id: UUID, *, insecure: bool = False, ttl: timedelta = TTL) -> str:
+def make(
+    world: World,
+    actor: Actor,
+    worker_id: UUID,
+    *,
+    insecure: bool,
+    ttl: timedelta = inviting.INVITATION_TTL,
+    anew: bool = False,
+) -> str:
     """A link that gives the script of an invited worker, once and for so long: a secret of which the SHA-256 is stored.
 
     Raises WorkerNotFound.
@@ -38,7 +55,7 @@ def make(world: World, actor: Actor, worker_id: UUID, *, insecure: bool = False,
         events.lock(tx)
         worker = inviting.known(workers.get(tx, worker_id, lock=True), worker_id)
         expires_at = db.now(tx) + ttl
-        links.insert(tx, tokens.fingerprint(secret), worker_id, actor.name, expires_at, insecure=insecure)
+        links.insert(tx, tokens.fingerprint(secret), links.Link(worker_id, insecure, anew, actor.name, expires_at))
         details = {"expiresAt": expires_at.isoformat()}
         events.record(tx, Event("link_made", worker_id, worker.name, actor.name, details=details), actor)
     return f"{world.api_url}/install/{secret}"
@@ -56,9 +73,11 @@ def redeem(world: World, actor: Actor, secret: str) -> str:
     with world.db.transaction() as tx:
         events.lock(tx)
         link, worker = _good(tx, key)
-        token, _ = tokens.issue_worker_token(world.secret, worker.id, link.made_by, db.now(tx))
+        secret_key = world.keys.signing().secret
+        token, _ = tokens.issue_worker_token(secret_key, worker.id, link.made_by, db.now(tx))
         links.use(tx, key)
-        links.renew(tx, worker.id, tokens.fingerprint(token), link.expires_at)
+        let = credentials.invite if link.anew else links.renew
+        let(tx, worker.id, tokens.fingerprint(token), link.expires_at)
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
     return inviting.write_script(world, Invitation(worker.id, token), join, insecure=link.insecure)
@@ -79,11 +98,16 @@ def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, st
         now, worker, stored = db.now(tx), workers.get(tx, worker_id), credentials.get(tx, worker_id)
         if worker is None or stored is None:
             return now, "removed" if events.was_removed(tx, worker_id) else "unknown"
-        if not tokens.same(stored.token_hash, fingerprint):
-            return now, "unknown"
-        if stored.expires_at is not None and stored.expires_at <= now:
-            return now, "expired"
-        return now, "used" if _has_joined(worker) else "good"
+        return now, _state(machines.standing(stored, fingerprint), stored, worker, now)
+
+
+def _state(standing: Standing, stored: Credentials, worker: Worker, now: datetime) -> str:
+    if standing is Standing.STALE:
+        return "unknown"
+    if standing is not Standing.INVITATION and _has_joined(worker):
+        return "used"
+    until = stored.invitation_expires_at if standing is Standing.INVITATION else stored.expires_at
+    return "expired" if until is not None and until <= now else "good"
 
 
 def archive() -> bytes:
@@ -97,7 +121,7 @@ def _good(tx: db.Transaction, key: str) -> tuple[links.Link, Worker]:
     worker = workers.get(tx, link.worker_id, lock=True) if link else None
     if link is None or worker is None:
         raise LinkGone("there is no such link, or its worker was removed", AGAIN, UNKNOWN)
-    if link.used_at is not None or _has_joined(worker):
+    if link.used_at is not None or (_has_joined(worker) and not link.anew):
         raise LinkGone("this link has been used", f"{AGAIN}; each is good once", USED)
     if link.expires_at <= db.now(tx):
         raise LinkGone("this link has expired", AGAIN, EXPIRED)

@@ -12,9 +12,11 @@ from uuid import UUID
 from skyctl import installer, wire
 from skyctl.errors import AgentNotFound, Unauthorized
 from skyctl.model import Actor, Event, Worker
+from skyctl.operations import joining
 from skyctl.operations.world import World
-from skyctl.rules import tokens
-from skyctl.store import db, events, workers
+from skyctl.rules import machines, tokens
+from skyctl.store import credentials, db, events, workers
+from skyctl.trust import Standing
 
 LONGEST_REASON = 500
 NO_LAUNCHER = "its agent cannot replace itself: run a new install script on the host"
@@ -83,9 +85,12 @@ def offer(worker: Worker) -> Mapping[str, object] | None:
 def archive(world: World, token: str, sha256: str) -> bytes:
     """The agent of this checksum, for a worker. Raises Unauthorized, Forbidden, AgentNotFound."""
     with world.db.transaction() as tx:
-        worker_id, _ = tokens.verify_worker_token(world.secret, token, db.now(tx))
-        stored = workers.token_hash(tx, worker_id)
-    if stored is None or not tokens.same(stored, tokens.fingerprint(token)):
+        now = db.now(tx)
+        known = credentials.get(tx, tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id)
+        standing = machines.standing(known, tokens.fingerprint(token)) if known else Standing.STALE
+        if known:
+            joining.refuse_unusable(known, standing, now)
+    if standing not in (Standing.CURRENT, Standing.NEXT):
         raise Unauthorized("the token is not this worker's", "agents fetch with the token that they beat with")
     if sha256 != release().sha256:
         raise AgentNotFound("there is no agent of this checksum", "offer the present one: skyctl workers upgrade")

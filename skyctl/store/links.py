@@ -10,27 +10,25 @@ from skyctl.store.tables import install_links, workers
 
 
 class Link(NamedTuple):
-    """A link as it is stored: whose script it gives, and whether it still does."""
+    """A link as it is stored: whose script it gives, and whether it still does; `anew` though a host has joined as that worker."""
 
     worker_id: UUID
     insecure: bool
+    anew: bool
     made_by: str
     expires_at: datetime
-    used_at: datetime | None
+    used_at: datetime | None = None
 
 
-def insert(
-    connection: sa.Connection, secret_hash: str, worker_id: UUID, made_by: str, expires_at: datetime, *, insecure: bool
-) -> None:
-    """Store a link that nobody has used."""
-    values = {"secret_hash": secret_hash, "worker_id": worker_id, "made_by": made_by, "expires_at": expires_at}
-    connection.execute(sa.insert(install_links).values(**values, insecure=insecure))
+def insert(connection: sa.Connection, secret_hash: str, link: Link) -> None:
+    """Store a link."""
+    connection.execute(sa.insert(install_links).values(secret_hash=secret_hash, **link._asdict()))
 
 
 def get(connection: sa.Connection, secret_hash: str) -> Link | None:
     """The link of a secret, nobody else's to use until the end; None where there is none, or its worker was removed."""
     c = install_links.c
-    query = sa.select(c.worker_id, c.insecure, c.made_by, c.expires_at, c.used_at).where(c.secret_hash == secret_hash)
+    query = sa.select(*(c[name] for name in Link._fields)).where(c.secret_hash == secret_hash)
     row = connection.execute(query.with_for_update()).one_or_none()
     return Link(*row) if row else None
 

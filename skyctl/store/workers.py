@@ -106,10 +106,9 @@ def set_registration(connection: sa.Connection, worker_id: UUID, name: str, regi
     connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(**values))
 
 
-def token_hash(connection: sa.Connection, worker_id: UUID) -> str | None:
-    """The SHA-256 of the worker's token, its row locked until the end; None where there is no such worker."""
-    stored = sa.select(workers.c.auth_token_hash).where(workers.c.id == worker_id).with_for_update()
-    return connection.execute(stored).scalar_one_or_none()
+def exists(connection: sa.Connection, worker_id: UUID) -> bool:
+    """Whether there is a worker of this id."""
+    return bool(connection.execute(sa.select(sa.exists().where(workers.c.id == worker_id))).scalar_one())
 
 
 def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Worker | None:
