@@ -138,6 +138,12 @@ class ChannelFailed(SkyctlError):
     exit_code = 5
 
 
+class Undownloadable(SkyctlError):
+    """What has to be downloaded cannot be."""
+
+    exit_code = 5
+
+
 class DatabaseUnavailable(SkyctlError):
     """The database does not answer: wrong address, refused, restarting, or too slow."""
 

@@ -21,7 +21,7 @@ GROUNDS = {
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
     "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
-ENTRANCES = {"swarm/__init__.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
+ENTRANCES = {"swarm/__init__.py", "installer/bundle.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
 LIBRARIES = {
     "sqlalchemy": {"store"}, "psycopg": {"store"}, "docker": {"swarm"}, "typer": {"cli"}, "rich": {"cli"},
     "starlette": {"api"}, "uvicorn": {"api"}, "prometheus_client": {"api", "meters"}, "apprise": {"sender"}, "anyio": {"api"},
