@@ -1,7 +1,6 @@
 """How the install script asks its manager: with each of the programs that a host may have, at real TLS sockets."""
 
 import datetime as dt
-import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from skyctl.installer import InstallScript, render
 from tests.agent.peers import Answer, Manager
+from tests.certificates import authority, server_context
 from tests.helpers import need
 from tests.test_installer import INVITATION, functions
 
@@ -22,25 +22,12 @@ PYTHON = Path(sys.executable).resolve()
 YEAR = 365
 
 
-def authority(folder: Path, name: str) -> Path:
-    """A certificate for 127.0.0.1 that vouches for itself, good from yesterday for 90 days; its key beside it."""
-    certificate = folder / f"{name}.pem"
-    subprocess.run(
-        [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "90",
-         "-keyout", folder / f"{name}.key", "-out", certificate, "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    return certificate
-
-
 class Asking:
     """A manager behind TLS, and hosts that have but one program to ask it with."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ours, self.theirs = folder, authority(folder, "ours"), authority(folder, "theirs")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.ours, folder / "ours.key")
-        self.manager = Manager(tls=context)
+        self.manager = Manager(tls=server_context(self.ours))
         self.says("good")
 
     def says(self, state: str, *, at: float | None = None) -> None:
