@@ -18,8 +18,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 PACKAGE = "skyagent"
 # The release that runs, as `skyagent.launch` tells the agent: its SHA-256, empty where the installed one's is not known.
 RELEASE = "SKYAGENT_RELEASE"
@@ -94,12 +95,11 @@ class Releases:
         """The state as it is stored; that of a host where nothing was taken over, where it was for another installation."""
         try:
             stored = json.loads(self._file.read_text("utf-8"))
-            trial, failed = stored["trial"], stored["failed"]
             state = State(
                 str(stored["installed"]),
                 str(stored["taken"]),
-                Trial(**trial) if trial else None,
-                Failed(**failed) if failed else None,
+                _part(Trial, stored["trial"]),
+                _part(Failed, stored["failed"]),
             )
         except (OSError, ValueError, LookupError, TypeError):
             return State(self.installed)
@@ -217,6 +217,11 @@ def write(path: Path, content: bytes) -> None:
 def say(action: str, reason: str) -> None:
     """One line for the log, which `skyagent.launch` has not set up."""
     sys.stderr.write(f"action={action} reason={reason!r}\n")
+
+
+def _part(kind: type[T], stored: Any) -> T | None:
+    """A part of the state, without what a newer release may have added to it. Raises TypeError where something is missing."""
+    return kind(**{field: stored[field] for field in kind.__annotations__ if field in stored}) if stored else None
 
 
 def _installed() -> str:
