@@ -127,6 +127,20 @@ CREATE INDEX IF NOT EXISTS container_workers_offline_idx ON container_workers (i
 CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
 
+-- Links by which a worker's install script is fetched, once: only the SHA-256 of a link's secret is stored, and the script with its
+-- token is made when it is fetched. `anew`: it may be fetched although a host has joined as this worker already.
+CREATE TABLE IF NOT EXISTS install_links (
+    secret_hash text PRIMARY KEY,
+    worker_id   uuid NOT NULL REFERENCES container_workers (id) ON DELETE CASCADE,
+    insecure    boolean NOT NULL DEFAULT false,
+    anew        boolean NOT NULL DEFAULT false,
+    made_by     text NOT NULL,
+    made_at     timestamptz NOT NULL DEFAULT skyctl_now(),
+    expires_at  timestamptz NOT NULL,
+    used_at     timestamptz
+);
+CREATE INDEX IF NOT EXISTS install_links_worker_idx ON install_links (worker_id);
+
 
 -- Services and where they run.
 

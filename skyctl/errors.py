@@ -85,6 +85,17 @@ class Refused(SkyctlError):
     code = "CONFLICT"
 
 
+class LinkGone(Refused):
+    """The link to an install script is used up, expired, or none; `script_code` is the script's own number for that."""
+
+    http_status = 410
+    code = "LINK_GONE"
+
+    def __init__(self, message: str, hint: str, script_code: int) -> None:
+        super().__init__(message, hint)
+        self.script_code = script_code
+
+
 class WorkerHasContainers(Refused):
     """Containers still run on the worker that is to be removed."""
 
@@ -123,6 +134,12 @@ class LostLead(Refused):
 
 class ChannelFailed(SkyctlError):
     """A channel did not take an alert. The message never holds the channel's URL, which is a secret."""
+
+    exit_code = 5
+
+
+class Undownloadable(SkyctlError):
+    """What has to be downloaded cannot be."""
 
     exit_code = 5
 

@@ -14,12 +14,14 @@ FLOORS = {
 }  # fmt: skip
 GROUNDS = {
     "store": {"tables", "db", "rows"}, "rules": {"tasks", "tokens"},
-    "operations": {"world", "leadership", "presence", "placing", "telling", "starting", "issuing", "joining", "upgrades"},
+    "operations": {
+        "world", "leadership", "presence", "placing", "telling", "starting", "issuing", "joining", "upgrades", "workers",
+    },
     "swarm": {"address", "connection", "specs", "readings"},
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
     "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
-ENTRANCES = {"swarm/__init__.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
+ENTRANCES = {"swarm/__init__.py", "installer/bundle.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
 LIBRARIES = {
     "sqlalchemy": {"store"}, "psycopg": {"store"}, "docker": {"swarm"}, "typer": {"cli"}, "rich": {"cli"},
     "starlette": {"api"}, "uvicorn": {"api"}, "prometheus_client": {"api", "meters"}, "apprise": {"sender"}, "anyio": {"api"},

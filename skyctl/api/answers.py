@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
@@ -15,6 +15,13 @@ AWAY = "the database does not answer: try again"
 JSON = (b"content-type", b"application/json")
 
 Header = tuple[bytes, bytes]
+
+
+class Content(NamedTuple):
+    """An answer that is no JSON."""
+
+    body: bytes
+    media_type: str
 
 
 def encode(document: Any) -> bytes:

@@ -41,6 +41,16 @@ def _answers(*, ok: int, what: str, schema: Document, errors: tuple[int, ...]) -
     return answers
 
 
+def _file(
+    summary: str, media_type: str, what: str, *, parameters: tuple[Document, ...] = (), errors: tuple[int, ...] = (),
+    others: Document | None = None,
+) -> Document:  # fmt: skip
+    """An answer that is no JSON, for anyone."""
+    answers = _answers(ok=200, what=what, schema=TEXT, errors=(413, *errors))
+    answers["200"]["content"] = {media_type: {"schema": TEXT}}
+    return _operation(summary, "", answers | (others or {}), parameters=parameters)
+
+
 def _operation(
     summary: str, token: str, answers: Document, *, parameters: tuple[Document, ...] = (), body: Document | None = None,
     body_required: bool = True,
@@ -58,6 +68,8 @@ def _success(**properties: Document) -> Document:
 
 TEXT: Document = {"type": "string"}
 TIME: Document = {"type": ["string", "null"], "format": "date-time"}
+SHELL = "text/x-shellscript"
+GONE = "Used, expired or none: a script that says so on stderr and fails, since it may be piped into a shell"
 PERCENT: Document = {"type": "number", "minimum": 0, "maximum": 100}
 COUNT: Document = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
 AMOUNT: Document = {"type": "number", "minimum": 0}
@@ -119,7 +131,11 @@ LIST_PARAMETERS = (
 PAGINATION = _object(total=COUNT, limit=COUNT, offset=COUNT)
 SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boolean"})
 DRAIN_REQUEST = _object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
-SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT))
+LINK: Document = {
+    "type": "string",
+    "description": "gives the script once, with a new token: for `curl -fsS LINK | sh`; the token beside it is then replaced",
+}
+SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT, link=LINK))
 MESSAGE = _success(message=TEXT)
 NEW_TOKEN: Document = {
     "type": "string",
@@ -203,8 +219,27 @@ PATHS: Document = {
     "/api/agent/{sha256}": {
         "get": _operation(
             "The agent that the answer to a heartbeat offers, a tar.gz", "workerToken",
-            _answers(ok=200, what="Its bytes", schema=TEXT, errors=(401, 404, 413, 503)), parameters=(SHA256,),
+            _answers(ok=200, what="Its bytes", schema=TEXT, errors=(401, 403, 404, 413, 503)), parameters=(SHA256,),
         ) ,
+    },
+    "/install/{secret}": {
+        "get": _file(
+            "The install script of a link: once, until it expires", SHELL, "It, with a token that is issued now", errors=(503,),
+            parameters=({"name": "secret", "in": "path", "required": True, "schema": TEXT},),
+            others={"410": {"description": GONE, "content": {SHELL: {"schema": TEXT}}}},
+        ),
+    },
+    "/install/check/{id}/{fingerprint}": {
+        "get": _file(
+            "What an install script asks first", "text/plain", "`time SECONDS`, and `invitation` with its state, a line each",
+            parameters=(WORKER_ID, {"name": "fingerprint", "in": "path", "required": True, "schema": TEXT}), errors=(404, 503),
+        ),
+    },
+    "/install/skyagent.tar.gz": {
+        "get": _file("The agent that install scripts carry", "application/gzip", "Its bytes"),
+    },
+    "/install/skyagent.tar.gz.sha256": {
+        "get": _file("Its checksum", "text/plain", "As `sha256sum -c` reads it"),
     },
     "/healthz": {
         "get": _operation("The process answers", "", _answers(ok=200, what="It does", schema=_object(status=TEXT), errors=(413,))),

@@ -11,6 +11,7 @@ import typer
 from skyctl.cli import (
     adopting,
     alerts,
+    bundles,
     cluster,
     credentials,
     drains,
@@ -47,6 +48,7 @@ workers.app.command("rotate-token")(credentials.rotate_token)
 workers.app.command("revoke")(credentials.revoke)
 app.add_typer(credentials.secrets, name="secrets")
 workers.app.command("upgrade")(upgrades.upgrade)
+workers.app.command("bundle")(bundles.bundle)
 app.add_typer(services.app, name="services")
 services.app.command("adopt")(adopting.adopt)
 app.add_typer(policy.app, name="policy")

@@ -54,6 +54,8 @@ def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
     if worker.token_revoked_at:
         again = f"; to let its host in again: skyctl workers install-script --worker {worker.name}"
         yield "  token", f"revoked {show.revocation(worker, now)}: its heartbeats are refused{again}"
+    if upgrade := show.upgrade_text(worker, now):
+        yield "  agent", printable(upgrade)
     if worker.stopped_at:
         yield "  stopped", f"its agent was stopped on purpose {_when(worker.stopped_at, now)}"
     if found.mass_failure:

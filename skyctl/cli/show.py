@@ -75,12 +75,23 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
         ("Flapping since", ago(worker.flapping_since, now)),
         ("Invited", ago(worker.created_at, now)),
     ]
-    rows += [(key, str(value)) for key, value in sorted(worker.metadata.items())]
+    rows += [("Agent upgrade", upgrade_text(worker, now))] if upgrade_text(worker, now) else []
+    rows += [(key, str(value)) for key, value in sorted(worker.metadata.items()) if key != "agentUpgradeFailed"]
     for name, value in rows:
         table.add_row(
             Text(wire.printable(name), style="bold"), Text(wire.printable(value)) if isinstance(value, str) else value
         )
     return [table]
+
+
+def upgrade_text(worker: Worker, now: datetime) -> str:
+    """What is offered to a worker's agent, or what it last gave up; empty where neither is."""
+    if worker.agent_offered:
+        return f"{worker.agent_offered[:12]} offered {ago(worker.agent_offered_at, now)}"
+    failed = worker.metadata.get("agentUpgradeFailed")
+    if not isinstance(failed, dict):
+        return ""
+    return f"{str(failed.get('sha256'))[:12]} given up: {failed.get('reason')}"
 
 
 def standing_text(worker: Worker) -> Text:

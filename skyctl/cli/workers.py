@@ -21,6 +21,9 @@ def install_script(
     name: Annotated[str | None, typer.Option(help="The worker's name; else worker-HOSTNAME.")] = None,
     api_url: Annotated[str | None, typer.Option(help="Where the host reaches the API; else SKYCTL_API_URL.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Let the agent send its token over plain HTTP.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print a line that fetches the script, once, in place of the script.")
+    ] = False,
     worker: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +47,7 @@ def install_script(
     from skyctl import settings as settings_module
     from skyctl import wire, wiring
     from skyctl.errors import ValidationError
-    from skyctl.operations import workers
+    from skyctl.operations import links, workers
 
     given = settings(context)
     lifetime = wire.duration("--ttl", ttl)
@@ -55,17 +58,24 @@ def install_script(
     wanted = wire.worker_name(name) if name is not None else None
     with wiring.open_world(given) as world:
         anew = workers.find(world, worker).id if worker is not None else None
-        invitation, script = workers.generate_script(world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew)
+        if link:
+            worker_id, url = links.invite(world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew)
+            result, document = f"curl -fsS {url} | sh\n", {"workerId": str(worker_id), "link": url}
+        else:
+            invitation, result = workers.generate_script(
+                world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
+            )
+            worker_id = invitation.worker_id
+            document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
     if workers.is_loopback(given.api_url):
         say(
             context,
             f"note: the script reaches the API at {given.api_url}, so only from this machine; see SKYCTL_API_URL",
         )
-    document = {"workerId": str(invitation.worker_id), "token": invitation.token, "script": script}
     if output in (Output.TABLE, Output.WIDE):
-        sys.stdout.write(script)
+        sys.stdout.write(result)
     else:
-        emit(context, output, document, list, [str(invitation.worker_id)])
+        emit(context, output, document, list, [str(worker_id)])
 
 
 @app.command("list")

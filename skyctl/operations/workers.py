@@ -15,7 +15,7 @@ from skyctl.errors import (
     WorkerHasContainers,
     WorkerNotFound,
 )
-from skyctl.model import Actor, ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
+from skyctl.model import Actor, ClusterStats, Event, Invitation, SwarmJoin, Worker, WorkerPage, WorkerStatus
 from skyctl.operations.world import World
 from skyctl.rules import machines, names, tokens, transport
 from skyctl.rules.tasks import is_on
@@ -89,13 +89,23 @@ def generate_script(
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
     where the engine that was set does not answer.
     """
+    check_transport(world, insecure=insecure)
+    join = world.engine().worker_join()
+    invitation = invite_anew(world, actor, anew, ttl) if anew else invite(world, actor, name, ttl)
+    return invitation, write_script(world, invitation, join, insecure=insecure)
+
+
+def check_transport(world: World, *, insecure: bool) -> None:
+    """Raise Refused where an agent would have to send its token unencrypted, and that was not allowed."""
     if not (insecure or transport.transport_is_safe(world.api_url)):
         raise Refused(
             f"{world.api_url} is plain HTTP: agents would send their tokens unencrypted",
             "set SKYCTL_API_URL to an https:// address, or accept the risk: --insecure",
         )
-    join = world.engine().worker_join()
-    invitation = invite_anew(world, actor, anew, ttl) if anew else invite(world, actor, name, ttl)
+
+
+def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool) -> str:
+    """The script that makes a host the worker that was invited."""
     script = installer.InstallScript(
         worker_id=str(invitation.worker_id),
         token=invitation.token,
@@ -104,7 +114,7 @@ def generate_script(
         insecure=insecure,
         join=join,
     )
-    return invitation, installer.render(script)
+    return installer.render(script)
 
 
 def by_token(world: World, token: str) -> Worker | None:
@@ -158,7 +168,7 @@ def find_all(world: World, references: Sequence[str]) -> list[Worker]:
 def get(world: World, worker_id: UUID) -> Worker:
     """One worker. Raises WorkerNotFound."""
     with world.db.transaction() as tx:
-        return _known(workers.get(tx, worker_id), worker_id)
+        return known(workers.get(tx, worker_id), worker_id)
 
 
 def read_at(world: World) -> datetime:
@@ -256,10 +266,11 @@ def _refuse_occupied(tx: db.Transaction, worker: Worker) -> None:
 def _locked(tx: db.Transaction, worker_id: UUID) -> Worker:
     """The worker, which nobody else changes until the end; the log's lock comes first."""
     events.lock(tx)
-    return _known(workers.get(tx, worker_id, lock=True), worker_id)
+    return known(workers.get(tx, worker_id, lock=True), worker_id)
 
 
-def _known(worker: Worker | None, worker_id: UUID) -> Worker:
+def known(worker: Worker | None, worker_id: UUID) -> Worker:
+    """The worker that was found. Raises WorkerNotFound where it was not."""
     if worker is None:
         raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
     return worker

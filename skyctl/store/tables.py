@@ -41,6 +41,12 @@ workers = _table(
     machine_id=Text(), boot_id=Text(), bound_at=_TIME, rival=JSONB(), agent_offered=Text(), agent_offered_at=_TIME,
 )  # fmt: skip
 
+install_links = _table(
+    "install_links",
+    secret_hash=Text(), worker_id=_ID, insecure=Boolean(), anew=Boolean(), made_by=Text(), made_at=_TIME, expires_at=_TIME,
+    used_at=_TIME,
+)  # fmt: skip
+
 services = _table(
     "container_services",
     id=_ID, organization_id=_ID, name=String(255), slug=String(255), environment_vars=JSONB(), resource_limits=JSONB(),

@@ -1,3 +1,5 @@
+# As whom the agent runs.
+
 choose_identity() { # sets $identity, the user of the agent, and $docker_group, by which that user may ask the engine
   identity=root
   docker_group=
@@ -28,3 +30,4 @@ hand_over() { # the agent reads its program and its configuration; what it write
     chmod 600 "$file"
   done
 }
+
