@@ -275,9 +275,15 @@ def kept_secret(data_dir: Path) -> Path:
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file stays."""
+    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file stays.
+
+    What root writes belongs to the owner of the folder: services that run as a user of their own read what root prepared.
+    """
     half = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        if os.geteuid() == 0:
+            folder = path.parent.stat()
+            os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

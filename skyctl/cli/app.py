@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli import adopting, alerts, cluster, drains, events, migrations, policy, services, system, workers
+from skyctl.cli import adopting, alerts, cluster, drains, events, migrations, policy, services, system, systemd, workers
 from skyctl.cli.context import Options
 from skyctl.errors import SkyctlError
 from skyctl.settings import TABLE
@@ -26,6 +26,7 @@ app.command("monitor")(system.monitor)
 app.command("events")(events.events)
 app.command("doctor")(system.doctor)
 app.add_typer(system.db, name="db")
+app.add_typer(systemd.app, name="systemd")
 app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)
 workers.app.command("undrain")(drains.undrain)
