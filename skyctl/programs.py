@@ -25,7 +25,7 @@ class Programs:
     """The programs, ready to run. Raises DatabaseUnavailable where they are missing or root's stand-in cannot be had."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._folder = _installed()
+        self._folder = installed()
         self._account: pwd.struct_passwd | None = None
         if os.geteuid() == 0:
             _check_reachable(data_dir)
@@ -49,7 +49,7 @@ class Programs:
         )  # fmt: skip
 
 
-def _installed() -> Path:
+def installed() -> Path:
     """The folder of initdb, pg_ctl and postgres that the wheel installed."""
     spec = importlib.util.find_spec(PACKAGE)
     for folder in (spec and spec.submodule_search_locations) or ():

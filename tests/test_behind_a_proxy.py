@@ -1,13 +1,11 @@
 """Two `serve` behind nginx, which ends TLS, with the very configuration that docs/operations.md gives."""
 
-import json
 import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,10 +13,10 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, Process
-from tests.helpers import PATIENCE_SECONDS, TESTS, add_worker, admin_token, bearer, eventually, need
+from tests.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, need
+from tests.reporting import agent, all_beat
 
 OPERATIONS = Path(__file__).parents[1] / "docs/operations.md"
 MAIN = """daemon off; user root; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
@@ -74,15 +72,18 @@ def test_agents_do_not_notice_the_loss_of_one_serve(
     url, (first, second) = proxied
     eventually(lambda: _is_ready(url, certificate))
     with ExitStack() as stack:
-        agents = [stack.enter_context(_agent(world, url, certificate, tmp_path / f"{n}.json")) for n in range(AGENTS)]
-        _all_beat(connection)
+        agents = [
+            stack.enter_context(agent(world, url, tmp_path / f"{n}.json", caFile=str(certificate)))
+            for n in range(AGENTS)
+        ]
+        all_beat(connection)
         first.stop(signal.SIGKILL)
         for _ in range(3):
-            _all_beat(connection)
+            all_beat(connection)
         second.stop(signal.SIGKILL)
-        for agent in agents:
-            agent.until("action=manager_failing")
-            states = [line for line in agent.seen if "failures=" in line]
+        for each in agents:
+            each.until("action=manager_failing")
+            states = [line for line in each.seen if "failures=" in line]
             assert ["action=accepted" in line for line in states] == [True, False], (
                 "it noticed nothing but the end of both"
             )
@@ -111,31 +112,3 @@ def _is_ready(url: str, certificate: Path) -> bool:
         return httpx.get(f"{url}/readyz", verify=_trust(certificate), timeout=PATIENCE_SECONDS).status_code == 200
     except httpx.TransportError:
         return False
-
-
-@contextmanager
-def _agent(world: World, url: str, certificate: Path, file: Path) -> Iterator[Process]:
-    """An agent that reports to the proxy."""
-    invited = workers.invite(world, TESTS)
-    settings = {
-        "apiUrl": url,
-        "authToken": invited.token,
-        "workerId": str(invited.worker_id),
-        "caFile": str(certificate),
-    }
-    file.touch(0o600)
-    file.write_text(json.dumps(settings))
-    agent = Process([sys.executable, "-m", "skyagent", "--config", str(file)], {})
-    try:
-        yield agent
-    finally:
-        agent.stop()
-        assert agent.popen.stderr
-        agent.popen.stderr.close()
-
-
-def _all_beat(connection: psycopg.Connection) -> None:
-    """Returns when every worker has been heard from since now."""
-    (since,) = connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
-    count = "SELECT count(*) FROM container_workers WHERE last_heartbeat_at > %s"
-    eventually(lambda: connection.execute(count, [since]).fetchone() == (AGENTS,))

@@ -51,6 +51,15 @@ def application() -> ASGIApp:
     return application
 
 
+class _Config(uvicorn.Config):
+    """Behind proxies, what learns the clients' addresses from them stands around the application, with its lane for heartbeats."""
+
+    def load(self) -> None:
+        super().load()
+        if self.proxy_headers:
+            self.loaded_app.beats = self.loaded_app.app.beats
+
+
 class _Server(uvicorn.Server):
     """Tells the service manager that it ends, before it answers what it has accepted."""
 
@@ -74,7 +83,7 @@ def serve(
 
     What one of these proxies says of where a request came from is believed.
     """
-    config = uvicorn.Config(
+    config = _Config(
         FACTORY, factory=True, workers=processes, http=Connection, loop="uvloop", ws="none", lifespan="off",
         log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
         proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
@@ -96,7 +105,7 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+def _serve_from_one(config: _Config, listener: socket.socket, hangup: Handler) -> None:
     signal.signal(signal.SIGHUP, hangup)
     server = _Server(config)
     try:
@@ -106,7 +115,7 @@ def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Han
             raise
 
 
-def _serve_from_several(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+def _serve_from_several(config: _Config, listener: socket.socket, hangup: Handler) -> None:
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         parent = _Parent(config, sockets=[listener])

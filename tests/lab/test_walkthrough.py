@@ -6,6 +6,7 @@ With UPDATE_DOCUMENTS=1 the document is written anew from what the commands prin
 import json
 import os
 import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,13 @@ class Recorder:
 
     def skyctl(self, *words: str, tolerates: int = 0) -> None:
         """Run a command of skyctl, again where it ends with the code that is tolerated, and keep it with all that it prints."""
-        done = eventually(lambda: (tried := self._cli(*words)).returncode not in {tolerates} - {0} and tried)
+
+        def run() -> "subprocess.CompletedProcess[str] | None":
+            tried = self._cli(*words)
+            return tried if tried.returncode == 0 or tried.returncode != tolerates else None
+
+        done = eventually(run)
+        assert done
         assert done.returncode == 0, f"{words}: {done.stderr}"
         self.keep(f"skyctl {' '.join(words)}", done.stderr + done.stdout)
 
