@@ -48,7 +48,7 @@ class Keyring:
         with _alone(self._folder):
             present, *others = self.accepted(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
-            data_folder.write_private(path(self._folder), "".join(map(_line, keys)))
+            data_folder.write_private(path(self._folder), "\n".join(map(_line, keys)))
 
     def _read(self) -> tuple[Key, ...]:
         """The keys, read again where the file is another one than before."""
@@ -75,7 +75,7 @@ def path(folder: Path) -> Path:
 
 
 def _line(key: Key) -> str:
-    return f"{key.secret} until {key.good_until.isoformat()}\n" if key.good_until else f"{key.secret}\n"
+    return f"{key.secret} until {key.good_until.isoformat()}" if key.good_until else key.secret
 
 
 def _key(kept: Path, line: str) -> Key:

@@ -1,6 +1,7 @@
 """Running the API: uvicorn with one process or several on one port, TLS, and an end that answers what was accepted."""
 
 import gc
+import ipaddress
 import multiprocessing
 import os
 import resource
@@ -9,7 +10,7 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -17,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from skyctl import logs, settings, wiring
+from skyctl import logs, settings, systemd, wiring
 from skyctl.api.connection import Connection
 from skyctl.errors import Refused, ValidationError
 
@@ -44,16 +45,48 @@ def application() -> ASGIApp:
     world = wiring.connect(given, given.database_url, connections=CONNECTIONS)
     application = Application(world)
     presence.begin(world)
+    systemd.tell("READY=1")  # of several processes the first: who connects now is answered by it
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)
     return application
 
 
-def serve(listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered first."""
-    config = uvicorn.Config(
+class _Config(uvicorn.Config):
+    """Behind proxies, what learns the clients' addresses from them stands around the application, with its lane for heartbeats."""
+
+    def load(self) -> None:
+        super().load()
+        if self.proxy_headers:
+            self.loaded_app.beats = self.loaded_app.app.beats
+
+
+class _Server(uvicorn.Server):
+    """Tells the service manager that it ends, before it answers what it has accepted."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        systemd.tell("STOPPING=1")
+        await super().shutdown(sockets)
+
+
+class _Parent(Multiprocess):
+    """The same, of several processes."""
+
+    def terminate_all(self) -> None:
+        systemd.tell("STOPPING=1")
+        super().terminate_all()
+
+
+def serve(
+    listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None, proxies: Sequence[str] = ()
+) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered first.
+
+    What one of these proxies says of where a request came from is believed.
+    """
+    config = _Config(
         FACTORY, factory=True, workers=processes, http=Connection, loop="uvloop", ws="none", lifespan="off",
-        log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False, date_header=False,
+        log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
+        proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_certfile=certificate, ssl_keyfile=key,
@@ -72,9 +105,9 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+def _serve_from_one(config: _Config, listener: socket.socket, hangup: Handler) -> None:
     signal.signal(signal.SIGHUP, hangup)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     try:
         server.run(sockets=[listener])
     except SystemExit:  # once all is answered, the server raises the signal that ended it again
@@ -82,10 +115,10 @@ def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Han
             raise
 
 
-def _serve_from_several(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+def _serve_from_several(config: _Config, listener: socket.socket, hangup: Handler) -> None:
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        parent = Multiprocess(config, sockets=[listener])
+        parent = _Parent(config, sockets=[listener])
         signal.signal(signal.SIGHUP, hangup)  # its own handler would start the others anew
         parent.run()
 
@@ -127,6 +160,17 @@ def listen(host: str, port: int) -> socket.socket:
         raise Refused(f"--port: cannot listen on {host}:{port}: {error.strerror}", "choose another --port") from error
     listener.set_inheritable(True)
     return listener
+
+
+def check_proxies(proxies: Sequence[str]) -> None:
+    """Raise ValidationError unless each is an address, or a network of them."""
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError as error:
+            raise ValidationError(
+                f"--proxy: {proxy!r} is not an IP address or network", "such as 127.0.0.1 or 10.0.0.0/24"
+            ) from error
 
 
 def check_tls(certificate: Path | None, key: Path | None) -> None:

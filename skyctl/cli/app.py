@@ -20,6 +20,7 @@ from skyctl.cli import (
     policy,
     services,
     system,
+    systemd,
     upgrades,
     workers,
 )
@@ -40,6 +41,7 @@ app.command("monitor")(system.monitor)
 app.command("events")(events.events)
 app.command("doctor")(system.doctor)
 app.add_typer(system.db, name="db")
+app.add_typer(systemd.app, name="systemd")
 app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)
 workers.app.command("undrain")(drains.undrain)

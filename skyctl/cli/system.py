@@ -34,6 +34,10 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate, with its chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a proxy in front, whose X-Forwarded-For is believed; repeatable."),
+    ] = None,
     inherited: Annotated[int | None, typer.Option("--listener", hidden=True)] = None,
 ) -> None:
     """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered."""
@@ -44,6 +48,7 @@ def serve(
     to_stderr()
     given = settings(context)
     server.check_tls(tls_cert, tls_key)
+    server.check_proxies(proxy or ())
     listener = server.listen(host, port) if inherited is None else socket.socket(fileno=inherited)
     with wiring.database_url(given) as url:
         wiring.connect(given, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
@@ -52,7 +57,7 @@ def serve(
             os.environ["SKYCTL_CONFIG"] = str(config)
         scheme, shown = "https" if tls_cert else "http", f"[{host}]" if ":" in host else host
         say(context, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
-        server.serve(listener, processes=processes, certificate=tls_cert, key=tls_key)
+        server.serve(listener, processes=processes, certificate=tls_cert, key=tls_key, proxies=proxy or ())
 
 
 def monitor(
