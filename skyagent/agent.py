@@ -15,6 +15,7 @@ from skyagent.metrics import EngineWatch, Host
 from skyagent.settings import Settings
 from skyagent.status import StatusFile
 from skyagent.systemd import Supervisor
+from skyagent.tokens import Tokens
 from skyagent.upgrade import Upgrades
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class Agent:
         http = open_http(settings, timeout)
         self._settings = settings
         self._supervisor = supervisor
-        self._manager = Manager(http, settings, timeout)
+        self._tokens = Tokens(settings)
+        self._manager = Manager(http, settings, self._tokens, timeout)
         self._engine = EngineWatch(http, timeout)
         self._host = Host(settings.manager, self._engine)
         self._upgrades = Upgrades(environ, self._manager, supervisor)
@@ -76,13 +78,17 @@ class Agent:
         seconds = answer.next_seconds or self._settings.interval_seconds
         log.debug("action=heartbeat load=%s next_seconds=%g", load, seconds)
         self._status.accepted(load, seconds)
+        self._tokens.adopt(answer.new_token)
         if self._upgrades.accepted(answer.offer):
             self._register(self._registration())
         return seconds
 
     def _registration(self) -> dict[str, object]:
         registration = self._host.registration()
-        return {**registration, "metadata": {**registration["metadata"], **self._upgrades.metadata}}
+        return {
+            **registration,
+            "metadata": {**registration["metadata"], **self._tokens.metadata, **self._upgrades.metadata},
+        }
 
     def _register(self, registration: dict[str, object]) -> None:
         """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it knows.
@@ -109,8 +115,8 @@ class Agent:
     def _failed(self, failure: Failure) -> float:
         """Take note of a report that was not accepted; returns the seconds until the next one."""
         self._failures += 1
-        if isinstance(failure, UnknownWorker):
-            self._registered = {}
+        if isinstance(failure, (UnknownWorker, Refused)):
+            self._registered = {}  # whoever is not let in says who it is, so that the manager can say why not
         if isinstance(failure, Refused):
             delay = jittered(REFUSED, self._fraction())
         else:

@@ -20,12 +20,16 @@ from skyagent.backoff import LAST_CEILING
 from skyagent.errors import ConfigError, EngineAway, Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.releases import LARGEST_BYTES, Offer
 from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
+from skyagent.tokens import Tokens
 
 # A name that can never be the manager's (RFC 6761), so that the mount below catches the engine's requests alone.
 ENGINE = "http://docker.invalid"
 # A connection that the manager keeps open is used again by the next heartbeat: no new TLS handshake every 30 s.
 KEEP_ALIVE_SECONDS = 120.0
 LARGEST_ANSWER = 65536
+REFUSALS = (401, 403)
+# Conflicts that waiting does not end: the token is another machine's, or this host is a copy of one that lives.
+LASTING = ("TOKEN_IN_USE", "WORKER_CLONED")
 
 
 def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
@@ -74,19 +78,20 @@ def engine_info(http: httpx.Client, timeout_seconds: float) -> dict[str, object]
 
 
 class Answer(NamedTuple):
-    """What the manager says to a heartbeat: the seconds to the next one, and a newer agent, if it says so."""
+    """What the manager says to a heartbeat: the seconds to the next one, a newer agent, a new token, if it says so."""
 
     next_seconds: float | None
     offer: Offer | None
+    new_token: object = None
 
 
 class Manager:
     """The manager as one worker sees it. Every method raises a `Failure` where the report was not accepted."""
 
-    def __init__(self, http: httpx.Client, settings: Settings, timeout_seconds: float) -> None:
+    def __init__(self, http: httpx.Client, settings: Settings, tokens: Tokens, timeout_seconds: float) -> None:
         self._http = http
         self._timeout_seconds = timeout_seconds
-        self._token = settings.auth_token
+        self._tokens = tokens
         self._workers = f"{settings.api_url}/api/workers"
         self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
         self._agents = f"{settings.api_url}/api/agent"
@@ -99,49 +104,64 @@ class Manager:
     def heartbeat(self, load: dict[str, object]) -> Answer:
         """Tell how loaded this host is."""
         document = self._post(self._heartbeat, load)
-        return Answer(_next_seconds(document.get("nextHeartbeatSeconds")), _offer(document.get("agent")))
+        return Answer(
+            _next_seconds(document.get("nextHeartbeatSeconds")), _offer(document.get("agent")), document.get("newToken")
+        )
 
     def fetch_agent(self, sha256: str, size: int) -> bytes:
         """The archive of a release that the manager offers, or what else it sends of at most that size."""
         response, body = self._ask("GET", f"{self._agents}/{sha256}", None, size)
         if response.is_success:
             return body
-        raise _failure(response, self._clean(_reason(response, _document(body))))
+        document = _document(body)
+        raise _failure(response, document, self._clean(_reason(response, document)))
 
     def _post(self, url: str, body: dict[str, object]) -> dict[str, object]:
         response, answer = self._ask("POST", url, body, LARGEST_ANSWER)
         document = _document(answer)
         if response.is_success and document.get("success") is True:
             return document
-        raise _failure(response, self._clean(_reason(response, document)))
+        raise _failure(response, document, self._clean(_reason(response, document)))
 
     def _ask(self, method: str, url: str, body: dict[str, object] | None, most: int) -> tuple[httpx.Response, bytes]:
+        """Send with the current token; where that is refused, with the one before, which may still be the good one."""
+        tokens = self._tokens
         try:
             with _deadline(self._timeout_seconds):
-                return self._send(method, url, body, most)
+                response, answer = self._send(method, url, body, most, tokens.current)
+                if response.is_success:
+                    tokens.accepted()
+                elif response.status_code in REFUSALS and tokens.previous:
+                    again = self._send(method, url, body, most, tokens.previous)
+                    if again[0].is_success:
+                        tokens.fall_back()
+                        return again
+                return response, answer
         except (httpx.HTTPError, socket.timeout) as error:
             raise Unreachable(self._clean(f"{type(error).__name__}: {error}")) from None
 
-    def _send(self, method: str, url: str, body: dict[str, object] | None, most: int) -> tuple[httpx.Response, bytes]:
+    def _send(
+        self, method: str, url: str, body: dict[str, object] | None, most: int, token: str
+    ) -> tuple[httpx.Response, bytes]:
         """Send; once more where the connection broke, as the manager may close a kept one at the very moment of use.
 
         Whatever is sent may be repeated without harm.
         """
         try:
-            return self._send_once(method, url, body, most)
+            return self._send_once(method, url, body, most, token)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            return self._send_once(method, url, body, most)
+            return self._send_once(method, url, body, most, token)
 
     def _send_once(
-        self, method: str, url: str, body: dict[str, object] | None, most: int
+        self, method: str, url: str, body: dict[str, object] | None, most: int, token: str
     ) -> tuple[httpx.Response, bytes]:
-        headers = {"Authorization": f"Bearer {self._token}"}
+        headers = {"Authorization": f"Bearer {token}"}
         with self._http.stream(method, url, json=body, headers=headers) as response:
             return response, _body(response, time.monotonic() + self._timeout_seconds, most)
 
     def _clean(self, text: str) -> str:
         """What others say may repeat the token, and may be long."""
-        return text.replace(self._token, "***")[:200]
+        return self._tokens.scrub(text)[:200]
 
 
 @contextmanager
@@ -208,9 +228,10 @@ def _reason(response: httpx.Response, document: dict[str, object]) -> str:
     return f"{response.status_code} {response.reason_phrase}, not the answer of a manager"
 
 
-def _failure(response: httpx.Response, reason: str) -> Failure:
-    """The kind of failure that a status means."""
-    if response.status_code in (401, 403):
+def _failure(response: httpx.Response, document: dict[str, object], reason: str) -> Failure:
+    """The kind of failure that an answer means."""
+    error = document.get("error")
+    if response.status_code in REFUSALS or (isinstance(error, dict) and error.get("code") in LASTING):
         return Refused(reason)
     if response.status_code == 404:
         return UnknownWorker(reason)

@@ -45,7 +45,7 @@ class Unreachable(Failure):
 
 
 class Refused(Failure):
-    """The manager does not accept the token (401, 403)."""
+    """The manager does not accept the token (401, 403), or not from this machine."""
 
     action = "refused"
 

@@ -4,11 +4,9 @@ The file's first line is the secret that signs. Those after it, `SECRET until TI
 again whenever it has changed, so that no process needs a restart to follow a rotation.
 """
 
-import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -45,10 +43,10 @@ class Keyring:
                 "every `skyctl serve` and `skyctl monitor`",
             )
         data_folder.prepare(self._folder)
-        with _alone(self._folder):
+        with data_folder.alone(self._folder):
             present, *others = self.accepted(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
-            data_folder.write_private(path(self._folder), "".join(map(_line, keys)))
+            data_folder.write_private(path(self._folder), "\n".join(map(_line, keys)))
 
     def _read(self) -> tuple[Key, ...]:
         """The keys, read again where the file is another one than before."""
@@ -75,7 +73,7 @@ def path(folder: Path) -> Path:
 
 
 def _line(key: Key) -> str:
-    return f"{key.secret} until {key.good_until.isoformat()}\n" if key.good_until else f"{key.secret}\n"
+    return f"{key.secret} until {key.good_until.isoformat()}" if key.good_until else key.secret
 
 
 def _key(kept: Path, line: str) -> Key:
@@ -84,14 +82,3 @@ def _key(kept: Path, line: str) -> Key:
         return Key(secret, datetime.fromisoformat(until) if until else None)
     except ValueError:
         raise SkyctlError(f"{kept}: a line is no secret with the time until which it is accepted", RESTORE) from None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Be the only one who writes the file."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(number)

@@ -77,12 +77,14 @@ def be_invited(state: str) -> Callable[[ScratchHost], None]:
     return lambda host: host.answer(state)
 
 
-def have_a_bundle(*, damaged: bool) -> Callable[[ScratchHost], None]:
+def have_a_bundle(*more: str, damaged: bool) -> Callable[[ScratchHost], None]:
     def have(host: ScratchHost) -> None:
         folder = host.root / "bundle"
-        (folder / "wheels").mkdir(parents=True)
-        (folder / "wheels/a.whl").write_text("whole")
-        (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(b'whole').hexdigest()}  wheels/a.whl\n")
+        for file in ("wheels/a.whl", *more):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text("whole")
+        sums = [f"{hashlib.sha256(b'whole').hexdigest()}  {file}\n" for file in ("wheels/a.whl", *more)]
+        (folder / "SHA256SUMS").write_text("".join(sums))
         if damaged:
             (folder / "wheels/a.whl").write_text("half")
 
@@ -145,6 +147,27 @@ def test_what_cannot_become_a_worker_is_refused_before_anything_is_changed(
     assert error.startswith(f"error W{code}: ")
     assert says in error
     assert hint.startswith(f"hint: {remedy}")
+
+
+def test_what_is_in_the_bundle_but_not_in_its_sums_is_refused(ready: ScratchHost) -> None:
+    have_a_bundle(damaged=False)(ready)
+    (ready.root / "bundle/wheels/b.whl").write_text("smuggled")
+    before = ready.files()
+    done = ready.install(SCRIPT, "--offline", "/bundle")
+    assert (done.returncode, ready.files()) == (43, before)
+    assert "error W43: --offline: /bundle/wheels/b.whl is not in SHA256SUMS" in done.stderr
+
+
+def test_from_a_bundle_nothing_else_is_asked_for(host: ScratchHost) -> None:
+    have_a_bundle("packages/python/python3.deb", "packages/docker/docker.deb", damaged=False)(host)
+    done = host.install(SCRIPT, "--offline", "/bundle")
+    assert done.returncode == 0, done.stderr
+    calls = host.calls()
+    made = [call.partition("--no-install-recommends ")[2] for call in calls if call.startswith("apt-get ")]
+    assert made == ["/bundle/packages/python/python3.deb", "/bundle/packages/docker/docker.deb"]
+    (pip,) = [call for call in calls if "-m pip" in call]
+    assert pip.endswith("--no-index --find-links /bundle/wheels")
+    assert "--require-hashes" in pip
 
 
 def test_a_damaged_agent_is_refused_before_anything_is_changed(host: ScratchHost) -> None:

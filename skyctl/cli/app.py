@@ -20,6 +20,8 @@ from skyctl.cli import (
     policy,
     services,
     system,
+    systemd,
+    tls,
     upgrades,
     workers,
 )
@@ -40,6 +42,8 @@ app.command("monitor")(system.monitor)
 app.command("events")(events.events)
 app.command("doctor")(system.doctor)
 app.add_typer(system.db, name="db")
+app.add_typer(tls.app, name="tls")
+app.add_typer(systemd.app, name="systemd")
 app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)
 workers.app.command("undrain")(drains.undrain)
