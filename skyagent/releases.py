@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import sys
 import tarfile
@@ -19,6 +18,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
+
+from skyagent import files
 
 T = TypeVar("T")
 PACKAGE = "skyagent"
@@ -110,7 +111,7 @@ class Releases:
         if len(archive) != offer.size or hashlib.sha256(archive).hexdigest() != offer.sha256:
             raise BadRelease("its checksum is not the one that was offered")
         members(archive)
-        write(self._archive(offer.sha256), archive)
+        files.keep(self._archive(offer.sha256), archive)
         self._write(replace(self.read(), trial=Trial(offer.sha256, offer.offered_at, time.monotonic())))
 
     def confirm(self) -> None:
@@ -172,7 +173,7 @@ class Releases:
                 path.unlink(missing_ok=True)
 
     def _write(self, state: State) -> None:
-        write(self._file, json.dumps(asdict(state)).encode())
+        files.keep(self._file, json.dumps(asdict(state)).encode())
 
 
 def of(environ: Mapping[str, str]) -> Releases | None:
@@ -202,16 +203,6 @@ def unpack(archive: bytes, folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Make a file hold this, in one step, and for good. Raises OSError."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def say(action: str, reason: str) -> None:

@@ -207,13 +207,16 @@ def test_with_a_full_disk_the_old_one_goes_on(make_unit: MakeUnit, manager: Mana
     assert (unit.starts, len(manager.fetches())) == (1, 1)
 
 
-def test_a_release_that_was_damaged_since_gives_way_to_the_installed_one(make_unit: MakeUnit, manager: Manager) -> None:
+@pytest.mark.parametrize("lost", ["*.tar.gz", "releases.json"])
+def test_a_release_that_was_damaged_or_removed_gives_way_to_the_installed_one(
+    make_unit: MakeUnit, manager: Manager, lost: str
+) -> None:
     unit = make_unit()
     unit.start()
-    sha256 = manager.offer(newer())
-    manager.registration_with(agentSha256=sha256)
+    manager.registration_with(agentSha256=manager.offer(newer()))
     manager.offered = {}
-    (unit.state / f"{sha256}.tar.gz").write_bytes(b"damaged")
+    [path] = unit.state.glob(lost)
+    path.write_bytes(b"damaged")
     unit.kill()
 
     def is_older(request: Request) -> bool:
