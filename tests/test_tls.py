@@ -39,10 +39,10 @@ def trusting(authority: Path) -> ssl.SSLContext:
 
 def ask(url: str, authority: Path) -> bytes:
     """The certificate that a server shows to a client which trusts the authority."""
-    with httpx.Client(verify=trusting(authority), timeout=PATIENCE_SECONDS) as client:
-        with client.stream("GET", f"{url}/healthz") as response:
-            assert response.status_code == 200
-            shown: bytes = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert(True)
+    client = httpx.Client(verify=trusting(authority), timeout=PATIENCE_SECONDS)
+    with client, client.stream("GET", f"{url}/healthz") as response:
+        assert response.status_code == 200
+        shown: bytes = response.extensions["network_stream"].get_extra_info("ssl_object").getpeercert(True)
     return shown
 
 

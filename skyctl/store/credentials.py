@@ -128,7 +128,7 @@ def due(connection: sa.Connection, age: timedelta | None, signing_key: str | Non
     query = sa.select(*COLUMNS).where(
         old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), _TAKES_TOKENS
     )
-    return [read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update())]
+    return [read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))]
 
 
 _NO_NEXT: dict[str, Any] = {"next_token_hash": None, "next_token_issued_at": None, "next_token_key": None}
