@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from skyctl.installer import render, uninstaller
-from tests.scratch_host import NOW, ScratchHost, need_scratch_host
+from tests.scratch_host import NOW, PYTHON, ScratchHost, need_scratch_host
 from tests.test_installer import INVITATION, JOIN, SCRIPT
 
 
@@ -195,6 +195,24 @@ def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(host: ScratchHos
     ):  # fmt: skip
         assert told in done.stderr
     assert not [call for call in host.calls() if call.startswith(("apt-get", "systemctl"))]
+
+
+def test_a_run_that_is_ended_from_outside_says_so_and_leaves_no_half(ready: ScratchHost) -> None:
+    ready.program("programs/python", PYTHON.replace("*sysconfig*)", "*sysconfig*) kill -TERM $PPID; exit 1 ;; *nothing*)"))
+    ready.add_python()
+    done = ready.install(SCRIPT)
+    assert done.returncode == 143
+    assert "error W10: ended by a signal\nhint: run this script again" in done.stderr
+    assert not list((ready.root / "opt").iterdir())
+    assert not list((ready.root / "run").glob("skypanel-*"))
+
+
+def test_what_nobody_thought_of_is_told_too(host: ScratchHost) -> None:
+    (host.root / "etc/os-release").unlink()
+    before = host.files()
+    done = host.install("tr() { return 77; }\nset -o pipefail\n" + SCRIPT)
+    assert (done.returncode, host.files()) == (77, before)
+    assert "error W10: stopped unexpectedly with status 77\nhint: " in done.stderr
 
 
 def test_a_host_that_cannot_ask_yet_asks_once_python_is_there(host: ScratchHost) -> None:

@@ -58,7 +58,7 @@ remove_packages() { # those that the script has installed, but for what others n
     logged apk del --quiet "$@"
   else
     logged rpm --erase "$@"
-  fi || say "some of these packages stay, since others need them: see $packages"
+  fi || say "those of them that others need by now stay"
 }
 
 remove_account() {
