@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from skyctl.installer import render, uninstaller
-from tests.scratch_host import NOW, ScratchHost, need_scratch_host
+from tests.scratch_host import NOW, PYTHON, ScratchHost, need_scratch_host
 from tests.test_installer import INVITATION, JOIN, SCRIPT
 
 
@@ -191,10 +191,31 @@ def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(host: ScratchHos
     for told in (
         "ok: distribution: debian, packages by apt-get", "ok: manager: https://manager.example:8642 answers",
         "ok: clock: 0 s ahead", "would install Python: python3 python3-venv", "would install Docker: docker.io",
-        "would install Nix: nix-setup-systemd", "would install skyagent", "nothing was changed",
+        "would install Nix: nix-setup-systemd", "would install skyagent", "would join the swarm of 10.0.0.1:2377",
+        "nothing was changed",
     ):  # fmt: skip
         assert told in done.stderr
     assert not [call for call in host.calls() if call.startswith(("apt-get", "systemctl"))]
+
+
+def test_a_run_that_is_ended_from_outside_says_so_and_leaves_no_half(ready: ScratchHost) -> None:
+    ready.program(
+        "programs/python", PYTHON.replace("*sysconfig*)", "*sysconfig*) kill -TERM $PPID; exit 1 ;; *nothing*)")
+    )
+    ready.add_python()
+    done = ready.install(SCRIPT)
+    assert done.returncode == 143
+    assert "error W10: ended by a signal\nhint: run this script again" in done.stderr
+    assert not list((ready.root / "opt").iterdir())
+    assert not list((ready.root / "run").glob("skypanel-*"))
+
+
+def test_what_nobody_thought_of_is_told_too(host: ScratchHost) -> None:
+    (host.root / "etc/os-release").unlink()
+    before = host.files()
+    done = host.install("tr() { return 77; }\nset -o pipefail\n" + SCRIPT)
+    assert (done.returncode, host.files()) == (77, before)
+    assert "error W10: stopped unexpectedly with status 77\nhint: " in done.stderr
 
 
 def test_a_host_that_cannot_ask_yet_asks_once_python_is_there(host: ScratchHost) -> None:
@@ -429,6 +450,16 @@ def test_uninstalled_nothing_is_left(host: ScratchHost) -> None:
     for call in ("systemctl disable --now skypanel-worker", "docker swarm leave", "dpkg --purge python3"):
         assert call in calls
     assert set(host.files()) - before == {"usr/bin/python3", "run/docker.sock", "usr/bin/docker"}
+
+
+def test_what_somebody_has_asked_for_since_stays(host: ScratchHost) -> None:
+    new = "[ ! -e /usr/bin/python3 ] || printf 'installed %s\\n' curl libx python3"
+    host.program("usr/bin/dpkg-query", f"echo installed base; {new}")
+    host.program("usr/bin/apt-mark", '[ "$2" = curl ] && echo curl')
+    assert host.install(SCRIPT).returncode == 0
+    host.program("usr/bin/docker", "echo inactive")
+    assert host.install(SCRIPT, "--uninstall").returncode == 0
+    assert [call for call in host.calls() if call.startswith("dpkg ")] == ["dpkg --purge libx python3"]
 
 
 def test_the_uninstaller_on_the_host_is_the_same(ready: ScratchHost) -> None:
