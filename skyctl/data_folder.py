@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -43,6 +44,30 @@ def look(folder: Path) -> bool:
     except OSError as error:
         raise unusable(folder, error) from error
     return nearest == folder
+
+
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file stays.
+
+    What root writes belongs to the owner of the folder: services that run as a user of their own read what root prepared.
+    """
+    half = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        if replace:
+            half.replace(path)
+        else:
+            path.hardlink_to(half)
+    except FileExistsError:
+        pass
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def unusable(folder: Path, error: OSError) -> ValidationError:

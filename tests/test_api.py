@@ -357,7 +357,7 @@ def test_a_batch_that_comes_too_late_is_not_stored(world: World, monkeypatch: py
     one = workers.invite(world, TESTS)
     beats = [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load())]
     with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailable):
-        patch.setattr(db, "LIMIT_SECONDS", -0.001)
+        patch.setattr(db, "LIMIT_SECONDS", -1)
         asyncio.run(heartbeats.record(world, beats))
     world.db.close()  # the limit may have cut its connection off
     assert workers.get(world, one.worker_id).last_heartbeat_at is None

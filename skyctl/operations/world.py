@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from skyctl.engine import EngineSpec, Observation
+from skyctl.keyring import Keyring
 from skyctl.model import Alert, EngineState, Limits, SwarmJoin
 from skyctl.store.db import Database
 
@@ -61,7 +62,7 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True)
 class World:
-    """The database, the engine, the channels, the secret and the limits.
+    """The database, the engine, the channels, the secrets that sign tokens, and the limits.
 
     `engine` and `notifier` are called when they are first needed: their libraries are slow to load.
     """
@@ -70,7 +71,7 @@ class World:
     engine: Callable[[], Engine]
     notifier: Callable[[], Notifier]
     channels: Sequence[str]
-    secret: str = field(repr=False)
+    keys: Keyring
     limits: Limits
     api_url: str
 
