@@ -16,8 +16,8 @@ LOCK = "up.lock"
 ADDRESS = "API on "
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder where it is missing. Raises ValidationError where this user cannot write in it.
+def prepare(folder: Path, *, like: Path | None = None) -> None:
+    """Make the folder where it is missing, owned as another one is. Raises ValidationError where this user cannot write in it.
 
     What root makes lets every user through, whatever the umask, as the embedded PostgreSQL needs it.
     """
@@ -27,6 +27,9 @@ def prepare(folder: Path) -> None:
             each.mkdir(mode=0o755, exist_ok=True)
             if os.geteuid() == 0:
                 each.chmod(0o755)
+        if like and os.geteuid() == 0:
+            owner = like.stat()
+            os.chown(folder, owner.st_uid, owner.st_gid)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
@@ -92,6 +95,17 @@ def only_up(folder: Path, url: str) -> Iterator[None]:
         lock.flush()
         yield
         lock.truncate(0)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only one who changes the folder's files; others wait."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def address_of_up(folder: Path) -> str | None:

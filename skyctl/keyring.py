@@ -4,11 +4,9 @@ The file's first line is the secret that signs. Those after it, `SECRET until TI
 again whenever it has changed, so that no process needs a restart to follow a rotation.
 """
 
-import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -45,7 +43,7 @@ class Keyring:
                 "every `skyctl serve` and `skyctl monitor`",
             )
         data_folder.prepare(self._folder)
-        with _alone(self._folder):
+        with data_folder.alone(self._folder):
             present, *others = self.accepted(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
             data_folder.write_private(path(self._folder), "\n".join(map(_line, keys)))
@@ -84,14 +82,3 @@ def _key(kept: Path, line: str) -> Key:
         return Key(secret, datetime.fromisoformat(until) if until else None)
     except ValueError:
         raise SkyctlError(f"{kept}: a line is no secret with the time until which it is accepted", RESTORE) from None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Be the only one who writes the file."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(number)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import cache
 
 from skyctl import keyring, notify
+from skyctl.certificates import Certificates
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.keyring import Keyring
 from skyctl.model import Limits
@@ -49,6 +50,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
             token_rotation=timedelta(days=settings.token_rotation_days),
         ),
         api_url=settings.api_url,
+        authority=lambda: Certificates(settings.data_dir).authority_for(settings.api_url),
     )
 
 
@@ -72,6 +74,7 @@ def case(settings: Settings) -> Case:
         engine=lambda: _engine(settings),
         engine_is_set=settings.docker_host is not None,
         api_url=settings.api_url,
+        certificates=Certificates(settings.data_dir),
     )
 
 

@@ -227,6 +227,7 @@ class Application:
     """The ASGI application of a world, and beside it the lane for heartbeats."""
 
     def __init__(self, world: World) -> None:
+        self.world = world
         self.beats = Heartbeats(world)
         threads = anyio.CapacityLimiter(THREADS)
         cached = {"/api/workers/cluster/status": {"GET": ("admin", Cached(stats, STATS_SECONDS))}}

@@ -11,6 +11,8 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -19,8 +21,12 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from skyctl import logs, settings, systemd, wiring
+from skyctl.api import tls
 from skyctl.api.connection import Connection
+from skyctl.certificates import Certificates
 from skyctl.errors import Refused, ValidationError
+from skyctl.operations import certifying, workers
+from skyctl.operations.world import World
 
 BACKLOG = 2048
 CONNECTIONS = 10
@@ -52,12 +58,23 @@ def application() -> ASGIApp:
 
 
 class _Config(uvicorn.Config):
-    """Behind proxies, what learns the clients' addresses from them stands around the application, with its lane for heartbeats."""
+    """With a certificate that may be renewed; behind proxies, what learns the clients' addresses from them stands around the
+    application, with its lane for heartbeats."""
 
     def load(self) -> None:
         super().load()
+        application = self.loaded_app.app if self.proxy_headers else self.loaded_app
         if self.proxy_headers:
-            self.loaded_app.beats = self.loaded_app.app.beats
+            self.loaded_app.beats = application.beats
+        if self.ssl and self.ssl_certfile and self.ssl_keyfile:
+            certificate, key = Path(self.ssl_certfile), Path(self.ssl_keyfile)
+            tls.follow(self.ssl, certificate, key, partial(_renew, application.world, certificate))
+
+
+def _renew(world: World, certificate: Path) -> bool:
+    """Renew the certificate if it is ours and about to end; whether it was."""
+    ours = Certificates(settings.load().data_dir)
+    return certificate == ours.server and certifying.renew_if_due(world, ours)
 
 
 class _Server(uvicorn.Server):
@@ -171,6 +188,21 @@ def check_proxies(proxies: Sequence[str]) -> None:
             raise ValidationError(
                 f"--proxy: {proxy!r} is not an IP address or network", "such as 127.0.0.1 or 10.0.0.0/24"
             ) from error
+
+
+def own_certificate(given: settings.Settings, host: str) -> tuple[Path, Path] | tuple[None, None]:
+    """The certificate of `skyctl tls init` and its key, renewed where that is due; none where there is none and only this machine
+    is served. Raises Refused where others would be served without TLS."""
+    ours = Certificates(given.data_dir)
+    if ours.are_there:
+        ours.renew_if_due(datetime.now(UTC))
+        return ours.server, ours.server_key
+    if not workers.is_loopback_host(host):
+        raise Refused(
+            f"--host {host}: without TLS, tokens would cross the network in the clear",
+            "make a certificate: skyctl tls init; or, behind a proxy that ends TLS: --insecure-http",
+        )
+    return None, None
 
 
 def check_tls(certificate: Path | None, key: Path | None) -> None:

@@ -21,6 +21,7 @@ from skyctl.cli import (
     services,
     system,
     systemd,
+    tls,
     upgrades,
     workers,
 )
@@ -41,6 +42,7 @@ app.command("monitor")(system.monitor)
 app.command("events")(events.events)
 app.command("doctor")(system.doctor)
 app.add_typer(system.db, name="db")
+app.add_typer(tls.app, name="tls")
 app.add_typer(systemd.app, name="systemd")
 app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)

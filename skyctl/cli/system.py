@@ -38,15 +38,23 @@ def serve(
         list[str] | None,
         typer.Option(help="Address of a proxy in front, whose X-Forwarded-For is believed; repeatable."),
     ] = None,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Plain HTTP, as for a proxy in front that ends TLS.")
+    ] = False,
     inherited: Annotated[int | None, typer.Option("--listener", hidden=True)] = None,
 ) -> None:
-    """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered."""
+    """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered.
+
+    It speaks TLS with the certificate of `skyctl tls init`, or with another one that is given; plain HTTP only on this machine.
+    """
     from skyctl import wiring
     from skyctl.api import server
     from skyctl.logs import to_stderr
 
     to_stderr()
     given = settings(context)
+    if not (tls_cert or tls_key or insecure_http or inherited):
+        tls_cert, tls_key = server.own_certificate(given, host)
     server.check_tls(tls_cert, tls_key)
     server.check_proxies(proxy or ())
     listener = server.listen(host, port) if inherited is None else socket.socket(fileno=inherited)

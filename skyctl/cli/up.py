@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -23,6 +23,7 @@ from rich.text import Text
 
 from skyctl import data_folder, signals, wiring
 from skyctl.api import server
+from skyctl.certificates import Certificates, is_due
 from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
@@ -77,6 +78,7 @@ class Supervisor:
             url = f"http://{HOST}:{port}"
             stack.enter_context(data_folder.only_up(folder, url))
             self._say(f"data in {folder}")
+            self._say_of_certificate()
             database = stack.enter_context(wiring.database_url(self._settings))
             settings = replace(self._settings, database_url=database, api_url=url)
             world = wiring.connect(settings, database)
@@ -102,6 +104,14 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         self._console.print(Text(f"up: {text}"))
+
+    def _say_of_certificate(self) -> None:
+        """Warn of a certificate that is about to end: here nothing uses it, and so nothing renews it."""
+        now = datetime.now(UTC)
+        for each in Certificates(self._settings.data_dir).look():
+            if is_due(each, now):
+                ends = "ended" if each.ends_at <= now else "ends"
+                self._say(f"the {each.role}'s certificate {ends} on {each.ends_at:%Y-%m-%d}: skyctl tls init --renew")
 
     def _local_worker(self, world: World) -> tuple[UUID, Path]:
         """The worker that this machine is, and the agent's file with its token: the kept one while one is good, else a new one.

@@ -25,7 +25,7 @@ from skyctl.trust import Standing
 SHORTEST_PREFIX = 4
 INVITATION_TTL = timedelta(hours=24)
 
-is_loopback = transport.is_loopback
+is_loopback, is_loopback_host = transport.is_loopback, transport.is_loopback_host
 
 
 def administrator(world: World, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
@@ -113,6 +113,7 @@ def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *
         heartbeat_interval_seconds=max(1, round(world.limits.heartbeat_interval.total_seconds())),
         insecure=insecure,
         join=join,
+        ca_certificate=world.authority(),
     )
     return installer.render(script)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from skyctl.certificates import Certificates
 from skyctl.engine import EngineSpec, Observation
 from skyctl.keyring import Keyring
 from skyctl.model import Alert, EngineState, Limits, SwarmJoin
@@ -64,7 +65,8 @@ class Notifier(Protocol):
 class World:
     """The database, the engine, the channels, the secrets that sign tokens, and the limits.
 
-    `engine` and `notifier` are called when they are first needed: their libraries are slow to load.
+    `engine` and `notifier` are called when they are first needed: their libraries are slow to load. `authority`: the PEM
+    certificate that hosts need in order to trust who answers at the API's address; empty where their own do.
     """
 
     db: Database
@@ -74,6 +76,7 @@ class World:
     keys: Keyring
     limits: Limits
     api_url: str
+    authority: Callable[[], str]
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,4 @@ class Case:
     engine: Callable[[], Engine]
     engine_is_set: bool
     api_url: str
+    certificates: Certificates

@@ -153,8 +153,8 @@ def _start_the_manager(record: Recorder, cli: Cli, start: Callable[..., Process]
     """The API, where hosts reach it, and a monitor."""
     record.say("## The manager")
     record.skyctl("db", "init")
-    serving = start("serve", "--host", address, "--port", "8642", **cli.environment)
-    record.keep(f"skyctl serve --host {address} --port 8642 &", serving.until("listening on "))
+    serving = start("serve", "--insecure-http", "--host", address, "--port", "8642", **cli.environment)
+    record.keep(f"skyctl serve --insecure-http --host {address} --port 8642 &", serving.until("listening on "))
     cli.environment["SKYCTL_API_URL"] = f"http://{address}:8642"
     watching = start("monitor", "--interval", "1", **cli.environment)
     watching.until("action=watching")
