@@ -8,9 +8,14 @@ from typing import Any, NamedTuple
 
 import pytest
 import typer
+from prometheus_client import REGISTRY
 from typer._click.exceptions import MissingParameter, UsageError
 
+import skyctl.api.app
+import skyctl.meters  # noqa: F401 - both name their metrics
+from skyctl import units
 from skyctl.cli.app import app
+from skyctl.settings import TABLE
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -110,3 +115,12 @@ def test_what_is_left_out_in_prose_is_not_missed() -> None:
     ):
         (shown,) = commands("a document", text)
         check(shown)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_metrics_and_the_settings_that_are_named_exist(path: Path) -> None:
+    text = path.read_text()
+    names = {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("", "_total", "_count")}
+    assert set(re.findall(r"`(skyctl_[a-z_]+)`", text)) <= names
+    known = {variable for setting in TABLE for variable in setting.variables} | {name for name, _ in units.OPTIONS}
+    assert set(re.findall(r"\bSKYCTL_[A-Z_]+", text)) <= known | {"SKYCTL_CONFIG"}

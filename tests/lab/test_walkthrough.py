@@ -152,10 +152,12 @@ def test_a_service_survives_the_loss_of_its_host(
 def _start_the_manager(record: Recorder, cli: Cli, start: Callable[..., Process], address: str) -> None:
     """The API, where hosts reach it, and a monitor."""
     record.say("## The manager")
+    cli.environment["SKYCTL_API_URL"] = f"https://{address}:8642"
+    record.keep(f"export SKYCTL_API_URL={cli.environment['SKYCTL_API_URL']}", "")
     record.skyctl("db", "init")
-    serving = start("serve", "--insecure-http", "--host", address, "--port", "8642", **cli.environment)
-    record.keep(f"skyctl serve --insecure-http --host {address} --port 8642 &", serving.until("listening on "))
-    cli.environment["SKYCTL_API_URL"] = f"http://{address}:8642"
+    record.skyctl("tls", "init")
+    serving = start("serve", "--host", address, "--port", "8642", **cli.environment)
+    record.keep(f"skyctl serve --host {address} --port 8642 &", serving.until("listening on "))
     watching = start("monitor", "--interval", "1", **cli.environment)
     watching.until("action=watching")
     record.keep("skyctl monitor --interval 1 &", "")
@@ -167,7 +169,7 @@ def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> dict[str, float]
 
     def join(host: Host) -> tuple[str, float]:
         since = time.monotonic()
-        script = cli("workers", "install-script", "--name", host.name, "--insecure").stdout
+        script = cli("workers", "install-script", "--name", host.name).stdout
         told = host.run("sh", "-c", "sh 2>&1", stdin=script, timeout_seconds=600)
         eventually(lambda: _statuses(cli)[host.name] == "active")
         return told, time.monotonic() - since
@@ -175,7 +177,7 @@ def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> dict[str, float]
     with ThreadPoolExecutor() as pool:
         joined = dict(zip(hosts, pool.map(join, hosts), strict=True))
     for host, (told, _) in joined.items():
-        record.keep(f"skyctl workers install-script --name {host.name} --insecure | ssh root@{host.name} sh", told)
+        record.keep(f"skyctl workers install-script --name {host.name} | ssh root@{host.name} sh", told)
     took = {host.name: seconds for host, (_, seconds) in joined.items()}
     listed = ", ".join(f"{name} after {seconds:.0f} s" for name, seconds in took.items())
     record.say(f"All three at the same time; active were {listed}.")
