@@ -46,7 +46,7 @@ Three Debian hosts that have neither Docker nor Python become workers, one of th
 another. `tests/lab/test_walkthrough.py` recorded it on three booted hosts with systemd, beside which a manager of a swarm ran: ids,
 addresses and times are as they were. Each script went into its host's shell as `ssh` would bring it there. All of it shared the
 two processors of one machine, so after they had joined each worker was given 100 cores in the database: else one busy host would
-have left no room on any. Heartbeats came every {SETTINGS["WORKER_HEARTBEAT_INTERVAL"]} s, and a worker was offline after \
+have left no room on any. The data folder was another one than the usual that is shown. Heartbeats came every {SETTINGS["WORKER_HEARTBEAT_INTERVAL"]} s, and a worker was offline after \
 {SETTINGS["WORKER_HEARTBEAT_TIMEOUT"]} s of silence; 30 s and 120 s are the defaults.
 """
 
@@ -76,6 +76,7 @@ class Recorder:
 
     def keep(self, command: str, output: str) -> None:
         """Keep a command and its output."""
+        output = output.replace(self._cli.environment["SKYCTL_DATA_DIR"], "/var/lib/skyctl")
         lines = [f"$ {command}", *(line.rstrip() for line in output.splitlines())]
         self._parts.append("\n" + "".join(f"    {line}".rstrip() + "\n" for line in lines))
 
