@@ -34,7 +34,7 @@ def beat(api: httpx.Client, worker_id: object, token: str, query: str = "") -> h
 def join(
     api: httpx.Client, token: str, *, hostname: str = "host-1", address: str = "10.0.0.1", **said: object
 ) -> httpx.Response:
-    metadata = {"machineId": MACHINE, "bootId": "boot-1", "takesTokens": True} | said
+    metadata = {"machineId": MACHINE, "bootId": "boot-1", "instanceId": "process-1", "takesTokens": True} | said
     body = REGISTRATION | {"hostname": hostname, "ipAddress": address, "metadata": metadata}
     return api.post("/api/workers/register", headers=bearer(token), json=body)
 
@@ -207,13 +207,22 @@ def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, wo
     assert join(api, one.token, hostname="renamed", address="10.0.0.9").status_code == 201, "names and addresses change"
 
 
+def test_an_agent_that_is_started_again_or_moves_is_no_copy(api: httpx.Client, world: World) -> None:
+    one = joined(api, world)
+    beat(api, one.worker_id, one.token)
+    assert join(api, one.token, instanceId="process-2").status_code == 201, "started again"
+    assert join(api, one.token, instanceId="process-2", address="10.0.0.8").status_code == 201, "another address"
+    assert "newToken" not in beat(api, one.worker_id, one.token).json()
+
+
+@pytest.mark.parametrize("boot", ["boot-2", "boot-1"], ids=["another machine", "a container on the same kernel"])
 def test_a_copied_disk_is_noticed_and_refused_by_name(
-    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
+    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli, boot: str
 ) -> None:
     cli("monitor", "--once")
     one = joined(api, world)
     beat(api, one.worker_id, one.token)
-    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2"}
+    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": boot, "instanceId": "process-2"}
     waiting = join(api, one.token, **copy)
     assert error(waiting) == (409, "REBOOT_UNCONFIRMED")
     assert 1 <= int(waiting.headers["Retry-After"]) <= 60
@@ -237,7 +246,7 @@ def test_a_copied_disk_is_noticed_and_refused_by_name(
 def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
     beat(api, one.worker_id, one.token)
-    quick = {"bootId": "boot-2", "address": "10.0.0.7"}
+    quick = {"bootId": "boot-2", "instanceId": "process-2", "address": "10.0.0.7"}
     assert error(join(api, one.token, **quick)) == (409, "REBOOT_UNCONFIRMED")
     silent_for(connection, 30)
     assert 1 <= int(join(api, one.token, **quick).headers["Retry-After"]) <= 30
@@ -253,7 +262,7 @@ def test_two_that_came_back_while_nobody_could_hear_are_told_apart_by_the_next_t
 ) -> None:
     one = joined(api, world)
     silent_for(connection, 3600)
-    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2"}
+    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2", "instanceId": "process-2"}
     assert join(api, one.token, **copy).status_code == 201
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     assert beat(api, one.worker_id, new).status_code == 200
@@ -268,7 +277,9 @@ def test_a_stale_token_is_told_as_what_it_is(api: httpx.Client, world: World, co
     credentials.rotate(world, one.worker_id, TESTS)
     beat(api, one.worker_id, beat(api, one.worker_id, one.token).json()["newToken"])
     silent_for(connection, 3600)
-    assert error(join(api, one.token, bootId="boot-2")) == (401, "UNAUTHORIZED"), "a disk of before, and no other host"
+    assert error(join(api, one.token, bootId="boot-2", instanceId="process-2")) == (401, "UNAUTHORIZED"), (
+        "a disk of before, and no other host"
+    )
     assert "cloned" not in kinds(connection)
 
 
