@@ -15,7 +15,7 @@ from skyctl.model import Invitation
 from skyctl.operations import credentials, leadership, workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process
-from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer, look
+from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 
 Serve = Callable[..., tuple[str, Process]]
 MACHINE = "m" * 64
@@ -125,6 +125,19 @@ def test_the_monitor_has_old_tokens_replaced(
     assert cli("monitor", "--once").returncode == 0
     assert "newToken" not in beat(api, one.worker_id, new).json()
     assert [kind for kind in kinds(connection) if kind.startswith("token")] == ["token_rotation_due", "token_rotated"]
+
+
+def test_so_many_at_once_and_only_those_that_beat(world: World, connection: psycopg.Connection) -> None:
+    old = datetime.now(UTC) - timedelta(days=31)
+    takes = json.dumps({"takesTokens": True})
+    for number in range(credentials.MOST_AT_ONCE + 5):
+        add_worker(connection, f"t{number}", status="active", metadata=takes, created_at=old)
+    away = add_worker(connection, "away", status="offline", metadata=takes, created_at=old)
+    lease = leadership.lead(world, "tests", lambda _: True)
+    assert lease
+    assert [len(credentials.rotate_due(world, lease)) for _ in range(3)] == [credentials.MOST_AT_ONCE, 5, 0]
+    row = connection.execute("SELECT next_token_hash FROM container_workers WHERE id = %s", (away,)).fetchone()
+    assert row == (None,)
 
 
 def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_anew(
