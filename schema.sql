@@ -83,6 +83,30 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_force boolean NOT N
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS undrained_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
 
+-- Credentials. The current token's hash is `auth_token_hash` ('' where it was revoked); `next_token_*` is one that waits to be handed
+-- over by the answer to a heartbeat, and to be used. `*_key` names the secret that signed it. `invitation_*`: one by which the host of a
+-- worker that is there already may join anew. `machine_id`: the machine that the token is bound to; `boot_id` and `instance_id`: its
+-- boot and the process of its agent, since `bound_at`; `rival`: another one that wants to register as that machine, where from, since
+-- when, and whether both were seen alive.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_issued_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_key text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS next_token_hash text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS next_token_issued_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS next_token_key text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS invitation_hash text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS invitation_expires_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS token_revoked_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS token_revoked_reason text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS machine_id text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS boot_id text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS instance_id text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS bound_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS rival jsonb;
+
+-- A newer agent that the answer to a heartbeat offers: the SHA-256 of its artifact.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered_at timestamptz;
+
 -- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, the mass failure by which
 -- it went silent, when its drain was over, and since when its node takes nothing new because of one.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS status_changed_at timestamptz;
@@ -104,6 +128,21 @@ CREATE INDEX IF NOT EXISTS container_workers_name_idx ON container_workers (name
 CREATE INDEX IF NOT EXISTS container_workers_offline_idx ON container_workers (id) WHERE status = 'offline';
 CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
+
+-- Links by which a worker's install script is fetched, once: only the SHA-256 of a link's secret is stored, and the script with its
+-- token is made when it is fetched. `api_url`: where its host reaches us. `anew`: it may be fetched although a host has joined as this worker already.
+CREATE TABLE IF NOT EXISTS install_links (
+    secret_hash text PRIMARY KEY,
+    worker_id   uuid NOT NULL REFERENCES container_workers (id) ON DELETE CASCADE,
+    api_url     text NOT NULL,
+    insecure    boolean NOT NULL DEFAULT false,
+    anew        boolean NOT NULL DEFAULT false,
+    made_by     text NOT NULL,
+    made_at     timestamptz NOT NULL DEFAULT skyctl_now(),
+    expires_at  timestamptz NOT NULL,
+    used_at     timestamptz
+);
+CREATE INDEX IF NOT EXISTS install_links_worker_idx ON install_links (worker_id);
 
 
 -- Services and where they run.
@@ -413,4 +452,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (4) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (5) ON CONFLICT DO NOTHING;

@@ -1,4 +1,4 @@
-"""`skyagent`, and `python -m skyagent`: the command line, the log, and how the process ends."""
+"""`skyagent`, and `python -m skyagent`: the command line, the log, and how the process ends; `skyagent status` beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from skyagent import __version__
+from skyagent import __version__, status
 from skyagent.errors import ConfigError
 from skyagent.settings import VARIABLES, load
 from skyagent.systemd import Supervisor
@@ -41,22 +41,28 @@ class JournalFormatter(logging.Formatter):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the agent until a signal ends the process (exit code 0); returns 2 for a configuration that cannot be used."""
+    """Run the agent until a signal ends the process (exit code 0); returns 2 for a configuration that cannot be used.
+
+    `status` prints what it last sent and got: 0, or 1 where there is nothing to print.
+    """
     if sys.stderr is None:  # it was closed
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     supervisor = Supervisor(os.environ)
     try:
         options = _parser().parse_args(arguments)
+        if options.command == "status":
+            status.show(os.environ, as_json=options.output == "json")
+            return 0
         _log_to_stderr(options.verbose)
         _end_on_signals(supervisor)
         settings = load(options.config, os.environ)
         # Not before: a command line or a configuration that is wrong is said without loading the HTTP library.
         from skyagent.agent import Agent
 
-        Agent(settings, supervisor).run()
+        Agent(settings, supervisor, os.environ).run()
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\nhint: {error.hint}\n")
-        return 2
+        return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, one JSON object")
     parser.add_argument("--verbose", action="store_true", help="log every heartbeat")
     parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    shown = commands.add_parser("status", help="print what the agent on this host last sent and got")
+    shown.add_argument("-o", "--output", choices=["text", "json"], default="text", help="json for programs")
     return parser
 
 

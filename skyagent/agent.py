@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 from typing import NoReturn
 
 from skyagent import clock
@@ -12,7 +13,10 @@ from skyagent.client import Manager, open_http
 from skyagent.errors import Failing, Failure, Refused, UnknownWorker
 from skyagent.metrics import EngineWatch, Host
 from skyagent.settings import Settings
+from skyagent.status import StatusFile
 from skyagent.systemd import Supervisor
+from skyagent.tokens import Tokens
+from skyagent.upgrade import Upgrades
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +28,18 @@ REQUEST_SECONDS = 10.0
 class Agent:
     """One worker's reporter. It holds what the manager was told last and how the last report went."""
 
-    def __init__(self, settings: Settings, supervisor: Supervisor) -> None:
+    def __init__(self, settings: Settings, supervisor: Supervisor, environ: Mapping[str, str]) -> None:
         # A report takes no longer than this, which leaves the watchdog's period room for two of them.
         timeout = min(REQUEST_SECONDS, supervisor.watchdog_seconds / 4 or REQUEST_SECONDS)
         http = open_http(settings, timeout)
         self._settings = settings
         self._supervisor = supervisor
-        self._manager = Manager(http, settings, timeout)
+        self._tokens = Tokens(settings)
+        self._manager = Manager(http, settings, self._tokens, timeout)
         self._engine = EngineWatch(http, timeout)
         self._host = Host(settings.manager, self._engine)
+        self._upgrades = Upgrades(environ, self._manager, supervisor)
+        self._status = StatusFile(environ, settings)
         self._fraction = random.SystemRandom().random
         self._registered: dict[str, object] = {}
         self._rejected: dict[str, object] = {}
@@ -64,12 +71,24 @@ class Agent:
     def _report(self) -> float:
         """Register where something is new, then beat; returns the seconds until the next beat. Raises Failure."""
         self._note_engine()
-        self._register(self._host.registration())
+        self._register(self._registration())
         load = self._host.load()
         self._supervisor.alive()
-        seconds = self._manager.heartbeat(load) or self._settings.interval_seconds
+        answer = self._manager.heartbeat(load)
+        seconds = answer.next_seconds or self._settings.interval_seconds
         log.debug("action=heartbeat load=%s next_seconds=%g", load, seconds)
+        self._status.accepted(load, seconds)
+        self._tokens.adopt(answer.new_token)
+        if self._upgrades.accepted(answer.offer):
+            self._register(self._registration())
         return seconds
+
+    def _registration(self) -> dict[str, object]:
+        registration = self._host.registration()
+        return {
+            **registration,
+            "metadata": {**registration["metadata"], **self._tokens.metadata, **self._upgrades.metadata},
+        }
 
     def _register(self, registration: dict[str, object]) -> None:
         """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it knows.
@@ -90,17 +109,19 @@ class Agent:
             self._rejected = registration
             return
         self._registered, self._clock_lead = registration, clock_lead
+        self._status.registered(registration)
         log.info("action=registered worker=%s address=%s", self._settings.worker_id, registration["ipAddress"])
 
     def _failed(self, failure: Failure) -> float:
         """Take note of a report that was not accepted; returns the seconds until the next one."""
         self._failures += 1
-        if isinstance(failure, UnknownWorker):
-            self._registered = {}
+        if isinstance(failure, (UnknownWorker, Refused)):
+            self._registered = {}  # whoever is not let in says who it is, so that the manager can say why not
         if isinstance(failure, Refused):
             delay = jittered(REFUSED, self._fraction())
         else:
             delay = retry_delay(self._failures, self._fraction(), failure.retry_after_seconds)
+        self._status.failed(failure.action, str(failure), self._failures, delay)
         detail = f"retry_seconds={delay:.1f} failures={self._failures} reason={str(failure)!r}"
         self._enter(failure.action, detail, logging.ERROR if isinstance(failure, Refused) else logging.WARNING)
         return delay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import ssl
@@ -10,20 +11,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import httpx
 
 from skyagent import __version__, clock
 from skyagent.backoff import LAST_CEILING
 from skyagent.errors import ConfigError, EngineAway, Failing, Failure, Refused, UnknownWorker, Unreachable
+from skyagent.releases import LARGEST_BYTES, Offer
 from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
+from skyagent.tokens import Tokens
 
 # A name that can never be the manager's (RFC 6761), so that the mount below catches the engine's requests alone.
 ENGINE = "http://docker.invalid"
 # A connection that the manager keeps open is used again by the next heartbeat: no new TLS handshake every 30 s.
 KEEP_ALIVE_SECONDS = 120.0
 LARGEST_ANSWER = 65536
+REFUSALS = (401, 403)
+# Conflicts that waiting does not end: the token is another machine's, or this host is a copy of one that lives.
+LASTING = ("TOKEN_IN_USE", "WORKER_CLONED")
 
 
 def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
@@ -62,64 +68,100 @@ def engine_info(http: httpx.Client, timeout_seconds: float) -> dict[str, object]
     """The Docker engine's `GET /info`. Raises EngineAway."""
     try:
         with http.stream("GET", f"{ENGINE}/info") as response:
-            document = _document(response.raise_for_status(), time.monotonic() + timeout_seconds)
+            body = _body(response.raise_for_status(), time.monotonic() + timeout_seconds, LARGEST_ANSWER)
     except httpx.HTTPError as error:
         raise EngineAway(f"{type(error).__name__}: {error}") from error
+    document = _document(body)
     if not document:
         raise EngineAway("the answer is no JSON object")
     return document
 
 
+class Answer(NamedTuple):
+    """What the manager says to a heartbeat: the seconds to the next one, a newer agent, a new token, if it says so."""
+
+    next_seconds: float | None
+    offer: Offer | None
+    new_token: object = None
+
+
 class Manager:
     """The manager as one worker sees it. Every method raises a `Failure` where the report was not accepted."""
 
-    def __init__(self, http: httpx.Client, settings: Settings, timeout_seconds: float) -> None:
+    def __init__(self, http: httpx.Client, settings: Settings, tokens: Tokens, timeout_seconds: float) -> None:
         self._http = http
         self._timeout_seconds = timeout_seconds
-        self._token = settings.auth_token
+        self._tokens = tokens
         self._workers = f"{settings.api_url}/api/workers"
         self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
+        self._agents = f"{settings.api_url}/api/agent"
 
     def register(self, registration: dict[str, Any]) -> None:
         """Tell what this host is, and what its clock shows at this moment."""
         metadata = {**registration["metadata"], "clock": clock.shown()}
         self._post(f"{self._workers}/register", {**registration, "metadata": metadata})
 
-    def heartbeat(self, load: dict[str, object]) -> float | None:
-        """Tell how loaded this host is; returns the seconds to the next heartbeat, if the answer says."""
-        seconds = self._post(self._heartbeat, load).get("nextHeartbeatSeconds")
-        if isinstance(seconds, (int, float)) and seconds is not True and SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
-            return seconds
-        return None
+    def heartbeat(self, load: dict[str, object]) -> Answer:
+        """Tell how loaded this host is."""
+        document = self._post(self._heartbeat, load)
+        return Answer(
+            _next_seconds(document.get("nextHeartbeatSeconds")), _offer(document.get("agent")), document.get("newToken")
+        )
+
+    def fetch_agent(self, sha256: str, size: int) -> bytes:
+        """The archive of a release that the manager offers, or what else it sends of at most that size."""
+        response, body = self._ask("GET", f"{self._agents}/{sha256}", None, size)
+        if response.is_success:
+            return body
+        document = _document(body)
+        raise _failure(response, document, self._clean(_reason(response, document)))
 
     def _post(self, url: str, body: dict[str, object]) -> dict[str, object]:
-        try:
-            with _deadline(self._timeout_seconds):
-                response, document = self._send(url, body)
-        except (httpx.HTTPError, socket.timeout) as error:
-            raise Unreachable(self._clean(f"{type(error).__name__}: {error}")) from None
+        response, answer = self._ask("POST", url, body, LARGEST_ANSWER)
+        document = _document(answer)
         if response.is_success and document.get("success") is True:
             return document
-        raise _failure(response, self._clean(_reason(response, document)))
+        raise _failure(response, document, self._clean(_reason(response, document)))
 
-    def _send(self, url: str, body: dict[str, object]) -> tuple[httpx.Response, dict[str, object]]:
-        """Post; once more where the connection broke, as the manager may close a kept one at the very moment of use.
+    def _ask(self, method: str, url: str, body: dict[str, object] | None, most: int) -> tuple[httpx.Response, bytes]:
+        """Send with the current token; where that is refused, with the one before, which may still be the good one."""
+        tokens = self._tokens
+        try:
+            with _deadline(self._timeout_seconds):
+                response, answer = self._send(method, url, body, most, tokens.current)
+                if response.is_success:
+                    tokens.accepted()
+                elif response.status_code in REFUSALS and tokens.previous:
+                    again = self._send(method, url, body, most, tokens.previous)
+                    if again[0].is_success:
+                        tokens.fall_back()
+                        return again
+                return response, answer
+        except (httpx.HTTPError, socket.timeout) as error:
+            raise Unreachable(self._clean(f"{type(error).__name__}: {error}")) from None
 
-        Both reports may be repeated without harm.
+    def _send(
+        self, method: str, url: str, body: dict[str, object] | None, most: int, token: str
+    ) -> tuple[httpx.Response, bytes]:
+        """Send; once more where the connection broke, as the manager may close a kept one at the very moment of use.
+
+        Whatever is sent may be repeated without harm.
         """
         try:
-            return self._send_once(url, body)
+            return self._send_once(method, url, body, most, token)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            return self._send_once(url, body)
+            return self._send_once(method, url, body, most, token)
 
-    def _send_once(self, url: str, body: dict[str, object]) -> tuple[httpx.Response, dict[str, object]]:
-        headers = {"Authorization": f"Bearer {self._token}"}
-        with self._http.stream("POST", url, json=body, headers=headers) as response:
-            return response, _document(response, time.monotonic() + self._timeout_seconds)
+    def _send_once(
+        self, method: str, url: str, body: dict[str, object] | None, most: int, token: str
+    ) -> tuple[httpx.Response, bytes]:
+        headers = {"Authorization": f"Bearer {token}"}
+        with self._http.stream(method, url, json=body, headers=headers) as response:
+            return response, _body(response, time.monotonic() + self._timeout_seconds, most)
 
     def _clean(self, text: str) -> str:
         """What others say may repeat the token, and may be long."""
-        return text.replace(self._token, "***")[:200]
+        return self._tokens.scrub(text)[:200]
 
 
 @contextmanager
@@ -137,20 +179,44 @@ def _time_is_up(_number: int, _frame: FrameType | None) -> NoReturn:
     raise socket.timeout("timed out")
 
 
-def _document(response: httpx.Response, deadline: float) -> dict[str, object]:
-    """The JSON object of an answer; empty where there is none, or one too long. Raises ReadTimeout after the deadline."""
+def _body(response: httpx.Response, deadline: float, most: int) -> bytes:
+    """The body of an answer; empty where it is longer. Raises ReadTimeout after the deadline."""
     body = b""
     for part in response.iter_raw():
         body += part
-        if len(body) > LARGEST_ANSWER:
-            return {}
+        if len(body) > most:
+            return b""
         if time.monotonic() > deadline:
             raise httpx.ReadTimeout("timed out")
+    return body
+
+
+def _document(body: bytes) -> dict[str, object]:
+    """The JSON object that a body holds; empty where there is none."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _next_seconds(value: object) -> float | None:
+    """When the manager wants to hear from this host again; None where it does not say so in reason."""
+    if isinstance(value, (int, float)) and value is not True and SHORTEST_SECONDS <= value <= LONGEST_SECONDS:
+        return value
+    return None
+
+
+def _offer(value: object) -> Offer | None:
+    """The release that an answer offers; None where it offers none that could be followed."""
+    if not isinstance(value, dict):
+        return None
+    sha256, version, size, offered_at = (value.get(key) for key in ("sha256", "version", "size", "offeredAt"))
+    if not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
+        return None
+    if not (isinstance(size, int) and size is not True and 0 < size <= LARGEST_BYTES):
+        return None
+    return Offer(sha256, str(version)[:64], size, str(offered_at)[:64])
 
 
 def _reason(response: httpx.Response, document: dict[str, object]) -> str:
@@ -162,9 +228,10 @@ def _reason(response: httpx.Response, document: dict[str, object]) -> str:
     return f"{response.status_code} {response.reason_phrase}, not the answer of a manager"
 
 
-def _failure(response: httpx.Response, reason: str) -> Failure:
-    """The kind of failure that a status means."""
-    if response.status_code in (401, 403):
+def _failure(response: httpx.Response, document: dict[str, object], reason: str) -> Failure:
+    """The kind of failure that an answer means."""
+    error = document.get("error")
+    if response.status_code in REFUSALS or (isinstance(error, dict) and error.get("code") in LASTING):
         return Refused(reason)
     if response.status_code == 404:
         return UnknownWorker(reason)

@@ -1,4 +1,4 @@
-"""What can go wrong: a configuration that cannot be used, and reports that are not accepted. No message holds a secret."""
+"""What can go wrong: a configuration or a status that is no good, reports that are not accepted. No message holds a secret."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from __future__ import annotations
 class ConfigError(Exception):
     """The configuration cannot be used: the message names the field and its value, `hint` the remedy."""
 
+    exit_code = 2
+
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class StatusError(ConfigError):
+    """There is no status to show; said like an error of the configuration."""
+
+    exit_code = 1
 
 
 class Failure(Exception):
@@ -37,7 +45,7 @@ class Unreachable(Failure):
 
 
 class Refused(Failure):
-    """The manager does not accept the token (401, 403)."""
+    """The manager does not accept the token (401, 403), or not from this machine."""
 
     action = "refused"
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import os
+import re
 import shlex
 import shutil
 import socket
 import subprocess
 import threading
 import time
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Generic, NamedTuple, TypeVar
+from typing import Any, Callable, Generic, NamedTuple, TypeVar
 
 import httpx
 import psutil
@@ -134,7 +138,7 @@ class Host:
             "containerCount": self._engine.latest.containers,
         }
 
-    def registration(self) -> dict[str, object]:
+    def registration(self) -> dict[str, Any]:
         """The body of a registration, all of which changes rarely."""
         engine = self._engine.latest
         found = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
@@ -192,7 +196,15 @@ def constants() -> dict[str, str]:
         "nixVersion": nix_version(),
         "agentVersion": __version__,
         "bootId": _read("/proc/sys/kernel/random/boot_id"),
+        "machineId": machine_id(),
+        "instanceId": uuid.uuid4().hex,
     }
+
+
+def machine_id() -> str:
+    """What tells this machine from others, of this application alone: the machine's own id never leaves it, machine-id(5)."""
+    own = _read("/etc/machine-id") or _read("/var/lib/dbus/machine-id")
+    return hmac.new(own.encode(), b"skyagent", hashlib.sha256).hexdigest() if re.fullmatch("[0-9a-f]{32}", own) else ""
 
 
 def os_version() -> str:

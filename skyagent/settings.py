@@ -45,6 +45,7 @@ class Settings:
     interval_seconds: float = 30.0
     ca_file: str | None = None
     docker_socket: str = "/var/run/docker.sock"
+    state_folder: Path | None = None
 
     @property
     def encrypted(self) -> bool:
@@ -91,6 +92,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         else Settings.interval_seconds,
         ca_file=_path(given["caFile"]) if "caFile" in given else None,
         docker_socket=_path(given["dockerSocket"]) if "dockerSocket" in given else Settings.docker_socket,
+        state_folder=_state_folder(path, environ),
     )
     insecure = "insecure" in given and _flag(given["insecure"])
     if not (settings.encrypted or settings.loopback or insecure):
@@ -99,6 +101,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
             "use https://, or set insecure (SKYAGENT_INSECURE) to true where the network itself is trusted",
         )
     return settings
+
+
+def _state_folder(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Where the agent may keep what it must remember: what the service manager names, else beside the file."""
+    named = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(named) if named else path.absolute().parent if path else None
 
 
 def _from_file(path: Path) -> dict[str, Given]:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -15,8 +16,8 @@ LOCK = "up.lock"
 ADDRESS = "API on "
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder where it is missing. Raises ValidationError where this user cannot write in it.
+def prepare(folder: Path, *, like: Path | None = None) -> None:
+    """Make the folder where it is missing, owned as another one is. Raises ValidationError where this user cannot write in it.
 
     What root makes lets every user through, whatever the umask, as the embedded PostgreSQL needs it.
     """
@@ -26,6 +27,9 @@ def prepare(folder: Path) -> None:
             each.mkdir(mode=0o755, exist_ok=True)
             if os.geteuid() == 0:
                 each.chmod(0o755)
+        if like and os.geteuid() == 0:
+            owner = like.stat()
+            os.chown(folder, owner.st_uid, owner.st_gid)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
@@ -43,6 +47,30 @@ def look(folder: Path) -> bool:
     except OSError as error:
         raise unusable(folder, error) from error
     return nearest == folder
+
+
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file stays.
+
+    What root writes belongs to the owner of the folder: services that run as a user of their own read what root prepared.
+    """
+    half = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        if replace:
+            half.replace(path)
+        else:
+            path.hardlink_to(half)
+    except FileExistsError:
+        pass
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def unusable(folder: Path, error: OSError) -> ValidationError:
@@ -67,6 +95,17 @@ def only_up(folder: Path, url: str) -> Iterator[None]:
         lock.flush()
         yield
         lock.truncate(0)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only one who changes the folder's files; others wait."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def address_of_up(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from skyctl import manifest
+from skyctl.certificates import Certificate
 from skyctl.model import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
 from skyctl.wire import Document, capacity_document, load_document, moment, stats_document, worker_document
 from skyctl.workload import (
@@ -271,3 +272,16 @@ def organization_document(organization: Organization) -> Document:
 
 def _id(found: UUID | None) -> str | None:
     return str(found) if found else None
+
+
+def certificate_document(certificate: Certificate) -> Document:
+    """A certificate as the command line prints it."""
+    return {
+        "role": certificate.role,
+        "subject": certificate.subject,
+        "names": list(certificate.names),
+        "startsAt": moment(certificate.starts_at),
+        "endsAt": moment(certificate.ends_at),
+        "fingerprint": certificate.fingerprint,
+        "path": str(certificate.path),
+    }

@@ -10,6 +10,7 @@ class SkyctlError(Exception):
     exit_code = 1
     http_status = 500
     code = "INTERNAL_ERROR"
+    retry_after_seconds: int | None = None
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -48,12 +49,32 @@ class Forbidden(SkyctlError):
     code = "FORBIDDEN"
 
 
+class TokenRevoked(Forbidden):
+    """An administrator revoked the worker's token."""
+
+    code = "TOKEN_REVOKED"
+
+
+class InvitationExpired(Unauthorized):
+    """The invitation was not used in time."""
+
+    code = "INVITATION_EXPIRED"
+
+
 class WorkerNotFound(SkyctlError):
     """No worker has this id, prefix or name."""
 
     exit_code = 3
     http_status = 404
     code = "WORKER_NOT_FOUND"
+
+
+class AgentNotFound(SkyctlError):
+    """The manager has no agent of this checksum, or none any more."""
+
+    exit_code = 3
+    http_status = 404
+    code = "AGENT_NOT_FOUND"
 
 
 class Refused(SkyctlError):
@@ -64,10 +85,43 @@ class Refused(SkyctlError):
     code = "CONFLICT"
 
 
+class LinkGone(Refused):
+    """The link to an install script is used up, expired, or none; `script_code` is the script's own number for that."""
+
+    http_status = 410
+    code = "LINK_GONE"
+
+    def __init__(self, message: str, hint: str, script_code: int) -> None:
+        super().__init__(message, hint)
+        self.script_code = script_code
+
+
 class WorkerHasContainers(Refused):
     """Containers still run on the worker that is to be removed."""
 
     code = "WORKER_HAS_CONTAINERS"
+
+
+class TokenInUse(Refused):
+    """The token belongs to another machine."""
+
+    code = "TOKEN_IN_USE"
+
+
+class WorkerCloned(Refused):
+    """Another host with the same machine id is alive: this one is a copy of its disk."""
+
+    code = "WORKER_CLONED"
+
+
+class RebootUnconfirmed(Refused):
+    """The worker's machine comes from elsewhere while it was just heard: it is let in once that is known to be a reboot."""
+
+    code = "REBOOT_UNCONFIRMED"
+
+    def __init__(self, message: str, hint: str, retry_after_seconds: int) -> None:
+        super().__init__(message, hint)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class AlreadyRunning(Refused):
@@ -80,6 +134,12 @@ class LostLead(Refused):
 
 class ChannelFailed(SkyctlError):
     """A channel did not take an alert. The message never holds the channel's URL, which is a secret."""
+
+    exit_code = 5
+
+
+class Undownloadable(SkyctlError):
+    """What has to be downloaded cannot be."""
 
     exit_code = 5
 

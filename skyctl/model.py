@@ -63,6 +63,10 @@ class Worker:
     status_changed_at: datetime | None = None
     flapping_since: datetime | None = None
     mass_failure_id: int | None = None
+    token_revoked_at: datetime | None = None
+    token_revoked_reason: str | None = None
+    agent_offered: str | None = None
+    agent_offered_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -74,7 +78,7 @@ class Limits:
     hold a worker out of placement until it was quiet for so long. `mass_*`: so many workers, and this share of those that could
     take containers, silent within the window are a mass failure. Exhaustion is told again only after its cooldown, and more
     than `one_by_one` workers of one pass are told in one alert. So many migrations run at once, of these so many into one worker;
-    each is rolled back after its timeout, and given up after so many attempts.
+    each is rolled back after its timeout, and given up after so many attempts. A token is replaced at that age; zero: never.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -94,6 +98,7 @@ class Limits:
     migrations_into_one: int = 2
     migration_timeout: timedelta = timedelta(minutes=5)
     migration_attempts: int = 3
+    token_rotation: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from skyctl.couriers import Couriers
 from skyctl.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.model import Event, Lease
 from skyctl.mover import Mover
-from skyctl.operations import alerts, health, leadership
+from skyctl.operations import alerts, credentials, health, leadership
 from skyctl.operations.world import World
 from skyctl.signals import Stop
 from skyctl.store import db
@@ -32,6 +32,7 @@ STAND_BY_SECONDS = 2.0
 PASS_OVER_SECONDS = 300.0
 DELIVERY_SECONDS = 35.0  # longer than any channel may take
 MOVING_SECONDS = 60.0
+ROTATE_SECONDS = 60.0
 END_SECONDS = 0.7
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Monitor:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
+        self._rotates_at = 0.0
 
     def run_once(self) -> bool:
         """One pass over all workers, its alerts delivered; False where another monitor leads. Raises DatabaseUnavailable."""
@@ -167,6 +169,9 @@ class Monitor:
         started = time.monotonic()
         self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
         done = health.check(self._world, lease, self._passed_over)
+        if started >= self._rotates_at:
+            self._rotates_at = started + ROTATE_SECONDS
+            self._tell(credentials.rotate_due(self._world, lease), alerts.Raised())
         raised = alerts.raise_alerts(self._world, lease)
         self._observer.passed(time.monotonic() - started, done, raised)
         self._tell(done.events, raised)

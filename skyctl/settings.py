@@ -7,7 +7,6 @@ never a flag. Errors name the setting, where it came from, and what is accepted.
 import math
 import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skyctl import data_folder
-from skyctl.errors import SkyctlError, ValidationError
+from skyctl.errors import ValidationError
 
 HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
 
@@ -45,6 +44,12 @@ def _seconds(value: object) -> timedelta:
 def _count(value: object) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,3}", str(value), re.ASCII) or isinstance(value, bool):
         raise ValueError("a whole number from 1 to 9999")
+    return int(str(value))
+
+
+def _days(value: object) -> int:
+    if not re.fullmatch(r"0|[1-9][0-9]{0,3}", str(value), re.ASCII) or isinstance(value, bool):
+        raise ValueError("a whole number of days from 0 to 9999")
     return int(str(value))
 
 
@@ -131,8 +136,12 @@ TABLE = (
             "PostgreSQL to use; without it, the embedded one in the data folder", secret=True),
     Setting("jwt_secret", ("SKYCTL_JWT_SECRET", "JWT_SECRET"), _text, "",
             "signs and checks tokens; without it, one is made and kept in the data folder, mode 0600", secret=True),
+    Setting("jwt_secret_previous", ("SKYCTL_JWT_SECRET_PREVIOUS",), _text, "",
+            "what jwt_secret was before: tokens that it signed are still accepted", secret=True),
     Setting("api_url", ("SKYCTL_API_URL",), _http_url, f"where `skyctl up` listens, else {DEFAULT_API_URL}",
             "where hosts reach the API; install scripts carry it"),
+    Setting("token_rotation_days", ("SKYCTL_TOKEN_ROTATION_DAYS",), _days, "30",
+            "days after which a worker's token is replaced by itself; 0: never"),
     Setting("data_dir", ("SKYCTL_DATA_DIR",), _folder, "/var/lib/skyctl (root), ~/.local/share/skyctl",
             "the folder of the embedded database and of the kept secret"),
     Setting("heartbeat_interval", ("WORKER_HEARTBEAT_INTERVAL",), _seconds, "30",
@@ -167,7 +176,9 @@ class Settings:
     data_dir: Path
     database_url: str | None = None
     jwt_secret: str | None = None
+    jwt_secret_previous: str | None = None
     api_url: str = DEFAULT_API_URL
+    token_rotation_days: int = 30
     heartbeat_interval: timedelta = timedelta(seconds=30)
     heartbeat_timeout: timedelta = timedelta(seconds=120)
     cpu_limit: float = 90
@@ -198,6 +209,11 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
             values[setting.key] = _checked(setting, source, raw)
     values.setdefault("api_url", data_folder.address_of_up(values["data_dir"]) or DEFAULT_API_URL)
     settings = Settings(**values)
+    if settings.jwt_secret_previous and not settings.jwt_secret:
+        raise ValidationError(
+            "jwt_secret_previous (SKYCTL_JWT_SECRET_PREVIOUS) is set, and jwt_secret is not",
+            "set SKYCTL_JWT_SECRET to the secret that signs",
+        )
     if settings.heartbeat_timeout <= settings.heartbeat_interval:
         raise ValidationError(
             f"heartbeat_timeout ({settings.heartbeat_timeout.total_seconds():g} s) is not longer than "
@@ -251,42 +267,3 @@ def _default_data_dir(variables: Mapping[str, str]) -> Path:
         return Path("/var/lib/skyctl")
     base = variables.get("XDG_DATA_HOME") or str(Path(variables.get("HOME") or "~").expanduser() / ".local/share")
     return Path(base) / "skyctl"
-
-
-def signing_secret(settings: Settings) -> str:
-    """The secret that signs tokens: the one that was set, else the one kept in the data folder, made at first use."""
-    if settings.jwt_secret:
-        return settings.jwt_secret
-    data_folder.prepare(settings.data_dir)
-    kept = kept_secret(settings.data_dir)
-    if not kept.exists():
-        write_private(kept, secrets.token_hex(32), replace=False)
-    secret = kept.read_text(encoding="ascii").strip()
-    if not secret:
-        raise SkyctlError(
-            f"{kept} is empty", "restore it from a backup; or remove it, and every token must be issued again"
-        )
-    return secret
-
-
-def kept_secret(data_dir: Path) -> Path:
-    """Where the secret is kept that was made because none was set."""
-    return data_dir / "jwt-secret"
-
-
-def write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file stays."""
-    half = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        if replace:
-            half.replace(path)
-        else:
-            path.hardlink_to(half)
-    except FileExistsError:
-        pass
-    finally:
-        half.unlink(missing_ok=True)

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 
-from skyctl import notify
-from skyctl import settings as settings_module
+from skyctl import keyring, notify
+from skyctl.certificates import Certificates
 from skyctl.embedded import EmbeddedPostgres
+from skyctl.keyring import Keyring
 from skyctl.model import Limits
 from skyctl.operations.world import Case, Engine, Notifier, World
 from skyctl.settings import Settings
@@ -34,7 +36,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
         engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
         notifier=notifier,
         channels=notify.names(settings.alert_channels),
-        secret=settings_module.signing_secret(settings),
+        keys=_keys(settings),
         limits=Limits(
             heartbeat_timeout=settings.heartbeat_timeout,
             heartbeat_interval=settings.heartbeat_interval,
@@ -45,8 +47,10 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
             migrations_into_one=settings.migrations_into_one,
             migration_timeout=settings.migration_timeout,
             migration_attempts=settings.migration_attempts,
+            token_rotation=timedelta(days=settings.token_rotation_days),
         ),
         api_url=settings.api_url,
+        authority=Certificates(settings.data_dir).authority_for,
     )
 
 
@@ -65,12 +69,20 @@ def case(settings: Settings) -> Case:
     return Case(
         data_dir=settings.data_dir,
         keeps_database=settings.database_url is None,
-        kept_secret=None if settings.jwt_secret else settings_module.kept_secret(settings.data_dir),
+        kept_secret=None if settings.jwt_secret else keyring.path(settings.data_dir),
         database=database,
         engine=lambda: _engine(settings),
         engine_is_set=settings.docker_host is not None,
         api_url=settings.api_url,
+        certificates=Certificates(settings.data_dir),
     )
+
+
+def _keys(settings: Settings) -> Keyring:
+    given = [secret for secret in (settings.jwt_secret, settings.jwt_secret_previous) if secret]
+    keys = Keyring(settings.data_dir, given)
+    keys.signing()  # where it cannot be had, no story shall begin
+    return keys
 
 
 def _engine(settings: Settings) -> Engine:

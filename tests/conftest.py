@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from skyctl.embedded import EmbeddedPostgres
+from skyctl.keyring import Keyring
 from skyctl.model import Limits, SwarmJoin
 from skyctl.operations import schema
 from skyctl.operations.world import Engine, World
@@ -61,9 +62,10 @@ def make_world(
         engine=lambda: engine or FakeEngine(None),
         notifier=lambda: notifier or FakeNotifier(),
         channels=(notifier.channel,) if notifier else (),
-        secret=SECRET,
+        keys=Keyring(None, [SECRET]),
         limits=limits or Limits(),
         api_url="https://manager.example.com",
+        authority=lambda _: "",
     )
 
 

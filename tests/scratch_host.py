@@ -19,17 +19,36 @@ case "$*" in
   *python3*) busybox cp /programs/python /usr/bin/python3 ;;
 esac
 """
+# The manager's answer is in /answer; with which status it ends, and what it then says, in /curl-status and /curl-says.
+CURL = """
+if [ -e /curl-status ]; then
+  [ -e /curl-says ] && busybox cat /curl-says >&2
+  exit "$(busybox cat /curl-status)"
+fi
+busybox cat /answer
+"""
+NOW = 1_800_000_000
 # It makes environments that hold itself. What it is given on stdin it keeps, as the engine would get it.
 PYTHON = """
 case "$*" in
   *"sys.version_info"*) ! busybox grep -qs "${0##*/}" /too-old ;;
   *"-m venv"*) busybox mkdir -p "$3/bin" && busybox cp /programs/python "$3/bin/python" ;;
-  *"/swarm/join"*) cat >/join-body; [ ! -e /join-fails ] ;;
-  *"hashlib"*) cat >/dev/null ;;
+  *"/swarm/join"*) [ -e /join-body ] || printf joined; cat >/join-body; [ ! -e /join-fails ] ;;
+  *sysconfig*) library=${0%/bin/python}/lib && busybox mkdir -p "$library" && echo "$library" ;;
 esac
 """
-SYSTEMCTL = '[ ! -e "/$1-fails" ]'
-APPLETS = ("cat", "chmod", "id", "mkdir", "mktemp", "mv", "rm", "sed", "tail", "touch", "tr")
+SYSTEMCTL = """
+case $1 in
+  show) busybox cat /agent-says ;;
+  *) [ ! -e "/$1-fails" ] ;;
+esac
+"""
+APPLETS = (
+    "base64", "cat", "chmod", "chown", "find", "grep", "gzip", "id", "mkdir", "mktemp", "mv", "rm", "rmdir", "sed", "sha256sum",
+    "sleep", "sort", "stat", "tail", "tar", "touch", "tr", "uname",
+)  # fmt: skip
+# The static busybox prefers what it has built in to what stands in for it.
+OVERRIDES = "".join(f'{name}() {{ /bin/{name} "$@"; }}\n' for name in ("date", "df", "sleep", "uname"))
 CALLS = "/calls"
 NOTE = f"#!/bin/sh\nprintf '%s\\0' \"${{0##*/}} $*\" >>{CALLS}\n"
 
@@ -47,18 +66,33 @@ class ScratchHost:
             "run/systemd/system",
             "var/log",
             "tmp",
+            "opt",
             "dev",
         ):
             (root / folder).mkdir(parents=True)
         (root / "var/run").symlink_to("/run")
         (root / "dev/null").touch()
         (root / "etc/os-release").write_text(f'NAME="Some Linux"\nID="{distribution}"\n')
+        (root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+        (root / "etc/group").write_text("root:x:0:\n")
         shutil.copy(BUSYBOX, root / "bin/busybox")
         (root / "bin/sh").symlink_to("busybox")
         for applet in APPLETS:
             self.program(f"bin/{applet}", f'exec busybox {applet} "$@"')
         self.program("programs/python", PYTHON)
         self.program("usr/bin/systemctl", SYSTEMCTL)
+        self.program("usr/bin/curl", CURL)
+        self.program("usr/bin/flock", "[ ! -e /flock-fails ]")
+        self.program("bin/date", f'case $* in +%s) echo {NOW} ;; *) echo "some day" ;; esac')
+        self.program("bin/sleep", "")
+        self.disk(free=9_999_999)
+        for lister in ("dpkg-query", "rpm", "apk-info"):
+            self.program(
+                f"usr/bin/{lister}", "echo 'installed base'; [ ! -e /usr/bin/python3 ] || echo 'installed python3'"
+            )
+        self.program("usr/bin/dpkg", "")
+        self.answer()
+        (root / "agent-says").write_text("StatusText=accepted manager=x failures=0\n")
         for manager in managers:
             self.program(f"usr/bin/{manager}", MANAGER)
 
@@ -68,6 +102,20 @@ class ScratchHost:
         program.write_text(NOTE + body)
         program.chmod(0o755)
 
+    def answer(self, state: str = "good", *, clock: int = NOW) -> None:
+        """Let the manager answer this of the invitation, and of the time."""
+        (self.root / "answer").write_text(f"time {clock}\ninvitation {state}\n")
+
+    def disk(self, *, free: int) -> None:
+        """Let so many KiB be free."""
+        head = "Filesystem 1024-blocks Used Available Capacity Mounted on"
+        self.program("bin/df", f"echo {head}; echo '/dev/x 9999999 1 {free} 1% /'")
+
+    def become(self, distribution: str, manager: str) -> None:
+        """Let this host be of another distribution."""
+        (self.root / "etc/os-release").write_text(f'NAME="Some Linux"\nID="{distribution}"\n')
+        self.program(f"usr/bin/{manager}", MANAGER)
+
     def add_python(self) -> None:
         """Let this host have Python."""
         shutil.copy(self.root / "programs/python", self.root / "usr/bin/python3")
@@ -76,12 +124,14 @@ class ScratchHost:
         """Let this host have an engine that runs."""
         os.mknod(self.root / "run/docker.sock", stat.S_IFSOCK | 0o600)
 
-    def install(self, script: str) -> subprocess.CompletedProcess[str]:
+    def install(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the script as this host's root."""
         enter = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
-        command = [*enter, str(self.root), "/bin/sh", "-s"]
+        command = [*enter, str(self.root), "/bin/sh", "-s", "--", *arguments]
         environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
-        return subprocess.run(command, input=script, env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command, input=OVERRIDES + script, env=environment, capture_output=True, text=True, timeout=60
+        )
 
     def calls(self) -> list[str]:
         """How the stand-ins were called since this was last asked."""
@@ -93,7 +143,7 @@ class ScratchHost:
     def files(self) -> dict[str, tuple[int, int, int]]:
         """Every file that the stand-ins leave alone: its inode, its mode, and when it was last written."""
         found = {str(path.relative_to(self.root)): path.lstat() for path in self.root.rglob("*")}
-        for name in ("calls", "join-body", "dev/null"):
+        for name in ("calls", "join-body", "dev/null", "run"):
             found.pop(name, None)
         return {name: (state.st_ino, state.st_mode, state.st_mtime_ns) for name, state in found.items()}
 

@@ -357,7 +357,7 @@ def test_a_batch_that_comes_too_late_is_not_stored(world: World, monkeypatch: py
     one = workers.invite(world, TESTS)
     beats = [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load())]
     with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailable):
-        patch.setattr(db, "LIMIT_SECONDS", -0.001)
+        patch.setattr(db, "LIMIT_SECONDS", -1)
         asyncio.run(heartbeats.record(world, beats))
     world.db.close()  # the limit may have cut its connection off
     assert workers.get(world, one.worker_id).last_heartbeat_at is None
@@ -499,8 +499,8 @@ def test_tls(serve: Serve, tmp_path: Path) -> None:
     [
         (["--tls-cert", "/nowhere.pem"], 2, "go together"),
         (["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.key"], 2, "/nowhere.pem"),
-        (["--host", "192.0.2.1"], 2, "192.0.2.1"),
-        (["--host", "no.such.host.invalid"], 2, "no.such.host.invalid"),
+        (["--insecure-http", "--host", "192.0.2.1"], 2, "192.0.2.1"),
+        (["--insecure-http", "--host", "no.such.host.invalid"], 2, "no.such.host.invalid"),
         (["--processes", "0"], 2, "--processes"),
     ],
 )

@@ -9,21 +9,24 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "cli": 7, "__main__": 8, "api": 6, "monitor": 6, "meters": 5, "couriers": 5, "mover": 5, "wiring": 5, "operations": 4,
     "rules": 3, "store": 3, "swarm": 3, "notify": 3, "installer": 3, "probe": 3, "settings": 3, "embedded": 3,
-    "documents": 3, "manifest": 2.5, "wire": 2, "programs": 2, "workload": 1.5, "engine": 1.2, "data_folder": 1, "model": 1,
-    "logs": 0, "signals": 0, "systemd": 0, "errors": 0, "sender": 0,
+    "units": 3.5, "documents": 3, "manifest": 2.5, "wire": 2, "programs": 2, "workload": 1.5, "keyring": 1.5, "certificates": 1.5,
+    "engine": 1.2, "data_folder": 1, "accounts": 1, "model": 1, "trust": 1, "logs": 0, "signals": 0, "systemd": 0, "errors": 0,
+    "sender": 0,
 }  # fmt: skip
 GROUNDS = {
-    "store": {"tables", "db", "rows"}, "rules": {"tasks"},
-    "operations": {"world", "leadership", "presence", "placing", "telling", "starting"},
+    "store": {"tables", "db", "rows"}, "rules": {"tasks", "tokens"},
+    "operations": {
+        "world", "leadership", "presence", "placing", "telling", "starting", "issuing", "joining", "upgrades", "workers",
+    },
     "swarm": {"address", "connection", "specs", "readings"},
     "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
     "api": {"answers", "openapi", "connection"},
 }  # fmt: skip
-ENTRANCES = {"swarm/__init__.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
+ENTRANCES = {"swarm/__init__.py", "installer/bundle.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
 LIBRARIES = {
     "sqlalchemy": {"store"}, "psycopg": {"store"}, "docker": {"swarm"}, "typer": {"cli"}, "rich": {"cli"},
     "starlette": {"api"}, "uvicorn": {"api"}, "prometheus_client": {"api", "meters"}, "apprise": {"sender"}, "anyio": {"api"},
-    "httpx": {"probe"}, "psutil": {"embedded"}, "jwt": {"rules"}, "orjson": {"wire"},
+    "httpx": {"probe"}, "psutil": {"embedded", "certificates"}, "cryptography": {"certificates"}, "jwt": {"rules"}, "orjson": {"wire"},
 }  # fmt: skip
 NOT_FROM = {
     "cli": {"store", "rules"},

@@ -24,7 +24,8 @@ def test_the_wheel_holds_what_is_needed(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         assert archive.read("skyctl/schema.sql") == (ROOT / "schema.sql").read_bytes()
-    assert {"skyctl/installer/install.sh", "skyagent/__main__.py", "skyagent/pyproject.toml"} <= names
+    assert {"skyctl/installer/parts/main.sh", "skyctl/units/skyctl-serve.service", "skyagent/pyproject.toml"} <= names
+    assert "skyagent/__main__.py" in names
     assert not [name for name in names if name.startswith("tests")]
 
 

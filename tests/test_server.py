@@ -14,8 +14,8 @@ import pytest
 
 from skyctl.operations import workers
 from skyctl.operations.world import World
-from tests.conftest import Process
-from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually, get, ready
+from tests.conftest import SECRET, Cli, Process
+from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, admin_token, bearer, eventually, get, ready
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -73,3 +73,40 @@ def test_it_serves_more_than_the_usual_limit_of_files(environment: dict[str, str
     finally:
         assert process.stop() == 0
         process.popen.stderr.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_it_tells_the_service_manager(serve: Serve, tmp_path: Path, processes: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(PATIENCE_SECONDS)
+        url, process = serve("--processes", processes, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert supervisor.recv(4096) == b"READY=1"
+        assert get(f"{url}/healthz").status_code == 200
+        assert process.stop() == 0
+        said = supervisor.recv(4096)
+        while said == b"READY=1":  # of the other process
+            said = supervisor.recv(4096)
+        assert said == b"STOPPING=1"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [((), "127.0.0.1"), (("--proxy", "10.0.0.1"), "127.0.0.1"), (("--proxy", "127.0.0.0/8"), "192.0.2.7")],
+)
+def test_only_a_proxy_that_was_named_says_where_a_request_came_from(
+    serve: Serve, connection: psycopg.Connection, proxies: tuple[str, ...], seen: str
+) -> None:
+    url, _ = serve(*proxies)
+    worker_id = add_worker(connection)
+    headers = bearer(admin_token(SECRET, connection)) | {"X-Forwarded-For": "6.6.6.6, 192.0.2.7"}
+    drained = httpx.post(f"{url}/api/workers/{worker_id}/drain", headers=headers, timeout=PATIENCE_SECONDS)
+    assert drained.status_code == 200
+    logged = connection.execute("SELECT DISTINCT ip_address FROM activity_logs WHERE ip_address IS NOT NULL").fetchall()
+    assert logged == [(seen,)]
+
+
+def test_a_proxy_is_an_address(cli: Cli) -> None:
+    refused = cli("serve", "--proxy", "nginx")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: --proxy: 'nginx' is not an IP address or network")

@@ -8,6 +8,7 @@ import pytest
 
 from skyctl import settings
 from skyctl.errors import ValidationError
+from skyctl.keyring import Keyring
 
 
 def load(config: Path | None = None, **variables: str) -> settings.Settings:
@@ -111,10 +112,9 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
-    given = load(SKYCTL_DATA_DIR=str(tmp_path / "new"))
-    secret = settings.signing_secret(given)
+    secret = Keyring(tmp_path / "new").signing().secret
     assert len(secret) == 64
-    assert settings.signing_secret(given) == secret
+    assert Keyring(tmp_path / "new").signing().secret == secret
     kept = tmp_path / "new" / "jwt-secret"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["jwt-secret"]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
@@ -15,6 +15,13 @@ AWAY = "the database does not answer: try again"
 JSON = (b"content-type", b"application/json")
 
 Header = tuple[bytes, bytes]
+
+
+class Content(NamedTuple):
+    """An answer that is no JSON."""
+
+    body: bytes
+    media_type: str
 
 
 def encode(document: Any) -> bytes:
@@ -31,6 +38,8 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
     """Status, document and headers of an error."""
     message = f"{error.message}: {error.hint}" if error.hint else error.message
     headers = {}
+    if error.retry_after_seconds:
+        headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, DatabaseUnavailable):
         # where our database is concerns our log, not whoever asks
         message = (

@@ -3,6 +3,7 @@
 Handlers are ordinary functions on a few threads. Heartbeats do not come this way (see `connection`) but for odd ones.
 """
 
+import hashlib
 import logging
 import os
 import time
@@ -26,17 +27,19 @@ from starlette.types import Receive, Scope, Send
 
 from skyctl import wire
 from skyctl.api import openapi
-from skyctl.api.answers import bearer_token, encode, error_answer, error_document, read_body
-from skyctl.api.heartbeats import Heartbeats, accepted
-from skyctl.errors import SkyctlError, Unauthorized, WorkerNotFound
+from skyctl.api.answers import Content, bearer_token, encode, error_answer, error_document, read_body
+from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
+from skyctl.errors import LinkGone, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Actor, Beat
-from skyctl.operations import drains, heartbeats, schema, workers
+from skyctl.operations import drains, heartbeats, links, schema, upgrades, workers
 from skyctl.operations.world import World
+from skyctl.trust import ERRAND
 from skyctl.workload import DrainWish
 
 THREADS = 8
 MAX_PAGE = 1000
 STATS_SECONDS = 30
+GZIP, SHELL, TEXT = "application/gzip", "text/x-shellscript", "text/plain"
 
 REQUESTS = Counter("skyctl_http_requests", "Requests other than heartbeats, by answer", ["method", "route", "status"])
 
@@ -62,7 +65,7 @@ class Call:
         return worker_id
 
 
-Handler = Callable[[World, Call], tuple[int, dict[str, Any]]]
+Handler = Callable[[World, Call], tuple[int, dict[str, Any] | Content]]
 
 
 def register(world: World, call: Call) -> tuple[int, dict[str, Any]]:
@@ -75,12 +78,12 @@ def beat(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """A heartbeat that did not come by the lane for heartbeats: a batch of one."""
     load = wire.heartbeat(wire.parse(call.body))
     one = Beat(str(call.worker_id), heartbeats.fingerprint(call.token), load)
-    refused = anyio.from_thread.run(heartbeats.record, world, [one])[0]
-    if isinstance(refused, Unauthorized):
-        refused = heartbeats.why_refused(world, call.worker_id, call.token)
-    if refused:
-        raise refused
-    return 200, accepted(world)
+    outcome = anyio.from_thread.run(heartbeats.record, world, [one])[0]
+    if isinstance(outcome, Unauthorized):
+        outcome = heartbeats.why_refused(world, call.worker_id, call.token)
+    if isinstance(outcome, SkyctlError):
+        raise outcome
+    return 200, answer_with_errand(world, one) if outcome is ERRAND else accepted(world)
 
 
 def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:
@@ -128,8 +131,43 @@ def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     invitation, script = workers.generate_script(world, call.actor, name, insecure=insecure)
     return 200, {
         "success": True,
-        "data": {"workerId": str(invitation.worker_id), "script": script, "token": invitation.token},
+        "data": {
+            "workerId": str(invitation.worker_id),
+            "script": script,
+            "token": invitation.token,
+            "link": links.make(world, call.actor, invitation.worker_id, insecure=insecure),
+        },
     }
+
+
+def agent_archive(world: World, call: Call) -> tuple[int, Content]:
+    """The agent that a worker was offered."""
+    return 200, Content(upgrades.archive(world, call.token, call.path["sha256"]), GZIP)
+
+
+def install_script(world: World, call: Call) -> tuple[int, Content]:
+    """The script of a link, or in its place one that says why there is none: it may be piped into a shell."""
+    try:
+        return 200, Content(links.redeem(world, call.actor, call.path["secret"]).encode(), SHELL)
+    except LinkGone as gone:
+        return 410, Content(links.refusal(gone).encode(), SHELL)
+
+
+def check_invitation(world: World, call: Call) -> tuple[int, Content]:
+    """What an install script asks first, as lines that any shell can read."""
+    now, state = links.check(world, call.worker_id, call.path["fingerprint"])
+    return 200, Content(f"time {int(now.timestamp())}\ninvitation {state}\n".encode(), TEXT)
+
+
+def installed_agent(_world: World, _call: Call) -> tuple[int, Content]:
+    """The agent that install scripts carry."""
+    return 200, Content(links.archive(), GZIP)
+
+
+def installed_agent_checksum(_world: World, _call: Call) -> tuple[int, Content]:
+    """Its checksum, as `sha256sum -c` reads it."""
+    checksum = hashlib.sha256(links.archive()).hexdigest()
+    return 200, Content(f"{checksum}  skyagent.tar.gz\n".encode(), TEXT)
 
 
 def stats(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
@@ -142,10 +180,10 @@ class Cached:
 
     def __init__(self, handler: Handler, seconds: float) -> None:
         self._handler, self._seconds = handler, seconds
-        self._answer: tuple[int, dict[str, Any]] = (0, {})
+        self._answer: tuple[int, dict[str, Any] | Content] = (0, {})
         self._good_until = 0.0
 
-    def __call__(self, world: World, call: Call) -> tuple[int, dict[str, Any]]:
+    def __call__(self, world: World, call: Call) -> tuple[int, dict[str, Any] | Content]:
         """The handler's answer, of now or of some seconds ago."""
         if time.monotonic() >= self._good_until:
             self._answer = self._handler(world, call)
@@ -175,6 +213,11 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/api/workers/{id}/undrain": {"POST": ("admin", undrain_worker)},
     "/api/workers/{id}": {"GET": ("admin", show_worker), "DELETE": ("admin", remove_worker)},
     "/api/workers": {"GET": ("admin", list_workers)},
+    "/api/agent/{sha256}": {"GET": ("worker", agent_archive)},
+    "/install/check/{id}/{fingerprint}": {"GET": ("anyone", check_invitation)},
+    "/install/skyagent.tar.gz": {"GET": ("anyone", installed_agent)},
+    "/install/skyagent.tar.gz.sha256": {"GET": ("anyone", installed_agent_checksum)},
+    "/install/{secret}": {"GET": ("anyone", install_script)},
     "/readyz": {"GET": ("anyone", ready)},
     "/openapi.json": {"GET": ("anyone", specification)},
 }
@@ -184,6 +227,7 @@ class Application:
     """The ASGI application of a world, and beside it the lane for heartbeats."""
 
     def __init__(self, world: World) -> None:
+        self.world = world
         self.beats = Heartbeats(world)
         threads = anyio.CapacityLimiter(THREADS)
         cached = {"/api/workers/cluster/status": {"GET": ("admin", Cached(stats, STATS_SECONDS))}}
@@ -212,6 +256,7 @@ class Endpoint:
             raise HTTPException(405, headers={"Allow": ", ".join(self._methods)})
         who, handler = self._methods[request.method]
         headers: Mapping[str, str] = {}
+        document: dict[str, Any] | Content
         try:
             token = "" if who == "anyone" else bearer_token(scope["headers"]).decode("latin-1")
             handle = partial(self._handle, who, handler, token, request, await read_body(scope, receive))
@@ -223,15 +268,19 @@ class Endpoint:
             if status >= 500:
                 log.warning("action=request_failed path=%s reason=%s", self._path, error.message)
         REQUESTS.labels(request.method, self._path, status).inc()
-        await Response(encode(document), status, headers, media_type="application/json")(scope, receive, send)
+        if isinstance(document, Content):
+            answer = Response(document.body, status, headers, media_type=document.media_type)
+        else:
+            answer = Response(encode(document), status, headers, media_type="application/json")
+        await answer(scope, receive, send)
 
     def _handle(
         self, who: str, handler: Handler, token: str, request: Request, body: bytes
-    ) -> tuple[int, dict[str, Any]]:
-        actor = Actor("")
+    ) -> tuple[int, dict[str, Any] | Content]:
+        client, agent = request.client.host if request.client else None, request.headers.get("user-agent")
+        actor = Actor("", None, client, agent)
         if who == "admin":
-            client = request.client.host if request.client else None
-            actor = workers.administrator(self._world, token, client, request.headers.get("user-agent"))
+            actor = workers.administrator(self._world, token, client, agent)
         return handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
 
 

@@ -19,8 +19,9 @@ from skyctl.api.answers import bearer_token
 from skyctl.api.connection import Exchange, compose
 from skyctl.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.model import Beat
-from skyctl.operations import heartbeats
+from skyctl.operations import errands, heartbeats
 from skyctl.operations.world import World
+from skyctl.trust import ERRAND, Outcome
 
 MAX_BATCH = 2000
 UNEXPECTED = SkyctlError("unexpected error", "see the log of skyctl serve")
@@ -75,7 +76,7 @@ class Heartbeats:
         finally:
             self._busy = False
 
-    async def _write(self, beats: list[Beat]) -> list[SkyctlError | None]:
+    async def _write(self, beats: list[Beat]) -> list[Outcome]:
         started = time.perf_counter()
         try:
             outcomes = await heartbeats.record(self._world, beats)
@@ -87,17 +88,24 @@ class Heartbeats:
             return [UNEXPECTED] * len(beats)
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_SIZE.observe(len(beats))
-        ACCEPTED.inc(outcomes.count(None))
+        ACCEPTED.inc(outcomes.count(None) + outcomes.count(ERRAND))
         return outcomes
 
-    def _answer(self, batch: list[Waiting], outcomes: list[SkyctlError | None]) -> None:
+    def _answer(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
         for (beat, exchange), outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
                 exchange.answer(self._accepted[exchange.keep_alive])
+            elif outcome is ERRAND:
+                self._spawn(self._send_errand(beat, exchange))
             elif isinstance(outcome, Unauthorized):
                 self._spawn(self._explain(beat, exchange))
             else:
                 _refuse(exchange, outcome)
+
+    async def _send_errand(self, beat: Beat, exchange: Exchange) -> None:
+        """Answer a beat that is committed, with what else waits for its worker, read off this path."""
+        document = await asyncio.to_thread(answer_with_errand, self._world, beat)
+        exchange.answer(compose(200, document, keep_alive=exchange.keep_alive))
 
     async def _explain(self, beat: Beat, exchange: Exchange) -> None:
         """Find out, off this path, whether a beat that was not stored is a 401, a 403 or a 404."""
@@ -118,6 +126,15 @@ def accepted(world: World) -> dict[str, Any]:
     """The answer to a heartbeat that is committed."""
     interval = world.limits.heartbeat_interval.total_seconds()
     return {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": interval}
+
+
+def answer_with_errand(world: World, beat: Beat) -> dict[str, Any]:
+    """The answer to a heartbeat that is committed, with what else waits for its worker; where that fails, it waits for the next."""
+    try:
+        return accepted(world) | errands.take(world, UUID(beat.worker_id), beat.token_hash).document()
+    except SkyctlError as error:
+        log.warning("action=errand_failed worker_id=%s reason=%s", beat.worker_id, error.message)
+        return accepted(world)
 
 
 def _refuse(exchange: Exchange, error: SkyctlError) -> None:

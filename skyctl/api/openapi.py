@@ -8,10 +8,10 @@ Document = dict[str, Any]
 
 ERRORS = {
     400: "VALIDATION_ERROR: a field is missing or not acceptable; the message names it",
-    401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced",
-    403: "FORBIDDEN: a good token, but not for this",
-    404: "WORKER_NOT_FOUND",
-    409: "CONFLICT or WORKER_HAS_CONTAINERS: a rule says no; the message names it",
+    401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced; INVITATION_EXPIRED",
+    403: "FORBIDDEN: a good token, but not for this; TOKEN_REVOKED",
+    404: "WORKER_NOT_FOUND, AGENT_NOT_FOUND",
+    409: "CONFLICT, WORKER_HAS_CONTAINERS, TOKEN_IN_USE, WORKER_CLONED or REBOOT_UNCONFIRMED: a rule says no; the message names it",
     413: "BODY_TOO_LARGE: over 64 KiB",
     500: "INTERNAL_ERROR: see the log of the manager",
     503: "DATABASE_UNAVAILABLE or ENGINE_UNAVAILABLE: try again",
@@ -41,6 +41,16 @@ def _answers(*, ok: int, what: str, schema: Document, errors: tuple[int, ...]) -
     return answers
 
 
+def _file(
+    summary: str, media_type: str, what: str, *, parameters: tuple[Document, ...] = (), errors: tuple[int, ...] = (),
+    others: Document | None = None, scheme: str = "",
+) -> Document:  # fmt: skip
+    """An answer that is no JSON, for anyone unless a kind of token is named."""
+    answers = _answers(ok=200, what=what, schema=TEXT, errors=(413, *errors))
+    answers["200"]["content"] = {media_type: {"schema": TEXT}}
+    return _operation(summary, scheme, answers | (others or {}), parameters=parameters)
+
+
 def _operation(
     summary: str, token: str, answers: Document, *, parameters: tuple[Document, ...] = (), body: Document | None = None,
     body_required: bool = True,
@@ -58,6 +68,8 @@ def _success(**properties: Document) -> Document:
 
 TEXT: Document = {"type": "string"}
 TIME: Document = {"type": ["string", "null"], "format": "date-time"}
+SHELL = "text/x-shellscript"
+GONE = "Used, expired or none: a script that says so on stderr and fails, since it may be piped into a shell"
 PERCENT: Document = {"type": "number", "minimum": 0, "maximum": 100}
 COUNT: Document = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
 AMOUNT: Document = {"type": "number", "minimum": 0}
@@ -66,9 +78,11 @@ NAME: Document = {"type": "string", "minLength": 1, "maxLength": 255, "pattern":
 WORKER_ID: Document = {
     "name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"},
 }  # fmt: skip
+SHA256: Document = {"name": "sha256", "in": "path", "required": True, "schema": TEXT}
 METADATA = (
     "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
-    "by how many seconds it is ahead of the database's; one that cannot be read is ignored"
+    "by how many seconds it is ahead of the database's; one that cannot be read is ignored. `machineId` binds the token to this "
+    "machine, `bootId` and `instanceId` tell a reboot from a copy of its disk, `takesTokens: true` says that a newToken is taken"
 )
 PERCENTS = _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
 
@@ -92,8 +106,9 @@ SCHEMAS: Document = {
         swarmNodeId={"type": ["string", "null"]}, status=STATUS,
         capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT), currentLoad=_schema("Heartbeat"),
         lastHeartbeatAt=TIME, statusChangedAt=TIME, drainRequestedAt=TIME, drainReason={"type": ["string", "null"]},
-        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, metadata={"type": "object"}, createdAt=TIME,
-        updatedAt=TIME,
+        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, tokenRevokedAt=TIME,
+        tokenRevokedReason={"type": ["string", "null"]}, agentOffered={"type": ["string", "null"]}, agentOfferedAt=TIME,
+        metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
     ),
     "Stats": _object(
         totalWorkers=COUNT, pendingWorkers=COUNT, activeWorkers=COUNT, unhealthyWorkers=COUNT, drainingWorkers=COUNT,
@@ -116,9 +131,26 @@ LIST_PARAMETERS = (
 PAGINATION = _object(total=COUNT, limit=COUNT, offset=COUNT)
 SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boolean"})
 DRAIN_REQUEST = _object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
-SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT))
+LINK: Document = {
+    "type": "string",
+    "description": "gives the script once, with a new token: for `curl -fsS LINK | sh`; the token beside it is then replaced",
+}
+SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT, link=LINK))
 MESSAGE = _success(message=TEXT)
-BEAT_ANSWER = _success(message=TEXT, nextHeartbeatSeconds={"type": "number"})
+NEW_TOKEN: Document = {
+    "type": "string",
+    "description": "the token to use from now on; this one is good until that was used",
+}
+OFFER = _object(sha256=TEXT, version=TEXT, size=COUNT, offeredAt=TEXT)
+BEAT_ANSWER = _object(
+    "newToken",
+    "agent",
+    success={"const": True},
+    message=TEXT,
+    nextHeartbeatSeconds={"type": "number"},
+    newToken=NEW_TOKEN,
+    agent=OFFER,
+)
 WORKER_ANSWER = _success(data=_schema("Worker"))
 PAGE = _success(data={"type": "array", "items": _schema("Worker")}, pagination=PAGINATION)
 ADMIN_ERRORS = (400, 401, 403, 413, 503)
@@ -183,6 +215,31 @@ PATHS: Document = {
             "The cluster in figures, at most 30 s old", "adminToken",
             _answers(ok=200, what="The figures", schema=_success(data=_schema("Stats")), errors=(401, 403, 413, 503)),
         ),
+    },
+    "/api/agent/{sha256}": {
+        "get": _file(
+            "The agent that the answer to a heartbeat offers", "application/gzip", "Its bytes", parameters=(SHA256,),
+            errors=(401, 403, 404, 503), scheme="workerToken",
+        ),
+    },
+    "/install/{secret}": {
+        "get": _file(
+            "The install script of a link: once, until it expires", SHELL, "It, with a token that is issued now", errors=(503,),
+            parameters=({"name": "secret", "in": "path", "required": True, "schema": TEXT},),
+            others={"410": {"description": GONE, "content": {SHELL: {"schema": TEXT}}}},
+        ),
+    },
+    "/install/check/{id}/{fingerprint}": {
+        "get": _file(
+            "What an install script asks first", "text/plain", "`time SECONDS`, and `invitation` with its state, a line each",
+            parameters=(WORKER_ID, {"name": "fingerprint", "in": "path", "required": True, "schema": TEXT}), errors=(404, 503),
+        ),
+    },
+    "/install/skyagent.tar.gz": {
+        "get": _file("The agent that install scripts carry", "application/gzip", "Its bytes"),
+    },
+    "/install/skyagent.tar.gz.sha256": {
+        "get": _file("Its checksum", "text/plain", "As `sha256sum -c` reads it"),
     },
     "/healthz": {
         "get": _operation("The process answers", "", _answers(ok=200, what="It does", schema=_object(status=TEXT), errors=(413,))),

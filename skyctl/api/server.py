@@ -1,6 +1,7 @@
 """Running the API: uvicorn with one process or several on one port, TLS, and an end that answers what was accepted."""
 
 import gc
+import ipaddress
 import multiprocessing
 import os
 import resource
@@ -9,7 +10,8 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -17,9 +19,13 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from skyctl import logs, settings, wiring
+from skyctl import logs, settings, systemd, wiring
+from skyctl.api import tls
 from skyctl.api.connection import Connection
+from skyctl.certificates import Certificates
 from skyctl.errors import Refused, ValidationError
+from skyctl.operations import certifying, workers
+from skyctl.operations.world import World
 
 BACKLOG = 2048
 CONNECTIONS = 10
@@ -44,16 +50,59 @@ def application() -> ASGIApp:
     world = wiring.connect(given, given.database_url, connections=CONNECTIONS)
     application = Application(world)
     presence.begin(world)
+    systemd.tell("READY=1")  # of several processes the first: who connects now is answered by it
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)
     return application
 
 
-def serve(listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered first."""
-    config = uvicorn.Config(
+class _Config(uvicorn.Config):
+    """With a certificate that may be renewed; behind proxies, what learns the clients' addresses from them stands around the
+    application, with its lane for heartbeats."""
+
+    def load(self) -> None:
+        super().load()
+        application = self.loaded_app.app if self.proxy_headers else self.loaded_app
+        if self.proxy_headers:
+            self.loaded_app.beats = application.beats
+        if self.ssl and self.ssl_certfile and self.ssl_keyfile:
+            certificate, key = Path(self.ssl_certfile), Path(self.ssl_keyfile)
+            tls.follow(self.ssl, certificate, key, partial(_renew, application.world, certificate))
+
+
+def _renew(world: World, certificate: Path) -> bool:
+    """Renew the certificate if it is ours and about to end; whether it was."""
+    ours = Certificates(settings.load().data_dir)
+    return certificate == ours.server and certifying.renew_if_due(world, ours)
+
+
+class _Server(uvicorn.Server):
+    """Tells the service manager that it ends, before it answers what it has accepted."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        systemd.tell("STOPPING=1")
+        await super().shutdown(sockets)
+
+
+class _Parent(Multiprocess):
+    """The same, of several processes."""
+
+    def terminate_all(self) -> None:
+        systemd.tell("STOPPING=1")
+        super().terminate_all()
+
+
+def serve(
+    listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None, proxies: Sequence[str] = ()
+) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered first.
+
+    What one of these proxies says of where a request came from is believed.
+    """
+    config = _Config(
         FACTORY, factory=True, workers=processes, http=Connection, loop="uvloop", ws="none", lifespan="off",
-        log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False, date_header=False,
+        log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
+        proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_certfile=certificate, ssl_keyfile=key,
@@ -72,9 +121,9 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+def _serve_from_one(config: _Config, listener: socket.socket, hangup: Handler) -> None:
     signal.signal(signal.SIGHUP, hangup)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     try:
         server.run(sockets=[listener])
     except SystemExit:  # once all is answered, the server raises the signal that ended it again
@@ -82,10 +131,10 @@ def _serve_from_one(config: uvicorn.Config, listener: socket.socket, hangup: Han
             raise
 
 
-def _serve_from_several(config: uvicorn.Config, listener: socket.socket, hangup: Handler) -> None:
+def _serve_from_several(config: _Config, listener: socket.socket, hangup: Handler) -> None:
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        parent = Multiprocess(config, sockets=[listener])
+        parent = _Parent(config, sockets=[listener])
         signal.signal(signal.SIGHUP, hangup)  # its own handler would start the others anew
         parent.run()
 
@@ -127,6 +176,33 @@ def listen(host: str, port: int) -> socket.socket:
         raise Refused(f"--port: cannot listen on {host}:{port}: {error.strerror}", "choose another --port") from error
     listener.set_inheritable(True)
     return listener
+
+
+def check_proxies(proxies: Sequence[str]) -> None:
+    """Raise ValidationError unless each is an address, or a network of them."""
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy, strict=False)
+        except ValueError as error:
+            raise ValidationError(
+                f"--proxy: {proxy!r} is not an IP address or network", "such as 127.0.0.1 or 10.0.0.0/24"
+            ) from error
+
+
+def own_certificate(given: settings.Settings, host: str) -> tuple[Path, Path] | tuple[None, None]:
+    """The certificate of `skyctl tls init` and its key; none where there is none and only this machine is served.
+
+    Raises Refused where others would be served without TLS.
+    """
+    ours = Certificates(given.data_dir)
+    if ours.are_there:
+        return ours.server, ours.server_key
+    if not workers.is_loopback_host(host):
+        raise Refused(
+            f"--host {host}: without TLS, tokens would cross the network in the clear",
+            "make a certificate: skyctl tls init; or, behind a proxy that ends TLS: --insecure-http",
+        )
+    return None, None
 
 
 def check_tls(certificate: Path | None, key: Path | None) -> None:

@@ -8,7 +8,23 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli import adopting, alerts, cluster, drains, events, migrations, policy, services, system, workers
+from skyctl.cli import (
+    adopting,
+    alerts,
+    bundles,
+    cluster,
+    credentials,
+    drains,
+    events,
+    migrations,
+    policy,
+    services,
+    system,
+    systemd,
+    tls,
+    upgrades,
+    workers,
+)
 from skyctl.cli.context import Options
 from skyctl.errors import SkyctlError
 from skyctl.settings import TABLE
@@ -26,10 +42,17 @@ app.command("monitor")(system.monitor)
 app.command("events")(events.events)
 app.command("doctor")(system.doctor)
 app.add_typer(system.db, name="db")
+app.add_typer(tls.app, name="tls")
+app.add_typer(systemd.app, name="systemd")
 app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)
 workers.app.command("undrain")(drains.undrain)
 workers.app.command("remove")(drains.remove)
+workers.app.command("rotate-token")(credentials.rotate_token)
+workers.app.command("revoke")(credentials.revoke)
+app.add_typer(credentials.secrets, name="secrets")
+workers.app.command("upgrade")(upgrades.upgrade)
+workers.app.command("bundle")(bundles.bundle)
 app.add_typer(services.app, name="services")
 services.app.command("adopt")(adopting.adopt)
 app.add_typer(policy.app, name="policy")

@@ -51,6 +51,7 @@ def drain(
     from skyctl import wire
     from skyctl.errors import ValidationError
     from skyctl.operations import drains
+    from skyctl.operations import workers as operations
     from skyctl.workload import DrainWish
 
     if force and deadline is None:
@@ -63,7 +64,7 @@ def drain(
     within = None if deadline is None else wire.duration("--deadline", deadline)
     wish = DrainWish(None if reason is None else wire.drain_reason(reason), within, max_parallel, force)
     with open_world(context) as world:
-        found = _all_found(world, workers)
+        found = operations.find_all(world, workers)
         ids = [worker.id for worker in found]
         if plan:
             _show_plan(context, world, ids, output)
@@ -90,10 +91,11 @@ def undrain(
     """
     from skyctl import wire
     from skyctl.operations import drains
+    from skyctl.operations import workers as operations
 
     why = None if reason is None else wire.drain_reason(reason)
     with open_world(context) as world:
-        for worker in _all_found(world, workers):
+        for worker in operations.find_all(world, workers):
             if dry_run:
                 say(context, f"{wire.printable(worker.name)} ({worker.id}) would be back in service")
                 continue
@@ -143,14 +145,6 @@ def remove(
         say(
             context, f"note: its node is still in the swarm: {wire.printable(still_there)}; see `docker node rm {node}`"
         )
-
-
-def _all_found(world: "World", references: Sequence[str]) -> "list[Worker]":
-    """The workers that are meant, each once."""
-    from skyctl.operations import workers
-
-    found = [workers.find(world, reference) for reference in references]
-    return list({worker.id: worker for worker in found}.values())
 
 
 def _show_plan(context: typer.Context, world: "World", ids: "Sequence[UUID]", output: Output) -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl import manifest
+from skyctl.certificates import Certificate
 from skyctl.cli import show
 from skyctl.model import Capacity, Event
 from skyctl.wire import printable
@@ -260,3 +261,18 @@ def _plain(text: str) -> Text:
 def _with_total(table: Any, noun: str, shown: int, total: int, offset: int) -> list[Any]:
     found = show.counted(noun, shown, total, offset)
     return [table, Text(found, style="dim")] if shown else [Text(found)]
+
+
+def certificate_details(found: Sequence[Certificate]) -> list[Any]:
+    """The certificates by which hosts know this manager."""
+    shown: list[Any] = []
+    for each in found:
+        rows = [
+            (each.role.capitalize(), each.subject),
+            *([("Names", ", ".join(each.names))] if each.names else []),
+            ("Good until", f"{each.ends_at:%Y-%m-%d}"),
+            ("SHA-256", each.fingerprint),
+            ("File", str(each.path)),
+        ]
+        shown += [*([Text()] if shown else []), details(rows)]
+    return shown

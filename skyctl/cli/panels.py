@@ -113,7 +113,7 @@ def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand
     for worker in seen.worst[: max(0, rows)]:
         *loads, containers = show.load_bars(worker, seen.limits)
         more = [Text(show.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
-        cells = [Text(printable(worker.name)), show.status_text(worker.status), *loads, *more]
+        cells = [Text(printable(worker.name)), show.standing_text(worker), *loads, *more]
         table.add_row(*cells[: len(table.columns)])
     return [table]
 

@@ -51,6 +51,11 @@ def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
     yield from _loads(found)
     yield "  drain", _drain(worker, now)
     yield "  flapping", _since(worker.flapping_since, now, "takes nothing new until it was quiet for a while")
+    if worker.token_revoked_at:
+        again = f"; to let its host in again: skyctl workers install-script --worker {worker.name}"
+        yield "  token", f"revoked {show.revocation(worker, now)}: its heartbeats are refused{again}"
+    if upgrade := show.upgrade_text(worker, now):
+        yield "  agent", printable(upgrade)
     if worker.stopped_at:
         yield "  stopped", f"its agent was stopped on purpose {_when(worker.stopped_at, now)}"
     if found.mass_failure:
@@ -60,7 +65,7 @@ def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
 
 def _status(worker: Worker, now: datetime) -> Text:
     since = f", since {_when(worker.status_changed_at, now)}" if worker.status_changed_at else ""
-    return Text.assemble(show.status_text(worker.status), since)
+    return Text.assemble(show.standing_text(worker), since)
 
 
 def _decision(event: Event, now: datetime) -> Text:

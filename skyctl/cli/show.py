@@ -46,7 +46,7 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
     table = plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
     for worker in page.workers:
-        cells: list[Any] = [wire.printable(worker.name), status_text(worker.status), *load_bars(worker)]
+        cells: list[Any] = [wire.printable(worker.name), standing_text(worker), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
         table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
     found = counted("worker", len(page.workers), page.total, page.offset)
@@ -60,7 +60,8 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
     rows: list[tuple[str, Any]] = [
         ("Name", worker.name),
         ("ID", str(worker.id)),
-        ("Status", status_text(worker.status)),
+        ("Status", standing_text(worker)),
+        *([("Token revoked", revocation(worker, now))] if worker.token_revoked_at else []),
         ("Status since", ago(worker.status_changed_at, now)),
         ("Hostname", worker.hostname or "-"),
         ("Address", _address(worker)),
@@ -74,12 +75,35 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
         ("Flapping since", ago(worker.flapping_since, now)),
         ("Invited", ago(worker.created_at, now)),
     ]
-    rows += [(key, str(value)) for key, value in sorted(worker.metadata.items())]
+    rows += [("Agent upgrade", upgrade_text(worker, now))] if upgrade_text(worker, now) else []
+    rows += [(key, str(value)) for key, value in sorted(worker.metadata.items()) if key != "agentUpgradeFailed"]
     for name, value in rows:
         table.add_row(
             Text(wire.printable(name), style="bold"), Text(wire.printable(value)) if isinstance(value, str) else value
         )
     return [table]
+
+
+def upgrade_text(worker: Worker, now: datetime) -> str:
+    """What is offered to a worker's agent, or what it last gave up; empty where neither is."""
+    if worker.agent_offered:
+        return f"{worker.agent_offered[:12]} offered {ago(worker.agent_offered_at, now)}"
+    failed = worker.metadata.get("agentUpgradeFailed")
+    if not isinstance(failed, dict):
+        return ""
+    return f"{str(failed.get('sha256'))[:12]} given up: {failed.get('reason')}"
+
+
+def standing_text(worker: Worker) -> Text:
+    """A worker's status, and beside it that its token is revoked."""
+    status = status_text(worker.status)
+    return Text.assemble(status, (" revoked", "bold red")) if worker.token_revoked_at else status
+
+
+def revocation(worker: Worker, now: datetime) -> str:
+    """Since when a worker's token is revoked, and why."""
+    why = f": {worker.token_revoked_reason}" if worker.token_revoked_reason else ""
+    return f"{ago(worker.token_revoked_at, now)}{why}"
 
 
 def drain_text(drain: DrainProgress, now: datetime) -> str:

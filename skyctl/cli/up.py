@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,16 +23,18 @@ from rich.text import Text
 
 from skyctl import data_folder, signals, wiring
 from skyctl.api import server
+from skyctl.certificates import Certificates, is_due
 from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
-from skyctl.errors import DatabaseUnavailable, Refused, SkyctlError
+from skyctl.data_folder import write_private
+from skyctl.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.meters import Meters
 from skyctl.model import Actor, WorkerPage, WorkerStatus
 from skyctl.monitor import Monitor
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
-from skyctl.settings import DEFAULT_PORT, Settings, write_private
+from skyctl.settings import DEFAULT_PORT, Settings
 
 HOST = "127.0.0.1"
 UP = Actor("up", ip_address="local")
@@ -75,13 +78,14 @@ class Supervisor:
             url = f"http://{HOST}:{port}"
             stack.enter_context(data_folder.only_up(folder, url))
             self._say(f"data in {folder}")
+            self._say_of_certificate()
             database = stack.enter_context(wiring.database_url(self._settings))
             settings = replace(self._settings, database_url=database, api_url=url)
             world = wiring.connect(settings, database)
             stack.callback(world.db.close)
             if not schema.check(world).complete:
                 schema.initialize(world)
-            token, agent_file = self._local_worker(world)
+            mine, agent_file = self._local_worker(world)
             self._say(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
             number = listener.fileno()
             serve = self._start(
@@ -89,9 +93,9 @@ class Supervisor:
             )
             stack.callback(self._conclude, world)
             children = [serve, self._start(stack, database, "monitor", "skyctl", "monitor")]
-            stack.callback(self._mark_gone, world, token)
+            stack.callback(self._mark_gone, world, mine)
             agent = partial(self._start, stack, database, "agent", "skyagent", "--config", str(agent_file))
-            self._watch(world, token, children, agent)
+            self._watch(world, mine, children, agent)
             self._say("stopping")
 
     def _handle(self, _number: int, _frame: object) -> None:
@@ -101,14 +105,35 @@ class Supervisor:
     def _say(self, text: str) -> None:
         self._console.print(Text(f"up: {text}"))
 
-    def _local_worker(self, world: World) -> tuple[str, Path]:
-        """The token of this machine, and the agent's file with it: the kept one while it is good, else a new one."""
+    def _say_of_certificate(self) -> None:
+        """Warn of a certificate that is about to end: here nothing uses it, and so nothing renews it."""
+        now = datetime.now(UTC)
+        try:
+            found = Certificates(self._settings.data_dir).look()
+        except SkyctlError as error:
+            self._say(error.message)
+            return
+        for each in found:
+            if is_due(each, now):
+                ends = "ended" if each.ends_at <= now else "ends"
+                self._say(f"the {each.role}'s certificate {ends} on {each.ends_at:%Y-%m-%d}: skyctl tls init --renew")
+
+    def _local_worker(self, world: World) -> tuple[UUID, Path]:
+        """The worker that this machine is, and the agent's file with its token: the kept one while one is good, else a new one.
+
+        Beside that file the agent keeps the tokens that it was handed since.
+        """
         path = self._settings.data_dir / "agent.json"
-        token = _kept_token(path)
-        if not (token and workers.by_token(world, token)):
-            token = workers.invite(world, UP).token
+        token = _kept(path, "authToken")
+        for one in filter(None, (_kept(path.with_name("token.json"), "token"), token)):
+            if worker := workers.by_token(world, one):
+                token = token or one
+                break
+        else:
+            invitation = workers.invite(world, UP)
+            worker, token = workers.get(world, invitation.worker_id), invitation.token
         write_private(path, json.dumps({"apiUrl": world.api_url, "authToken": token}))
-        return token, path
+        return worker.id, path
 
     def _start(self, stack: ExitStack, database: str, name: str, *command: str, keeping: Sequence[int] = ()) -> Child:
         """Start one part, which stops with the stack."""
@@ -119,7 +144,7 @@ class Supervisor:
         stack.callback(child.stop)
         return child
 
-    def _watch(self, world: World, token: str, children: list[Child], agent: Callable[[], Child]) -> None:
+    def _watch(self, world: World, mine: UUID, children: list[Child], agent: Callable[[], Child]) -> None:
         """Show the cluster until the stop, and keep everything running.
 
         The agent starts once the API answers: the first load that it reports shall not be that of our own start.
@@ -134,8 +159,7 @@ class Supervisor:
                     waits = False
                 try:
                     page = workers.list_workers(world, limit=max(1, self._console.height - KEPT_LINES - 5))
-                    mine = workers.by_token(world, token)
-                    self._show(live, page, mine.status if mine else None)
+                    self._show(live, page, _status(world, mine))
                 except DatabaseUnavailable as error:
                     self._note_once(error.message)
                 self._take_lines(live)
@@ -177,11 +201,12 @@ class Supervisor:
             tail = Text("Ctrl-C stops; in a second terminal: skyctl workers list", style="dim")
             live.update(Group(*show.worker_table(page, wide=False), Text(""), lines, tail), refresh=True)
 
-    def _mark_gone(self, world: World, token: str) -> None:
+    def _mark_gone(self, world: World, mine: UUID) -> None:
         """Write that this machine's agent ended on purpose."""
         try:
-            if mine := workers.by_token(world, token):
-                workers.note_stopped(world, mine.id, UP)
+            workers.note_stopped(world, mine, UP)
+        except WorkerNotFound:
+            return
         except SkyctlError as error:
             self._say(f"could not mark this machine as gone: {error.message}")
 
@@ -191,11 +216,20 @@ class Supervisor:
             Monitor(world, timedelta(seconds=1), Meters()).run_once()
 
 
-def _kept_token(path: Path) -> str:
+def _status(world: World, worker_id: UUID) -> WorkerStatus | None:
+    """A worker's status; None where it was removed, or is let in no more."""
+    try:
+        worker = workers.get(world, worker_id)
+    except WorkerNotFound:
+        return None
+    return None if worker.token_revoked_at else worker.status
+
+
+def _kept(path: Path, key: str) -> str:
     """The token that an earlier run kept; empty where there is none, or the file is damaged."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return str(kept["authToken"])
+        return str(kept[key])
     except (FileNotFoundError, ValueError, RecursionError, LookupError, TypeError):
         return ""
 

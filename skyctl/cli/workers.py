@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli.arguments import WorkerArgument
+from skyctl.cli.arguments import WorkerArgument, complete_worker
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
 from skyctl.model import WorkerStatus
 
@@ -21,6 +21,17 @@ def install_script(
     name: Annotated[str | None, typer.Option(help="The worker's name; else worker-HOSTNAME.")] = None,
     api_url: Annotated[str | None, typer.Option(help="Where the host reaches the API; else SKYCTL_API_URL.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Let the agent send its token over plain HTTP.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Print a command that fetches the script, once, and runs it.")
+    ] = False,
+    worker: Annotated[
+        str | None,
+        typer.Option(
+            help="Invite the host of this worker anew: reinstalled, replaced, or revoked.",
+            autocompletion=complete_worker,
+        ),
+    ] = None,
+    ttl: Annotated[str, typer.Option(help="How long the invitation is good: 30m, 2h, 1d.")] = "24h",
     output: Annotated[
         Output, typer.Option("--output", "-o", help="json also gives the id and the token.")
     ] = Output.TABLE,
@@ -29,30 +40,43 @@ def install_script(
 
     Run it on the host as root: skyctl workers install-script | ssh root@HOST sh
 
-    The script carries the worker's token: treat it as a secret, and use it for one host.
+    The script carries the worker's token: treat it as a secret. It is for one host, which must run it in time.
     """
     from dataclasses import replace
 
     from skyctl import settings as settings_module
     from skyctl import wire, wiring
-    from skyctl.operations import workers
+    from skyctl.errors import ValidationError
+    from skyctl.operations import links, workers
 
     given = settings(context)
+    lifetime = wire.duration("--ttl", ttl)
+    if worker is not None and name is not None:
+        raise ValidationError("--worker and --name exclude each other", "the worker keeps its name")
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
     wanted = wire.worker_name(name) if name is not None else None
     with wiring.open_world(given) as world:
-        invitation, script = workers.generate_script(world, actor(), wanted, insecure=insecure)
+        anew = workers.find(world, worker).id if worker is not None else None
+        if link:
+            worker_id, url = links.invite(world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew)
+            result = links.command(world, url)
+            document = {"workerId": str(worker_id), "link": url, "command": result}
+        else:
+            invitation, result = workers.generate_script(
+                world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
+            )
+            worker_id = invitation.worker_id
+            document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
     if workers.is_loopback(given.api_url):
         say(
             context,
             f"note: the script reaches the API at {given.api_url}, so only from this machine; see SKYCTL_API_URL",
         )
-    document = {"workerId": str(invitation.worker_id), "token": invitation.token, "script": script}
     if output in (Output.TABLE, Output.WIDE):
-        sys.stdout.write(script)
+        sys.stdout.write(result)
     else:
-        emit(context, output, document, list, [str(invitation.worker_id)])
+        emit(context, output, document, list, [str(worker_id)])
 
 
 @app.command("list")

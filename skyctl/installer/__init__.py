@@ -1,4 +1,4 @@
-"""The script by which a host becomes a worker: a shell template, filled with one worker's values and the agent itself."""
+"""The script by which a host becomes a worker: parts of shell, filled with one worker's values and the agent itself."""
 
 import base64
 import gzip
@@ -13,13 +13,23 @@ from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from skyctl.model import SwarmJoin
+
+PARTS = (
+    "head", "paths", "messages", "arguments", "host", "asking", "manager", "packages", "bundle", "identity", "agent", "files",
+    "swarm", "start", "main",
+)  # fmt: skip
+CA_FILE = "/etc/skypanel-worker/ca.pem"
 
 
 @dataclass(frozen=True, slots=True)
 class InstallScript:
-    """What makes one worker's script different from another's. `insecure` lets its agent send the token over plain HTTP."""
+    """What makes one worker's script different from another's. `insecure` lets its agent send the token over plain HTTP.
+
+    `ca_certificate`: the PEM certificates that alone may vouch for the manager; empty for the host's own store.
+    """
 
     worker_id: str
     token: str = field(repr=False)
@@ -27,6 +37,7 @@ class InstallScript:
     heartbeat_interval_seconds: int
     insecure: bool
     join: SwarmJoin | None
+    ca_certificate: str = ""
 
 
 class _Template(string.Template):
@@ -37,18 +48,47 @@ class _Template(string.Template):
 
 def render(script: InstallScript) -> str:
     """The whole script, POSIX sh. It is a secret, for it holds the worker's token and the swarm's."""
-    agent = agent_archive()
-    template = files(__name__).joinpath("install.sh").read_text(encoding="utf-8")
+    agent, libraries, url = agent_archive(), requirements(), urlsplit(script.api_url)
     values = {
         "agent_version": version("skyctl"),
         "agent_sha256": hashlib.sha256(agent).hexdigest(),
-        "httpx_version": version("httpx"),
-        "psutil_version": version("psutil"),
+        "requirements_sha256": hashlib.sha256(libraries.encode()).hexdigest(),
         "config": json.dumps(_config(script)),
         "swarm_join": json.dumps(_swarm_join(script.join)),
+        "swarm_address": script.join.address if script.join else "",
+        "worker_id": script.worker_id,
+        "invitation": hashlib.sha256(script.token.encode()).hexdigest(),
+        "api_url": script.api_url,
+        "manager_host": url.hostname or "",
+        "manager_port": str(url.port or (443 if url.scheme == "https" else 80)),
+        "ca_certificate": script.ca_certificate.strip(),
+    }
+    texts = {
+        "agent": base64.encodebytes(agent).decode().rstrip(),
+        "requirements": libraries.rstrip(),
+        "unit": _text("worker.service").rstrip(),
+        "uninstaller": uninstaller().rstrip(),
     }
     quoted = {name: shlex.quote(value) for name, value in values.items()}
-    return _Template(template).substitute(quoted, agent=base64.encodebytes(agent).decode().rstrip())
+    return _Template("".join(map(_part, PARTS))).substitute(quoted | texts)
+
+
+def uninstaller() -> str:
+    """The script that removes all of it from a host; it holds no secret."""
+    shebang = "#!/bin/sh\n# Removes the agent of skyctl, and all of its files, from this host. Docker stays.\n"
+    shebang += "# shellcheck disable=SC2034 # not every part uses all that is named at the top\nset -eu\n\n"
+    return shebang + "".join(map(_part, ("paths", "messages", "uninstall"))) + '{ uninstall "$@"; }\n'
+
+
+def refusal(code: int, message: str, hint: str) -> str:
+    """What stands in for a script that is not given: shell that says why and fails, since it may be piped into sh."""
+    said = shlex.quote(f"error W{code}: {message}\nhint: {hint}")
+    return f"#!/bin/sh\nprintf '%s\\n' {said} >&2\nexit {code}\n"
+
+
+def requirements() -> str:
+    """The libraries of the agent: pinned, each with the SHA-256 of all files that may be installed as it."""
+    return _text("requirements.txt")
 
 
 def agent_archive() -> bytes:
@@ -62,6 +102,14 @@ def agent_archive() -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return gzip.compress(archive.getvalue(), mtime=0)
+
+
+def _part(name: str) -> str:
+    return _text(f"parts/{name}.sh")
+
+
+def _text(name: str) -> str:
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _agent_package() -> Path:
@@ -79,6 +127,8 @@ def _config(script: InstallScript) -> dict[str, object]:
         "workerId": script.worker_id,
         "heartbeatInterval": script.heartbeat_interval_seconds,
     }
+    if script.ca_certificate:
+        config["caFile"] = CA_FILE
     return {**config, "insecure": True} if script.insecure else config
 
 

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from skyctl import data_folder, probe
+from skyctl.certificates import START_ANEW, is_due
 from skyctl.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.model import Check, CheckState, WorkerStatus
 from skyctl.operations.world import Case, Engine
@@ -48,7 +49,8 @@ def examine(case: Case) -> list[Check]:
         _data_folder(case),
         _signing_secret(case.kept_secret),
         *_in_database(case),
-        _api(case.api_url),
+        _certificate(case),
+        _api(case),
         _engine(case.engine(), FAILED if case.engine_is_set else WARNING),
     ]
 
@@ -255,8 +257,33 @@ LOOKS: dict[str, Callable[[db.Transaction], Check]] = {
 }
 
 
-def _api(api_url: str) -> Check:
-    answer = probe.knock(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url))
+def _certificate(case: Case) -> Check:
+    name, now = "certificate", datetime.now(UTC)
+    try:
+        found = case.certificates.look()
+    except SkyctlError as error:
+        return Check(name, FAILED, error.message, error.hint)
+    if not found:
+        unused = transport.transport_is_safe(case.api_url)
+        plain = f"{case.api_url} is plain HTTP: hosts would send their tokens in the clear"
+        return Check(name, OK, "none of ours: not needed") if unused else Check(name, WARNING, plain, "skyctl tls init")
+    ended = [f"{each.role} ended {_ago(now, each.ends_at)}" for each in found if each.ends_at <= now]
+    soon = [f"{each.role} ends in {_span(each.ends_at - now)}" for each in found if is_due(each, now)]
+    renewed = "`skyctl serve` renews the server's by itself: see its log; by hand: skyctl tls init --renew"
+    if ended or soon:
+        remedy = START_ANEW if is_due(found[0], now) else renewed
+        return Check(name, FAILED if ended else WARNING, "; ".join(ended or soon), remedy)
+    server = found[-1]
+    return Check(name, OK, f"for {', '.join(server.names[:NAMED])}; good until {server.ends_at:%Y-%m-%d}")
+
+
+def _api(case: Case) -> Check:
+    api_url = case.api_url
+    try:
+        authority = case.certificates.authority_for(api_url)
+    except SkyctlError:
+        authority = ""  # that is told by itself
+    answer = probe.knock(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
     if answer.trouble:
         remedy = "see that `skyctl serve` runs and listens there; set SKYCTL_API_URL to where hosts reach it"
         return Check("api", FAILED, f"{api_url} does not answer as it should: {answer.trouble}", remedy)

@@ -1,51 +1,54 @@
 """Stories of a worker's own requests: it registers, it beats, it is refused."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import chain
 from uuid import UUID
 
 from skyctl.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Beat, Event, Registration, Worker
+from skyctl.operations import joining, upgrades
 from skyctl.operations.world import World
-from skyctl.rules import clocks, health, names, tokens
-from skyctl.store import db, events, workers
+from skyctl.rules import clocks, health, machines, names, tokens
+from skyctl.store import credentials, db, events, workers
+from skyctl.trust import ERRAND, Outcome
 
 fingerprint = tokens.fingerprint
 
-REPLACED = "its token was replaced: run the install script of a new invitation"
-
 
 def register(world: World, token: str, registration: Registration) -> Worker:
-    """Store what a host says of itself. Its token must be ours, a worker's, and the one that is stored for the worker.
+    """Store what a host says of itself. Its token must be ours, a worker's, and good for that worker on that machine.
 
     A token that we signed for a worker that the database does not know (it was restored from a backup, or the panel
     issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden, Refused.
     """
     with world.db.transaction() as tx:
         events.lock(tx)
-        worker_id, expires_at = tokens.verify_worker_token(world.secret, token, db.now(tx))
-        stored = workers.token_hash(tx, worker_id)
-        if stored is None:
-            _refuse_removed(tx, worker_id)
-            workers.insert_invited(tx, worker_id, names.invited(worker_id), tokens.fingerprint(token), expires_at)
-        elif not tokens.same(stored, tokens.fingerprint(token)):
-            raise Unauthorized("the token is not this worker's", REPLACED)
-        before = _existing(tx, worker_id)
-        _refuse_foreign_node(tx, worker_id, registration)
-        told = _with_clock_offset(registration, db.now(tx))
-        workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), told)
-        after = _existing(tx, worker_id)
-        if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
-            details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
-            events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
-        db.notify_news(tx)
-        return after
+        now = db.now(tx)
+        claims = tokens.verify_worker_token(world.keys.accepted(now), token, now)
+        refusal = joining.admit(world, tx, claims, tokens.fingerprint(token), registration)
+        if refusal is None:
+            return _store(tx, claims.worker_id, registration)
+    raise refusal  # once what was seen of it is stored
 
 
-async def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None]:
-    """Store a batch of heartbeats in one statement; for each, None once it is committed, or why it was not.
+def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> Worker:
+    before = _existing(tx, worker_id)
+    _refuse_foreign_node(tx, worker_id, registration)
+    told = _with_clock_offset(registration, db.now(tx))
+    workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), told)
+    after = _existing(tx, worker_id)
+    if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
+        details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
+        events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
+    upgrades.settle(tx, after)
+    db.notify_news(tx)
+    return after
+
+
+async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
+    """Store a batch of heartbeats in one statement; for each, None once it is committed, ERRAND where the answer has to carry
+    something besides (see `errands`), or why it was not stored.
 
     Where the database refuses the batch for a row in it, each half is stored for itself, until only that row fails.
     Raises DatabaseUnavailable.
@@ -60,36 +63,35 @@ async def record(world: World, beats: Sequence[Beat]) -> list[SkyctlError | None
         middle = len(beats) // 2
         return await record(world, beats[:middle]) + await record(world, beats[middle:])
     kept = list(last)
-    stored = {kept[position] for position in positions}
-    refused = Unauthorized("the token is not this worker's", REPLACED)
-    return [None if key in stored else refused for key in keys]
+    stored: dict[tuple[str, str], Outcome] = {kept[position]: outcome for position, outcome in positions}
+    refused = Unauthorized("the token is not this worker's", joining.REPLACED)
+    return [stored.get(key, refused) for key in keys]
 
 
-async def _record_batch(world: World, beats: Sequence[Beat]) -> Iterable[int]:
-    """Store beats of different workers; the positions of those that were.
+async def _record_batch(world: World, beats: Sequence[Beat]) -> list[tuple[int, Outcome]]:
+    """Store beats of different workers; the positions and outcomes of those that were.
 
     News is told after the commit and before the answer: where that fails, the worker beats again, and it is news again.
     """
     stored = await workers.record_loads(world.db.lane, beats)
-    if any(health.is_news(status, beats[n].load, world.limits) for status, found in stored.items() for n in found):
+    if any(health.is_news(status, beats[n].load, world.limits) for status, _, found in stored for n in found):
         await db.notify_news_now(world.db.lane)
-    return chain.from_iterable(stored.values())
+    return [(position, ERRAND if errand else None) for _, errand, found in stored for position in found]
 
 
 def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
     """Why a heartbeat was not stored, looked at in full once it was not: 401, 403 or 404."""
     with world.db.transaction() as tx:
+        now = db.now(tx)
         try:
-            token_id, _ = tokens.verify_worker_token(world.secret, token, db.now(tx))
+            claims = tokens.verify_worker_token(world.keys.accepted(now), token, now)
+            if claims.worker_id != path_id:
+                return Forbidden("the token is another worker's", "each worker beats with its own token")
+            if known := credentials.get(tx, path_id):
+                joining.refuse_unusable(known, machines.standing(known, tokens.fingerprint(token)), now)
+                return Unauthorized("the token is not this worker's", joining.REPLACED)
+            joining.refuse_removed(tx, path_id)
         except (Unauthorized, Forbidden) as error:
-            return error
-        if token_id != path_id:
-            return Forbidden("the token is another worker's", "each worker beats with its own token")
-        if workers.token_hash(tx, path_id) is not None:
-            return Unauthorized("the token is not this worker's", REPLACED)
-        try:
-            _refuse_removed(tx, path_id)
-        except Forbidden as error:
             return error
     return WorkerNotFound(f"there is no worker {path_id}", "register it: POST /api/workers/register")
 
@@ -99,11 +101,6 @@ def _with_clock_offset(registration: Registration, now: datetime) -> Registratio
     metadata = {key: value for key, value in registration.metadata.items() if key not in ("clock", clocks.OFFSET)}
     offset = clocks.offset_seconds(registration.metadata.get("clock"), now)
     return replace(registration, metadata=metadata if offset is None else {**metadata, clocks.OFFSET: offset})
-
-
-def _refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:
-    if events.was_removed(tx, worker_id):
-        raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
 
 
 def _refuse_foreign_node(tx: db.Transaction, worker_id: UUID, registration: Registration) -> None:

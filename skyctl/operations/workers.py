@@ -1,6 +1,7 @@
 """Stories of the administrator: invite, list, look at, drain and remove workers; the cluster in figures."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl import installer
@@ -14,21 +15,24 @@ from skyctl.errors import (
     WorkerHasContainers,
     WorkerNotFound,
 )
-from skyctl.model import Actor, ClusterStats, Event, Invitation, Worker, WorkerPage, WorkerStatus
+from skyctl.model import Actor, ClusterStats, Event, Invitation, SwarmJoin, Worker, WorkerPage, WorkerStatus
 from skyctl.operations.world import World
-from skyctl.rules import names, tokens, transport
+from skyctl.rules import machines, names, tokens, transport
 from skyctl.rules.tasks import is_on
-from skyctl.store import accounts, db, events, monitors, workers
+from skyctl.store import accounts, credentials, db, events, monitors, workers
+from skyctl.trust import Standing
 
 SHORTEST_PREFIX = 4
+INVITATION_TTL = timedelta(hours=24)
 
-is_loopback = transport.is_loopback
+is_loopback, is_loopback_host = transport.is_loopback, transport.is_loopback_host
 
 
 def administrator(world: World, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
     """The administrator whose token it is, and from where they act. Raises Unauthorized, or Forbidden for a user who is none."""
     with world.db.transaction() as tx:
-        user_id = tokens.verify_admin_token(world.secret, token, db.now(tx))
+        now = db.now(tx)
+        user_id = tokens.verify_admin_token(world.keys.accepted(now), token, now)
         user = accounts.email_and_role(tx, user_id)
     if user is None:
         raise Unauthorized("the token's user does not exist", "sign in to the panel as an administrator")
@@ -38,10 +42,10 @@ def administrator(world: World, token: str, ip_address: str | None = None, user_
     return Actor(email, user_id, ip_address, user_agent)
 
 
-def invite(world: World, actor: Actor, name: str | None = None) -> Invitation:
+def invite(world: World, actor: Actor, name: str | None = None, ttl: timedelta = INVITATION_TTL) -> Invitation:
     """Make a worker that is `pending` until its host registers, and its token, of which only the SHA-256 is stored.
 
-    Raises Refused where the name is taken.
+    Its host must register within `ttl`. Raises Refused where the name is taken.
     """
     worker_id = uuid4()
     label = name or names.invited(worker_id)
@@ -49,27 +53,59 @@ def invite(world: World, actor: Actor, name: str | None = None) -> Invitation:
         events.lock(tx)
         if name and workers.named(tx, name):
             raise Refused(f"name: there is a worker {name!r} already", "choose another name, or remove that worker")
-        token, expires_at = tokens.issue_worker_token(world.secret, worker_id, actor.name, db.now(tx))
-        workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), expires_at)
-        events.record(tx, Event("invited", worker_id, label, actor.name), actor)
+        now = db.now(tx)
+        token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker_id, actor.name, now)
+        workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), now + ttl)
+        details = {"expiresAt": (now + ttl).isoformat()}
+        events.record(tx, Event("invited", worker_id, label, actor.name, details=details), actor)
+    return Invitation(worker_id, token)
+
+
+def invite_anew(world: World, actor: Actor, worker_id: UUID, ttl: timedelta = INVITATION_TTL) -> Invitation:
+    """Invite the host of a worker that is there once more: its reinstalled machine, another one, or after its token was revoked.
+
+    What token it has stays good until the new one is used. Raises WorkerNotFound.
+    """
+    with world.db.transaction() as tx:
+        worker, now = _locked(tx, worker_id), db.now(tx)
+        token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker_id, actor.name, now)
+        credentials.invite(tx, worker_id, tokens.fingerprint(token), now + ttl)
+        details = {"expiresAt": (now + ttl).isoformat()}
+        events.record(tx, Event("invited_anew", worker_id, worker.name, actor.name, details=details), actor)
     return Invitation(worker_id, token)
 
 
 def generate_script(
-    world: World, actor: Actor, name: str | None = None, *, insecure: bool = False
+    world: World,
+    actor: Actor,
+    name: str | None = None,
+    *,
+    insecure: bool = False,
+    ttl: timedelta = INVITATION_TTL,
+    anew: UUID | None = None,
 ) -> tuple[Invitation, str]:
-    """Invite a worker, and write the script that makes a host this worker.
+    """Invite a worker, or the host of one that is there `anew`, and write the script that makes a host this worker.
 
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
     where the engine that was set does not answer.
     """
+    check_transport(world, insecure=insecure)
+    join = world.engine().worker_join()
+    invitation = invite_anew(world, actor, anew, ttl) if anew else invite(world, actor, name, ttl)
+    return invitation, write_script(world, invitation, join, insecure=insecure)
+
+
+def check_transport(world: World, *, insecure: bool) -> None:
+    """Raise Refused where an agent would have to send its token unencrypted, and that was not allowed."""
     if not (insecure or transport.transport_is_safe(world.api_url)):
         raise Refused(
             f"{world.api_url} is plain HTTP: agents would send their tokens unencrypted",
             "set SKYCTL_API_URL to an https:// address, or accept the risk: --insecure",
         )
-    join = world.engine().worker_join()
-    invitation = invite(world, actor, name)
+
+
+def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool) -> str:
+    """The script that makes a host the worker that was invited."""
     script = installer.InstallScript(
         worker_id=str(invitation.worker_id),
         token=invitation.token,
@@ -77,19 +113,21 @@ def generate_script(
         heartbeat_interval_seconds=max(1, round(world.limits.heartbeat_interval.total_seconds())),
         insecure=insecure,
         join=join,
+        ca_certificate=world.authority(world.api_url),
     )
-    return invitation, installer.render(script)
+    return installer.render(script)
 
 
 def by_token(world: World, token: str) -> Worker | None:
     """The worker whose token this is; None where the token is not, or no longer, any worker's."""
     with world.db.transaction() as tx:
+        now = db.now(tx)
         try:
-            worker_id, _ = tokens.verify_worker_token(world.secret, token, db.now(tx))
+            worker_id = tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id
         except (Unauthorized, Forbidden):
             return None
-        stored = workers.token_hash(tx, worker_id)
-        good = stored is not None and tokens.same(stored, tokens.fingerprint(token))
+        known = credentials.get(tx, worker_id)
+        good = known is not None and machines.standing(known, tokens.fingerprint(token)) is not Standing.STALE
         return workers.get(tx, worker_id) if good else None
 
 
@@ -122,10 +160,16 @@ def find(world: World, reference: str) -> Worker:
     return named[0]
 
 
+def find_all(world: World, references: Sequence[str]) -> list[Worker]:
+    """The workers that are meant, each once. Raises as `find` does."""
+    found = [find(world, reference) for reference in references]
+    return list({worker.id: worker for worker in found}.values())
+
+
 def get(world: World, worker_id: UUID) -> Worker:
     """One worker. Raises WorkerNotFound."""
     with world.db.transaction() as tx:
-        return _known(workers.get(tx, worker_id), worker_id)
+        return known(workers.get(tx, worker_id), worker_id)
 
 
 def read_at(world: World) -> datetime:
@@ -223,10 +267,11 @@ def _refuse_occupied(tx: db.Transaction, worker: Worker) -> None:
 def _locked(tx: db.Transaction, worker_id: UUID) -> Worker:
     """The worker, which nobody else changes until the end; the log's lock comes first."""
     events.lock(tx)
-    return _known(workers.get(tx, worker_id, lock=True), worker_id)
+    return known(workers.get(tx, worker_id, lock=True), worker_id)
 
 
-def _known(worker: Worker | None, worker_id: UUID) -> Worker:
+def known(worker: Worker | None, worker_id: UUID) -> Worker:
+    """The worker that was found. Raises WorkerNotFound where it was not."""
     if worker is None:
         raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
     return worker

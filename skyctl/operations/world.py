@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from skyctl.certificates import Certificates
 from skyctl.engine import EngineSpec, Observation
+from skyctl.keyring import Keyring
 from skyctl.model import Alert, EngineState, Limits, SwarmJoin
 from skyctl.store.db import Database
 
@@ -61,18 +63,20 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True)
 class World:
-    """The database, the engine, the channels, the secret and the limits.
+    """The database, the engine, the channels, the secrets that sign tokens, and the limits.
 
-    `engine` and `notifier` are called when they are first needed: their libraries are slow to load.
+    `engine` and `notifier` are called when they are first needed: their libraries are slow to load. `authority`: the PEM
+    certificate that hosts need in order to trust who answers at an address of the API; empty where their own do.
     """
 
     db: Database
     engine: Callable[[], Engine]
     notifier: Callable[[], Notifier]
     channels: Sequence[str]
-    secret: str = field(repr=False)
+    keys: Keyring
     limits: Limits
     api_url: str
+    authority: Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,4 @@ class Case:
     engine: Callable[[], Engine]
     engine_is_set: bool
     api_url: str
+    certificates: Certificates

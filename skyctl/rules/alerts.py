@@ -12,6 +12,7 @@
     nothing is to leave a worker any more     migration_summary; nothing where all of it was cancelled
     containers wait for approval              manual_migration_required
     a drain ended with containers left        drain_incomplete
+    a copy of a worker's disk is alive, too   worker_cloned
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
@@ -27,6 +28,7 @@ OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", 
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
 MIGRATED, MIGRATION_FAILED = "container_migrated", "migration_failed"
 SUMMARY, APPROVAL, INCOMPLETE = "migration_summary", "manual_migration_required", "drain_incomplete"
+CLONED = "worker_cloned"
 OPENING = (OFFLINE, UNHEALTHY, FLAPPING)
 SAID = {
     OFFLINE: "is offline",
@@ -212,6 +214,10 @@ def _of_a_worker(event: Event) -> Alert | None:
         title = f"{event.reason} off {name}"
         message = f"{title}: {listed(event.details['services'])}. See `skyctl migrations list` and `skyctl migrations approve`"
         return Alert(APPROVAL, event.worker_id, title, message, details)
+    if event.kind == "cloned":
+        title = f"Worker {name} was copied: {event.reason}"
+        message = f"{title}. The copy is refused: give it a machine id and an invitation of its own."
+        return Alert(CLONED, event.worker_id, title, message, details)
     if event.kind == "drain_finished" and event.details["left"]:
         title = f"Drain of {name} has ended: {event.reason}"
         return Alert(INCOMPLETE, event.worker_id, title, f"{title}: {listed(event.details['services'])}", details)

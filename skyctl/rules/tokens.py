@@ -6,24 +6,28 @@ A worker's token is `{workerId, type: "worker", generatedBy, generatedAt, exp}`,
 import hashlib
 import hmac
 import warnings
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import jwt
 
 from skyctl.errors import Forbidden, Unauthorized
+from skyctl.trust import Key
 
 ALGORITHM = "HS256"
 WORKER_LIFETIME = timedelta(days=3650)
 ADMIN_LIFETIME = timedelta(days=7)
+ROTATION = "rotation"
 INVITE_AGAIN = "run the install script of a new invitation: skyctl workers install-script"
 
 
 def issue_worker_token(secret: str, worker_id: UUID, generated_by: str, now: datetime) -> tuple[str, datetime]:
     """A worker's token and when it stops being good."""
     expires_at = now + WORKER_LIFETIME
-    claims = {"workerId": str(worker_id), "type": "worker", "generatedBy": generated_by, "generatedAt": now.isoformat()}
+    generated_at = now.astimezone(UTC).isoformat()  # the same in every time zone, so that a token can be signed anew
+    claims = {"workerId": str(worker_id), "type": "worker", "generatedBy": generated_by, "generatedAt": generated_at}
     return _sign(secret, claims | {"exp": int(expires_at.timestamp())}), expires_at
 
 
@@ -33,19 +37,27 @@ def issue_admin_token(secret: str, user_id: UUID, email: str, now: datetime) -> 
     return _sign(secret, claims | {"iat": int(now.timestamp()), "exp": int((now + ADMIN_LIFETIME).timestamp())})
 
 
-def verify_worker_token(secret: str, token: str, now: datetime) -> tuple[UUID, datetime | None]:
-    """Whose token it is, and when it expires. Raises Unauthorized (not ours, expired) or Forbidden (not a worker's)."""
-    claims = _claims(secret, token, now)
+class WorkerClaims(NamedTuple):
+    """Whose token it is, when it expires, and which key signed it."""
+
+    worker_id: UUID
+    expires_at: datetime | None
+    key: Key
+
+
+def verify_worker_token(keys: Sequence[Key], token: str, now: datetime) -> WorkerClaims:
+    """What a worker's token says. Raises Unauthorized (not ours, expired) or Forbidden (not a worker's)."""
+    key, claims = _claims(keys, token, now)
     if claims.get("type") != "worker":
         raise Forbidden("the token is not a worker's", INVITE_AGAIN)
     expiry = claims.get("exp")
     expires_at = datetime.fromtimestamp(expiry, now.tzinfo) if expiry is not None else None
-    return _uuid(claims.get("workerId")), expires_at
+    return WorkerClaims(_uuid(claims.get("workerId")), expires_at, key)
 
 
-def verify_admin_token(secret: str, token: str, now: datetime) -> UUID:
+def verify_admin_token(keys: Sequence[Key], token: str, now: datetime) -> UUID:
     """The id of the user whose token it is. Raises Unauthorized (not ours, expired) or Forbidden (a worker's)."""
-    claims = _claims(secret, token, now)
+    _, claims = _claims(keys, token, now)
     if "type" in claims:
         raise Forbidden("the token is not an administrator's", "sign in to the panel as an administrator")
     return _uuid(claims.get("userId"))
@@ -66,27 +78,31 @@ def _sign(secret: str, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, secret, algorithm=ALGORITHM)
 
 
-def _claims(secret: str, token: str, now: datetime) -> dict[str, Any]:
-    """The claims of a token that we signed and that is still good at `now`; the library's own clock is not asked."""
-    unchecked = {
-        "verify_exp": False,
-        "verify_iat": False,
-        "verify_nbf": False,
-        "verify_aud": False,
-        "verify_sub": False,
-    }
-    try:
-        with warnings.catch_warnings(category=jwt.InsecureKeyLengthWarning, action="ignore"):
-            claims: dict[str, Any] = jwt.decode(token, secret, algorithms=[ALGORITHM], options=unchecked)  # type: ignore[arg-type]
-    except (jwt.InvalidTokenError, ValueError) as error:
-        raise Unauthorized("the token was not issued by this manager", INVITE_AGAIN) from error
+def _claims(keys: Sequence[Key], token: str, now: datetime) -> tuple[Key, dict[str, Any]]:
+    """The key that signed a token, and its claims, if it is still good at `now`; the library's own clock is not asked."""
+    signed = ((key, _signed(key, token)) for key in keys)
+    key, claims = next(((key, claims) for key, claims in signed if claims is not None), (None, None))
+    if key is None or claims is None:
+        raise Unauthorized("the token was not issued by this manager", INVITE_AGAIN)
     expiry = claims.get("exp")
     if expiry is None:
-        return claims
+        return key, claims
     if isinstance(expiry, bool) or not isinstance(expiry, (int, float)) or not 0 <= expiry <= 253_402_300_799:
         raise Unauthorized("the token's exp is not a time", INVITE_AGAIN)
     if expiry <= now.timestamp():
         raise Unauthorized("the token has expired", INVITE_AGAIN)
+    return key, claims
+
+
+def _signed(key: Key, token: str) -> dict[str, Any] | None:
+    """The claims of a token that this key signed; None where it did not."""
+    checks = ("verify_exp", "verify_iat", "verify_nbf", "verify_aud", "verify_sub")
+    unchecked: Any = dict.fromkeys(checks, False)
+    try:
+        with warnings.catch_warnings(category=jwt.InsecureKeyLengthWarning, action="ignore"):
+            claims: dict[str, Any] = jwt.decode(token, key.secret, algorithms=[ALGORITHM], options=unchecked)
+    except (jwt.InvalidTokenError, ValueError):
+        return None
     return claims
 
 

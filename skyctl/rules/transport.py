@@ -11,7 +11,11 @@ def transport_is_safe(url: str) -> bool:
 
 def is_loopback(url: str) -> bool:
     """Whether the URL leads to the machine that asks."""
-    host = urlsplit(url).hostname or ""
+    return is_loopback_host(urlsplit(url).hostname or "")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host name or address is that of the machine that asks."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

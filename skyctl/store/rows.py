@@ -13,7 +13,8 @@ from skyctl.store.tables import workers
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
 _HIDDEN = (
     "auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent", "drain_max_parallel",
-    "drain_force", "node_paused_at",
+    "drain_force", "node_paused_at", "auth_token_issued_at", "auth_token_key", "next_token_hash", "next_token_issued_at",
+    "next_token_key", "invitation_hash", "invitation_expires_at", "machine_id", "boot_id", "instance_id", "bound_at", "rival",
 )  # fmt: skip
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
@@ -37,5 +38,7 @@ def read(row: Any) -> Worker:
         drain_requested_at=row.drain_requested_at, drain_reason=row.drain_reason, undrained_at=row.undrained_at,
         drain_deadline_at=row.drain_deadline_at, drain_finished_at=row.drain_finished_at,
         stopped_at=row.stopped_at, status_changed_at=row.status_changed_at, flapping_since=row.flapping_since,
-        mass_failure_id=row.mass_failure_id, metadata=_object(row.metadata),
+        mass_failure_id=row.mass_failure_id, token_revoked_at=row.token_revoked_at,
+        token_revoked_reason=row.token_revoked_reason, agent_offered=row.agent_offered, agent_offered_at=row.agent_offered_at,
+        metadata=_object(row.metadata),
     )  # fmt: skip

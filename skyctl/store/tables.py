@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -36,6 +36,16 @@ workers = _table(
     drain_reason=Text(), drain_deadline_at=_TIME, drain_max_parallel=Integer(), drain_force=Boolean(), drain_finished_at=_TIME,
     node_paused_at=_TIME, undrained_at=_TIME, stopped_at=_TIME, status_changed_at=_TIME, flapping_since=_TIME,
     mass_failure_id=BigInteger(), cpu_percent=_FIGURE, memory_percent=_FIGURE, disk_percent=_FIGURE,
+    auth_token_issued_at=_TIME, auth_token_key=Text(), next_token_hash=Text(), next_token_issued_at=_TIME, next_token_key=Text(),
+    invitation_hash=Text(), invitation_expires_at=_TIME, token_revoked_at=_TIME, token_revoked_reason=Text(),
+    machine_id=Text(), boot_id=Text(), instance_id=Text(), bound_at=_TIME, rival=JSONB(),
+    agent_offered=Text(), agent_offered_at=_TIME,
+)  # fmt: skip
+
+install_links = _table(
+    "install_links",
+    secret_hash=Text(), worker_id=_ID, api_url=Text(), insecure=Boolean(), anew=Boolean(), made_by=Text(), made_at=_TIME,
+    expires_at=_TIME, used_at=_TIME,
 )  # fmt: skip
 
 services = _table(

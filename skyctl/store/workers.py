@@ -32,8 +32,10 @@ _PERCENTS = [
     for column in (workers.c.cpu_percent, workers.c.memory_percent, workers.c.disk_percent)
 ]
 _NOW = sa.func.skyctl_now()
+_OF_THE_HOST = ["dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds", "agentSha256", "agentUpgradeFailed"]
 
-# The token is checked by the write itself: only the worker whose stored hash is that of the token is touched.
+# The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. What else its answer
+# has to carry (an errand) is read where there is any, and only there.
 _RECORD_LOADS: LiteralString = """
     WITH clock AS MATERIALIZED (SELECT now(), skyctl_now() AS at), stored AS (
         UPDATE container_workers AS w
@@ -43,17 +45,19 @@ _RECORD_LOADS: LiteralString = """
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
                     %(containers)s::int[])
              WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position), clock
-        WHERE w.id = d.id AND w.auth_token_hash = d.hash
+        WHERE w.id = d.id AND (w.auth_token_hash = d.hash OR w.next_token_hash = d.hash)
           AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at)
           AND clock.now <= %(until)s
-        RETURNING d.position, coalesce(w.status, 'pending') AS status
+        RETURNING d.position, coalesce(w.status, 'pending') AS status,
+                  w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS errand
     )
-    SELECT now, status, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status
+    SELECT now, status, errand, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status, errand
 """
 
 
-async def record_loads(lane: Lane, beats: Sequence[Beat]) -> dict[WorkerStatus, list[int]]:
-    """Store the beats whose token is the worker's own and still good; which of them were stored, by the worker's status.
+async def record_loads(lane: Lane, beats: Sequence[Beat]) -> list[tuple[WorkerStatus, bool, list[int]]]:
+    """Store the beats whose token is the worker's own, or its next one, and still good; which of them were stored, by the worker's
+    status and whether an errand waits for it.
 
     At least one beat, and at most one a worker and token: the caller keeps the last.
     """
@@ -61,7 +65,7 @@ async def record_loads(lane: Lane, beats: Sequence[Beat]) -> dict[WorkerStatus, 
     columns = (ids, hashes, *zip(*loads, strict=True))
     names = ("ids", "hashes", "cpu", "memory", "disk", "containers")
     rows = await lane.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
-    return {WorkerStatus(status): positions for _, status, positions in rows if status is not None}
+    return [(WorkerStatus(status), errand, found) for _, status, errand, found in rows if status is not None]
 
 
 def _array(values: Iterable[object]) -> str:
@@ -84,7 +88,7 @@ def insert_invited(
 def _known_metadata() -> sa.ColumnElement[Any]:
     """What is stored of a worker's metadata, without what only the host can say and may no longer be true."""
     kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb"))
-    return kept.op("-")(sa.cast(["dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds"], ARRAY(sa.Text)))
+    return kept.op("-")(sa.cast(_OF_THE_HOST, ARRAY(sa.Text)))
 
 
 def set_registration(connection: sa.Connection, worker_id: UUID, name: str, registration: Registration) -> None:
@@ -102,10 +106,9 @@ def set_registration(connection: sa.Connection, worker_id: UUID, name: str, regi
     connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(**values))
 
 
-def token_hash(connection: sa.Connection, worker_id: UUID) -> str | None:
-    """The SHA-256 of the worker's token, its row locked until the end; None where there is no such worker."""
-    stored = sa.select(workers.c.auth_token_hash).where(workers.c.id == worker_id).with_for_update()
-    return connection.execute(stored).scalar_one_or_none()
+def exists(connection: sa.Connection, worker_id: UUID) -> bool:
+    """Whether there is a worker of this id."""
+    return bool(connection.execute(sa.select(sa.exists().where(workers.c.id == worker_id))).scalar_one())
 
 
 def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Worker | None:
@@ -190,6 +193,18 @@ def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     stopped = sa.update(workers).where(workers.c.id == worker_id)
     passed = sa.func.clock_timestamp() - sa.func.now()  # a beat that came within this transaction was before the stop
     connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
+
+
+def offer_agent(connection: sa.Connection, worker_ids: Collection[UUID], sha256: str) -> None:
+    """Note which agent the answers to these workers' heartbeats offer; one that is offered already is so by a new order."""
+    offered = sa.update(workers).where(among(workers.c.id, worker_ids))
+    connection.execute(offered.values(agent_offered=sha256, agent_offered_at=_NOW, updated_at=_NOW))
+
+
+def withdraw_agent(connection: sa.Connection, worker_id: UUID) -> None:
+    """Offer no agent to a worker any more."""
+    offered = sa.update(workers).where(workers.c.id == worker_id)
+    connection.execute(offered.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
 
 
 def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) -> list[Worker]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import socket
 import socketserver
@@ -19,6 +20,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 WORKER_ID = "5d0c1a7e-63f4-4f7e-9a51-0d3f6b7c8e90"
 DEADLINE_SECONDS = 60.0
+ORDERED_AT = "2026-11-25T12:00:00+00:00"
 
 T = TypeVar("T")
 
@@ -108,12 +110,14 @@ class PeerHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = handle_any  # noqa: N815 (the names are http.server's)
 
     def _say(self, answer: Answer) -> None:
-        text = answer.document if isinstance(answer.document, str) else json.dumps(answer.document)
+        said = answer.document
+        if not isinstance(said, bytes):
+            said = (said if isinstance(said, str) else json.dumps(said)).encode()
         self.send_response(answer.status)
-        for name, value in {**answer.headers, "Content-Length": str(len(text.encode()))}.items():
+        for name, value in {**answer.headers, "Content-Length": str(len(said))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(text.encode())
+        self.wfile.write(said)
 
     def _drip(self, beginning: str) -> NoReturn:
         """Send byte after byte, until the peer has had enough of it or the server closes."""
@@ -178,20 +182,42 @@ class Manager(Peer, ThreadingHTTPServer):
             self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_port}"
         self.next_seconds: object = 0.2
-        self.ready: dict[str, deque[Answer]] = {"register": deque(), "heartbeat": deque()}
+        self.offered: dict[str, object] = {}
+        self.agents: dict[str, bytes] = {}
+        self.ready: dict[str, deque[Answer]] = {"register": deque(), "heartbeat": deque(), "agent": deque()}
         self.begin()
 
     def decide(self, request: Request) -> Answer:
-        kind = request.path.rpartition("/")[2]
+        kind = request.path.split("/")[-2] if request.method == "GET" else request.path.rpartition("/")[2]
         if self.ready.get(kind):
             return self.ready[kind].popleft()
         if kind == "register":
             return Answer(201, {"success": True, "data": {"id": WORKER_ID}})
+        if kind == "agent":
+            return Answer(200, self.agents[request.path.rpartition("/")[2]])
         return self.accepting()
 
     def accepting(self) -> Answer:
         document = {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": self.next_seconds}
-        return Answer(200, document)
+        return Answer(200, {**document, **self.offered})
+
+    def offering(self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "") -> Answer:
+        """The acceptance of a heartbeat that offers an agent; `sha256` in place of its own."""
+        name = sha256 or hashlib.sha256(archive).hexdigest()
+        self.agents[name] = archive
+        said = {"sha256": name, "version": "9.9.9", "size": len(archive), "offeredAt": offered_at}
+        return Answer(200, {**self.accepting().document, "agent": said})
+
+    def offer(self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "") -> str:
+        """Offer an agent with each heartbeat from now on; the SHA-256 by which it is."""
+        said = self.offering(archive, offered_at, sha256).document["agent"]
+        self.offered = {"agent": said}
+        name: str = said["sha256"]
+        return name
+
+    def fetches(self) -> list[Request]:
+        """Every request for an agent's archive so far."""
+        return [request for request in self.requests.all() if request.method == "GET"]
 
     def registrations(self, count: int) -> list[Request]:
         return self._reports("/api/workers/register", count)

@@ -13,7 +13,7 @@ failures = st.integers(1, 10**9)
 
 @given(failures, fractions, st.floats(0, 3600))
 def test_a_retry_comes_neither_at_once_nor_later_than_half_a_minute(count: int, fraction: float, least: float) -> None:
-    assert least + 0.1 <= retry_delay(count, fraction, least) <= least + 30
+    assert least + 0.5 <= retry_delay(count, fraction, least) <= least + 30
 
 
 @given(failures, fractions)
@@ -24,7 +24,7 @@ def test_more_failures_never_mean_less_patience(count: int, fraction: float) -> 
 @given(fractions)
 def test_the_ceiling_doubles_from_one_second_to_thirty(fraction: float) -> None:
     ceilings = [1, 2, 4, 8, 16, 30, 30]
-    expected = [max(0.1, fraction * ceiling) for ceiling in ceilings]
+    expected = [ceiling * (1 + fraction) / 2 for ceiling in ceilings]
     assert [retry_delay(count, fraction) for count in range(1, 8)] == expected
 
 

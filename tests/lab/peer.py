@@ -1,6 +1,7 @@
 """A manager as an agent sees it: it accepts everything and keeps what it was told."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -23,16 +24,20 @@ class Told:
 
 
 class Peer:
-    """An HTTP server on a free port of `address`."""
+    """An HTTP server on a free port of `address`. Install scripts are told what `invitation` says, and the time so far ahead."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None, ahead_seconds: int = 0) -> None:
+        self.invitation = "good"
+        self._ahead_seconds = ahead_seconds
         self._news = threading.Condition()
         self._told: list[Told] = []
         self._server = ThreadingHTTPServer((address, 0), self._handler())
+        if tls:  # not shaken hands while others wait to be accepted
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
         self.port = self._server.server_port
-        self.url = f"http://{address}:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://{address}:{self.port}"
 
     def __enter__(self) -> Self:
         return self
@@ -66,9 +71,15 @@ class Peer:
             self._news.notify_all()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        hear = self._hear
+        peer, hear = self, self._hear
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                now = int(time.time()) + peer._ahead_seconds
+                self.wfile.write(f"time {now}\ninvitation {peer.invitation}\n".encode())
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 told = Told(self.path, self.headers["Authorization"].removeprefix("Bearer "), body)

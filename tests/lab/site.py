@@ -52,7 +52,7 @@ class Site:
         self.environment = {**SETTINGS, "DOCKER_HOST": swarm.manager.engine}
         self._start = start
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
-        serving = start("serve", "--host", Network.gateway, "--port", "0", **self.environment)
+        serving = start("serve", "--insecure-http", "--host", Network.gateway, "--port", "0", **self.environment)
         self.url = serving.until("listening on ").split("listening on ")[1].strip()
         for node in swarm.workers:
             self.join(node)

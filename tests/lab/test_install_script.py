@@ -1,16 +1,21 @@
 """The install script on booted hosts: whatever they have already, they become workers of the swarm and report."""
 
+import datetime as dt
+import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
 
-from skyctl.installer import InstallScript, render
+from skyctl.installer import InstallScript, bundle, render
 from skyctl.model import SwarmJoin
 from skyctl.swarm import SwarmEngine
-from tests.helpers import eventually
+from tests.certificates import authority, server_context
+from tests.helpers import eventually, need
 
 from .commands import CommandFailed
 from .machines import Host, Node
@@ -18,6 +23,17 @@ from .network import Network
 from .peer import Peer, Told
 
 INSTALL_SECONDS = 300
+YEAR = dt.timedelta(days=365)
+# What a host is made of, but for what the kernel, the package manager and the journal keep.
+STATE = """
+find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev -o -path /var/lib/apt -o -path /var/lib/dpkg \
+    -o -path /var/cache -o -path /var/log/journal -o -path /var/log/apt -o -path /var/lib/docker -o -path /var/lib/containerd \
+    -o -path /var/lib/systemd \\) -prune -o -printf 'file %p %m %U\\n' | sort
+getent passwd | sed 's/^/user /'
+getent group | sed 's/^/group /'
+systemctl list-unit-files --no-legend --plain | sed 's/^/unit /; s/ *$//'
+dpkg-query --show --showformat='package ${Package} ${db:Status-Status}\\n'
+"""
 
 
 class Joining(NamedTuple):
@@ -27,10 +43,12 @@ class Joining(NamedTuple):
     api: Peer
     invitation: InstallScript
 
-    def install(self, script: str = "") -> str:
-        """Run its script, or another, as somebody does who pipes it into the host's shell; what it tells."""
+    def install(self, script: str = "", *arguments: str, inside: str = "") -> str:
+        """Run its script, or another, as somebody does who pipes it into the host's shell; what it tells. `inside`: what runs the
+        shell."""
+        command = f"{inside} sh -s -- {' '.join(arguments)} 2>&1"
         given = script or render(self.invitation)
-        return self.host.run("sh", "-c", "sh 2>&1", stdin=given, timeout_seconds=INSTALL_SECONDS)
+        return self.host.run("sh", "-c", command, stdin=given, timeout_seconds=INSTALL_SECONDS)
 
     def active(self) -> bool:
         return self.host.run("systemctl", "is-active", "skypanel-worker").strip() == "active"
@@ -38,38 +56,130 @@ class Joining(NamedTuple):
     def process(self, unit: str) -> str:
         return self.host.run("systemctl", "show", "--property", "MainPID", "--value", unit).strip()
 
+    def state(self) -> set[str]:
+        """All that is on the host: files, users, groups, units, packages."""
+        return set(self.host.run("sh", "-c", STATE).splitlines())
+
     def wait_for(self, *, registration: bool) -> Told:
         """What the manager hears from this very host."""
         token = self.invitation.token
         return self.api.wait_for(lambda told: told.token == token and told.registers == registration)
 
 
-def joining(host: Host, api: Peer, join: SwarmJoin | None) -> Joining:
+def joining(host: Host, api: Peer, ca: Path, join: SwarmJoin | None) -> Joining:
     token = f"token-of-{host.name}"
-    invitation = InstallScript(str(uuid4()), token, api.url, heartbeat_interval_seconds=1, insecure=True, join=join)
+    invitation = InstallScript(
+        str(uuid4()),
+        token,
+        api.url,
+        heartbeat_interval_seconds=1,
+        insecure=False,
+        join=join,
+        ca_certificate=ca.read_text(),
+    )
     return Joining(host, api, invitation)
 
 
 @pytest.fixture(scope="module")
-def api(lab: Network) -> Iterator[Peer]:
-    with Peer(lab.gateway) as peer:
+def certificate(lab: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return authority(tmp_path_factory.mktemp("tls"), "manager", lab.gateway)
+
+
+@pytest.fixture(scope="module")
+def api(lab: Network, certificate: Path) -> Iterator[Peer]:
+    with Peer(lab.gateway, server_context(certificate)) as peer:
         yield peer
 
 
 @pytest.fixture(scope="module")
-def fresh(lab: Network, manager: Node, api: Peer) -> Iterator[Joining]:
-    """A host that had neither Docker nor Python, and a manager with a swarm; the script has run once."""
+def bare(lab: Network, manager: Node, api: Peer, certificate: Path) -> Iterator[Joining]:
+    """A host that has neither Docker nor Python, and a manager with a swarm; the script has not run yet."""
     with Host(lab, "fresh", fresh=True) as host:
-        worker = joining(host, api, SwarmEngine(manager.engine, None).worker_join())
-        worker.install()
-        yield worker
+        yield joining(host, api, certificate, SwarmEngine(manager.engine, None).worker_join())
 
 
 @pytest.fixture(scope="module")
-def plain(lab: Network, api: Peer) -> Iterator[Joining]:
-    """A host that has Docker, running, and Python, and a manager without a swarm; the script has not run yet."""
+def before(bare: Joining) -> set[str]:
+    """What is on that host at first."""
+    return bare.state()
+
+
+@pytest.fixture(scope="module")
+def fresh(bare: Joining, before: set[str]) -> Joining:
+    """The same, the script having run once."""
+    del before
+    bare.install()
+    return bare
+
+
+@pytest.fixture(scope="module")
+def plain(lab: Network, api: Peer, certificate: Path) -> Iterator[Joining]:
+    """A host that has Docker, running, and Python, and reaches nothing but a manager without a swarm; the script has not run."""
     with Host(lab, "plain", fresh=False) as host:
-        yield joining(host, api, None)
+        host.run("ip", "route", "delete", "default")
+        yield joining(host, api, certificate, None)
+
+
+class Trouble(NamedTuple):
+    """What is wrong, the code by which the script refuses, and how that comes about."""
+
+    code: int
+    says: str
+    inside: str = ""
+    invitation: str = "good"
+    stranger: bool = False
+    later: dt.timedelta = dt.timedelta()
+    away: bool = False
+
+
+HIDE = "unshare --mount sh -c 'mount -t tmpfs -o size=1m tmpfs {} && exec \"$@\"' sh"
+TROUBLES = {
+    "no systemd": Trouble(15, "systemd does not run here", inside=HIDE.format("/run/systemd")),
+    "another distribution": Trouble(
+        13, "'plan9' is not supported",
+        inside="unshare --mount sh -c 'echo ID=plan9 >/run/os && mount --bind /run/os /etc/os-release && exec \"$@\"' sh",
+    ),
+    "full disk": Trouble(16, "/opt has 1 MiB free", inside=HIDE.format("/opt")),
+    "wrong CA": Trouble(22, "its certificate is not trusted", stranger=True),
+    "a year off": Trouble(20, "this host's clock shows ", later=YEAR),
+    "manager down": Trouble(21, "the manager does not answer at https://", away=True),
+    "expired": Trouble(24, "this invitation has expired", invitation="expired"),
+    "second use": Trouble(25, "this invitation has been used by another host", invitation="used"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
+def test_what_is_in_the_way_is_said_before_anything_is_changed(
+    bare: Joining, before: set[str], lab: Network, tmp_path: Path, trouble: Trouble
+) -> None:
+    invitation = bare.invitation
+    with ExitStack() as stack:
+        if trouble.stranger:
+            invitation = replace(invitation, ca_certificate=authority(tmp_path, "stranger", lab.gateway).read_text())
+        if trouble.later:
+            when = dt.datetime.now() + trouble.later
+            made = authority(tmp_path, "later", lab.gateway, need("faketime"), f"{when:%Y-%m-%d %H:%M:%S}")
+            seconds = int(trouble.later.total_seconds())
+            ahead = stack.enter_context(Peer(lab.gateway, server_context(made), ahead_seconds=seconds))
+            invitation = replace(invitation, ca_certificate=made.read_text(), api_url=ahead.url)
+        if trouble.away:
+            invitation = replace(invitation, api_url=f"https://{lab.gateway}:9")
+        bare.api.invitation = trouble.invitation
+        stack.callback(setattr, bare.api, "invitation", "good")
+        with pytest.raises(CommandFailed) as caught:
+            bare.install(render(invitation), inside=trouble.inside)
+    told = str(caught.value)
+    assert f"ended with {trouble.code}\n" in told
+    assert f"error W{trouble.code}: " in told
+    assert trouble.says in told
+    assert "\nhint: " in told
+    assert bare.state() == before
+
+
+def test_a_dry_run_changes_nothing(bare: Joining, before: set[str]) -> None:
+    told = bare.install("", "--dry-run")
+    assert "would install Docker: docker.io" in told
+    assert bare.state() == before
 
 
 def test_on_a_fresh_host_the_agent_is_active(fresh: Joining) -> None:
@@ -79,7 +189,7 @@ def test_on_a_fresh_host_the_agent_is_active(fresh: Joining) -> None:
 
 def test_only_root_reads_the_token(fresh: Joining) -> None:
     config, token = "/etc/skypanel-worker/config.json", fresh.invitation.token
-    assert fresh.host.run("stat", "--format", "%a %U", config).strip() == "600 root"
+    assert fresh.host.run("stat", "--format", "%a", config).strip() == "600"
     assert token in fresh.host.run("cat", config)
     written = fresh.host.run("sh", "-c", "journalctl; cat /var/log/skypanel-worker-install.log /proc/*/cmdline || true")
     assert "skyagent" in written
@@ -115,16 +225,52 @@ def test_an_agent_that_dies_comes_back(fresh: Joining) -> None:
     fresh.wait_for(registration=False)
 
 
+def test_uninstalled_nothing_of_ours_is_left(fresh: Joining, before: set[str]) -> None:
+    """Docker stays, with what it needs; and it was not restarted."""
+    docker = fresh.process("docker")
+    told = fresh.host.run("sh", "-c", "skypanel-worker-uninstall 2>&1")
+    assert f"skyctl workers remove {fresh.invitation.worker_id}" in told
+    assert fresh.process("docker") == docker
+    assert fresh.host.run("docker", "info", "--format", "{{.Swarm.LocalNodeState}}").strip() == "inactive"
+    after = fresh.state()
+    assert sorted(before - after) == []
+    dockers = re.findall(
+        r"^Purg (\S+)", fresh.host.run("apt-get", "--simulate", "purge", "--autoremove", "docker.io"), re.M
+    )
+    others = re.compile(
+        rf"package ({'|'.join(map(re.escape, dockers))}) |group docker:|unit (docker|containerd)\.|file "
+    )
+    assert sorted(each for each in after - before if not others.match(each)) == []
+    assert sorted(each for each in after - before if re.search("sky|python|venv", each)) == []
+
+
 def test_a_damaged_script_is_refused_before_it_installs_anything(plain: Joining) -> None:
     head, start, tail = render(plain.invitation).partition("\nH4sI")
-    with pytest.raises(CommandFailed, match="error: the agent in this script is damaged"):
+    with pytest.raises(CommandFailed, match="error W40: the agent in this script is damaged"):
         plain.install(f"{head}{start}A{tail}")
     assert plain.host.run("sh", "-c", "ls /opt/skypanel-worker/venv /etc/skypanel-worker 2>/dev/null || true") == ""
 
 
-def test_what_a_host_has_already_is_used_and_an_engine_that_runs_not_restarted(plain: Joining) -> None:
+def test_a_second_one_waits_for_the_first_to_end(plain: Joining) -> None:
+    (plain.host.folder / "root/root/script").write_text(render(plain.invitation))
+    held = "flock /run/systemd/system sh -c 'echo held; sleep 2' | { read held; sh /root/script --dry-run 2>&1; }"
+    told = plain.host.run("sh", "-c", held)
+    assert told.startswith("skypanel-worker: another run of this script is at work on this host: waiting")
+    assert told.endswith("skypanel-worker: nothing was changed\n")
+
+
+def test_a_host_that_reaches_its_manager_alone_installs_from_a_bundle_and_its_engine_is_not_restarted(
+    plain: Joining,
+) -> None:
+    folder = plain.host.folder / "root/root/bundle"
+    folder.mkdir()
+    bundle.collect(folder, ["x86_64"], None)
+    bundle.seal(folder, render(plain.invitation))
     before = plain.process("docker")
-    told = plain.install()
+    told = plain.host.run(
+        "sh", "-c", "sh /root/bundle/install.sh --offline /root/bundle 2>&1", timeout_seconds=INSTALL_SECONDS
+    )
+    assert "the manager has confirmed a heartbeat" in told
     assert "installing Docker" not in told
     assert "installing Python" not in told
     assert plain.process("docker") == before
@@ -140,5 +286,7 @@ def test_a_host_that_the_swarm_refuses_says_so_and_reports_all_the_same(plain: J
     with pytest.raises(CommandFailed) as caught:
         plain.install(render(refused))
     assert "invalid join token" in str(caught.value)
-    assert str(caught.value).endswith("hint: remove the cause and run this script again")
+    assert "error W50: this host has not joined the swarm\nhint: remove the cause and run this script again" in str(
+        caught.value
+    )
     assert plain.active()

@@ -1,0 +1,224 @@
+"""Which release of the agent runs: the installed one, one that was taken over from the manager since, or one on trial.
+
+All of it is one file, `releases.json` in the state folder, and one archive beside it for each release; each is written in
+one step, so whatever ends in the middle of something leaves what was there before. Releases of different versions share
+the file: `skyagent.launch` of the installed one chooses by what another one has written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from skyagent import files
+
+T = TypeVar("T")
+PACKAGE = "skyagent"
+# The release that runs, as `skyagent.launch` tells the agent: its SHA-256, empty where the installed one's is not known.
+RELEASE = "SKYAGENT_RELEASE"
+TRIAL = "SKYAGENT_TRIAL_SECONDS"
+# Within the two minutes after which a silent worker is offline, with the silence before and the start after.
+TRIAL_SECONDS = 60.0
+MOST_STARTS = 3
+LARGEST_BYTES = 2**22
+
+
+class BadRelease(Exception):
+    """An archive is not what was offered, or no agent; the message says why."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A release that the manager offers; `offered_at` tells an order from the same one given again."""
+
+    sha256: str
+    version: str
+    size: int
+    offered_at: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A release that was given up, by which order it had come, and why."""
+
+    sha256: str
+    offered_at: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A release that has not beaten yet: when it began (seconds since boot), and how often it was started."""
+
+    sha256: str
+    offered_at: str
+    began: float
+    starts: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of releases, beside the installed one: `taken` runs instead of it, empty for none."""
+
+    installed: str
+    taken: str = ""
+    trial: Trial | None = None
+    failed: Failed | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to run: a release's SHA-256, and its archive where it is not the installed one; on trial, for how long."""
+
+    sha256: str
+    archive: bytes | None = None
+    trial_seconds: float | None = None
+
+
+class Releases:
+    """The releases of one host, in its state folder."""
+
+    def __init__(self, folder: Path, installed: str) -> None:
+        self._folder = folder
+        self._file = folder / "releases.json"
+        self.installed = installed
+
+    def read(self) -> State:
+        """The state as it is stored; that of a host where nothing was taken over, where it was for another installation."""
+        try:
+            stored = json.loads(self._file.read_text("utf-8"))
+            state = State(
+                str(stored["installed"]),
+                str(stored["taken"]),
+                _part(Trial, stored["trial"]),
+                _part(Failed, stored["failed"]),
+            )
+        except (OSError, ValueError, LookupError, TypeError):
+            return State(self.installed)
+        return state if state.installed == self.installed else State(self.installed)
+
+    def stage(self, offer: Offer, archive: bytes) -> None:
+        """Put a release on trial from the next start on. Raises BadRelease, or OSError where it cannot be written."""
+        if len(archive) != offer.size or hashlib.sha256(archive).hexdigest() != offer.sha256:
+            raise BadRelease("its checksum is not the one that was offered")
+        members(archive)
+        files.keep(self._archive(offer.sha256), archive)
+        self._write(replace(self.read(), trial=Trial(offer.sha256, offer.offered_at, time.monotonic())))
+
+    def confirm(self) -> None:
+        """Take the release on trial over for good. Raises OSError."""
+        state = self.read()
+        if state.trial:
+            self._write(State(self.installed, state.trial.sha256))
+            self._forget_all_but(state.trial.sha256)
+
+    def fail(self, failed: Failed) -> None:
+        """Note a release that was given up, and end its trial. Raises OSError."""
+        state = replace(self.read(), trial=None, failed=failed)
+        self._write(state)
+        self._forget_all_but(state.taken)
+
+    def choose(self, trial_seconds: float) -> Choice:
+        """What to run now. A trial that cannot be noted, or is over, is none: what ran before runs again."""
+        state = self.read()
+        try:
+            if state.trial and (choice := self._try(state, state.trial, trial_seconds)):
+                return choice
+        except OSError as error:
+            say("release_not_tried", str(error))
+        archive = self._load(state.taken) if state.taken else None
+        return Choice(state.taken, archive) if archive else Choice(self.installed)
+
+    def _try(self, state: State, trial: Trial, seconds: float) -> Choice | None:
+        now = time.monotonic()
+        began = trial.began if trial.began <= now else now  # the host was started anew
+        left = began + seconds - now
+        archive = self._load(trial.sha256)
+        if left <= 0:
+            reason = f"no heartbeat of it was accepted within {seconds:g} s"
+        elif trial.starts >= MOST_STARTS:
+            reason = f"it ended {trial.starts} times before a heartbeat of it was accepted"
+        elif archive is None:
+            reason = "its archive is damaged"
+        else:
+            self._write(replace(state, trial=replace(trial, began=began, starts=trial.starts + 1)))
+            return Choice(trial.sha256, archive, left)
+        say("release_failed", f"{trial.sha256}: {reason}")
+        self.fail(Failed(trial.sha256, trial.offered_at, reason))
+        return None
+
+    def _load(self, sha256: str) -> bytes | None:
+        """An archive as it was taken over; None where it is not that any more."""
+        try:
+            archive = self._archive(sha256).read_bytes()
+        except OSError:
+            return None
+        return archive if hashlib.sha256(archive).hexdigest() == sha256 else None
+
+    def _archive(self, sha256: str) -> Path:
+        return self._folder / f"{sha256}.tar.gz"
+
+    def _forget_all_but(self, sha256: str) -> None:
+        for path in self._folder.glob("*.tar.gz*"):
+            if path != self._archive(sha256):
+                path.unlink(missing_ok=True)
+
+    def _write(self, state: State) -> None:
+        files.keep(self._file, json.dumps(asdict(state)).encode())
+
+
+def of(environ: Mapping[str, str]) -> Releases | None:
+    """The releases of this host, as the service manager names its state folder; None where there is no such folder."""
+    folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Releases(Path(folder), _installed()) if folder else None
+
+
+def members(archive: bytes) -> dict[str, bytes]:
+    """The files of a release by their path. Raises BadRelease where it is no agent."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            found: dict[str, Any] = {member.name: tar.extractfile(member) for member in tar.getmembers()}
+            files = {name: content.read() for name, content in found.items() if content}
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise BadRelease(f"it is no archive: {error}") from None
+    inside = all(PurePosixPath(name).parts[0] == PACKAGE and ".." not in PurePosixPath(name).parts for name in files)
+    if not inside or f"{PACKAGE}/__main__.py" not in files:
+        raise BadRelease("its archive holds no agent")
+    return files
+
+
+def unpack(archive: bytes, folder: Path) -> None:
+    """Make a folder hold a release and nothing else. Raises BadRelease, OSError."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in members(archive).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def say(action: str, reason: str) -> None:
+    """One line for the log, which `skyagent.launch` has not set up."""
+    sys.stderr.write(f"action={action} reason={reason!r}\n")
+
+
+def _part(kind: type[T], stored: Any) -> T | None:
+    """A part of the state, without what a newer release may have added to it. Raises TypeError where something is missing."""
+    return kind(**{field: stored[field] for field in kind.__annotations__ if field in stored}) if stored else None
+
+
+def _installed() -> str:
+    """The SHA-256 of the installed release, which the install script notes in the environment it makes; empty without one."""
+    try:
+        words = Path(sys.prefix, "release").read_text("utf-8").split()
+    except (OSError, ValueError):
+        return ""
+    return words[1] if len(words) > 1 else ""

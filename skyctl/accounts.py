@@ -1,0 +1,34 @@
+"""System users: accounts as which programs run, and nobody logs in."""
+
+import fcntl
+import pwd
+import subprocess
+from pathlib import Path
+
+from skyctl.errors import Refused
+
+ACCOUNTS_LOCK = Path("/etc/.pwd.lock")  # which useradd locks too, in a way of its own
+
+
+def system_account(name: str, home: Path, comment: str = "") -> pwd.struct_passwd:
+    """The system user of this name, made where it is missing. Raises Refused."""
+    if found := account(name):
+        return found
+    command = ["useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", f"--comment={comment}"]
+    try:
+        ACCOUNTS_LOCK.touch(mode=0o600)
+        with ACCOUNTS_LOCK.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of those that miss it at the same time, one makes it
+            if not account(name):
+                subprocess.run([*command, "--shell=/usr/sbin/nologin", name], check=True, capture_output=True)
+        return pwd.getpwnam(name)
+    except (OSError, subprocess.CalledProcessError, KeyError) as error:
+        raise Refused(f"the system user {name} could not be made", f"add a system user named {name}") from error
+
+
+def account(name: str) -> pwd.struct_passwd | None:
+    """The user of this name, if there is one."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None

@@ -1,0 +1,219 @@
+"""Our own certificate authority, and the certificate that `skyctl serve` shows, in the folder `tls` of the data folder.
+
+Hosts trust the authority alone, so that the server's certificate can be renewed without any of them. Its times are those of
+this machine's clock, as is the peers' judgement of them.
+"""
+
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from skyctl import data_folder
+from skyctl.errors import Refused, SkyctlError, ValidationError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+AUTHORITY_LIFETIME = timedelta(days=3650)
+LIFETIME = timedelta(days=397)  # what clients accept at most
+RENEWED_BEFORE = timedelta(days=60)
+BACKDATED = timedelta(days=1)  # for hosts whose clock is behind
+ALWAYS = ("localhost", "127.0.0.1", "::1")
+NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62}\.?)*", re.ASCII)
+START_ANEW = (
+    "move the folder away and run `skyctl tls init`; every host must be invited anew then, to trust the new authority"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a certificate says."""
+
+    role: str
+    subject: str
+    names: Sequence[str]
+    starts_at: datetime
+    ends_at: datetime
+    fingerprint: str
+    path: Path
+
+
+class Certificates:
+    """The files of one data folder: `ca.pem`, `ca.key`, `server.pem`, `server.key`; keys are for their owner alone."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = data_dir / "tls"
+        self.authority, self.authority_key = self.folder / "ca.pem", self.folder / "ca.key"
+        self.server, self.server_key = self.folder / "server.pem", self.folder / "server.key"
+
+    @property
+    def are_there(self) -> bool:
+        """Whether `skyctl tls init` was run."""
+        return self.server.exists() and self.server_key.exists()
+
+    def look(self) -> list[Certificate]:
+        """The authority's and the server's; empty where there are none. Raises SkyctlError where one cannot be read."""
+        if not self.are_there:
+            return []
+        return [_read("authority", self.authority), _read("server", self.server)]
+
+    def make(self, names: Iterable[str], now: datetime, *, renew: bool = False) -> bool:
+        """Make what is missing, or does not hold all these names, or all of the server's on request; whether anything was made.
+
+        Raises Refused where the authority is about to end.
+        """
+        data_folder.prepare(self.folder, like=self.folder.parent)
+        with data_folder.alone(self.folder):
+            if not self.authority.exists():
+                _make_authority(self, now)
+            present = _read("server", self.server) if self.are_there else None
+            wanted = list(dict.fromkeys([*(present.names if present else ()), *names]))
+            if present and not renew and set(wanted) == set(present.names) and not is_due(present, now):
+                return False
+            _make_server(self, wanted, now)
+            return True
+
+    def renew_if_due(self, now: datetime) -> bool:
+        """Renew the server's certificate where it is about to end; whether it was."""
+        return is_due(_read("server", self.server), now) and self.make((), now)
+
+    def authority_for(self, api_url: str) -> str:
+        """What a host needs to trust who answers at this address: the authority, where our certificate is for it; else nothing."""
+        host = (urlsplit(api_url).hostname or "").lower()
+        ours = api_url.startswith("https://") and self.are_there and host in _read("server", self.server).names
+        return self.authority.read_text(encoding="ascii") if ours else ""
+
+
+def is_due(certificate: Certificate, now: datetime) -> bool:
+    """Whether a certificate is to be renewed."""
+    return certificate.ends_at - now <= RENEWED_BEFORE
+
+
+def names_of_this_machine() -> list[str]:
+    """By what hosts may reach this machine: its host name and its addresses."""
+    import psutil
+
+    interfaces = psutil.net_if_addrs().values()
+    addresses = [each.address.partition("%")[0] for one in interfaces for each in one if each.family in _FAMILIES]
+    usable = sorted({address for address in addresses if not ip_address(address).is_link_local})
+    return [*ALWAYS, *filter(NAME.fullmatch, [socket.gethostname().lower()]), *usable]
+
+
+def checked_name(value: str) -> str:
+    """A host name or address, as certificates hold it. Raises ValidationError."""
+    text = value.strip().lower().strip("[]")
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        pass
+    if len(text) > 253 or not NAME.fullmatch(text):
+        raise ValidationError(f"--host: {value!r} is no host name and no address", "such as manager.example.com")
+    return text
+
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
+
+def _read(role: str, path: Path) -> Certificate:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    try:
+        found = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no certificate"
+        raise SkyctlError(f"{path} cannot be used: {reason}", START_ANEW) from error
+    try:
+        said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [*said.get_values_for_type(x509.DNSName), *map(str, said.get_values_for_type(x509.IPAddress))]
+    except x509.ExtensionNotFound:
+        names = []
+    return Certificate(
+        role, found.subject.rfc4514_string(), names, found.not_valid_before_utc, found.not_valid_after_utc,
+        found.fingerprint(hashes.SHA256()).hex(":").upper(), path,
+    )  # fmt: skip
+
+
+def _make_authority(files: Certificates, now: datetime) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"skyctl authority of {socket.gethostname()[:40]}")])
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    built = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number()).not_valid_before(now - BACKDATED).not_valid_after(now + AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    data_folder.write_private(files.authority_key, _pem(key))
+    data_folder.write_private(files.authority, _pem(built))
+
+
+def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> None:
+    """A new key and certificate. Who reads the two while they are written finds that they do not fit, and reads again."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    authority = x509.load_pem_x509_certificate(files.authority.read_bytes())
+    signer = serialization.load_pem_private_key(files.authority_key.read_bytes(), password=None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise SkyctlError(f"{files.authority_key} cannot be used: it is not a key that skyctl made", START_ANEW)
+    ends_at = min(now + LIFETIME, authority.not_valid_after_utc)
+    if ends_at - now <= RENEWED_BEFORE:
+        raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", START_ANEW)
+    key = ec.generate_private_key(ec.SECP256R1())
+    usage = x509.KeyUsage(
+        digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "skyctl serve")]))
+        .issuer_name(authority.subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED).not_valid_after(ends_at)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
+    )  # fmt: skip
+    data_folder.write_private(files.server_key, _pem(key))
+    data_folder.write_private(files.server, _pem(built))
+
+
+def _general(name: str) -> "x509.GeneralName":
+    from cryptography import x509
+
+    try:
+        address: IPv4Address | IPv6Address = ip_address(name)
+    except ValueError:
+        return x509.DNSName(name)
+    return x509.IPAddress(address)
+
+
+def _pem(what: "ec.EllipticCurvePrivateKey | x509.Certificate") -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    if isinstance(what, x509.Certificate):
+        return what.public_bytes(Encoding.PEM).decode()
+    return what.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -1,0 +1,63 @@
+"""skyctl workers bundle: everything that a host without the internet needs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skyctl.cli.arguments import complete_worker
+from skyctl.cli.context import actor, say, settings
+
+
+def bundle(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option("--output", help="The folder to make.", file_okay=False)],
+    platforms: Annotated[
+        list[str] | None, typer.Option("--platform", help="x86_64 or aarch64; may be repeated; else both.")
+    ] = None,
+    packages: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with Debian packages to take along, in python/ and docker/.", exists=True, file_okay=False
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The worker's name; else worker-HOSTNAME.")] = None,
+    worker: Annotated[
+        str | None, typer.Option(help="Invite the host of this worker anew.", autocompletion=complete_worker)
+    ] = None,
+    api_url: Annotated[str | None, typer.Option(help="Where the host reaches the API; else SKYCTL_API_URL.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Let the agent send its token over plain HTTP.")] = False,
+    ttl: Annotated[str, typer.Option(help="How long the invitation is good: 30m, 2h, 1d.")] = "24h",
+) -> None:
+    """Make a folder from which a host installs that reaches nothing but the manager, and invite that host.
+
+    Copy it to the host, and run there as root: sh FOLDER/install.sh --offline FOLDER
+
+    It carries the worker's token: treat it as a secret. For further hosts it may be used with scripts of their own.
+    """
+    from dataclasses import replace
+
+    from skyctl import settings as settings_module
+    from skyctl import wire, wiring
+    from skyctl.errors import ValidationError
+    from skyctl.operations import bundles, workers
+
+    given, lifetime = settings(context), wire.duration("--ttl", ttl)
+    if api_url:
+        given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
+    for platform in platforms or ():
+        if platform not in bundles.PLATFORMS:
+            raise ValidationError(f"--platform: {platform!r} is not accepted", f"one of {', '.join(bundles.PLATFORMS)}")
+    wanted = wire.worker_name(name) if name is not None else None
+    with wiring.open_world(given) as world:
+        anew = workers.find(world, worker).id if worker is not None else None
+        invitation = bundles.bundle(
+            world, actor(), folder, platforms=platforms or bundles.PLATFORMS, packages=packages, name=wanted,
+            insecure=insecure, ttl=lifetime, anew=anew,
+        )  # fmt: skip
+    sys.stdout.write(f"{folder}\n")
+    say(
+        context,
+        f"worker {invitation.worker_id}: copy the folder to its host, and run there as root: sh install.sh --offline .",
+    )

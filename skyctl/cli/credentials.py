@@ -1,0 +1,70 @@
+"""skyctl workers rotate-token, revoke; skyctl secrets ..."""
+
+from typing import Annotated
+
+import typer
+
+from skyctl.cli.arguments import WorkerArgument
+from skyctl.cli.context import actor, confirm, group, open_world, say
+
+secrets = typer.Typer(help="The secret that signs tokens.", rich_markup_mode=None)
+group(secrets)
+
+
+def rotate_token(context: typer.Context, worker: WorkerArgument) -> None:
+    """Replace a worker's token: its next heartbeat's answer brings the new one.
+
+    The old one is good until the new one was used, so no heartbeat is lost. Old tokens are replaced by themselves; see
+    SKYCTL_TOKEN_ROTATION_DAYS.
+    """
+    from skyctl.operations import credentials, workers
+    from skyctl.wire import printable
+
+    with open_world(context) as world:
+        found = credentials.rotate(world, workers.find(world, worker).id, actor())
+    say(context, f"{printable(found.name)}: a new token goes out with its next heartbeat")
+
+
+def revoke(
+    context: typer.Context,
+    worker: WorkerArgument,
+    reason: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Revoke a worker's token: its next heartbeat is refused, and it goes offline as any silent worker does.
+
+    Its containers are moved then. `workers install-script --worker WORKER` invites its host anew.
+    """
+    from skyctl import wire
+    from skyctl.operations import credentials, workers
+
+    why = wire.drain_reason(reason) if reason is not None else None
+    with open_world(context) as world:
+        found = workers.find(world, worker)
+        confirm(f"Revoke the token of {wire.printable(found.name)}?", yes=yes)
+        credentials.revoke(world, found.id, actor(), why)
+    name = wire.printable(found.name)
+    say(context, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
+
+
+@secrets.command("rotate")
+def rotate_secret(
+    context: typer.Context,
+    overlap: Annotated[str, typer.Option(help="How long tokens of the present secret are accepted: 12h, 7d.")] = "7d",
+) -> None:
+    """Sign tokens by a new secret from now on.
+
+    Every running `skyctl serve` and `skyctl monitor` of this data folder follows at once, and workers get new tokens meanwhile.
+    """
+    from datetime import UTC
+
+    from skyctl import wire
+    from skyctl.operations import credentials
+
+    length = wire.duration("--overlap", overlap)
+    with open_world(context) as world:
+        until = credentials.rotate_secret(world, actor(), length)
+    say(
+        context,
+        f"tokens are signed by a new secret; those of the old one are accepted until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    )

@@ -1,0 +1,46 @@
+"""skyctl systemd ..."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from skyctl.cli.context import group, options, say
+
+app = typer.Typer(help="The services of this host: serve and monitor under systemd.", rich_markup_mode=None)
+group(app)
+
+
+@app.command("install")
+def install(
+    context: typer.Context,
+    user: Annotated[str, typer.Option(help="System user as whom they run; made where it is missing.")] = "skyctl",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    uninstall: Annotated[
+        bool, typer.Option("--uninstall", help="Take them away again; settings and data are kept.")
+    ] = False,
+) -> None:
+    """Run `serve` and `monitor` as services of this host: hardened, started at boot, and again when they end.
+
+    Settings come from /etc/skyctl/skyctl.env, which is made from the present environment where it is missing. May be run any
+    number of times.
+    """
+    from skyctl import units
+
+    config = options(context).config
+    environment = os.environ | ({"SKYCTL_CONFIG": str(config)} if config else {})
+    services = units.Services(user, environment)
+    services.check(changes=not dry_run)
+    changed = False
+    for change in services.uninstall() if uninstall else services.install():
+        changed = True
+        if not dry_run:
+            change.make()
+        sys.stdout.write(f"would have {change.told}\n" if dry_run else f"{change.told}\n")
+        sys.stdout.flush()
+    if not changed:
+        sys.stdout.write("no change\n")
+    kept = [str(path) for path in (units.SETTINGS, units.DATA) if path.exists()] if uninstall else []
+    if kept:
+        say(context, f"note: {' and '.join(kept)} stay: no other copy of their secrets may exist")

@@ -1,0 +1,75 @@
+"""skyctl tls ..."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
+
+if TYPE_CHECKING:
+    from skyctl.certificates import Certificates
+
+app = typer.Typer(help="The certificate by which hosts know this manager.", rich_markup_mode=None)
+group(app)
+
+
+@app.command("init")
+def init(
+    context: typer.Context,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A name or address by which hosts reach this manager; repeatable.")
+    ] = None,
+    renew: Annotated[bool, typer.Option("--renew", help="Make the server's certificate anew.")] = False,
+) -> None:
+    """Make an authority of our own and a certificate for `skyctl serve`, which uses it by itself.
+
+    It is for this machine's names and addresses, the host of SKYCTL_API_URL, and what --host names. What is there already stays;
+    new names make a new certificate of the same authority, which hosts trust already. `skyctl serve` renews it in time.
+    """
+    from urllib.parse import urlsplit
+
+    from skyctl import certificates
+    from skyctl.operations import certifying
+
+    given = settings(context)
+    ours = certificates.Certificates(given.data_dir)
+    reached = urlsplit(given.api_url).hostname or "localhost"
+    named = [certificates.checked_name(each) for each in (*(host or ()), reached)]
+    made = certifying.initialize(ours, [*named, *certificates.names_of_this_machine()], renew=renew)
+    if made:
+        _note(context, ours)
+    server = ours.look()[-1]
+    done = "made" if made else "is there already, and names all of this:"
+    say(context, f"{server.path} {done} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
+    if made and not given.api_url.startswith("https://"):
+        say(context, f"set SKYCTL_API_URL to where hosts reach it, such as https://{named[0]}:8642")
+
+
+def _note(context: typer.Context, ours: "Certificates") -> None:
+    """Write the event, unless the database is one of ours that was never used."""
+    from skyctl.embedded import EmbeddedPostgres
+    from skyctl.operations import certifying
+
+    given = settings(context)
+    if not (given.database_url or EmbeddedPostgres(given.data_dir).data.exists()):
+        return
+    with open_world(context) as world:
+        if not certifying.note(world, ours, actor()):
+            say(context, "note: the log of events could not take this, since the database is away or has no schema yet")
+
+
+@app.command("show")
+def show_certificates(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Show the authority and the server's certificate: names, until when, fingerprint."""
+    from skyctl import documents
+    from skyctl.certificates import Certificates
+    from skyctl.errors import Refused
+
+    given = settings(context)
+    found = Certificates(given.data_dir).look()
+    if not found:
+        raise Refused(f"there is no certificate in {given.data_dir / 'tls'}", "make one: skyctl tls init")
+    from skyctl.cli import lists
+
+    document = {"certificates": [documents.certificate_document(each) for each in found]}
+    emit(context, output, document, lambda: lists.certificate_details(found), [each.role for each in found])

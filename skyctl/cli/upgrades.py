@@ -1,0 +1,72 @@
+"""skyctl workers upgrade: offering workers the manager's own agent."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skyctl.cli.arguments import DryRunOption, complete_worker
+from skyctl.cli.context import Output, OutputOption, actor, emit, open_world, options
+
+if TYPE_CHECKING:
+    from skyctl.operations.upgrades import Upgraded
+
+REFUSED, PARTLY_DONE = 4, 7
+
+
+def upgrade(
+    context: typer.Context,
+    workers: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORKER", help="Ids, unique beginnings of them, or names.", autocompletion=complete_worker
+        ),
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All workers.")] = False,
+    dry_run: DryRunOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Offer workers the agent of this version.
+
+    Each takes it with its next heartbeat, and goes back by itself if the new one does not beat; `skyctl events` tells.
+    Nothing is offered unless this is called. Exit code 4 or 7 where some or all cannot replace their agent.
+    """
+    from skyctl.errors import ValidationError
+    from skyctl.operations import upgrades
+    from skyctl.operations import workers as operations
+    from skyctl.operations.upgrades import Upgrade
+
+    if everyone == bool(workers):
+        raise ValidationError("give either WORKER or --all", "such as `skyctl workers upgrade web-1`")
+    with open_world(context) as world:
+        only = None if everyone else [worker.id for worker in operations.find_all(world, workers or [])]
+        seen = upgrades.upgrade(world, actor(), only, dry_run=dry_run)
+    if output is Output.TABLE or output is Output.WIDE:
+        if not options(context).quiet:
+            sys.stdout.write("".join(_line(each, dry_run=dry_run) for each in seen) or "No workers.\n")
+    else:
+        emit(
+            context, output, {"workers": [_document(each) for each in seen]}, list, [each.worker.name for each in seen]
+        )
+    impossible = [each for each in seen if each.outcome is Upgrade.IMPOSSIBLE]
+    if impossible:
+        raise typer.Exit(REFUSED if len(impossible) == len(seen) else PARTLY_DONE)
+
+
+def _line(each: "Upgraded", *, dry_run: bool) -> str:
+    from skyctl.operations.upgrades import Upgrade, release
+    from skyctl.wire import printable
+
+    name = printable(each.worker.name)
+    if each.outcome is Upgrade.OFFERED:
+        return f"{name}: {'would be ' if dry_run else ''}offered agent {release().version} ({release().sha256[:12]})\n"
+    return f"{name}: {'up to date' if each.outcome is Upgrade.UP_TO_DATE else printable(each.reason)}\n"
+
+
+def _document(each: "Upgraded") -> dict[str, str]:
+    return {
+        "id": str(each.worker.id),
+        "name": each.worker.name,
+        "outcome": each.outcome.value,
+        "reason": each.reason,
+    }

@@ -1,0 +1,49 @@
+# The agent in an environment of its own.
+
+agent_archive() {
+  cat <<'AGENT'
+@@agent
+AGENT
+}
+
+requirements() { # every library with the checksums of what may be installed as it
+  cat <<'REQUIREMENTS'
+@@requirements
+REQUIREMENTS
+}
+
+up_to_date() { # sets $release
+  release="skyagent $agent_sha256 requirements $requirements_sha256"
+  [ "$(cat "$venv/release" 2>/dev/null)" = "$release" ] &&
+    "$venv/bin/python" -I -c 'import httpx, psutil, skyagent' 2>/dev/null
+}
+
+install_agent() {
+  if up_to_date; then return; fi
+  say "installing skyagent $agent_version in $home"
+  rm -rf "$venv.new"
+  mkdir -p "$home"
+  logged "$python" -m venv "$venv.new" || fail 41 "no virtual environment could be made in $home" "see why in the log"
+  unpack_agent "$venv.new/bin/python"
+  install_libraries
+  echo "$release" >"$venv.new/release"
+  rm -rf "$applied" "$venv"
+  mv "$venv.new" "$venv"
+}
+
+unpack_agent() { # PYTHON: unpacks into the environment of that interpreter
+  gzip -dc "$scratch/skyagent.tar.gz" | tar -x -f - -C "$("$1" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+}
+
+install_libraries() {
+  if [ -n "$bundle" ]; then
+    set -- --no-index --find-links "$bundle/wheels"
+  else
+    set -- --retries 5
+  fi
+  logged "$venv.new/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-deps --require-hashes \
+    --only-binary :all: --requirement "$scratch/requirements.txt" "$@" ||
+    fail 42 "pip could not install the agent's libraries" \
+      "this host must reach PyPI or a mirror of it (pip's output is in the log), or take them from a bundle: --offline DIR"
+}
+

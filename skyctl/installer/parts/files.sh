@@ -1,0 +1,53 @@
+# The files of the agent. Each is replaced in one step, and only if it is not right already.
+
+put() { # FILE MODE: stdin becomes the content of FILE
+  content=$(cat)
+  if [ ! -f "$1" ] || [ "$(cat "$1")" != "$content" ]; then
+    new=$(mktemp "$1.XXXXXX")
+    cat >"$new" <<CONTENT
+$content
+CONTENT
+    rm -f "$applied"
+    mv -f "$new" "$1"
+  fi
+  chmod "$2" "$1"
+}
+
+write_config() (
+  umask 077
+  mkdir -p "$config_folder"
+  if [ -n "$ca_certificate" ]; then
+    put "$ca_file" 600 <<CA
+$ca_certificate
+CA
+  fi
+  put "$config_file" 600 <<CONFIG
+$config
+CONFIG
+)
+
+write_unit() {
+  put "$unit_file" 644 <<UNIT
+@@unit
+UNIT
+}
+
+write_command() { # what people call on the host: skyagent status
+  mkdir -p "${command_file%/*}"
+  put "$command_file" 755 <<COMMAND
+#!/bin/sh
+exec $venv/bin/python -I -m skyagent "\$@"
+COMMAND
+}
+
+write_uninstaller() {
+  mkdir -p "${uninstaller%/*}"
+  uninstall_script | put "$uninstaller" 755
+}
+
+uninstall_script() {
+  cat <<'UNINSTALL'
+@@uninstaller
+UNINSTALL
+}
+

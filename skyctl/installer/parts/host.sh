@@ -1,0 +1,58 @@
+# What is asked of this host before anything is changed.
+
+check_distribution() { # sets $distribution, $manager
+  distribution=$(sed -n 's/^ID=//p' /etc/os-release 2>/dev/null | tr -d \"\')
+  like=$(sed -n 's/^ID_LIKE=//p' /etc/os-release 2>/dev/null | tr -d \"\')
+  managers=
+  for name in $distribution $like; do
+    case $name in
+      debian | ubuntu) managers=apt-get ;;
+      fedora | rhel | centos | rocky | almalinux | ol | amzn) managers="dnf yum" ;;
+      suse | sles | opensuse*) managers=zypper ;;
+      alpine) managers=apk ;;
+      *) continue ;;
+    esac
+    break
+  done
+  [ -n "$managers" ] || fail 13 "the distribution '${distribution:-unknown}' is not supported" \
+    "use a host with Debian, Ubuntu, a release of the RHEL family, SUSE or Alpine"
+  for manager in $managers; do
+    if command -v "$manager" >/dev/null 2>&1; then
+      passed distribution "$distribution, packages by $manager"
+      return
+    fi
+  done
+  fail 30 "there is no ${managers% *} on this $distribution to install packages" "install it and run this script again"
+}
+
+check_architecture() {
+  case $(uname -m) in
+    x86_64 | amd64 | aarch64 | arm64) passed architecture "$(uname -m)" ;;
+    *) fail 14 "the architecture $(uname -m) is not supported" "use a host of x86_64 or aarch64" ;;
+  esac
+}
+
+check_disk() { # room for what is missing: the agent 100 MiB, Python 150, Docker 500
+  wanted=10
+  up_to_date || wanted=100
+  find_python || wanted=$((wanted + 150))
+  has_docker || wanted=$((wanted + 500))
+  for folder in /opt /usr /var /etc; do
+    [ -d "$folder" ] || folder=/
+    free=$(df -Pk "$folder" | sed -n '$s/^.* \([0-9][0-9]*\)  *[0-9]*%.*$/\1/p')
+    [ "$((${free:-0} / 1024))" -ge "$wanted" ] ||
+      fail 16 "$folder has $((${free:-0} / 1024)) MiB free, and $wanted MiB are needed" "make room there and run this script again"
+  done
+  passed disk "$wanted MiB are free wherever they are needed"
+}
+
+check_agent() { # leaves it as $scratch/skyagent.tar.gz
+  agent_archive | base64 -d >"$scratch/skyagent.tar.gz" 2>/dev/null || true
+  [ "$(sha256sum <"$scratch/skyagent.tar.gz")" = "$agent_sha256  -" ] ||
+    fail 40 "the agent in this script is damaged" "have the script generated again: skyctl workers install-script"
+  requirements >"$scratch/requirements.txt"
+  [ "$(sha256sum <"$scratch/requirements.txt")" = "$requirements_sha256  -" ] ||
+    fail 40 "the list of the agent's libraries in this script is damaged" "have the script generated again: skyctl workers install-script"
+  passed agent "skyagent $agent_version, as it left the manager"
+}
+

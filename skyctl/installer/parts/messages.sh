@@ -1,0 +1,61 @@
+# What people are told, what the log keeps, and how the script ends.
+
+say() {
+  printf 'skypanel-worker: %s\n' "$1" >&2
+}
+
+passed() { # WHAT FOUND
+  say "ok: $1: $2"
+}
+
+fail() { # CODE WHAT REMEDY: ends the script; the code is also its exit status
+  printf 'error W%s: %s\nhint: %s\n' "$1" "$2" "$3" >&2
+  exit "$1"
+}
+
+begin() { # only one at a time; nothing is written but below /run, and that is gone at the end
+  PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+  LC_ALL=C
+  export PATH LC_ALL
+  umask 022
+  [ "$(id -u)" = 0 ] || fail 12 "this script needs root" "run it as root, for example: sudo sh SCRIPT"
+  [ -d /run/systemd/system ] || fail 15 "systemd does not run here, and the agent is a systemd unit" "use a host that systemd has booted"
+  exec 9</run/systemd/system
+  flock -n 9 || wait_for_turn
+  scratch=
+  trap finish EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  scratch=$(mktemp -d /run/skypanel-worker-install.XXXXXX)
+}
+
+wait_for_turn() {
+  say "another run of this script is at work on this host: waiting for it to end"
+  flock -w 900 9 || fail 17 "another run of this script has not ended in 15 minutes" "look at it with: ps aux | grep skypanel-worker"
+}
+
+finish() { # on every end: names what broke, and leaves no half of anything
+  status=$?
+  trap - EXIT
+  rm -rf "${scratch:-/run/skypanel-worker-install.none}" "$venv.new"
+  rmdir "$home" 2>/dev/null || true
+  case $status in
+    0) exit 0 ;;
+    1[1-9] | [2-6][0-9]) ;;
+    129 | 130 | 143) printf 'error W10: ended by a signal\nhint: run this script again: it goes on where it was\n' >&2 ;;
+    *) printf 'error W10: stopped unexpectedly with status %s\nhint: run it with sh -x SCRIPT only where nobody else reads the output: it would show the token\n' "$status" >&2 ;;
+  esac
+  [ ! -s "$log" ] || printf 'log: %s\n' "$log" >&2
+  exit "$status"
+}
+
+open_log() { # from here on the host is changed
+  [ -e "$log" ] || (umask 077 && : >"$log")
+  chmod 600 "$log"
+}
+
+logged() {
+  "$@" >>"$log" 2>&1 </dev/null 9<&-
+}
+

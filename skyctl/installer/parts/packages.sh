@@ -1,0 +1,110 @@
+# What the distribution has to give: Python, Docker, Nix.
+
+find_python() { # sets $python
+  for python in python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
+    "$python" -I -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1 && return
+  done
+  return 1
+}
+
+has_docker() {
+  [ -S /var/run/docker.sock ] || command -v dockerd >/dev/null 2>&1
+}
+
+has_nix() {
+  command -v nix >/dev/null 2>&1 || [ -x /nix/var/nix/profiles/default/bin/nix ]
+}
+
+python_packages() {
+  case $manager in
+    apt-get) echo python3 python3-venv ;;
+    zypper) echo python311 ;;
+    *) echo python3 ;;
+  esac
+}
+
+newer_python_packages() { # of a release whose own python3 is too old
+  case $manager in
+    apt-get) echo python3.9 python3.9-venv ;;
+    dnf | yum) echo python3.11 ;;
+  esac
+}
+
+docker_package() {
+  case $manager:$distribution in
+    apt-get:*) echo docker.io ;;
+    zypper:* | apk:* | *:amzn) echo docker ;;
+    *:fedora) echo moby-engine ;;
+    *) echo docker-ce ;; # the release itself has none: Docker's own repository has to be there
+  esac
+}
+
+nix_package() {
+  case $manager in
+    apt-get) echo nix-setup-systemd ;;
+    zypper | apk) echo nix ;;
+  esac
+}
+
+check_nix() {
+  [ "$with_nix" = no ] || has_nix || [ -n "$(nix_package)" ] ||
+    fail 34 "--with-nix: $distribution has no package of Nix" "install it yourself (https://nixos.org/download), and leave --with-nix out"
+}
+
+install_packages() { # PACKAGE...: new ones only; a new package restarts nobody's services
+  case $manager in
+    apt-get)
+      export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+      [ -n "$bundle" ] || logged apt-get -q -o DPkg::Lock::Timeout=300 update ||
+        say "apt-get update failed: going on with the lists that are there"
+      logged apt-get -q -o DPkg::Lock::Timeout=300 install --yes --no-upgrade --no-install-recommends "$@"
+      ;;
+    dnf | yum) logged "$manager" --quiet --assumeyes install "$@" ;;
+    zypper) logged zypper --quiet --non-interactive install --no-recommends "$@" ;;
+    apk) logged apk add --quiet "$@" ;;
+  esac || fail 31 "$manager could not install $*" "its output is in the log; when its cause is gone, run this script again"
+}
+
+installed_packages() {
+  case $manager in
+    apt-get) dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' | sed -n 's/^installed //p' ;;
+    apk) apk info ;;
+    *) rpm -qa --queryformat '%{NAME}\n' ;;
+  esac | sort -u
+}
+
+install_ours() { # PACKAGE...: remembers what is new, for the day when it is uninstalled
+  mkdir -p "$home"
+  installed_packages >"$scratch/before"
+  install_packages "$@"
+  installed_packages | grep -vxFf "$scratch/before" >>"$packages" || true
+}
+
+need_python() {
+  if find_python; then return; fi
+  say "installing Python"
+  # shellcheck disable=SC2046 # the words are packages
+  install_ours $(from_bundle python || python_packages)
+  if find_python; then return; fi
+  # shellcheck disable=SC2046
+  [ -z "$(newer_python_packages)" ] || install_ours $(newer_python_packages)
+  find_python || fail 32 "$manager has no Python 3.9 or newer with venv" "install one yourself and run this script again"
+}
+
+need_docker() {
+  if [ -S /var/run/docker.sock ]; then return; fi
+  if ! has_docker; then
+    say "installing Docker"
+    # shellcheck disable=SC2046 # the words are packages
+    install_packages $(from_bundle docker || docker_package)
+  fi
+  say "starting Docker"
+  logged systemctl enable --now docker || fail 33 "Docker does not start" "see: journalctl -u docker"
+}
+
+need_nix() {
+  if [ "$with_nix" = no ] || has_nix; then return; fi
+  say "installing Nix"
+  install_ours "$(nix_package)"
+}
+

@@ -1,0 +1,18 @@
+# Where everything of ours is on a host.
+
+home=/opt/skypanel-worker
+venv=$home/venv
+applied=$home/applied   # there while the agent that runs is the one installed last
+packages=$home/packages # the packages that the script has installed, Docker's not among them
+joined=$home/joined     # there if the script has let this host join its swarm
+config_folder=/etc/skypanel-worker
+config_file=$config_folder/config.json
+ca_file=$config_folder/ca.pem
+state_folder=/var/lib/skypanel-worker
+runtime_folder=/run/skypanel-worker
+unit_file=/etc/systemd/system/skypanel-worker.service
+command_file=/usr/local/bin/skyagent
+uninstaller=/usr/local/bin/skypanel-worker-uninstall
+account=skyagent # the system user of the agent, where there is one
+log=/var/log/skypanel-worker-install.log
+

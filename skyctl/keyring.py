@@ -1,0 +1,86 @@
+"""The secrets that sign and check tokens: those that were set, else those kept in one file of the data folder.
+
+The file's first line is the secret that signs. Those after it, `SECRET until TIME`, are still accepted for a while. It is read
+again whenever it has changed, so that no process needs a restart to follow a rotation.
+"""
+
+import os
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from skyctl import data_folder
+from skyctl.errors import Refused, SkyctlError
+from skyctl.trust import Key
+
+RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
+
+
+class Keyring:
+    """The secrets of this installation. `given`: the one that was set, and the one that was set before it, if any."""
+
+    def __init__(self, folder: Path | None, given: Sequence[str] = ()) -> None:
+        self._folder = folder
+        self._keys = tuple(map(Key, given))
+        self._given = bool(given)
+        self._seen: tuple[int, ...] = ()
+
+    def signing(self) -> Key:
+        """The secret that signs. It is made where none is there. Raises SkyctlError where the file cannot be used."""
+        return self._read()[0]
+
+    def accepted(self, now: datetime) -> Sequence[Key]:
+        """The secrets by which a token may have been signed, the one that signs first."""
+        return [key for key in self._read() if key.good_until is None or now < key.good_until]
+
+    def rotate(self, now: datetime, good_until: datetime) -> None:
+        """Make the secret that signs anew, and accept the present one until then. Raises Refused where it was set."""
+        if self._given or self._folder is None:
+            raise Refused(
+                "the signing secret was set, so that it cannot be replaced here",
+                "set SKYCTL_JWT_SECRET to a new one and SKYCTL_JWT_SECRET_PREVIOUS to the present one, and restart "
+                "every `skyctl serve` and `skyctl monitor`",
+            )
+        data_folder.prepare(self._folder)
+        with data_folder.alone(self._folder):
+            present, *others = self.accepted(now)
+            keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
+            data_folder.write_private(path(self._folder), "\n".join(map(_line, keys)))
+
+    def _read(self) -> tuple[Key, ...]:
+        """The keys, read again where the file is another one than before."""
+        if self._given or self._folder is None:
+            return self._keys
+        kept = path(self._folder)
+        if not kept.exists():
+            if self._keys:  # whoever took the file away, tokens that were issued stay good here
+                return self._keys
+            data_folder.prepare(self._folder)
+            data_folder.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
+        with kept.open(encoding="ascii") as file:
+            status = os.fstat(file.fileno())
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if seen != self._seen:
+                self._keys = tuple(_key(kept, line) for line in file.read().splitlines() if line.strip())
+                self._seen = seen
+        if not self._keys:
+            raise SkyctlError(f"{kept} is empty", RESTORE)
+        return self._keys
+
+
+def path(folder: Path) -> Path:
+    """Where the secrets are kept that were made because none was set."""
+    return folder / "jwt-secret"
+
+
+def _line(key: Key) -> str:
+    return f"{key.secret} until {key.good_until.isoformat()}" if key.good_until else key.secret
+
+
+def _key(kept: Path, line: str) -> Key:
+    secret, _, until = line.strip().partition(" until ")
+    try:
+        return Key(secret, datetime.fromisoformat(until) if until else None)
+    except ValueError:
+        raise SkyctlError(f"{kept}: a line is no secret with the time until which it is accepted", RESTORE) from None

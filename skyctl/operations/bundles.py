@@ -1,0 +1,47 @@
+"""The story of a host without the internet: everything that its installation needs, in one folder."""
+
+import shutil
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+from skyctl.errors import Refused
+from skyctl.installer import bundle as bundling
+from skyctl.model import Actor, Invitation
+from skyctl.operations import workers
+from skyctl.operations.world import World
+
+PLATFORMS = bundling.PLATFORMS
+
+
+def bundle(
+    world: World,
+    actor: Actor,
+    output: Path,
+    *,
+    platforms: Sequence[str],
+    packages: Path | None,
+    name: str | None,
+    insecure: bool,
+    ttl: timedelta,
+    anew: UUID | None,
+) -> Invitation:
+    """Make the folder, mode 0700, and invite the worker whose script is in it; nothing is left where that fails.
+
+    Raises Refused where there is something already, and what `collect` and `workers.generate_script` raise.
+    """
+    if output.exists():
+        raise Refused(f"--output: {output} is there already", "name a folder that is to be made")
+    workers.check_transport(world, insecure=insecure)
+    half = output.with_name(f"{output.name}.half")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(mode=0o700, parents=True)
+    try:
+        bundling.collect(half, platforms, packages)
+        invitation, script = workers.generate_script(world, actor, name, insecure=insecure, ttl=ttl, anew=anew)
+        bundling.seal(half, script)
+        half.rename(output)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return invitation

@@ -1,0 +1,39 @@
+"""Stories of the certificate that `skyctl serve` shows: it is made, it is renewed."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from skyctl.certificates import Certificates
+from skyctl.errors import DatabaseRefused, DatabaseUnavailable
+from skyctl.model import Actor, Event
+from skyctl.operations.world import World
+from skyctl.store import events
+
+SERVE = Actor("serve")
+
+
+def initialize(certificates: Certificates, names: Iterable[str], *, renew: bool) -> bool:
+    """Make the authority and the server's certificate where something is missing; whether anything was made."""
+    return certificates.make(names, datetime.now(UTC), renew=renew)
+
+
+def renew_if_due(world: World, certificates: Certificates) -> bool:
+    """Renew the server's certificate where it is about to end; whether it was."""
+    renewed = certificates.renew_if_due(datetime.now(UTC))
+    if renewed:
+        note(world, certificates, SERVE)
+    return renewed
+
+
+def note(world: World, certificates: Certificates, actor: Actor) -> bool:
+    """Write the event of a certificate that was made; whether the database could take it."""
+    server = certificates.look()[-1]
+    details = {"names": list(server.names), "endsAt": server.ends_at.isoformat(), "fingerprint": server.fingerprint}
+    try:
+        with world.db.transaction() as tx:
+            events.lock(tx)
+            reason = f"good until {server.ends_at:%Y-%m-%d}"
+            events.record(tx, Event("certificate_made", None, None, actor.name, reason=reason, details=details), actor)
+    except (DatabaseUnavailable, DatabaseRefused):
+        return False
+    return True

@@ -1,0 +1,84 @@
+"""Stories of credentials: a worker's token is replaced or revoked, the secret that signs tokens is."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from skyctl.errors import Refused, WorkerNotFound
+from skyctl.model import Actor, Event, Lease, Worker
+from skyctl.operations import issuing
+from skyctl.operations.leadership import TTL
+from skyctl.operations.world import World
+from skyctl.store import credentials, db, events, monitors, workers
+
+MOST_AT_ONCE = 200
+INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
+
+
+def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
+    """Let a worker's token be replaced: its next heartbeat's answer carries the new one, the old one is good until that was used.
+
+    Raises WorkerNotFound, or Refused where the worker's agent cannot take a new token.
+    """
+    with world.db.transaction() as tx:
+        worker = _locked(tx, worker_id)
+        known = credentials.get(tx, worker_id)
+        if worker.token_revoked_at:
+            raise Refused(f"the token of {worker.name} is revoked", INVITE_ANEW + worker.name)
+        if not (known and known.takes_tokens):
+            raise Refused(f"the agent of {worker.name} cannot take a new token", INVITE_ANEW + worker.name)
+        issuing.replace_token(world, tx, worker_id)
+        events.record(tx, Event("token_rotation_asked", worker_id, worker.name, actor.name), actor)
+        return worker
+
+
+def rotate_due(world: World, lease: Lease) -> list[Event]:
+    """Let the tokens be replaced that are too old, or signed by a secret that is about to go; so many at once.
+
+    Raises LostLead, DatabaseUnavailable.
+    """
+    days = world.limits.token_rotation
+    with world.db.transaction() as tx:
+        monitors.hold(tx, lease, TTL)
+        keys = world.keys.accepted(db.now(tx))
+        if not days and len(keys) == 1:
+            return []
+        events.lock(tx)
+        signing = keys[0].id if len(keys) > 1 else None
+        found = credentials.due(tx, days or None, signing, MOST_AT_ONCE)
+        for worker in found:
+            issuing.replace_token(world, tx, worker.id)
+        told = [Event("token_rotation_due", worker.id, worker.name, "monitor", term=lease.term) for worker in found]
+        return events.append(tx, *told)
+
+
+def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
+    """Let no token of a worker be good any more, from its next heartbeat on. Raises WorkerNotFound, Refused where it is so."""
+    with world.db.transaction() as tx:
+        worker = _locked(tx, worker_id)
+        if worker.token_revoked_at:
+            raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
+        credentials.revoke(tx, worker_id, reason)
+        events.record(tx, Event("token_revoked", worker_id, worker.name, actor.name, reason=reason or ""), actor)
+        return worker
+
+
+def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> datetime:
+    """Sign tokens by a new secret; until when those of the present one are accepted. Workers get new tokens meanwhile.
+
+    Raises Refused where the secret was set.
+    """
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        now = db.now(tx)
+        world.keys.rotate(now, now + overlap)
+        details = {"acceptedUntil": (now + overlap).isoformat(), "keyId": world.keys.signing().id}
+        events.record(tx, Event("secret_rotated", None, None, actor.name, details=details), actor)
+        return now + overlap
+
+
+def _locked(tx: db.Transaction, worker_id: UUID) -> Worker:
+    events.lock(tx)
+    worker = workers.get(tx, worker_id, lock=True)
+    if worker is None:
+        raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
+    return worker

@@ -1,0 +1,47 @@
+"""What the answer to a heartbeat carries besides: a token to use from now on, an agent to upgrade to."""
+
+from uuid import UUID
+
+from skyctl.model import Event
+from skyctl.operations import issuing, upgrades
+from skyctl.operations.world import World
+from skyctl.rules import tokens
+from skyctl.store import credentials, db, events, workers
+from skyctl.trust import Errand, IssuedToken
+
+
+def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
+    """What waits for a worker whose heartbeat, with the token of this hash, is stored.
+
+    A beat with the new token is its first use: from then on it alone is good. Until then each beat is handed it again, for an
+    answer may be lost; only its hash is stored, so it is signed anew from the same claims.
+    """
+    with world.db.transaction() as tx:
+        known, worker, now = credentials.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
+    agent = upgrades.offer(worker) if worker else None
+    waits = known.next_token if known else None
+    if waits is None:
+        return Errand(agent=agent)
+    if tokens.same(waits.token_hash, token_hash):
+        _promote(world, worker_id, token_hash)
+        return Errand(agent=agent)
+    keys = {key.id: key for key in world.keys.accepted(now)}
+    if waits.key_id in keys:
+        return Errand(new_token=issuing.sign(keys[waits.key_id], worker_id, waits.issued_at), agent=agent)
+    return Errand(new_token=_issue_anew(world, worker_id, waits), agent=agent)
+
+
+def _issue_anew(world: World, worker_id: UUID, gone: IssuedToken) -> str | None:
+    """Another token in place of one whose key is gone, so that nobody can have it; None where somebody else was first."""
+    with world.db.transaction() as tx:
+        known = credentials.get(tx, worker_id, lock=True)
+        return issuing.replace_token(world, tx, worker_id) if known and known.next_token == gone else None
+
+
+def _promote(world: World, worker_id: UUID, token_hash: str) -> None:
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        known, worker = credentials.get(tx, worker_id, lock=True), workers.get(tx, worker_id)
+        if worker and known and known.next_token and tokens.same(known.next_token.token_hash, token_hash):
+            credentials.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
+            events.append(tx, Event("token_rotated", worker_id, worker.name, actor=f"worker:{worker.name}"))

@@ -1,0 +1,22 @@
+"""A token that waits to be handed over to a worker."""
+
+from datetime import datetime
+from uuid import UUID
+
+from skyctl.operations.world import World
+from skyctl.rules import tokens
+from skyctl.store import credentials, db
+from skyctl.trust import IssuedToken, Key
+
+
+def replace_token(world: World, tx: db.Transaction, worker_id: UUID) -> str:
+    """Let a new token wait for a worker, to be handed over by the answer to its next heartbeat."""
+    key, now = world.keys.signing(), db.now(tx)
+    token = sign(key, worker_id, now)
+    credentials.set_next(tx, worker_id, IssuedToken(tokens.fingerprint(token), now, key.id))
+    return token
+
+
+def sign(key: Key, worker_id: UUID, issued_at: datetime) -> str:
+    """The token of a rotation: the same claims give the same token, so that it need not be stored."""
+    return tokens.issue_worker_token(key.secret, worker_id, tokens.ROTATION, issued_at)[0]

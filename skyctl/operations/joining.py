@@ -1,0 +1,140 @@
+"""Whether a host may be the worker whose token it has, and what is kept of its asking."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from skyctl.errors import (
+    Forbidden,
+    InvitationExpired,
+    RebootUnconfirmed,
+    SkyctlError,
+    TokenInUse,
+    TokenRevoked,
+    Unauthorized,
+    WorkerCloned,
+)
+from skyctl.model import Event, Registration, Worker
+from skyctl.operations import issuing, presence
+from skyctl.operations.world import World
+from skyctl.rules import health, machines, names, tokens
+from skyctl.store import credentials, db, events, workers
+from skyctl.trust import Credentials, Identity, IssuedToken, Sighting, Standing
+
+REPLACED = (
+    "its token was replaced: run the install script of a new invitation: skyctl workers install-script --worker NAME"
+)
+
+
+def admit(
+    world: World, tx: db.Transaction, claims: tokens.WorkerClaims, token_hash: str, registration: Registration
+) -> SkyctlError | None:
+    """Let a host be the worker that its token names, or give the refusal of which something was noted, to be raised after the
+    commit. The log is locked. Raises Unauthorized, Forbidden, for which there is nothing to keep."""
+    worker_id, now, host = claims.worker_id, db.now(tx), sighting(registration)
+    if not workers.exists(tx, worker_id):
+        refuse_removed(tx, worker_id)
+        workers.insert_invited(tx, worker_id, names.invited(worker_id), token_hash, claims.expires_at)
+    known = credentials.get(tx, worker_id, lock=True)
+    worker = workers.get(tx, worker_id)
+    if known is None or worker is None:  # the lock of the log keeps it from being removed
+        raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
+    standing = machines.standing(known, token_hash)
+    refuse_unusable(known, standing, now)
+    if standing is Standing.INVITATION:
+        credentials.accept(tx, worker_id, IssuedToken(token_hash, now, claims.key.id), claims.expires_at)
+        details = {"hostname": host.hostname, "ipAddress": host.ip_address}
+        events.append(tx, Event("invitation_used", worker_id, worker.name, f"worker:{worker.name}", details=details))
+    elif refusal := _recognize(world, tx, worker, known, host):
+        return refusal
+    elif standing is Standing.STALE:
+        raise Unauthorized("the token is not this worker's", REPLACED)
+    elif standing is Standing.NEXT and known.next_token:
+        credentials.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
+        events.append(tx, Event("token_rotated", worker_id, worker.name, f"worker:{worker.name}"))
+    else:
+        unused = not known.holder.hostname
+        credentials.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
+    credentials.bind(tx, worker_id, host)
+    takes_tokens = registration.metadata.get(credentials.TAKES_TOKENS) is True
+    if takes_tokens and known.holder.machine_id and not machines.is_at_home(known.holder, host):
+        # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
+        issuing.replace_token(world, tx, worker_id)
+    return None
+
+
+def refuse_unusable(known: Credentials, standing: Standing, now: datetime) -> None:
+    """Raise TokenRevoked, InvitationExpired or Unauthorized where a token of this standing is good for nothing."""
+    if known.revoked_at and standing is not Standing.INVITATION:
+        why = f": {known.revoked_reason}" if known.revoked_reason else ""
+        raise TokenRevoked(f"the token of this worker was revoked at {_shown(known.revoked_at)}{why}", REPLACED)
+    until = known.invitation_expires_at if standing is Standing.INVITATION else known.expires_at
+    if standing not in (Standing.INVITATION, Standing.CURRENT) or until is None or until > now:
+        return
+    if standing is Standing.INVITATION or not known.holder.hostname:
+        raise InvitationExpired(f"the invitation expired at {_shown(until)}", tokens.INVITE_AGAIN)
+    raise Unauthorized("the token has expired", tokens.INVITE_AGAIN)
+
+
+def refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:
+    """Raise Forbidden where a worker of this id was ever removed."""
+    if events.was_removed(tx, worker_id):
+        raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
+
+
+def sighting(registration: Registration) -> Sighting:
+    """What a registration says of the machine itself."""
+    said = (registration.metadata.get(key) for key in ("machineId", "bootId", "instanceId"))
+    machine, boot, instance = (each if isinstance(each, str) else "" for each in said)
+    return Sighting(machine, boot, instance, registration.hostname, registration.ip_address)
+
+
+def _shown(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _recognize(
+    world: World, tx: db.Transaction, worker: Worker, known: Credentials, host: Sighting
+) -> SkyctlError | None:
+    """Why a host is not this worker's; None where it is. What is seen of a rival is noted, and told once."""
+    now, interval = db.now(tx), world.limits.heartbeat_interval
+    heard = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
+    silence = health.heard_silence(max(heard), now, presence.outages(tx)) if heard else None
+    verdict = machines.identify(known, host, silence, interval)
+    if verdict is Identity.SAME:
+        return None
+    holder = known.holder
+    held = f"host {holder.hostname} ({holder.ip_address})"
+    if verdict is Identity.OTHER_MACHINE:
+        return TokenInUse(
+            f"the token belongs to {held}, which is another machine than {host.hostname} ({host.ip_address})",
+            "each host needs an invitation of its own: skyctl workers install-script; where this is that host, reinstalled: "
+            f"skyctl workers install-script --worker {worker.name}",
+        )
+    credentials.note_rival(tx, worker.id, machines.rival_of(known, host, verdict, now))
+    if verdict is Identity.UNCERTAIN:
+        wait = machines.SILENT_BEATS * interval - (silence or timedelta())
+        return RebootUnconfirmed(
+            f"{held} was heard as this very machine just now",
+            "if it was rebooted, it is let in as soon as the one before is known to be silent",
+            max(1, math.ceil(wait.total_seconds())),
+        )
+    if not (known.rival and known.rival.place == host.place and known.rival.is_told):
+        _tell_of_clone(tx, worker, holder, host)
+    return WorkerCloned(
+        f"this host, {host.hostname} ({host.ip_address}), is a copy of {held}: both have the same machine id, and both are alive",
+        "give the copy an id of its own (rm /etc/machine-id, then systemd-machine-id-setup) and an invitation of its own: "
+        "skyctl workers install-script",
+    )
+
+
+def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: Sighting, host: Sighting) -> None:
+    hosts = {
+        name: {"hostname": each.hostname, "ipAddress": each.ip_address}
+        for name, each in (("holder", holder), ("clone", host))
+    }
+    reason = (
+        f"{host.hostname} ({host.ip_address}) is a copy of {holder.hostname} ({holder.ip_address}), and both are alive"
+    )
+    events.append(tx, Event("cloned", worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=hosts))
+    db.notify_news(tx)

@@ -1,0 +1,146 @@
+"""Stories of a host that is invited: its link, the script that the link gives once, and what the script asks before it begins."""
+
+import secrets
+import shlex
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from skyctl import installer
+from skyctl.errors import LinkGone
+from skyctl.model import Actor, Event, Invitation, Worker
+from skyctl.operations import workers as inviting
+from skyctl.operations.world import World
+from skyctl.rules import machines, tokens
+from skyctl.store import credentials, db, events, links, workers
+from skyctl.trust import Credentials, Standing
+
+SECRET_BYTES = 32
+AGAIN = "make a new invitation: skyctl workers install-script"
+# As the script's own codes, see docs/operations.md
+EXPIRED, USED, UNKNOWN = 24, 25, 26
+
+
+def invite(
+    world: World,
+    actor: Actor,
+    name: str | None = None,
+    *,
+    insecure: bool = False,
+    ttl: timedelta = inviting.INVITATION_TTL,
+    anew: UUID | None = None,
+) -> tuple[UUID, str]:
+    """Invite a worker, or the host of one that is there `anew`, by a link alone: its id, and the link.
+
+    Raises Refused as `workers.generate_script` does.
+    """
+    inviting.check_transport(world, insecure=insecure)
+    worker_id = anew or inviting.invite(world, actor, name, ttl).worker_id
+    return worker_id, make(world, actor, worker_id, insecure=insecure, ttl=ttl, anew=anew is not None)
+
+
+def make(
+    world: World,
+    actor: Actor,
+    worker_id: UUID,
+    *,
+    insecure: bool,
+    ttl: timedelta = inviting.INVITATION_TTL,
+    anew: bool = False,
+) -> str:
+    """A link that gives the script of an invited worker, once and for so long: a secret of which the SHA-256 is stored.
+
+    Raises WorkerNotFound.
+    """
+    secret = secrets.token_urlsafe(SECRET_BYTES)
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        worker = inviting.known(workers.get(tx, worker_id, lock=True), worker_id)
+        expires_at = db.now(tx) + ttl
+        links.insert(
+            tx, tokens.fingerprint(secret), links.Link(worker_id, world.api_url, insecure, anew, actor.name, expires_at)
+        )
+        details = {"expiresAt": expires_at.isoformat()}
+        events.record(tx, Event("link_made", worker_id, worker.name, actor.name, details=details), actor)
+    return f"{world.api_url}/install/{secret}"
+
+
+def command(world: World, link: str) -> str:
+    """What is pasted into root's shell on a host: it fetches the script and runs it. Our authority goes along."""
+    authority = world.authority(link).strip()
+    if not authority:
+        return f"curl -fsS {shlex.quote(link)} | sh\n"
+    return f"curl -fsS --cacert /dev/fd/3 {shlex.quote(link)} 3<<'CA' | sh\n{authority}\nCA\n"
+
+
+def redeem(world: World, actor: Actor, secret: str) -> str:
+    """The script of a link, with a token that is issued now and replaces whatever the invitation had; the link is used up.
+
+    Raises LinkGone, or EngineUnavailable where the engine that was set does not answer: then the link is still good.
+    """
+    key = tokens.fingerprint(secret)
+    with world.db.transaction() as tx:
+        link, _ = _good(tx, key)
+    join = world.engine().worker_join()
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        link, worker = _good(tx, key)
+        secret_key = world.keys.signing().secret
+        token, _ = tokens.issue_worker_token(secret_key, worker.id, link.made_by, db.now(tx))
+        links.use(tx, key)
+        let = credentials.invite if link.anew else links.renew
+        let(tx, worker.id, tokens.fingerprint(token), link.expires_at)
+        details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
+        events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
+    as_made = replace(world, api_url=link.api_url)
+    return inviting.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure)
+
+
+def refusal(gone: LinkGone) -> str:
+    """What is answered in place of a script that is not given: shell that says so and fails."""
+    return installer.refusal(gone.script_code, gone.message, gone.hint)
+
+
+def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, str]:
+    """What an install script asks before it changes its host: the time, and what became of its invitation.
+
+    That is `good`, `expired`, `used`, `removed`, or `unknown` where another token took its place. It is named by the SHA-256 of its
+    token, which gives nobody access, so anybody may ask.
+    """
+    with world.db.transaction() as tx:
+        now, worker, stored = db.now(tx), workers.get(tx, worker_id), credentials.get(tx, worker_id)
+        if worker is None or stored is None:
+            return now, "removed" if events.was_removed(tx, worker_id) else "unknown"
+        return now, _state(machines.standing(stored, fingerprint), stored, worker, now)
+
+
+def _state(standing: Standing, stored: Credentials, worker: Worker, now: datetime) -> str:
+    if standing is Standing.STALE:
+        return "unknown"
+    if standing is not Standing.INVITATION and _has_joined(worker):
+        return "used"
+    until = stored.invitation_expires_at if standing is Standing.INVITATION else stored.expires_at
+    return "expired" if until is not None and until <= now else "good"
+
+
+def archive() -> bytes:
+    """The agent of this version as a tar.gz."""
+    return installer.agent_archive()
+
+
+def _good(tx: db.Transaction, key: str) -> tuple[links.Link, Worker]:
+    """The link and its worker, while the link is good. Raises LinkGone."""
+    link = links.get(tx, key)
+    worker = workers.get(tx, link.worker_id, lock=True) if link else None
+    if link is None or worker is None:
+        raise LinkGone("there is no such link, or its worker was removed", AGAIN, UNKNOWN)
+    if link.used_at is not None or (_has_joined(worker) and not link.anew):
+        raise LinkGone("this link has been used", f"{AGAIN}; each is good once", USED)
+    if link.expires_at <= db.now(tx):
+        raise LinkGone("this link has expired", AGAIN, EXPIRED)
+    return link, worker
+
+
+def _has_joined(worker: Worker) -> bool:
+    """Whether a host has registered as this worker."""
+    return bool(worker.hostname)

@@ -1,0 +1,127 @@
+"""Stories of the agents' upgrades: an administrator offers the manager's own, an agent takes it, or gives it up."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import version
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from skyctl import installer, wire
+from skyctl.errors import AgentNotFound, Unauthorized
+from skyctl.model import Actor, Event, Worker
+from skyctl.operations import joining
+from skyctl.operations.world import World
+from skyctl.rules import machines, tokens
+from skyctl.store import credentials, db, events, workers
+from skyctl.trust import Standing
+
+LONGEST_REASON = 500
+NO_LAUNCHER = "its agent cannot replace itself: run a new install script on the host"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRelease:
+    """An agent that workers may upgrade to: the tar.gz, its SHA-256, and what it calls itself."""
+
+    version: str
+    sha256: str
+    archive: bytes = field(repr=False)
+
+
+class Upgrade(StrEnum):
+    """What becomes of the wish that a worker's agent be the manager's."""
+
+    OFFERED = "offered"
+    UP_TO_DATE = "up-to-date"
+    IMPOSSIBLE = "impossible"
+
+
+class Upgraded(NamedTuple):
+    """The same of one worker, and why where it is impossible."""
+
+    worker: Worker
+    outcome: Upgrade
+    reason: str = ""
+
+
+@cache
+def release() -> AgentRelease:
+    """The agent of this very version."""
+    archive = installer.agent_archive()
+    return AgentRelease(version("skyctl"), hashlib.sha256(archive).hexdigest(), archive)
+
+
+def upgrade(world: World, actor: Actor, only: Collection[UUID] | None, *, dry_run: bool = False) -> list[Upgraded]:
+    """Offer the manager's agent to workers, or to all; what becomes of each. Their agents take it with the next heartbeat.
+
+    One that gave it up before is offered it again only where it is named.
+    """
+    ours = release()
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        seen = [_planned(worker, ours, named=only is not None) for worker in workers.everyone(tx, only)]
+        if not dry_run:
+            offered = [each.worker for each in seen if each.outcome is Upgrade.OFFERED]
+            workers.offer_agent(tx, [worker.id for worker in offered], ours.sha256)
+            details = {"version": ours.version, "sha256": ours.sha256}
+            for worker in offered:
+                event = Event("agent_upgrade_offered", worker.id, worker.name, actor.name, details=details)
+                events.record(tx, event, actor)
+    return seen
+
+
+def offer(worker: Worker) -> Mapping[str, object] | None:
+    """What the answer to a worker's heartbeat says of an agent; nothing where what was offered is not ours any more."""
+    ours = release()
+    if worker.agent_offered != ours.sha256:
+        return None
+    offered_at = wire.moment(worker.agent_offered_at)
+    return {"sha256": ours.sha256, "version": ours.version, "size": len(ours.archive), "offeredAt": offered_at}
+
+
+def archive(world: World, token: str, sha256: str) -> bytes:
+    """The agent of this checksum, for a worker. Raises Unauthorized, Forbidden, AgentNotFound."""
+    with world.db.transaction() as tx:
+        now = db.now(tx)
+        known = credentials.get(tx, tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id)
+        standing = machines.standing(known, tokens.fingerprint(token)) if known else Standing.STALE
+        if known:
+            joining.refuse_unusable(known, standing, now)
+    if standing not in (Standing.CURRENT, Standing.NEXT):
+        raise Unauthorized("the token is not this worker's", "agents fetch with the token that they beat with")
+    if sha256 != release().sha256:
+        raise AgentNotFound("there is no agent of this checksum", "offer the present one: skyctl workers upgrade")
+    return release().archive
+
+
+def settle(tx: db.Transaction, worker: Worker) -> None:
+    """Take note of what a worker that has just registered says of the agent that it was offered."""
+    if worker.agent_offered is None:
+        return
+    failed = worker.metadata.get("agentUpgradeFailed")
+    order = {"sha256": worker.agent_offered, "offeredAt": wire.moment(worker.agent_offered_at)}
+    if worker.metadata.get("agentSha256") == worker.agent_offered:
+        _note(tx, worker, "agent_upgraded", "")
+    elif isinstance(failed, dict) and order.items() <= failed.items():
+        _note(tx, worker, "agent_upgrade_failed", str(failed.get("reason"))[:LONGEST_REASON])
+
+
+def _note(tx: db.Transaction, worker: Worker, kind: str, reason: str) -> None:
+    workers.withdraw_agent(tx, worker.id)
+    details: dict[str, Any] = {"version": worker.metadata.get("agentVersion"), "sha256": worker.agent_offered}
+    events.append(tx, Event(kind, worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=details))
+
+
+def _planned(worker: Worker, ours: AgentRelease, *, named: bool) -> Upgraded:
+    failed = worker.metadata.get("agentUpgradeFailed")
+    if worker.metadata.get("agentSha256") == ours.sha256:
+        return Upgraded(worker, Upgrade.UP_TO_DATE)
+    if not worker.metadata.get("agentSha256"):
+        return Upgraded(worker, Upgrade.IMPOSSIBLE, NO_LAUNCHER)
+    if isinstance(failed, dict) and failed.get("sha256") == ours.sha256 and not named:
+        said = str(failed.get("reason"))[:LONGEST_REASON]
+        return Upgraded(worker, Upgrade.IMPOSSIBLE, f"it gave it up ({said}): name it to have it tried again")
+    return Upgraded(worker, Upgrade.OFFERED)

@@ -1,0 +1,57 @@
+"""Whether a host that registers with a worker's token is that worker's host.
+
+    the token is not bound to a machine yet, or no machine is named     the same
+    another machine than the one that it is bound to                    another machine
+    the process that registered last, or one in the same place          the same
+    another one, and the worker is silent for two heartbeats            the same: it was rebooted
+    another one, and the worker has beaten since this one first came    a clone: two hosts live with one machine id
+    another one else                                                    uncertain until one of these two holds
+
+A place is a boot, a hostname and an address: an agent that is started again stays there. An agent beats only once it is
+registered, so that each beat meanwhile is the other host's.
+"""
+
+from datetime import datetime, timedelta
+
+from skyctl.rules.tokens import same
+from skyctl.trust import Credentials, Identity, Rival, Sighting, Standing
+
+SILENT_BEATS = 2
+
+
+def standing(known: Credentials, token_hash: str) -> Standing:
+    """What a token that we signed for a worker is to it now."""
+    if known.next_token and same(known.next_token.token_hash, token_hash):
+        return Standing.NEXT
+    if known.invitation_hash and same(known.invitation_hash, token_hash):
+        return Standing.INVITATION
+    return Standing.CURRENT if same(known.token_hash, token_hash) else Standing.STALE
+
+
+def identify(known: Credentials, host: Sighting, silence: timedelta | None, interval: timedelta) -> Identity:
+    """What comes of the host. `silence`: for how long a heartbeat of the worker would have been heard, None where none ever was."""
+    holder = known.holder
+    if not (holder.machine_id and host.machine_id):
+        return Identity.SAME
+    if holder.machine_id != host.machine_id:
+        return Identity.OTHER_MACHINE
+    if is_at_home(holder, host):
+        return Identity.SAME
+    rival = known.rival if known.rival and known.rival.place == host.place else None
+    if rival and (rival.is_told or (known.last_heartbeat_at and known.last_heartbeat_at > rival.since)):
+        return Identity.CLONE
+    if silence is None or silence >= SILENT_BEATS * interval:
+        return Identity.SAME
+    return Identity.UNCERTAIN
+
+
+def is_at_home(holder: Sighting, host: Sighting) -> bool:
+    """Whether a host is where the worker's machine was last seen, or its very process moved."""
+    return holder.place == host.place or bool(holder.instance_id and holder.instance_id == host.instance_id)
+
+
+def rival_of(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> Rival:
+    """The rival to remember of a host that is uncertain, or a clone."""
+    before = known.rival if known.rival and known.rival.place == host.place else None
+    told = verdict is Identity.CLONE or (before is not None and before.is_told)
+    return Rival(host.place, before.since if before else now, is_told=told)

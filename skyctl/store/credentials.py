@@ -1,0 +1,153 @@
+"""What is stored of workers' tokens: hashes and times, never a token."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from skyctl.model import Worker, WorkerStatus
+from skyctl.store.rows import COLUMNS, STATUS, read
+from skyctl.store.tables import workers
+from skyctl.trust import Credentials, IssuedToken, Rival, Sighting
+
+TAKES_TOKENS = "takesTokens"
+BEATING = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
+
+_c = workers.c
+_TAKES_TOKENS = sa.func.coalesce(_c.metadata[TAKES_TOKENS] == sa.text("'true'::jsonb"), False)
+
+
+def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Credentials | None:
+    """The credentials of a worker, on request nobody else's to change until the end; None where there is no such worker."""
+    query = sa.select(workers, _TAKES_TOKENS.label("takes_tokens")).where(_c.id == worker_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        return None
+    waits = row.next_token_hash is not None and row.next_token_issued_at is not None
+    return Credentials(
+        token_hash=row.auth_token_hash, expires_at=row.auth_token_expires_at,
+        next_token=IssuedToken(row.next_token_hash, row.next_token_issued_at, row.next_token_key or "") if waits else None,
+        invitation_hash=row.invitation_hash, invitation_expires_at=row.invitation_expires_at,
+        revoked_at=row.token_revoked_at, revoked_reason=row.token_revoked_reason,
+        holder=_holder(row), rival=_rival(row.rival),
+        takes_tokens=row.takes_tokens, last_heartbeat_at=row.last_heartbeat_at, bound_at=row.bound_at,
+    )  # fmt: skip
+
+
+def set_next(connection: sa.Connection, worker_id: UUID, token: IssuedToken) -> None:
+    """Let a token wait to be handed over, in place of one that may wait already."""
+    _set(
+        connection,
+        worker_id,
+        next_token_hash=token.token_hash,
+        next_token_issued_at=token.issued_at,
+        next_token_key=token.key_id,
+    )
+
+
+def promote(connection: sa.Connection, worker_id: UUID, expires_at: datetime) -> None:
+    """Let the token that was handed over be the only one that is good."""
+    _set(
+        connection,
+        worker_id,
+        auth_token_hash=_c.next_token_hash,
+        auth_token_issued_at=_c.next_token_issued_at,
+        auth_token_key=_c.next_token_key,
+        auth_token_expires_at=expires_at,
+        **_NO_NEXT,
+    )
+
+
+def invite(connection: sa.Connection, worker_id: UUID, token_hash: str, expires_at: datetime) -> None:
+    """Let the host of a worker that is there join anew with this token, until then."""
+    _set(connection, worker_id, invitation_hash=token_hash, invitation_expires_at=expires_at)
+
+
+def accept(connection: sa.Connection, worker_id: UUID, token: IssuedToken, expires_at: datetime | None) -> None:
+    """Let the token of an invitation be the only one that is good, whatever machine held the one before."""
+    _set(
+        connection,
+        worker_id,
+        auth_token_hash=token.token_hash,
+        auth_token_issued_at=token.issued_at,
+        auth_token_key=token.key_id,
+        auth_token_expires_at=expires_at,
+        invitation_hash=None,
+        invitation_expires_at=None,
+        token_revoked_at=None,
+        token_revoked_reason=None,
+        machine_id=None,
+        boot_id=None,
+        instance_id=None,
+        bound_at=None,
+        rival=sa.null(),
+        **_NO_NEXT,
+    )
+
+
+def settle(connection: sa.Connection, worker_id: UUID, expires_at: datetime | None, key_id: str) -> None:
+    """An invitation was used: its token is an ordinary one from now on."""
+    _set(connection, worker_id, auth_token_expires_at=expires_at, auth_token_key=key_id)
+
+
+def bind(connection: sa.Connection, worker_id: UUID, host: Sighting) -> None:
+    """Bind the worker's token to a machine, and note its boot and agent; what it does not say stays as it was."""
+    said = {"machine_id": host.machine_id, "boot_id": host.boot_id, "instance_id": host.instance_id}
+    told = {name: value for name, value in said.items() if value}
+    _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rival=sa.null(), **told)
+
+
+def note_rival(connection: sa.Connection, worker_id: UUID, rival: Rival | None) -> None:
+    """Note who else wants to register as the machine."""
+    document = rival and {"place": rival.place, "since": rival.since.isoformat(), "isTold": rival.is_told}
+    _set(connection, worker_id, rival=document or sa.null())
+
+
+def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> None:
+    """Let no token of the worker be good, neither those that wait nor an invitation."""
+    _set(
+        connection,
+        worker_id,
+        auth_token_hash="",
+        token_revoked_at=sa.func.skyctl_now(),
+        token_revoked_reason=reason,
+        invitation_hash=None,
+        invitation_expires_at=None,
+        **_NO_NEXT,
+    )
+
+
+def due(connection: sa.Connection, age: timedelta | None, signing_key: str | None, limit: int) -> Sequence[Worker]:
+    """Workers that beat and whose token is older than that, or was signed by another key than this one; each only if asked for."""
+    old = (
+        sa.false()
+        if age is None
+        else sa.func.coalesce(_c.auth_token_issued_at, _c.created_at) < sa.func.skyctl_now() - age
+    )
+    foreign = sa.false() if signing_key is None else _c.auth_token_key.is_distinct_from(signing_key)
+    query = sa.select(*COLUMNS).where(
+        old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), _TAKES_TOKENS
+    )
+    return [
+        read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))
+    ]
+
+
+_NO_NEXT: dict[str, Any] = {"next_token_hash": None, "next_token_issued_at": None, "next_token_key": None}
+
+
+def _set(connection: sa.Connection, worker_id: UUID, **values: Any) -> None:
+    connection.execute(sa.update(workers).where(_c.id == worker_id).values(updated_at=sa.func.skyctl_now(), **values))
+
+
+def _holder(row: Any) -> Sighting:
+    said = (row.machine_id or "", row.boot_id or "", row.instance_id or "")
+    return Sighting(*said, row.hostname, str(row.ip_address))
+
+
+def _rival(document: Any) -> Rival | None:
+    if not isinstance(document, dict):
+        return None
+    return Rival(document["place"], datetime.fromisoformat(document["since"]), is_told=document["isTold"])

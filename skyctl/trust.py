@@ -1,0 +1,118 @@
+"""The words of credentials: how a worker's token is replaced, and what the answer to a heartbeat carries for it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Final, Literal, NamedTuple
+
+from skyctl.errors import SkyctlError
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A secret that signs tokens; one that no longer does is accepted until its time."""
+
+    secret: str = field(repr=False)
+    good_until: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        """What tells it from others without giving it away."""
+        return hashlib.sha256(f"key:{self.secret}".encode()).hexdigest()[:12]
+
+
+class Waiting(Enum):
+    """That something waits for a worker whose heartbeat is stored."""
+
+    ERRAND = "errand"
+
+
+ERRAND: Final = Waiting.ERRAND
+
+Outcome = SkyctlError | Literal[Waiting.ERRAND] | None
+"""Of a heartbeat: None once it is committed, ERRAND where its answer has to carry something besides, or why it was not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What the answer to a heartbeat carries besides: the token to use from now on (a secret), an agent to upgrade to."""
+
+    new_token: str | None = field(default=None, repr=False)
+    agent: Mapping[str, object] | None = None
+
+    def document(self) -> dict[str, object]:
+        """As the answer carries it: nothing of what does not wait."""
+        return {key: value for key, value in (("newToken", self.new_token), ("agent", self.agent)) if value}
+
+
+class IssuedToken(NamedTuple):
+    """A token as it is stored: its SHA-256, when it was signed, and by which key."""
+
+    token_hash: str
+    issued_at: datetime
+    key_id: str
+
+
+class Sighting(NamedTuple):
+    """Where a token is used: the machine by the digest of its id, its boot, the process of its agent, what it is called; empty what
+    it does not say."""
+
+    machine_id: str
+    boot_id: str
+    instance_id: str
+    hostname: str
+    ip_address: str
+
+    @property
+    def place(self) -> str:
+        """What stays the same when only the agent is started again."""
+        return f"{self.boot_id} {self.hostname} {self.ip_address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another one that wants to register as a worker's machine while the worker beats: from where, since when, and whether it was
+    told that both are alive, so that one is a copy."""
+
+    place: str
+    since: datetime
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The tokens of a worker, as the SHA-256 of each: the one that is good (empty where it was revoked) and until when, the one
+    that shall replace it and was not used yet, the one of an invitation; and the machine that holds them."""
+
+    token_hash: str
+    expires_at: datetime | None
+    next_token: IssuedToken | None
+    invitation_hash: str | None
+    invitation_expires_at: datetime | None
+    revoked_at: datetime | None
+    revoked_reason: str | None
+    holder: Sighting
+    rival: Rival | None
+    takes_tokens: bool
+    last_heartbeat_at: datetime | None
+    bound_at: datetime | None
+
+
+class Standing(Enum):
+    """What a token is to its worker."""
+
+    CURRENT = "current"
+    NEXT = "next"
+    INVITATION = "invitation"
+    STALE = "stale"
+
+
+class Identity(Enum):
+    """What comes of a host that wants to register as a worker: it is the one, another machine, one that may be a copy, a copy."""
+
+    SAME = "same"
+    OTHER_MACHINE = "other machine"
+    UNCERTAIN = "uncertain"
+    CLONE = "clone"

@@ -1,0 +1,249 @@
+"""`serve` and `monitor` as services of this host's systemd: their units, the settings that these read, the user as whom they run.
+
+The database URL and the secrets are in the settings file alone, which only root reads. What an administrator has written
+there stays, and so do the data at an uninstall.
+"""
+
+import grp
+import os
+import pwd
+import re
+import shlex
+import stat
+import string
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from skyctl import settings
+from skyctl.accounts import account, system_account
+from skyctl.data_folder import write_private
+from skyctl.errors import Refused, SkyctlError, ValidationError
+from skyctl.settings import TABLE
+
+UNITS = ("skyctl-serve.service", "skyctl-monitor.service")
+FOLDER = Path("/etc/systemd/system")
+SETTINGS = Path("/etc/skyctl/skyctl.env")
+DATA = Path("/var/lib/skyctl")
+COMMENT = "skyctl services"  # by which a user that was made here is told from one that was there
+DATABASE = ("SKYCTL_DATABASE_URL", "DATABASE_URL")
+OPTIONS = (
+    ("SKYCTL_SERVE_ARGS", "options of `skyctl serve`, such as --host 0.0.0.0 to listen on every address"),
+    ("SKYCTL_MONITOR_ARGS", "options of `skyctl monitor`, such as --metrics-port 9464"),
+)
+# What the units hide from their processes, beside what its owner alone may read.
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - named, not used
+
+
+class Change(NamedTuple):
+    """A step that is due: what was done once it is made, and how it is made."""
+
+    told: str
+    make: Callable[[], None]
+
+
+class _Template(string.Template):
+    delimiter = "@@"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services as they shall be: run by this user, with these settings where none are written yet."""
+
+    user: str
+    environment: Mapping[str, str]
+
+    def check(self, *, changes: bool) -> None:
+        """Raise Refused or ValidationError where this host or what was given does not allow for them."""
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", self.user) or self.user == "root":
+            raise ValidationError(f"--user: {self.user!r} is not a system user's name", "such as skyctl; never root")
+        if self.environment.get("SKYCTL_CONFIG"):
+            raise ValidationError(
+                "SKYCTL_CONFIG, --config: the services read no such file", f"set what it holds in {SETTINGS} instead"
+            )
+        if not Path("/run/systemd/system").is_dir():
+            raise Refused(
+                "this host was not booted with systemd", "run `skyctl serve` and `skyctl monitor` by its own means"
+            )
+        if changes and os.geteuid() != 0:
+            raise Refused("only root installs services", "run it as root, or with --dry-run to see what it would do")
+
+    def install(self) -> Iterator[Change]:
+        """What is due until they run; each change has to be made before the next is asked for, or none of them.
+
+        Raises ValidationError where a setting is missing or wrong, SkyctlError where a service does not start.
+        """
+        _check_reachable(Path(sys.executable))
+        if not account(self.user):
+            yield Change(f"made the system user {self.user}", self._make_user)
+        if not SETTINGS.exists():
+            text = settings_text(self.environment)
+            yield Change(f"wrote {SETTINGS}", lambda: self._write_settings(text))
+        elif stat.S_IMODE(SETTINGS.stat().st_mode) & 0o077:
+            yield Change(f"closed {SETTINGS} to others", lambda: SETTINGS.chmod(0o600))
+        self._check_settings()
+        if _strangers(self.user):
+            yield Change(f"handed {DATA} over to {self.user}", lambda: _hand_over(self.user))
+        stale = [name for name in UNITS if _read(FOLDER / name) != unit_text(name, self.user)]
+        for name in stale:
+            yield Change(f"wrote {FOLDER / name}", lambda name=name: _write_unit(name, self.user))  # type: ignore[misc]
+        for name in UNITS:
+            if name in stale or not _holds("is-active", name) or not _holds("is-enabled", name):
+                yield Change(f"started {name}", lambda name=name: _start(name))  # type: ignore[misc]
+
+    def uninstall(self) -> Iterator[Change]:
+        """What is due until nothing of them is left but the settings file and the data, which are root's then."""
+        units = [FOLDER / name for name in UNITS if (FOLDER / name).exists()]
+        ran = re.search(r"^User=(.+)$", _read(units[0]), re.MULTILINE) if units else None
+        found = account(ran[1] if ran else self.user)
+        for unit in units:
+            yield Change(f"removed {unit}", lambda unit=unit: _remove(unit))  # type: ignore[misc]
+        if found and found.pw_gecos.rstrip(",") == COMMENT and not (DATA / "postgres").exists():
+            yield Change(f"removed the system user {found.pw_name}", lambda: _remove_user(found.pw_name))
+
+    def _make_user(self) -> None:
+        system_account(self.user, DATA, COMMENT)
+
+    def _write_settings(self, text: str) -> None:
+        SETTINGS.parent.mkdir(mode=0o755, exist_ok=True)
+        write_private(SETTINGS, text)
+
+    def _check_settings(self) -> None:
+        """The settings that the services will read: the file's, or where none is written (a dry run), those that it would get."""
+        try:
+            given = parse(SETTINGS.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            given = dict(self.environment)
+        except PermissionError:
+            return
+        if not any(given.get(name) for name in DATABASE):
+            raise ValidationError(
+                f"SKYCTL_DATABASE_URL is not set in {SETTINGS}, and the services do not share an embedded database",
+                "set it there and run this again; for an embedded database there is `skyctl up`",
+            )
+        settings.load(None, given)
+
+
+def settings_text(environment: Mapping[str, str]) -> str:
+    """The settings file: what is set in the environment, and the rest as comments. Raises ValidationError."""
+    blocks = ["# Read by skyctl-serve.service and skyctl-monitor.service. It holds secrets: only root may read it.\n"]
+    rows = [(setting.variables, setting.meaning, setting.default) for setting in TABLE if setting.key != "data_dir"]
+    for names, meaning, default in [*rows, *(((name,), meaning, "") for name, meaning in OPTIONS)]:
+        value = next((environment[name] for name in names if environment.get(name)), None)
+        if value and not value.isprintable():
+            raise ValidationError(f"{names[0]}: the value holds a line's end or another control character", "remove it")
+        line = f"#{names[0]}=" if value is None else f"{names[0]}={shlex.quote(value)}"
+        blocks.append(f"# {meaning}{f' (default: {default})' if default else ''}\n{line}\n")
+    return "\n".join(blocks)
+
+
+def parse(text: str) -> dict[str, str]:
+    """The variables of a settings file, as systemd reads it."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith(("#", ";")):
+            try:
+                found[name.strip()] = " ".join(shlex.split(value))
+            except ValueError:  # a quotation mark without its second one
+                found[name.strip()] = value
+    return found
+
+
+def unit_text(name: str, user: str) -> str:
+    """One unit, for the Python that runs this."""
+    groups = {group.gr_name for group in grp.getgrall()}
+    docker = "SupplementaryGroups=docker" if "docker" in groups else "# no group docker here: see DOCKER_HOST"
+    python = '"' + sys.executable.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$") + '"'
+    return _Template(_ours(name)).substitute(
+        user=user, docker=docker, settings=SETTINGS, python=python, hardening=_ours("hardening.conf").rstrip()
+    )
+
+
+def _ours(name: str) -> str:
+    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _check_reachable(program: Path) -> None:
+    """Raise Refused where the services would not find this very skyctl."""
+    for path in (program, program.resolve(), Path(__file__).resolve()):
+        hidden = next((folder for folder in HIDDEN if path.is_relative_to(folder)), None)
+        closed = next((each for each in path.parents if not each.stat().st_mode & stat.S_IXOTH), None)
+        if hidden or closed:
+            raise Refused(
+                f"skyctl runs from {path}, and the services may not enter {hidden or closed}",
+                "install it where every user can read it: python3 -m venv /opt/skyctl; /opt/skyctl/bin/pip install skyctl",
+            )
+
+
+def _strangers(user: str) -> list[Path]:
+    """What in the data folder, or the folder itself, is not this user's, but for what the embedded database keeps there."""
+    owner = account(user)
+    if not DATA.exists():
+        return [DATA]
+    kept = [DATA, *(path for top in DATA.iterdir() if not top.name.startswith("postgres") for path in _within(top))]
+    return [path for path in kept if owner is None or path.lstat().st_uid != owner.pw_uid]
+
+
+def _hand_over(user: str) -> None:
+    owner = pwd.getpwnam(user)
+    DATA.mkdir(mode=0o755, exist_ok=True)
+    for path in _strangers(user):
+        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+
+
+def _within(path: Path) -> Iterator[Path]:
+    """A file, or a folder and all below it; no link is followed, and a file of two names left out: it may be at home elsewhere."""
+    found = path.lstat()
+    if stat.S_ISDIR(found.st_mode):
+        yield path
+        if os.access(path, os.R_OK | os.X_OK):
+            for each in path.iterdir():
+                yield from _within(each)
+    elif found.st_nlink == 1:
+        yield path
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _write_unit(name: str, user: str) -> None:
+    (FOLDER / name).write_text(unit_text(name, user), encoding="utf-8")
+    (FOLDER / name).chmod(0o644)
+    _run("systemctl", "daemon-reload")
+
+
+def _start(name: str) -> None:
+    _run("systemctl", "enable", "--quiet", name)
+    if not _holds("restart", name):
+        raise SkyctlError(f"{name} does not start", f"see `journalctl -u {name} -n 20`, then run this again")
+
+
+def _remove(unit: Path) -> None:
+    _run("systemctl", "disable", "--quiet", "--now", unit.name)
+    unit.unlink()
+    _run("systemctl", "daemon-reload")
+
+
+def _remove_user(name: str) -> None:
+    if DATA.exists():
+        _hand_over("root")
+    _run("userdel", name)
+
+
+def _holds(*words: str) -> bool:
+    return subprocess.run(["systemctl", "--quiet", *words], capture_output=True).returncode == 0
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SkyctlError(f"{' '.join(command)}: {done.stderr.strip()}", "remove the cause and run this again")

@@ -1,0 +1,223 @@
+"""Links by which a host fetches its install script: good once, for a while, and never more than a hash is stored."""
+
+import hashlib
+import io
+import json
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from skyctl.errors import LinkGone
+from skyctl.installer import agent_archive
+from skyctl.model import Actor
+from skyctl.operations import heartbeats, links, workers
+from skyctl.operations.world import World
+from skyctl.store import events
+from tests.conftest import SECRET, Cli, Process
+from tests.helpers import TESTS, admin_token, bearer, get, registration
+
+Serve = Callable[..., tuple[str, Process]]
+HOST = Actor("", ip_address="10.0.0.7")
+
+
+def secret_of(link: str) -> str:
+    return link.rpartition("/")[2]
+
+
+def token_in(script: str) -> str:
+    found = re.search(r"^config='(.*)'$", script, re.M)
+    assert found
+    token = json.loads(found[1])["authToken"]
+    assert isinstance(token, str)
+    return token
+
+
+def ahead(connection: psycopg.Connection, table: str) -> None:
+    """Let what is to expire have expired."""
+    column = {"install_links": "expires_at", "container_workers": "auth_token_expires_at"}[table]
+    connection.execute(f"UPDATE {table} SET {column} = now() - interval '1 second'")
+
+
+def test_a_link_gives_a_script_whose_token_registers(world: World) -> None:
+    worker_id, link = links.invite(world, TESTS, "web-1")
+    assert link.startswith("https://manager.example.com/install/")
+    script = links.redeem(world, HOST, secret_of(link))
+    worker = heartbeats.register(world, token_in(script), registration())
+    assert (worker.id, worker.name) == (worker_id, "web-1")
+
+
+def test_only_hashes_are_stored(world: World, connection: psycopg.Connection) -> None:
+    _, link = links.invite(world, TESTS)
+    script = links.redeem(world, HOST, secret_of(link))
+    rows = connection.execute(
+        "SELECT l::text || w::text || e::text || a::text "
+        "FROM install_links l, container_workers w, worker_events e, activity_logs a"
+    ).fetchall()
+    stored = "".join(row[0] for row in rows)
+    assert hashlib.sha256(secret_of(link).encode()).hexdigest() in stored
+    assert secret_of(link) not in stored
+    assert token_in(script) not in stored
+
+
+def test_a_link_is_good_once(world: World) -> None:
+    _, link = links.invite(world, TESTS)
+    links.redeem(world, HOST, secret_of(link))
+    with pytest.raises(LinkGone, match="this link has been used") as caught:
+        links.redeem(world, HOST, secret_of(link))
+    assert caught.value.script_code == links.USED
+
+
+def test_a_link_expires(world: World, connection: psycopg.Connection) -> None:
+    _, link = links.invite(world, TESTS, ttl=timedelta(hours=1))
+    ahead(connection, "install_links")
+    with pytest.raises(LinkGone, match="this link has expired") as caught:
+        links.redeem(world, HOST, secret_of(link))
+    assert caught.value.script_code == links.EXPIRED
+
+
+def test_a_link_of_nobody_or_of_a_removed_worker_is_none(world: World) -> None:
+    worker_id, link = links.invite(world, TESTS)
+    workers.remove(world, worker_id, TESTS)
+    for secret in (secret_of(link), "guessed", ""):
+        with pytest.raises(LinkGone, match="there is no such link") as caught:
+            links.redeem(world, HOST, secret)
+        assert caught.value.script_code == links.UNKNOWN
+
+
+def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
+    invitation, _ = workers.generate_script(world, TESTS)
+    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    heartbeats.register(world, invitation.token, registration())
+    with pytest.raises(LinkGone, match="this link has been used"):
+        links.redeem(world, HOST, secret_of(link))
+
+
+def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: World) -> None:
+    invitation, _ = workers.generate_script(world, TESTS, "web-1")
+    heartbeats.register(world, invitation.token, registration())
+    worker_id, link = links.invite(world, TESTS, anew=invitation.worker_id)
+    token = token_in(links.redeem(world, HOST, secret_of(link)))
+    assert state(world, worker_id, token) == "good"
+    assert heartbeats.register(world, token, registration("reinstalled")).id == invitation.worker_id
+    assert state(world, worker_id, invitation.token) == "unknown"
+
+
+def test_links_are_events(world: World) -> None:
+    worker_id, link = links.invite(world, TESTS)
+    links.redeem(world, HOST, secret_of(link))
+    with world.db.transaction() as tx:
+        told = events.latest(tx, 10, worker_id)
+    assert [event.kind for event in told] == ["invited", "link_made", "link_used"]
+    assert told[-1].details == {"ipAddress": "10.0.0.7"}
+
+
+def state(world: World, worker_id: UUID, token: str) -> str:
+    return links.check(world, worker_id, hashlib.sha256(token.encode()).hexdigest())[1]
+
+
+def test_what_a_script_asks_is_answered_from_what_became_of_its_invitation(
+    world: World, connection: psycopg.Connection
+) -> None:
+    invitation, _ = workers.generate_script(world, TESTS)
+    worker_id, token = invitation.worker_id, invitation.token
+    assert state(world, worker_id, token) == "good"
+    assert state(world, worker_id, "another") == "unknown"
+    assert state(world, uuid4(), token) == "unknown"
+    ahead(connection, "container_workers")
+    assert state(world, worker_id, token) == "expired"
+    connection.execute("UPDATE container_workers SET auth_token_expires_at = NULL")
+    heartbeats.register(world, token, registration())
+    assert state(world, worker_id, token) == "used"
+    workers.remove(world, worker_id, TESTS)
+    assert state(world, worker_id, token) == "removed"
+
+
+# Over HTTP
+
+
+def piped_into_a_shell(answer: httpx.Response) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["sh"], input=answer.text, capture_output=True, text=True, timeout=60)
+
+
+def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, world: World) -> None:
+    url, _ = serve()
+    _, link = links.invite(world, TESTS)
+    path = link.removeprefix("https://manager.example.com")
+    first = get(url + path)
+    assert (first.status_code, first.headers["content-type"]) == (200, "text/x-shellscript; charset=utf-8")
+    assert first.text.startswith("#!/bin/sh\n# Makes this host a worker")
+    second = get(url + path)
+    assert (second.status_code, second.headers["content-type"]) == (410, "text/x-shellscript; charset=utf-8")
+    done = piped_into_a_shell(second)
+    assert (done.returncode, done.stdout) == (25, "")
+    assert done.stderr == (
+        "error W25: this link has been used\n"
+        "hint: make a new invitation: skyctl workers install-script; each is good once\n"
+    )
+
+
+def test_an_expired_link_is_a_script_that_says_so(serve: Serve, world: World, connection: psycopg.Connection) -> None:
+    url, _ = serve()
+    _, link = links.invite(world, TESTS)
+    ahead(connection, "install_links")
+    answer = get(url + link.removeprefix("https://manager.example.com"))
+    assert answer.status_code == 410
+    assert piped_into_a_shell(answer).returncode == links.EXPIRED
+
+
+def test_the_question_of_a_script_is_answered_in_lines(serve: Serve, world: World) -> None:
+    url, _ = serve()
+    invitation, _ = workers.generate_script(world, TESTS)
+    fingerprint = hashlib.sha256(invitation.token.encode()).hexdigest()
+    answer = get(f"{url}/install/check/{invitation.worker_id}/{fingerprint}")
+    assert answer.status_code == 200
+    assert re.fullmatch(r"time \d{10}\ninvitation good\n", answer.text)
+    assert get(f"{url}/install/check/nobody/{fingerprint}").status_code == 404
+
+
+def test_the_agent_comes_with_its_checksum(serve: Serve) -> None:
+    url, _ = serve()
+    agent, checksum = get(f"{url}/install/skyagent.tar.gz"), get(f"{url}/install/skyagent.tar.gz.sha256")
+    assert agent.content == agent_archive()
+    assert checksum.text == f"{hashlib.sha256(agent.content).hexdigest()}  skyagent.tar.gz\n"
+    with tarfile.open(fileobj=io.BytesIO(agent.content)) as tar:
+        assert "skyagent/__main__.py" in tar.getnames()
+
+
+def test_generate_script_answers_a_link_too(serve: Serve, connection: psycopg.Connection) -> None:
+    url, _ = serve(SKYCTL_API_URL="https://manager.example.com")
+    token = admin_token(SECRET, connection)
+    data = httpx.post(f"{url}/api/workers/generate-script", headers=bearer(token), timeout=60).json()["data"]
+    fetched = get(url + data["link"].removeprefix("https://manager.example.com"))
+    assert fetched.status_code == 200
+    assert data["workerId"] in fetched.text
+    assert token_in(fetched.text) != data["token"]
+
+
+def test_the_command_prints_the_line_for_the_host(cli: Cli) -> None:
+    done = cli("workers", "install-script", "--link", "--name", "web-1", SKYCTL_API_URL="https://manager.example.com")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"curl -fsS https://manager\.example\.com/install/[\w-]{43} \| sh\n", done.stdout)
+    listed = json.loads(cli("workers", "list", "-o", "json").stdout)
+    assert [(worker["name"], worker["status"]) for worker in listed["workers"]] == [("web-1", "pending")]
+
+
+def test_the_command_takes_our_own_authority_along(cli: Cli, serve: Serve) -> None:
+    assert cli("tls", "init").returncode == 0
+    url, _ = serve()
+    command = cli("workers", "install-script", "--link", SKYCTL_API_URL=url).stdout
+    assert "-----BEGIN CERTIFICATE-----" in command
+    fetched = subprocess.run(
+        ["sh"], input=command.replace("| sh\n", "| cat\n"), capture_output=True, text=True, timeout=60
+    )
+    assert fetched.stdout.startswith("#!/bin/sh\n# Makes this host a worker"), fetched.stderr
+    assert "ca_certificate='-----BEGIN CERTIFICATE-----" in fetched.stdout
+    stranger = command.replace("BEGIN CERTIFICATE-----\nMII", "BEGIN CERTIFICATE-----\nMIJ")
+    assert subprocess.run(["sh"], input=stranger, capture_output=True, text=True, timeout=60).stdout == ""
