@@ -54,6 +54,8 @@ class Keyring:
             return self._keys
         kept = path(self._folder)
         if not kept.exists():
+            if self._keys:  # whoever took the file away, tokens that were issued stay good here
+                return self._keys
             data_folder.prepare(self._folder)
             data_folder.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
         with kept.open(encoding="ascii") as file:

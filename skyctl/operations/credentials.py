@@ -10,7 +10,7 @@ from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
 from skyctl.store import credentials, db, events, monitors, workers
 
-MOST_AT_ONCE = 500
+MOST_AT_ONCE = 200
 INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
 
 

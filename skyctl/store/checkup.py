@@ -40,15 +40,15 @@ def pending_for(connection: sa.Connection, age: timedelta, most: int) -> Group:
 
 
 def tokens_expired(connection: sa.Connection, most: int) -> Group:
-    """The workers whose token is no longer good, each with its end."""
+    """The workers whose token is no longer good, each with its end; invitations that nobody used are not among them."""
     end = workers.c.auth_token_expires_at
-    return _group(connection, end, most, end <= _NOW)
+    return _group(connection, end, most, end <= _NOW, workers.c.hostname != "")
 
 
 def tokens_expiring(connection: sa.Connection, within: timedelta, most: int) -> Group:
     """The workers whose token is still good, but not for longer than this, each with its end."""
     end = workers.c.auth_token_expires_at
-    return _group(connection, end, most, end > _NOW, end <= _NOW + within)
+    return _group(connection, end, most, end > _NOW, end <= _NOW + within, workers.c.hostname != "")
 
 
 def clocks_off(connection: sa.Connection, by: timedelta, most: int) -> Group:

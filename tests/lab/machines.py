@@ -133,9 +133,7 @@ class Host(Machine):
 
     def _command(self) -> list[str]:
         root = self.folder / "root"
-        run("cp", "--archive", str(images.fresh() if self._fresh else images.with_docker()), str(root))
-        (root / "etc/hostname").write_text(f"{self.name}\n")
-        (root / "etc/machine-id").write_text("")
+        self._fill(root)
         space = network.namespace(self.name)
         # Several hosts in one control group would take each other's processes for their own.
         join = 'for group in $1; do echo $$ >"$group/cgroup.procs"; done; shift; exec "$@"'
@@ -146,6 +144,24 @@ class Host(Machine):
             f"--network-namespace-path=/run/netns/{space}",
             *("--capability=all", "--system-call-filter=@keyring bpf"),  # an engine inside needs them
         ]
+
+    def _fill(self, root: Path) -> None:
+        """Make its disk: a machine like any other, that has not been booted."""
+        run("cp", "--archive", str(images.fresh() if self._fresh else images.with_docker()), str(root))
+        (root / "etc/hostname").write_text(f"{self.name}\n")
+        (root / "etc/machine-id").write_text("")
+
+
+class Copy(Host):
+    """A host with a copy of another one's disk, but for the data of its engine."""
+
+    def __init__(self, lab: network.Network, name: str, original: Host) -> None:
+        self._original = original
+        super().__init__(lab, name, fresh=False)
+
+    def _fill(self, root: Path) -> None:
+        run("cp", "--archive", "--one-file-system", str(self._original.folder / "root"), str(root))
+        run("rm", "--recursive", "--force", str(root / "var/lib/docker"))
 
 
 @contextmanager
