@@ -65,7 +65,7 @@ def make_world(
         keys=Keyring(None, [SECRET]),
         limits=limits or Limits(),
         api_url="https://manager.example.com",
-        authority=str,
+        authority=lambda _: "",
     )
 
 
