@@ -85,8 +85,9 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
 
 -- Credentials. The current token's hash is `auth_token_hash` ('' where it was revoked); `next_token_*` is one that waits to be handed
 -- over by the answer to a heartbeat, and to be used. `*_key` names the secret that signed it. `invitation_*`: one by which the host of a
--- worker that is there already may join anew. `machine_id` and `boot_id`: the machine that the token is bound to, and its boot, since when;
--- `rival`: another boot of it that wants to register too, since when, and whether both were seen alive.
+-- worker that is there already may join anew. `machine_id`: the machine that the token is bound to; `boot_id` and `instance_id`: its
+-- boot and the process of its agent, since `bound_at`; `rival`: another one that wants to register as that machine, where from, since
+-- when, and whether both were seen alive.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_issued_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_key text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS next_token_hash text;
@@ -98,6 +99,7 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS token_revoked_at timestam
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS token_revoked_reason text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS machine_id text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS boot_id text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS instance_id text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS bound_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS rival jsonb;
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Generic, NamedTuple, TypeVar
@@ -196,6 +197,7 @@ def constants() -> dict[str, str]:
         "agentVersion": __version__,
         "bootId": _read("/proc/sys/kernel/random/boot_id"),
         "machineId": machine_id(),
+        "instanceId": uuid.uuid4().hex,
     }
 
 

@@ -56,20 +56,27 @@ class IssuedToken(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """Where a token is used: the machine by the digest of its id, its boot, what it is called; empty what it does not say."""
+    """Where a token is used: the machine by the digest of its id, its boot, the process of its agent, what it is called; empty what
+    it does not say."""
 
     machine_id: str
     boot_id: str
+    instance_id: str
     hostname: str
     ip_address: str
+
+    @property
+    def place(self) -> str:
+        """What stays the same when only the agent is started again."""
+        return f"{self.boot_id} {self.hostname} {self.ip_address}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another boot of a worker's machine that wants to register while the worker beats: since when, and whether it was told that
-    both are alive, so that one is a copy."""
+    """Another one that wants to register as a worker's machine while the worker beats: from where, since when, and whether it was
+    told that both are alive, so that one is a copy."""
 
-    boot_id: str
+    place: str
     since: datetime
     is_told: bool = False
 

@@ -15,7 +15,7 @@ from skyctl.model import Invitation
 from skyctl.operations import credentials, leadership, workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process
-from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer, look
+from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 
 Serve = Callable[..., tuple[str, Process]]
 MACHINE = "m" * 64
@@ -34,7 +34,7 @@ def beat(api: httpx.Client, worker_id: object, token: str, query: str = "") -> h
 def join(
     api: httpx.Client, token: str, *, hostname: str = "host-1", address: str = "10.0.0.1", **said: object
 ) -> httpx.Response:
-    metadata = {"machineId": MACHINE, "bootId": "boot-1", "takesTokens": True} | said
+    metadata = {"machineId": MACHINE, "bootId": "boot-1", "instanceId": "process-1", "takesTokens": True} | said
     body = REGISTRATION | {"hostname": hostname, "ipAddress": address, "metadata": metadata}
     return api.post("/api/workers/register", headers=bearer(token), json=body)
 
@@ -127,6 +127,19 @@ def test_the_monitor_has_old_tokens_replaced(
     assert [kind for kind in kinds(connection) if kind.startswith("token")] == ["token_rotation_due", "token_rotated"]
 
 
+def test_so_many_at_once_and_only_those_that_beat(world: World, connection: psycopg.Connection) -> None:
+    old = datetime.now(UTC) - timedelta(days=31)
+    takes = json.dumps({"takesTokens": True})
+    for number in range(credentials.MOST_AT_ONCE + 5):
+        add_worker(connection, f"t{number}", status="active", metadata=takes, created_at=old)
+    away = add_worker(connection, "away", status="offline", metadata=takes, created_at=old)
+    lease = leadership.lead(world, "tests", lambda _: True)
+    assert lease
+    assert [len(credentials.rotate_due(world, lease)) for _ in range(3)] == [credentials.MOST_AT_ONCE, 5, 0]
+    row = connection.execute("SELECT next_token_hash FROM container_workers WHERE id = %s", (away,)).fetchone()
+    assert row == (None,)
+
+
 def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_anew(
     api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
 ) -> None:
@@ -207,13 +220,22 @@ def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, wo
     assert join(api, one.token, hostname="renamed", address="10.0.0.9").status_code == 201, "names and addresses change"
 
 
+def test_an_agent_that_is_started_again_or_moves_is_no_copy(api: httpx.Client, world: World) -> None:
+    one = joined(api, world)
+    beat(api, one.worker_id, one.token)
+    assert join(api, one.token, instanceId="process-2").status_code == 201, "started again"
+    assert join(api, one.token, instanceId="process-2", address="10.0.0.8").status_code == 201, "another address"
+    assert "newToken" not in beat(api, one.worker_id, one.token).json()
+
+
+@pytest.mark.parametrize("boot", ["boot-2", "boot-1"], ids=["another machine", "a container on the same kernel"])
 def test_a_copied_disk_is_noticed_and_refused_by_name(
-    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
+    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli, boot: str
 ) -> None:
     cli("monitor", "--once")
     one = joined(api, world)
     beat(api, one.worker_id, one.token)
-    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2"}
+    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": boot, "instanceId": "process-2"}
     waiting = join(api, one.token, **copy)
     assert error(waiting) == (409, "REBOOT_UNCONFIRMED")
     assert 1 <= int(waiting.headers["Retry-After"]) <= 60
@@ -237,7 +259,7 @@ def test_a_copied_disk_is_noticed_and_refused_by_name(
 def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
     beat(api, one.worker_id, one.token)
-    quick = {"bootId": "boot-2", "address": "10.0.0.7"}
+    quick = {"bootId": "boot-2", "instanceId": "process-2", "address": "10.0.0.7"}
     assert error(join(api, one.token, **quick)) == (409, "REBOOT_UNCONFIRMED")
     silent_for(connection, 30)
     assert 1 <= int(join(api, one.token, **quick).headers["Retry-After"]) <= 30
@@ -253,7 +275,7 @@ def test_two_that_came_back_while_nobody_could_hear_are_told_apart_by_the_next_t
 ) -> None:
     one = joined(api, world)
     silent_for(connection, 3600)
-    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2"}
+    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2", "instanceId": "process-2"}
     assert join(api, one.token, **copy).status_code == 201
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     assert beat(api, one.worker_id, new).status_code == 200
@@ -268,7 +290,9 @@ def test_a_stale_token_is_told_as_what_it_is(api: httpx.Client, world: World, co
     credentials.rotate(world, one.worker_id, TESTS)
     beat(api, one.worker_id, beat(api, one.worker_id, one.token).json()["newToken"])
     silent_for(connection, 3600)
-    assert error(join(api, one.token, bootId="boot-2")) == (401, "UNAUTHORIZED"), "a disk of before, and no other host"
+    assert error(join(api, one.token, bootId="boot-2", instanceId="process-2")) == (401, "UNAUTHORIZED"), (
+        "a disk of before, and no other host"
+    )
     assert "cloned" not in kinds(connection)
 
 

@@ -138,6 +138,19 @@ def test_the_second_time_it_is_the_same_worker(begin: Begin, cli: Cli) -> None:
     assert len(ids) == 1
 
 
+def test_a_token_that_was_replaced_is_no_reason_to_be_another_worker(begin: Begin, cli: Cli) -> None:
+    quick = {"WORKER_HEARTBEAT_INTERVAL": "0.5"}
+    first = begin(**quick)
+    first.until("this machine is active", 300)
+    before = local_worker(cli)
+    name = str(before["name"])
+    assert cli("workers", "rotate-token", name).returncode == 0
+    eventually(lambda: f"token_rotated {name}" in cli("events").stdout)
+    assert first.stop() == 0
+    begin(**quick).until("this machine is active", 300)
+    assert local_worker(cli)["id"] == before["id"]
+
+
 def test_killed_it_leaves_only_the_database_which_the_next_command_stops(up: Process, cli: Cli, data_dir: Path) -> None:
     up.until("action=accepted")
     up.popen.kill()

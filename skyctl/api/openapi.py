@@ -82,7 +82,7 @@ SHA256: Document = {"name": "sha256", "in": "path", "required": True, "schema": 
 METADATA = (
     "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
     "by how many seconds it is ahead of the database's; one that cannot be read is ignored. `machineId` binds the token to this "
-    "machine, `bootId` tells a reboot from a copy of its disk, `takesTokens: true` says that the sender takes a newToken"
+    "machine, `bootId` and `instanceId` tell a reboot from a copy of its disk, `takesTokens: true` says that a newToken is taken"
 )
 PERCENTS = _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
 

@@ -11,7 +11,6 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -191,11 +190,12 @@ def check_proxies(proxies: Sequence[str]) -> None:
 
 
 def own_certificate(given: settings.Settings, host: str) -> tuple[Path, Path] | tuple[None, None]:
-    """The certificate of `skyctl tls init` and its key, renewed where that is due; none where there is none and only this machine
-    is served. Raises Refused where others would be served without TLS."""
+    """The certificate of `skyctl tls init` and its key; none where there is none and only this machine is served.
+
+    Raises Refused where others would be served without TLS.
+    """
     ours = Certificates(given.data_dir)
     if ours.are_there:
-        ours.renew_if_due(datetime.now(UTC))
         return ours.server, ours.server_key
     if not workers.is_loopback_host(host):
         raise Refused(

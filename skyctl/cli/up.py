@@ -108,7 +108,12 @@ class Supervisor:
     def _say_of_certificate(self) -> None:
         """Warn of a certificate that is about to end: here nothing uses it, and so nothing renews it."""
         now = datetime.now(UTC)
-        for each in Certificates(self._settings.data_dir).look():
+        try:
+            found = Certificates(self._settings.data_dir).look()
+        except SkyctlError as error:
+            self._say(error.message)
+            return
+        for each in found:
             if is_due(each, now):
                 ends = "ended" if each.ends_at <= now else "ends"
                 self._say(f"the {each.role}'s certificate {ends} on {each.ends_at:%Y-%m-%d}: skyctl tls init --renew")
@@ -122,6 +127,7 @@ class Supervisor:
         token = _kept(path, "authToken")
         for one in filter(None, (_kept(path.with_name("token.json"), "token"), token)):
             if worker := workers.by_token(world, one):
+                token = token or one
                 break
         else:
             invitation = workers.invite(world, UP)

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from skyctl import data_folder, probe
-from skyctl.certificates import is_due
+from skyctl.certificates import START_ANEW, is_due
 from skyctl.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.model import Check, CheckState, WorkerStatus
 from skyctl.operations.world import Case, Engine
@@ -271,7 +271,8 @@ def _certificate(case: Case) -> Check:
     soon = [f"{each.role} ends in {_span(each.ends_at - now)}" for each in found if is_due(each, now)]
     renewed = "`skyctl serve` renews the server's by itself: see its log; by hand: skyctl tls init --renew"
     if ended or soon:
-        return Check(name, FAILED if ended else WARNING, "; ".join(ended or soon), renewed)
+        remedy = START_ANEW if is_due(found[0], now) else renewed
+        return Check(name, FAILED if ended else WARNING, "; ".join(ended or soon), remedy)
     server = found[-1]
     return Check(name, OK, f"for {', '.join(server.names[:NAMED])}; good until {server.ends_at:%Y-%m-%d}")
 

@@ -56,7 +56,8 @@ def admit(
         unused = not known.holder.hostname
         credentials.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
     credentials.bind(tx, worker_id, host)
-    if registration.metadata.get(credentials.TAKES_TOKENS) is True and _is_another_boot(known, host):
+    takes_tokens = registration.metadata.get(credentials.TAKES_TOKENS) is True
+    if takes_tokens and known.holder.machine_id and not machines.is_at_home(known.holder, host):
         # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
         issuing.replace_token(world, tx, worker_id)
     return None
@@ -83,13 +84,9 @@ def refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:
 
 def sighting(registration: Registration) -> Sighting:
     """What a registration says of the machine itself."""
-    machine, boot = (registration.metadata.get(key) for key in ("machineId", "bootId"))
-    return Sighting(
-        machine if isinstance(machine, str) else "",
-        boot if isinstance(boot, str) else "",
-        registration.hostname,
-        registration.ip_address,
-    )
+    said = (registration.metadata.get(key) for key in ("machineId", "bootId", "instanceId"))
+    machine, boot, instance = (each if isinstance(each, str) else "" for each in said)
+    return Sighting(machine, boot, instance, registration.hostname, registration.ip_address)
 
 
 def _shown(at: datetime) -> str:
@@ -118,11 +115,11 @@ def _recognize(
     if verdict is Identity.UNCERTAIN:
         wait = machines.SILENT_BEATS * interval - (silence or timedelta())
         return RebootUnconfirmed(
-            f"{held} was heard as this machine in another boot just now",
-            "if it was rebooted, it is let in as soon as its old boot is known to be silent",
+            f"{held} was heard as this very machine just now",
+            "if it was rebooted, it is let in as soon as the one before is known to be silent",
             max(1, math.ceil(wait.total_seconds())),
         )
-    if not (known.rival and known.rival.boot_id == host.boot_id and known.rival.is_told):
+    if not (known.rival and known.rival.place == host.place and known.rival.is_told):
         _tell_of_clone(tx, worker, holder, host)
     return WorkerCloned(
         f"this host, {host.hostname} ({host.ip_address}), is a copy of {held}: both have the same machine id, and both are alive",
@@ -141,7 +138,3 @@ def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: Sighting, host: S
     )
     events.append(tx, Event("cloned", worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=hosts))
     db.notify_news(tx)
-
-
-def _is_another_boot(known: Credentials, host: Sighting) -> bool:
-    return bool(known.holder.boot_id and host.boot_id and known.holder.boot_id != host.boot_id)

@@ -2,12 +2,13 @@
 
     the token is not bound to a machine yet, or no machine is named     the same
     another machine than the one that it is bound to                    another machine
-    the same machine in the same boot                                   the same
-    another boot, and the worker is silent for two heartbeats           the same: it was rebooted
-    another boot, and the worker has beaten since this boot first came  a clone: two hosts live with one machine id
-    another boot else                                                   uncertain until one of these two holds
+    the process that registered last, or one in the same place          the same
+    another one, and the worker is silent for two heartbeats            the same: it was rebooted
+    another one, and the worker has beaten since this one first came    a clone: two hosts live with one machine id
+    another one else                                                    uncertain until one of these two holds
 
-An agent beats only once it is registered, so that each beat meanwhile is the other host's.
+A place is a boot, a hostname and an address: an agent that is started again stays there. An agent beats only once it is
+registered, so that each beat meanwhile is the other host's.
 """
 
 from datetime import datetime, timedelta
@@ -34,9 +35,9 @@ def identify(known: Credentials, host: Sighting, silence: timedelta | None, inte
         return Identity.SAME
     if holder.machine_id != host.machine_id:
         return Identity.OTHER_MACHINE
-    if not (holder.boot_id and host.boot_id) or holder.boot_id == host.boot_id:
+    if is_at_home(holder, host):
         return Identity.SAME
-    rival = known.rival if known.rival and known.rival.boot_id == host.boot_id else None
+    rival = known.rival if known.rival and known.rival.place == host.place else None
     if rival and (rival.is_told or (known.last_heartbeat_at and known.last_heartbeat_at > rival.since)):
         return Identity.CLONE
     if silence is None or silence >= SILENT_BEATS * interval:
@@ -44,13 +45,13 @@ def identify(known: Credentials, host: Sighting, silence: timedelta | None, inte
     return Identity.UNCERTAIN
 
 
-def rival_of(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> Rival | None:
-    """The rival to remember after the verdict; None where there is none any more."""
-    if verdict is Identity.SAME:
-        return None
-    if verdict is Identity.OTHER_MACHINE or (
-        known.rival and known.rival.boot_id == host.boot_id and known.rival.is_told
-    ):
-        return known.rival
-    since = known.rival.since if known.rival and known.rival.boot_id == host.boot_id else now
-    return Rival(host.boot_id, since, is_told=verdict is Identity.CLONE)
+def is_at_home(holder: Sighting, host: Sighting) -> bool:
+    """Whether a host is where the worker's machine was last seen, or its very process moved."""
+    return holder.place == host.place or bool(holder.instance_id and holder.instance_id == host.instance_id)
+
+
+def rival_of(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> Rival:
+    """The rival to remember of a host that is uncertain, or a clone."""
+    before = known.rival if known.rival and known.rival.place == host.place else None
+    told = verdict is Identity.CLONE or (before is not None and before.is_told)
+    return Rival(host.place, before.since if before else now, is_told=told)

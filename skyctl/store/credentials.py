@@ -31,7 +31,7 @@ def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Cr
         next_token=IssuedToken(row.next_token_hash, row.next_token_issued_at, row.next_token_key or "") if waits else None,
         invitation_hash=row.invitation_hash, invitation_expires_at=row.invitation_expires_at,
         revoked_at=row.token_revoked_at, revoked_reason=row.token_revoked_reason,
-        holder=Sighting(row.machine_id or "", row.boot_id or "", row.hostname, str(row.ip_address)), rival=_rival(row.rival),
+        holder=_holder(row), rival=_rival(row.rival),
         takes_tokens=row.takes_tokens, last_heartbeat_at=row.last_heartbeat_at, bound_at=row.bound_at,
     )  # fmt: skip
 
@@ -80,6 +80,7 @@ def accept(connection: sa.Connection, worker_id: UUID, token: IssuedToken, expir
         token_revoked_reason=None,
         machine_id=None,
         boot_id=None,
+        instance_id=None,
         bound_at=None,
         rival=sa.null(),
         **_NO_NEXT,
@@ -92,14 +93,15 @@ def settle(connection: sa.Connection, worker_id: UUID, expires_at: datetime | No
 
 
 def bind(connection: sa.Connection, worker_id: UUID, host: Sighting) -> None:
-    """Bind the worker's token to a machine, and note its boot; what it does not say stays as it was."""
-    told = {name: value for name, value in (("machine_id", host.machine_id), ("boot_id", host.boot_id)) if value}
+    """Bind the worker's token to a machine, and note its boot and agent; what it does not say stays as it was."""
+    said = {"machine_id": host.machine_id, "boot_id": host.boot_id, "instance_id": host.instance_id}
+    told = {name: value for name, value in said.items() if value}
     _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rival=sa.null(), **told)
 
 
 def note_rival(connection: sa.Connection, worker_id: UUID, rival: Rival | None) -> None:
-    """Note which other boot of the machine wants to register."""
-    document = rival and {"bootId": rival.boot_id, "since": rival.since.isoformat(), "isTold": rival.is_told}
+    """Note who else wants to register as the machine."""
+    document = rival and {"place": rival.place, "since": rival.since.isoformat(), "isTold": rival.is_told}
     _set(connection, worker_id, rival=document or sa.null())
 
 
@@ -128,7 +130,9 @@ def due(connection: sa.Connection, age: timedelta | None, signing_key: str | Non
     query = sa.select(*COLUMNS).where(
         old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), _TAKES_TOKENS
     )
-    return [read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))]
+    return [
+        read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))
+    ]
 
 
 _NO_NEXT: dict[str, Any] = {"next_token_hash": None, "next_token_issued_at": None, "next_token_key": None}
@@ -138,7 +142,12 @@ def _set(connection: sa.Connection, worker_id: UUID, **values: Any) -> None:
     connection.execute(sa.update(workers).where(_c.id == worker_id).values(updated_at=sa.func.skyctl_now(), **values))
 
 
+def _holder(row: Any) -> Sighting:
+    said = (row.machine_id or "", row.boot_id or "", row.instance_id or "")
+    return Sighting(*said, row.hostname, str(row.ip_address))
+
+
 def _rival(document: Any) -> Rival | None:
     if not isinstance(document, dict):
         return None
-    return Rival(document["bootId"], datetime.fromisoformat(document["since"]), is_told=document["isTold"])
+    return Rival(document["place"], datetime.fromisoformat(document["since"]), is_told=document["isTold"])

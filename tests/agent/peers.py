@@ -188,7 +188,7 @@ class Manager(Peer, ThreadingHTTPServer):
         self.begin()
 
     def decide(self, request: Request) -> Answer:
-        kind = request.path.split("/")[2] if request.method == "GET" else request.path.rpartition("/")[2]
+        kind = request.path.split("/")[-2] if request.method == "GET" else request.path.rpartition("/")[2]
         if self.ready.get(kind):
             return self.ready[kind].popleft()
         if kind == "register":
