@@ -79,6 +79,7 @@ class Upgrades:
         if self._releases is None:
             self._give_up(offer.sha256, offer.offered_at, BY_HAND)
             return
+        self._supervisor.alive()
         try:
             self._releases.stage(offer, self._manager.fetch_agent(offer.sha256, offer.size))
         except (Unreachable, Failing) as failure:

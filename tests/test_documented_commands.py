@@ -60,7 +60,7 @@ def check(shown: Shown) -> None:
     """Raise UsageError where the command line does not know the command; what is left out ends in dots, or is in prose."""
     command: Any = typer.main.get_command(app)
     words, context = shlex.split(shown.words), None
-    elided = words[-1] == "..."
+    elided = re.search(r"(^| )\.\.\.$", shown.words) is not None
     words = words[:-1] if elided else words
     try:
         while hasattr(command, "resolve_command") and (words or not elided):

@@ -300,6 +300,9 @@ def test_it_leaves_an_agent_that_starts_with_the_system(ready: ScratchHost) -> N
         "ExecStart=/opt/skypanel-worker/venv/bin/python -I -m skyagent.launch --config /etc/skypanel-worker/config.json"
         in unit.read_text()
     )
+    # the socket of this host is root's alone
+    assert "\nUser=root\nSupplementaryGroups=\n" in unit.read_text()
+    assert "the agent will run as root, without its capabilities: the Docker socket belongs to no group" in done.stderr
     systemctl = [call for call in ready.calls() if call.startswith("systemctl")]
     verbs = [
         "enable skypanel-worker",

@@ -22,7 +22,7 @@ from tests.helpers import eventually
 from . import images
 from .machines import Host, Node
 from .network import Network
-from .site import SETTINGS
+from .site import IDLE, SETTINGS
 
 DOCUMENT = Path(__file__).parents[2] / "docs/walkthrough.md"
 NAMES = ("web-1", "web-2", "web-3")
@@ -45,8 +45,8 @@ INTRODUCTION = f"""# A walkthrough
 Three Debian hosts that have neither Docker nor Python become workers, one of them loses its power, and its service goes on on
 another. `tests/lab/test_walkthrough.py` recorded it on three booted hosts with systemd, beside which a manager of a swarm ran: ids,
 addresses and times are as they were. Each script went into its host's shell as `ssh` would bring it there. All of it shared the
-two processors of one machine, so after they had joined each worker was given 100 cores in the database: else one busy host would
-have left no room on any. The data folder was another one than the usual that is shown. Heartbeats came every \
+two processors of one machine, so once they had joined, the database took each worker's processors for idle: else one busy host
+would have left no room on any. The data folder was another one than the usual that is shown. Heartbeats came every \
 {SETTINGS["WORKER_HEARTBEAT_INTERVAL"]} s, and
 a worker was offline after {SETTINGS["WORKER_HEARTBEAT_TIMEOUT"]} s of silence; 30 s and 120 s are the defaults.
 """
@@ -124,7 +124,7 @@ def test_a_service_survives_the_loss_of_its_host(
     assert max(took.values()) < WITHIN_SECONDS, took
     nodes = manager.run("docker", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines()
     assert {f"{name} Ready" for name in NAMES} <= set(nodes)
-    connection.execute("UPDATE container_workers SET capacity = capacity || '{\"cpuCores\": 100}'")
+    connection.execute(IDLE)
     for host in hosts:
         host.run("docker", "import", *images.variants()[images.WEB], "-", images.WEB, stdin=images.busybox())
     record.say("## A service\n\nIts image was loaded into the three engines before, since no registry is near.")
