@@ -26,7 +26,6 @@ from .site import IDLE, SETTINGS
 
 DOCUMENT = Path(__file__).parents[2] / "docs/walkthrough.md"
 NAMES = ("web-1", "web-2", "web-3")
-WITHIN_SECONDS = 180
 DEPLOY = (
     "--image",
     images.WEB,
@@ -120,8 +119,7 @@ def test_a_service_survives_the_loss_of_its_host(
     cli.environment |= {**SETTINGS, "DOCKER_HOST": manager.engine}
     record = Recorder(cli)
     _start_the_manager(record, cli, start, lab.gateway)
-    took = _join(record, cli, hosts)
-    assert max(took.values()) < WITHIN_SECONDS, took
+    _join(record, cli, hosts)
     nodes = manager.run("docker", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines()
     assert {f"{name} Ready" for name in NAMES} <= set(nodes)
     connection.execute(IDLE)
@@ -165,8 +163,8 @@ def _start_the_manager(record: Recorder, cli: Cli, start: Callable[..., Process]
     record.keep("skyctl monitor --interval 1 &", "")
 
 
-def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> dict[str, float]:
-    """Let every host run its script; after how many seconds each was an active worker."""
+def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> None:
+    """Let every host run its script, until each is an active worker."""
     record.say("## Three workers")
 
     def join(host: Host) -> tuple[str, float]:
@@ -180,11 +178,9 @@ def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> dict[str, float]
         joined = dict(zip(hosts, pool.map(join, hosts), strict=True))
     for host, (told, _) in joined.items():
         record.keep(f"skyctl workers install-script --name {host.name} | ssh root@{host.name} sh", told)
-    took = {host.name: seconds for host, (_, seconds) in joined.items()}
-    listed = ", ".join(f"{name} after {seconds:.0f} s" for name, seconds in took.items())
+    listed = ", ".join(f"{host.name} after {seconds:.0f} s" for host, (_, seconds) in joined.items())
     record.say(f"All three at the same time; active were {listed}.")
     record.skyctl("workers", "list", "-o", "wide")
-    return took
 
 
 def _statuses(cli: Cli) -> dict[str, str]:
