@@ -464,7 +464,7 @@ def test_uninstalled_nothing_is_left(host: ScratchHost) -> None:
 def test_what_somebody_has_asked_for_since_stays(host: ScratchHost) -> None:
     new = "[ ! -e /usr/bin/python3 ] || printf 'installed %s\\n' curl libx python3"
     host.program("usr/bin/dpkg-query", f"echo installed base; {new}")
-    host.program("usr/bin/apt-mark", '[ "$2" = curl ] && echo curl')
+    host.program("usr/bin/apt-mark", "echo curl")
     assert host.install(SCRIPT).returncode == 0
     host.program("usr/bin/docker", "echo inactive")
     assert host.install(SCRIPT, "--uninstall").returncode == 0
