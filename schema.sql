@@ -130,10 +130,11 @@ CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (i
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
 
 -- Links by which a worker's install script is fetched, once: only the SHA-256 of a link's secret is stored, and the script with its
--- token is made when it is fetched. `anew`: it may be fetched although a host has joined as this worker already.
+-- token is made when it is fetched. `api_url`: where its host reaches us. `anew`: it may be fetched although a host has joined as this worker already.
 CREATE TABLE IF NOT EXISTS install_links (
     secret_hash text PRIMARY KEY,
     worker_id   uuid NOT NULL REFERENCES container_workers (id) ON DELETE CASCADE,
+    api_url     text NOT NULL,
     insecure    boolean NOT NULL DEFAULT false,
     anew        boolean NOT NULL DEFAULT false,
     made_by     text NOT NULL,

@@ -24,7 +24,7 @@ import psutil
 BEATS = 60
 BEAT_SECONDS = 0.2
 DEADLINE_SECONDS = 60.0
-LIMIT_MB, LIMIT_MS = 40.0, 8.0
+LIMIT_MB, LIMIT_MS = 36.0, 5.0
 ENGINE_INFO = {"ContainersRunning": 7, "DockerRootDir": "/", "ServerVersion": "28.0.0", "Swarm": {"NodeID": "n0de"}}
 ACCEPTED = {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": BEAT_SECONDS}
 
@@ -99,7 +99,11 @@ def serving(server: BaseServer) -> Iterator[None]:
 
 @contextmanager
 def agent(port: int, docker_socket: Path) -> Iterator[psutil.Process]:
+    """The agent as its unit runs it: launched, with a state folder, and keeping its status."""
+    folder = docker_socket.parent
     environ = {
+        "STATE_DIRECTORY": str(folder),
+        "RUNTIME_DIRECTORY": str(folder),
         "PATH": os.environ["PATH"],
         "SKYAGENT_API_URL": f"http://127.0.0.1:{port}",
         "SKYAGENT_TOKEN": "a-token-that-nobody-checks",
@@ -107,7 +111,8 @@ def agent(port: int, docker_socket: Path) -> Iterator[psutil.Process]:
         "SKYAGENT_DOCKER_SOCKET": str(docker_socket),
     }
     root = Path(__file__).parents[1]
-    process = subprocess.Popen([sys.executable, "-m", "skyagent"], cwd=root, env=environ, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "skyagent.launch"]
+    process = subprocess.Popen(command, cwd=root, env=environ, stderr=subprocess.DEVNULL)
     try:
         yield psutil.Process(process.pid)
     finally:

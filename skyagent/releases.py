@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import sys
 import tarfile
@@ -18,8 +17,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
+from skyagent import files
+
+T = TypeVar("T")
 PACKAGE = "skyagent"
 # The release that runs, as `skyagent.launch` tells the agent: its SHA-256, empty where the installed one's is not known.
 RELEASE = "SKYAGENT_RELEASE"
@@ -94,12 +96,11 @@ class Releases:
         """The state as it is stored; that of a host where nothing was taken over, where it was for another installation."""
         try:
             stored = json.loads(self._file.read_text("utf-8"))
-            trial, failed = stored["trial"], stored["failed"]
             state = State(
                 str(stored["installed"]),
                 str(stored["taken"]),
-                Trial(**trial) if trial else None,
-                Failed(**failed) if failed else None,
+                _part(Trial, stored["trial"]),
+                _part(Failed, stored["failed"]),
             )
         except (OSError, ValueError, LookupError, TypeError):
             return State(self.installed)
@@ -110,7 +111,7 @@ class Releases:
         if len(archive) != offer.size or hashlib.sha256(archive).hexdigest() != offer.sha256:
             raise BadRelease("its checksum is not the one that was offered")
         members(archive)
-        write(self._archive(offer.sha256), archive)
+        files.keep(self._archive(offer.sha256), archive)
         self._write(replace(self.read(), trial=Trial(offer.sha256, offer.offered_at, time.monotonic())))
 
     def confirm(self) -> None:
@@ -172,7 +173,7 @@ class Releases:
                 path.unlink(missing_ok=True)
 
     def _write(self, state: State) -> None:
-        write(self._file, json.dumps(asdict(state)).encode())
+        files.keep(self._file, json.dumps(asdict(state)).encode())
 
 
 def of(environ: Mapping[str, str]) -> Releases | None:
@@ -204,19 +205,14 @@ def unpack(archive: bytes, folder: Path) -> None:
         path.write_bytes(content)
 
 
-def write(path: Path, content: bytes) -> None:
-    """Make a file hold this, in one step, and for good. Raises OSError."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
 def say(action: str, reason: str) -> None:
     """One line for the log, which `skyagent.launch` has not set up."""
     sys.stderr.write(f"action={action} reason={reason!r}\n")
+
+
+def _part(kind: type[T], stored: Any) -> T | None:
+    """A part of the state, without what a newer release may have added to it. Raises TypeError where something is missing."""
+    return kind(**{field: stored[field] for field in kind.__annotations__ if field in stored}) if stored else None
 
 
 def _installed() -> str:

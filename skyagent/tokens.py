@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import re
-from pathlib import Path
 
+from skyagent import files
 from skyagent.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class Tokens:
         if not (isinstance(token, str) and TOKEN.fullmatch(token)) or token == self.current or self._folder is None:
             return
         try:
-            _write(self._folder / FILE, {**self._origin, "token": token, "previous": self.current})
+            document = {**self._origin, "token": token, "previous": self.current}
+            files.keep(self._folder / FILE, json.dumps(document).encode())
         except OSError as error:
             log.warning("action=token_not_kept path=%s reason=%r", self._folder / FILE, str(error))
             return
@@ -76,19 +77,3 @@ class Tokens:
             isinstance(kept.get(key), str) and TOKEN.fullmatch(kept[key]) for key in ("token", "previous")
         )
         return kept if usable else {}
-
-
-def _write(path: Path, document: dict[str, str]) -> None:
-    """Make a file that only its owner reads hold this, in one step and for good: a power failure leaves the old or the new one."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

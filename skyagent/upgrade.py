@@ -16,7 +16,7 @@ from skyagent.systemd import Supervisor
 log = logging.getLogger(__name__)
 
 BY_HAND = "it was not started by skyagent.launch, which would go back to it: install the newer one as this one was"
-NOT_STARTED = "it could not be unpacked: see the log of skypanel-worker"
+NOT_STARTED = "it could not be put on trial: see the log of skypanel-worker"
 
 
 class Upgrades:
@@ -79,6 +79,7 @@ class Upgrades:
         if self._releases is None:
             self._give_up(offer.sha256, offer.offered_at, BY_HAND)
             return
+        self._supervisor.alive()
         try:
             self._releases.stage(offer, self._manager.fetch_agent(offer.sha256, offer.size))
         except (Unreachable, Failing) as failure:

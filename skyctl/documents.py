@@ -99,6 +99,7 @@ def overview_document(seen: Overview) -> Document:
             "lastPassAt": moment(seen.monitor_seen_at),
         },
         "massFailures": [mass_failure_document(failure) for failure in seen.mass_failures],
+        "migrations": dict(seen.migrations),
     }
 
 

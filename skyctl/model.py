@@ -245,7 +245,10 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The cluster at one moment: figures, the workers that need a look first, the last events, who leads, what is held."""
+    """The cluster at one moment: figures, the workers that need a look first, the last events, who leads, what is held.
+
+    `migrations`: how many are not over, by their state.
+    """
 
     read_at: datetime
     limits: Limits
@@ -255,6 +258,7 @@ class Overview:
     leader: Lease | None
     monitor_seen_at: datetime | None
     mass_failures: Sequence[MassFailure]
+    migrations: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

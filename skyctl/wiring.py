@@ -50,7 +50,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
             token_rotation=timedelta(days=settings.token_rotation_days),
         ),
         api_url=settings.api_url,
-        authority=lambda: Certificates(settings.data_dir).authority_for(settings.api_url),
+        authority=Certificates(settings.data_dir).authority_for,
     )
 
 

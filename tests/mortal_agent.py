@@ -1,6 +1,5 @@
 """The agent, killed at one moment of taking a new token: `python -m tests.mortal_agent MOMENT ...`, the rest as skyagent has it."""
 
-import json
 import os
 import signal
 import sys
@@ -8,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from skyagent import tokens
+from skyagent import files, tokens
 from skyagent.__main__ import main
 
 MOMENTS = ("handed over", "half written", "written", "kept", "used")
@@ -39,9 +38,9 @@ def accept(self: tokens.Tokens, real: Callable[..., Any] = tokens.Tokens.accepte
 if __name__ == "__main__":
     moment = sys.argv[1]
     if moment == "handed over":
-        tokens._write = die  # type: ignore[assignment]
+        files.keep = die  # type: ignore[assignment]
     if moment == "half written":
-        json.dump = die  # type: ignore[assignment]
+        os.fsync = die  # type: ignore[assignment]
     Path.replace = replace_token_file  # type: ignore[assignment,method-assign]
     tokens.Tokens.accepted = accept  # type: ignore[method-assign]
     sys.exit(main(sys.argv[2:]))

@@ -499,8 +499,8 @@ def test_tls(serve: Serve, tmp_path: Path) -> None:
     [
         (["--tls-cert", "/nowhere.pem"], 2, "go together"),
         (["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.key"], 2, "/nowhere.pem"),
-        (["--host", "192.0.2.1"], 2, "192.0.2.1"),
-        (["--host", "no.such.host.invalid"], 2, "no.such.host.invalid"),
+        (["--insecure-http", "--host", "192.0.2.1"], 2, "192.0.2.1"),
+        (["--insecure-http", "--host", "no.such.host.invalid"], 2, "no.such.host.invalid"),
         (["--processes", "0"], 2, "--processes"),
     ],
 )

@@ -26,7 +26,8 @@ ENTRANCES = {"swarm/__init__.py", "installer/bundle.py", "cli/app.py", "cli/syst
 LIBRARIES = {
     "sqlalchemy": {"store"}, "psycopg": {"store"}, "docker": {"swarm"}, "typer": {"cli"}, "rich": {"cli"},
     "starlette": {"api"}, "uvicorn": {"api"}, "prometheus_client": {"api", "meters"}, "apprise": {"sender"}, "anyio": {"api"},
-    "httpx": {"probe"}, "psutil": {"embedded", "certificates"}, "cryptography": {"certificates"}, "jwt": {"rules"}, "orjson": {"wire"},
+    "httpx": {"probe"}, "psutil": {"embedded", "certificates"}, "cryptography": {"certificates"}, "jwt": {"rules"},
+    "orjson": {"wire"},
 }  # fmt: skip
 NOT_FROM = {
     "cli": {"store", "rules"},

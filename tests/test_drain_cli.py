@@ -122,6 +122,7 @@ def test_a_worker_that_could_not_be_emptied_is_not_removed(cli: Cli, trio: Fleet
     ("arguments", "code", "words"),
     [
         (["drain", "w1", "--force"], 2, "--force needs --deadline"),
+        (["drain", "w1", "--plan", "--wait"], 2, "nothing to --wait for"),
         (["drain", "w1", "--timeout", "1m"], 2, "--timeout needs --wait"),
         (["drain", "w1", "--deadline", "soon"], 2, "--deadline: 'soon' is not accepted"),
         (["drain", "w1", "--max-parallel", "0"], 2, "--max-parallel"),

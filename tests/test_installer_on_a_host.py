@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from skyctl.installer import render, uninstaller
-from tests.scratch_host import NOW, ScratchHost, need_scratch_host
+from tests.scratch_host import NOW, PYTHON, ScratchHost, need_scratch_host
 from tests.test_installer import INVITATION, JOIN, SCRIPT
 
 
@@ -77,12 +77,14 @@ def be_invited(state: str) -> Callable[[ScratchHost], None]:
     return lambda host: host.answer(state)
 
 
-def have_a_bundle(*, damaged: bool) -> Callable[[ScratchHost], None]:
+def have_a_bundle(*more: str, damaged: bool) -> Callable[[ScratchHost], None]:
     def have(host: ScratchHost) -> None:
         folder = host.root / "bundle"
-        (folder / "wheels").mkdir(parents=True)
-        (folder / "wheels/a.whl").write_text("whole")
-        (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(b'whole').hexdigest()}  wheels/a.whl\n")
+        for file in ("wheels/a.whl", *more):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text("whole")
+        sums = [f"{hashlib.sha256(b'whole').hexdigest()}  {file}\n" for file in ("wheels/a.whl", *more)]
+        (folder / "SHA256SUMS").write_text("".join(sums))
         if damaged:
             (folder / "wheels/a.whl").write_text("half")
 
@@ -147,6 +149,27 @@ def test_what_cannot_become_a_worker_is_refused_before_anything_is_changed(
     assert hint.startswith(f"hint: {remedy}")
 
 
+def test_what_is_in_the_bundle_but_not_in_its_sums_is_refused(ready: ScratchHost) -> None:
+    have_a_bundle(damaged=False)(ready)
+    (ready.root / "bundle/wheels/b.whl").write_text("smuggled")
+    before = ready.files()
+    done = ready.install(SCRIPT, "--offline", "/bundle")
+    assert (done.returncode, ready.files()) == (43, before)
+    assert "error W43: --offline: /bundle/wheels/b.whl is not in SHA256SUMS" in done.stderr
+
+
+def test_from_a_bundle_nothing_else_is_asked_for(host: ScratchHost) -> None:
+    have_a_bundle("packages/python/python3.deb", "packages/docker/docker.deb", damaged=False)(host)
+    done = host.install(SCRIPT, "--offline", "/bundle")
+    assert done.returncode == 0, done.stderr
+    calls = host.calls()
+    made = [call.partition("--no-install-recommends ")[2] for call in calls if call.startswith("apt-get ")]
+    assert made == ["/bundle/packages/python/python3.deb", "/bundle/packages/docker/docker.deb"]
+    (pip,) = [call for call in calls if "-m pip" in call]
+    assert pip.endswith("--no-index --find-links /bundle/wheels")
+    assert "--require-hashes" in pip
+
+
 def test_a_damaged_agent_is_refused_before_anything_is_changed(host: ScratchHost) -> None:
     before = host.files()
     done = host.install(damage(SCRIPT))
@@ -168,10 +191,31 @@ def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(host: ScratchHos
     for told in (
         "ok: distribution: debian, packages by apt-get", "ok: manager: https://manager.example:8642 answers",
         "ok: clock: 0 s ahead", "would install Python: python3 python3-venv", "would install Docker: docker.io",
-        "would install Nix: nix-setup-systemd", "would install skyagent", "nothing was changed",
+        "would install Nix: nix-setup-systemd", "would install skyagent", "would join the swarm of 10.0.0.1:2377",
+        "nothing was changed",
     ):  # fmt: skip
         assert told in done.stderr
     assert not [call for call in host.calls() if call.startswith(("apt-get", "systemctl"))]
+
+
+def test_a_run_that_is_ended_from_outside_says_so_and_leaves_no_half(ready: ScratchHost) -> None:
+    ready.program(
+        "programs/python", PYTHON.replace("*sysconfig*)", "*sysconfig*) kill -TERM $PPID; exit 1 ;; *nothing*)")
+    )
+    ready.add_python()
+    done = ready.install(SCRIPT)
+    assert done.returncode == 143
+    assert "error W10: ended by a signal\nhint: run this script again" in done.stderr
+    assert not list((ready.root / "opt").iterdir())
+    assert not list((ready.root / "run").glob("skypanel-*"))
+
+
+def test_what_nobody_thought_of_is_told_too(host: ScratchHost) -> None:
+    (host.root / "etc/os-release").unlink()
+    before = host.files()
+    done = host.install("tr() { return 77; }\nset -o pipefail\n" + SCRIPT)
+    assert (done.returncode, host.files()) == (77, before)
+    assert "error W10: stopped unexpectedly with status 77\nhint: " in done.stderr
 
 
 def test_a_host_that_cannot_ask_yet_asks_once_python_is_there(host: ScratchHost) -> None:
@@ -256,6 +300,9 @@ def test_it_leaves_an_agent_that_starts_with_the_system(ready: ScratchHost) -> N
         "ExecStart=/opt/skypanel-worker/venv/bin/python -I -m skyagent.launch --config /etc/skypanel-worker/config.json"
         in unit.read_text()
     )
+    # the socket of this host is root's alone
+    assert "\nUser=root\nSupplementaryGroups=\n" in unit.read_text()
+    assert "the agent will run as root, without its capabilities: the Docker socket belongs to no group" in done.stderr
     systemctl = [call for call in ready.calls() if call.startswith("systemctl")]
     verbs = [
         "enable skypanel-worker",
@@ -406,6 +453,16 @@ def test_uninstalled_nothing_is_left(host: ScratchHost) -> None:
     for call in ("systemctl disable --now skypanel-worker", "docker swarm leave", "dpkg --purge python3"):
         assert call in calls
     assert set(host.files()) - before == {"usr/bin/python3", "run/docker.sock", "usr/bin/docker"}
+
+
+def test_what_somebody_has_asked_for_since_stays(host: ScratchHost) -> None:
+    new = "[ ! -e /usr/bin/python3 ] || printf 'installed %s\\n' curl libx python3"
+    host.program("usr/bin/dpkg-query", f"echo installed base; {new}")
+    host.program("usr/bin/apt-mark", '[ "$2" = curl ] && echo curl')
+    assert host.install(SCRIPT).returncode == 0
+    host.program("usr/bin/docker", "echo inactive")
+    assert host.install(SCRIPT, "--uninstall").returncode == 0
+    assert [call for call in host.calls() if call.startswith("dpkg ")] == ["dpkg --purge libx python3"]
 
 
 def test_the_uninstaller_on_the_host_is_the_same(ready: ScratchHost) -> None:

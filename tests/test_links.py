@@ -207,3 +207,17 @@ def test_the_command_prints_the_line_for_the_host(cli: Cli) -> None:
     assert re.fullmatch(r"curl -fsS https://manager\.example\.com/install/[\w-]{43} \| sh\n", done.stdout)
     listed = json.loads(cli("workers", "list", "-o", "json").stdout)
     assert [(worker["name"], worker["status"]) for worker in listed["workers"]] == [("web-1", "pending")]
+
+
+def test_the_command_takes_our_own_authority_along(cli: Cli, serve: Serve) -> None:
+    assert cli("tls", "init").returncode == 0
+    url, _ = serve()
+    command = cli("workers", "install-script", "--link", SKYCTL_API_URL=url).stdout
+    assert "-----BEGIN CERTIFICATE-----" in command
+    fetched = subprocess.run(
+        ["sh"], input=command.replace("| sh\n", "| cat\n"), capture_output=True, text=True, timeout=60
+    )
+    assert fetched.stdout.startswith("#!/bin/sh\n# Makes this host a worker"), fetched.stderr
+    assert "ca_certificate='-----BEGIN CERTIFICATE-----" in fetched.stdout
+    stranger = command.replace("BEGIN CERTIFICATE-----\nMII", "BEGIN CERTIFICATE-----\nMIJ")
+    assert subprocess.run(["sh"], input=stranger, capture_output=True, text=True, timeout=60).stdout == ""

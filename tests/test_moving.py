@@ -1,14 +1,17 @@
 """Containers follow the health of their workers: what the monitor calls for, and every step of it."""
 
+import io
 from collections.abc import Iterator
 from datetime import timedelta
 
 import psycopg
 import pytest
+from rich.console import Console
 
+from skyctl.cli import panels
 from skyctl.errors import EngineUnavailable, Refused
 from skyctl.model import Limits, SwarmJoin
-from skyctl.operations import drains, migrations, services, workers
+from skyctl.operations import cluster, drains, migrations, services, workers
 from skyctl.workload import DrainWish, MigrationPolicy, MigrationState
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
@@ -55,6 +58,20 @@ def test_the_containers_of_a_failed_worker_run_elsewhere(fleet: Fleet) -> None:
     )
     history = [event.kind for event in migrations.history(fleet.world, fleet.migrations()["a"].id)]
     assert history == ["migration_queued", "migration_started", "migration_completed"]
+
+
+def test_what_is_not_over_is_counted(fleet: Fleet) -> None:
+    fleet.deploy("a", "b", to="w1")
+    assert cluster.overview(fleet.world, 1).migrations == {}
+    migrations.set_policy(fleet.world, fleet.organization, MigrationPolicy.MANUAL, TESTS)
+    fleet.fail("w1")
+    fleet.settle()
+    migrations.approve(fleet.world, fleet.migrations()["a"].id, TESTS)
+    seen = cluster.overview(fleet.world, 1)
+    assert seen.migrations == {"awaiting_approval": 1, "queued": 1}
+    drawn = io.StringIO()
+    Console(file=drawn, width=100).print(*panels.page(seen), sep="\n")
+    assert "1 to approve  1 to move" in drawn.getvalue()
 
 
 def test_the_ghosts_of_a_worker_that_returns_are_gone_and_nothing_moves_back(fleet: Fleet) -> None:

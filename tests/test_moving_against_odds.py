@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import psycopg
@@ -13,7 +14,7 @@ from skyctl.model import Capacity
 from skyctl.operations import deploying, drains, following, leadership, services, workers
 from skyctl.workload import DrainWish, ServiceSpec
 from tests.fleet import Fleet
-from tests.helpers import TESTS, look
+from tests.helpers import TESTS, eventually, look
 from tests.test_moving import fleet, pass_time, states
 
 __all__ = ["fleet"]
@@ -193,6 +194,22 @@ def test_names_that_would_be_known_as_the_same_are_refused(fleet: Fleet) -> None
     again(fleet, "shop", "app:1")
     with pytest.raises(Refused, match="would be known as shop"):
         again(fleet, "Shop!", "app:1")
+
+
+def test_a_drain_of_several_waits_for_heartbeats_and_never_they_for_it(fleet: Fleet, database_url: str) -> None:
+    first, second = sorted((fleet.ids["w1"], fleet.ids["w2"]))
+    beat = "UPDATE container_workers SET last_heartbeat_at = now() WHERE id = %s"
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database_url) as batch, ThreadPoolExecutor() as administrator:
+        batch.execute(beat, (second,))
+        drained = administrator.submit(drains.drain, fleet.world, [first, second], TESTS)
+        eventually(lambda: fleet.connection.execute(waiting).fetchone() == (1,))
+        batch.execute(beat, (first,))
+        batch.commit()
+        assert all(worker.id in (first, second) for worker in drained.result())
+    assert fleet.connection.execute(
+        "SELECT count(*) FROM container_workers WHERE drain_requested_at IS NOT NULL"
+    ).fetchone() == (2,)
 
 
 def test_only_what_is_on_its_way_is_followed_between_the_looks_at_all(fleet: Fleet) -> None:

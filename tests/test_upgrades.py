@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,8 +14,9 @@ import pytest
 from skyctl.installer import agent_archive
 from skyctl.operations import heartbeats, log, upgrades, workers
 from skyctl.operations.world import World
+from tests.agent.unit import Unit, newer
 from tests.conftest import Cli, Process
-from tests.helpers import LOAD, TESTS, add_worker, bearer, registration
+from tests.helpers import LOAD, TESTS, add_worker, bearer, eventually, registration
 
 Serve = Callable[..., tuple[str, Process]]
 OURS = hashlib.sha256(agent_archive()).hexdigest()
@@ -118,8 +120,8 @@ def test_an_upgrade_that_was_taken_over_is_told_once(world: World, cli: Cli) -> 
     tell(world, token, agentSha256=OLDER)
     assert "agent_upgraded" not in kinds(world)
     for _ in range(2):
-        tell(world, token, agentSha256=OURS)
-    assert kinds(world).count("agent_upgraded") == 1
+        tell(world, token, agentSha256=OURS, agentVersion="9.9.9")
+    assert [event.reason for event in log.since(world, 0) if event.kind == "agent_upgraded"] == [f"9.9.9 ({OURS[:12]})"]
     assert workers.get(world, worker_id).agent_offered is None
     assert "offered" not in cli("workers", "show", "w").stdout
 
@@ -148,3 +150,26 @@ def test_what_a_worker_says_in_error_breaks_nothing(world: World, cli: Cli, nons
     assert cli("workers", "show", "w").returncode == 0
     assert cli("workers", "why", "w").returncode == 0
     assert cli("workers", "upgrade", "--all").returncode in (0, 4)
+
+
+def test_a_real_agent_takes_a_new_token_and_a_newer_agent_from_one_answer(
+    world: World, cli: Cli, start: Callable[..., Process], tmp_path: Path
+) -> None:
+    serving = start("serve", "--port", "0", WORKER_HEARTBEAT_INTERVAL="1")
+    url = serving.until("listening on ").split("listening on ")[1].strip()
+    invited = workers.invite(world, TESTS, "w")
+    config = tmp_path / "config.json"
+    config.touch(0o600)
+    config.write_text(json.dumps({"apiUrl": url, "authToken": invited.token, "dockerSocket": "/nowhere"}))
+    unit = Unit(tmp_path, config)
+    unit.install(newer())
+    try:
+        unit.start()
+        eventually(lambda: workers.get(world, invited.worker_id).metadata.get("agentVersion") == "9.9.9")
+        assert cli("workers", "rotate-token", "w").returncode == 0
+        assert cli("workers", "upgrade", "w").returncode == 0
+        eventually(lambda: {"agent_upgraded", "token_rotated"} <= set(kinds(world)))
+    finally:
+        unit.end()
+    assert workers.get(world, invited.worker_id).metadata["agentSha256"] == OURS
+    assert not [line for line in unit.lines() if "action=refused" in line or "upgrade_failed" in line]

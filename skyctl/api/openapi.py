@@ -43,12 +43,12 @@ def _answers(*, ok: int, what: str, schema: Document, errors: tuple[int, ...]) -
 
 def _file(
     summary: str, media_type: str, what: str, *, parameters: tuple[Document, ...] = (), errors: tuple[int, ...] = (),
-    others: Document | None = None,
+    others: Document | None = None, scheme: str = "",
 ) -> Document:  # fmt: skip
-    """An answer that is no JSON, for anyone."""
+    """An answer that is no JSON, for anyone unless a kind of token is named."""
     answers = _answers(ok=200, what=what, schema=TEXT, errors=(413, *errors))
     answers["200"]["content"] = {media_type: {"schema": TEXT}}
-    return _operation(summary, "", answers | (others or {}), parameters=parameters)
+    return _operation(summary, scheme, answers | (others or {}), parameters=parameters)
 
 
 def _operation(
@@ -217,10 +217,10 @@ PATHS: Document = {
         ),
     },
     "/api/agent/{sha256}": {
-        "get": _operation(
-            "The agent that the answer to a heartbeat offers, a tar.gz", "workerToken",
-            _answers(ok=200, what="Its bytes", schema=TEXT, errors=(401, 403, 404, 413, 503)), parameters=(SHA256,),
-        ) ,
+        "get": _file(
+            "The agent that the answer to a heartbeat offers", "application/gzip", "Its bytes", parameters=(SHA256,),
+            errors=(401, 403, 404, 503), scheme="workerToken",
+        ),
     },
     "/install/{secret}": {
         "get": _file(

@@ -57,4 +57,7 @@ def bundle(
             insecure=insecure, ttl=lifetime, anew=anew,
         )  # fmt: skip
     sys.stdout.write(f"{folder}\n")
-    say(context, f"worker {invitation.worker_id}: copy the folder to its host, and run there as root: sh install.sh --offline .")
+    say(
+        context,
+        f"worker {invitation.worker_id}: copy the folder to its host, and run there as root: sh install.sh --offline .",
+    )

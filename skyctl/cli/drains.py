@@ -56,6 +56,8 @@ def drain(
 
     if force and deadline is None:
         raise ValidationError("--force needs --deadline", "such as --deadline 1h --force: what is left then is stopped")
+    if plan and wait:
+        raise ValidationError("--plan changes nothing, so that there is nothing to --wait for", "give one of them")
     if timeout is not None and not wait:
         raise ValidationError("--timeout needs --wait", "without it, nothing is waited for")
     seconds = None if timeout is None else wire.duration("--timeout", timeout).total_seconds()

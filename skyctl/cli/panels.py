@@ -20,6 +20,8 @@ SPARKS = "▁▂▃▄▅▆▇█"
 MOST_SPARKS = 30
 NARROW_BAR, WIDE_BAR = 6, 20
 MOST_HELD = 2
+# how a migration's state is called beside the counts of workers and containers
+_MOVES = {"awaiting_approval": "to approve", "queued": "to move", "starting": "moving", "verifying": "arriving"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def page(seen: Overview) -> list[Any]:
 
 
 def _head(picture: Picture, width: int) -> list[Text]:
-    """When, how many workers of each status, and the load of the cluster."""
+    """When, how many workers of each status, how many containers move, and the load of the cluster."""
     seen, stats = picture.overview, picture.overview.stats
     title = _line(("skyctl cluster top", "bold"), f"  {seen.read_at:%Y-%m-%d %H:%M:%S} UTC")
     noun = "worker" if stats.total == 1 else "workers"
@@ -68,6 +70,7 @@ def _head(picture: Picture, width: int) -> list[Text]:
     counts += [
         Text(f"{stats.by_status[s]} {s.value}", style=show.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
     ]
+    counts += [Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in seen.migrations.items()]
     limits, capacities = seen.limits, show.capacities(stats.capacity)
     most = (limits.cpu_percent, limits.memory_percent, limits.disk_percent)
     bars = []

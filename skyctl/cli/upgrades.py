@@ -59,7 +59,7 @@ def _line(each: "Upgraded", *, dry_run: bool) -> str:
 
     name = printable(each.worker.name)
     if each.outcome is Upgrade.OFFERED:
-        return f"{name}: {'would be ' if dry_run else ''}offered agent {release().version} ({release().sha256[:12]})\n"
+        return f"{name}: {'would be ' if dry_run else ''}offered agent {release()}\n"
     return f"{name}: {'up to date' if each.outcome is Upgrade.UP_TO_DATE else printable(each.reason)}\n"
 
 

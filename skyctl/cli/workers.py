@@ -22,7 +22,7 @@ def install_script(
     api_url: Annotated[str | None, typer.Option(help="Where the host reaches the API; else SKYCTL_API_URL.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Let the agent send its token over plain HTTP.")] = False,
     link: Annotated[
-        bool, typer.Option("--link", help="Print a line that fetches the script, once, in place of the script.")
+        bool, typer.Option("--link", help="Print a command that fetches the script, once, and runs it.")
     ] = False,
     worker: Annotated[
         str | None,
@@ -60,7 +60,8 @@ def install_script(
         anew = workers.find(world, worker).id if worker is not None else None
         if link:
             worker_id, url = links.invite(world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew)
-            result, document = f"curl -fsS {url} | sh\n", {"workerId": str(worker_id), "link": url}
+            result = links.command(world, url)
+            document = {"workerId": str(worker_id), "link": url, "command": result}
         else:
             invitation, result = workers.generate_script(
                 world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew

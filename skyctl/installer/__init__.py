@@ -55,6 +55,7 @@ def render(script: InstallScript) -> str:
         "requirements_sha256": hashlib.sha256(libraries.encode()).hexdigest(),
         "config": json.dumps(_config(script)),
         "swarm_join": json.dumps(_swarm_join(script.join)),
+        "swarm_address": script.join.address if script.join else "",
         "worker_id": script.worker_id,
         "invitation": hashlib.sha256(script.token.encode()).hexdigest(),
         "api_url": script.api_url,

@@ -24,6 +24,7 @@ def drain(world: World, worker_ids: Sequence[UUID], actor: Actor, wish: DrainWis
     """
     with world.db.transaction() as tx:
         events.lock(tx)
+        store.hold_heartbeats(tx)
         found = [_known(tx, worker_id) for worker_id in sorted(worker_ids)]
         for worker in found:
             if store.request(tx, worker.id, wish):

@@ -1,6 +1,8 @@
 """Stories of a host that is invited: its link, the script that the link gives once, and what the script asks before it begins."""
 
 import secrets
+import shlex
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -55,10 +57,20 @@ def make(
         events.lock(tx)
         worker = inviting.known(workers.get(tx, worker_id, lock=True), worker_id)
         expires_at = db.now(tx) + ttl
-        links.insert(tx, tokens.fingerprint(secret), links.Link(worker_id, insecure, anew, actor.name, expires_at))
+        links.insert(
+            tx, tokens.fingerprint(secret), links.Link(worker_id, world.api_url, insecure, anew, actor.name, expires_at)
+        )
         details = {"expiresAt": expires_at.isoformat()}
         events.record(tx, Event("link_made", worker_id, worker.name, actor.name, details=details), actor)
     return f"{world.api_url}/install/{secret}"
+
+
+def command(world: World, link: str) -> str:
+    """What is pasted into root's shell on a host: it fetches the script and runs it. Our authority goes along."""
+    authority = world.authority(link).strip()
+    if not authority:
+        return f"curl -fsS {shlex.quote(link)} | sh\n"
+    return f"curl -fsS --cacert /dev/fd/3 {shlex.quote(link)} 3<<'CA' | sh\n{authority}\nCA\n"
 
 
 def redeem(world: World, actor: Actor, secret: str) -> str:
@@ -80,7 +92,8 @@ def redeem(world: World, actor: Actor, secret: str) -> str:
         let(tx, worker.id, tokens.fingerprint(token), link.expires_at)
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
-    return inviting.write_script(world, Invitation(worker.id, token), join, insecure=link.insecure)
+    as_made = replace(world, api_url=link.api_url)
+    return inviting.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure)
 
 
 def refusal(gone: LinkGone) -> str:

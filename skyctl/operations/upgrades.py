@@ -18,7 +18,7 @@ from skyctl.rules import machines, tokens
 from skyctl.store import credentials, db, events, workers
 from skyctl.trust import Standing
 
-LONGEST_REASON = 500
+LONGEST_REASON, LONGEST_VERSION = 500, 64
 NO_LAUNCHER = "its agent cannot replace itself: run a new install script on the host"
 
 
@@ -29,6 +29,9 @@ class AgentRelease:
     version: str
     sha256: str
     archive: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return _named(self.version, self.sha256)
 
 
 class Upgrade(StrEnum):
@@ -68,7 +71,9 @@ def upgrade(world: World, actor: Actor, only: Collection[UUID] | None, *, dry_ru
             workers.offer_agent(tx, [worker.id for worker in offered], ours.sha256)
             details = {"version": ours.version, "sha256": ours.sha256}
             for worker in offered:
-                event = Event("agent_upgrade_offered", worker.id, worker.name, actor.name, details=details)
+                event = Event(
+                    "agent_upgrade_offered", worker.id, worker.name, actor.name, reason=str(ours), details=details
+                )
                 events.record(tx, event, actor)
     return seen
 
@@ -104,7 +109,8 @@ def settle(tx: db.Transaction, worker: Worker) -> None:
     failed = worker.metadata.get("agentUpgradeFailed")
     order = {"sha256": worker.agent_offered, "offeredAt": wire.moment(worker.agent_offered_at)}
     if worker.metadata.get("agentSha256") == worker.agent_offered:
-        _note(tx, worker, "agent_upgraded", "")
+        version = str(worker.metadata.get("agentVersion"))[:LONGEST_VERSION]
+        _note(tx, worker, "agent_upgraded", _named(version, worker.agent_offered))
     elif isinstance(failed, dict) and order.items() <= failed.items():
         _note(tx, worker, "agent_upgrade_failed", str(failed.get("reason"))[:LONGEST_REASON])
 
@@ -113,6 +119,10 @@ def _note(tx: db.Transaction, worker: Worker, kind: str, reason: str) -> None:
     workers.withdraw_agent(tx, worker.id)
     details: dict[str, Any] = {"version": worker.metadata.get("agentVersion"), "sha256": worker.agent_offered}
     events.append(tx, Event(kind, worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=details))
+
+
+def _named(version: str, sha256: str) -> str:
+    return f"{version} ({sha256[:12]})"
 
 
 def _planned(worker: Worker, ours: AgentRelease, *, named: bool) -> Upgraded:

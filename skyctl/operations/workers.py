@@ -113,7 +113,7 @@ def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *
         heartbeat_interval_seconds=max(1, round(world.limits.heartbeat_interval.total_seconds())),
         insecure=insecure,
         join=join,
-        ca_certificate=world.authority(),
+        ca_certificate=world.authority(world.api_url),
     )
     return installer.render(script)
 

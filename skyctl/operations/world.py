@@ -66,7 +66,7 @@ class World:
     """The database, the engine, the channels, the secrets that sign tokens, and the limits.
 
     `engine` and `notifier` are called when they are first needed: their libraries are slow to load. `authority`: the PEM
-    certificate that hosts need in order to trust who answers at the API's address; empty where their own do.
+    certificate that hosts need in order to trust who answers at an address of the API; empty where their own do.
     """
 
     db: Database
@@ -76,7 +76,7 @@ class World:
     keys: Keyring
     limits: Limits
     api_url: str
-    authority: Callable[[], str]
+    authority: Callable[[str], str]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,14 @@ def request(connection: sa.Connection, worker_id: UUID, wish: DrainWish) -> bool
     return connection.execute(asked.values(values)).rowcount > 0
 
 
+def hold_heartbeats(connection: sa.Connection) -> None:
+    """Let no heartbeat be stored until this transaction ends, which is to be short.
+
+    Who writes several workers needs it: a batch of heartbeats takes them in an order of its own, and each would wait for the other.
+    """
+    connection.execute(sa.text("LOCK TABLE container_workers IN SHARE ROW EXCLUSIVE MODE"))
+
+
 def end(connection: sa.Connection, worker_id: UUID) -> None:
     """Note that nobody wants the worker empty any more."""
     values = {
@@ -73,6 +81,9 @@ def ending(connection: sa.Connection) -> list[Drained]:
 
 def note_over(connection: sa.Connection, worker_ids: Sequence[UUID]) -> None:
     """Note that the drains of these workers are over."""
+    if not worker_ids:
+        return
+    hold_heartbeats(connection)
     over = sa.update(workers).where(among(_C.id, worker_ids))
     connection.execute(over.values(drain_finished_at=_NOW, updated_at=_NOW))
 
@@ -99,6 +110,7 @@ def nodes_to_resume(connection: sa.Connection) -> dict[str, UUID]:
 
 def note_nodes(connection: sa.Connection, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
     """Note whose nodes take nothing new, and whose do again."""
+    hold_heartbeats(connection)
     connection.execute(sa.update(workers).where(among(_C.id, paused)).values(node_paused_at=_NOW))
     connection.execute(sa.update(workers).where(among(_C.id, resumed)).values(node_paused_at=None))
 

@@ -13,6 +13,7 @@ class Link(NamedTuple):
     """A link as it is stored: whose script it gives, and whether it still does; `anew` though a host has joined as that worker."""
 
     worker_id: UUID
+    api_url: str
     insecure: bool
     anew: bool
     made_by: str

@@ -226,18 +226,6 @@ def note_source_stopped(connection: sa.Connection, migration_id: UUID) -> None:
     connection.execute(stopped.values(source_stopped_at=_NOW, updated_at=_NOW))
 
 
-_SUM_UP = sa.text("""
-    WITH over AS (
-        SELECT source_worker_id FROM container_migrations WHERE summed_up_at IS NULL
-        GROUP BY source_worker_id HAVING bool_and(finished_at IS NOT NULL)
-    )
-    UPDATE container_migrations m SET summed_up_at = skyctl_now()
-    FROM over LEFT JOIN container_workers w ON w.id = over.source_worker_id, container_services s
-    WHERE m.source_worker_id = over.source_worker_id AND m.summed_up_at IS NULL AND s.id = m.service_id
-    RETURNING m.source_worker_id, coalesce(w.name, 'a removed worker'), m.cause, m.state, s.name
-""")
-
-
 def next_due_seconds(connection: sa.Connection) -> float | None:
     """In how many seconds the next failed one is to be tried again."""
     left = sa.func.extract("epoch", sa.func.min(migrations.c.next_attempt_at) - _NOW)
@@ -257,24 +245,6 @@ def cancel_of_service(connection: sa.Connection, service_id: UUID, reason: str) 
     ended = sa.update(migrations).where(migrations.c.service_id == service_id, _UNFINISHED)
     values = {"state": MigrationState.CANCELLED.value, "finished_at": _NOW, "updated_at": _NOW, "reason": reason}
     connection.execute(ended.values(values))
-
-
-class Summary(NamedTuple):
-    """What became of the containers that were to leave a worker: the names of their services by state."""
-
-    worker_id: UUID
-    worker_name: str
-    cause: MigrationCause
-    by_state: dict[str, list[str]]
-
-
-def sum_up(connection: sa.Connection) -> list[Summary]:
-    """The workers of which nothing is to be moved any more, each once."""
-    found: dict[UUID, Summary] = {}
-    for worker_id, name, cause, state, service in connection.execute(_SUM_UP):
-        summary = found.setdefault(worker_id, Summary(worker_id, name, MigrationCause(cause), {}))
-        summary.by_state.setdefault(state, []).append(service)
-    return list(found.values())
 
 
 def page(

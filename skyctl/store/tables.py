@@ -44,8 +44,8 @@ workers = _table(
 
 install_links = _table(
     "install_links",
-    secret_hash=Text(), worker_id=_ID, insecure=Boolean(), anew=Boolean(), made_by=Text(), made_at=_TIME, expires_at=_TIME,
-    used_at=_TIME,
+    secret_hash=Text(), worker_id=_ID, api_url=Text(), insecure=Boolean(), anew=Boolean(), made_by=Text(), made_at=_TIME,
+    expires_at=_TIME, used_at=_TIME,
 )  # fmt: skip
 
 services = _table(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from skyagent import __version__
 from skyctl.installer import agent_archive
 from tests.agent.peers import DROP, HANG, ORDERED_AT, Answer, Manager, Request, failing
 from tests.agent.process import Agent
@@ -68,6 +69,9 @@ def test_a_newer_agent_is_taken_over_and_stays(make_unit: MakeUnit, manager: Man
     go_on(manager)
     assert json.loads(unit.status("-o", "json").stdout)["agentSha256"] == sha256
     assert len(manager.fetches()) == 1
+    manager.offer(newer(__main__="1 / 0\n"), offered_at="later")
+    assert "it ended 3 times" in failure(manager, "later")["reason"]
+    assert unit.releases()["taken"] == sha256
 
 
 def test_it_is_not_told_to_be_there_before_a_heartbeat_of_it_was_accepted(
@@ -203,22 +207,22 @@ def test_with_a_full_disk_the_old_one_goes_on(make_unit: MakeUnit, manager: Mana
     assert (unit.starts, len(manager.fetches())) == (1, 1)
 
 
-def test_a_release_that_was_damaged_since_gives_way_to_the_installed_one(make_unit: MakeUnit, manager: Manager) -> None:
+@pytest.mark.parametrize("lost", ["*.tar.gz", "releases.json"])
+def test_a_release_that_was_damaged_or_removed_gives_way_to_the_installed_one(
+    make_unit: MakeUnit, manager: Manager, lost: str
+) -> None:
     unit = make_unit()
     unit.start()
-    sha256 = manager.offer(newer())
-    manager.registration_with(agentSha256=sha256)
+    manager.registration_with(agentSha256=manager.offer(newer()))
     manager.offered = {}
-    (unit.state / f"{sha256}.tar.gz").write_bytes(b"damaged")
-    before = len(manager.requests.all())
+    [path] = unit.state.glob(lost)
+    path.write_bytes(b"damaged")
     unit.kill()
-    assert manager.requests.await_some(
-        lambda request: (
-            request in manager.requests.all()[before:]
-            and request.path.endswith("/register")
-            and request.body["metadata"]["agentVersion"] != "9.9.9"
-        )
-    )
+
+    def is_older(request: Request) -> bool:
+        return bool((request.body or {}).get("metadata", {}).get("agentVersion") == __version__)
+
+    assert len(manager.requests.await_some(is_older, count=2)) == 2
 
 
 def test_what_is_installed_anew_wins(make_unit: MakeUnit, manager: Manager) -> None:

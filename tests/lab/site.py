@@ -24,7 +24,6 @@ from .network import Network
 from .swarm import Swarm
 
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 2, 10
-# All machines of the lab share this one's processors: their load says nothing of a single one.
 SETTINGS = {
     "WORKER_HEARTBEAT_INTERVAL": str(INTERVAL_SECONDS), "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT_SECONDS),
     "WORKER_CPU_LIMIT": "100", "WORKER_MEMORY_LIMIT": "100", "WORKER_DISK_LIMIT": "100", "SKYCTL_ENCRYPT_NETWORKS": "false",
@@ -34,6 +33,14 @@ LIMITS = Capacity(cpu_cores=0.2, memory_mb=16, disk_gb=0.001)
 CORES = 100
 
 
+# All machines of the lab share this one's processors: how busy those are says nothing of a single one, and would leave no room.
+IDLE = """
+    CREATE FUNCTION idle() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN NEW.current_load := NEW.current_load || '{"cpuPercent": 0}'; RETURN NEW; END $$;
+    CREATE TRIGGER idle BEFORE UPDATE OF current_load ON container_workers FOR EACH ROW EXECUTE FUNCTION idle();
+"""
+
+
 class Site:
     """The installation; `start` starts a process of skyctl that is gone at the end of the test."""
 
@@ -41,6 +48,7 @@ class Site:
         self, swarm: Swarm, world: World, connection: psycopg.Connection, start: Callable[..., Process]
     ) -> None:
         self.swarm, self.world, self.connection = swarm, world, connection
+        connection.execute(IDLE)
         self.environment = {**SETTINGS, "DOCKER_HOST": swarm.manager.engine}
         self._start = start
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
@@ -70,7 +78,7 @@ class Site:
         )  # fmt: skip
         self._agents[node.name] = node.spawn(sys.executable, "-m", "skyagent", "--config", str(config))
         eventually(lambda: self.worker(node.name).last_heartbeat_at and self.worker(node.name).swarm_node_id)
-        # of this machine's few processors, which the whole lab keeps busy, nothing would be left to give away
+        # this machine's few processors are not to be the limit
         cores = json.dumps({"cpuCores": CORES})
         self.connection.execute(
             "UPDATE container_workers SET capacity = capacity || %s WHERE name = %s", (cores, node.name)

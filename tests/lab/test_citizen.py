@@ -111,7 +111,10 @@ def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.T
     def serve(package: Path) -> None:
         """The API of a manager whose agent is this package, in place of the one before."""
         stop()
-        command = [sys.executable, "-P", "-m", "skyctl", "serve", "--insecure-http", "--host", lab.gateway, "--port", str(port)]
+        command = [
+            *(sys.executable, "-P", "-m", "skyctl", "serve", "--insecure-http"),
+            *("--host", lab.gateway, "--port", str(port)),
+        ]
         serving.append(Process(command, environment | {"PYTHONPATH": f"{package.parent}:{ROOT}"}))
         serving[0].until("listening on ")
 

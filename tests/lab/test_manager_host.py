@@ -16,23 +16,25 @@ from tests.conftest import SECRET
 from tests.helpers import add_worker, admin_token, eventually
 
 from . import images
+from .commands import CommandFailed
 from .machines import Host
 from .network import Network
 
 ROOT = Path(__file__).parents[2]
-SKYCTL = "/opt/skyctl/bin/skyctl"
 SERVE, MONITOR = "skyctl-serve", "skyctl-monitor"
 SMALL = ("--cpu", "0.2", "--memory", "16M", "--disk", "0.001", "--endpoint-mode", "dnsrr")
 INSTALL_SECONDS = 300
 PORT = 5432
 # What the host has no curl for: an answer's status and body, and with a token as the administrator.
 ASK = """
-import sys, urllib.request
-method, path, token = sys.argv[1:]
-request = urllib.request.Request("http://127.0.0.1:8642" + path, method=method, headers={"Authorization": "Bearer " + token})
-with urllib.request.urlopen(request, timeout=30) as answer:
+import ssl, sys, urllib.request
+url, method, token = sys.argv[1:]
+trust = ssl.create_default_context(cafile="/var/lib/skyctl/tls/ca.pem")
+request = urllib.request.Request(url, method=method, headers={"Authorization": "Bearer " + token})
+with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
     print(answer.status, answer.read().decode())
 """
+OPERATIONS = ROOT / "docs/operations.md"
 
 
 class ManagerHost:
@@ -41,18 +43,39 @@ class ManagerHost:
     def __init__(self, host: Host) -> None:
         self.host = host
 
+    @property
+    def url(self) -> str:
+        return f"https://{self.host.address}:8642"
+
     def skyctl(self, *words: str) -> str:
         """A command of skyctl with the services' settings, as the documents say it is given."""
-        return self.host.run("sh", "-c", f'set -a; . /etc/skyctl/skyctl.env; {SKYCTL} "$@" 2>&1', "sh", *words)
+        return self.host.run("sh", "-c", 'set -a; . /etc/skyctl/skyctl.env; skyctl "$@" 2>&1', "sh", *words)
+
+    def documented(self) -> str:
+        """Run what the documents say from the settings on, until the services run; what that prints."""
+        text = OPERATIONS.read_text()
+        lines = text[text.index("    set -a;") : text.index("    skyctl doctor\n")]
+        return self.host.run("sh", "-e", stdin=lines.replace("manager.example.com", self.host.address))
 
     def ask(self, method: str, path: str, token: str = "") -> str:
-        return self.host.run("python3", "-c", ASK, method, path, token)
+        return self.host.run("python3", "-c", ASK, self.url + path, method, token)
+
+    def is_well(self) -> bool:
+        """Whether the doctor finds nothing that failed."""
+        try:
+            self.skyctl("doctor")
+        except CommandFailed:
+            return False
+        return True
 
     def show(self, unit: str, what: str) -> str:
         return self.host.run("systemctl", "show", "--property", what, "--value", unit).strip()
 
     def is_ready(self) -> bool:
-        return self.ask("GET", "/readyz").startswith("200 ")
+        try:
+            return self.ask("GET", "/readyz").startswith("200 ")
+        except CommandFailed:
+            return False
 
     def exposure(self, unit: str) -> float:
         """How exposed systemd takes a service for, from 0 to 10."""
@@ -93,6 +116,7 @@ def host(lab: Network) -> Iterator[ManagerHost]:
             "/opt/skyctl/bin/pip install --quiet --no-compile --constraint /srv/constraints.txt /srv/skyctl-*.whl 2>&1"
         )
         booted.run("sh", "-c", install, timeout_seconds=INSTALL_SECONDS)
+        booted.run("ln", "-s", "/opt/skyctl/bin/skyctl", "/usr/local/bin/skyctl")
         booted.run("docker", "swarm", "init", "--advertise-addr", booted.address)
         booted.run("docker", "import", *images.variants()[images.WEB], "-", images.WEB, stdin=images.busybox())
         yield ManagerHost(booted)
@@ -100,12 +124,17 @@ def host(lab: Network) -> Iterator[ManagerHost]:
 
 def test_the_services_of_a_manager_host(host: ManagerHost, address: str, connection: psycopg.Connection) -> None:
     run = host.host.run
-    settings = f"SKYCTL_DATABASE_URL={address}\nSKYCTL_JWT_SECRET={SECRET}\nSKYCTL_ENCRYPT_NETWORKS=false\n"
-    run("install", "-d", "/etc/skyctl")
-    run("install", "-m", "600", "/dev/stdin", "/etc/skyctl/skyctl.env", stdin=settings)
-    installed = run(SKYCTL, "systemd", "install").splitlines()
-    assert installed[-2:] == ["started skyctl-serve.service", "started skyctl-monitor.service"]
-    assert run(SKYCTL, "systemd", "install") == "no change\n"
+    with pytest.raises(CommandFailed, match="SKYCTL_DATABASE_URL is not set"):
+        run("skyctl", "systemd", "install")
+    settings = {
+        "SKYCTL_DATABASE_URL": address, "SKYCTL_JWT_SECRET": SECRET, "SKYCTL_API_URL": host.url,
+        "SKYCTL_SERVE_ARGS": "'--host 0.0.0.0'", "SKYCTL_ENCRYPT_NETWORKS": "false",
+    }  # fmt: skip
+    lines = "".join(f"{name}={value}\n" for name, value in settings.items())
+    run("sh", "-c", "cat >>/etc/skyctl/skyctl.env", stdin=lines)
+    assert "started skyctl-serve.service\nstarted skyctl-monitor.service\n" in host.documented()
+    eventually(host.is_well)
+    assert run("skyctl", "systemd", "install") == "no change\n"
     for unit in (SERVE, MONITOR):
         assert run("systemctl", "is-enabled", unit) == "enabled\n"
         assert host.show(unit, "ActiveState") == "active"
@@ -119,7 +148,7 @@ def test_the_services_of_a_manager_host(host: ManagerHost, address: str, connect
     _a_frozen_monitor_is_replaced(host)
     _a_stop_is_graceful(host, connection)
     assert SECRET not in run("sh", "-c", "journalctl; cat /proc/*/cmdline /etc/systemd/system/skyctl-*")
-    run(SKYCTL, "systemd", "install", "--uninstall")
+    run("skyctl", "systemd", "install", "--uninstall")
     assert run("sh", "-c", "systemctl list-unit-files 'skyctl*' --no-legend; getent passwd skyctl || true") == ""
 
 

@@ -22,7 +22,7 @@ from tests.helpers import eventually
 from . import images
 from .machines import Host, Node
 from .network import Network
-from .site import SETTINGS
+from .site import IDLE, SETTINGS
 
 DOCUMENT = Path(__file__).parents[2] / "docs/walkthrough.md"
 NAMES = ("web-1", "web-2", "web-3")
@@ -45,9 +45,10 @@ INTRODUCTION = f"""# A walkthrough
 Three Debian hosts that have neither Docker nor Python become workers, one of them loses its power, and its service goes on on
 another. `tests/lab/test_walkthrough.py` recorded it on three booted hosts with systemd, beside which a manager of a swarm ran: ids,
 addresses and times are as they were. Each script went into its host's shell as `ssh` would bring it there. All of it shared the
-two processors of one machine, so after they had joined each worker was given 100 cores in the database: else one busy host would
-have left no room on any. Heartbeats came every {SETTINGS["WORKER_HEARTBEAT_INTERVAL"]} s, and a worker was offline after \
-{SETTINGS["WORKER_HEARTBEAT_TIMEOUT"]} s of silence; 30 s and 120 s are the defaults.
+two processors of one machine, so once they had joined, the database took each worker's processors for idle: else one busy host
+would have left no room on any. The data folder was another one than the usual that is shown. Heartbeats came every \
+{SETTINGS["WORKER_HEARTBEAT_INTERVAL"]} s, and
+a worker was offline after {SETTINGS["WORKER_HEARTBEAT_TIMEOUT"]} s of silence; 30 s and 120 s are the defaults.
 """
 
 
@@ -76,6 +77,7 @@ class Recorder:
 
     def keep(self, command: str, output: str) -> None:
         """Keep a command and its output."""
+        output = output.replace(self._cli.environment["SKYCTL_DATA_DIR"], "/var/lib/skyctl")
         lines = [f"$ {command}", *(line.rstrip() for line in output.splitlines())]
         self._parts.append("\n" + "".join(f"    {line}".rstrip() + "\n" for line in lines))
 
@@ -122,7 +124,7 @@ def test_a_service_survives_the_loss_of_its_host(
     assert max(took.values()) < WITHIN_SECONDS, took
     nodes = manager.run("docker", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines()
     assert {f"{name} Ready" for name in NAMES} <= set(nodes)
-    connection.execute("UPDATE container_workers SET capacity = capacity || '{\"cpuCores\": 100}'")
+    connection.execute(IDLE)
     for host in hosts:
         host.run("docker", "import", *images.variants()[images.WEB], "-", images.WEB, stdin=images.busybox())
     record.say("## A service\n\nIts image was loaded into the three engines before, since no registry is near.")
@@ -152,10 +154,12 @@ def test_a_service_survives_the_loss_of_its_host(
 def _start_the_manager(record: Recorder, cli: Cli, start: Callable[..., Process], address: str) -> None:
     """The API, where hosts reach it, and a monitor."""
     record.say("## The manager")
+    cli.environment["SKYCTL_API_URL"] = f"https://{address}:8642"
+    record.keep(f"export SKYCTL_API_URL={cli.environment['SKYCTL_API_URL']}", "")
     record.skyctl("db", "init")
-    serving = start("serve", "--insecure-http", "--host", address, "--port", "8642", **cli.environment)
-    record.keep(f"skyctl serve --insecure-http --host {address} --port 8642 &", serving.until("listening on "))
-    cli.environment["SKYCTL_API_URL"] = f"http://{address}:8642"
+    record.skyctl("tls", "init")
+    serving = start("serve", "--host", address, "--port", "8642", **cli.environment)
+    record.keep(f"skyctl serve --host {address} --port 8642 &", serving.until("listening on "))
     watching = start("monitor", "--interval", "1", **cli.environment)
     watching.until("action=watching")
     record.keep("skyctl monitor --interval 1 &", "")
@@ -167,7 +171,7 @@ def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> dict[str, float]
 
     def join(host: Host) -> tuple[str, float]:
         since = time.monotonic()
-        script = cli("workers", "install-script", "--name", host.name, "--insecure").stdout
+        script = cli("workers", "install-script", "--name", host.name).stdout
         told = host.run("sh", "-c", "sh 2>&1", stdin=script, timeout_seconds=600)
         eventually(lambda: _statuses(cli)[host.name] == "active")
         return told, time.monotonic() - since
@@ -175,7 +179,7 @@ def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> dict[str, float]
     with ThreadPoolExecutor() as pool:
         joined = dict(zip(hosts, pool.map(join, hosts), strict=True))
     for host, (told, _) in joined.items():
-        record.keep(f"skyctl workers install-script --name {host.name} --insecure | ssh root@{host.name} sh", told)
+        record.keep(f"skyctl workers install-script --name {host.name} | ssh root@{host.name} sh", told)
     took = {host.name: seconds for host, (_, seconds) in joined.items()}
     listed = ", ".join(f"{name} after {seconds:.0f} s" for name, seconds in took.items())
     record.say(f"All three at the same time; active were {listed}.")

@@ -99,6 +99,7 @@ converse() { # stdin to the manager, its answer to stdout
   esac
   set -- -quiet -connect "$manager_host:$manager_port"
   case $manager_host in
+    *:*) set -- -quiet -connect "[$manager_host]:$manager_port" -verify_ip "$manager_host" ;;
     *[!0-9.]*) set -- "$@" -servername "$manager_host" -verify_hostname "$manager_host" ;;
     *) set -- "$@" -verify_ip "$manager_host" ;;
   esac

@@ -17,7 +17,7 @@ write_config() (
   umask 077
   mkdir -p "$config_folder"
   if [ -n "$ca_certificate" ]; then
-    put "$ca_file" 644 <<CA
+    put "$ca_file" 600 <<CA
 $ca_certificate
 CA
   fi

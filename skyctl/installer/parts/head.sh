@@ -11,6 +11,7 @@ agent_sha256=@@agent_sha256
 requirements_sha256=@@requirements_sha256
 config=@@config
 swarm_join=@@swarm_join
+swarm_address=@@swarm_address
 worker_id=@@worker_id
 invitation=@@invitation # the SHA-256 of the token, by which the manager knows it
 api_url=@@api_url

@@ -17,7 +17,7 @@ plan() {
   [ "$with_nix" = no ] || has_nix || say "would install Nix: $(nix_package)"
   up_to_date || say "would install skyagent $agent_version in $home"
   [ "$(cat "$config_file" 2>/dev/null)" = "$config" ] || say "would write $config_file, and the unit $unit_file"
-  [ "$swarm_join" = null ] || say "would join the swarm of $manager_host, unless this host is in one"
+  [ -z "$swarm_address" ] || say "would join the swarm of $swarm_address, unless this host is in one"
   say "nothing was changed"
 }
 
@@ -36,7 +36,7 @@ install_worker() {
   write_uninstaller
   joined_swarm=yes
   join_swarm || joined_swarm=no
-  [ "$swarm_join" = null ] || tell_ports
+  [ -z "$swarm_address" ] || tell_ports
   start_agent
   await_heartbeat
   say "look at it with: systemctl status skypanel-worker; at its log with: journalctl -u skypanel-worker"

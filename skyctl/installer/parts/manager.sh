@@ -45,14 +45,15 @@ clock_unverified() { # a clock that is far off makes a good certificate look bad
 check_invitation() { # ANSWER
   state=$(printf '%s\n' "$1" | sed -n 's/^invitation \([a-z]*\)$/\1/p')
   again="make a new invitation: skyctl workers install-script"
+  once_more="; where this host was that worker: skyctl workers install-script --worker $worker_id"
   if [ "$state" = good ]; then
     passed invitation "worker $worker_id"
   elif is_this_worker && [ "$state" != removed ]; then
     passed invitation "this host is worker $worker_id already"
   elif [ "$state" = expired ]; then
-    fail 24 "this invitation has expired" "$again"
+    fail 24 "this invitation has expired" "$again$once_more"
   elif [ "$state" = used ]; then
-    fail 25 "this invitation has been used by another host" "$again; each is for one host"
+    fail 25 "this invitation has been used by another host" "$again; each is for one host$once_more"
   else
     fail 26 "the manager does not know this invitation: the worker was removed, or its token replaced" "$again"
   fi

@@ -51,18 +51,32 @@ check_nix() {
     fail 34 "--with-nix: $distribution has no package of Nix" "install it yourself (https://nixos.org/download), and leave --with-nix out"
 }
 
-install_packages() { # PACKAGE...: new ones only; a new package restarts nobody's services
+install_packages() { # PACKAGE...: those that are new are in $scratch/new
+  installed_packages >"$scratch/before"
+  call_manager "$@" || fail 31 "$manager could not install $*" "its output is in the log; when its cause is gone, run this script again"
+  installed_packages | grep -vxFf "$scratch/before" >"$scratch/new" || true
+  [ -z "$bundle" ] || mark_dependencies
+}
+
+install_ours() { # PACKAGE...: remembers what is new, for the day when it is uninstalled
+  mkdir -p "$home"
+  install_packages "$@"
+  cat "$scratch/new" >>"$packages"
+}
+
+call_manager() { # PACKAGE...: adds, upgrades nothing, restarts nobody's services
   case $manager in
     apt-get)
       export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
       [ -n "$bundle" ] || logged apt-get -q -o DPkg::Lock::Timeout=300 update ||
         say "apt-get update failed: going on with the lists that are there"
-      logged apt-get -q -o DPkg::Lock::Timeout=300 install --yes --no-upgrade --no-install-recommends "$@"
+      # apt's own user could not read a bundle in root's home
+      logged apt-get -q -o DPkg::Lock::Timeout=300 ${bundle:+-o APT::Sandbox::User=root} install --yes --no-upgrade --no-install-recommends "$@"
       ;;
     dnf | yum) logged "$manager" --quiet --assumeyes install "$@" ;;
     zypper) logged zypper --quiet --non-interactive install --no-recommends "$@" ;;
     apk) logged apk add --quiet "$@" ;;
-  esac || fail 31 "$manager could not install $*" "its output is in the log; when its cause is gone, run this script again"
+  esac
 }
 
 installed_packages() {
@@ -73,11 +87,13 @@ installed_packages() {
   esac | sort -u
 }
 
-install_ours() { # PACKAGE...: remembers what is new, for the day when it is uninstalled
-  mkdir -p "$home"
-  installed_packages >"$scratch/before"
-  install_packages "$@"
-  installed_packages | grep -vxFf "$scratch/before" >>"$packages" || true
+mark_dependencies() { # apt takes every file that it is given for wanted by name: of the new ones only these are
+  while IFS= read -r name; do
+    case $name in
+      python3* | docker*) ;;
+      *) logged apt-mark auto "$name" || true ;;
+    esac
+  done <"$scratch/new"
 }
 
 need_python() {

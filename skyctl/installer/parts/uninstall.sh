@@ -51,14 +51,23 @@ remove_packages() { # those that the script has installed, but for what others n
   if [ ! -s "$packages" ]; then return; fi
   say "removing what was installed for the agent alone"
   set --
-  while IFS= read -r name; do set -- "$@" "$name"; done <"$packages"
+  while IFS= read -r name; do
+    is_asked_for "$name" || set -- "$@" "$name"
+  done <"$packages"
   if command -v dpkg >/dev/null 2>&1; then
     logged dpkg --purge "$@"
   elif command -v apk >/dev/null 2>&1; then
     logged apk del --quiet "$@"
   else
     logged rpm --erase "$@"
-  fi || say "some of these packages stay, since others need them: see $packages"
+  fi || say "those of them that others need by now stay"
+}
+
+is_asked_for() { # PACKAGE: somebody else has asked for it by name since
+  case $1 in
+    python3* | nix-*) return 1 ;; # the script has
+  esac
+  apt-mark showmanual "$1" 2>/dev/null | grep -q .
 }
 
 remove_account() {
