@@ -92,7 +92,11 @@ def test_it_tells_the_service_manager(serve: Serve, tmp_path: Path, processes: s
 
 @pytest.mark.parametrize(
     ("proxies", "seen"),
-    [((), "127.0.0.1"), (("--proxy", "10.0.0.1"), "127.0.0.1"), (("--proxy", "127.0.0.0/8"), "192.0.2.7")],
+    [
+        ((), "127.0.0.1"),
+        (("--proxy", "10.0.0.1"), "127.0.0.1"),
+        (("--proxy", "127.0.0.0/8", "--processes", "2"), "192.0.2.7"),
+    ],
 )
 def test_only_a_proxy_that_was_named_says_where_a_request_came_from(
     serve: Serve, connection: psycopg.Connection, proxies: tuple[str, ...], seen: str

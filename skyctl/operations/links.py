@@ -85,11 +85,10 @@ def redeem(world: World, actor: Actor, secret: str) -> str:
     with world.db.transaction() as tx:
         events.lock(tx)
         link, worker = _good(tx, key)
-        secret_key = world.keys.signing().secret
-        token, _ = tokens.issue_worker_token(secret_key, worker.id, link.made_by, db.now(tx))
+        token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker.id, link.made_by, db.now(tx))
         links.use(tx, key)
-        let = credentials.invite if link.anew else links.renew
-        let(tx, worker.id, tokens.fingerprint(token), link.expires_at)
+        store_token = credentials.invite if link.anew else links.renew
+        store_token(tx, worker.id, tokens.fingerprint(token), link.expires_at)
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
     as_made = replace(world, api_url=link.api_url)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +44,7 @@ class Change(NamedTuple):
     """A step that is due: what was done once it is made, and how it is made."""
 
     told: str
-    make: Callable[[], None]
+    make: Callable[[], object]
 
 
 class _Template(string.Template):
@@ -79,21 +80,21 @@ class Services:
         """
         _check_reachable(Path(sys.executable))
         if not account(self.user):
-            yield Change(f"made the system user {self.user}", self._make_user)
+            yield Change(f"made the system user {self.user}", partial(system_account, self.user, DATA, COMMENT))
         if not SETTINGS.exists():
             text = settings_text(self.environment)
-            yield Change(f"wrote {SETTINGS}", lambda: self._write_settings(text))
+            yield Change(f"wrote {SETTINGS}", partial(_write_settings, text))
         elif stat.S_IMODE(SETTINGS.stat().st_mode) & 0o077:
-            yield Change(f"closed {SETTINGS} to others", lambda: SETTINGS.chmod(0o600))
+            yield Change(f"closed {SETTINGS} to others", partial(SETTINGS.chmod, 0o600))
         self._check_settings()
         if _strangers(self.user):
-            yield Change(f"handed {DATA} over to {self.user}", lambda: _hand_over(self.user))
+            yield Change(f"handed {DATA} over to {self.user}", partial(_hand_over, self.user))
         stale = [name for name in UNITS if _read(FOLDER / name) != unit_text(name, self.user)]
         for name in stale:
-            yield Change(f"wrote {FOLDER / name}", lambda name=name: _write_unit(name, self.user))  # type: ignore[misc]
+            yield Change(f"wrote {FOLDER / name}", partial(_write_unit, name, self.user))
         for name in UNITS:
             if name in stale or not _holds("is-active", name) or not _holds("is-enabled", name):
-                yield Change(f"started {name}", lambda name=name: _start(name))  # type: ignore[misc]
+                yield Change(f"started {name}", partial(_start, name))
 
     def uninstall(self) -> Iterator[Change]:
         """What is due until nothing of them is left but the settings file and the data, which are root's then."""
@@ -101,16 +102,9 @@ class Services:
         ran = re.search(r"^User=(.+)$", _read(units[0]), re.MULTILINE) if units else None
         found = account(ran[1] if ran else self.user)
         for unit in units:
-            yield Change(f"removed {unit}", lambda unit=unit: _remove(unit))  # type: ignore[misc]
+            yield Change(f"removed {unit}", partial(_remove, unit))
         if found and found.pw_gecos.rstrip(",") == COMMENT and not (DATA / "postgres").exists():
-            yield Change(f"removed the system user {found.pw_name}", lambda: _remove_user(found.pw_name))
-
-    def _make_user(self) -> None:
-        system_account(self.user, DATA, COMMENT)
-
-    def _write_settings(self, text: str) -> None:
-        SETTINGS.parent.mkdir(mode=0o755, exist_ok=True)
-        write_private(SETTINGS, text)
+            yield Change(f"removed the system user {found.pw_name}", partial(_remove_user, found.pw_name))
 
     def _check_settings(self) -> None:
         """The settings that the services will read: the file's, or where none is written (a dry run), those that it would get."""
@@ -178,6 +172,11 @@ def _check_reachable(program: Path) -> None:
                 f"skyctl runs from {path}, and the services may not enter {hidden or closed}",
                 "install it where every user can read it: python3 -m venv /opt/skyctl; /opt/skyctl/bin/pip install skyctl",
             )
+
+
+def _write_settings(text: str) -> None:
+    SETTINGS.parent.mkdir(mode=0o755, exist_ok=True)
+    write_private(SETTINGS, text)
 
 
 def _strangers(user: str) -> list[Path]:

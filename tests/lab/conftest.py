@@ -32,6 +32,7 @@ PACKAGES = {
     "ip": "iproute2",
     "iptables": "iptables",
     "systemd-nspawn": "systemd-container",
+    "systemd-socket-activate": "systemd",
 }
 
 

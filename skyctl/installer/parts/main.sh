@@ -27,8 +27,8 @@ install_worker() {
   [ "$asked" = yes ] || check_manager
   need_docker
   need_nix
-  choose_identity
   install_agent
+  choose_identity
   write_config
   hand_over
   write_unit

@@ -51,17 +51,18 @@ check_nix() {
     fail 34 "--with-nix: $distribution has no package of Nix" "install it yourself (https://nixos.org/download), and leave --with-nix out"
 }
 
-install_packages() { # PACKAGE...: those that are new are in $scratch/new
-  installed_packages >"$scratch/before"
-  call_manager "$@" || fail 31 "$manager could not install $*" "its output is in the log; when its cause is gone, run this script again"
-  installed_packages | grep -vxFf "$scratch/before" >"$scratch/new" || true
-  [ -z "$bundle" ] || mark_dependencies
-}
-
-install_ours() { # PACKAGE...: remembers what is new, for the day when it is uninstalled
+install_packages() { # RECORD PACKAGE...: adds to the file RECORD what is new, for the day when it is uninstalled
+  record=$1
+  shift
   mkdir -p "$home"
-  install_packages "$@"
-  cat "$scratch/new" >>"$packages"
+  installed_packages >"$scratch/before"
+  outcome=installed
+  call_manager "$@" || outcome=failed
+  installed_packages | grep -vxFf "$scratch/before" >"$scratch/new" || true
+  [ ! -s "$scratch/new" ] || cat "$scratch/new" >>"$record"
+  [ $outcome = installed ] ||
+    fail 31 "$manager could not install $*" "its output is in the log; when its cause is gone, run this script again"
+  [ -z "$bundle" ] || mark_dependencies
 }
 
 call_manager() { # PACKAGE...: adds, upgrades nothing, restarts nobody's services
@@ -100,10 +101,10 @@ need_python() {
   if find_python; then return; fi
   say "installing Python"
   # shellcheck disable=SC2046 # the words are packages
-  install_ours $(from_bundle python || python_packages)
+  install_packages "$packages" $(from_bundle python || python_packages)
   if find_python; then return; fi
   # shellcheck disable=SC2046
-  [ -z "$(newer_python_packages)" ] || install_ours $(newer_python_packages)
+  [ -z "$(newer_python_packages)" ] || install_packages "$packages" $(newer_python_packages)
   find_python || fail 32 "$manager has no Python 3.9 or newer with venv" "install one yourself and run this script again"
 }
 
@@ -112,7 +113,7 @@ need_docker() {
   if ! has_docker; then
     say "installing Docker"
     # shellcheck disable=SC2046 # the words are packages
-    install_packages $(from_bundle docker || docker_package)
+    install_packages /dev/null $(from_bundle docker || docker_package)
   fi
   say "starting Docker"
   logged systemctl enable --now docker || fail 33 "Docker does not start" "see: journalctl -u docker"
@@ -121,6 +122,6 @@ need_docker() {
 need_nix() {
   if [ "$with_nix" = no ] || has_nix; then return; fi
   say "installing Nix"
-  install_ours "$(nix_package)"
+  install_packages "$packages" "$(nix_package)"
 }
 

@@ -25,7 +25,7 @@ await_heartbeat() { # what the agent says of itself to systemd
         ;;
       StatusText=refused*)
         fail 60 "the manager refuses this host: ${told#*reason=}" \
-          "make a new invitation: skyctl workers install-script; see also: journalctl -u skypanel-worker"
+          "make a new invitation: skyctl workers install-script; to remove all of it here: skypanel-worker-uninstall"
         ;;
     esac
     tries=$((tries - 1))

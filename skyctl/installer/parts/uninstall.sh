@@ -50,6 +50,7 @@ leave_swarm() { # only the one that the script has joined
 remove_packages() { # those that the script has installed, but for what others need: the package manager refuses that
   if [ ! -s "$packages" ]; then return; fi
   say "removing what was installed for the agent alone"
+  apt-mark showmanual >"$scratch/manual" 2>/dev/null || true
   set --
   while IFS= read -r name; do
     is_asked_for "$name" || set -- "$@" "$name"
@@ -67,7 +68,7 @@ is_asked_for() { # PACKAGE: somebody else has asked for it by name since
   case $1 in
     python3* | nix-*) return 1 ;; # the script has
   esac
-  apt-mark showmanual "$1" 2>/dev/null | grep -q .
+  grep -qxF "${1%:*}" "$scratch/manual"
 }
 
 remove_account() {
