@@ -256,6 +256,21 @@ def test_a_copied_disk_is_noticed_and_refused_by_name(
     assert "host-2 (10.0.0.2) is a copy of host-1 (10.0.0.1)" in told["title"]
 
 
+def test_a_host_that_reboots_beside_its_copy_is_the_one_that_is_let_in(
+    api: httpx.Client, world: World, connection: psycopg.Connection
+) -> None:
+    one = joined(api, world)
+    copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2", "instanceId": "process-2"}
+    rebooted = {"bootId": "boot-3", "instanceId": "process-3"}
+    assert error(join(api, one.token, **copy)) == (409, "REBOOT_UNCONFIRMED")
+    beat(api, one.worker_id, one.token)
+    assert error(join(api, one.token, **copy)) == (409, "WORKER_CLONED")
+    assert error(join(api, one.token, **rebooted)) == (409, "REBOOT_UNCONFIRMED")
+    silent_for(connection, 3600)
+    assert error(join(api, one.token, **copy)) == (409, "WORKER_CLONED"), "it was not forgotten for the other"
+    assert join(api, one.token, **rebooted).status_code == 201
+
+
 def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
     beat(api, one.worker_id, one.token)

@@ -56,8 +56,9 @@ def admit(
         unused = not known.holder.hostname
         credentials.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
     credentials.bind(tx, worker_id, host)
+    moved = bool(known.holder.machine_id) and not machines.is_at_home(known.holder, host)
     takes_tokens = registration.metadata.get(credentials.TAKES_TOKENS) is True
-    if takes_tokens and known.holder.machine_id and not machines.is_at_home(known.holder, host):
+    if takes_tokens and moved and standing is not Standing.INVITATION:
         # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
         issuing.replace_token(world, tx, worker_id)
     return None

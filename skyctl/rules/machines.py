@@ -51,7 +51,8 @@ def is_at_home(holder: Sighting, host: Sighting) -> bool:
 
 
 def rival_of(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> Rival:
-    """The rival to remember of a host that is uncertain, or a clone."""
+    """The rival to remember of a host that is uncertain, or a clone; one that is known for a clone is not forgotten for another."""
+    if verdict is Identity.UNCERTAIN and known.rival and known.rival.is_told:
+        return known.rival
     before = known.rival if known.rival and known.rival.place == host.place else None
-    told = verdict is Identity.CLONE or (before is not None and before.is_told)
-    return Rival(host.place, before.since if before else now, is_told=told)
+    return Rival(host.place, before.since if before else now, is_told=verdict is Identity.CLONE)
