@@ -32,8 +32,9 @@ NOW = 1_800_000_000
 PYTHON = """
 case "$*" in
   *"sys.version_info"*) ! busybox grep -qs "${0##*/}" /too-old ;;
-  *"-m venv"*) busybox mkdir -p "$3/bin" && busybox cp /programs/python "$3/bin/python" ;;
+  *"-m venv"*) busybox mkdir -p "$4/bin" && busybox cp /programs/python "$4/bin/python" ;;
   *"/swarm/join"*) [ -e /join-body ] || printf joined; cat >/join-body; [ ! -e /join-fails ] ;;
+  *"/swarm/leave"*) [ ! -e /leave-fails ] ;;
   *sysconfig*) library=${0%/bin/python}/lib && busybox mkdir -p "$library" && echo "$library" ;;
 esac
 """
@@ -50,6 +51,7 @@ APPLETS = (
 # The static busybox prefers what it has built in to what stands in for it.
 OVERRIDES = "".join(f'{name}() {{ /bin/{name} "$@"; }}\n' for name in ("date", "df", "sleep", "uname"))
 CALLS = "/calls"
+PATH = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
 NOTE = f"#!/bin/sh\nprintf '%s\\0' \"${{0##*/}} $*\" >>{CALLS}\n"
 
 
@@ -126,12 +128,18 @@ class ScratchHost:
 
     def install(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the script as this host's root."""
+        command = [*self._shell, "-s", "--", *arguments]
+        return subprocess.run(command, input=OVERRIDES + script, env=PATH, capture_output=True, text=True, timeout=60)
+
+    def running(self, script: str) -> "subprocess.Popen[str]":
+        """The same, while it runs."""
+        (self.root / "script").write_text(OVERRIDES + script)
+        return subprocess.Popen([*self._shell, "/script"], env=PATH, stderr=subprocess.PIPE, text=True)
+
+    @property
+    def _shell(self) -> list[str]:
         enter = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
-        command = [*enter, str(self.root), "/bin/sh", "-s", "--", *arguments]
-        environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
-        return subprocess.run(
-            command, input=OVERRIDES + script, env=environment, capture_output=True, text=True, timeout=60
-        )
+        return [*enter, str(self.root), "/bin/sh"]
 
     def calls(self) -> list[str]:
         """How the stand-ins were called since this was last asked."""

@@ -94,6 +94,25 @@ def test_what_does_not_answer_or_answers_no_is_told_apart(asking: Asking, client
 
 
 @pytest.mark.parametrize("client", CLIENTS)
+def test_a_manager_that_cannot_answer_now_is_no_stranger(asking: Asking, client: str) -> None:
+    asking.manager.accepting = lambda: Answer(503, "no database")  # type: ignore[method-assign]
+    before = len(asking.manager.requests.all())
+    done = asking.ask(client, asking.script())
+    assert done.returncode == 21, done.stderr
+    assert "error W21: the manager does not answer at " in done.stderr
+    assert "503" in done.stderr
+    assert len(asking.manager.requests.all()) == before + 3
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_manager_below_a_path_is_asked_there(asking: Asking, client: str) -> None:
+    asking.says("good")
+    done = asking.ask(client, asking.script(url=f"{asking.manager.url}/skyctl"))
+    assert done.returncode == 0, done.stderr
+    assert asking.manager.requests.all()[-1].path.startswith("/skyctl/install/check/")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("days", [-YEAR, YEAR])
 def test_a_clock_a_year_off_is_said_rather_than_a_bad_certificate(asking: Asking, client: str, days: int) -> None:
     asking.says("good")

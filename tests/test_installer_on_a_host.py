@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skyctl.installer import render, uninstaller
+from skyctl.installer import render, requirements, uninstaller
 from tests.scratch_host import NOW, PYTHON, ScratchHost, need_scratch_host
 from tests.test_installer import INVITATION, JOIN, SCRIPT
 
@@ -100,6 +100,14 @@ def damage(script: str) -> str:
     return f"{head}{start}A{tail}"
 
 
+def pinning(wheel: bytes) -> str:
+    """The script, with one library more: this wheel."""
+    libraries = requirements()
+    more = f"{libraries.rstrip()} \\\n    --hash=sha256:{hashlib.sha256(wheel).hexdigest()}\n"
+    sums = [hashlib.sha256(each.encode()).hexdigest() for each in (libraries, more)]
+    return SCRIPT.replace(libraries.rstrip(), more.rstrip()).replace(*sums)
+
+
 NEW_INVITATION = "make a new invitation: skyctl workers install-script"
 REFUSALS: list[tuple[int, Callable[[ScratchHost], None], tuple[str, ...], str, str]] = [
     (11, break_nothing, ("--frobnicate",), "'--frobnicate' is no option of this script", "see: sh SCRIPT --help"),
@@ -158,9 +166,25 @@ def test_what_is_in_the_bundle_but_not_in_its_sums_is_refused(ready: ScratchHost
     assert "error W43: --offline: /bundle/wheels/b.whl is not in SHA256SUMS" in done.stderr
 
 
+def test_a_bundle_with_other_libraries_than_the_scripts_is_refused(ready: ScratchHost) -> None:
+    have_a_bundle(damaged=False)(ready)
+    before = ready.files()
+    done = ready.install(SCRIPT, "--offline", "/bundle")
+    assert (done.returncode, ready.files()) == (43, before)
+    assert "error W43: --offline: /bundle/wheels/a.whl is no library of this script\nhint: make the " in done.stderr
+
+
+def test_what_pip_does_not_find_in_a_bundle_has_another_remedy(ready: ScratchHost) -> None:
+    have_a_bundle(damaged=False)(ready)
+    ready.program("programs/python", f"case $* in *'-m pip'*) exit 1 ;; esac\n{PYTHON}")
+    done = ready.install(pinning(b"whole"), "--offline", "/bundle")
+    assert done.returncode == 42
+    assert "\nhint: make the bundle with this manager, for x86_64" in done.stderr
+
+
 def test_from_a_bundle_nothing_else_is_asked_for(host: ScratchHost) -> None:
     have_a_bundle("packages/python/python3.deb", "packages/docker/docker.deb", damaged=False)(host)
-    done = host.install(SCRIPT, "--offline", "/bundle")
+    done = host.install(pinning(b"whole"), "--offline", "/bundle")
     assert done.returncode == 0, done.stderr
     calls = host.calls()
     made = [call.partition("--no-install-recommends ")[2] for call in calls if call.startswith("apt-get ")]
@@ -190,7 +214,7 @@ def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(host: ScratchHos
     assert (done.returncode, host.files()) == (0, before)
     for told in (
         "ok: distribution: debian, packages by apt-get", "ok: manager: https://manager.example:8642 answers",
-        "ok: clock: 0 s ahead", "would install Python: python3 python3-venv", "would install Docker: docker.io",
+        "ok: clock: 0 s ahead", "would install Python: python3 python3-venv", "would install Docker: docker.io ca-certificates",
         "would install Nix: nix-setup-systemd", "would install skyagent", "would join the swarm of 10.0.0.1:2377",
         "nothing was changed",
     ):  # fmt: skip
@@ -208,6 +232,31 @@ def test_a_run_that_is_ended_from_outside_says_so_and_leaves_no_half(ready: Scra
     assert "error W10: ended by a signal\nhint: run this script again" in done.stderr
     assert not list((ready.root / "opt").iterdir())
     assert not list((ready.root / "run").glob("skypanel-*"))
+
+
+def test_a_run_whose_connection_is_lost_leaves_no_half(ready: ScratchHost) -> None:
+    """It tells the next thing only once nobody listens any more."""
+    waits = "*'-m venv'*) until [ -e /gone ]; do busybox sleep 0.01; done"
+    ready.program("programs/python", f"case $* in {waits} ;; esac\n{PYTHON}")
+    ready.add_python()
+    before = set(ready.files())
+    with ready.running(SCRIPT) as running:
+        assert running.stderr
+        told = iter(running.stderr.readline, "")
+        assert any("installing skyagent" in line for line in told)
+        running.stderr.close()
+        (ready.root / "gone").touch()
+        assert running.wait(timeout=60) == 141
+    left = {path for path in set(ready.files()) - before if not path.endswith(".log")}
+    assert {path for path in left if not path.startswith("opt/skypanel-worker")} == {"gone", "script"}
+
+
+def test_a_file_that_cannot_be_written_leaves_no_half_with_the_token(ready: ScratchHost) -> None:
+    ready.program("bin/mv", 'case $* in *config.json*) exit 1 ;; esac; exec busybox mv "$@"')
+    done = ready.install('mv() { /bin/mv "$@"; }\n' + SCRIPT)
+    assert done.returncode == 1
+    assert "error W10: stopped unexpectedly with status 1\nhint: remove the cause and run this script again" in done.stderr
+    assert not (ready.root / "etc/skypanel-worker").exists()
 
 
 def test_what_nobody_thought_of_is_told_too(host: ScratchHost) -> None:
@@ -228,7 +277,7 @@ def test_a_host_that_cannot_ask_yet_asks_once_python_is_there(host: ScratchHost)
 @pytest.mark.parametrize(
     ("manager", "distribution", "installs"),
     [
-        ("apt-get", "debian", ["--no-install-recommends python3 python3-venv", "--no-install-recommends docker.io"]),
+        ("apt-get", "debian", ["--no-install-recommends python3 python3-venv", "--no-install-recommends docker.io ca-certificates"]),
         ("dnf", "fedora", ["install python3", "install moby-engine"]),
         ("dnf", "rhel", ["install python3", "install docker-ce"]),
         ("yum", "amzn", ["install python3", "install docker"]),
@@ -266,6 +315,33 @@ def test_where_python_is_too_old_it_installs_a_newer_one(
     assert any(call.endswith(f" {installs}") for call in host.calls())
 
 
+def test_the_docker_command_comes_along_where_it_is_a_package_of_its_own(host: ScratchHost) -> None:
+    host.program("usr/bin/apt-cache", "echo 'Package: docker-cli'; echo 'Package: docker-cli'")
+    assert host.install(SCRIPT).returncode == 0
+    assert any(call.endswith(" docker.io ca-certificates docker-cli") for call in host.calls())
+
+
+def test_no_python_takes_code_from_the_folder_that_it_is_called_in(host: ScratchHost) -> None:
+    assert host.install(SCRIPT).returncode == 0
+    assert host.install(SCRIPT, "--uninstall").returncode == 0
+    calls = [call.split() for call in host.calls() if call.startswith("python")]
+    assert {"-m", "-c"} <= {word for call in calls for word in call}
+    assert [call for call in calls if call[1] != "-I"] == []
+
+
+def test_pip_keeps_no_cache_behind(ready: ScratchHost) -> None:
+    assert ready.install(SCRIPT).returncode == 0
+    assert [" --no-cache-dir " in call for call in ready.calls() if "-m pip" in call] == [True]
+
+
+def test_a_host_without_flock_is_refused_for_that(host: ScratchHost) -> None:
+    (host.root / "usr/bin/flock").unlink()
+    before = host.files()
+    done = host.install("command() { case $2 in flock) return 1 ;; esac; builtin command \"$@\"; }\n" + SCRIPT)
+    assert (done.returncode, host.files()) == (18, before)
+    assert "error W18: there is no flock here" in done.stderr
+
+
 def test_a_package_that_cannot_be_installed_is_said(host: ScratchHost) -> None:
     host.program("usr/bin/apt-get", "exit 100")
     done = host.install(SCRIPT)
@@ -276,7 +352,7 @@ def test_a_package_that_cannot_be_installed_is_said(host: ScratchHost) -> None:
 
 
 def test_what_came_along_before_it_failed_is_remembered(host: ScratchHost) -> None:
-    host.program("usr/bin/apt-get", "busybox cp /programs/python /usr/bin/python3; exit 100")
+    host.program("usr/bin/apt-get", "case $* in *install*) busybox cp /programs/python /usr/bin/python3; exit 100 ;; esac")
     assert host.install(SCRIPT).returncode == 31
     assert (host.root / "opt/skypanel-worker/packages").read_text() == "python3\n"
 
@@ -431,8 +507,8 @@ def test_the_managers_ca_is_written_for_the_agent_and_used_for_the_questions(rea
 
 
 def test_an_exported_variable_of_the_same_name_takes_no_secret_along(ready: ScratchHost) -> None:
-    ready.program("usr/bin/flock", "busybox env >/environment")
-    done = ready.install("export config=x swarm_join=y\n" + SCRIPT)
+    ready.program("bin/chmod", 'busybox env >>/environment; exec busybox chmod "$@"')
+    done = ready.install("chmod() { /bin/chmod \"$@\"; }\nexport config=x swarm_join=y content=z\n" + SCRIPT)
     assert done.returncode == 0
     assert "secret" not in (ready.root / "environment").read_text()
 
@@ -450,15 +526,29 @@ def test_uninstalled_nothing_is_left(host: ScratchHost) -> None:
     before = set(host.files())
     assert host.install(SCRIPT).returncode == 0
     host.add_docker()
-    host.program("usr/bin/docker", "echo active")
+    override = host.root / "etc/systemd/system/skypanel-worker.service.d"
+    override.mkdir()
+    (override / "override.conf").touch()
+    (host.root / "usr/local/bin/skyagent.new").touch()  # of a run that was killed
     host.calls()
     done = host.install(SCRIPT, "--uninstall")
     assert done.returncode == 0, done.stderr
     assert f"skyctl workers remove {INVITATION.worker_id}" in done.stderr
     calls = host.calls()
-    for call in ("systemctl disable --now skypanel-worker", "docker swarm leave", "dpkg --purge python3"):
+    for call in ("systemctl disable --now skypanel-worker", "dpkg --purge python3"):
         assert call in calls
-    assert set(host.files()) - before == {"usr/bin/python3", "run/docker.sock", "usr/bin/docker"}
+    assert [call.split()[0] for call in calls if "/swarm/leave" in call] == ["python"]
+    assert set(host.files()) - before == {"usr/bin/python3", "run/docker.sock"}
+
+
+@pytest.mark.parametrize(("comment", "removes"), [("made for the agent of skyctl", True), ("Somebody", False)])
+def test_only_a_user_that_the_script_has_made_is_removed(ready: ScratchHost, comment: str, *, removes: bool) -> None:
+    assert ready.install(SCRIPT).returncode == 0
+    with (ready.root / "etc/passwd").open("a") as users:
+        users.write(f"skyagent:x:998:998:{comment}:/nonexistent:/usr/sbin/nologin\n")
+    ready.program("usr/bin/userdel", "")
+    assert ready.install(SCRIPT, "--uninstall").returncode == 0
+    assert ("userdel skyagent" in ready.calls()) == removes
 
 
 def test_what_somebody_has_asked_for_since_stays(host: ScratchHost) -> None:
@@ -466,7 +556,6 @@ def test_what_somebody_has_asked_for_since_stays(host: ScratchHost) -> None:
     host.program("usr/bin/dpkg-query", f"echo installed base; {new}")
     host.program("usr/bin/apt-mark", "echo curl")
     assert host.install(SCRIPT).returncode == 0
-    host.program("usr/bin/docker", "echo inactive")
     assert host.install(SCRIPT, "--uninstall").returncode == 0
     assert [call for call in host.calls() if call.startswith("dpkg ")] == ["dpkg --purge libx python3"]
 
@@ -475,18 +564,25 @@ def test_the_uninstaller_on_the_host_is_the_same(ready: ScratchHost) -> None:
     assert ready.install(SCRIPT).returncode == 0
     before = ready.files()
     there = (ready.root / "usr/local/bin/skypanel-worker-uninstall").read_text()
+    (ready.root / "opt/skypanel-worker/packages").write_text("python3\nlibx\n")
+    before = ready.files()
     told = ready.install(there, "--dry-run")
-    assert "would remove /etc/skypanel-worker" in told.stderr
+    for what in ("remove /etc/skypanel-worker", "leave the swarm", "remove the packages python3 libx"):
+        assert f"would {what}" in told.stderr
+    assert ready.install(there, "--help").stdout == "usage: skypanel-worker-uninstall [--dry-run]\n"
     assert ready.files() == before
     assert there == uninstaller()
-    ready.program("usr/bin/docker", "echo inactive")
     assert ready.install(there).returncode == 0
     assert not (ready.root / "etc/skypanel-worker").exists()
 
 
-def test_a_host_that_cannot_leave_the_swarm_says_so(ready: ScratchHost) -> None:
+def test_a_host_that_cannot_leave_the_swarm_keeps_all_until_it_can(ready: ScratchHost) -> None:
     assert ready.install(SCRIPT).returncode == 0
-    ready.program("usr/bin/docker", '[ "$1" = info ] && echo active')
+    (ready.root / "leave-fails").touch()
+    before = ready.files()
     done = ready.install(SCRIPT, "--uninstall")
-    assert done.returncode == 65
-    assert "error W65: this host could not leave the swarm\nhint: run here: docker swarm leave" in done.stderr
+    assert (done.returncode, ready.files()) == (65, before)
+    assert "error W65: this host could not leave the swarm, and nothing was removed\nhint: remove the cause" in done.stderr
+    (ready.root / "leave-fails").unlink()
+    assert ready.install(SCRIPT, "--uninstall").returncode == 0
+    assert not (ready.root / "opt/skypanel-worker").exists()

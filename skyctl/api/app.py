@@ -29,7 +29,7 @@ from skyctl import wire
 from skyctl.api import openapi
 from skyctl.api.answers import Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
-from skyctl.errors import LinkGone, SkyctlError, Unauthorized, WorkerNotFound
+from skyctl.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.model import Actor, Beat
 from skyctl.operations import drains, heartbeats, links, schema, upgrades, workers
 from skyctl.operations.world import World
@@ -149,8 +149,8 @@ def install_script(world: World, call: Call) -> tuple[int, Content]:
     """The script of a link, or in its place one that says why there is none: it may be piped into a shell."""
     try:
         return 200, Content(links.redeem(world, call.actor, call.path["secret"]).encode(), SHELL)
-    except LinkGone as gone:
-        return 410, Content(links.refusal(gone).encode(), SHELL)
+    except SkyctlError as error:
+        return error.http_status, Content(links.refusal(error).encode(), SHELL)
 
 
 def check_invitation(world: World, call: Call) -> tuple[int, Content]:

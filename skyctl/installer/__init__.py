@@ -28,7 +28,8 @@ CA_FILE = "/etc/skypanel-worker/ca.pem"
 class InstallScript:
     """What makes one worker's script different from another's. `insecure` lets its agent send the token over plain HTTP.
 
-    `ca_certificate`: the PEM certificates that alone may vouch for the manager; empty for the host's own store.
+    `ca_certificate`: the PEM certificates that alone may vouch for the manager; empty for the host's own store. `by_link`: it is
+    fetched by a link, so it is not there once more.
     """
 
     worker_id: str
@@ -38,6 +39,7 @@ class InstallScript:
     insecure: bool
     join: SwarmJoin | None
     ca_certificate: str = ""
+    by_link: bool = False
 
 
 class _Template(string.Template):
@@ -61,6 +63,8 @@ def render(script: InstallScript) -> str:
         "api_url": script.api_url,
         "manager_host": url.hostname or "",
         "manager_port": str(url.port or (443 if url.scheme == "https" else 80)),
+        "manager_path": url.path.rstrip("/"),
+        "next_link": f"skyctl workers install-script --worker {script.worker_id} --link" if script.by_link else "",
         "ca_certificate": script.ca_certificate.strip(),
     }
     texts = {

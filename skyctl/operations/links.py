@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from skyctl import installer
-from skyctl.errors import LinkGone
+from skyctl.errors import LinkGone, SkyctlError
 from skyctl.model import Actor, Event, Invitation, Worker
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World
@@ -18,7 +18,7 @@ from skyctl.trust import Credentials, Standing
 SECRET_BYTES = 32
 AGAIN = "make a new invitation: skyctl workers install-script"
 # As the script's own codes, see docs/operations.md
-EXPIRED, USED, UNKNOWN = 24, 25, 26
+AWAY, EXPIRED, USED, UNKNOWN = 21, 24, 25, 26
 
 
 def invite(
@@ -66,11 +66,14 @@ def make(
 
 
 def command(world: World, link: str) -> str:
-    """What is pasted into root's shell on a host: it fetches the script and runs it. Our authority goes along."""
+    """What is pasted into root's shell on a host: it fetches the script and runs it. Our authority goes along.
+
+    Not with curl's --fail: what is answered in place of a script is one that says why, and fails.
+    """
     authority = world.authority(link).strip()
     if not authority:
-        return f"curl -fsS {shlex.quote(link)} | sh\n"
-    return f"curl -fsS --cacert /dev/fd/3 {shlex.quote(link)} 3<<'CA' | sh\n{authority}\nCA\n"
+        return f"curl -sS {shlex.quote(link)} | sh\n"
+    return f"curl -sS --cacert /dev/fd/3 {shlex.quote(link)} 3<<'CA' | sh\n{authority}\nCA\n"
 
 
 def redeem(world: World, actor: Actor, secret: str) -> str:
@@ -92,12 +95,13 @@ def redeem(world: World, actor: Actor, secret: str) -> str:
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
     as_made = replace(world, api_url=link.api_url)
-    return inviting.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure)
+    return inviting.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure, by_link=True)
 
 
-def refusal(gone: LinkGone) -> str:
+def refusal(error: SkyctlError) -> str:
     """What is answered in place of a script that is not given: shell that says so and fails."""
-    return installer.refusal(gone.script_code, gone.message, gone.hint)
+    code = error.script_code if isinstance(error, LinkGone) else AWAY
+    return installer.refusal(code, error.message, error.hint)
 
 
 def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, str]:
@@ -134,10 +138,14 @@ def _good(tx: db.Transaction, key: str) -> tuple[links.Link, Worker]:
     if link is None or worker is None:
         raise LinkGone("there is no such link, or its worker was removed", AGAIN, UNKNOWN)
     if link.used_at is not None or (_has_joined(worker) and not link.anew):
-        raise LinkGone("this link has been used", f"{AGAIN}; each is good once", USED)
+        raise LinkGone("this link has been used", f"each is good once; {_again(worker)}", USED)
     if link.expires_at <= db.now(tx):
-        raise LinkGone("this link has expired", AGAIN, EXPIRED)
+        raise LinkGone("this link has expired", _again(worker), EXPIRED)
     return link, worker
+
+
+def _again(worker: Worker) -> str:
+    return f"make another one: skyctl workers install-script --worker {shlex.quote(worker.name)} --link"
 
 
 def _has_joined(worker: Worker) -> bool:

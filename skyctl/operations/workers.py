@@ -1,5 +1,6 @@
 """Stories of the administrator: invite, list, look at, drain and remove workers; the cluster in figures."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -52,7 +53,8 @@ def invite(world: World, actor: Actor, name: str | None = None, ttl: timedelta =
     with world.db.transaction() as tx:
         events.lock(tx)
         if name and workers.named(tx, name):
-            raise Refused(f"name: there is a worker {name!r} already", "choose another name, or remove that worker")
+            again = f"skyctl workers install-script --worker {shlex.quote(name)}, with --link for a link"
+            raise Refused(f"name: there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name")
         now = db.now(tx)
         token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker_id, actor.name, now)
         workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), now + ttl)
@@ -104,7 +106,7 @@ def check_transport(world: World, *, insecure: bool) -> None:
         )
 
 
-def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool) -> str:
+def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool, by_link: bool = False) -> str:
     """The script that makes a host the worker that was invited."""
     script = installer.InstallScript(
         worker_id=str(invitation.worker_id),
@@ -114,6 +116,7 @@ def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *
         insecure=insecure,
         join=join,
         ca_certificate=world.authority(world.api_url),
+        by_link=by_link,
     )
     return installer.render(script)
 

@@ -23,7 +23,7 @@ install_agent() {
   say "installing skyagent $agent_version in $home"
   rm -rf "$venv.new"
   mkdir -p "$home"
-  logged "$python" -m venv "$venv.new" || fail 41 "no virtual environment could be made in $home" "see why in the log"
+  logged "$python" -I -m venv "$venv.new" || fail 41 "no virtual environment could be made in $home" "see why in the log"
   unpack_agent "$venv.new/bin/python"
   install_libraries
   echo "$release" >"$venv.new/release"
@@ -37,13 +37,14 @@ unpack_agent() { # PYTHON: unpacks into the environment of that interpreter
 
 install_libraries() {
   if [ -n "$bundle" ]; then
+    remedy="make the bundle with this manager, for $(uname -m) (pip's output is in the log)"
     set -- --no-index --find-links "$bundle/wheels"
   else
+    remedy="this host must reach PyPI or a mirror of it (pip's output is in the log), or take them from a bundle: --offline DIR"
     set -- --retries 5
   fi
-  logged "$venv.new/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-deps --require-hashes \
+  logged "$venv.new/bin/python" -I -m pip install --no-cache-dir --quiet --no-input --disable-pip-version-check --no-deps --require-hashes \
     --only-binary :all: --requirement "$scratch/requirements.txt" "$@" ||
-    fail 42 "pip could not install the agent's libraries" \
-      "this host must reach PyPI or a mirror of it (pip's output is in the log), or take them from a bundle: --offline DIR"
+    fail 42 "pip could not install the agent's libraries" "$remedy"
 }
 

@@ -10,7 +10,7 @@ ask_once() { # PATH
   elif command -v python3 >/dev/null 2>&1; then
     ask_by_python "$api_url$1"
   elif can_converse; then
-    ask_by_hand "$1"
+    ask_by_hand "$manager_path$1"
   else
     return 127
   fi
@@ -112,6 +112,8 @@ ask() { # PATH: tries three times; what went wrong is in $scratch/trouble; 127 w
   for attempt in 1 2 3; do
     ask_once "$1" 2>"$scratch/trouble" && return 0
     outcome=$?
+    # a manager that cannot answer now (a status of 500 and more) is no stranger
+    [ $outcome != 3 ] || ! grep -q ' 5[0-9][0-9]' "$scratch/trouble" || outcome=1
     [ $outcome = 1 ] && [ $attempt != 3 ] || return $outcome
     sleep 2
   done

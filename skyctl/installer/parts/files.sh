@@ -3,12 +3,12 @@
 put() { # FILE MODE: stdin becomes the content of FILE
   content=$(cat)
   if [ ! -f "$1" ] || [ "$(cat "$1")" != "$content" ]; then
-    new=$(mktemp "$1.XXXXXX")
-    cat >"$new" <<CONTENT
+    rm -f "$1.new"
+    cat >"$1.new" <<CONTENT
 $content
 CONTENT
     rm -f "$applied"
-    mv -f "$new" "$1"
+    mv -f "$1.new" "$1"
   fi
   chmod "$2" "$1"
 }

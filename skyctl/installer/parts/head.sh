@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034 # not every part uses all that is named at the top
 set -eu
 
-unset config swarm_join # where the caller exports these names, what is put into them would be exported too
+unset config swarm_join content # where the caller exports these names, what is put into them would be exported too
 agent_version=@@agent_version
 agent_sha256=@@agent_sha256
 requirements_sha256=@@requirements_sha256
@@ -17,5 +17,7 @@ invitation=@@invitation # the SHA-256 of the token, by which the manager knows i
 api_url=@@api_url
 manager_host=@@manager_host
 manager_port=@@manager_port
+manager_path=@@manager_path
+next_link=@@next_link # the command that makes another link, where the script came by one
 ca_certificate=@@ca_certificate
 

@@ -9,7 +9,7 @@ choose_identity() { # sets $identity, the user of the agent, and $docker_group, 
     s???rw*)
       reason="the user skyagent cannot be made"
       if id -u skyagent >/dev/null 2>&1 ||
-        logged useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin skyagent; then
+        logged useradd --system --comment "$account_comment" --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin skyagent; then
         identity=skyagent
         docker_group=${socket#* }
         return

@@ -13,12 +13,13 @@ preflight() {
 
 plan() {
   find_python || say "would install Python: $(python_packages)"
-  has_docker || say "would install Docker: $(docker_package)"
+  has_docker || say "would install Docker: $(docker_packages | tr '\n' ' ')"
   [ "$with_nix" = no ] || has_nix || say "would install Nix: $(nix_package)"
   up_to_date || say "would install skyagent $agent_version in $home"
   [ "$(cat "$config_file" 2>/dev/null)" = "$config" ] || say "would write $config_file, and the unit $unit_file"
   [ -z "$swarm_address" ] || say "would join the swarm of $swarm_address, unless this host is in one"
   say "nothing was changed"
+  tell_next_link
 }
 
 install_worker() {

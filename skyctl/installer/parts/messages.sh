@@ -20,12 +20,14 @@ begin() { # only one at a time; nothing is written but below /run, and that is g
   umask 022
   [ "$(id -u)" = 0 ] || fail 12 "this script needs root" "run it as root, for example: sudo sh SCRIPT"
   [ -d /run/systemd/system ] || fail 15 "systemd does not run here, and the agent is a systemd unit" "use a host that systemd has booted"
+  command -v flock >/dev/null 2>&1 || fail 18 "there is no flock here, by which two runs keep apart" "install util-linux and run this script again"
   exec 9</run/systemd/system
   flock -n 9 || wait_for_turn
   scratch=
   trap finish EXIT
   trap 'exit 129' HUP
   trap 'exit 130' INT
+  trap 'exit 141' PIPE # whoever was told has gone away
   trap 'exit 143' TERM
   scratch=$(mktemp -d /run/skypanel-worker-install.XXXXXX)
 }
@@ -37,17 +39,25 @@ wait_for_turn() {
 
 finish() { # on every end: names what broke, and leaves no half of anything
   status=$?
+  set +e
   trap - EXIT
-  rm -rf "${scratch:-/run/skypanel-worker-install.none}" "$venv.new"
-  rmdir "$home" 2>/dev/null || true
+  trap '' PIPE
+  # shellcheck disable=SC2086 # the words are files
+  rm -rf "${scratch:-/run/skypanel-worker-install.none}" $halves
+  rmdir "$home" "$config_folder" 2>/dev/null
   case $status in
     0) exit 0 ;;
     1[1-9] | [2-6][0-9]) ;;
-    129 | 130 | 143) printf 'error W10: ended by a signal\nhint: run this script again: it goes on where it was\n' >&2 ;;
-    *) printf 'error W10: stopped unexpectedly with status %s\nhint: run it with sh -x SCRIPT only where nobody else reads the output: it would show the token\n' "$status" >&2 ;;
+    129 | 130 | 141 | 143) printf 'error W10: ended by a signal\nhint: run this script again: it goes on where it was\n' >&2 ;;
+    *) printf 'error W10: stopped unexpectedly with status %s\nhint: remove the cause and run this script again: it goes on where it was\n' "$status" >&2 ;;
   esac
+  tell_next_link
   [ ! -s "$log" ] || printf 'log: %s\n' "$log" >&2
   exit "$status"
+}
+
+tell_next_link() {
+  [ -z "${next_link:-}" ] || printf 'a link is good once; the next one: %s\n' "$next_link" >&2
 }
 
 open_log() { # from here on the host is changed

@@ -30,9 +30,12 @@ newer_python_packages() { # of a release whose own python3 is too old
   esac
 }
 
-docker_package() {
+docker_packages() { # with what it needs to pull an image; its command is a package of its own in some releases
   case $manager:$distribution in
-    apt-get:*) echo docker.io ;;
+    apt-get:*)
+      echo docker.io ca-certificates
+      apt-cache show docker-cli 2>/dev/null | sed -n 's/^Package: \(docker-cli\)$/\1/p' | sed 1q
+      ;;
     zypper:* | apk:* | *:amzn) echo docker ;;
     *:fedora) echo moby-engine ;;
     *) echo docker-ce ;; # the release itself has none: Docker's own repository has to be there
@@ -69,8 +72,6 @@ call_manager() { # PACKAGE...: adds, upgrades nothing, restarts nobody's service
   case $manager in
     apt-get)
       export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-      [ -n "$bundle" ] || logged apt-get -q -o DPkg::Lock::Timeout=300 update ||
-        say "apt-get update failed: going on with the lists that are there"
       # apt's own user could not read a bundle in root's home
       logged apt-get -q -o DPkg::Lock::Timeout=300 ${bundle:+-o APT::Sandbox::User=root} install --yes --no-upgrade --no-install-recommends "$@"
       ;;
@@ -78,6 +79,12 @@ call_manager() { # PACKAGE...: adds, upgrades nothing, restarts nobody's service
     zypper) logged zypper --quiet --non-interactive install --no-recommends "$@" ;;
     apk) logged apk add --quiet "$@" ;;
   esac
+}
+
+read_lists() { # that a package is known is asked of them as well
+  [ "$manager" = apt-get ] && [ -z "$bundle" ] || return 0
+  logged apt-get -q -o DPkg::Lock::Timeout=300 update ||
+    say "apt-get update failed: going on with the lists that are there"
 }
 
 installed_packages() {
@@ -91,7 +98,7 @@ installed_packages() {
 mark_dependencies() { # apt takes every file that it is given for wanted by name: of the new ones only these are
   while IFS= read -r name; do
     case $name in
-      python3* | docker*) ;;
+      python3* | docker* | ca-certificates) ;;
       *) logged apt-mark auto "$name" || true ;;
     esac
   done <"$scratch/new"
@@ -100,6 +107,7 @@ mark_dependencies() { # apt takes every file that it is given for wanted by name
 need_python() {
   if find_python; then return; fi
   say "installing Python"
+  read_lists
   # shellcheck disable=SC2046 # the words are packages
   install_packages "$packages" $(from_bundle python || python_packages)
   if find_python; then return; fi
@@ -112,8 +120,9 @@ need_docker() {
   if [ -S /var/run/docker.sock ]; then return; fi
   if ! has_docker; then
     say "installing Docker"
+    read_lists
     # shellcheck disable=SC2046 # the words are packages
-    install_packages /dev/null $(from_bundle docker || docker_package)
+    install_packages /dev/null $(from_bundle docker || docker_packages)
   fi
   say "starting Docker"
   logged systemctl enable --now docker || fail 33 "Docker does not start" "see: journalctl -u docker"
@@ -122,6 +131,7 @@ need_docker() {
 need_nix() {
   if [ "$with_nix" = no ] || has_nix; then return; fi
   say "installing Nix"
+  read_lists
   install_packages "$packages" "$(nix_package)"
 }
 

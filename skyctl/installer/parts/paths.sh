@@ -13,6 +13,8 @@ runtime_folder=/run/skypanel-worker
 unit_file=/etc/systemd/system/skypanel-worker.service
 command_file=/usr/local/bin/skyagent
 uninstaller=/usr/local/bin/skypanel-worker-uninstall
+halves="$venv.new $config_file.new $ca_file.new $unit_file.new $command_file.new $uninstaller.new" # there while they are made
 account=skyagent # the system user of the agent, where there is one
+account_comment='made for the agent of skyctl'
 log=/var/log/skypanel-worker-install.log
 

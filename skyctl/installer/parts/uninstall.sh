@@ -1,7 +1,8 @@
 # Removes everything of ours from this host, but for Docker.
 
 ours() {
-  for path in "$home" "$config_folder" "$state_folder" "$runtime_folder" "$unit_file" "$command_file" "$uninstaller"; do
+  # shellcheck disable=SC2086 # the words are files
+  for path in "$home" "$config_folder" "$state_folder" "$runtime_folder" "$unit_file" "$unit_file.d" "$command_file" "$uninstaller" $halves; do
     [ ! -e "$path" ] || printf '%s\n' "$path"
   done
 }
@@ -9,25 +10,31 @@ ours() {
 uninstall() {
   case ${1:-} in
     '') ;;
+    --help | -h)
+      echo "usage: skypanel-worker-uninstall [--dry-run]"
+      return
+      ;;
     --dry-run)
+      [ ! -e "$joined" ] || say "would leave the swarm"
+      [ ! -s "$packages" ] || say "would remove the packages $(tr '\n' ' ' <"$packages"), but for those that are needed by now"
+      ! is_account_ours || say "would remove the user $account"
       ours | while IFS= read -r path; do say "would remove $path"; done
       say "nothing was changed"
       return
       ;;
-    *) fail 11 "'$1' is no option of this script" "it knows --dry-run alone" ;;
+    *) fail 11 "'$1' is no option of this script" "usage: skypanel-worker-uninstall [--dry-run]" ;;
   esac
   begin
   open_log
   worker=$(sed -n 's/.*"workerId": "\([^"]*\)".*/\1/p' "$config_file" 2>/dev/null || true)
+  leave_swarm || fail 65 "this host could not leave the swarm, and nothing was removed" \
+    "remove the cause, or run here: docker swarm leave; and then this once more"
   stop_agent
-  left=yes
-  leave_swarm || left=no
   remove_packages
   ours | while IFS= read -r path; do rm -rf "$path"; done
   remove_account
   say "removed: the agent and all its files; Docker stays"
   [ -z "$worker" ] || say "the manager still lists the worker, until: skyctl workers remove $worker"
-  [ "$left" = yes ] || fail 65 "this host could not leave the swarm" "run here: docker swarm leave"
   rm -f "$log"
 }
 
@@ -42,9 +49,26 @@ stop_agent() {
 
 leave_swarm() { # only the one that the script has joined
   if [ ! -e "$joined" ]; then return; fi
-  [ "$(docker info --format '{{.Swarm.LocalNodeState}}' 2>/dev/null)" != inactive ] || return 0
-  say "leaving the swarm"
-  logged docker swarm leave
+  if [ -S /var/run/docker.sock ] || command -v dockerd >/dev/null 2>&1; then
+    "$venv/bin/python" -I -c "$(leave_program)" || return 1
+  fi
+  rm -f "$joined"
+}
+
+leave_program() { # over the socket, for the docker command may be missing
+  cat <<'PYTHON'
+import sys, httpx
+try:
+    with httpx.Client(transport=httpx.HTTPTransport(uds="/var/run/docker.sock"), timeout=60) as engine:
+        info = engine.get("http://docker/info").raise_for_status().json()
+        if info["Swarm"]["LocalNodeState"] != "inactive":
+            sys.stderr.write("skypanel-worker: leaving the swarm\n")
+            answer = engine.post("http://docker/swarm/leave")
+            if answer.is_error:
+                sys.exit("error: " + answer.text.strip())
+except httpx.HTTPError as error:
+    sys.exit("error: the Docker engine does not answer: " + str(error))
+PYTHON
 }
 
 remove_packages() { # those that the script has installed, but for what others need: the package manager refuses that
@@ -71,7 +95,12 @@ is_asked_for() { # PACKAGE: somebody else has asked for it by name since
   grep -qxF "${1%:*}" "$scratch/manual"
 }
 
+is_account_ours() { # one that was there before has no such comment
+  grep -qs "^$account:[^:]*:[^:]*:[^:]*:$account_comment:" /etc/passwd
+}
+
 remove_account() {
-  ! id "$account" >/dev/null 2>&1 || logged userdel "$account" || say "the user $account stays: userdel $account"
+  is_account_ours || return 0
+  logged userdel "$account" || say "the user $account stays: userdel $account"
 }
 
