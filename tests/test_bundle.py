@@ -51,6 +51,8 @@ def test_what_cannot_be_bundled_leaves_nothing_and_invites_nobody(cli: Cli, tmp_
     folder, empty = tmp_path / "bundle", tmp_path / "empty"
     empty.mkdir()
     refused = [
+        (4, ["--output", str(empty / "a/b")], {}, f"error: --output: there is no folder {empty}/a"),
+        (2, ["--output", str(folder), "--worker", "x", "--name", "y"], {}, "error: --worker and --name exclude each other"),
         (4, ["--output", str(empty)], {}, f"error: --output: {empty} is there already"),
         (2, ["--output", str(folder), "--platform", "mips"], {}, "error: --platform: 'mips' is not accepted"),
         (2, ["--output", str(folder), "--packages", str(empty)], {}, f"error: --packages: there is no *.deb in {empty}/python"),
@@ -62,5 +64,6 @@ def test_what_cannot_be_bundled_leaves_nothing_and_invites_nobody(cli: Cli, tmp_
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
         assert says in done.stderr
         assert "\nhint: " in done.stderr
+    assert list(empty.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("bundle")] == []
     assert json.loads(cli("workers", "list", "-o", "json").stdout)["total"] == 0

@@ -80,6 +80,12 @@ def test_show_by_name_id_and_prefix(cli: Cli, fleet: psycopg.Connection) -> None
     assert "means several workers" in several.stderr
 
 
+def test_a_worker_that_has_not_joined_has_no_agent_to_upgrade(cli: Cli) -> None:
+    assert cli("workers", "install-script", "--name", "web-1", SKYCTL_API_URL="https://m.example.com").returncode == 0
+    done = cli("workers", "upgrade", "--all")
+    assert (done.returncode, done.stdout) == (4, "web-1: it has not joined yet\n")
+
+
 def test_cluster_stats(cli: Cli, fleet: psycopg.Connection) -> None:
     assert fleet
     stats = json.loads(cli("cluster", "stats", "-o", "json").stdout)

@@ -91,6 +91,15 @@ def have_a_bundle(*more: str, damaged: bool) -> Callable[[ScratchHost], None]:
     return have
 
 
+def test_who_came_by_a_link_is_told_how_to_get_the_next(host: ScratchHost) -> None:
+    be_unsupported(host)
+    done = host.install(render(replace(INVITATION, by_link=True)))
+    assert done.returncode == 13
+    next_link = f"skyctl workers install-script --worker {INVITATION.worker_id} --link"
+    assert done.stderr.endswith(f"a link is good once; the next one: {next_link}\n")
+    assert "a link is good once" not in host.install(SCRIPT).stderr
+
+
 def be_locked(host: ScratchHost) -> None:
     (host.root / "flock-fails").touch()
 

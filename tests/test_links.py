@@ -109,6 +109,17 @@ def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: Wor
     assert state(world, worker_id, invitation.token) == "unknown"
 
 
+def test_a_link_that_a_failed_run_has_used_up_is_followed_by_another(world: World) -> None:
+    worker_id, link = links.invite(world, TESTS, "web-1")
+    script = links.redeem(world, HOST, secret_of(link))
+    next_link = f"skyctl workers install-script --worker {worker_id} --link"
+    assert f"next_link='{next_link}'" in script
+    _, another = links.invite(world, TESTS, anew=worker_id)
+    token = token_in(links.redeem(world, HOST, secret_of(another)))
+    assert state(world, worker_id, token) == "good"
+    assert heartbeats.register(world, token, registration()).name == "web-1"
+
+
 def test_links_are_events(world: World) -> None:
     worker_id, link = links.invite(world, TESTS)
     links.redeem(world, HOST, secret_of(link))
@@ -148,7 +159,7 @@ def piped_into_a_shell(answer: httpx.Response) -> "subprocess.CompletedProcess[s
 
 def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, world: World) -> None:
     url, _ = serve()
-    _, link = links.invite(world, TESTS)
+    _, link = links.invite(world, TESTS, "web-1")
     path = link.removeprefix("https://manager.example.com")
     first = get(url + path)
     assert (first.status_code, first.headers["content-type"]) == (200, "text/x-shellscript; charset=utf-8")
@@ -159,7 +170,7 @@ def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, world: Wor
     assert (done.returncode, done.stdout) == (25, "")
     assert done.stderr == (
         "error W25: this link has been used\n"
-        "hint: make a new invitation: skyctl workers install-script; each is good once\n"
+        "hint: each is good once; make another one: skyctl workers install-script --worker web-1 --link\n"
     )
 
 
@@ -204,9 +215,43 @@ def test_generate_script_answers_a_link_too(serve: Serve, connection: psycopg.Co
 def test_the_command_prints_the_line_for_the_host(cli: Cli) -> None:
     done = cli("workers", "install-script", "--link", "--name", "web-1", SKYCTL_API_URL="https://manager.example.com")
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"curl -fsS https://manager\.example\.com/install/[\w-]{43} \| sh\n", done.stdout)
+    assert re.fullmatch(r"curl -sS https://manager\.example\.com/install/[\w-]{43} \| sh\n", done.stdout)
     listed = json.loads(cli("workers", "list", "-o", "json").stdout)
     assert [(worker["name"], worker["status"]) for worker in listed["workers"]] == [("web-1", "pending")]
+
+
+def run(command: str) -> "subprocess.CompletedProcess[str]":
+    """What root's shell does with a line that was pasted into it."""
+    return subprocess.run(["sh"], input=command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_line_says_why_there_is_no_script_and_fails(cli: Cli, serve: Serve) -> None:
+    url, _ = serve()
+    command = cli("workers", "install-script", "--link", "--name", "web-1", SKYCTL_API_URL=url).stdout
+    assert get(command.split()[2]).status_code == 200
+    done = run(command)
+    assert (done.returncode, done.stdout) == (25, "")
+    assert done.stderr.startswith("error W25: this link has been used\nhint: ")
+    again = done.stderr.partition("make another one: skyctl ")[2].split()
+    assert cli(*again, SKYCTL_API_URL=url).stdout.startswith("curl -sS ")
+
+
+def test_a_name_that_is_taken_tells_how_to_invite_its_host_once_more(cli: Cli) -> None:
+    url = {"SKYCTL_API_URL": "https://manager.example.com"}
+    assert cli("workers", "install-script", "--name", "web-1", **url).returncode == 0
+    refused = cli("workers", "install-script", "--link", "--name", "web-1", **url)
+    assert refused.returncode == 4
+    assert "skyctl workers install-script --worker web-1, with --link for a link" in refused.stderr
+
+
+def test_the_line_says_that_the_manager_cannot_answer_now_and_is_good_later(cli: Cli, serve: Serve) -> None:
+    url, _ = serve(DOCKER_HOST="tcp://127.0.0.1:9")
+    command = cli("workers", "install-script", "--link", SKYCTL_API_URL=url).stdout
+    for _ in range(2):
+        done = run(command)
+        assert (done.returncode, done.stdout) == (21, "")
+        assert done.stderr.startswith("error W21: ")
+        assert "\nhint: " in done.stderr
 
 
 def test_the_command_takes_our_own_authority_along(cli: Cli, serve: Serve) -> None:
@@ -214,10 +259,8 @@ def test_the_command_takes_our_own_authority_along(cli: Cli, serve: Serve) -> No
     url, _ = serve()
     command = cli("workers", "install-script", "--link", SKYCTL_API_URL=url).stdout
     assert "-----BEGIN CERTIFICATE-----" in command
-    fetched = subprocess.run(
-        ["sh"], input=command.replace("| sh\n", "| cat\n"), capture_output=True, text=True, timeout=60
-    )
+    fetched = run(command.replace("| sh\n", "| cat\n"))
     assert fetched.stdout.startswith("#!/bin/sh\n# Makes this host a worker"), fetched.stderr
     assert "ca_certificate='-----BEGIN CERTIFICATE-----" in fetched.stdout
     stranger = command.replace("BEGIN CERTIFICATE-----\nMII", "BEGIN CERTIFICATE-----\nMIJ")
-    assert subprocess.run(["sh"], input=stranger, capture_output=True, text=True, timeout=60).stdout == ""
+    assert run(stranger).stdout == ""

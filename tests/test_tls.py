@@ -52,7 +52,7 @@ def test_it_is_made_once_and_grows_by_names(
     assert cli("tls", "show").returncode == 4
     made = cli("tls", "init", "--host", "Manager.Example.com", SKYCTL_API_URL="https://api.example.com:8642")
     assert made.returncode == 0, made.stderr
-    assert "server.pem made" in made.stderr
+    assert "server.pem for manager.example.com, " in made.stderr
     for file in certificates.folder.iterdir():
         assert file.stat().st_mode & 0o777 == 0o600
     authority, server = json.loads(cli("tls", "show", "-o", "json").stdout)["certificates"]

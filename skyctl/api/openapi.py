@@ -69,6 +69,7 @@ def _success(**properties: Document) -> Document:
 TEXT: Document = {"type": "string"}
 TIME: Document = {"type": ["string", "null"], "format": "date-time"}
 SHELL = "text/x-shellscript"
+AWAY = "The database or the engine does not answer: a script that says so and fails; the link is still good"
 GONE = "Used, expired or none: a script that says so on stderr and fails, since it may be piped into a shell"
 PERCENT: Document = {"type": "number", "minimum": 0, "maximum": 100}
 COUNT: Document = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
@@ -133,7 +134,7 @@ SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boole
 DRAIN_REQUEST = _object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
 LINK: Document = {
     "type": "string",
-    "description": "gives the script once, with a new token: for `curl -fsS LINK | sh`; the token beside it is then replaced",
+    "description": "gives the script once, with a new token: for `curl -sS LINK | sh`; the token beside it is then replaced",
 }
 SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT, link=LINK))
 MESSAGE = _success(message=TEXT)
@@ -224,9 +225,12 @@ PATHS: Document = {
     },
     "/install/{secret}": {
         "get": _file(
-            "The install script of a link: once, until it expires", SHELL, "It, with a token that is issued now", errors=(503,),
+            "The install script of a link: once, until it expires", SHELL, "It, with a token that is issued now",
             parameters=({"name": "secret", "in": "path", "required": True, "schema": TEXT},),
-            others={"410": {"description": GONE, "content": {SHELL: {"schema": TEXT}}}},
+            others={
+                str(status): {"description": why, "content": {SHELL: {"schema": TEXT}}}
+                for status, why in ((410, GONE), (503, AWAY))
+            },
         ),
     },
     "/install/check/{id}/{fingerprint}": {

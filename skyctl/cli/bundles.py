@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli.arguments import complete_worker
+from skyctl.cli.arguments import complete_worker, invited_name
 from skyctl.cli.context import actor, say, settings
 
 
@@ -44,12 +44,12 @@ def bundle(
     from skyctl.operations import bundles, workers
 
     given, lifetime = settings(context), wire.duration("--ttl", ttl)
+    wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
     for platform in platforms or ():
         if platform not in bundles.PLATFORMS:
             raise ValidationError(f"--platform: {platform!r} is not accepted", f"one of {', '.join(bundles.PLATFORMS)}")
-    wanted = wire.worker_name(name) if name is not None else None
     with wiring.open_world(given) as world:
         anew = workers.find(world, worker).id if worker is not None else None
         invitation = bundles.bundle(

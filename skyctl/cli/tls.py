@@ -39,8 +39,8 @@ def init(
     if made:
         _note(context, ours)
     server = ours.look()[-1]
-    done = "made" if made else "is there already, and names all of this:"
-    say(context, f"{server.path} {done} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
+    done = f"made {server.path} for" if made else f"{server.path} is there already, and names all of this:"
+    say(context, f"{done} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
     if made and not given.api_url.startswith("https://"):
         say(context, f"set SKYCTL_API_URL to where hosts reach it, such as https://{named[0]}:8642")
 

@@ -60,7 +60,11 @@ def _line(each: "Upgraded", *, dry_run: bool) -> str:
     name = printable(each.worker.name)
     if each.outcome is Upgrade.OFFERED:
         return f"{name}: {'would be ' if dry_run else ''}offered agent {release()}\n"
-    return f"{name}: {'up to date' if each.outcome is Upgrade.UP_TO_DATE else printable(each.reason)}\n"
+    return f"{name}: {'up to date' if each.outcome is Upgrade.UP_TO_DATE else printable(_reason(each))}\n"
+
+
+def _reason(each: "Upgraded") -> str:
+    return each.reason if each.worker.hostname else "it has not joined yet"
 
 
 def _document(each: "Upgraded") -> dict[str, str]:
@@ -68,5 +72,5 @@ def _document(each: "Upgraded") -> dict[str, str]:
         "id": str(each.worker.id),
         "name": each.worker.name,
         "outcome": each.outcome.value,
-        "reason": each.reason,
+        "reason": _reason(each) if each.reason else "",
     }

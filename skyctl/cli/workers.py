@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli.arguments import WorkerArgument, complete_worker
+from skyctl.cli.arguments import WorkerArgument, complete_worker, invited_name
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
 from skyctl.model import WorkerStatus
 
@@ -46,16 +46,13 @@ def install_script(
 
     from skyctl import settings as settings_module
     from skyctl import wire, wiring
-    from skyctl.errors import ValidationError
     from skyctl.operations import links, workers
 
     given = settings(context)
     lifetime = wire.duration("--ttl", ttl)
-    if worker is not None and name is not None:
-        raise ValidationError("--worker and --name exclude each other", "the worker keeps its name")
+    wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
-    wanted = wire.worker_name(name) if name is not None else None
     with wiring.open_world(given) as world:
         anew = workers.find(world, worker).id if worker is not None else None
         if link:

@@ -29,14 +29,16 @@ def bundle(
 ) -> Invitation:
     """Make the folder, mode 0700, and invite the worker whose script is in it; nothing is left where that fails.
 
-    Raises Refused where there is something already, and what `collect` and `workers.generate_script` raise.
+    Raises Refused where there is something already, or no folder to make it in, and what `collect` and `workers.generate_script` raise.
     """
     if output.exists():
         raise Refused(f"--output: {output} is there already", "name a folder that is to be made")
+    if not output.parent.is_dir():
+        raise Refused(f"--output: there is no folder {output.parent}", "make it first")
     workers.check_transport(world, insecure=insecure)
     half = output.with_name(f"{output.name}.half")
     shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(mode=0o700, parents=True)
+    half.mkdir(mode=0o700)
     try:
         bundling.collect(half, platforms, packages)
         invitation, script = workers.generate_script(world, actor, name, insecure=insecure, ttl=ttl, anew=anew)
