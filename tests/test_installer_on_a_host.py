@@ -113,8 +113,8 @@ def pinning(wheel: bytes) -> str:
     """The script, with one library more: this wheel."""
     libraries = requirements()
     more = f"{libraries.rstrip()} \\\n    --hash=sha256:{hashlib.sha256(wheel).hexdigest()}\n"
-    sums = [hashlib.sha256(each.encode()).hexdigest() for each in (libraries, more)]
-    return SCRIPT.replace(libraries.rstrip(), more.rstrip()).replace(*sums)
+    old, new = (hashlib.sha256(each.encode()).hexdigest() for each in (libraries, more))
+    return SCRIPT.replace(libraries.rstrip(), more.rstrip()).replace(old, new)
 
 
 NEW_INVITATION = "make a new invitation: skyctl workers install-script"
@@ -264,7 +264,9 @@ def test_a_file_that_cannot_be_written_leaves_no_half_with_the_token(ready: Scra
     ready.program("bin/mv", 'case $* in *config.json*) exit 1 ;; esac; exec busybox mv "$@"')
     done = ready.install('mv() { /bin/mv "$@"; }\n' + SCRIPT)
     assert done.returncode == 1
-    assert "error W10: stopped unexpectedly with status 1\nhint: remove the cause and run this script again" in done.stderr
+    assert (
+        "error W10: stopped unexpectedly with status 1\nhint: remove the cause and run this script again" in done.stderr
+    )
     assert not (ready.root / "etc/skypanel-worker").exists()
 
 
@@ -286,7 +288,11 @@ def test_a_host_that_cannot_ask_yet_asks_once_python_is_there(host: ScratchHost)
 @pytest.mark.parametrize(
     ("manager", "distribution", "installs"),
     [
-        ("apt-get", "debian", ["--no-install-recommends python3 python3-venv", "--no-install-recommends docker.io ca-certificates"]),
+        (
+            "apt-get",
+            "debian",
+            ["--no-install-recommends python3 python3-venv", "--no-install-recommends docker.io ca-certificates"],
+        ),
         ("dnf", "fedora", ["install python3", "install moby-engine"]),
         ("dnf", "rhel", ["install python3", "install docker-ce"]),
         ("yum", "amzn", ["install python3", "install docker"]),
@@ -344,9 +350,8 @@ def test_pip_keeps_no_cache_behind(ready: ScratchHost) -> None:
 
 
 def test_a_host_without_flock_is_refused_for_that(host: ScratchHost) -> None:
-    (host.root / "usr/bin/flock").unlink()
     before = host.files()
-    done = host.install("command() { case $2 in flock) return 1 ;; esac; builtin command \"$@\"; }\n" + SCRIPT)
+    done = host.install("command() { [ $2 != flock ]; }\n" + SCRIPT)  # busybox has one of its own
     assert (done.returncode, host.files()) == (18, before)
     assert "error W18: there is no flock here" in done.stderr
 
@@ -361,7 +366,9 @@ def test_a_package_that_cannot_be_installed_is_said(host: ScratchHost) -> None:
 
 
 def test_what_came_along_before_it_failed_is_remembered(host: ScratchHost) -> None:
-    host.program("usr/bin/apt-get", "case $* in *install*) busybox cp /programs/python /usr/bin/python3; exit 100 ;; esac")
+    host.program(
+        "usr/bin/apt-get", "case $* in *install*) busybox cp /programs/python /usr/bin/python3; exit 100 ;; esac"
+    )
     assert host.install(SCRIPT).returncode == 31
     assert (host.root / "opt/skypanel-worker/packages").read_text() == "python3\n"
 
@@ -517,7 +524,7 @@ def test_the_managers_ca_is_written_for_the_agent_and_used_for_the_questions(rea
 
 def test_an_exported_variable_of_the_same_name_takes_no_secret_along(ready: ScratchHost) -> None:
     ready.program("bin/chmod", 'busybox env >>/environment; exec busybox chmod "$@"')
-    done = ready.install("chmod() { /bin/chmod \"$@\"; }\nexport config=x swarm_join=y content=z\n" + SCRIPT)
+    done = ready.install('chmod() { /bin/chmod "$@"; }\nexport config=x swarm_join=y content=z\n' + SCRIPT)
     assert done.returncode == 0
     assert "secret" not in (ready.root / "environment").read_text()
 
@@ -591,7 +598,9 @@ def test_a_host_that_cannot_leave_the_swarm_keeps_all_until_it_can(ready: Scratc
     before = ready.files()
     done = ready.install(SCRIPT, "--uninstall")
     assert (done.returncode, ready.files()) == (65, before)
-    assert "error W65: this host could not leave the swarm, and nothing was removed\nhint: remove the cause" in done.stderr
+    assert (
+        "error W65: this host could not leave the swarm, and nothing was removed\nhint: remove the cause" in done.stderr
+    )
     (ready.root / "leave-fails").unlink()
     assert ready.install(SCRIPT, "--uninstall").returncode == 0
     assert not (ready.root / "opt/skypanel-worker").exists()

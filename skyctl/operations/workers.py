@@ -54,7 +54,9 @@ def invite(world: World, actor: Actor, name: str | None = None, ttl: timedelta =
         events.lock(tx)
         if name and workers.named(tx, name):
             again = f"skyctl workers install-script --worker {shlex.quote(name)}, with --link for a link"
-            raise Refused(f"name: there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name")
+            raise Refused(
+                f"name: there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name"
+            )
         now = db.now(tx)
         token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker_id, actor.name, now)
         workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), now + ttl)
@@ -106,7 +108,9 @@ def check_transport(world: World, *, insecure: bool) -> None:
         )
 
 
-def write_script(world: World, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool, by_link: bool = False) -> str:
+def write_script(
+    world: World, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool, by_link: bool = False
+) -> str:
     """The script that makes a host the worker that was invited."""
     script = installer.InstallScript(
         worker_id=str(invitation.worker_id),

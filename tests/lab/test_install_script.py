@@ -35,8 +35,10 @@ systemctl list-unit-files --no-legend --plain | sed 's/^/unit /; s/ *$//'
 dpkg-query --show --showformat='package ${Package} ${db:Status-Status}\\n'
 """
 
-# What Docker's packages make when they are installed and started, in no list of theirs.
-MADE_BY_DOCKER = r"/(etc/docker|etc/containerd|opt/containerd|etc/ssl/certs/)"
+# What Docker and the packages that it needs make when they are installed and started; no list of theirs names it.
+MADE_BY_DOCKER = (
+    r"/\S*(docker|containerd|[6bp]tables)|/etc/(cni|ssl/certs|hosts|networks|systemd/system/sockets.target.wants)\b"
+)
 
 
 class Joining(NamedTuple):
@@ -240,7 +242,9 @@ def test_uninstalled_nothing_of_ours_is_left(fresh: Joining, before: set[str]) -
     simulated = fresh.host.run("apt-get", "--simulate", "purge", "--autoremove", "docker.io", "ca-certificates")
     dockers = re.findall(r"^Purg (\S+)", simulated, re.M)
     theirs = set(fresh.host.run("dpkg", "--listfiles", *dockers).splitlines())
-    others = re.compile(rf"package ({'|'.join(map(re.escape, dockers))}) |group docker:|unit (docker|containerd)\.|file {MADE_BY_DOCKER}")
+    packages = "|".join(map(re.escape, dockers))
+    others = re.compile(rf"package ({packages}) |group docker:|unit (docker|containerd)\.|file ({MADE_BY_DOCKER})")
+    left = (each for each in after - before if not others.match(each))
     left = (each for each in after - before if not others.match(each))
     assert sorted(each for each in left if each.removeprefix("file ").rsplit(" ", 2)[0] not in theirs) == []
 

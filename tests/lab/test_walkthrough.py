@@ -177,7 +177,10 @@ def _join(record: Recorder, cli: Cli, hosts: Sequence[Host]) -> None:
     with ThreadPoolExecutor() as pool:
         joined = dict(zip(hosts, pool.map(join, hosts), strict=True))
     for host, (told, _) in joined.items():
-        record.keep(f"skyctl workers install-script --name {host.name} | ssh root@{host.name} sh", told)
+        last = f"this host is worker {_worker_id(cli, host.name)}"
+        assert last in told
+        shown = told if host.name == NAMES[0] else f"... the same: {last}\n"
+        record.keep(f"skyctl workers install-script --name {host.name} | ssh root@{host.name} sh", shown)
     listed = ", ".join(f"{host.name} after {seconds:.0f} s" for host, (_, seconds) in joined.items())
     record.say(f"All three at the same time; active were {listed}.")
     record.skyctl("workers", "list", "-o", "wide")
@@ -187,6 +190,11 @@ def _statuses(cli: Cli) -> dict[str, str]:
     """The status of each worker by its name."""
     listed = cli("workers", "list", "-o", "json")
     return {worker["name"]: worker["status"] for worker in json.loads(listed.stdout)["workers"]}
+
+
+def _worker_id(cli: Cli, name: str) -> str:
+    """The id of the worker of this name."""
+    return str(json.loads(cli("workers", "show", name, "-o", "json").stdout)["id"])
 
 
 def _service(cli: Cli) -> dict[str, Any]:
