@@ -492,6 +492,10 @@ def test_a_host_that_is_never_heard_is_no_success(ready: ScratchHost) -> None:
     assert done.returncode == 61
     assert "error W61: the manager has confirmed no heartbeat in 90 seconds: manager_unreachable" in done.stderr
     assert "journalctl -u skypanel-worker" in done.stderr
+    assert "HTTPS_PROXY" not in done.stderr
+    behind_a_proxy = ready.install("https_proxy=http://somebody:secret@proxy:3128\n" + SCRIPT)
+    assert behind_a_proxy.returncode == 61
+    assert "systemctl edit skypanel-worker, [Service], Environment=HTTPS_PROXY=..." in behind_a_proxy.stderr
 
 
 @pytest.mark.parametrize("state", ["used", "unknown", "expired"])

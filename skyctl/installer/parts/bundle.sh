@@ -13,7 +13,7 @@ check_bundle() {
   find_python || bundle_has python || fail 44 "--offline: Python 3.9 or newer with venv is missing here, and in $bundle/packages/python" \
     "install $(python_packages) first, or make the bundle with --packages"
   has_docker || bundle_has docker || fail 44 "--offline: Docker is missing here, and in $bundle/packages/docker" \
-    "install $(docker_packages | sed 1q) first, or make the bundle with --packages"
+    "install $(docker_packages) first, or make the bundle with --packages"
   (cd "$bundle" && sha256sum wheels/*) | while read -r sum file; do
     grep -qF "sha256:$sum" "$scratch/requirements.txt" ||
       fail 43 "--offline: $bundle/$file is no library of this script" "make the bundle and the script with the same version of skyctl"

@@ -13,7 +13,7 @@ preflight() {
 
 plan() {
   find_python || say "would install Python: $(python_packages)"
-  has_docker || say "would install Docker: $(docker_packages | tr '\n' ' ')"
+  has_docker || say "would install Docker: $(docker_packages)"
   [ "$with_nix" = no ] || has_nix || say "would install Nix: $(nix_package)"
   up_to_date || say "would install skyagent $agent_version in $home"
   [ "$(cat "$config_file" 2>/dev/null)" = "$config" ] || say "would write $config_file, and the unit $unit_file"

@@ -31,11 +31,9 @@ newer_python_packages() { # of a release whose own python3 is too old
 }
 
 docker_packages() { # with what it needs to pull an image; its command is a package of its own in some releases
+  # shellcheck disable=SC2046 # that is nothing, or one word
   case $manager:$distribution in
-    apt-get:*)
-      echo docker.io ca-certificates
-      apt-cache show docker-cli 2>/dev/null | sed -n 's/^Package: \(docker-cli\)$/\1/p' | sed 1q
-      ;;
+    apt-get:*) echo docker.io ca-certificates $(apt-cache show docker-cli 2>/dev/null | sed -n 's/^Package: //p' | sed 1q) ;;
     zypper:* | apk:* | *:amzn) echo docker ;;
     *:fedora) echo moby-engine ;;
     *) echo docker-ce ;; # the release itself has none: Docker's own repository has to be there

@@ -31,9 +31,9 @@ await_heartbeat() { # what the agent says of itself to systemd
     tries=$((tries - 1))
     sleep 1
   done
-  [ -z "${https_proxy:-}" ] ||
-    say "this shell has https_proxy, the agent has not: systemctl edit skypanel-worker, [Service], Environment=HTTPS_PROXY=$https_proxy"
-  fail 61 "the manager has confirmed no heartbeat in 90 seconds: ${told#StatusText=}" \
-    "the agent goes on trying; see: journalctl -u skypanel-worker; and on the manager: skyctl workers list --search $worker_id"
+  remedy="the agent goes on trying; see: journalctl -u skypanel-worker; and on the manager: skyctl workers list --search $worker_id"
+  [ -z "${https_proxy:-}${HTTPS_PROXY:-}" ] ||
+    remedy="$remedy; this shell has a proxy, the agent has none: systemctl edit skypanel-worker, [Service], Environment=HTTPS_PROXY=..."
+  fail 61 "the manager has confirmed no heartbeat in 90 seconds: ${told#StatusText=}" "$remedy"
 }
 
