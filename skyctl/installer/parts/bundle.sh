@@ -14,7 +14,7 @@ check_bundle() {
     "install $(python_packages) first, or make the bundle with --packages"
   has_docker || bundle_has docker || fail 44 "--offline: Docker is missing here, and in $bundle/packages/docker" \
     "install $(docker_packages) first, or make the bundle with --packages"
-  (cd "$bundle" && sha256sum wheels/*) | while read -r sum file; do
+  (cd "$bundle" && sha256sum wheels/* 2>/dev/null) | while read -r sum file; do
     grep -qF "sha256:$sum" "$scratch/requirements.txt" ||
       fail 43 "--offline: $bundle/$file is no library of this script" "make the bundle and the script with the same version of skyctl"
   done
