@@ -109,6 +109,18 @@ def test_an_agent_that_cannot_take_a_token_keeps_its_own(
     assert credentials.rotate_due(world, lease) == []
 
 
+def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Client, world: World) -> None:
+    one = joined(api, world)
+    body = REGISTRATION | {
+        "hostname": "host-1",
+        "ipAddress": "10.0.0.1",
+        "metadata": {"machineId": MACHINE, "bootId": "boot-1"},
+    }
+    assert api.post("/api/workers/register", headers=bearer(one.token), json=body).status_code == 201
+    with pytest.raises(Refused, match="cannot take a new token"):
+        credentials.rotate(world, one.worker_id, TESTS)
+
+
 def test_the_monitor_has_old_tokens_replaced(
     api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
 ) -> None:
@@ -209,6 +221,19 @@ def test_an_invitation_expires_unless_it_is_used(
     assert join(api, used.token).status_code == 201
 
 
+def test_an_agent_that_never_registers_uses_its_invitation_by_its_first_heartbeat(
+    api: httpx.Client, world: World, connection: psycopg.Connection
+) -> None:
+    heard, unheard = workers.invite(world, TESTS), workers.invite(world, TESTS)
+    assert beat(api, heard.worker_id, heard.token).status_code == 200
+    connection.execute("UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s'")
+    assert beat(api, heard.worker_id, heard.token).status_code == 200
+    assert error(beat(api, unheard.worker_id, unheard.token)) == (401, "INVITATION_EXPIRED")
+    assert join(api, heard.token).status_code == 201, "it may still register"
+    connection.execute("UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s'")
+    assert error(beat(api, heard.worker_id, heard.token)) == (401, "UNAUTHORIZED"), "an ordinary token that ended"
+
+
 def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, world: World) -> None:
     one = joined(api, world)
     other = join(api, one.token, hostname="host-2", address="10.0.0.2", machineId="n" * 64)
@@ -216,6 +241,8 @@ def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, wo
     message = other.json()["error"]["message"]
     for word in ("host-1 (10.0.0.1)", "host-2 (10.0.0.2)", "skyctl workers install-script --worker w1"):
         assert word in message
+    nameless = join(api, one.token, hostname="host-2", address="10.0.0.2", machineId=None)
+    assert error(nameless) == (409, "TOKEN_IN_USE"), "naming no machine is no way around"
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert join(api, one.token, hostname="renamed", address="10.0.0.9").status_code == 201, "names and addresses change"
 
@@ -337,9 +364,18 @@ def test_a_new_secret_signs_and_the_old_one_is_accepted_for_a_while(
         assert "newToken" not in beat(api, after["workerId"], after["token"]).json()
 
         late = json.loads(cli(*invite, **own).stdout)["token"]
-        assert cli("secrets", "rotate", "--overlap", "1s", **own).returncode == 0
+        assert join(api, after["token"], machineId="n" * 64, takesTokens=False).status_code == 201
+        told = cli("secrets", "rotate", "--overlap", "1s", **own)
+        assert told.returncode == 0
+        assert "note: 1 worker cannot take a new token by itself" in told.stderr
         kept.write_text(kept.read_text().replace(kept.read_text().split()[3], datetime.now(UTC).isoformat()))
         assert error(join(api, late, machineId="o" * 64)) == (401, "UNAUTHORIZED")
+        kept.write_text(kept.read_text().splitlines()[0] + "\n")
+        assert cli("monitor", "--once", **own).returncode == 0
+        last = beat(api, before["workerId"], new).json()["newToken"]
+        assert join(api, last).status_code == 201, "it was away while both were accepted, and is not locked out"
+        assert cli("monitor", "--once", **own).returncode == 0
+        assert "newToken" not in beat(api, before["workerId"], last).json()
     assert kinds(connection).count("secret_rotated") == 2
 
 
@@ -352,6 +388,51 @@ def test_a_secret_that_was_set_is_replaced_where_it_was_set(cli: Cli, serve: Ser
     with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as api:
         assert join(api, one.token).status_code == 201
     assert cli("workers", "list", SKYCTL_JWT_SECRET="", SKYCTL_JWT_SECRET_PREVIOUS="p" * 40).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"\xc3\xbc", b"a" * 64 + b"\n" + b"b" * 64 + b" until 2099-01-01", b"", None]
+)
+def test_a_damaged_secret_keeps_no_heartbeat_from_its_answer(
+    serve: Serve, cli: Cli, tmp_path: Path, content: bytes | None
+) -> None:
+    own = {"SKYCTL_JWT_SECRET": "", "SKYCTL_DATA_DIR": str(tmp_path / "data")}
+    kept = tmp_path / "data" / "jwt-secret"
+    with httpx.Client(base_url=serve(**own)[0], timeout=PATIENCE_SECONDS) as api:
+        made = json.loads(cli("workers", "install-script", "--insecure", "-o", "json", **own).stdout)
+        assert join(api, made["token"]).status_code == 201
+        assert cli("workers", "rotate-token", made["workerId"], **own).returncode == 0
+        good = kept.read_bytes()
+        kept.unlink()
+        if content is None:
+            kept.mkdir()
+        else:
+            kept.write_bytes(content)
+        answered = beat(api, made["workerId"], made["token"])
+        assert (answered.status_code, "newToken" in answered.json()) == (200, False)
+        assert error(beat(api, made["workerId"], "unknown")) == (500, "INTERNAL_ERROR")
+        refused = cli("workers", "rotate-token", made["workerId"], **own)
+        assert refused.returncode == 1
+        assert str(kept) in refused.stderr
+        assert "hint: restore it from a backup" in refused.stderr
+        kept.rmdir() if content is None else kept.unlink()
+        kept.write_bytes(good)
+        assert "newToken" in beat(api, made["workerId"], made["token"]).json()
+
+
+def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
+    api: httpx.Client, world: World, connection: psycopg.Connection
+) -> None:
+    one = joined(api, world)
+    credentials.rotate(world, one.worker_id, TESTS)
+    connection.execute("UPDATE container_workers SET rival = '{}'")
+    answered = beat(api, one.worker_id, one.token)
+    assert (answered.status_code, "newToken" in answered.json()) == (200, False)
+    assert error(beat(api, one.worker_id, one.token + "x")) == (401, "UNAUTHORIZED")
+    assert error(beat(api, one.worker_id, workers.invite_anew(world, TESTS, one.worker_id).token)) == (
+        500,
+        "INTERNAL_ERROR",
+    )
 
 
 def test_keys_are_never_shown(tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def refuse_unusable(known: Credentials, standing: Standing, now: datetime) -> No
     until = known.invitation_expires_at if standing is Standing.INVITATION else known.expires_at
     if standing not in (Standing.INVITATION, Standing.CURRENT) or until is None or until > now:
         return
-    if standing is Standing.INVITATION or not known.holder.hostname:
+    unused = standing is Standing.INVITATION or not known.holder.hostname
+    if unused and standing is Standing.CURRENT and known.last_heartbeat_at:
+        return  # a first heartbeat in time is a use
+    if unused:
         raise InvitationExpired(f"the invitation expired at {_shown(until)}", tokens.INVITE_AGAIN)
     raise Unauthorized("the token has expired", tokens.INVITE_AGAIN)
 

@@ -1,7 +1,7 @@
 """Whether a host that registers with a worker's token is that worker's host.
 
-    the token is not bound to a machine yet, or no machine is named     the same
-    another machine than the one that it is bound to                    another machine
+    the token is not bound to a machine yet                             the same
+    another machine than the one that it is bound to, or none named     another machine
     the process that registered last, or one in the same place          the same
     another one, and the worker is silent for two heartbeats            the same: it was rebooted
     another one, and the worker has beaten since this one first came    a clone: two hosts live with one machine id
@@ -31,7 +31,7 @@ def standing(known: Credentials, token_hash: str) -> Standing:
 def identify(known: Credentials, host: Sighting, silence: timedelta | None, interval: timedelta) -> Identity:
     """What comes of the host. `silence`: for how long a heartbeat of the worker would have been heard, None where none ever was."""
     holder = known.holder
-    if not (holder.machine_id and host.machine_id):
+    if not holder.machine_id:
         return Identity.SAME
     if holder.machine_id != host.machine_id:
         return Identity.OTHER_MACHINE

@@ -119,20 +119,29 @@ def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> No
     )
 
 
-def due(connection: sa.Connection, age: timedelta | None, signing_key: str | None, limit: int) -> Sequence[Worker]:
-    """Workers that beat and whose token is older than that, or was signed by another key than this one; each only if asked for."""
+def due(
+    connection: sa.Connection, age: timedelta | None, signing_key: str, limit: int, *, unknown_too: bool
+) -> Sequence[Worker]:
+    """Workers that beat and whose token is older than that, if any, or was signed by another key than this one; on request also
+    those of which it is not known by which one."""
     old = (
         sa.false()
         if age is None
         else sa.func.coalesce(_c.auth_token_issued_at, _c.created_at) < sa.func.skyctl_now() - age
     )
-    foreign = sa.false() if signing_key is None else _c.auth_token_key.is_distinct_from(signing_key)
+    foreign = sa.func.coalesce(_c.auth_token_key != signing_key, sa.literal(unknown_too))
     query = sa.select(*COLUMNS).where(
         old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), _TAKES_TOKENS
     )
     return [
         read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))
     ]
+
+
+def without_successor(connection: sa.Connection) -> int:
+    """How many workers have registered with a token that is good, and cannot take another one by themselves."""
+    there = (_c.hostname != "", _c.auth_token_hash != "", sa.not_(_TAKES_TOKENS))
+    return connection.execute(sa.select(sa.func.count()).select_from(workers).where(*there)).scalar_one()
 
 
 _NO_NEXT: dict[str, Any] = {"next_token_hash": None, "next_token_issued_at": None, "next_token_key": None}
