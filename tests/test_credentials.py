@@ -14,6 +14,7 @@ from skyctl.keyring import Keyring
 from skyctl.model import Invitation
 from skyctl.operations import credentials, leadership, workers
 from skyctl.operations.world import World
+from skyctl.rules import machines
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 
@@ -81,6 +82,16 @@ def test_a_new_token_travels_in_the_answer_until_it_is_used(
     assert "install-script --worker" in refused.json()["error"]["message"]
     assert "newToken" not in beat(api, one.worker_id, new, query).json()
     assert kinds(connection) == ["invited", "registered", "token_rotation_asked", "token_rotated"]
+
+
+def test_a_token_that_cannot_be_signed_again_is_replaced_by_one_that_is_good(
+    api: httpx.Client, world: World, connection: psycopg.Connection
+) -> None:
+    one = joined(api, world)
+    credentials.rotate(world, one.worker_id, TESTS)
+    connection.execute("UPDATE container_workers SET next_token_issued_at = next_token_issued_at - interval '1 s'")
+    new = beat(api, one.worker_id, one.token).json()["newToken"]
+    assert beat(api, one.worker_id, new).status_code == 200
 
 
 def test_a_registration_is_a_first_use_too(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
@@ -298,6 +309,33 @@ def test_a_host_that_reboots_beside_its_copy_is_the_one_that_is_let_in(
     assert join(api, one.token, **rebooted).status_code == 201
 
 
+def test_each_of_several_copies_is_noticed(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
+    one = joined(api, world)
+    beat(api, one.worker_id, one.token)
+    copies = [
+        {"hostname": f"host-{n}", "address": f"10.0.0.{n}", "bootId": f"boot-{n}", "instanceId": f"process-{n}"}
+        for n in (2, 3)
+    ]
+    for copy in copies:
+        assert error(join(api, one.token, **copy)) == (409, "REBOOT_UNCONFIRMED")
+    beat(api, one.worker_id, one.token)
+    for _ in range(2):
+        for copy in copies:
+            assert error(join(api, one.token, **copy)) == (409, "WORKER_CLONED")
+    assert kinds(connection).count("cloned") == 2
+    silent_for(connection, 3600)
+    for copy in copies:
+        assert error(join(api, one.token, **copy)) == (409, "WORKER_CLONED")
+    beat(api, one.worker_id, one.token)
+    for n in range(20):
+        join(api, one.token, **copies[0] | {"bootId": f"other-{n}"})
+        beat(api, one.worker_id, one.token)
+    row = connection.execute("SELECT count(*) FROM container_workers, jsonb_object_keys(rivals)").fetchone()
+    assert row == (machines.MOST_RIVALS,)
+    silent_for(connection, 3600)
+    assert error(join(api, one.token, **copies[1])) == (409, "WORKER_CLONED"), "one that was told is forgotten last"
+
+
 def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
     beat(api, one.worker_id, one.token)
@@ -306,7 +344,10 @@ def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycop
     silent_for(connection, 30)
     assert 1 <= int(join(api, one.token, **quick).headers["Retry-After"]) <= 30
     silent_for(connection, 60)
-    connection.execute("UPDATE container_workers SET rival = jsonb_set(rival, '{since}', to_jsonb(now()))")
+    connection.execute(
+        "UPDATE container_workers SET rivals = (SELECT jsonb_object_agg(key, value || jsonb_build_object('since', now())) "
+        "FROM jsonb_each(rivals))"
+    )
     assert join(api, one.token, **quick).status_code == 201
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert "cloned" not in kinds(connection)
@@ -425,7 +466,7 @@ def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
 ) -> None:
     one = joined(api, world)
     credentials.rotate(world, one.worker_id, TESTS)
-    connection.execute("UPDATE container_workers SET rival = '{}'")
+    connection.execute("UPDATE container_workers SET rivals = '{\"somewhere\": {}}'")
     answered = beat(api, one.worker_id, one.token)
     assert (answered.status_code, "newToken" in answered.json()) == (200, False)
     assert error(beat(api, one.worker_id, one.token + "x")) == (401, "UNAUTHORIZED")

@@ -148,6 +148,15 @@ def test_nobody_but_a_worker_gets_it_and_only_what_is_there(world: World, serve:
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "AGENT_NOT_FOUND")
 
 
+def test_db_init_withdraws_offers_of_another_version(world: World, connection: psycopg.Connection, cli: Cli) -> None:
+    ours, other = worker(connection, "ours"), worker(connection, "other")
+    upgrades.upgrade(world, TESTS, [ours, other])
+    connection.execute("UPDATE container_workers SET agent_offered = %s WHERE id = %s", (OLDER, other))
+    assert cli("db", "init").returncode == 0
+    assert workers.get(world, ours).agent_offered == OURS
+    assert workers.get(world, other).agent_offered is None
+
+
 def test_an_upgrade_that_was_taken_over_is_told_once(world: World, cli: Cli) -> None:
     worker_id, token = joined(world)
     upgrades.upgrade(world, TESTS, [worker_id])

@@ -17,6 +17,7 @@ from skyctl.rules.tokens import same
 from skyctl.trust import Credentials, Identity, Rival, Sighting, Standing
 
 SILENT_BEATS = 2
+MOST_RIVALS = 16
 
 
 def standing(known: Credentials, token_hash: str) -> Standing:
@@ -37,7 +38,7 @@ def identify(known: Credentials, host: Sighting, silence: timedelta | None, inte
         return Identity.OTHER_MACHINE
     if is_at_home(holder, host):
         return Identity.SAME
-    rival = known.rival if known.rival and known.rival.place == host.place else None
+    rival = known.rivals.get(host.place)
     if rival and (rival.is_told or (known.last_heartbeat_at and known.last_heartbeat_at > rival.since)):
         return Identity.CLONE
     if silence is None or silence >= SILENT_BEATS * interval:
@@ -50,9 +51,12 @@ def is_at_home(holder: Sighting, host: Sighting) -> bool:
     return holder.place == host.place or bool(holder.instance_id and holder.instance_id == host.instance_id)
 
 
-def rival_of(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> Rival:
-    """The rival to remember of a host that is uncertain, or a clone; one that is known for a clone is not forgotten for another."""
-    if verdict is Identity.UNCERTAIN and known.rival and known.rival.is_told:
-        return known.rival
-    before = known.rival if known.rival and known.rival.place == host.place else None
-    return Rival(host.place, before.since if before else now, is_told=verdict is Identity.CLONE)
+def rivals_with(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> dict[str, Rival]:
+    """The rivals to remember, by their place, with a host that is uncertain, or a copy. Where there are too many, the oldest is
+    forgotten, one that was not told first."""
+    before = known.rivals.get(host.place)
+    this = Rival(before.since if before else now, is_told=verdict is Identity.CLONE)
+    others = {place: rival for place, rival in known.rivals.items() if place != host.place}
+    if len(others) >= MOST_RIVALS:
+        del others[min(others, key=lambda place: (others[place].is_told, others[place].since))]
+    return {**others, host.place: this}

@@ -211,6 +211,12 @@ def withdraw_agent(connection: sa.Connection, worker_id: UUID) -> None:
     connection.execute(offered.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
 
 
+def withdraw_other_agents(connection: sa.Connection, sha256: str) -> None:
+    """Offer no agent any more but this one. Heartbeats are held."""
+    others = sa.update(workers).where(workers.c.agent_offered != sha256)
+    connection.execute(others.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
+
+
 def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) -> list[Worker]:
     """Every worker, or only these, in the order of their ids."""
     query = sa.select(*COLUMNS) if only is None else sa.select(*COLUMNS).where(among(workers.c.id, only))
