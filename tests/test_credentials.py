@@ -1,5 +1,6 @@
 """What a host may be trusted with: invitations, tokens and the machine that they belong to, seen over real sockets."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,13 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.errors import Refused
+from skyctl.errors import Refused, Unauthorized
 from skyctl.keyring import Keyring
-from skyctl.model import Invitation
-from skyctl.operations import credentials, leadership, workers
+from skyctl.model import Beat, Invitation, Load
+from skyctl.operations import credentials, heartbeats, leadership, workers
 from skyctl.operations.world import World
-from skyctl.rules import machines
+from skyctl.rules import machines, tokens
+from skyctl.trust import ERRAND
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 
@@ -92,6 +94,19 @@ def test_a_token_that_cannot_be_signed_again_is_replaced_by_one_that_is_good(
     connection.execute("UPDATE container_workers SET next_token_issued_at = next_token_issued_at - interval '1 s'")
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     assert beat(api, one.worker_id, new).status_code == 200
+
+
+def test_a_batch_may_hold_the_former_and_the_new_token(api: httpx.Client, world: World) -> None:
+    one = joined(api, world)
+    credentials.rotate(world, one.worker_id, TESTS)
+    new = beat(api, one.worker_id, one.token).json()["newToken"]
+    batch = [
+        Beat(str(one.worker_id), tokens.fingerprint(token), Load(1.0, 2.0, 3.0, 4))
+        for token in (one.token, new, "other")
+    ]
+    former, latter, other = asyncio.run(heartbeats.record(world, batch))
+    assert (former, latter) == (ERRAND, ERRAND)
+    assert isinstance(other, Unauthorized)
 
 
 def test_a_registration_is_a_first_use_too(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:

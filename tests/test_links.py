@@ -91,33 +91,6 @@ def test_a_link_of_nobody_or_of_a_removed_worker_is_none(world: World) -> None:
         assert caught.value.script_code == links.UNKNOWN
 
 
-def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
-    invitation, _ = workers.generate_script(world, TESTS)
-    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
-    heartbeats.register(world, invitation.token, registration())
-    with pytest.raises(LinkGone, match="this link has been used"):
-        links.redeem(world, HOST, secret_of(link))
-
-
-def test_a_link_beside_a_token_that_beats_is_used(world: World, connection: psycopg.Connection) -> None:
-    invitation, _ = workers.generate_script(world, TESTS)
-    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
-    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
-    assert state(world, invitation.worker_id, invitation.token) == "used"
-    with pytest.raises(LinkGone, match="this link has been used"):
-        links.redeem(world, HOST, secret_of(link))
-
-
-def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: World) -> None:
-    invitation, _ = workers.generate_script(world, TESTS, "web-1")
-    heartbeats.register(world, invitation.token, registration())
-    worker_id, link = links.invite(world, TESTS, anew=invitation.worker_id)
-    token = token_in(links.redeem(world, HOST, secret_of(link)))
-    assert state(world, worker_id, token) == "good"
-    assert heartbeats.register(world, token, registration("reinstalled")).id == invitation.worker_id
-    assert state(world, worker_id, invitation.token) == "unknown"
-
-
 @pytest.mark.parametrize("has_joined", [False, True])
 def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
     world: World, serve: Serve, has_joined: bool
@@ -150,6 +123,33 @@ def test_a_token_that_somebody_stored_for_a_revoked_worker_is_no_invitation(
     known = hashlib.sha256(invitation.token.encode()).hexdigest()
     connection.execute("UPDATE container_workers SET auth_token_hash = %s", (known,))
     assert state(world, invitation.worker_id, invitation.token) == "unknown"
+
+
+def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
+    invitation, _ = workers.generate_script(world, TESTS)
+    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    heartbeats.register(world, invitation.token, registration())
+    with pytest.raises(LinkGone, match="this link has been used"):
+        links.redeem(world, HOST, secret_of(link))
+
+
+def test_a_link_beside_a_token_that_beats_is_used(world: World, connection: psycopg.Connection) -> None:
+    invitation, _ = workers.generate_script(world, TESTS)
+    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    assert state(world, invitation.worker_id, invitation.token) == "used"
+    with pytest.raises(LinkGone, match="this link has been used"):
+        links.redeem(world, HOST, secret_of(link))
+
+
+def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: World) -> None:
+    invitation, _ = workers.generate_script(world, TESTS, "web-1")
+    heartbeats.register(world, invitation.token, registration())
+    worker_id, link = links.invite(world, TESTS, anew=invitation.worker_id)
+    token = token_in(links.redeem(world, HOST, secret_of(link)))
+    assert state(world, worker_id, token) == "good"
+    assert heartbeats.register(world, token, registration("reinstalled")).id == invitation.worker_id
+    assert state(world, worker_id, invitation.token) == "unknown"
 
 
 def test_links_are_events(world: World) -> None:
