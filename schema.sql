@@ -86,7 +86,7 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
 -- Credentials. The current token's hash is `auth_token_hash` ('' where it was revoked); `next_token_*` is one that waits to be handed
 -- over by the answer to a heartbeat, and to be used. `*_key` names the secret that signed it. `invitation_*`: one by which the host of a
 -- worker that is there already may join anew. `machine_id`: the machine that the token is bound to; `boot_id` and `instance_id`: its
--- boot and the process of its agent, since `bound_at`; `rival`: another one that wants to register as that machine, where from, since
+-- boot and the process of its agent, since `bound_at`; `rivals`: others that want to register as that machine, by where from: since
 -- when, and whether both were seen alive.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_issued_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_key text;
@@ -101,7 +101,7 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS machine_id text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS boot_id text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS instance_id text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS bound_at timestamptz;
-ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS rival jsonb;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS rivals jsonb;
 
 -- A newer agent that the answer to a heartbeat offers: the SHA-256 of its artifact.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered text;

@@ -129,9 +129,7 @@ class Manager:
         try:
             with _deadline(self._timeout_seconds):
                 response, answer = self._send(method, url, body, most, tokens.current)
-                if response.is_success:
-                    tokens.accepted()
-                elif response.status_code in REFUSALS and tokens.previous:
+                if response.status_code in REFUSALS and tokens.previous:
                     again = self._send(method, url, body, most, tokens.previous)
                     if again[0].is_success:
                         tokens.fall_back()

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ TRIAL = "SKYAGENT_TRIAL_SECONDS"
 TRIAL_SECONDS = 60.0
 MOST_STARTS = 3
 LARGEST_BYTES = 2**22
+LARGEST_UNPACKED_BYTES = 2**24
 
 
 class BadRelease(Exception):
@@ -186,14 +188,22 @@ def members(archive: bytes) -> dict[str, bytes]:
     """The files of a release by their path. Raises BadRelease where it is no agent."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            found: dict[str, Any] = {member.name: tar.extractfile(member) for member in tar.getmembers()}
-            files = {name: content.read() for name, content in found.items() if content}
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+            regular = [member for member in tar if member.isreg()]
+            if sum(member.size for member in regular) > LARGEST_UNPACKED_BYTES:
+                raise BadRelease("its archive unpacks to more than an agent")
+            files = {member.name: _content(tar, member) for member in regular}
+    except (tarfile.TarError, zlib.error, OSError, EOFError, ValueError) as error:
         raise BadRelease(f"it is no archive: {error}") from None
-    inside = all(PurePosixPath(name).parts[0] == PACKAGE and ".." not in PurePosixPath(name).parts for name in files)
+    paths = list(map(PurePosixPath, files))
+    inside = all(path.parts[:1] == (PACKAGE,) and ".." not in path.parts for path in paths)
     if not inside or f"{PACKAGE}/__main__.py" not in files:
         raise BadRelease("its archive holds no agent")
     return files
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = tar.extractfile(member)
+    return content.read() if content else b""
 
 
 def unpack(archive: bytes, folder: Path) -> None:

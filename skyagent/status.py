@@ -100,7 +100,7 @@ def show(environ: Mapping[str, str], *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
     for name, value in _rows(document):
-        sys.stdout.write(f"{name:16}{value}\n")
+        sys.stdout.write(f"{name:16}{_printable(str(value))}\n")
 
 
 def _rows(document: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -123,6 +123,11 @@ def _rows(document: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Manager", document.get("manager")),
         ("Agent", f"{document.get('agentVersion')} {document.get('agentSha256') or ''}".rstrip()),
     ]
+
+
+def _printable(text: str) -> str:
+    """What the manager said may hold anything; a terminal would obey some of it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _runs(pid: object) -> bool:

@@ -18,7 +18,10 @@ TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 class Tokens:
-    """`current` is what is sent; `previous`, until the current one was accepted, what was accepted before."""
+    """`current` is what is sent; `previous`, what was before it: should the current one be refused, it may be the good one.
+
+    That is so where the manager did not note the first use of a new one, or its database was restored from a backup.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.state_folder
@@ -49,10 +52,6 @@ class Tokens:
             return
         self.current, self.previous = token, self.current
         log.info("action=token_replaced")
-
-    def accepted(self) -> None:
-        """The current one was accepted: the one before is good no more."""
-        self.previous = None
 
     def fall_back(self) -> None:
         """The current one was refused, and the one before was accepted."""

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from skyagent import releases
 from skyagent.client import Manager
-from skyagent.errors import Failing, Failure, Unreachable
+from skyagent.errors import Failing, Failure, UnknownWorker, Unreachable
 from skyagent.releases import BadRelease, Failed, Offer
 from skyagent.systemd import Supervisor
 
@@ -82,7 +82,7 @@ class Upgrades:
         self._supervisor.alive()
         try:
             self._releases.stage(offer, self._manager.fetch_agent(offer.sha256, offer.size))
-        except (Unreachable, Failing) as failure:
+        except (Unreachable, Failing, UnknownWorker) as failure:  # 404: one manager of several that is not upgraded yet
             log.warning("action=upgrade_waits sha256=%s reason=%r", offer.sha256, str(failure))
         except (BadRelease, Failure, OSError) as error:
             self._give_up(offer.sha256, offer.offered_at, str(error))

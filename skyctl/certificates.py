@@ -6,6 +6,7 @@ this machine's clock, as is the peers' judgement of them.
 
 import re
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,6 +31,7 @@ NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62}\.?)*", re.ASCII)
 START_ANEW = (
     "move the folder away and run `skyctl tls init`; every host must be invited anew then, to trust the new authority"
 )
+RENEW = "make it anew: skyctl tls init --renew, with --host for each further name that it was for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,32 @@ class Certificates:
         """Whether `skyctl tls init` was run."""
         return self.server.exists() and self.server_key.exists()
 
+    @property
+    def fit(self) -> bool:
+        """Whether the server's certificate and key belong together: not while they are written, nor if that was broken off."""
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.server, self.server_key)
+        except (OSError, ssl.SSLError):
+            return False
+        return True
+
+    def pair(self) -> tuple[Path, Path]:
+        """The server's certificate and its key. Raises SkyctlError where they do not belong together."""
+        if not self.fit:
+            raise SkyctlError(f"{self.server} does not belong to the key {self.server_key}", RENEW)
+        return self.server, self.server_key
+
     def look(self) -> list[Certificate]:
-        """The authority's and the server's; empty where there are none. Raises SkyctlError where one cannot be read."""
+        """The authority's and the server's; empty where there are none. Raises SkyctlError where one cannot be used."""
         if not self.are_there:
             return []
-        return [_read("authority", self.authority), _read("server", self.server)]
+        found = [_read("authority", self.authority), _read("server", self.server)]
+        self.pair()
+        return found
 
     def make(self, names: Iterable[str], now: datetime, *, renew: bool = False) -> bool:
-        """Make what is missing, or does not hold all these names, or all of the server's on request; whether anything was made.
+        """Make what is missing or cannot be used, or does not hold all these names, or all of the server's on request; whether
+        anything was made.
 
         Raises Refused where the authority is about to end.
         """
@@ -73,16 +93,22 @@ class Certificates:
         with data_folder.alone(self.folder):
             if not self.authority.exists():
                 _make_authority(self, now)
-            present = _read("server", self.server) if self.are_there else None
+            present = self._present()
             wanted = list(dict.fromkeys([*(present.names if present else ()), *names]))
-            if present and not renew and set(wanted) == set(present.names) and not is_due(present, now):
+            if present and self.fit and not renew and set(wanted) == set(present.names) and not is_due(present, now):
                 return False
             _make_server(self, wanted, now)
             return True
 
     def renew_if_due(self, now: datetime) -> bool:
-        """Renew the server's certificate where it is about to end; whether it was."""
-        return is_due(_read("server", self.server), now) and self.make((), now)
+        """Renew the server's certificate where it is about to end, or its key is another one's; whether it was."""
+        return (is_due(_read("server", self.server), now) or not self.fit) and self.make((), now)
+
+    def _present(self) -> Certificate | None:
+        try:
+            return _read("server", self.server) if self.server.exists() else None
+        except SkyctlError:
+            return None
 
     def authority_for(self, api_url: str) -> str:
         """What a host needs to trust who answers at this address: the authority, where our certificate is for it; else nothing."""
@@ -129,7 +155,7 @@ def _read(role: str, path: Path) -> Certificate:
         found = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no certificate"
-        raise SkyctlError(f"{path} cannot be used: {reason}", START_ANEW) from error
+        raise SkyctlError(f"{path} cannot be used: {reason}", RENEW if role == "server" else START_ANEW) from error
     try:
         said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = [*said.get_values_for_type(x509.DNSName), *map(str, said.get_values_for_type(x509.IPAddress))]

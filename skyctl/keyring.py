@@ -53,10 +53,21 @@ class Keyring:
         if self._given or self._folder is None:
             return self._keys
         kept = path(self._folder)
+        try:
+            self._read_file(self._folder, kept)
+        except OSError as error:
+            raise SkyctlError(f"{kept} cannot be used: {error.strerror}", RESTORE) from error
+        except UnicodeDecodeError:
+            raise SkyctlError(f"{kept} holds no secrets", RESTORE) from None
+        if not self._keys:
+            raise SkyctlError(f"{kept} is empty", RESTORE)
+        return self._keys
+
+    def _read_file(self, folder: Path, kept: Path) -> None:
         if not kept.exists():
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
-                return self._keys
-            data_folder.prepare(self._folder)
+                return
+            data_folder.prepare(folder)
             data_folder.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
         with kept.open(encoding="ascii") as file:
             status = os.fstat(file.fileno())
@@ -64,9 +75,6 @@ class Keyring:
             if seen != self._seen:
                 self._keys = tuple(_key(kept, line) for line in file.read().splitlines() if line.strip())
                 self._seen = seen
-        if not self._keys:
-            raise SkyctlError(f"{kept} is empty", RESTORE)
-        return self._keys
 
 
 def path(folder: Path) -> Path:
@@ -81,6 +89,9 @@ def _line(key: Key) -> str:
 def _key(kept: Path, line: str) -> Key:
     secret, _, until = line.strip().partition(" until ")
     try:
-        return Key(secret, datetime.fromisoformat(until) if until else None)
+        good_until = datetime.fromisoformat(until) if until else None
+        if good_until and good_until.tzinfo is None:
+            raise ValueError
+        return Key(secret, good_until)
     except ValueError:
         raise SkyctlError(f"{kept}: a line is no secret with the time until which it is accepted", RESTORE) from None

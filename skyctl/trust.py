@@ -73,10 +73,9 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another one that wants to register as a worker's machine while the worker beats: from where, since when, and whether it was
-    told that both are alive, so that one is a copy."""
+    """Another one that wants to register as a worker's machine while the worker beats: since when, and whether it was told that
+    both are alive, so that one is a copy."""
 
-    place: str
     since: datetime
     is_told: bool = False
 
@@ -84,7 +83,7 @@ class Rival:
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """The tokens of a worker, as the SHA-256 of each: the one that is good (empty where it was revoked) and until when, the one
-    that shall replace it and was not used yet, the one of an invitation; and the machine that holds them."""
+    that shall replace it and was not used yet, the one of an invitation; the machine that holds them, and its rivals by place."""
 
     token_hash: str
     expires_at: datetime | None
@@ -94,7 +93,7 @@ class Credentials:
     revoked_at: datetime | None
     revoked_reason: str | None
     holder: Sighting
-    rival: Rival | None
+    rivals: Mapping[str, Rival]
     takes_tokens: bool
     last_heartbeat_at: datetime | None
     bound_at: datetime | None

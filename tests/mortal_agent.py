@@ -9,6 +9,7 @@ from typing import Any
 
 from skyagent import files, tokens
 from skyagent.__main__ import main
+from skyagent.client import Manager
 
 MOMENTS = ("handed over", "half written", "written", "kept", "used")
 moment = ""
@@ -29,10 +30,11 @@ def replace_token_file(path: Path, target: Path, real: Callable[..., Any] = Path
     return done
 
 
-def accept(self: tokens.Tokens, real: Callable[..., Any] = tokens.Tokens.accepted) -> None:
-    if moment == "used" and self.previous:
+def heartbeat(self: Manager, load: dict[str, object], real: Callable[..., Any] = Manager.heartbeat) -> Any:
+    answer = real(self, load)
+    if moment == "used" and self._tokens.previous:
         die()
-    real(self)
+    return answer
 
 
 if __name__ == "__main__":
@@ -42,5 +44,5 @@ if __name__ == "__main__":
     if moment == "half written":
         os.fsync = die  # type: ignore[assignment]
     Path.replace = replace_token_file  # type: ignore[assignment,method-assign]
-    tokens.Tokens.accepted = accept  # type: ignore[method-assign]
+    Manager.heartbeat = heartbeat  # type: ignore[method-assign]
     sys.exit(main(sys.argv[2:]))

@@ -1,5 +1,6 @@
 """What a host may be trusted with: invitations, tokens and the machine that they belong to, seen over real sockets."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,11 +10,13 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.errors import Refused
+from skyctl.errors import Refused, Unauthorized
 from skyctl.keyring import Keyring
-from skyctl.model import Invitation
-from skyctl.operations import credentials, leadership, workers
+from skyctl.model import Beat, Invitation, Load
+from skyctl.operations import credentials, heartbeats, leadership, workers
 from skyctl.operations.world import World
+from skyctl.rules import machines, tokens
+from skyctl.trust import ERRAND
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 
@@ -83,6 +86,29 @@ def test_a_new_token_travels_in_the_answer_until_it_is_used(
     assert kinds(connection) == ["invited", "registered", "token_rotation_asked", "token_rotated"]
 
 
+def test_a_token_that_cannot_be_signed_again_is_replaced_by_one_that_is_good(
+    api: httpx.Client, world: World, connection: psycopg.Connection
+) -> None:
+    one = joined(api, world)
+    credentials.rotate(world, one.worker_id, TESTS)
+    connection.execute("UPDATE container_workers SET next_token_issued_at = next_token_issued_at - interval '1 s'")
+    new = beat(api, one.worker_id, one.token).json()["newToken"]
+    assert beat(api, one.worker_id, new).status_code == 200
+
+
+def test_a_batch_may_hold_the_former_and_the_new_token(api: httpx.Client, world: World) -> None:
+    one = joined(api, world)
+    credentials.rotate(world, one.worker_id, TESTS)
+    new = beat(api, one.worker_id, one.token).json()["newToken"]
+    batch = [
+        Beat(str(one.worker_id), tokens.fingerprint(token), Load(1.0, 2.0, 3.0, 4))
+        for token in (one.token, new, "other")
+    ]
+    former, latter, other = asyncio.run(heartbeats.record(world, batch))
+    assert (former, latter) == (ERRAND, ERRAND)
+    assert isinstance(other, Unauthorized)
+
+
 def test_a_registration_is_a_first_use_too(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
     credentials.rotate(world, one.worker_id, TESTS)
@@ -107,6 +133,18 @@ def test_an_agent_that_cannot_take_a_token_keeps_its_own(
     lease = leadership.lead(world, "tests", lambda _: True)
     assert lease
     assert credentials.rotate_due(world, lease) == []
+
+
+def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Client, world: World) -> None:
+    one = joined(api, world)
+    body = REGISTRATION | {
+        "hostname": "host-1",
+        "ipAddress": "10.0.0.1",
+        "metadata": {"machineId": MACHINE, "bootId": "boot-1"},
+    }
+    assert api.post("/api/workers/register", headers=bearer(one.token), json=body).status_code == 201
+    with pytest.raises(Refused, match="cannot take a new token"):
+        credentials.rotate(world, one.worker_id, TESTS)
 
 
 def test_the_monitor_has_old_tokens_replaced(
@@ -209,6 +247,19 @@ def test_an_invitation_expires_unless_it_is_used(
     assert join(api, used.token).status_code == 201
 
 
+def test_an_agent_that_never_registers_uses_its_invitation_by_its_first_heartbeat(
+    api: httpx.Client, world: World, connection: psycopg.Connection
+) -> None:
+    heard, unheard = workers.invite(world, TESTS), workers.invite(world, TESTS)
+    assert beat(api, heard.worker_id, heard.token).status_code == 200
+    connection.execute("UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s'")
+    assert beat(api, heard.worker_id, heard.token).status_code == 200
+    assert error(beat(api, unheard.worker_id, unheard.token)) == (401, "INVITATION_EXPIRED")
+    assert join(api, heard.token).status_code == 201, "it may still register"
+    connection.execute("UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s'")
+    assert error(beat(api, heard.worker_id, heard.token)) == (401, "UNAUTHORIZED"), "an ordinary token that ended"
+
+
 def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, world: World) -> None:
     one = joined(api, world)
     other = join(api, one.token, hostname="host-2", address="10.0.0.2", machineId="n" * 64)
@@ -216,6 +267,8 @@ def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, wo
     message = other.json()["error"]["message"]
     for word in ("host-1 (10.0.0.1)", "host-2 (10.0.0.2)", "skyctl workers install-script --worker w1"):
         assert word in message
+    nameless = join(api, one.token, hostname="host-2", address="10.0.0.2", machineId=None)
+    assert error(nameless) == (409, "TOKEN_IN_USE"), "naming no machine is no way around"
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert join(api, one.token, hostname="renamed", address="10.0.0.9").status_code == 201, "names and addresses change"
 
@@ -271,6 +324,33 @@ def test_a_host_that_reboots_beside_its_copy_is_the_one_that_is_let_in(
     assert join(api, one.token, **rebooted).status_code == 201
 
 
+def test_each_of_several_copies_is_noticed(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
+    one = joined(api, world)
+    beat(api, one.worker_id, one.token)
+    copies = [
+        {"hostname": f"host-{n}", "address": f"10.0.0.{n}", "bootId": f"boot-{n}", "instanceId": f"process-{n}"}
+        for n in (2, 3)
+    ]
+    for copy in copies:
+        assert error(join(api, one.token, **copy)) == (409, "REBOOT_UNCONFIRMED")
+    beat(api, one.worker_id, one.token)
+    for _ in range(2):
+        for copy in copies:
+            assert error(join(api, one.token, **copy)) == (409, "WORKER_CLONED")
+    assert kinds(connection).count("cloned") == 2
+    silent_for(connection, 3600)
+    for copy in copies:
+        assert error(join(api, one.token, **copy)) == (409, "WORKER_CLONED")
+    beat(api, one.worker_id, one.token)
+    for n in range(20):
+        join(api, one.token, **copies[0] | {"bootId": f"other-{n}"})
+        beat(api, one.worker_id, one.token)
+    row = connection.execute("SELECT count(*) FROM container_workers, jsonb_object_keys(rivals)").fetchone()
+    assert row == (machines.MOST_RIVALS,)
+    silent_for(connection, 3600)
+    assert error(join(api, one.token, **copies[1])) == (409, "WORKER_CLONED"), "one that was told is forgotten last"
+
+
 def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
     beat(api, one.worker_id, one.token)
@@ -279,7 +359,10 @@ def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycop
     silent_for(connection, 30)
     assert 1 <= int(join(api, one.token, **quick).headers["Retry-After"]) <= 30
     silent_for(connection, 60)
-    connection.execute("UPDATE container_workers SET rival = jsonb_set(rival, '{since}', to_jsonb(now()))")
+    connection.execute(
+        "UPDATE container_workers SET rivals = (SELECT jsonb_object_agg(key, value || jsonb_build_object('since', now())) "
+        "FROM jsonb_each(rivals))"
+    )
     assert join(api, one.token, **quick).status_code == 201
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert "cloned" not in kinds(connection)
@@ -337,9 +420,18 @@ def test_a_new_secret_signs_and_the_old_one_is_accepted_for_a_while(
         assert "newToken" not in beat(api, after["workerId"], after["token"]).json()
 
         late = json.loads(cli(*invite, **own).stdout)["token"]
-        assert cli("secrets", "rotate", "--overlap", "1s", **own).returncode == 0
+        assert join(api, after["token"], machineId="n" * 64, takesTokens=False).status_code == 201
+        told = cli("secrets", "rotate", "--overlap", "1s", **own)
+        assert told.returncode == 0
+        assert "note: 1 worker cannot take a new token by itself" in told.stderr
         kept.write_text(kept.read_text().replace(kept.read_text().split()[3], datetime.now(UTC).isoformat()))
         assert error(join(api, late, machineId="o" * 64)) == (401, "UNAUTHORIZED")
+        kept.write_text(kept.read_text().splitlines()[0] + "\n")
+        assert cli("monitor", "--once", **own).returncode == 0
+        last = beat(api, before["workerId"], new).json()["newToken"]
+        assert join(api, last).status_code == 201, "it was away while both were accepted, and is not locked out"
+        assert cli("monitor", "--once", **own).returncode == 0
+        assert "newToken" not in beat(api, before["workerId"], last).json()
     assert kinds(connection).count("secret_rotated") == 2
 
 
@@ -352,6 +444,51 @@ def test_a_secret_that_was_set_is_replaced_where_it_was_set(cli: Cli, serve: Ser
     with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as api:
         assert join(api, one.token).status_code == 201
     assert cli("workers", "list", SKYCTL_JWT_SECRET="", SKYCTL_JWT_SECRET_PREVIOUS="p" * 40).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"\xc3\xbc", b"a" * 64 + b"\n" + b"b" * 64 + b" until 2099-01-01", b"", None]
+)
+def test_a_damaged_secret_keeps_no_heartbeat_from_its_answer(
+    serve: Serve, cli: Cli, tmp_path: Path, content: bytes | None
+) -> None:
+    own = {"SKYCTL_JWT_SECRET": "", "SKYCTL_DATA_DIR": str(tmp_path / "data")}
+    kept = tmp_path / "data" / "jwt-secret"
+    with httpx.Client(base_url=serve(**own)[0], timeout=PATIENCE_SECONDS) as api:
+        made = json.loads(cli("workers", "install-script", "--insecure", "-o", "json", **own).stdout)
+        assert join(api, made["token"]).status_code == 201
+        assert cli("workers", "rotate-token", made["workerId"], **own).returncode == 0
+        good = kept.read_bytes()
+        kept.unlink()
+        if content is None:
+            kept.mkdir()
+        else:
+            kept.write_bytes(content)
+        answered = beat(api, made["workerId"], made["token"])
+        assert (answered.status_code, "newToken" in answered.json()) == (200, False)
+        assert error(beat(api, made["workerId"], "unknown")) == (500, "INTERNAL_ERROR")
+        refused = cli("workers", "rotate-token", made["workerId"], **own)
+        assert refused.returncode == 1
+        assert str(kept) in refused.stderr
+        assert "hint: restore it from a backup" in refused.stderr
+        kept.rmdir() if content is None else kept.unlink()
+        kept.write_bytes(good)
+        assert "newToken" in beat(api, made["workerId"], made["token"]).json()
+
+
+def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
+    api: httpx.Client, world: World, connection: psycopg.Connection
+) -> None:
+    one = joined(api, world)
+    credentials.rotate(world, one.worker_id, TESTS)
+    connection.execute("UPDATE container_workers SET rivals = '{\"somewhere\": {}}'")
+    answered = beat(api, one.worker_id, one.token)
+    assert (answered.status_code, "newToken" in answered.json()) == (200, False)
+    assert error(beat(api, one.worker_id, one.token + "x")) == (401, "UNAUTHORIZED")
+    assert error(beat(api, one.worker_id, workers.invite_anew(world, TESTS, one.worker_id).token)) == (
+        500,
+        "INTERNAL_ERROR",
+    )
 
 
 def test_keys_are_never_shown(tmp_path: Path) -> None:

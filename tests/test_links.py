@@ -17,7 +17,7 @@ import pytest
 from skyctl.errors import LinkGone
 from skyctl.installer import agent_archive
 from skyctl.model import Actor
-from skyctl.operations import heartbeats, links, workers
+from skyctl.operations import credentials, heartbeats, links, workers
 from skyctl.operations.world import World
 from skyctl.store import events
 from tests.conftest import SECRET, Cli, Process
@@ -91,10 +91,53 @@ def test_a_link_of_nobody_or_of_a_removed_worker_is_none(world: World) -> None:
         assert caught.value.script_code == links.UNKNOWN
 
 
+@pytest.mark.parametrize("has_joined", [False, True])
+def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
+    world: World, serve: Serve, has_joined: bool
+) -> None:
+    invitation, _ = workers.generate_script(world, TESTS, "web-1")
+    if has_joined:
+        heartbeats.register(world, invitation.token, registration())
+    before = links.make(world, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
+    credentials.revoke(world, invitation.worker_id, TESTS)
+    plain = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    url, _ = serve()
+    for link in (before, plain):
+        refused = get(f"{url}/install/{secret_of(link)}")
+        assert refused.status_code == 410
+        assert "authToken" not in refused.text
+    assert state(world, invitation.worker_id, invitation.token) == "unknown"
+
+    _, link = links.invite(world, TESTS, anew=invitation.worker_id)
+    token = token_in(get(f"{url}/install/{secret_of(link)}").text)
+    assert state(world, invitation.worker_id, token) == "good"
+    assert heartbeats.register(world, token, registration()).token_revoked_at is None
+    assert get(f"{url}/install/{secret_of(before)}").status_code == 410, "it stays gone"
+
+
+def test_a_token_that_somebody_stored_for_a_revoked_worker_is_no_invitation(
+    world: World, connection: psycopg.Connection
+) -> None:
+    invitation, _ = workers.generate_script(world, TESTS)
+    credentials.revoke(world, invitation.worker_id, TESTS)
+    known = hashlib.sha256(invitation.token.encode()).hexdigest()
+    connection.execute("UPDATE container_workers SET auth_token_hash = %s", (known,))
+    assert state(world, invitation.worker_id, invitation.token) == "unknown"
+
+
 def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
     invitation, _ = workers.generate_script(world, TESTS)
     link = links.make(world, TESTS, invitation.worker_id, insecure=False)
     heartbeats.register(world, invitation.token, registration())
+    with pytest.raises(LinkGone, match="this link has been used"):
+        links.redeem(world, HOST, secret_of(link))
+
+
+def test_a_link_beside_a_token_that_beats_is_used(world: World, connection: psycopg.Connection) -> None:
+    invitation, _ = workers.generate_script(world, TESTS)
+    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    assert state(world, invitation.worker_id, invitation.token) == "used"
     with pytest.raises(LinkGone, match="this link has been used"):
         links.redeem(world, HOST, secret_of(link))
 

@@ -13,6 +13,7 @@ import pytest
 from skyctl.model import Invitation
 from skyctl.operations import credentials, workers
 from skyctl.operations.world import World
+from skyctl.rules import tokens
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually, get
@@ -100,6 +101,23 @@ def test_an_agent_that_is_killed_while_it_takes_a_token_works_afterwards(
     eventually(lambda: rotated(connection) == 1)
     beats(connection, one.worker_id)
     assert 'outcome="refused"} 0.0' in get(f"{url}/metrics").text
+
+
+def test_an_agent_goes_on_after_its_manager_returned_to_a_backup_of_before_a_rotation(
+    url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path
+) -> None:
+    one = workers.invite(world, TESTS)
+    launch(*agent_command("--config", configure(tmp_path, url, one)))
+    beats(connection, one.worker_id)
+    credentials.rotate(world, one.worker_id, TESTS)
+    eventually(lambda: rotated(connection) == 1)
+    beats(connection, one.worker_id)
+    before = tokens.fingerprint(one.token)
+    connection.execute("UPDATE container_workers SET auth_token_hash = %s, auth_token_issued_at = NULL", (before,))
+    beats(connection, one.worker_id)
+    credentials.rotate(world, one.worker_id, TESTS)
+    eventually(lambda: rotated(connection) == 2)
+    beats(connection, one.worker_id)
 
 
 def test_a_host_that_is_invited_anew_leaves_the_token_that_it_kept(

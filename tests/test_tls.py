@@ -108,6 +108,29 @@ def test_it_is_renewed_before_it_ends_and_not_earlier(certificates: Certificates
         certificates.make(["another"], authority.ends_at - timedelta(days=30))
 
 
+@pytest.mark.parametrize("damaged", ["server.pem", "server.key"])
+def test_a_certificate_that_its_key_does_not_fit_is_made_anew(
+    cli: Cli, certificates: Certificates, damaged: str
+) -> None:
+    cli("tls", "init", "--host", "manager.example.com")
+    path = certificates.folder / damaged
+    before = path.read_text()
+    cli("tls", "init", "--renew")
+    path.write_text(before)  # as one that is stopped between the two leaves them
+    for told in (certificate_check(cli)["remedy"], cli("serve", "--port", "0").stderr, cli("tls", "show").stderr):
+        assert "skyctl tls init --renew" in told
+    assert cli("tls", "init").returncode == 0
+    assert certificate_check(cli)["state"] == "ok"
+    path.write_text(before)
+    assert certificates.renew_if_due(NOW)
+    assert not certificates.renew_if_due(NOW)
+    assert "manager.example.com" in certificates.look()[-1].names
+
+    path.write_text("damaged")
+    assert cli("tls", "init", "--renew", "--host", "manager.example.com").returncode == 0
+    assert "manager.example.com" in certificates.look()[-1].names
+
+
 def test_serve_uses_it_by_itself_and_shows_a_renewed_one_without_a_restart(
     cli: Cli, serve: Serve, certificates: Certificates
 ) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -87,6 +88,40 @@ def test_each_worker_gets_what_it_can_use(cli: Cli, connection: psycopg.Connecti
     assert cli("workers", "upgrade", "panel").returncode == 4
 
 
+def test_many_are_offered_it_by_so_many_at_once(world: World, connection: psycopg.Connection) -> None:
+    connection.execute(
+        "INSERT INTO container_workers (id, name, hostname, ip_address, auth_token_hash, metadata) "
+        "SELECT gen_random_uuid(), 'w' || n, 'h', '10.0.0.1', 'x' || n, %s FROM generate_series(1, %s) AS n",
+        (json.dumps({"agentSha256": OLDER}), upgrades.MOST_AT_ONCE + 1),
+    )
+    upgrades.upgrade(world, TESTS, None)
+    offered = connection.execute("SELECT FROM container_workers WHERE agent_offered = %s", (OURS,)).rowcount
+    assert offered == upgrades.MOST_AT_ONCE + 1
+    for table, column in (("worker_events", "kind"), ("activity_logs", "event_type")):
+        told = connection.execute(
+            f"SELECT count(*), count(DISTINCT xmin::text) FROM {table} WHERE {column} LIKE '%upgrade_offered'"
+        )
+        assert told.fetchone() == (offered, 2), "so many at once, each told once"
+
+
+def test_heartbeats_do_not_wait_for_what_is_told_of_an_offer(
+    world: World, serve: Serve, connection: psycopg.Connection
+) -> None:
+    worker_id, token = joined(world)
+    url, _ = serve()
+    with ThreadPoolExecutor() as pool:
+        with connection.transaction():
+            connection.execute("LOCK TABLE activity_logs IN EXCLUSIVE MODE")
+            waiting = pool.submit(upgrades.upgrade, world, TESTS, None)
+            blocked = "SELECT FROM pg_locks WHERE relation = 'activity_logs'::regclass AND NOT granted"
+            eventually(lambda: connection.execute(blocked).rowcount)
+            beat = f"{url}/api/workers/{worker_id}/heartbeat"
+            assert httpx.post(beat, json=LOAD, headers=bearer(token)).status_code == 200
+            assert not waiting.done()
+        waiting.result()
+    assert workers.get(world, worker_id).agent_offered == OURS
+
+
 def test_the_answer_to_a_heartbeat_offers_it_only_where_that_was_asked_for(
     world: World, serve: Serve, cli: Cli
 ) -> None:
@@ -111,6 +146,15 @@ def test_nobody_but_a_worker_gets_it_and_only_what_is_there(world: World, serve:
     assert httpx.get(f"{url}/api/agent/{OURS}", headers=bearer("other")).status_code == 401
     unknown = httpx.get(f"{url}/api/agent/{OLDER}", headers=bearer(token))
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "AGENT_NOT_FOUND")
+
+
+def test_db_init_withdraws_offers_of_another_version(world: World, connection: psycopg.Connection, cli: Cli) -> None:
+    ours, other = worker(connection, "ours"), worker(connection, "other")
+    upgrades.upgrade(world, TESTS, [ours, other])
+    connection.execute("UPDATE container_workers SET agent_offered = %s WHERE id = %s", (OLDER, other))
+    assert cli("db", "init").returncode == 0
+    assert workers.get(world, ours).agent_offered == OURS
+    assert workers.get(world, other).agent_offered is None
 
 
 def test_an_upgrade_that_was_taken_over_is_told_once(world: World, cli: Cli) -> None:

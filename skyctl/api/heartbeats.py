@@ -115,6 +115,9 @@ class Heartbeats:
             _refuse(exchange, await why)
         except SkyctlError as error:
             _refuse(exchange, error)
+        except Exception:
+            log.exception("action=explanation_failed worker_id=%s", beat.worker_id)
+            _refuse(exchange, UNEXPECTED)
 
     def _spawn(self, story: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(story)
@@ -134,7 +137,9 @@ def answer_with_errand(world: World, beat: Beat) -> dict[str, Any]:
         return accepted(world) | errands.take(world, UUID(beat.worker_id), beat.token_hash).document()
     except SkyctlError as error:
         log.warning("action=errand_failed worker_id=%s reason=%s", beat.worker_id, error.message)
-        return accepted(world)
+    except Exception:
+        log.exception("action=errand_failed worker_id=%s", beat.worker_id)
+    return accepted(world)
 
 
 def _refuse(exchange: Exchange, error: SkyctlError) -> None:

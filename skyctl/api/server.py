@@ -192,11 +192,11 @@ def check_proxies(proxies: Sequence[str]) -> None:
 def own_certificate(given: settings.Settings, host: str) -> tuple[Path, Path] | tuple[None, None]:
     """The certificate of `skyctl tls init` and its key; none where there is none and only this machine is served.
 
-    Raises Refused where others would be served without TLS.
+    Raises Refused where others would be served without TLS, SkyctlError where the two do not belong together.
     """
     ours = Certificates(given.data_dir)
     if ours.are_there:
-        return ours.server, ours.server_key
+        return ours.pair()
     if not workers.is_loopback_host(host):
         raise Refused(
             f"--host {host}: without TLS, tokens would cross the network in the clear",

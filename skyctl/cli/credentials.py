@@ -63,8 +63,15 @@ def rotate_secret(
 
     length = wire.duration("--overlap", overlap)
     with open_world(context) as world:
-        until = credentials.rotate_secret(world, actor(), length)
+        until, left = credentials.rotate_secret(world, actor(), length)
     say(
         context,
         f"tokens are signed by a new secret; those of the old one are accepted until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
     )
+    if left:
+        who = (
+            "1 worker cannot take a new token by itself"
+            if left == 1
+            else f"{left} workers cannot take a new token by themselves"
+        )
+        say(context, f"note: {who}; until then run a new script on the host: skyctl workers install-script --worker W")

@@ -96,7 +96,7 @@ def requirements() -> str:
 
 
 def agent_archive() -> bytes:
-    """The agent of this very version as a tar.gz; the same files give the same bytes, wherever and whenever it is made."""
+    """The agent of this very version as a tar.gz; the same files give the same bytes with any Python that has the same zlib."""
     package = _agent_package()
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -105,7 +105,12 @@ def agent_archive() -> bytes:
             member = tarfile.TarInfo(source.relative_to(package.parent).as_posix())
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    return gzip.compress(archive.getvalue(), mtime=0)
+    compressed = io.BytesIO()
+    with gzip.GzipFile(
+        filename="", mode="wb", fileobj=compressed, mtime=0
+    ) as file:  # gzip.compress names the system in some
+        file.write(archive.getvalue())
+    return compressed.getvalue()
 
 
 def _part(name: str) -> str:

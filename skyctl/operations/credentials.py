@@ -8,7 +8,7 @@ from skyctl.model import Actor, Event, Lease, Worker
 from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
-from skyctl.store import credentials, db, events, monitors, workers
+from skyctl.store import credentials, db, events, links, monitors, workers
 
 MOST_AT_ONCE = 200
 INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
@@ -32,7 +32,7 @@ def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
 
 
 def rotate_due(world: World, lease: Lease) -> list[Event]:
-    """Let the tokens be replaced that are too old, or signed by a secret that is about to go; so many at once.
+    """Let the tokens be replaced that are too old, or signed by a secret that is about to go, or gone; so many at once.
 
     Raises LostLead, DatabaseUnavailable.
     """
@@ -40,11 +40,8 @@ def rotate_due(world: World, lease: Lease) -> list[Event]:
     with world.db.transaction() as tx:
         monitors.hold(tx, lease, TTL)
         keys = world.keys.accepted(db.now(tx))
-        if not days and len(keys) == 1:
-            return []
         events.lock(tx)
-        signing = keys[0].id if len(keys) > 1 else None
-        found = credentials.due(tx, days or None, signing, MOST_AT_ONCE)
+        found = credentials.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
         for worker in found:
             issuing.replace_token(world, tx, worker.id)
         told = [Event("token_rotation_due", worker.id, worker.name, "monitor", term=lease.term) for worker in found]
@@ -52,18 +49,23 @@ def rotate_due(world: World, lease: Lease) -> list[Event]:
 
 
 def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
-    """Let no token of a worker be good any more, from its next heartbeat on. Raises WorkerNotFound, Refused where it is so."""
+    """Let no token of a worker be good any more, from its next heartbeat on, and no link that was made for it so far.
+
+    Raises WorkerNotFound, Refused where it is so.
+    """
     with world.db.transaction() as tx:
         worker = _locked(tx, worker_id)
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
         credentials.revoke(tx, worker_id, reason)
+        links.withdraw(tx, worker_id)
         events.record(tx, Event("token_revoked", worker_id, worker.name, actor.name, reason=reason or ""), actor)
         return worker
 
 
-def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> datetime:
-    """Sign tokens by a new secret; until when those of the present one are accepted. Workers get new tokens meanwhile.
+def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> tuple[datetime, int]:
+    """Sign tokens by a new secret; until when those of the present one are accepted. Workers get new tokens meanwhile, but for so
+    many that cannot take one by themselves.
 
     Raises Refused where the secret was set.
     """
@@ -73,7 +75,7 @@ def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> datetime:
         world.keys.rotate(now, now + overlap)
         details = {"acceptedUntil": (now + overlap).isoformat(), "keyId": world.keys.signing().id}
         events.record(tx, Event("secret_rotated", None, None, actor.name, details=details), actor)
-        return now + overlap
+        return now + overlap, credentials.without_successor(tx)
 
 
 def _locked(tx: db.Transaction, worker_id: UUID) -> Worker:

@@ -26,13 +26,14 @@ def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
         _promote(world, worker_id, token_hash)
         return Errand(agent=agent)
     keys = {key.id: key for key in world.keys.accepted(now)}
-    if waits.key_id in keys:
-        return Errand(new_token=issuing.sign(keys[waits.key_id], worker_id, waits.issued_at), agent=agent)
-    return Errand(new_token=_issue_anew(world, worker_id, waits), agent=agent)
+    signed = issuing.sign(keys[waits.key_id], worker_id, waits.issued_at) if waits.key_id in keys else ""
+    if not tokens.same(tokens.fingerprint(signed), waits.token_hash):
+        return Errand(new_token=_issue_anew(world, worker_id, waits), agent=agent)
+    return Errand(new_token=signed, agent=agent)
 
 
 def _issue_anew(world: World, worker_id: UUID, gone: IssuedToken) -> str | None:
-    """Another token in place of one whose key is gone, so that nobody can have it; None where somebody else was first."""
+    """Another token in place of one that cannot be signed again, so that nobody has it; None where somebody else was first."""
     with world.db.transaction() as tx:
         known = credentials.get(tx, worker_id, lock=True)
         return issuing.replace_token(world, tx, worker_id) if known and known.next_token == gone else None

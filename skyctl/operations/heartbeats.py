@@ -1,6 +1,6 @@
 """Stories of a worker's own requests: it registers, it beats, it is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -12,6 +12,9 @@ from skyctl.operations.world import World
 from skyctl.rules import clocks, health, machines, names, tokens
 from skyctl.store import credentials, db, events, workers
 from skyctl.trust import ERRAND, Outcome
+
+Key = tuple[str, str]
+"""A worker's id and the hash of the token that it beats with."""
 
 fingerprint = tokens.fingerprint
 
@@ -63,9 +66,21 @@ async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
         middle = len(beats) // 2
         return await record(world, beats[:middle]) + await record(world, beats[middle:])
     kept = list(last)
-    stored: dict[tuple[str, str], Outcome] = {kept[position]: outcome for position, outcome in positions}
+    stored: dict[Key, Outcome] = {kept[position]: outcome for position, outcome in positions}
+    if len(stored) < len(last):
+        stored |= await _record_second(world, [(key, last[key]) for key in kept if key not in stored], stored)
     refused = Unauthorized("the token is not this worker's", joining.REPLACED)
     return [stored.get(key, refused) for key in keys]
+
+
+async def _record_second(
+    world: World, left: Sequence[tuple[Key, Beat]], stored: Mapping[Key, Outcome]
+) -> dict[Key, Outcome]:
+    """Store what was left of workers that have beaten with another token in the same batch: a statement touches a row once."""
+    heard = {worker_id for worker_id, _ in stored}
+    second = [(key, beat) for key, beat in left if key[0] in heard]
+    positions = await _record_batch(world, [beat for _, beat in second]) if second else []
+    return {second[position][0]: outcome for position, outcome in positions}
 
 
 async def _record_batch(world: World, beats: Sequence[Beat]) -> list[tuple[int, Outcome]]:

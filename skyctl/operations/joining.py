@@ -72,7 +72,10 @@ def refuse_unusable(known: Credentials, standing: Standing, now: datetime) -> No
     until = known.invitation_expires_at if standing is Standing.INVITATION else known.expires_at
     if standing not in (Standing.INVITATION, Standing.CURRENT) or until is None or until > now:
         return
-    if standing is Standing.INVITATION or not known.holder.hostname:
+    unused = standing is Standing.INVITATION or not known.holder.hostname
+    if unused and standing is Standing.CURRENT and known.last_heartbeat_at:
+        return  # a first heartbeat in time is a use
+    if unused:
         raise InvitationExpired(f"the invitation expired at {_shown(until)}", tokens.INVITE_AGAIN)
     raise Unauthorized("the token has expired", tokens.INVITE_AGAIN)
 
@@ -112,7 +115,7 @@ def _recognize(
             "each host needs an invitation of its own: skyctl workers install-script; where this is that host, reinstalled: "
             f"skyctl workers install-script --worker {worker.name}",
         )
-    credentials.note_rival(tx, worker.id, machines.rival_of(known, host, verdict, now))
+    credentials.note_rivals(tx, worker.id, machines.rivals_with(known, host, verdict, now))
     if verdict is Identity.UNCERTAIN:
         wait = machines.SILENT_BEATS * interval - (silence or timedelta())
         return RebootUnconfirmed(
@@ -120,7 +123,8 @@ def _recognize(
             "if it was rebooted, it is let in as soon as the one before is known to be silent",
             max(1, math.ceil(wait.total_seconds())),
         )
-    if not (known.rival and known.rival.place == host.place and known.rival.is_told):
+    before = known.rivals.get(host.place)
+    if not (before and before.is_told):
         _tell_of_clone(tx, worker, holder, host)
     return WorkerCloned(
         f"this host, {host.hostname} ({host.ip_address}), is a copy of {held}: both have the same machine id, and both are alive",

@@ -118,7 +118,7 @@ def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, st
 
 
 def _state(standing: Standing, stored: Credentials, worker: Worker, now: datetime) -> str:
-    if standing is Standing.STALE:
+    if standing is Standing.STALE or (stored.revoked_at and standing is not Standing.INVITATION):
         return "unknown"
     if standing is not Standing.INVITATION and _has_joined(worker):
         return "used"
@@ -135,8 +135,8 @@ def _good(tx: db.Transaction, key: str) -> tuple[links.Link, Worker]:
     """The link and its worker, while the link is good. Raises LinkGone."""
     link = links.get(tx, key)
     worker = workers.get(tx, link.worker_id, lock=True) if link else None
-    if link is None or worker is None:
-        raise LinkGone("there is no such link, or its worker was removed", AGAIN, UNKNOWN)
+    if link is None or worker is None or (worker.token_revoked_at and not link.anew):
+        raise LinkGone("there is no such link, or its worker was removed or revoked", AGAIN, UNKNOWN)
     if link.used_at is not None or (_has_joined(worker) and not link.anew):
         raise LinkGone("this link has been used", f"each is good once; {_again(worker)}", USED)
     if link.expires_at <= db.now(tx):
@@ -149,5 +149,5 @@ def _again(worker: Worker) -> str:
 
 
 def _has_joined(worker: Worker) -> bool:
-    """Whether a host has registered as this worker."""
-    return bool(worker.hostname)
+    """Whether a host has registered as this worker, or has beaten with its token."""
+    return bool(worker.hostname or worker.last_heartbeat_at)

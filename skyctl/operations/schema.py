@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skyctl.operations import upgrades
 from skyctl.operations.world import World
-from skyctl.store import schema
+from skyctl.store import drains, schema, workers
 from skyctl.store.tables import SCHEMA_VERSION
 
 UPGRADE_SECONDS = 3600.0
@@ -31,9 +32,11 @@ class SchemaState:
 
 
 def initialize(world: World) -> SchemaState:
-    """Apply `schema.sql`; what was there already stays as it is."""
+    """Apply `schema.sql`; what was there already stays as it is, but for offers of an agent that went with another version."""
     with world.db.transaction(limit_seconds=UPGRADE_SECONDS) as tx:
         schema.apply(tx, _schema_file().read_text(encoding="utf-8"))
+        drains.hold_heartbeats(tx)
+        workers.withdraw_other_agents(tx, upgrades.release().sha256)
     return check(world)
 
 

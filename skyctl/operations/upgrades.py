@@ -15,10 +15,11 @@ from skyctl.model import Actor, Event, Worker
 from skyctl.operations import joining
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens
-from skyctl.store import credentials, db, events, workers
+from skyctl.store import credentials, db, drains, events, workers
 from skyctl.trust import Standing
 
 LONGEST_REASON, LONGEST_VERSION = 500, 64
+MOST_AT_ONCE = 1000  # whoever else writes events waits meanwhile
 NO_LAUNCHER = "its agent cannot replace itself: run a new install script on the host"
 
 
@@ -64,18 +65,26 @@ def upgrade(world: World, actor: Actor, only: Collection[UUID] | None, *, dry_ru
     """
     ours = release()
     with world.db.transaction() as tx:
-        events.lock(tx)
         seen = [_planned(worker, ours, named=only is not None) for worker in workers.everyone(tx, only)]
-        if not dry_run:
-            offered = [each.worker for each in seen if each.outcome is Upgrade.OFFERED]
-            workers.offer_agent(tx, [worker.id for worker in offered], ours.sha256)
-            details = {"version": ours.version, "sha256": ours.sha256}
-            for worker in offered:
-                event = Event(
-                    "agent_upgrade_offered", worker.id, worker.name, actor.name, reason=str(ours), details=details
-                )
-                events.record(tx, event, actor)
+    offered = [each.worker.id for each in seen if each.outcome is Upgrade.OFFERED]
+    if not dry_run:
+        for first in range(0, len(offered), MOST_AT_ONCE):
+            _offer(world, actor, offered[first : first + MOST_AT_ONCE])
     return seen
+
+
+def _offer(world: World, actor: Actor, worker_ids: Collection[UUID]) -> None:
+    ours = release()
+    details = {"version": ours.version, "sha256": ours.sha256}
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        told = [
+            Event("agent_upgrade_offered", worker.id, worker.name, actor.name, reason=str(ours), details=details)
+            for worker in workers.everyone(tx, worker_ids)
+        ]
+        events.record_all(tx, told, actor)
+        drains.hold_heartbeats(tx)  # for as long as the last statement takes
+        workers.offer_agent(tx, worker_ids, ours.sha256)
 
 
 def offer(worker: Worker) -> Mapping[str, object] | None:

@@ -201,7 +201,7 @@ def remove(world: World, worker_id: UUID, actor: Actor) -> tuple[Worker, str]:
         _refuse_occupied(tx, worker)
         events.set_actor(tx, actor)
         workers.delete(tx, worker_id)
-        events.log_activity(tx, Event("removed", worker_id, worker.name, actor.name), actor)
+        events.log_activity(tx, [Event("removed", worker_id, worker.name, actor.name)], actor)
         db.notify_news(tx)
     return worker, _leave_swarm(world, worker)
 

@@ -1,7 +1,7 @@
 """Whether a host that registers with a worker's token is that worker's host.
 
-    the token is not bound to a machine yet, or no machine is named     the same
-    another machine than the one that it is bound to                    another machine
+    the token is not bound to a machine yet                             the same
+    another machine than the one that it is bound to, or none named     another machine
     the process that registered last, or one in the same place          the same
     another one, and the worker is silent for two heartbeats            the same: it was rebooted
     another one, and the worker has beaten since this one first came    a clone: two hosts live with one machine id
@@ -17,6 +17,7 @@ from skyctl.rules.tokens import same
 from skyctl.trust import Credentials, Identity, Rival, Sighting, Standing
 
 SILENT_BEATS = 2
+MOST_RIVALS = 16
 
 
 def standing(known: Credentials, token_hash: str) -> Standing:
@@ -31,13 +32,13 @@ def standing(known: Credentials, token_hash: str) -> Standing:
 def identify(known: Credentials, host: Sighting, silence: timedelta | None, interval: timedelta) -> Identity:
     """What comes of the host. `silence`: for how long a heartbeat of the worker would have been heard, None where none ever was."""
     holder = known.holder
-    if not (holder.machine_id and host.machine_id):
+    if not holder.machine_id:
         return Identity.SAME
     if holder.machine_id != host.machine_id:
         return Identity.OTHER_MACHINE
     if is_at_home(holder, host):
         return Identity.SAME
-    rival = known.rival if known.rival and known.rival.place == host.place else None
+    rival = known.rivals.get(host.place)
     if rival and (rival.is_told or (known.last_heartbeat_at and known.last_heartbeat_at > rival.since)):
         return Identity.CLONE
     if silence is None or silence >= SILENT_BEATS * interval:
@@ -50,9 +51,12 @@ def is_at_home(holder: Sighting, host: Sighting) -> bool:
     return holder.place == host.place or bool(holder.instance_id and holder.instance_id == host.instance_id)
 
 
-def rival_of(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> Rival:
-    """The rival to remember of a host that is uncertain, or a clone; one that is known for a clone is not forgotten for another."""
-    if verdict is Identity.UNCERTAIN and known.rival and known.rival.is_told:
-        return known.rival
-    before = known.rival if known.rival and known.rival.place == host.place else None
-    return Rival(host.place, before.since if before else now, is_told=verdict is Identity.CLONE)
+def rivals_with(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> dict[str, Rival]:
+    """The rivals to remember, by their place, with a host that is uncertain, or a copy. Where there are too many, the oldest is
+    forgotten, one that was not told first."""
+    before = known.rivals.get(host.place)
+    this = Rival(before.since if before else now, is_told=verdict is Identity.CLONE)
+    others = {place: rival for place, rival in known.rivals.items() if place != host.place}
+    if len(others) >= MOST_RIVALS:
+        del others[min(others, key=lambda place: (others[place].is_told, others[place].since))]
+    return {**others, host.place: this}

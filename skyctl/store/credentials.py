@@ -1,6 +1,6 @@
 """What is stored of workers' tokens: hashes and times, never a token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -31,7 +31,7 @@ def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Cr
         next_token=IssuedToken(row.next_token_hash, row.next_token_issued_at, row.next_token_key or "") if waits else None,
         invitation_hash=row.invitation_hash, invitation_expires_at=row.invitation_expires_at,
         revoked_at=row.token_revoked_at, revoked_reason=row.token_revoked_reason,
-        holder=_holder(row), rival=_rival(row.rival),
+        holder=_holder(row), rivals=_rivals(row.rivals),
         takes_tokens=row.takes_tokens, last_heartbeat_at=row.last_heartbeat_at, bound_at=row.bound_at,
     )  # fmt: skip
 
@@ -82,7 +82,7 @@ def accept(connection: sa.Connection, worker_id: UUID, token: IssuedToken, expir
         boot_id=None,
         instance_id=None,
         bound_at=None,
-        rival=sa.null(),
+        rivals=sa.null(),
         **_NO_NEXT,
     )
 
@@ -96,13 +96,13 @@ def bind(connection: sa.Connection, worker_id: UUID, host: Sighting) -> None:
     """Bind the worker's token to a machine, and note its boot and agent; what it does not say stays as it was."""
     said = {"machine_id": host.machine_id, "boot_id": host.boot_id, "instance_id": host.instance_id}
     told = {name: value for name, value in said.items() if value}
-    _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rival=sa.null(), **told)
+    _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rivals=sa.null(), **told)
 
 
-def note_rival(connection: sa.Connection, worker_id: UUID, rival: Rival | None) -> None:
-    """Note who else wants to register as the machine."""
-    document = rival and {"place": rival.place, "since": rival.since.isoformat(), "isTold": rival.is_told}
-    _set(connection, worker_id, rival=document or sa.null())
+def note_rivals(connection: sa.Connection, worker_id: UUID, rivals: Mapping[str, Rival]) -> None:
+    """Note who else wants to register as the machine, by their places."""
+    document = {place: {"since": one.since.isoformat(), "isTold": one.is_told} for place, one in rivals.items()}
+    _set(connection, worker_id, rivals=document)
 
 
 def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> None:
@@ -119,20 +119,29 @@ def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> No
     )
 
 
-def due(connection: sa.Connection, age: timedelta | None, signing_key: str | None, limit: int) -> Sequence[Worker]:
-    """Workers that beat and whose token is older than that, or was signed by another key than this one; each only if asked for."""
+def due(
+    connection: sa.Connection, age: timedelta | None, signing_key: str, limit: int, *, unknown_too: bool
+) -> Sequence[Worker]:
+    """Workers that beat and whose token is older than that, if any, or was signed by another key than this one; on request also
+    those of which it is not known by which one."""
     old = (
         sa.false()
         if age is None
         else sa.func.coalesce(_c.auth_token_issued_at, _c.created_at) < sa.func.skyctl_now() - age
     )
-    foreign = sa.false() if signing_key is None else _c.auth_token_key.is_distinct_from(signing_key)
+    foreign = sa.func.coalesce(_c.auth_token_key != signing_key, sa.literal(unknown_too))
     query = sa.select(*COLUMNS).where(
         old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), _TAKES_TOKENS
     )
     return [
         read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))
     ]
+
+
+def without_successor(connection: sa.Connection) -> int:
+    """How many workers have registered with a token that is good, and cannot take another one by themselves."""
+    there = (_c.hostname != "", _c.auth_token_hash != "", sa.not_(_TAKES_TOKENS))
+    return connection.execute(sa.select(sa.func.count()).select_from(workers).where(*there)).scalar_one()
 
 
 _NO_NEXT: dict[str, Any] = {"next_token_hash": None, "next_token_issued_at": None, "next_token_key": None}
@@ -147,7 +156,6 @@ def _holder(row: Any) -> Sighting:
     return Sighting(*said, row.hostname, str(row.ip_address))
 
 
-def _rival(document: Any) -> Rival | None:
-    if not isinstance(document, dict):
-        return None
-    return Rival(document["place"], datetime.fromisoformat(document["since"]), is_told=document["isTold"])
+def _rivals(document: Any) -> dict[str, Rival]:
+    said = document or {}
+    return {place: Rival(datetime.fromisoformat(one["since"]), is_told=one["isTold"]) for place, one in said.items()}

@@ -34,21 +34,20 @@ def append(connection: sa.Connection, *those: Event) -> list[Event]:
 
 def record(connection: sa.Connection, event: Event, actor: Actor) -> None:
     """Write an operation of a person: the event, and the row in the activity log that says who, from where, what."""
-    append(connection, event)
-    log_activity(connection, event, actor)
+    record_all(connection, [event], actor)
 
 
-def log_activity(connection: sa.Connection, event: Event, actor: Actor) -> None:
-    """Write only the row in the activity log. The panel takes one without a user for the system's alone."""
-    said = ": ".join(part for part in (event.kind.replace("_", " "), event.worker_name, event.reason) if part)
-    connection.execute(
-        sa.insert(activity_logs).values(
-            user_id=actor.user_id, event_type=f"worker.{event.kind}", message=said, status="info",
-            entity_type="worker" if actor.user_id else "system", entity_id=str(event.worker_id) if event.worker_id else None,
-            ip_address=actor.ip_address, user_agent=actor.user_agent, metadata={"actor": actor.name, **event.details},
-            created_at=sa.func.skyctl_now(),
-        )
-    )  # fmt: skip
+def record_all(connection: sa.Connection, those: Sequence[Event], actor: Actor) -> None:
+    """The same of an operation on many workers, in a few statements."""
+    append(connection, *those)
+    log_activity(connection, those, actor)
+
+
+def log_activity(connection: sa.Connection, those: Sequence[Event], actor: Actor) -> None:
+    """Write only the rows in the activity log."""
+    if those:
+        rows = [_activity(event, actor) for event in those]
+        connection.execute(sa.insert(activity_logs).values(created_at=sa.func.skyctl_now()), rows)
 
 
 def since(connection: sa.Connection, seq: int, limit: int) -> list[Event]:
@@ -99,6 +98,16 @@ def was_removed(connection: sa.Connection, worker_id: UUID) -> bool:
 def set_actor(connection: sa.Connection, actor: Actor) -> None:
     """Name who acts, for events that the database writes by itself in this transaction."""
     connection.execute(sa.select(sa.func.set_config("skyctl.actor", actor.name, True)))
+
+
+def _activity(event: Event, actor: Actor) -> dict[str, Any]:
+    """A row of the activity log. The panel takes one without a user for the system's alone."""
+    said = ": ".join(part for part in (event.kind.replace("_", " "), event.worker_name, event.reason) if part)
+    return {
+        "user_id": actor.user_id, "event_type": f"worker.{event.kind}", "message": said, "status": "info",
+        "entity_type": "worker" if actor.user_id else "system", "entity_id": str(event.worker_id) if event.worker_id else None,
+        "ip_address": actor.ip_address, "user_agent": actor.user_agent, "metadata": {"actor": actor.name, **event.details},
+    }  # fmt: skip
 
 
 def _event(row: Any) -> Event:

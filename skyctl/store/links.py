@@ -40,6 +40,12 @@ def use(connection: sa.Connection, secret_hash: str) -> None:
     connection.execute(used.values(used_at=sa.func.skyctl_now()))
 
 
+def withdraw(connection: sa.Connection, worker_id: UUID) -> None:
+    """Let no link that was made for a worker so far be good any more."""
+    unused = (install_links.c.worker_id == worker_id, install_links.c.used_at.is_(None))
+    connection.execute(sa.delete(install_links).where(*unused))
+
+
 def renew(connection: sa.Connection, worker_id: UUID, token_hash: str, expires_at: datetime) -> None:
     """Let this be the token by which an invited host registers, in place of the one that its invitation had."""
     renewed = sa.update(workers).where(workers.c.id == worker_id)

@@ -14,7 +14,7 @@ STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.
 _HIDDEN = (
     "auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent", "drain_max_parallel",
     "drain_force", "node_paused_at", "auth_token_issued_at", "auth_token_key", "next_token_hash", "next_token_issued_at",
-    "next_token_key", "invitation_hash", "invitation_expires_at", "machine_id", "boot_id", "instance_id", "bound_at", "rival",
+    "next_token_key", "invitation_hash", "invitation_expires_at", "machine_id", "boot_id", "instance_id", "bound_at", "rivals",
 )  # fmt: skip
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 

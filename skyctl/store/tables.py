@@ -38,7 +38,7 @@ workers = _table(
     mass_failure_id=BigInteger(), cpu_percent=_FIGURE, memory_percent=_FIGURE, disk_percent=_FIGURE,
     auth_token_issued_at=_TIME, auth_token_key=Text(), next_token_hash=Text(), next_token_issued_at=_TIME, next_token_key=Text(),
     invitation_hash=Text(), invitation_expires_at=_TIME, token_revoked_at=_TIME, token_revoked_reason=Text(),
-    machine_id=Text(), boot_id=Text(), instance_id=Text(), bound_at=_TIME, rival=JSONB(),
+    machine_id=Text(), boot_id=Text(), instance_id=Text(), bound_at=_TIME, rivals=JSONB(),
     agent_offered=Text(), agent_offered_at=_TIME,
 )  # fmt: skip
 

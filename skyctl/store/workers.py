@@ -32,10 +32,13 @@ _PERCENTS = [
     for column in (workers.c.cpu_percent, workers.c.memory_percent, workers.c.disk_percent)
 ]
 _NOW = sa.func.skyctl_now()
-_OF_THE_HOST = ["dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds", "agentSha256", "agentUpgradeFailed"]
+_OF_THE_HOST = [
+    "dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds", "agentSha256", "agentUpgradeFailed", "takesTokens",
+]  # fmt: skip
 
-# The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. What else its answer
-# has to carry (an errand) is read where there is any, and only there.
+# The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. One that never
+# registers has used its invitation by its first heartbeat, and the invitation's end binds it no more. What else its answer has to
+# carry (an errand) is read where there is any, and only there.
 _RECORD_LOADS: LiteralString = """
     WITH clock AS MATERIALIZED (SELECT now(), skyctl_now() AS at), stored AS (
         UPDATE container_workers AS w
@@ -46,7 +49,8 @@ _RECORD_LOADS: LiteralString = """
                     %(containers)s::int[])
              WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position), clock
         WHERE w.id = d.id AND (w.auth_token_hash = d.hash OR w.next_token_hash = d.hash)
-          AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at)
+          AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at
+               OR w.hostname = '' AND w.last_heartbeat_at IS NOT NULL)
           AND clock.now <= %(until)s
         RETURNING d.position, coalesce(w.status, 'pending') AS status,
                   w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS errand
@@ -205,6 +209,12 @@ def withdraw_agent(connection: sa.Connection, worker_id: UUID) -> None:
     """Offer no agent to a worker any more."""
     offered = sa.update(workers).where(workers.c.id == worker_id)
     connection.execute(offered.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
+
+
+def withdraw_other_agents(connection: sa.Connection, sha256: str) -> None:
+    """Offer no agent any more but this one. Heartbeats are held."""
+    others = sa.update(workers).where(workers.c.agent_offered != sha256)
+    connection.execute(others.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
 
 
 def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) -> list[Worker]:

@@ -47,6 +47,12 @@ def test_it_says_what_is_wrong_and_how_often(manager: Manager, start: Start, tmp
     assert TOKEN not in (tmp_path / "status.json").read_text()
 
 
+def test_what_the_manager_said_does_nothing_to_a_terminal(manager: Manager, start: Start, tmp_path: Path) -> None:
+    manager.ready["heartbeat"].append(failing(401, "UNAUTHORIZED", "no\x1b[2J\x9b1m\rway"))
+    start(apiUrl=manager.url, environ={"RUNTIME_DIRECTORY": str(tmp_path)}).says("action=refused")
+    assert "State           refused: 401 UNAUTHORIZED: no?[2J?1m?way\n" in status(tmp_path).stdout
+
+
 def test_what_has_ended_is_said_to_have(manager: Manager, start: Start, tmp_path: Path) -> None:
     agent = start(apiUrl=manager.url, environ={"RUNTIME_DIRECTORY": str(tmp_path)})
     agent.says("action=accepted")

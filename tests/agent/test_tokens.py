@@ -47,6 +47,14 @@ def test_a_new_token_that_is_refused_leaves_the_one_before(manager: Manager, sta
     assert not any("action=refused" in line for line in agent.lines.all())
 
 
+def test_one_that_was_used_and_is_refused_later_leaves_the_one_before(manager: Manager, start: Start) -> None:
+    """The manager did not note its first use, or its database is one of before."""
+    manager.ready["heartbeat"].extend([handing_over(manager, NEW), manager.accepting(), failing(401, "UNAUTHORIZED")])
+    agent = start(apiUrl=manager.url)
+    assert sent(manager, 5) == [TOKEN, NEW, NEW, TOKEN, TOKEN]
+    agent.says("action=new_token_refused")
+
+
 def test_a_kept_token_yields_to_a_configuration_that_is_newer(manager: Manager, start: Start, tmp_path: Path) -> None:
     manager.ready["heartbeat"].append(handing_over(manager, NEW))
     agent = start(apiUrl=manager.url)

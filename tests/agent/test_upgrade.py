@@ -15,7 +15,7 @@ from skyagent import __version__
 from skyctl.installer import agent_archive
 from tests.agent.peers import DROP, HANG, ORDERED_AT, Answer, Manager, Request, failing
 from tests.agent.process import Agent
-from tests.agent.unit import Unit, archive_of, newer
+from tests.agent.unit import Unit, archive_of, linked, newer
 from tests.helpers import eventually
 
 MakeUnit = Callable[..., Unit]
@@ -93,6 +93,10 @@ BROKEN = {
     "no archive": (b"no archive at all", "it is no archive"),
     "cut off": (newer()[:-400], "it is no archive"),
     "no agent": (archive_of({"skyagent/agent.py": b""}), "its archive holds no agent"),
+    "a dot": (archive_of({"skyagent/__main__.py": b"", ".": b""}), "its archive holds no agent"),
+    "too large": (archive_of({"skyagent/__main__.py": b"", "skyagent/x.py": bytes(2**24 + 1)}), "more than an agent"),
+    "damaged": (newer()[:40] + bytes(200) + newer()[240:], "it is no archive"),
+    "a link": (linked("skyagent/__main__.py", "nowhere"), "its archive holds no agent"),
     "elsewhere": (
         archive_of({"skyagent/__main__.py": b"", "skyagent/../../evil.py": b""}),
         "its archive holds no agent",
@@ -182,17 +186,10 @@ def test_an_agent_that_is_killed_on_trial_is_tried_further(make_unit: MakeUnit, 
 def test_a_manager_that_fails_meanwhile_is_asked_again(make_unit: MakeUnit, manager: Manager) -> None:
     unit = make_unit()
     unit.start()
-    manager.ready["agent"].extend([failing(503, "DATABASE_UNAVAILABLE"), DROP, DROP])
+    not_upgraded_yet = failing(404, "AGENT_NOT_FOUND")
+    manager.ready["agent"].extend([failing(503, "DATABASE_UNAVAILABLE"), not_upgraded_yet, DROP, DROP])
     sha256 = manager.offer(newer())
     assert "agentUpgradeFailed" not in manager.registration_with(agentSha256=sha256).body["metadata"]
-
-
-def test_one_that_the_manager_no_longer_has_is_given_up(make_unit: MakeUnit, manager: Manager) -> None:
-    unit = make_unit()
-    unit.start()
-    manager.ready["agent"].append(failing(404, "AGENT_NOT_FOUND", "there is no agent of this checksum"))
-    manager.offer(newer())
-    assert "there is no agent of this checksum" in failure(manager)["reason"]
 
 
 @needs_root

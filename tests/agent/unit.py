@@ -34,6 +34,16 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
     return gzip.compress(made.getvalue(), mtime=0)
 
 
+def linked(name: str, target: str) -> bytes:
+    """An archive that holds a symbolic link alone."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = tarfile.SYMTYPE, target
+        tar.addfile(member)
+    return made.getvalue()
+
+
 def files_of(archive: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
