@@ -12,7 +12,7 @@ test: $(VENV)/.installed-dev lint ## install and run the checks and the tests
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-lab: $(VENV)/.installed-dev ## the tests that need root, Debian and a Docker engine of their own
-	@$(BIN)/python -m pytest tests/lab -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/lab -n 3 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy

@@ -10,7 +10,7 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,7 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from skyctl import logs, settings, systemd, wiring
+from skyctl import logs, settings, signals, systemd, wiring
 from skyctl.api import tls
 from skyctl.api.connection import Connection
 from skyctl.certificates import Certificates
@@ -33,8 +33,6 @@ KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 COLLECT_AFTER = 50_000
 FACTORY = "skyctl.api.server:application"
-
-Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 def application() -> ASGIApp:
@@ -108,11 +106,10 @@ def serve(
         ssl_certfile=certificate, ssl_keyfile=key,
     )  # fmt: skip
     _allow_many_connections()
-    hangup = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminate
     if processes > 1:
-        _serve_from_several(config, listener, hangup)
+        _serve_from_several(config, listener)
     else:
-        _serve_from_one(config, listener, hangup)
+        _serve_from_one(config, listener)
 
 
 def _allow_many_connections() -> None:
@@ -121,17 +118,19 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _serve_from_one(config: _Config, listener: socket.socket, hangup: Handler) -> None:
-    signal.signal(signal.SIGHUP, hangup)
+def _serve_from_one(config: _Config, listener: socket.socket) -> None:
     server = _Server(config)
-    try:
-        server.run(sockets=[listener])
-    except SystemExit:  # once all is answered, the server raises the signal that ended it again
-        if not server.should_exit:
-            raise
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # Its own handlers come once its loop runs, and raise the signal again at the end: neither may break off what is at work then.
+    signals.on_end(end)
+    server.run(sockets=[listener])
 
 
-def _serve_from_several(config: _Config, listener: socket.socket, hangup: Handler) -> None:
+def _serve_from_several(config: _Config, listener: socket.socket) -> None:
+    hangup = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminate
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         parent = _Parent(config, sockets=[listener])
