@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from skyctl.swarm import SwarmEngine
+from tests.helpers import eventually
 
 from . import images
 from .machines import Node
@@ -41,7 +42,7 @@ class Swarm:
         return SwarmEngine(self.manager.engine, None, encrypts=False)
 
     def clear(self) -> None:
-        """Remove every service, and wait until the containers are gone."""
+        """Remove every service and container, and wait until the swarm hears every node."""
         for service_id in self.engine.observe().services:
             self.engine.remove(service_id)
         for node in self.workers:
@@ -49,6 +50,11 @@ class Swarm:
                 node.run("docker", "rm", "--force", *containers)
         for node_id in self.ids.values():
             self.engine.set_availability(node_id, "active")
+        eventually(self._hears_all)
+
+    def _hears_all(self) -> bool:
+        nodes = self.engine.observe(()).nodes
+        return all(nodes[node_id].is_up for node_id in self.ids.values())
 
 
 def _load(node: Node) -> None:
