@@ -5,7 +5,7 @@ import pwd
 import subprocess
 from pathlib import Path
 
-from skyctl.errors import Refused
+from skyctl.domain.errors import Refused
 
 ACCOUNTS_LOCK = Path("/etc/.pwd.lock")  # which useradd locks too, in a way of its own
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from skyctl import data_folder
-from skyctl.errors import Refused, SkyctlError, ValidationError
+from skyctl.domain.errors import Refused, SkyctlError, ValidationError
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from skyctl.errors import ChannelFailed, SkyctlError
+from skyctl.domain.errors import ChannelFailed, SkyctlError
 from skyctl.operations import alerts
 from skyctl.operations.world import World
 

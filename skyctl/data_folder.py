@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
-from skyctl.errors import AlreadyRunning, ValidationError
+from skyctl.domain.errors import AlreadyRunning, ValidationError
 
 LOCK = "up.lock"
 ADDRESS = "API on "

@@ -20,7 +20,7 @@ from typing import IO
 from urllib.parse import quote
 
 from skyctl import data_folder, signals
-from skyctl.errors import DatabaseUnavailable, SkyctlError
+from skyctl.domain.errors import DatabaseUnavailable, SkyctlError
 from skyctl.programs import Programs
 
 SOCKET_PATH_LIMIT = 107

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from skyctl import data_folder
-from skyctl.errors import Refused, SkyctlError
+from skyctl.domain.errors import Refused, SkyctlError
 from skyctl.trust import Key
 
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"

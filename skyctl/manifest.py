@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from skyctl import wire
+from skyctl.domain.errors import ValidationError
 from skyctl.engine import EndpointMode, Port
-from skyctl.errors import ValidationError
 from skyctl.model import Capacity
 from skyctl.workload import DEFAULT_LIMITS, ServiceSpec
 

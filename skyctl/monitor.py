@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from skyctl import systemd
 from skyctl.couriers import Couriers
-from skyctl.errors import DatabaseRefused, DatabaseUnavailable, LostLead
+from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.model import Event, Lease
 from skyctl.mover import Mover
 from skyctl.operations import alerts, credentials, health, leadership

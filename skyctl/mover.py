@@ -9,7 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from skyctl.errors import DatabaseRefused, DatabaseUnavailable, EngineRefused, EngineUnavailable, LostLead, SkyctlError
+from skyctl.domain.errors import (
+    DatabaseRefused,
+    DatabaseUnavailable,
+    EngineRefused,
+    EngineUnavailable,
+    LostLead,
+    SkyctlError,
+)
 from skyctl.model import Event, Lease
 from skyctl.operations import alerts, following, moving
 from skyctl.operations.world import World

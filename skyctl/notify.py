@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from skyctl import sender
-from skyctl.errors import ChannelFailed
+from skyctl.domain.errors import ChannelFailed
 from skyctl.model import Alert
 
 LIMIT_SECONDS = 30.0

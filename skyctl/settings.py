@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skyctl import data_folder
-from skyctl.errors import ValidationError
+from skyctl.domain.errors import ValidationError
 
 HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Final, Literal, NamedTuple
 
-from skyctl.errors import SkyctlError
+from skyctl.domain.errors import SkyctlError
 
 
 @dataclass(frozen=True, slots=True)

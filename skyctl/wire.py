@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from skyctl.errors import ValidationError
+from skyctl.domain.errors import ValidationError
 from skyctl.model import (
     Capacity,
     Check,

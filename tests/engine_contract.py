@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.engine import EndpointMode, EngineService, EngineSpec, EngineTask
-from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.model import Capacity
 from skyctl.operations.world import Engine
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation
-from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.model import Capacity, EngineState, SwarmJoin
 
 EVERYWHERE = "*"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from skyctl.errors import ChannelFailed
+from skyctl.domain.errors import ChannelFailed
 from skyctl.model import Alert
 from tests.fake_engine import FakeEngine
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from skyctl.errors import ChannelFailed
+from skyctl.domain.errors import ChannelFailed
 from skyctl.model import Alert
 from skyctl.operations.world import Notifier
 

@@ -13,7 +13,7 @@ import psutil
 import psycopg
 import pytest
 
-from skyctl.errors import ChannelFailed
+from skyctl.domain.errors import ChannelFailed
 from skyctl.model import Alert
 from skyctl.monitor import DELIVERY_SECONDS
 from skyctl.operations import alerts, leadership

@@ -18,7 +18,7 @@ import jwt
 import psycopg
 import pytest
 
-from skyctl.errors import DatabaseUnavailable, Refused
+from skyctl.domain.errors import DatabaseUnavailable, Refused
 from skyctl.model import Beat, Load
 from skyctl.operations import heartbeats, workers
 from skyctl.operations.world import World

@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.errors import Refused, Unauthorized
+from skyctl.domain.errors import Refused, Unauthorized
 from skyctl.keyring import Keyring
 from skyctl.model import Beat, Invitation, Load
 from skyctl.operations import credentials, heartbeats, leadership, workers

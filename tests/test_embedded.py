@@ -13,8 +13,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.embedded import EmbeddedPostgres
-from skyctl.errors import DatabaseUnavailable
 from tests.conftest import Cli, Process, clean_environment
 from tests.helpers import eventually, ready
 

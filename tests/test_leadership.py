@@ -10,7 +10,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from skyctl.errors import LostLead
+from skyctl.domain.errors import LostLead
 from skyctl.meters import Meters
 from skyctl.model import Limits
 from skyctl.monitor import Monitor, has_ended

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.errors import LinkGone
+from skyctl.domain.errors import LinkGone
 from skyctl.installer import agent_archive
 from skyctl.model import Actor
 from skyctl.operations import credentials, heartbeats, links, workers

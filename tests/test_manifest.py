@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from skyctl import manifest
+from skyctl.domain.errors import ValidationError
 from skyctl.engine import Port
-from skyctl.errors import ValidationError
 from skyctl.model import Capacity
 
 

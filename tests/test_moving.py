@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from skyctl.cli import panels
-from skyctl.errors import EngineUnavailable, Refused
+from skyctl.domain.errors import EngineUnavailable, Refused
 from skyctl.model import Limits, SwarmJoin
 from skyctl.operations import cluster, drains, migrations, services, workers
 from skyctl.workload import DrainWish, MigrationPolicy, MigrationState

@@ -8,8 +8,8 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.engine import EngineSpec
-from skyctl.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.model import Capacity
 from skyctl.operations import deploying, drains, following, leadership, services, workers
 from skyctl.workload import DrainWish, ServiceSpec

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from skyctl import notify, sender
-from skyctl.errors import ChannelFailed
+from skyctl.domain.errors import ChannelFailed
 from tests.fakes import FakeNotifier
 from tests.notifier_contract import ALERT, Channel, NotifierContract
 from tests.webhook import webhook

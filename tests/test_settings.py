@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skyctl import settings
-from skyctl.errors import ValidationError
+from skyctl.domain.errors import ValidationError
 from skyctl.keyring import Keyring
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from skyctl.domain.errors import EngineRefused, EngineUnavailable
 from skyctl.engine import EngineService
-from skyctl.errors import EngineRefused, EngineUnavailable
 from skyctl.model import SwarmJoin
 from skyctl.swarm import SwarmEngine, with_port
 from tests.engine_contract import EngineContract, Ground, running

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from skyctl.certificates import Certificates
-from skyctl.errors import Refused
+from skyctl.domain.errors import Refused
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.agent.process import Agent, agent_command, agent_environ

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyctl.errors import Forbidden, SkyctlError, Unauthorized
+from skyctl.domain.errors import Forbidden, SkyctlError, Unauthorized
 from skyctl.rules import tokens
 from skyctl.trust import Key
 

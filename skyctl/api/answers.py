@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from skyctl.errors import BodyTooLarge, DatabaseUnavailable, SchemaMissing, SkyctlError, Unauthorized
+from skyctl.domain.errors import BodyTooLarge, DatabaseUnavailable, SchemaMissing, SkyctlError, Unauthorized
 
 MAX_BODY_BYTES = 64 * 1024
 RETRY_AFTER_SECONDS = 2

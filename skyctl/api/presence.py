@@ -6,7 +6,7 @@ import socket
 import threading
 from uuid import uuid4
 
-from skyctl.errors import SkyctlError
+from skyctl.domain.errors import SkyctlError
 from skyctl.operations import presence
 from skyctl.operations.world import World
 

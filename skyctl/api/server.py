@@ -23,7 +23,7 @@ from skyctl import logs, settings, signals, systemd, wiring
 from skyctl.api import tls
 from skyctl.api.connection import Connection
 from skyctl.certificates import Certificates
-from skyctl.errors import Refused, ValidationError
+from skyctl.domain.errors import Refused, ValidationError
 from skyctl.operations import certifying, workers
 from skyctl.operations.world import World
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skyctl.errors import SkyctlError
+from skyctl.domain.errors import SkyctlError
 
 LOOK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0

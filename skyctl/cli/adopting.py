@@ -34,7 +34,7 @@ def adopt(
     against each. Exit code 7 when some could not be adopted, 4 when none.
     """
     from skyctl import documents, manifest
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.model import Capacity
     from skyctl.operations import services
     from skyctl.wire import printable
@@ -64,7 +64,7 @@ def adopt(
 
 def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adoptable]":
     """Those of these names or ids in the engine."""
-    from skyctl.errors import ServiceNotFound
+    from skyctl.domain.errors import ServiceNotFound
 
     for name in names:
         if not any(name in (each.engine.name, each.engine.id) for each in found):

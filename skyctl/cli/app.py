@@ -26,7 +26,7 @@ from skyctl.cli import (
     workers,
 )
 from skyctl.cli.context import Options
-from skyctl.errors import SkyctlError
+from skyctl.domain.errors import SkyctlError
 from skyctl.settings import TABLE
 
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(

@@ -46,8 +46,8 @@ def complete_organization(context: typer.Context, incomplete: str) -> list[str]:
 
 def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]") -> list[str]:
     """Names from the database; none where it is away. The embedded one is not started for it."""
+    from skyctl.domain.errors import SkyctlError
     from skyctl.embedded import EmbeddedPostgres
-    from skyctl.errors import SkyctlError
 
     try:
         given = settings(context)
@@ -62,7 +62,7 @@ def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]"
 def invited_name(name: str | None, worker: str | None) -> str | None:
     """What a worker that is invited is to be called, where that is said. Raises ValidationError for one that has a name."""
     from skyctl import wire
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
 
     if worker is not None and name is not None:
         raise ValidationError("--worker and --name exclude each other", "the worker keeps its name")

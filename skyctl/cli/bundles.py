@@ -40,7 +40,7 @@ def bundle(
 
     from skyctl import settings as settings_module
     from skyctl import wire, wiring
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.operations import bundles, workers
 
     given, lifetime = settings(context), wire.duration("--ttl", ttl)

@@ -49,7 +49,7 @@ def drain(
     7 where containers are left, 6 after --timeout.
     """
     from skyctl import wire
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.operations import drains
     from skyctl.operations import workers as operations
     from skyctl.workload import DrainWish
@@ -118,7 +118,7 @@ def remove(
     Its token is refused from then on.
     """
     from skyctl import wire
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.operations import workers
 
     if (deadline or timeout) and not drain:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from skyctl.cli.context import say
-from skyctl.errors import DatabaseUnavailable
+from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.operations import log
 from skyctl.signals import Stop
 

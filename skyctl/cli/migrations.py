@@ -88,7 +88,7 @@ def approve(
     every: Annotated[bool, typer.Option("--all", help="All that wait for approval.")] = False,
 ) -> None:
     """Let migrations go on that wait for approval, or are held."""
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.operations import migrations
 
     if every == bool(migration):
@@ -185,7 +185,7 @@ def _each(
     operation: "Callable[[World, UUID, Actor], Migration]", said: str,
 ) -> None:  # fmt: skip
     """Do something to each of the migrations; a refusal ends the command only where it is about the only one."""
-    from skyctl.errors import Refused
+    from skyctl.domain.errors import Refused
     from skyctl.wire import printable
 
     done = 0

@@ -195,7 +195,7 @@ def _spec(
 ) -> "ServiceSpec":  # fmt: skip
     """What is wanted: of the file, else of what the service is, and of the options that are given."""
     from skyctl import manifest
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.operations import services
 
     name = given["name"] or (stored or {}).get("name")

@@ -63,7 +63,7 @@ def show_certificates(context: typer.Context, output: OutputOption = Output.TABL
     """Show the authority and the server's certificate: names, until when, fingerprint."""
     from skyctl import documents
     from skyctl.certificates import Certificates
-    from skyctl.errors import Refused
+    from skyctl.domain.errors import Refused
 
     given = settings(context)
     found = Certificates(given.data_dir).look()

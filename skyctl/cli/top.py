@@ -15,7 +15,7 @@ from rich.live import Live
 
 from skyctl.cli import panels
 from skyctl.cli.terminal import Outlet, keys, pressed
-from skyctl.errors import SkyctlError
+from skyctl.domain.errors import SkyctlError
 from skyctl.model import Load, Overview
 from skyctl.operations import cluster, log
 from skyctl.operations.world import World

@@ -28,7 +28,7 @@ from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
 from skyctl.data_folder import write_private
-from skyctl.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
+from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.meters import Meters
 from skyctl.model import Actor, WorkerPage, WorkerStatus
 from skyctl.monitor import Monitor

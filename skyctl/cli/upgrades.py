@@ -31,7 +31,7 @@ def upgrade(
     Each takes it with its next heartbeat, and goes back by itself if the new one does not beat; `skyctl events` tells.
     Nothing is offered unless this is called. Exit code 4 or 7 where some or all cannot replace their agent.
     """
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.operations import upgrades
     from skyctl.operations import workers as operations
     from skyctl.operations.upgrades import Upgrade

@@ -155,7 +155,7 @@ def label(
     Containers that are there already stay.
     """
     from skyctl import wire
-    from skyctl.errors import ValidationError
+    from skyctl.domain.errors import ValidationError
     from skyctl.operations import workers
 
     given = {key: value for key, value in (("region", region), ("pool", pool)) if value is not None}

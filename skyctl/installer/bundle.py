@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from skyctl.errors import Undownloadable, ValidationError
+from skyctl.domain.errors import Undownloadable, ValidationError
 from skyctl.installer import agent_archive, requirements
 
 PLATFORMS = ("x86_64", "aarch64")

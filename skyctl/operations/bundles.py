@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
-from skyctl.errors import Refused
+from skyctl.domain.errors import Refused
 from skyctl.installer import bundle as bundling
 from skyctl.model import Actor, Invitation
 from skyctl.operations import workers

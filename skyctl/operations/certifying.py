@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from skyctl.certificates import Certificates
-from skyctl.errors import DatabaseRefused, DatabaseUnavailable
+from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable
 from skyctl.model import Actor, Event
 from skyctl.operations.world import World
 from skyctl.store import events

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from skyctl.errors import Refused, WorkerNotFound
+from skyctl.domain.errors import Refused, WorkerNotFound
 from skyctl.model import Actor, Event, Lease, Worker
 from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL

@@ -12,7 +12,7 @@ from typing import Any
 
 from skyctl import data_folder, probe
 from skyctl.certificates import START_ANEW, is_due
-from skyctl.errors import EngineUnavailable, SchemaMissing, SkyctlError
+from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.model import Check, CheckState, WorkerStatus
 from skyctl.operations.world import Case, Engine
 from skyctl.rules import transport

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
-from skyctl.errors import WorkerNotFound
+from skyctl.domain.errors import WorkerNotFound
 from skyctl.model import Actor, Event, Worker
 from skyctl.operations import placing
 from skyctl.operations.world import World

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.domain.errors import EngineRefused
 from skyctl.engine import EngineNode, Observation
-from skyctl.errors import EngineRefused
 from skyctl.model import Event, Lease
 from skyctl.operations import telling
 from skyctl.operations.leadership import TTL

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from skyctl.errors import DatabaseRefused
+from skyctl.domain.errors import DatabaseRefused
 from skyctl.model import Event, Lease, Limits, MassFailure, Outage, Silence, Verdict, Worker, WorkerStatus
 from skyctl.operations import presence
 from skyctl.operations.leadership import TTL

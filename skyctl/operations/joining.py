@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from skyctl.errors import (
+from skyctl.domain.errors import (
     Forbidden,
     InvitationExpired,
     RebootUnconfirmed,

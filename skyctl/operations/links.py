@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from skyctl import installer
-from skyctl.errors import LinkGone, SkyctlError
+from skyctl.domain.errors import LinkGone, SkyctlError
 from skyctl.model import Actor, Event, Invitation, Worker
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World

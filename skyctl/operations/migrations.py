@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from skyctl.errors import MigrationNotFound, Refused, ValidationError
+from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
 from skyctl.model import Actor, Event, MassFailure
 from skyctl.operations.world import World
 from skyctl.rules import migrations as rules

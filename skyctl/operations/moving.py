@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.domain.errors import EngineConflict, EngineRefused
 from skyctl.engine import Observation
-from skyctl.errors import EngineConflict, EngineRefused
 from skyctl.model import Event, Lease
 from skyctl.operations import starting
 from skyctl.operations.leadership import TTL

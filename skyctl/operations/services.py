@@ -3,8 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID, uuid4
 
-from skyctl.engine import EngineNode, EngineService
-from skyctl.errors import (
+from skyctl.domain.errors import (
     EngineRefused,
     EngineUnavailable,
     OrganizationNotFound,
@@ -12,6 +11,7 @@ from skyctl.errors import (
     ServiceNotFound,
     ValidationError,
 )
+from skyctl.engine import EngineNode, EngineService
 from skyctl.model import Actor, Capacity, Event
 from skyctl.operations.world import World
 from skyctl.rules import services as rules

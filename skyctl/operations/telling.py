@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from skyctl.errors import EngineRefused
+from skyctl.domain.errors import EngineRefused
 from skyctl.operations.world import World
 from skyctl.rules import services as rules
 from skyctl.store import db, events, services

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from skyctl import installer, wire
-from skyctl.errors import AgentNotFound, Unauthorized
+from skyctl.domain.errors import AgentNotFound, Unauthorized
 from skyctl.model import Actor, Event, Worker
 from skyctl.operations import joining
 from skyctl.operations.world import World

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from skyctl.errors import WorkerNotFound
+from skyctl.domain.errors import WorkerNotFound
 from skyctl.model import Diagnosis
 from skyctl.operations import presence
 from skyctl.operations.world import World

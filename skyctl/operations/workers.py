@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl import installer
-from skyctl.errors import (
+from skyctl.domain.errors import (
     EngineRefused,
     EngineUnavailable,
     Forbidden,

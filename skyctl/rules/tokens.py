@@ -13,7 +13,7 @@ from uuid import UUID
 
 import jwt
 
-from skyctl.errors import Forbidden, Unauthorized
+from skyctl.domain.errors import Forbidden, Unauthorized
 from skyctl.trust import Key
 
 ALGORITHM = "HS256"

@@ -18,7 +18,7 @@ from psycopg import errors as pg
 from psycopg import sql
 from sqlalchemy import exc
 
-from skyctl.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
+from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
 
 Transaction = sa.Connection
 Listener = psycopg.Connection

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from skyctl.errors import LostLead
+from skyctl.domain.errors import LostLead
 from skyctl.model import Lease
 from skyctl.store.tables import monitor_leases
 

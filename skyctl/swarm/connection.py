@@ -11,7 +11,7 @@ from docker.auth import get_config_header, resolve_repository_name
 from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 
-from skyctl.errors import EngineConflict, EngineRefused, EngineUnavailable
+from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 
 _TIMEOUT_SECONDS = 5
 # A request that times out or is cut off is an OSError of the HTTP library; what the engine refuses is the SDK's own.

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from skyctl.domain.errors import EngineConflict, EngineUnavailable
 from skyctl.engine import EngineSpec, EngineTask, Observation
-from skyctl.errors import EngineConflict, EngineUnavailable
 from skyctl.model import EngineState, SwarmJoin
 from skyctl.swarm import readings, specs
 from skyctl.swarm.address import with_port

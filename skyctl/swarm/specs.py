@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from skyctl.domain.errors import EngineRefused
 from skyctl.engine import EndpointMode, EngineSpec, Port
-from skyctl.errors import EngineRefused
 from skyctl.model import Capacity
 
 _SECOND = 10**9

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from skyctl import settings
 from skyctl.accounts import account, system_account
 from skyctl.data_folder import write_private
-from skyctl.errors import Refused, SkyctlError, ValidationError
+from skyctl.domain.errors import Refused, SkyctlError, ValidationError
 from skyctl.settings import TABLE
 
 UNITS = ("skyctl-serve.service", "skyctl-monitor.service")

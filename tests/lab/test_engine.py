@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from skyctl.errors import EngineUnavailable
+from skyctl.domain.errors import EngineUnavailable
 from skyctl.swarm import SwarmEngine
 from tests.engine_contract import EngineContract, Ground
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import cycle
 
-from skyctl.errors import EngineConflict
+from skyctl.domain.errors import EngineConflict
 from skyctl.model import Capacity
 from skyctl.operations import drains, migrations
 from skyctl.workload import DrainWish, MigrationPolicy
