@@ -15,7 +15,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from skyctl.model import Capacity, Limits, Load, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, Limits, Load, Worker, WorkerStatus
 from skyctl.rules.placement import plan
 from skyctl.workload import Candidate, Demand, Placement
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from skyctl import manifest
 from skyctl.certificates import Certificate
-from skyctl.model import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
+from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
 from skyctl.wire import Document, capacity_document, load_document, moment, stats_document, worker_document
 from skyctl.workload import (
     Adoptable,

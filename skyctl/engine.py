@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from skyctl.model import Capacity
+from skyctl.domain.cluster import Capacity
 
 
 class EndpointMode(StrEnum):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from skyctl import wire
+from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import ValidationError
 from skyctl.engine import EndpointMode, Port
-from skyctl.model import Capacity
 from skyctl.workload import DEFAULT_LIMITS, ServiceSpec
 
 FIELDS = (

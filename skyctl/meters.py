@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
+from skyctl.domain.cluster import Event
 from skyctl.domain.errors import Refused
-from skyctl.model import Event
 from skyctl.operations.alerts import Raised
 from skyctl.operations.health import Pass
 

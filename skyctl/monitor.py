@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 
 from skyctl import systemd
 from skyctl.couriers import Couriers
+from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
-from skyctl.model import Event, Lease
 from skyctl.mover import Mover
 from skyctl.operations import alerts, credentials, health, leadership
 from skyctl.operations.world import World

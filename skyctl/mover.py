@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
@@ -17,7 +18,6 @@ from skyctl.domain.errors import (
     LostLead,
     SkyctlError,
 )
-from skyctl.model import Event, Lease
 from skyctl.operations import alerts, following, moving
 from skyctl.operations.world import World
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from skyctl import sender
+from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.model import Alert
 
 LIMIT_SECONDS = 30.0
 

@@ -14,8 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from skyctl.domain.errors import ValidationError
-from skyctl.model import (
+from skyctl.domain.cluster import (
     Capacity,
     Check,
     ClusterStats,
@@ -24,6 +23,7 @@ from skyctl.model import (
     Worker,
     WorkerStatus,
 )
+from skyctl.domain.errors import ValidationError
 
 MAX_NESTING = 32
 LONGEST_REASON = 1000

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
+from skyctl.domain.cluster import Limits, SwarmJoin
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.keyring import Keyring
-from skyctl.model import Limits, SwarmJoin
 from skyctl.operations import schema
 from skyctl.operations.world import Engine, World
 from skyctl.store.db import Database

@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from skyctl.domain.cluster import Capacity, EngineState, SwarmJoin
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation
-from skyctl.model import Capacity, EngineState, SwarmJoin
 
 EVERYWHERE = "*"
 LABEL = "skypanel.deployment.id"

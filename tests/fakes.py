@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.model import Alert
 from tests.fake_engine import FakeEngine
 
 __all__ = ["FakeEngine", "FakeNotifier"]

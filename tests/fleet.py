@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 
-from skyctl.model import Capacity, Event
+from skyctl.domain.cluster import Capacity, Event
 from skyctl.operations import alerts, deploying, following, leadership, moving, services
 from skyctl.operations.world import World
 from skyctl.workload import Migration, Organization, Service, ServiceSpec

@@ -17,8 +17,8 @@ import httpx
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Actor, Capacity, Lease, Registration
 from skyctl.embedded import EmbeddedPostgres
-from skyctl.model import Actor, Capacity, Lease, Registration
 from skyctl.operations import health, leadership
 from skyctl.operations.world import World
 from skyctl.rules import tokens

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.model import Alert
 from skyctl.operations.world import Notifier
 
 ALERT = Alert("worker_offline", None, 'Worker "w1" is offline', "silent for\n125 s: 💥 'quoted'")

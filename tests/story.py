@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from skyctl.model import Actor, Alert, Beat, Event, Invitation, Load
+from skyctl.domain.cluster import Actor, Alert, Beat, Event, Invitation, Load
 from skyctl.operations import alerts, drains, health, heartbeats, leadership, migrations, presence, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens

@@ -6,8 +6,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Capacity, SwarmJoin
 from skyctl.engine import EngineSpec
-from skyctl.model import Capacity, SwarmJoin
 from skyctl.operations import drains, services
 from tests.conftest import make_world
 from tests.fakes import FakeEngine

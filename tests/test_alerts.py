@@ -13,8 +13,8 @@ import psutil
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.model import Alert
 from skyctl.monitor import DELIVERY_SECONDS
 from skyctl.operations import alerts, leadership
 from skyctl.operations.world import World

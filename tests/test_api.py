@@ -18,8 +18,8 @@ import jwt
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Beat, Load
 from skyctl.domain.errors import DatabaseUnavailable, Refused
-from skyctl.model import Beat, Load
 from skyctl.operations import heartbeats, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens

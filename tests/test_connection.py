@@ -10,7 +10,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.model import Invitation
+from skyctl.domain.cluster import Invitation
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, Process

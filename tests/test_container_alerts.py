@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from skyctl.model import SwarmJoin
+from skyctl.domain.cluster import SwarmJoin
 from skyctl.operations import drains, migrations
 from skyctl.workload import DrainWish, MigrationPolicy
 from tests.conftest import make_world

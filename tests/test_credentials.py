@@ -10,9 +10,9 @@ import httpx
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Beat, Invitation, Load
 from skyctl.domain.errors import Refused, Unauthorized
 from skyctl.keyring import Keyring
-from skyctl.model import Beat, Invitation, Load
 from skyctl.operations import credentials, heartbeats, leadership, workers
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens

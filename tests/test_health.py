@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.model import Capacity, Limits, Load, Outage, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, Limits, Load, Outage, Worker, WorkerStatus
 from skyctl.operations import leadership, workers
 from skyctl.operations.health import check
 from skyctl.operations.world import World

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 import skyagent
 import skyctl.installer
+from skyctl.domain.cluster import SwarmJoin
 from skyctl.installer import PARTS, InstallScript, agent_archive, refusal, render, requirements, uninstaller
-from skyctl.model import SwarmJoin
 from tests.helpers import need
 
 ROOT = Path(__file__).parents[1]

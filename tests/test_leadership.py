@@ -10,9 +10,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Limits
 from skyctl.domain.errors import LostLead
 from skyctl.meters import Meters
-from skyctl.model import Limits
 from skyctl.monitor import Monitor, has_ended
 from skyctl.operations import alerts, health, leadership
 from skyctl.operations.world import World

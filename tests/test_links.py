@@ -14,9 +14,9 @@ import httpx
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
 from skyctl.installer import agent_archive
-from skyctl.model import Actor
 from skyctl.operations import credentials, heartbeats, links, workers
 from skyctl.operations.world import World
 from skyctl.store import events

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from skyctl import manifest
+from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import ValidationError
 from skyctl.engine import Port
-from skyctl.model import Capacity
 
 
 def spec(**fields: Any) -> Any:

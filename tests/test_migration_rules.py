@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from skyctl.domain.cluster import Capacity, Limits, SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, MigrationNotFound, Refused
 from skyctl.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
-from skyctl.model import Capacity, Limits, SwarmJoin
 from skyctl.operations import drains, migrations
 from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step

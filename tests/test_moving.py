@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from skyctl.cli import panels
+from skyctl.domain.cluster import Limits, SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
-from skyctl.model import Limits, SwarmJoin
 from skyctl.operations import cluster, drains, migrations, services, workers
 from skyctl.workload import DrainWish, MigrationPolicy, MigrationState
 from tests.conftest import make_world

@@ -8,9 +8,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.engine import EngineSpec
-from skyctl.model import Capacity
 from skyctl.operations import deploying, drains, following, leadership, services, workers
 from skyctl.workload import DrainWish, ServiceSpec
 from tests.fleet import Fleet

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.model import Capacity, Limits, Load, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, Limits, Load, Worker, WorkerStatus
 from skyctl.rules.placement import plan
 from skyctl.workload import Candidate, Demand, Placement, Refusal
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from skyctl.model import Invitation
+from skyctl.domain.cluster import Invitation
 from skyctl.operations import credentials, workers
 from skyctl.operations.world import World
 from skyctl.rules import tokens

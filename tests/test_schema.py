@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from skyctl.model import WorkerStatus
+from skyctl.domain.cluster import WorkerStatus
 from skyctl.operations import heartbeats, schema, workers
 from skyctl.operations.world import World
 from skyctl.store import tables

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 import yaml
 
+from skyctl.domain.cluster import Capacity
 from skyctl.engine import Port
-from skyctl.model import Capacity
 from skyctl.operations import services
 from tests.conftest import Cli
 from tests.fleet import Fleet

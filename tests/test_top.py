@@ -27,8 +27,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from skyctl.cli import panels
+from skyctl.domain.cluster import Load, Overview
 from skyctl.embedded import EmbeddedPostgres
-from skyctl.model import Load, Overview
 from skyctl.operations import cluster, drains, leadership, schema, workers
 from skyctl.operations.world import World
 from skyctl.workload import DrainWish

@@ -29,8 +29,8 @@ from skyctl import wire
 from skyctl.api import openapi
 from skyctl.api.answers import Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
+from skyctl.domain.cluster import Actor, Beat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
-from skyctl.model import Actor, Beat
 from skyctl.operations import drains, heartbeats, links, schema, upgrades, workers
 from skyctl.operations.world import World
 from skyctl.trust import ERRAND

@@ -17,8 +17,8 @@ from prometheus_client import Counter, Histogram
 from skyctl import wire
 from skyctl.api.answers import bearer_token
 from skyctl.api.connection import Exchange, compose
+from skyctl.domain.cluster import Beat
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
-from skyctl.model import Beat
 from skyctl.operations import errands, heartbeats
 from skyctl.operations.world import World
 from skyctl.trust import ERRAND, Outcome

@@ -34,8 +34,8 @@ def adopt(
     against each. Exit code 7 when some could not be adopted, 4 when none.
     """
     from skyctl import documents, manifest
+    from skyctl.domain.cluster import Capacity
     from skyctl.domain.errors import ValidationError
-    from skyctl.model import Capacity
     from skyctl.operations import services
     from skyctl.wire import printable
 

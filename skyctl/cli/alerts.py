@@ -7,7 +7,7 @@ import typer
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, group, open_world, say
 
 if TYPE_CHECKING:
-    from skyctl.model import Alert
+    from skyctl.domain.cluster import Alert
 
 app = typer.Typer(help="What people were told, and by which channels.", rich_markup_mode=None)
 group(app)

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skyctl.model import Actor
+    from skyctl.domain.cluster import Actor
     from skyctl.operations.world import World
     from skyctl.settings import Settings
 
@@ -134,7 +134,7 @@ def actor() -> "Actor":
     """Who acts, and from where: over SSH that is the client's address."""
     import getpass
 
-    from skyctl.model import Actor
+    from skyctl.domain.cluster import Actor
 
     try:
         name = f"cli:{getpass.getuser()}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
-    from skyctl.model import Worker
+    from skyctl.domain.cluster import Worker
     from skyctl.operations.world import World
     from skyctl.workload import DrainProgress
 

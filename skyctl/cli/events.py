@@ -7,7 +7,7 @@ import typer
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, open_world
 
 if TYPE_CHECKING:
-    from skyctl.model import Event
+    from skyctl.domain.cluster import Event
 
 
 def events(

@@ -11,7 +11,7 @@ from rich.text import Text
 from skyctl import manifest
 from skyctl.certificates import Certificate
 from skyctl.cli import show
-from skyctl.model import Capacity, Event
+from skyctl.domain.cluster import Capacity, Event
 from skyctl.wire import printable
 from skyctl.workload import (
     Adoptable,

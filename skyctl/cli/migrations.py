@@ -13,7 +13,7 @@ from skyctl.workload import MigrationState
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from skyctl.model import Actor
+    from skyctl.domain.cluster import Actor
     from skyctl.operations.world import World
     from skyctl.workload import Migration
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl.cli import show
-from skyctl.model import Event, Load, MassFailure, Overview, Worker, WorkerStatus
+from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker, WorkerStatus
 from skyctl.wire import printable
 
 WIDE, ROOMY = 100, 64  # columns from which there is more to a line

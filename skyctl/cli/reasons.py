@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from skyctl.cli import lists, show
-from skyctl.model import Diagnosis, Event, MassFailure, Worker
+from skyctl.domain.cluster import Diagnosis, Event, MassFailure, Worker
 from skyctl.wire import printable
 from skyctl.workload import Migration, Service
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl import wire
-from skyctl.model import (
+from skyctl.domain.cluster import (
     Alert,
     Capacity,
     Check,

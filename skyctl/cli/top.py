@@ -15,8 +15,8 @@ from rich.live import Live
 
 from skyctl.cli import panels
 from skyctl.cli.terminal import Outlet, keys, pressed
+from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.errors import SkyctlError
-from skyctl.model import Load, Overview
 from skyctl.operations import cluster, log
 from skyctl.operations.world import World
 from skyctl.signals import Stop

@@ -28,9 +28,9 @@ from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
 from skyctl.data_folder import write_private
+from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.meters import Meters
-from skyctl.model import Actor, WorkerPage, WorkerStatus
 from skyctl.monitor import Monitor
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World

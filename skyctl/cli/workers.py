@@ -7,7 +7,7 @@ import typer
 
 from skyctl.cli.arguments import WorkerArgument, complete_worker, invited_name
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
-from skyctl.model import WorkerStatus
+from skyctl.domain.cluster import WorkerStatus
 
 MOST_CONTAINERS = 1000
 

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from skyctl.model import SwarmJoin
+from skyctl.domain.cluster import SwarmJoin
 
 PARTS = (
     "head", "paths", "messages", "arguments", "host", "asking", "manager", "packages", "bundle", "identity", "agent", "files",

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from skyctl.domain.cluster import Alert, Event, Lease
 from skyctl.domain.errors import ChannelFailed, DatabaseRefused
-from skyctl.model import Alert, Event, Lease
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
 from skyctl.rules import alerts, retry

@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+from skyctl.domain.cluster import Actor, Invitation
 from skyctl.domain.errors import Refused
 from skyctl.installer import bundle as bundling
-from skyctl.model import Actor, Invitation
 from skyctl.operations import workers
 from skyctl.operations.world import World
 

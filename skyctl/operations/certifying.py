@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from skyctl.certificates import Certificates
+from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable
-from skyctl.model import Actor, Event
 from skyctl.operations.world import World
 from skyctl.store import events
 

@@ -1,6 +1,6 @@
 """The story of the cluster as a whole: everything that one look at it shows."""
 
-from skyctl.model import Lease, Overview
+from skyctl.domain.cluster import Lease, Overview
 from skyctl.operations.world import World
 from skyctl.store import db, events, health, monitors, summaries, workers
 

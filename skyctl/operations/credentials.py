@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from skyctl.domain.cluster import Actor, Event, Lease, Worker
 from skyctl.domain.errors import Refused, WorkerNotFound
-from skyctl.model import Actor, Event, Lease, Worker
 from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World

@@ -4,9 +4,9 @@ goes on with."""
 from collections.abc import Mapping
 from uuid import uuid4
 
+from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.errors import EngineUnavailable, Refused, ValidationError
 from skyctl.engine import EngineNode
-from skyctl.model import Actor, Capacity, Event
 from skyctl.operations import placing, telling
 from skyctl.operations.world import World
 from skyctl.rules import services as rules

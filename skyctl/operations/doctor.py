@@ -12,8 +12,8 @@ from typing import Any
 
 from skyctl import data_folder, probe
 from skyctl.certificates import START_ANEW, is_due
+from skyctl.domain.cluster import Check, CheckState, WorkerStatus
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
-from skyctl.model import Check, CheckState, WorkerStatus
 from skyctl.operations.world import Case, Engine
 from skyctl.rules import transport
 from skyctl.store import alerts, checkup, db, health, monitors, presence, schema

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
+from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import WorkerNotFound
-from skyctl.model import Actor, Event, Worker
 from skyctl.operations import placing
 from skyctl.operations.world import World
 from skyctl.rules import health

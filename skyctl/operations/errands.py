@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from skyctl.model import Event
+from skyctl.domain.cluster import Event
 from skyctl.operations import issuing, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import tokens

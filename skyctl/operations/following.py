@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import EngineRefused
 from skyctl.engine import EngineNode, Observation
-from skyctl.model import Event, Lease
 from skyctl.operations import telling
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import Engine, World

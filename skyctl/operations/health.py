@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
+from skyctl.domain.cluster import Event, Lease, Limits, MassFailure, Outage, Silence, Verdict, Worker, WorkerStatus
 from skyctl.domain.errors import DatabaseRefused
-from skyctl.model import Event, Lease, Limits, MassFailure, Outage, Silence, Verdict, Worker, WorkerStatus
 from skyctl.operations import presence
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World

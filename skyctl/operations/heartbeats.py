@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from skyctl.domain.cluster import Beat, Event, Registration, Worker
 from skyctl.domain.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
-from skyctl.model import Beat, Event, Registration, Worker
 from skyctl.operations import joining, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import clocks, health, machines, names, tokens

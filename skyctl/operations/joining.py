@@ -4,6 +4,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from skyctl.domain.cluster import Event, Registration, Worker
 from skyctl.domain.errors import (
     Forbidden,
     InvitationExpired,
@@ -14,7 +15,6 @@ from skyctl.domain.errors import (
     Unauthorized,
     WorkerCloned,
 )
-from skyctl.model import Event, Registration, Worker
 from skyctl.operations import issuing, presence
 from skyctl.operations.world import World
 from skyctl.rules import health, machines, names, tokens

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from skyctl.model import Lease
+from skyctl.domain.cluster import Lease
 from skyctl.operations.world import World
 from skyctl.store import monitors
 

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from skyctl import installer
+from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
-from skyctl.model import Actor, Event, Invitation, Worker
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from skyctl.model import Event
+from skyctl.domain.cluster import Event
 from skyctl.operations.world import World
 from skyctl.store import alerts, db, events
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
-from skyctl.model import Actor, Event, MassFailure
 from skyctl.operations.world import World
 from skyctl.rules import migrations as rules
 from skyctl.store import accounts, db, events, health, monitors, pauses

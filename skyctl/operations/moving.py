@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import EngineConflict, EngineRefused
 from skyctl.engine import Observation
-from skyctl.model import Event, Lease
 from skyctl.operations import starting
 from skyctl.operations.leadership import TTL
 from skyctl.operations.starting import told_of

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
+from skyctl.domain.cluster import Capacity, Limits
 from skyctl.engine import EngineNode
-from skyctl.model import Capacity, Limits
 from skyctl.rules import placement
 from skyctl.store import db, services, workers
 from skyctl.workload import Candidate, Demand, Placement, Refusal, ServiceSpec

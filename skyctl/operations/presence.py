@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from skyctl.model import Outage
+from skyctl.domain.cluster import Outage
 from skyctl.operations.world import World
 from skyctl.rules import health
 from skyctl.store import db, presence

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID, uuid4
 
+from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -12,7 +13,6 @@ from skyctl.domain.errors import (
     ValidationError,
 )
 from skyctl.engine import EngineNode, EngineService
-from skyctl.model import Actor, Capacity, Event
 from skyctl.operations.world import World
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs

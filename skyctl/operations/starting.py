@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.domain.cluster import Event, Lease
 from skyctl.engine import EngineNode
-from skyctl.model import Event, Lease
 from skyctl.operations import placing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World

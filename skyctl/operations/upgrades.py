@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from skyctl import installer, wire
+from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
-from skyctl.model import Actor, Event, Worker
 from skyctl.operations import joining
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens

@@ -3,8 +3,8 @@
 from datetime import timedelta
 from uuid import UUID
 
+from skyctl.domain.cluster import Diagnosis
 from skyctl.domain.errors import WorkerNotFound
-from skyctl.model import Diagnosis
 from skyctl.operations import presence
 from skyctl.operations.world import World
 from skyctl.rules import health

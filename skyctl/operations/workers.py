@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl import installer
+from skyctl.domain.cluster import Actor, ClusterStats, Event, Invitation, SwarmJoin, Worker, WorkerPage, WorkerStatus
 from skyctl.domain.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -16,7 +17,6 @@ from skyctl.domain.errors import (
     WorkerHasContainers,
     WorkerNotFound,
 )
-from skyctl.model import Actor, ClusterStats, Event, Invitation, SwarmJoin, Worker, WorkerPage, WorkerStatus
 from skyctl.operations.world import World
 from skyctl.rules import machines, names, tokens, transport
 from skyctl.rules.tasks import is_on

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from skyctl.certificates import Certificates
+from skyctl.domain.cluster import Alert, EngineState, Limits, SwarmJoin
 from skyctl.engine import EngineSpec, Observation
 from skyctl.keyring import Keyring
-from skyctl.model import Alert, EngineState, Limits, SwarmJoin
 from skyctl.store.db import Database
 
 

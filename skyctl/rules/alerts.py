@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from skyctl.model import Alert, Event, Incident, Limits, Worker, WorkerStatus
+from skyctl.domain.cluster import Alert, Event, Incident, Limits, Worker, WorkerStatus
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from skyctl.model import Limits, Silence, WorkerStatus
+from skyctl.domain.cluster import Limits, Silence, WorkerStatus
 
 # A transition between these is a change of health; a drain or a first heartbeat is none.
 HEALTH = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.OFFLINE)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from skyctl.model import Limits, Load, Outage, Verdict, Worker, WorkerStatus
+from skyctl.domain.cluster import Limits, Load, Outage, Verdict, Worker, WorkerStatus
 
 
 class Excess(NamedTuple):

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from skyctl.model import Worker
+from skyctl.domain.cluster import Worker
 
 LONGEST = 255
 

@@ -22,7 +22,7 @@ from functools import cache
 from heapq import heapify, heappop, heappush
 from uuid import UUID
 
-from skyctl.model import Capacity, Limits, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, Limits, Worker, WorkerStatus
 from skyctl.workload import Candidate, Demand, Placement, Refusal
 
 # Amounts are whole billionths of a core, a MiB and a GiB: three containers of 0.1 cores fit where there are 0.3.

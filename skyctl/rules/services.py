@@ -5,8 +5,8 @@ import re
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.domain.cluster import Capacity
 from skyctl.engine import EngineService, EngineSpec
-from skyctl.model import Capacity
 from skyctl.rules.tasks import DEPLOYMENT_LABEL, ENDED, runs, trouble
 from skyctl.workload import DEFAULT_LIMITS, DeploymentStatus, Service
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from skyctl.model import Alert, Delivery, Incident, Worker, WorkerStatus
+from skyctl.domain.cluster import Alert, Delivery, Incident, Worker, WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import (
     activity_logs,

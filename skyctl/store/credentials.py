@@ -7,7 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.model import Worker, WorkerStatus
+from skyctl.domain.cluster import Worker, WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, read
 from skyctl.store.tables import workers
 from skyctl.trust import Credentials, IssuedToken, Rival, Sighting

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.model import WorkerStatus
+from skyctl.domain.cluster import WorkerStatus
 from skyctl.store.rows import STATUS, among
 from skyctl.store.tables import migrations, workers
 from skyctl.workload import DrainWish

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.model import Actor, Event, WorkerStatus
+from skyctl.domain.cluster import Actor, Event, WorkerStatus
 from skyctl.store.rows import among
 from skyctl.store.tables import activity_logs, events
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.model import Limits, MassFailure, Silence, Worker, WorkerStatus
+from skyctl.domain.cluster import Limits, MassFailure, Silence, Worker, WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import mass_failures, workers
 

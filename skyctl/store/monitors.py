@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from skyctl.domain.cluster import Lease
 from skyctl.domain.errors import LostLead
-from skyctl.model import Lease
 from skyctl.store.tables import monitor_leases
 
 _NAME = "monitor"

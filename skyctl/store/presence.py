@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.model import Outage
+from skyctl.domain.cluster import Outage
 from skyctl.store.tables import serve_instances, serve_outages
 
 _LOCK = 7_392_443

@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl import wire
-from skyctl.model import Worker, WorkerStatus
+from skyctl.domain.cluster import Worker, WorkerStatus
 from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)

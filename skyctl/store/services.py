@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from skyctl import manifest
-from skyctl.model import Capacity
+from skyctl.domain.cluster import Capacity
 from skyctl.store.rows import among
 from skyctl.store.tables import deployments, migrations, organizations, services, workers
 from skyctl.workload import Deployment, DeploymentStatus, Service, ServiceSpec, ServiceStatus

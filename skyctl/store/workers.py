@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from skyctl import wire
-from skyctl.model import Beat, Capacity, ClusterStats, Load, Registration, Worker, WorkerStatus
+from skyctl.domain.cluster import Beat, Capacity, ClusterStats, Load, Registration, Worker, WorkerStatus
 from skyctl.store.db import Lane
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import deployments, workers

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from skyctl.domain.cluster import Capacity
 from skyctl.engine import EndpointMode, EngineNode, EngineService, EngineTask
-from skyctl.model import Capacity
 from skyctl.swarm import specs
 from skyctl.swarm.specs import Document
 

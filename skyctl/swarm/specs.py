@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineRefused
 from skyctl.engine import EndpointMode, EngineSpec, Port
-from skyctl.model import Capacity
 
 _SECOND = 10**9
 _CORE = 10**9

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from skyctl.model import Limits
+from skyctl.domain.cluster import Limits
 from tests.conftest import Process, make_world
 
 from .machines import Node

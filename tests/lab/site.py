@@ -9,8 +9,8 @@ from uuid import UUID
 
 import psycopg
 
+from skyctl.domain.cluster import Capacity, Worker
 from skyctl.engine import EndpointMode
-from skyctl.model import Capacity, Worker
 from skyctl.operations import deploying, migrations, services, workers
 from skyctl.operations.world import World
 from skyctl.rules.tasks import runs

@@ -17,8 +17,8 @@ import pytest
 from psycopg import sql
 
 import skyagent
+from skyctl.domain.cluster import Worker
 from skyctl.embedded import EmbeddedPostgres
-from skyctl.model import Worker
 from skyctl.operations import log, workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_world

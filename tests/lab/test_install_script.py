@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
+from skyctl.domain.cluster import SwarmJoin
 from skyctl.installer import InstallScript, bundle, render
-from skyctl.model import SwarmJoin
 from skyctl.swarm import SwarmEngine
 from tests.certificates import authority, server_context
 from tests.helpers import eventually, need

@@ -10,8 +10,8 @@ from datetime import timedelta
 from functools import partial
 from itertools import cycle
 
+from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineConflict
-from skyctl.model import Capacity
 from skyctl.operations import drains, migrations
 from skyctl.workload import DrainWish, MigrationPolicy
 from tests.conftest import clean_environment
