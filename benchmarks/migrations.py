@@ -28,12 +28,12 @@ sys.path.insert(0, str(HERE.parent))
 
 from skyctl import wiring  # noqa: E402
 from skyctl.domain.cluster import Actor, Capacity  # noqa: E402
+from skyctl.domain.workloads import ServiceSpec  # noqa: E402
 from skyctl.embedded import EmbeddedPostgres  # noqa: E402
 from skyctl.engine import EndpointMode  # noqa: E402
 from skyctl.operations import deploying, drains, schema, services  # noqa: E402
 from skyctl.operations.world import World  # noqa: E402
 from skyctl.settings import Settings  # noqa: E402
-from skyctl.workload import ServiceSpec  # noqa: E402
 from tests.lab import images  # noqa: E402
 from tests.lab.machines import Node  # noqa: E402
 from tests.lab.network import Network  # noqa: E402

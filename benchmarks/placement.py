@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from skyctl.domain.cluster import Capacity, Limits, Load, Worker, WorkerStatus
+from skyctl.domain.workloads import Candidate, Demand, Placement
 from skyctl.rules.placement import plan
-from skyctl.workload import Candidate, Demand, Placement
 
 WORKERS, CONTAINERS, SAMPLE, ROUNDS = 10_000, 100_000, 200, 3
 LIMIT_SECONDS = 5.0

@@ -6,8 +6,7 @@ from uuid import UUID
 from skyctl import manifest
 from skyctl.certificates import Certificate
 from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
-from skyctl.wire import Document, capacity_document, load_document, moment, stats_document, worker_document
-from skyctl.workload import (
+from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
     DrainProgress,
@@ -19,6 +18,7 @@ from skyctl.workload import (
     Service,
     ServicePage,
 )
+from skyctl.wire import Document, capacity_document, load_document, moment, stats_document, worker_document
 
 
 def event_document(event: Event) -> Document:

@@ -14,8 +14,8 @@ from typing import Any
 from skyctl import wire
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import ValidationError
+from skyctl.domain.workloads import DEFAULT_LIMITS, ServiceSpec
 from skyctl.engine import EndpointMode, Port
-from skyctl.workload import DEFAULT_LIMITS, ServiceSpec
 
 FIELDS = (
     "name", "image", "cpu", "memory", "disk", "env", "ports", "endpointMode", "labels", "command", "region", "pool", "spread",

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.workloads import DrainWish, MigrationPolicy
 from skyctl.operations import drains, migrations
-from skyctl.workload import DrainWish, MigrationPolicy
 from tests.conftest import make_world
 from tests.fakes import FakeEngine, FakeNotifier
 from tests.fleet import Fleet

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import psycopg
 
+from skyctl.domain.workloads import DrainWish
 from skyctl.operations import drains, log
 from skyctl.operations.world import World
-from skyctl.workload import DrainWish
 from tests.conftest import Cli
 from tests.helpers import TESTS, add_worker
 

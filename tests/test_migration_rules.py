@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from skyctl.domain.cluster import Capacity, Limits, SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, MigrationNotFound, Refused
+from skyctl.domain.workloads import MigrationState
 from skyctl.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
 from skyctl.operations import drains, migrations
 from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step
-from skyctl.workload import MigrationState
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet

@@ -10,9 +10,9 @@ import pytest
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
+from skyctl.domain.workloads import DrainWish, ServiceSpec
 from skyctl.engine import EngineSpec
 from skyctl.operations import deploying, drains, following, leadership, services, workers
-from skyctl.workload import DrainWish, ServiceSpec
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually, look
 from tests.test_moving import fleet, pass_time, states

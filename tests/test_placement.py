@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.domain.cluster import Capacity, Limits, Load, Worker, WorkerStatus
+from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
 from skyctl.rules.placement import plan
-from skyctl.workload import Candidate, Demand, Placement, Refusal
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 LIMITS = Limits()

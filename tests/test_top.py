@@ -28,10 +28,10 @@ from rich.console import Console
 
 from skyctl.cli import panels
 from skyctl.domain.cluster import Load, Overview
+from skyctl.domain.workloads import DrainWish
 from skyctl.embedded import EmbeddedPostgres
 from skyctl.operations import cluster, drains, leadership, schema, workers
 from skyctl.operations.world import World
-from skyctl.workload import DrainWish
 from tests.conftest import Cli, clean_environment, make_world
 from tests.helpers import TESTS, add_worker, kill_server, look, not_started_again
 from tests.test_frozen import frozen

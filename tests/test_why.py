@@ -7,9 +7,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from skyctl.domain.workloads import DrainWish
 from skyctl.operations import drains, presence, why, workers
 from skyctl.operations.world import World
-from skyctl.workload import DrainWish
 from tests.conftest import Cli, Process
 from tests.helpers import TESTS, add_worker, look
 

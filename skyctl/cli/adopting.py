@@ -11,7 +11,7 @@ from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, open_
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skyctl.workload import Adoptable
+    from skyctl.domain.workloads import Adoptable
 
 REFUSED, PARTLY_DONE = 4, 7
 

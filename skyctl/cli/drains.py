@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from skyctl.domain.cluster import Worker
+    from skyctl.domain.workloads import DrainProgress
     from skyctl.operations.world import World
-    from skyctl.workload import DrainProgress
 
 REFUSED, PARTLY_DONE = 4, 7
 
@@ -50,9 +50,9 @@ def drain(
     """
     from skyctl import wire
     from skyctl.domain.errors import ValidationError
+    from skyctl.domain.workloads import DrainWish
     from skyctl.operations import drains
     from skyctl.operations import workers as operations
-    from skyctl.workload import DrainWish
 
     if force and deadline is None:
         raise ValidationError("--force needs --deadline", "such as --deadline 1h --force: what is left then is stopped")
@@ -164,8 +164,8 @@ def _empty(
     context: typer.Context, world: "World", worker: "Worker", deadline: "timedelta | None", seconds: float | None
 ) -> None:
     """Drain a worker that is to be removed, and wait for it. Raises Exit where containers are left."""
+    from skyctl.domain.workloads import DrainWish
     from skyctl.operations import drains
-    from skyctl.workload import DrainWish
 
     drains.drain(world, [worker.id], actor(), DrainWish("to be removed", deadline))
     _note_no_monitor(context, world)

@@ -12,8 +12,7 @@ from skyctl import manifest
 from skyctl.certificates import Certificate
 from skyctl.cli import show
 from skyctl.domain.cluster import Capacity, Event
-from skyctl.wire import printable
-from skyctl.workload import (
+from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
     DeploymentStatus,
@@ -27,6 +26,7 @@ from skyctl.workload import (
     ServicePage,
     ServiceStatus,
 )
+from skyctl.wire import printable
 
 REASON_BESIDE = 110  # columns from which a reason stands in the line of what it is about
 SHORT_ID = 8

@@ -8,14 +8,14 @@ import typer
 
 from skyctl.cli.arguments import LimitOption, OffsetOption, WorkerOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
-from skyctl.workload import MigrationState
+from skyctl.domain.workloads import MigrationState
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from skyctl.domain.cluster import Actor
+    from skyctl.domain.workloads import Migration
     from skyctl.operations.world import World
-    from skyctl.workload import Migration
 
 PARTLY_DONE, REFUSED = 7, 4
 MOST_AT_ONCE = 100_000

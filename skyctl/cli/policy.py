@@ -7,7 +7,7 @@ import typer
 
 from skyctl.cli.arguments import complete_organization
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world
-from skyctl.workload import MigrationPolicy
+from skyctl.domain.workloads import MigrationPolicy
 
 app = typer.Typer(help="What each organization wants when a worker fails.", rich_markup_mode=None)
 group(app)

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from skyctl.cli import lists, show
 from skyctl.domain.cluster import Diagnosis, Event, MassFailure, Worker
+from skyctl.domain.workloads import Migration, Service
 from skyctl.wire import printable
-from skyctl.workload import Migration, Service
 
 MOST_NAMES = 10
 

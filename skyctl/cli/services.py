@@ -24,8 +24,8 @@ from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group
 from skyctl.engine import EndpointMode
 
 if TYPE_CHECKING:
+    from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec
     from skyctl.operations.world import World
-    from skyctl.workload import Deployment, Organization, Planned, Service, ServiceSpec
 
 FAILED = 1
 COMMAND = "skyctl.command"  # where the words behind `--` are kept
@@ -230,9 +230,9 @@ def _wait_until_it_runs(
     """Wait for the service's last deployment. Raises Exit where it has failed, or takes longer."""
     from skyctl.cli import show
     from skyctl.cli.following import watch
+    from skyctl.domain.workloads import DeploymentStatus
     from skyctl.operations import services, workers
     from skyctl.wire import printable
-    from skyctl.workload import DeploymentStatus
 
     service = services.existing(world, where, name)
     if service is None:

@@ -24,7 +24,7 @@ from skyctl.domain.cluster import (
     WorkerPage,
     WorkerStatus,
 )
-from skyctl.workload import DrainProgress
+from skyctl.domain.workloads import DrainProgress
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4

@@ -6,13 +6,22 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import WorkerNotFound
+from skyctl.domain.workloads import (
+    DrainProgress,
+    DrainWish,
+    Migration,
+    MigrationState,
+    Placement,
+    Planned,
+    Refusal,
+    Service,
+)
 from skyctl.operations import placing
 from skyctl.operations.world import World
 from skyctl.rules import health
 from skyctl.rules.migrations import UNDER_WAY
 from skyctl.store import db, events, migrations, services, workers
 from skyctl.store import drains as store
-from skyctl.workload import DrainProgress, DrainWish, Migration, MigrationState, Placement, Planned, Refusal, Service
 
 MOST_REASONS = 5
 

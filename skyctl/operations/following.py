@@ -8,6 +8,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import EngineRefused
+from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
 from skyctl.engine import EngineNode, Observation
 from skyctl.operations import telling
 from skyctl.operations.leadership import TTL
@@ -16,7 +17,6 @@ from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
 from skyctl.store import db, drains, events, monitors, services, workers
 from skyctl.store.services import Followed
-from skyctl.workload import DeploymentStatus, Service, ServiceStatus
 
 POLL_SECONDS = 0.5
 # A command that wrote a deployment down and has not told the engine of it by then was interrupted.

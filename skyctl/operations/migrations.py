@@ -6,11 +6,11 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
+from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 from skyctl.operations.world import World
 from skyctl.rules import migrations as rules
 from skyctl.store import accounts, db, events, health, monitors, pauses
 from skyctl.store import migrations as store
-from skyctl.workload import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 
 SHORTEST_PREFIX = 4
 STATES = MigrationState

@@ -12,6 +12,12 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import EngineConflict, EngineRefused
+from skyctl.domain.workloads import (
+    DeploymentStatus,
+    Migration,
+    MigrationState,
+    ServiceStatus,
+)
 from skyctl.engine import Observation
 from skyctl.operations import starting
 from skyctl.operations.leadership import TTL
@@ -23,12 +29,6 @@ from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.tasks import DEPLOYMENT_LABEL
 from skyctl.store import db, drains, events, monitors, pauses, services, summaries
 from skyctl.store import migrations as store
-from skyctl.workload import (
-    DeploymentStatus,
-    Migration,
-    MigrationState,
-    ServiceStatus,
-)
 
 POLL_SECONDS = 0.3
 GHOST_SECONDS = 1.0

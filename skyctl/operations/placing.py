@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity, Limits
+from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal, ServiceSpec
 from skyctl.engine import EngineNode
 from skyctl.rules import placement
 from skyctl.store import db, services, workers
-from skyctl.workload import Candidate, Demand, Placement, Refusal, ServiceSpec
 
 TO_BE_DRAINED = "to be drained"
 NODE_UNKNOWN = "its node is not in the swarm"

@@ -12,12 +12,7 @@ from skyctl.domain.errors import (
     ServiceNotFound,
     ValidationError,
 )
-from skyctl.engine import EngineNode, EngineService
-from skyctl.operations.world import World
-from skyctl.rules import services as rules
-from skyctl.rules.tasks import runs
-from skyctl.store import accounts, db, events, migrations, services, workers
-from skyctl.workload import (
+from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
     Migration,
@@ -28,6 +23,11 @@ from skyctl.workload import (
     ServiceSpec,
     ServiceStatus,
 )
+from skyctl.engine import EngineNode, EngineService
+from skyctl.operations.world import World
+from skyctl.rules import services as rules
+from skyctl.rules.tasks import runs
+from skyctl.store import accounts, db, events, migrations, services, workers
 
 SHORTEST_PREFIX = 4
 DEFAULT_ORGANIZATION = "default"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
 from skyctl.engine import EngineNode
 from skyctl.operations import placing
 from skyctl.operations.leadership import TTL
@@ -13,7 +14,6 @@ from skyctl.operations.world import World
 from skyctl.rules import placement
 from skyctl.store import db, drains, events, monitors, pauses, services
 from skyctl.store import migrations as store
-from skyctl.workload import Demand, Migration, MigrationState, Placement, Refusal, Service
 
 MOST_QUEUED = 5_000
 ITS_TURN = "waits for its turn"

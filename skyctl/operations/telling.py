@@ -3,10 +3,10 @@
 from uuid import UUID
 
 from skyctl.domain.errors import EngineRefused
+from skyctl.domain.workloads import DeploymentStatus, Service
 from skyctl.operations.world import World
 from skyctl.rules import services as rules
 from skyctl.store import db, events, services
-from skyctl.workload import DeploymentStatus, Service
 
 
 def tell(world: World, service: Service, deployment_id: UUID, node_id: str) -> None:

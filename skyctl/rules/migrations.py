@@ -25,9 +25,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from skyctl.domain.workloads import MigrationState
 from skyctl.engine import EngineService, Observation
 from skyctl.rules.tasks import DEPLOYMENT_LABEL, has_stopped, runs, trouble
-from skyctl.workload import MigrationState
 
 WAITING = (MigrationState.AWAITING_APPROVAL, MigrationState.HELD, MigrationState.QUEUED, MigrationState.FAILED)
 UNDER_WAY = (MigrationState.STARTING, MigrationState.VERIFYING)

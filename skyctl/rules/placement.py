@@ -23,7 +23,7 @@ from heapq import heapify, heappop, heappush
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity, Limits, Worker, WorkerStatus
-from skyctl.workload import Candidate, Demand, Placement, Refusal
+from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
 
 # Amounts are whole billionths of a core, a MiB and a GiB: three containers of 0.1 cores fit where there are 0.3.
 UNIT = 10**9

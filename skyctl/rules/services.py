@@ -6,9 +6,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.workloads import DEFAULT_LIMITS, DeploymentStatus, Service
 from skyctl.engine import EngineService, EngineSpec
 from skyctl.rules.tasks import DEPLOYMENT_LABEL, ENDED, runs, trouble
-from skyctl.workload import DEFAULT_LIMITS, DeploymentStatus, Service
 
 SERVICE_LABEL = "skypanel.service.id"
 ORGANIZATION_LABEL = "skypanel.organization.id"

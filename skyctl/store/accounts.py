@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
+from skyctl.domain.workloads import MigrationPolicy, Organization
 from skyctl.store.tables import organizations, users
-from skyctl.workload import MigrationPolicy, Organization
 
 POLICY_KEY = "containerMigrationPolicy"
 _ORGANIZATION = (

@@ -7,9 +7,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import WorkerStatus
+from skyctl.domain.workloads import DrainWish
 from skyctl.store.rows import STATUS, among
 from skyctl.store.tables import migrations, workers
-from skyctl.workload import DrainWish
 
 _NOW = sa.func.skyctl_now()
 _C = workers.c

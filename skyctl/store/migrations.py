@@ -7,9 +7,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from skyctl.domain.workloads import Migration, MigrationCause, MigrationState
 from skyctl.store.rows import among
 from skyctl.store.tables import deployments, migrations, services, workers
-from skyctl.workload import Migration, MigrationCause, MigrationState
 
 _NOW = sa.func.skyctl_now()
 _SOURCE, _TARGET = workers.alias("source"), workers.alias("target")

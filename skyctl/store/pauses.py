@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from skyctl.domain.workloads import Pause
 from skyctl.store.tables import pauses
-from skyctl.workload import Pause
 
 _NOW = sa.func.skyctl_now()
 

@@ -10,9 +10,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from skyctl import manifest
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.workloads import Deployment, DeploymentStatus, Service, ServiceSpec, ServiceStatus
 from skyctl.store.rows import among
 from skyctl.store.tables import deployments, migrations, organizations, services, workers
-from skyctl.workload import Deployment, DeploymentStatus, Service, ServiceSpec, ServiceStatus
 
 OCCUPYING = ("pending", "building", "deploying", "running")
 _NOW = sa.func.skyctl_now()

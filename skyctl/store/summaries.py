@@ -5,8 +5,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from skyctl.domain.workloads import MigrationCause, MigrationState
 from skyctl.store.tables import migrations
-from skyctl.workload import MigrationCause, MigrationState
 
 _SUM_UP = sa.text("""
     WITH over AS (

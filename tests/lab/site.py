@@ -10,11 +10,11 @@ from uuid import UUID
 import psycopg
 
 from skyctl.domain.cluster import Capacity, Worker
+from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.engine import EndpointMode
 from skyctl.operations import deploying, migrations, services, workers
 from skyctl.operations.world import World
 from skyctl.rules.tasks import runs
-from skyctl.workload import Migration, Organization, Service, ServiceSpec
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually
 

@@ -12,8 +12,8 @@ from itertools import cycle
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineConflict
+from skyctl.domain.workloads import DrainWish, MigrationPolicy
 from skyctl.operations import drains, migrations
-from skyctl.workload import DrainWish, MigrationPolicy
 from tests.conftest import clean_environment
 from tests.helpers import TESTS, eventually
 
