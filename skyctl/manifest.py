@@ -13,9 +13,9 @@ from typing import Any
 
 from skyctl import wire
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EndpointMode, Port
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.workloads import DEFAULT_LIMITS, ServiceSpec
-from skyctl.engine import EndpointMode, Port
 
 FIELDS = (
     "name", "image", "cpu", "memory", "disk", "env", "ports", "endpointMode", "labels", "command", "region", "pool", "spread",

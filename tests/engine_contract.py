@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EndpointMode, EngineService, EngineSpec, EngineTask
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
-from skyctl.engine import EndpointMode, EngineService, EngineSpec, EngineTask
 from skyctl.operations.world import Engine
 
 _SECONDS = 60

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from skyctl.domain.cluster import Capacity, EngineState, SwarmJoin
+from skyctl.domain.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
-from skyctl.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation
 
 EVERYWHERE = "*"
 LABEL = "skypanel.deployment.id"

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Capacity, SwarmJoin
-from skyctl.engine import EngineSpec
+from skyctl.domain.engine import EngineSpec
 from skyctl.operations import drains, services
 from tests.conftest import make_world
 from tests.fakes import FakeEngine

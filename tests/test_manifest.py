@@ -6,8 +6,8 @@ import pytest
 
 from skyctl import manifest
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import Port
 from skyctl.domain.errors import ValidationError
-from skyctl.engine import Port
 
 
 def spec(**fields: Any) -> Any:

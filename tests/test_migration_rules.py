@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from skyctl.domain.cluster import Capacity, Limits, SwarmJoin
+from skyctl.domain.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
 from skyctl.domain.errors import EngineUnavailable, MigrationNotFound, Refused
 from skyctl.domain.workloads import MigrationState
-from skyctl.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
 from skyctl.operations import drains, migrations
 from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step

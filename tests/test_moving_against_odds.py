@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, ServiceSpec
-from skyctl.engine import EngineSpec
 from skyctl.operations import deploying, drains, following, leadership, services, workers
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually, look

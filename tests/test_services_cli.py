@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from skyctl.domain.cluster import Capacity
-from skyctl.engine import Port
+from skyctl.domain.engine import Port
 from skyctl.operations import services
 from tests.conftest import Cli
 from tests.fleet import Fleet

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import EngineService
 from skyctl.domain.errors import EngineRefused, EngineUnavailable
-from skyctl.engine import EngineService
 from skyctl.swarm import SwarmEngine, with_port
 from tests.engine_contract import EngineContract, Ground, running
 from tests.fake_engine import EVERYWHERE, FakeEngine

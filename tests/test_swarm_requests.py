@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EndpointMode, EngineSpec, Port
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError
-from skyctl.engine import EndpointMode, EngineSpec, Port
 from skyctl.swarm import SwarmEngine, readings, specs
 from tests.docker_stub import Answer, engine
 

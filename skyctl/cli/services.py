@@ -21,7 +21,7 @@ from skyctl.cli.arguments import (
     complete_service,
 )
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
-from skyctl.engine import EndpointMode
+from skyctl.domain.engine import EndpointMode
 
 if TYPE_CHECKING:
     from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec

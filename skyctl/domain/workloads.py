@@ -10,7 +10,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity, Worker
-from skyctl.engine import EndpointMode, EngineService, Port
+from skyctl.domain.engine import EndpointMode, EngineService, Port
 
 # What a service may use where nothing is said, as in the panel.
 DEFAULT_LIMITS = Capacity(cpu_cores=1, memory_mb=512, disk_gb=10)

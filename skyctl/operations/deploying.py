@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from uuid import uuid4
 
 from skyctl.domain.cluster import Actor, Capacity, Event
+from skyctl.domain.engine import EngineNode
 from skyctl.domain.errors import EngineUnavailable, Refused, ValidationError
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
-from skyctl.engine import EngineNode
 from skyctl.operations import placing, telling
 from skyctl.operations.world import World
 from skyctl.rules import services as rules

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused
 from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
-from skyctl.engine import EngineNode, Observation
 from skyctl.operations import telling
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import Engine, World

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.engine import Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused
 from skyctl.domain.workloads import (
     DeploymentStatus,
@@ -18,7 +19,6 @@ from skyctl.domain.workloads import (
     MigrationState,
     ServiceStatus,
 )
-from skyctl.engine import Observation
 from skyctl.operations import starting
 from skyctl.operations.leadership import TTL
 from skyctl.operations.starting import told_of

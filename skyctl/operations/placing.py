@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity, Limits
+from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal, ServiceSpec
-from skyctl.engine import EngineNode
 from skyctl.rules import placement
 from skyctl.store import db, services, workers
 

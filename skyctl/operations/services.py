@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Actor, Capacity, Event
+from skyctl.domain.engine import EngineNode, EngineService
 from skyctl.domain.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -23,7 +24,6 @@ from skyctl.domain.workloads import (
     ServiceSpec,
     ServiceStatus,
 )
-from skyctl.engine import EngineNode, EngineService
 from skyctl.operations.world import World
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs

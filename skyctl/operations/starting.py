@@ -6,8 +6,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
-from skyctl.engine import EngineNode
 from skyctl.operations import placing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from skyctl.certificates import Certificates
 from skyctl.domain.cluster import Alert, EngineState, Limits, SwarmJoin
-from skyctl.engine import EngineSpec, Observation
+from skyctl.domain.engine import EngineSpec, Observation
 from skyctl.keyring import Keyring
 from skyctl.store.db import Database
 

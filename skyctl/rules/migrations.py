@@ -25,8 +25,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from skyctl.domain.engine import EngineService, Observation
 from skyctl.domain.workloads import MigrationState
-from skyctl.engine import EngineService, Observation
 from skyctl.rules.tasks import DEPLOYMENT_LABEL, has_stopped, runs, trouble
 
 WAITING = (MigrationState.AWAITING_APPROVAL, MigrationState.HELD, MigrationState.QUEUED, MigrationState.FAILED)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EngineService, EngineSpec
 from skyctl.domain.workloads import DEFAULT_LIMITS, DeploymentStatus, Service
-from skyctl.engine import EngineService, EngineSpec
 from skyctl.rules.tasks import DEPLOYMENT_LABEL, ENDED, runs, trouble
 
 SERVICE_LABEL = "skypanel.service.id"

@@ -1,6 +1,6 @@
 """What the containers of a service say, in the engine's words."""
 
-from skyctl.engine import EngineService, EngineTask
+from skyctl.domain.engine import EngineService, EngineTask
 
 # The label by which a service, and its containers, say whose they are.
 DEPLOYMENT_LABEL = "skypanel.deployment.id"

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from skyctl.domain.cluster import EngineState, SwarmJoin
+from skyctl.domain.engine import EngineSpec, EngineTask, Observation
 from skyctl.domain.errors import EngineConflict, EngineUnavailable
-from skyctl.engine import EngineSpec, EngineTask, Observation
 from skyctl.swarm import readings, specs
 from skyctl.swarm.address import with_port
 from skyctl.swarm.connection import Connection, Missing

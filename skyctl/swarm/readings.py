@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from skyctl.domain.cluster import Capacity
-from skyctl.engine import EndpointMode, EngineNode, EngineService, EngineTask
+from skyctl.domain.engine import EndpointMode, EngineNode, EngineService, EngineTask
 from skyctl.swarm import specs
 from skyctl.swarm.specs import Document
 

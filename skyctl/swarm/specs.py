@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EndpointMode, EngineSpec, Port
 from skyctl.domain.errors import EngineRefused
-from skyctl.engine import EndpointMode, EngineSpec, Port
 
 _SECOND = 10**9
 _CORE = 10**9

@@ -10,8 +10,8 @@ from uuid import UUID
 import psycopg
 
 from skyctl.domain.cluster import Capacity, Worker
+from skyctl.domain.engine import EndpointMode
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
-from skyctl.engine import EndpointMode
 from skyctl.operations import deploying, migrations, services, workers
 from skyctl.operations.world import World
 from skyctl.rules.tasks import runs

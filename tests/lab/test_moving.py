@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from skyctl.domain.engine import EngineService
 from skyctl.domain.errors import EngineUnavailable
-from skyctl.engine import EngineService
 from tests.engine_contract import LABEL, Ground, at_peace, running
 from tests.helpers import eventually
 
