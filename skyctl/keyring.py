@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skyctl import data_folder
 from skyctl.domain.errors import Refused, SkyctlError
-from skyctl.trust import Key
+from skyctl.domain.tokens import Key
 
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
 

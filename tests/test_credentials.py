@@ -12,11 +12,11 @@ import pytest
 
 from skyctl.domain.cluster import Beat, Invitation, Load
 from skyctl.domain.errors import Refused, Unauthorized
+from skyctl.domain.tokens import ERRAND
 from skyctl.keyring import Keyring
 from skyctl.operations import credentials, heartbeats, leadership, workers
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens
-from skyctl.trust import ERRAND
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyctl.domain.errors import Forbidden, SkyctlError, Unauthorized
+from skyctl.domain.tokens import Key
 from skyctl.rules import tokens
-from skyctl.trust import Key
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SECRET = "x" * 64

@@ -31,10 +31,10 @@ from skyctl.api.answers import Content, bearer_token, encode, error_answer, erro
 from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
 from skyctl.domain.cluster import Actor, Beat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
+from skyctl.domain.tokens import ERRAND
 from skyctl.domain.workloads import DrainWish
 from skyctl.operations import drains, heartbeats, links, schema, upgrades, workers
 from skyctl.operations.world import World
-from skyctl.trust import ERRAND
 
 THREADS = 8
 MAX_PAGE = 1000

@@ -19,9 +19,9 @@ from skyctl.api.answers import bearer_token
 from skyctl.api.connection import Exchange, compose
 from skyctl.domain.cluster import Beat
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
+from skyctl.domain.tokens import ERRAND, Outcome
 from skyctl.operations import errands, heartbeats
 from skyctl.operations.world import World
-from skyctl.trust import ERRAND, Outcome
 
 MAX_BATCH = 2000
 UNEXPECTED = SkyctlError("unexpected error", "see the log of skyctl serve")

@@ -3,11 +3,11 @@
 from uuid import UUID
 
 from skyctl.domain.cluster import Event
+from skyctl.domain.tokens import Errand, IssuedToken
 from skyctl.operations import issuing, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import tokens
 from skyctl.store import credentials, db, events, workers
-from skyctl.trust import Errand, IssuedToken
 
 
 def take(world: World, worker_id: UUID, token_hash: str) -> Errand:

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Beat, Event, Registration, Worker
 from skyctl.domain.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
+from skyctl.domain.tokens import ERRAND, Outcome
 from skyctl.operations import joining, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import clocks, health, machines, names, tokens
 from skyctl.store import credentials, db, events, workers
-from skyctl.trust import ERRAND, Outcome
 
 Key = tuple[str, str]
 """A worker's id and the hash of the token that it beats with."""

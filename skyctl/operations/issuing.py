@@ -3,10 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
+from skyctl.domain.tokens import IssuedToken, Key
 from skyctl.operations.world import World
 from skyctl.rules import tokens
 from skyctl.store import credentials, db
-from skyctl.trust import IssuedToken, Key
 
 
 def replace_token(world: World, tx: db.Transaction, worker_id: UUID) -> str:

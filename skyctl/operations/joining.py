@@ -15,11 +15,11 @@ from skyctl.domain.errors import (
     Unauthorized,
     WorkerCloned,
 )
+from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, Standing
 from skyctl.operations import issuing, presence
 from skyctl.operations.world import World
 from skyctl.rules import health, machines, names, tokens
 from skyctl.store import credentials, db, events, workers
-from skyctl.trust import Credentials, Identity, IssuedToken, Sighting, Standing
 
 REPLACED = (
     "its token was replaced: run the install script of a new invitation: skyctl workers install-script --worker NAME"

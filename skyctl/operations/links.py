@@ -9,11 +9,11 @@ from uuid import UUID
 from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
+from skyctl.domain.tokens import Credentials, Standing
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens
 from skyctl.store import credentials, db, events, links, workers
-from skyctl.trust import Credentials, Standing
 
 SECRET_BYTES = 32
 AGAIN = "make a new invitation: skyctl workers install-script"

@@ -12,11 +12,11 @@ from uuid import UUID
 from skyctl import installer, wire
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
+from skyctl.domain.tokens import Standing
 from skyctl.operations import joining
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens
 from skyctl.store import credentials, db, drains, events, workers
-from skyctl.trust import Standing
 
 LONGEST_REASON, LONGEST_VERSION = 500, 64
 MOST_AT_ONCE = 1000  # whoever else writes events waits meanwhile

@@ -17,11 +17,11 @@ from skyctl.domain.errors import (
     WorkerHasContainers,
     WorkerNotFound,
 )
+from skyctl.domain.tokens import Standing
 from skyctl.operations.world import World
 from skyctl.rules import machines, names, tokens, transport
 from skyctl.rules.tasks import is_on
 from skyctl.store import accounts, credentials, db, events, monitors, workers
-from skyctl.trust import Standing
 
 SHORTEST_PREFIX = 4
 INVITATION_TTL = timedelta(hours=24)

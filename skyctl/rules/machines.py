@@ -13,8 +13,8 @@ registered, so that each beat meanwhile is the other host's.
 
 from datetime import datetime, timedelta
 
+from skyctl.domain.tokens import Credentials, Identity, Rival, Sighting, Standing
 from skyctl.rules.tokens import same
-from skyctl.trust import Credentials, Identity, Rival, Sighting, Standing
 
 SILENT_BEATS = 2
 MOST_RIVALS = 16

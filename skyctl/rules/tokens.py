@@ -14,7 +14,7 @@ from uuid import UUID
 import jwt
 
 from skyctl.domain.errors import Forbidden, Unauthorized
-from skyctl.trust import Key
+from skyctl.domain.tokens import Key
 
 ALGORITHM = "HS256"
 WORKER_LIFETIME = timedelta(days=3650)

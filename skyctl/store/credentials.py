@@ -8,9 +8,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import Worker, WorkerStatus
+from skyctl.domain.tokens import Credentials, IssuedToken, Rival, Sighting
 from skyctl.store.rows import COLUMNS, STATUS, read
 from skyctl.store.tables import workers
-from skyctl.trust import Credentials, IssuedToken, Rival, Sighting
 
 TAKES_TOKENS = "takesTokens"
 BEATING = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
