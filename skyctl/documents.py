@@ -5,6 +5,7 @@ from uuid import UUID
 
 from skyctl import manifest
 from skyctl.certificates import Certificate
+from skyctl.documents.http import Document, capacity_document, load_document, moment, stats_document, worker_document
 from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
 from skyctl.domain.workloads import (
     Adoptable,
@@ -18,7 +19,6 @@ from skyctl.domain.workloads import (
     Service,
     ServicePage,
 )
-from skyctl.wire import Document, capacity_document, load_document, moment, stats_document, worker_document
 
 
 def event_document(event: Event) -> Document:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from skyctl import wire
+from skyctl.documents import http
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EndpointMode, Port
 from skyctl.domain.errors import ValidationError
@@ -55,11 +55,11 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
     """What an administrator wants, of the fields of a file or of options. Raises ValidationError that names the field."""
     image = _optional_text(fields, "image", 255)
     if not image or not IMAGE.fullmatch(image):
-        raise wire.invalid(
+        raise http.invalid(
             "image", fields.get("image"), "an image's name, such as nginx:1.27 or registry.example.com/app:3"
         )
     return ServiceSpec(
-        name=wire.worker_name(_text(fields.get("name"), "name")),
+        name=http.worker_name(_text(fields.get("name"), "name")),
         image=image,
         limits=limits(fields, DEFAULT_LIMITS),
         environment=_pairs(fields, "env", VARIABLE),
@@ -105,7 +105,7 @@ def stored(
     name: str, image: str, environment: Mapping[str, Any], limits: object, settings: Mapping[str, Any]
 ) -> ServiceSpec:
     """A service of stored documents, the panel's or ours; what cannot be understood is as if it was missing."""
-    found, labels = wire.capacity(limits), settings.get("labels")
+    found, labels = http.capacity(limits), settings.get("labels")
     return ServiceSpec(
         name=name,
         image=image,
@@ -179,7 +179,7 @@ def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, u
     value = fields.get(field)
     if value is None:
         return default
-    most = wire.CAPACITY_LIMITS[limit]
+    most = http.CAPACITY_LIMITS[limit]
     found = AMOUNT.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
     amount = math.nan
     if found and not (found[2] and unit is None):
@@ -192,7 +192,7 @@ def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, u
             if unit is None
             else f"a size such as 512M or 2G (a bare number is {'MiB' if unit == 'm' else 'GiB'})"
         )
-        raise wire.invalid(field, value, f"{what}, {f'at least {least}' if least else 'over 0'}, at most {most}")
+        raise http.invalid(field, value, f"{what}, {f'at least {least}' if least else 'over 0'}, at most {most}")
     return int(amount) if amount == int(amount) else amount
 
 
@@ -201,14 +201,14 @@ def _ports(fields: Mapping[str, Any]) -> list[Port]:
     published = [(port.published, port.protocol) for port in ports if port.published]
     twice = next((each for each in published if published.count(each) > 1), None)
     if twice:
-        raise wire.invalid("ports", twice[0], "ports of which none is published twice")
+        raise http.invalid("ports", twice[0], "ports of which none is published twice")
     return ports
 
 
 def _port(value: object) -> Port:
     found = PORT.fullmatch(str(value))
     if not found or not 0 < int(found[2]) < 65_536 or not int(found[1] or 0) < 65_536:
-        raise wire.invalid("ports", value, "PORT, PUBLISHED:PORT, or either with /udp; ports from 1 to 65535")
+        raise http.invalid("ports", value, "PORT, PUBLISHED:PORT, or either with /udp; ports from 1 to 65535")
     return Port(int(found[1] or 0), int(found[2]), found[3] or "tcp")
 
 
@@ -216,37 +216,37 @@ def _endpoint_mode(value: object) -> EndpointMode:
     try:
         return EndpointMode(str(value))
     except ValueError as error:
-        raise wire.invalid("endpointMode", value, "one of " + ", ".join(EndpointMode)) from error
+        raise http.invalid("endpointMode", value, "one of " + ", ".join(EndpointMode)) from error
 
 
 def _labels(fields: Mapping[str, Any]) -> dict[str, str]:
     found = _pairs(fields, "labels", None)
     for key in found:
         if key.startswith(OURS):
-            raise wire.invalid("labels", key, f"labels that do not begin with {OURS}, which are skyctl's own")
+            raise http.invalid("labels", key, f"labels that do not begin with {OURS}, which are skyctl's own")
     return found
 
 
 def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | None) -> dict[str, str]:
     value = fields.get(field) or {}
     if not isinstance(value, Mapping):
-        raise wire.invalid(field, value, "a mapping of names to values")
+        raise http.invalid(field, value, "a mapping of names to values")
     for key, inner in value.items():
         if not isinstance(key, str) or not key.strip() or (key_form and not key_form.fullmatch(key)):
-            raise wire.invalid(
+            raise http.invalid(
                 f"{field}: name", key, "text" if key_form is None else "letters, digits and _, no digit first"
             )
-        if wire.CONTROL.search(key):
-            raise wire.invalid(f"{field}: name", key, "text without control characters")
+        if http.CONTROL.search(key):
+            raise http.invalid(f"{field}: name", key, "text without control characters")
         if isinstance(inner, (dict, list)) or inner is None:
-            raise wire.invalid(f"{field}.{key}", inner, "text, a number, true or false")
+            raise http.invalid(f"{field}.{key}", inner, "text, a number, true or false")
     return {key: _plain(f"{field}.{key}", inner) for key, inner in value.items()}
 
 
 def _plain(field: str, value: object) -> str:
     """A value as text; it may be a secret, so no error shows it."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if not wire.storable(text):
+    if not http.storable(text):
         raise ValidationError(f"{field}: its value is not accepted", f"{field} is text without NUL or lone surrogates")
     return text
 
@@ -254,7 +254,7 @@ def _plain(field: str, value: object) -> str:
 def _list(fields: Mapping[str, Any], field: str) -> Sequence[Any]:
     value = fields.get(field) or []
     if not isinstance(value, (list, tuple)):
-        raise wire.invalid(field, value, "a list")
+        raise http.invalid(field, value, "a list")
     return value
 
 
@@ -263,13 +263,13 @@ def _optional_text(fields: Mapping[str, Any], field: str, longest: int) -> str |
     if value is None:
         return None
     if not 0 < len(_text(value, field)) <= longest:
-        raise wire.invalid(field, value, f"text of 1 to {longest} characters")
+        raise http.invalid(field, value, f"text of 1 to {longest} characters")
     return str(value)
 
 
 def _text(value: object, field: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or not value.strip() or not wire.storable(value) or wire.CONTROL.search(value):
-        raise wire.invalid(field, value, "text without control characters")
+    if not isinstance(value, str) or not value.strip() or not http.storable(value) or http.CONTROL.search(value):
+        raise http.invalid(field, value, "text without control characters")
     return value

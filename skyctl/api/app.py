@@ -25,10 +25,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from skyctl import wire
 from skyctl.api import openapi
 from skyctl.api.answers import Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
+from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Beat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND
@@ -59,7 +59,7 @@ class Call:
     @property
     def worker_id(self) -> UUID:
         """The path's worker. Raises WorkerNotFound where it is no id."""
-        worker_id = wire.worker_id(self.path["id"])
+        worker_id = http.worker_id(self.path["id"])
         if worker_id is None:
             raise WorkerNotFound("the path holds no worker's id", "ids are lower-case UUIDs")
         return worker_id
@@ -70,13 +70,13 @@ Handler = Callable[[World, Call], tuple[int, dict[str, Any] | Content]]
 
 def register(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """A host joins, or says anew what it is."""
-    worker = heartbeats.register(world, call.token, wire.registration(wire.parse(call.body)))
-    return 201, {"success": True, "data": wire.worker_document(worker)}
+    worker = heartbeats.register(world, call.token, http.registration(http.parse(call.body)))
+    return 201, {"success": True, "data": http.worker_document(worker)}
 
 
 def beat(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """A heartbeat that did not come by the lane for heartbeats: a batch of one."""
-    load = wire.heartbeat(wire.parse(call.body))
+    load = http.heartbeat(http.parse(call.body))
     one = Beat(str(call.worker_id), heartbeats.fingerprint(call.token), load)
     outcome = anyio.from_thread.run(heartbeats.record, world, [one])[0]
     if isinstance(outcome, Unauthorized):
@@ -91,19 +91,19 @@ def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     query = call.query
     page = workers.list_workers(
         world,
-        status=wire.status(query["status"]) if query.get("status") else None,
-        search=wire.text_filter("search", query["search"]) if query.get("search") else None,
-        limit=wire.whole_number("limit", query.get("limit"), 100, 1, MAX_PAGE),
-        offset=wire.whole_number("offset", query.get("offset"), 0, 0, wire.MAX_COUNT),
+        status=http.status(query["status"]) if query.get("status") else None,
+        search=http.text_filter("search", query["search"]) if query.get("search") else None,
+        limit=http.whole_number("limit", query.get("limit"), 100, 1, MAX_PAGE),
+        offset=http.whole_number("offset", query.get("offset"), 0, 0, http.MAX_COUNT),
     )
     pagination = {"total": page.total, "limit": page.limit, "offset": page.offset}
-    data = [wire.worker_document(worker) for worker in page.workers]
+    data = [http.worker_document(worker) for worker in page.workers]
     return 200, {"success": True, "data": data, "pagination": pagination}
 
 
 def show_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """One worker."""
-    return 200, {"success": True, "data": wire.worker_document(workers.get(world, call.worker_id))}
+    return 200, {"success": True, "data": http.worker_document(workers.get(world, call.worker_id))}
 
 
 def remove_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
@@ -114,20 +114,20 @@ def remove_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
 
 def drain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Ask for a worker to be emptied."""
-    worker = drains.drain(world, [call.worker_id], call.actor, DrainWish(wire.drain_request(call.body)))[0]
+    worker = drains.drain(world, [call.worker_id], call.actor, DrainWish(http.drain_request(call.body)))[0]
     return 200, {"success": True, "message": f"Worker {worker.name} is set to drain"}
 
 
 def undrain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Take back that a worker is to be emptied."""
-    worker = drains.undrain(world, call.worker_id, call.actor, wire.drain_request(call.body))
+    worker = drains.undrain(world, call.worker_id, call.actor, http.drain_request(call.body))
     return 200, {"success": True, "message": f"Worker {worker.name} is back in service"}
 
 
 def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Invite a worker."""
-    wanted = wire.parse(call.body) if call.body else {}
-    name, insecure = wire.script_request(wanted)
+    wanted = http.parse(call.body) if call.body else {}
+    name, insecure = http.script_request(wanted)
     invitation, script = workers.generate_script(world, call.actor, name, insecure=insecure)
     return 200, {
         "success": True,
@@ -172,7 +172,7 @@ def installed_agent_checksum(_world: World, _call: Call) -> tuple[int, Content]:
 
 def stats(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
     """The cluster in figures."""
-    return 200, {"success": True, "data": wire.stats_document(workers.stats(world))}
+    return 200, {"success": True, "data": http.stats_document(workers.stats(world))}
 
 
 class Cached:

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 
-from skyctl import wire
 from skyctl.api.answers import bearer_token
 from skyctl.api.connection import Exchange, compose
+from skyctl.documents import http
 from skyctl.domain.cluster import Beat
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.tokens import ERRAND, Outcome
@@ -56,7 +56,7 @@ class Heartbeats:
         """Let a heartbeat wait for the next batch, or refuse it for what can be seen at once."""
         try:
             token = bearer_token(exchange.headers)
-            beat = Beat(exchange.worker_id, heartbeats.fingerprint(token), wire.heartbeat(wire.parse(exchange.body)))
+            beat = Beat(exchange.worker_id, heartbeats.fingerprint(token), http.heartbeat(http.parse(exchange.body)))
         except SkyctlError as error:
             _refuse(exchange, error)
             return

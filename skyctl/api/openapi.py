@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skyctl.wire import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT
+from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT
 
 Document = dict[str, Any]
 

@@ -34,10 +34,10 @@ def adopt(
     against each. Exit code 7 when some could not be adopted, 4 when none.
     """
     from skyctl import documents, manifest
+    from skyctl.documents.http import printable
     from skyctl.domain.cluster import Capacity
     from skyctl.domain.errors import ValidationError
     from skyctl.operations import services
-    from skyctl.wire import printable
 
     if every and names:
         raise ValidationError("NAME and --all are both given", "give one of them")
@@ -77,7 +77,7 @@ def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adopt
 def _tell_adopted(
     context: typer.Context, those: "Sequence[Adoptable]", trouble: "Sequence[tuple[Adoptable, str]]"
 ) -> None:
-    from skyctl.wire import printable
+    from skyctl.documents.http import printable
 
     failed = {each.engine.id for each, _ in trouble}
     if not options(context).quiet:

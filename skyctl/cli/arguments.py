@@ -61,12 +61,12 @@ def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]"
 
 def invited_name(name: str | None, worker: str | None) -> str | None:
     """What a worker that is invited is to be called, where that is said. Raises ValidationError for one that has a name."""
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
 
     if worker is not None and name is not None:
         raise ValidationError("--worker and --name exclude each other", "the worker keeps its name")
-    return wire.worker_name(name) if name is not None else None
+    return http.worker_name(name) if name is not None else None
 
 
 WorkerArgument = Annotated[

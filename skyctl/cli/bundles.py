@@ -39,11 +39,12 @@ def bundle(
     from dataclasses import replace
 
     from skyctl import settings as settings_module
-    from skyctl import wire, wiring
+    from skyctl import wiring
+    from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
     from skyctl.operations import bundles, workers
 
-    given, lifetime = settings(context), wire.duration("--ttl", ttl)
+    given, lifetime = settings(context), http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))

@@ -16,14 +16,14 @@ group(app)
 @app.command("stats")
 def stats(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Workers by status, capacity, load and containers."""
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.operations import workers
 
     with open_world(context) as world:
         figures = workers.stats(world)
     from skyctl.cli import show
 
-    emit(context, output, wire.stats_document(figures), lambda: show.stats_tables(figures), [])
+    emit(context, output, http.stats_document(figures), lambda: show.stats_tables(figures), [])
 
 
 @app.command("top")

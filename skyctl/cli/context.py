@@ -99,7 +99,7 @@ def emit(context: typer.Context, output: Output, document: Any, table: Any, name
 
         sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     elif output is Output.NAME:
-        from skyctl.wire import printable
+        from skyctl.documents.http import printable
 
         sys.stdout.write("".join(f"{printable(name)}\n" for name in names))
     else:

@@ -17,8 +17,8 @@ def rotate_token(context: typer.Context, worker: WorkerArgument) -> None:
     The old one is good until the new one was used, so no heartbeat is lost. Old tokens are replaced by themselves; see
     SKYCTL_TOKEN_ROTATION_DAYS.
     """
+    from skyctl.documents.http import printable
     from skyctl.operations import credentials, workers
-    from skyctl.wire import printable
 
     with open_world(context) as world:
         found = credentials.rotate(world, workers.find(world, worker).id, actor())
@@ -35,15 +35,15 @@ def revoke(
 
     Its containers are moved then. `workers install-script --worker WORKER` invites its host anew.
     """
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.operations import credentials, workers
 
-    why = wire.drain_reason(reason) if reason is not None else None
+    why = http.drain_reason(reason) if reason is not None else None
     with open_world(context) as world:
         found = workers.find(world, worker)
         confirm(f"Revoke the token of {wire.printable(found.name)}?", yes=yes)
         credentials.revoke(world, found.id, actor(), why)
-    name = wire.printable(found.name)
+    name = http.printable(found.name)
     say(context, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
 
 
@@ -58,10 +58,10 @@ def rotate_secret(
     """
     from datetime import UTC
 
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.operations import credentials
 
-    length = wire.duration("--overlap", overlap)
+    length = http.duration("--overlap", overlap)
     with open_world(context) as world:
         until, left = credentials.rotate_secret(world, actor(), length)
     say(

@@ -48,7 +48,7 @@ def drain(
     Given again, it goes on as it is now wished. Exit code with --plan: 4 where a container finds no place; with --wait:
     7 where containers are left, 6 after --timeout.
     """
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
     from skyctl.domain.workloads import DrainWish
     from skyctl.operations import drains
@@ -60,9 +60,9 @@ def drain(
         raise ValidationError("--plan changes nothing, so that there is nothing to --wait for", "give one of them")
     if timeout is not None and not wait:
         raise ValidationError("--timeout needs --wait", "without it, nothing is waited for")
-    seconds = None if timeout is None else wire.duration("--timeout", timeout).total_seconds()
-    within = None if deadline is None else wire.duration("--deadline", deadline)
-    wish = DrainWish(None if reason is None else wire.drain_reason(reason), within, max_parallel, force)
+    seconds = None if timeout is None else http.duration("--timeout", timeout).total_seconds()
+    within = None if deadline is None else http.duration("--deadline", deadline)
+    wish = DrainWish(None if reason is None else http.drain_reason(reason), within, max_parallel, force)
     with open_world(context) as world:
         found = operations.find_all(world, workers)
         ids = [worker.id for worker in found]
@@ -89,11 +89,11 @@ def undrain(
 
     What has not started stays. Several are all looked up before any is changed.
     """
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.operations import drains
     from skyctl.operations import workers as operations
 
-    why = None if reason is None else wire.drain_reason(reason)
+    why = None if reason is None else http.drain_reason(reason)
     with open_world(context) as world:
         for worker in operations.find_all(world, workers):
             if dry_run:
@@ -117,17 +117,17 @@ def remove(
 
     Its token is refused from then on.
     """
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
     from skyctl.operations import workers
 
     if (deadline or timeout) and not drain:
         raise ValidationError("--deadline and --timeout need --drain", "without it, nothing is moved")
-    seconds = None if timeout is None else wire.duration("--timeout", timeout).total_seconds()
-    within = None if deadline is None else wire.duration("--deadline", deadline)
+    seconds = None if timeout is None else http.duration("--timeout", timeout).total_seconds()
+    within = None if deadline is None else http.duration("--deadline", deadline)
     with open_world(context) as world:
         found = workers.find(world, worker)
-        name = wire.printable(found.name)
+        name = http.printable(found.name)
         if not drain or dry_run:
             if not drain:
                 workers.check_removable(world, found)
@@ -141,7 +141,7 @@ def remove(
     if not options(context).quiet:
         sys.stdout.write(f"{name} removed\n")
     if still_there:
-        node = wire.printable(found.swarm_node_id)
+        node = http.printable(found.swarm_node_id)
         say(
             context, f"note: its node is still in the swarm: {wire.printable(still_there)}; see `docker node rm {node}`"
         )
@@ -186,8 +186,8 @@ def _watch(
 ) -> "Sequence[DrainProgress]":
     """Show how far the drains are until all are over; what is there then."""
     from skyctl.cli.following import watch
+    from skyctl.documents.http import printable
     from skyctl.operations import drains
-    from skyctl.wire import printable
 
     ids = [worker.id for worker in found]
     seen: list[DrainProgress] = []
@@ -209,7 +209,7 @@ def _shown(context: typer.Context) -> "Iterator[Callable[[Sequence[DrainProgress
     """Bars on a terminal, else a line at each change; on stderr. Each reason why a container waits is told once."""
     from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-    from skyctl.wire import printable
+    from skyctl.documents.http import printable
 
     told: set[str] = set()
     bars: dict[UUID, TaskID] = {}
@@ -247,7 +247,7 @@ def counts(drain: "DrainProgress") -> str:
 def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
     """What has come of the drains; where it was waited for, raises Exit if containers are left."""
     from skyctl import documents
-    from skyctl.wire import printable
+    from skyctl.documents.http import printable
 
     if output is not Output.TABLE and output is not Output.WIDE:
         document = {"drains": [documents.drain_document(each) for each in seen]}

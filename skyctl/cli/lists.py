@@ -11,6 +11,7 @@ from rich.text import Text
 from skyctl import manifest
 from skyctl.certificates import Certificate
 from skyctl.cli import show
+from skyctl.documents.http import printable
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import (
     Adoptable,
@@ -26,7 +27,6 @@ from skyctl.domain.workloads import (
     ServicePage,
     ServiceStatus,
 )
-from skyctl.wire import printable
 
 REASON_BESIDE = 110  # columns from which a reason stands in the line of what it is about
 SHORT_ID = 8

@@ -143,11 +143,11 @@ def pause(
     message: Annotated[str | None, typer.Option("--message", "-m", help="Why; `migrations list` tells it.")] = None,
 ) -> None:
     """Let no migration begin; what is under way goes on."""
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.operations import migrations
 
-    wanted = None if length is None else wire.duration("--for", length)
-    why = None if message is None else wire.drain_reason(message)
+    wanted = None if length is None else http.duration("--for", length)
+    why = None if message is None else http.drain_reason(message)
     with open_world(context) as world:
         migrations.pause(world, actor(), wanted, why)
     sys.stdout.write(f"paused {'until `skyctl migrations resume`' if length is None else f'for {length.strip()}'}\n")
@@ -185,8 +185,8 @@ def _each(
     operation: "Callable[[World, UUID, Actor], Migration]", said: str,
 ) -> None:  # fmt: skip
     """Do something to each of the migrations; a refusal ends the command only where it is about the only one."""
+    from skyctl.documents.http import printable
     from skyctl.domain.errors import Refused
-    from skyctl.wire import printable
 
     done = 0
     for each in those:

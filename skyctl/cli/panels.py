@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl.cli import show
+from skyctl.documents.http import printable
 from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker, WorkerStatus
-from skyctl.wire import printable
 
 WIDE, ROOMY = 100, 64  # columns from which there is more to a line
 TALL, TITLED = 20, 6  # lines from which there are gaps on the screen, and headings in what is left of it

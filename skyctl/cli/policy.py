@@ -45,8 +45,8 @@ def set_policy(
     policy: Annotated[MigrationPolicy, typer.Argument(help="What is to happen.")],
 ) -> None:
     """Set the policy of an organization, from the next failure of a worker on."""
+    from skyctl.documents.http import printable
     from skyctl.operations import migrations, services
-    from skyctl.wire import printable
 
     with open_world(context) as world:
         found = services.organization(world, organization)

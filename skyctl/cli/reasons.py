@@ -8,9 +8,9 @@ from typing import Any
 from rich.text import Text
 
 from skyctl.cli import lists, show
+from skyctl.documents.http import printable
 from skyctl.domain.cluster import Diagnosis, Event, MassFailure, Worker
 from skyctl.domain.workloads import Migration, Service
-from skyctl.wire import printable
 
 MOST_NAMES = 10
 

@@ -82,7 +82,7 @@ def deploy(
     A new one goes to the worker that the placement rule chooses. What is not given stays as it is; variables
     and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.operations import deploying, services
 
     given = {
@@ -90,7 +90,7 @@ def deploy(
         "command": context.meta.get(COMMAND),
         "endpointMode": endpoint_mode, "region": region, "pool": pool, "spread": spread,
     }  # fmt: skip
-    seconds = wire.duration("--timeout", timeout).total_seconds()
+    seconds = http.duration("--timeout", timeout).total_seconds()
     pairs = _pairs(env, env_from, label)
     stored = _file(file)
     with open_world(context) as world:
@@ -160,8 +160,8 @@ def remove(
 
     What happened to it stays in the log.
     """
+    from skyctl.documents.http import printable
     from skyctl.operations import services
-    from skyctl.wire import printable
 
     with open_world(context) as world:
         found = _found(world, service, organization)
@@ -230,9 +230,9 @@ def _wait_until_it_runs(
     """Wait for the service's last deployment. Raises Exit where it has failed, or takes longer."""
     from skyctl.cli import show
     from skyctl.cli.following import watch
+    from skyctl.documents.http import printable
     from skyctl.domain.workloads import DeploymentStatus
     from skyctl.operations import services, workers
-    from skyctl.wire import printable
 
     service = services.existing(world, where, name)
     if service is None:
@@ -258,14 +258,14 @@ def _wait_until_it_runs(
 
 
 def _fate(deployment: "Deployment") -> str:
-    from skyctl.wire import printable
+    from skyctl.documents.http import printable
 
     return deployment.status.value.replace("_", " ") + (f": {printable(deployment.log)}" if deployment.log else "")
 
 
 def _tell(context: typer.Context, output: Output, planned: "Planned", verb: str) -> None:
     from skyctl import documents
-    from skyctl.wire import printable
+    from skyctl.documents.http import printable
 
     def line() -> list[str]:
         why = f": {printable(planned.reason)}" if planned.reason else ""

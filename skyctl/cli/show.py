@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from skyctl import wire
+from skyctl.documents import http
 from skyctl.domain.cluster import (
     Alert,
     Capacity,
@@ -46,7 +46,7 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
     table = plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
     for worker in page.workers:
-        cells: list[Any] = [wire.printable(worker.name), standing_text(worker), *load_bars(worker)]
+        cells: list[Any] = [http.printable(worker.name), standing_text(worker), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
         table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
     found = counted("worker", len(page.workers), page.total, page.offset)
@@ -79,7 +79,7 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
     rows += [(key, str(value)) for key, value in sorted(worker.metadata.items()) if key != "agentUpgradeFailed"]
     for name, value in rows:
         table.add_row(
-            Text(wire.printable(name), style="bold"), Text(wire.printable(value)) if isinstance(value, str) else value
+            Text(http.printable(name), style="bold"), Text(http.printable(value)) if isinstance(value, str) else value
         )
     return [table]
 
@@ -165,7 +165,7 @@ def event_line(event: Event) -> Text:
 def alert_line(alert: Alert) -> Text:
     """An alert in one line."""
     return Text.assemble(
-        (f"{alert.id:>6} {_stamp(alert.at)} ", "dim"), (f"{alert.kind} ", "bold"), wire.printable(alert.message)
+        (f"{alert.id:>6} {_stamp(alert.at)} ", "dim"), (f"{alert.kind} ", "bold"), http.printable(alert.message)
     )
 
 
@@ -177,7 +177,7 @@ def alert_table(alerts: Sequence[tuple[Alert, int, int, int]], now: datetime) ->
     for alert, made, waiting, given_up in alerts:
         counts = ((made, "delivered", "green"), (waiting, "waiting", "yellow"), (given_up, "given up", "red"))
         told = Text(", ").join(Text(f"{count} {what}", style=color) for count, what, color in counts if count)
-        table.add_row(str(alert.id), ago(alert.at, now), alert.kind, told or "-", wire.printable(alert.message))
+        table.add_row(str(alert.id), ago(alert.at, now), alert.kind, told or "-", http.printable(alert.message))
     return [table]
 
 
@@ -194,7 +194,7 @@ def check_table(checks: Sequence[Check]) -> list[Any]:
     table = plain_table("", "CHECK", "FOUND")
     table.columns[-1].no_wrap = False
     for check, following in zip(checks, [*checks[1:], None], strict=True):
-        found = Text(wire.printable(check.found))
+        found = Text(http.printable(check.found))
         if check.remedy and not (following and following.remedy == check.remedy):
             found.append(f"\n→ {wire.printable(check.remedy)}", style="bold")
         table.add_row(Text(check.state.value, style=CHECK_COLORS[check.state]), check.name, found)
@@ -298,10 +298,10 @@ def _wide_cells(worker: Worker, now: datetime) -> list[str]:
         [_number(have.cpu_cores), _size(have.memory_mb), _size(1024 * have.disk_gb)] if worker.hostname else ["-"] * 3
     )
     agent = str(worker.metadata.get("agentVersion", "-"))
-    hostname, node = wire.printable(worker.hostname) or "-", wire.printable(worker.swarm_node_id or "-")
-    drain = wire.printable(worker.drain_reason or "asked") if worker.drain_requested_at else "-"
+    hostname, node = http.printable(worker.hostname) or "-", http.printable(worker.swarm_node_id or "-")
+    drain = http.printable(worker.drain_reason or "asked") if worker.drain_requested_at else "-"
     flapping = ago(worker.flapping_since, now)
-    return [str(worker.id), hostname, _address(worker), *sizes, node, wire.printable(agent), drain, flapping]
+    return [str(worker.id), hostname, _address(worker), *sizes, node, http.printable(agent), drain, flapping]
 
 
 def _address(worker: Worker) -> str:

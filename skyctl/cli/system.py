@@ -106,14 +106,15 @@ def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
     Exit code 0 when nothing failed, 1 otherwise; warnings do not count.
     """
-    from skyctl import wire, wiring
+    from skyctl import wiring
+    from skyctl.documents import http
     from skyctl.operations import doctor
 
     checks = doctor.examine(wiring.case(settings(context)))
     healthy = doctor.is_healthy(checks)
     from skyctl.cli import show
 
-    document = wire.checkup_document(checks, healthy=healthy)
+    document = http.checkup_document(checks, healthy=healthy)
     emit(context, output, document, lambda: show.check_table(checks), [check.name for check in checks])
     if not healthy:
         raise typer.Exit(1)

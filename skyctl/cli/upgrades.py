@@ -54,8 +54,8 @@ def upgrade(
 
 
 def _line(each: "Upgraded", *, dry_run: bool) -> str:
+    from skyctl.documents.http import printable
     from skyctl.operations.upgrades import Upgrade, release
-    from skyctl.wire import printable
 
     name = printable(each.worker.name)
     if each.outcome is Upgrade.OFFERED:

@@ -45,11 +45,12 @@ def install_script(
     from dataclasses import replace
 
     from skyctl import settings as settings_module
-    from skyctl import wire, wiring
+    from skyctl import wiring
+    from skyctl.documents import http
     from skyctl.operations import links, workers
 
     given = settings(context)
-    lifetime = wire.duration("--ttl", ttl)
+    lifetime = http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
@@ -88,10 +89,11 @@ def list_workers(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List workers by name: status, load, and when they were last heard."""
-    from skyctl import documents, wire
+    from skyctl import documents
+    from skyctl.documents import http
     from skyctl.operations import workers
 
-    wanted = wire.text_filter("--search", search) if search else None
+    wanted = http.text_filter("--search", search) if search else None
     with open_world(context) as world:
         page = workers.list_workers(world, status=status, search=wanted, limit=limit, offset=offset)
         interval = world.limits.heartbeat_interval
@@ -112,7 +114,7 @@ def list_workers(
 @app.command("show")
 def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one worker."""
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.operations import drains, workers
 
     with open_world(context) as world:
@@ -120,7 +122,7 @@ def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOp
         (drain,) = drains.progress(world, [found.id])
     from skyctl.cli import show
 
-    emit(context, output, wire.worker_document(found), lambda: show.worker_details(found, now, drain), [found.name])
+    emit(context, output, http.worker_document(found), lambda: show.worker_details(found, now, drain), [found.name])
 
 
 @app.command("why")
@@ -154,14 +156,14 @@ def label(
 
     Containers that are there already stay.
     """
-    from skyctl import wire
+    from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
     from skyctl.operations import workers
 
     given = {key: value for key, value in (("region", region), ("pool", pool)) if value is not None}
     if not given:
         raise ValidationError("nothing to set", "give --region, --pool or both")
-    labels = {key: wire.label(f"--{key}", value) for key, value in given.items()}
+    labels = {key: http.label(f"--{key}", value) for key, value in given.items()}
     with open_world(context) as world:
         found = workers.label(world, workers.find(world, worker).id, actor(), labels)
     said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())

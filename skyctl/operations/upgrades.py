@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from skyctl import installer, wire
+from skyctl import installer
+from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
 from skyctl.domain.tokens import Standing
@@ -92,7 +93,7 @@ def offer(worker: Worker) -> Mapping[str, object] | None:
     ours = release()
     if worker.agent_offered != ours.sha256:
         return None
-    offered_at = wire.moment(worker.agent_offered_at)
+    offered_at = http.moment(worker.agent_offered_at)
     return {"sha256": ours.sha256, "version": ours.version, "size": len(ours.archive), "offeredAt": offered_at}
 
 
@@ -116,7 +117,7 @@ def settle(tx: db.Transaction, worker: Worker) -> None:
     if worker.agent_offered is None:
         return
     failed = worker.metadata.get("agentUpgradeFailed")
-    order = {"sha256": worker.agent_offered, "offeredAt": wire.moment(worker.agent_offered_at)}
+    order = {"sha256": worker.agent_offered, "offeredAt": http.moment(worker.agent_offered_at)}
     if worker.metadata.get("agentSha256") == worker.agent_offered:
         version = str(worker.metadata.get("agentVersion"))[:LONGEST_VERSION]
         _note(tx, worker, "agent_upgraded", _named(version, worker.agent_offered))

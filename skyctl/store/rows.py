@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl import wire
+from skyctl.documents import http
 from skyctl.domain.cluster import Worker, WorkerStatus
 from skyctl.store.tables import workers
 
@@ -32,8 +32,8 @@ def read(row: Any) -> Worker:
     """A worker of a row with `COLUMNS`."""
     return Worker(
         id=row.id, name=row.name, hostname=row.hostname, ip_address=str(row.ip_address),
-        status=WorkerStatus(row.status or WorkerStatus.PENDING), capacity=wire.capacity(row.capacity),
-        load=wire.load(row.current_load), created_at=row.created_at, updated_at=row.updated_at,
+        status=WorkerStatus(row.status or WorkerStatus.PENDING), capacity=http.capacity(row.capacity),
+        load=http.load(row.current_load), created_at=row.created_at, updated_at=row.updated_at,
         last_heartbeat_at=row.last_heartbeat_at, swarm_node_id=row.swarm_node_id,
         drain_requested_at=row.drain_requested_at, drain_reason=row.drain_reason, undrained_at=row.undrained_at,
         drain_deadline_at=row.drain_deadline_at, drain_finished_at=row.drain_finished_at,

@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from skyctl import wire
+from skyctl.documents import http
 from skyctl.domain.cluster import Beat, Capacity, ClusterStats, Load, Registration, Worker, WorkerStatus
 from skyctl.store.db import Lane
 from skyctl.store.rows import COLUMNS, STATUS, among, read
@@ -101,7 +101,7 @@ def set_registration(connection: sa.Connection, worker_id: UUID, name: str, regi
         "name": name,
         "hostname": registration.hostname,
         "ip_address": registration.ip_address,
-        "capacity": wire.capacity_document(registration.capacity),
+        "capacity": http.capacity_document(registration.capacity),
         "metadata": _known_metadata().op("||")(sa.cast(registration.metadata, workers.c.metadata.type)),
         "updated_at": _NOW,
     }

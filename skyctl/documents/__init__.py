@@ -1,0 +1,1 @@
+"""JSON and YAML documents to domain values and back, strict: HTTP, the command line, service manifests."""
