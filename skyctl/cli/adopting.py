@@ -48,7 +48,7 @@ def adopt(
         if dry_run or not (names or every):
             from skyctl.cli import lists
 
-            document = {"services": [documents.adoptable_document(each) for each in those]}
+            document = {"services": [documents.cli.adoptable_document(each) for each in those]}
             emit(context, output, document, lambda: lists.adoptable_table(those), [each.engine.name for each in those])
             return
         where = services.organization(world, organization, make=True)

@@ -29,7 +29,7 @@ def list_alerts(
 
     counts = ("delivered", "waiting", "givenUp")
     rows = [
-        documents.alert_document(alert) | {"deliveries": dict(zip(counts, numbers, strict=True))}
+        documents.cli.alert_document(alert) | {"deliveries": dict(zip(counts, numbers, strict=True))}
         for alert, *numbers in found
     ]
     names = [str(alert.id) for alert, *_ in found]
@@ -76,4 +76,4 @@ def _show(context: typer.Context, output: Output, alert: "Alert") -> None:
     from skyctl import documents
     from skyctl.cli import show
 
-    emit_one(context, output, documents.alert_document(alert), lambda: show.alert_line(alert), str(alert.id))
+    emit_one(context, output, documents.cli.alert_document(alert), lambda: show.alert_line(alert), str(alert.id))

@@ -49,4 +49,4 @@ def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     from skyctl.cli import panels
 
     names = [worker.name for worker in seen.worst]
-    emit(context, output, documents.overview_document(seen), lambda: panels.page(seen), names)
+    emit(context, output, documents.cli.overview_document(seen), lambda: panels.page(seen), names)

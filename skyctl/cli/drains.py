@@ -154,7 +154,7 @@ def _show_plan(context: typer.Context, world: "World", ids: "Sequence[UUID]", ou
     planned = drains.plan(world, ids)
     from skyctl.cli import lists
 
-    document = {"containers": [documents.planned_document(each) for each in planned]}
+    document = {"containers": [documents.cli.planned_document(each) for each in planned]}
     emit(context, output, document, lambda: lists.plan_table(planned), [each.service_name for each in planned])
     if any(each.target is None for each in planned):
         raise typer.Exit(REFUSED)
@@ -250,7 +250,7 @@ def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Out
     from skyctl.documents.http import printable
 
     if output is not Output.TABLE and output is not Output.WIDE:
-        document = {"drains": [documents.drain_document(each) for each in seen]}
+        document = {"drains": [documents.cli.drain_document(each) for each in seen]}
         emit(context, output, document, list, [each.worker.name for each in seen])
     elif waited:
         for each in seen:

@@ -42,7 +42,7 @@ def events(
         found = log.latest(world, limit)[0] if since is None else log.since(world, since, limit)
     from skyctl.cli import show
 
-    document = {"events": [documents.event_document(event) for event in found]}
+    document = {"events": [documents.cli.event_document(event) for event in found]}
     emit(context, output, document, lambda: map(show.event_line, found), [str(event.seq) for event in found])
 
 
@@ -50,4 +50,4 @@ def _show(context: typer.Context, output: Output, event: "Event") -> None:
     from skyctl import documents
     from skyctl.cli import show
 
-    emit_one(context, output, documents.event_document(event), lambda: show.event_line(event), str(event.seq))
+    emit_one(context, output, documents.cli.event_document(event), lambda: show.event_line(event), str(event.seq))

@@ -57,7 +57,7 @@ def list_migrations(
     from skyctl.cli import lists
 
     names = [str(each.id) for each in page.migrations]
-    emit(context, output, documents.migrations_document(page), lambda: lists.migration_table(page, offset), names)
+    emit(context, output, documents.cli.migrations_document(page), lambda: lists.migration_table(page, offset), names)
     for note in lists.pause_note(page):
         say(context, note)
 
@@ -73,8 +73,8 @@ def show_migration(context: typer.Context, migration: MigrationArgument, output:
         events, now = migrations.history(world, found.id), workers.read_at(world)
     from skyctl.cli import lists
 
-    document = documents.migration_document(found)
-    document["events"] = [documents.event_document(event) for event in events]
+    document = documents.cli.migration_document(found)
+    document["events"] = [documents.cli.event_document(event) for event in events]
     emit(context, output, document, lambda: lists.migration_details(found, events, now), [str(found.id)])
 
 

@@ -31,7 +31,7 @@ def get(
         found = [services.organization(world, organization)] if one else migrations.policies(world)
     from skyctl.cli import lists
 
-    rows = [documents.organization_document(each) for each in found]
+    rows = [documents.cli.organization_document(each) for each in found]
     document = rows[0] if one else {"organizations": rows, "total": len(rows)}
     emit(context, output, document, lambda: lists.policy_table(found), [each.slug for each in found])
 

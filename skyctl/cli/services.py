@@ -124,7 +124,7 @@ def list_services(
     names = [service.spec.name for service in page.services]
     wide = output is Output.WIDE
     emit(
-        context, output, documents.services_document(page), lambda: lists.service_table(page, offset, wide=wide), names
+        context, output, documents.cli.services_document(page), lambda: lists.service_table(page, offset, wide=wide), names
     )
 
 
@@ -144,7 +144,7 @@ def show_service(
         (past, moves), now = services.history(world, found.id), workers.read_at(world)
     from skyctl.cli import lists
 
-    document = documents.service_history_document(found, past, moves)
+    document = documents.cli.service_history_document(found, past, moves)
     emit(context, output, document, lambda: lists.service_details(found, past, moves, now), [found.spec.name])
 
 
@@ -273,4 +273,4 @@ def _tell(context: typer.Context, output: Output, planned: "Planned", verb: str)
         return [f"{printable(planned.service_name)} {verb} {where}{why}"]
 
     if output is not Output.TABLE or not options(context).quiet:
-        emit(context, output, documents.planned_document(planned), line, [planned.service_name])
+        emit(context, output, documents.cli.planned_document(planned), line, [planned.service_name])

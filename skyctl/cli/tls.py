@@ -71,5 +71,5 @@ def show_certificates(context: typer.Context, output: OutputOption = Output.TABL
         raise Refused(f"there is no certificate in {given.data_dir / 'tls'}", "make one: skyctl tls init")
     from skyctl.cli import lists
 
-    document = {"certificates": [documents.certificate_document(each) for each in found]}
+    document = {"certificates": [documents.cli.certificate_document(each) for each in found]}
     emit(context, output, document, lambda: lists.certificate_details(found), [each.role for each in found])

@@ -103,7 +103,7 @@ def list_workers(
     emit(
         context,
         output,
-        documents.page_document(page),
+        documents.cli.page_document(page),
         lambda: show.worker_table(page, wide=output is Output.WIDE),
         names,
     )
@@ -141,7 +141,7 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
         moves = [each for each in page.migrations if each.finished_at is None]
     from skyctl.cli import reasons
 
-    document = documents.diagnosis_document(found, there, moves)
+    document = documents.cli.diagnosis_document(found, there, moves)
     emit(context, output, document, lambda: reasons.diagnosis(found, there, moves), [found.worker.name])
 
 
