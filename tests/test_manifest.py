@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from skyctl import manifest
+from skyctl.documents import manifest
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import Port
 from skyctl.domain.errors import ValidationError

@@ -33,7 +33,8 @@ def adopt(
     They go on where they are, without a new container. Without NAME and --all it shows which there are, and what speaks
     against each. Exit code 7 when some could not be adopted, 4 when none.
     """
-    from skyctl import documents, manifest
+    from skyctl import documents
+    from skyctl.documents import manifest
     from skyctl.documents.http import printable
     from skyctl.domain.cluster import Capacity
     from skyctl.domain.errors import ValidationError

@@ -8,9 +8,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from skyctl import manifest
 from skyctl.certificates import Certificate
 from skyctl.cli import show
+from skyctl.documents import manifest
 from skyctl.documents.http import printable
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import (

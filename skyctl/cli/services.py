@@ -124,7 +124,11 @@ def list_services(
     names = [service.spec.name for service in page.services]
     wide = output is Output.WIDE
     emit(
-        context, output, documents.cli.services_document(page), lambda: lists.service_table(page, offset, wide=wide), names
+        context,
+        output,
+        documents.cli.services_document(page),
+        lambda: lists.service_table(page, offset, wide=wide),
+        names,
     )
 
 
@@ -176,14 +180,14 @@ def remove(
 
 
 def _file(path: Path | None) -> dict[str, Any] | None:
-    from skyctl import manifest
+    from skyctl.documents import manifest
 
     return None if path is None else manifest.read_file(path)
 
 
 def _pairs(env: list[str] | None, env_from: list[Path] | None, label: list[str] | None) -> dict[str, dict[str, str]]:
     """The variables and labels of options; what is given by itself wins over a file of variables."""
-    from skyctl import manifest
+    from skyctl.documents import manifest
 
     variables = {key: value for path in env_from or () for key, value in manifest.variables(path).items()}
     return {"env": variables | manifest.pairs("env", env or ()), "labels": manifest.pairs("labels", label or ())}
@@ -194,7 +198,7 @@ def _spec(
     pairs: dict[str, dict[str, str]],
 ) -> "ServiceSpec":  # fmt: skip
     """What is wanted: of the file, else of what the service is, and of the options that are given."""
-    from skyctl import manifest
+    from skyctl.documents import manifest
     from skyctl.domain.errors import ValidationError
     from skyctl.operations import services
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from skyctl import manifest
 from skyctl.certificates import Certificate
+from skyctl.documents import manifest
 from skyctl.documents.http import Document, capacity_document, load_document, moment, stats_document, worker_document
 from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
 from skyctl.domain.workloads import (

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from skyctl import manifest
+from skyctl.documents import manifest
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.workloads import Deployment, DeploymentStatus, Service, ServiceSpec, ServiceStatus
 from skyctl.store.rows import among
