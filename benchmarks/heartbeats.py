@@ -27,7 +27,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 
 HERE = Path(__file__).parent
 OF_CEILING, TIMES_EACH = 0.5, 4.0

@@ -30,7 +30,7 @@ from skyctl import wiring  # noqa: E402
 from skyctl.domain.cluster import Actor, Capacity  # noqa: E402
 from skyctl.domain.engine import EndpointMode  # noqa: E402
 from skyctl.domain.workloads import ServiceSpec  # noqa: E402
-from skyctl.embedded import EmbeddedPostgres  # noqa: E402
+from skyctl.host.postgres import EmbeddedPostgres  # noqa: E402
 from skyctl.operations import deploying, drains, schema, services  # noqa: E402
 from skyctl.operations.world import World  # noqa: E402
 from skyctl.settings import Settings  # noqa: E402

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skyctl import wiring
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import alerts, health, leadership, schema
 from skyctl.operations.world import World
 from skyctl.settings import Settings

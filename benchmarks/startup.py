@@ -16,7 +16,7 @@ from heartbeats import SECRET, prepare
 from rich.console import Console
 from rich.table import Table
 
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 
 ROUNDS = 9
 HELP_LIMIT, LIST_LIMIT = 15.0, 1.5

@@ -8,7 +8,7 @@ from functools import cache
 from skyctl import keyring, notify
 from skyctl.certificates import Certificates
 from skyctl.domain.cluster import Limits
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.keyring import Keyring
 from skyctl.operations.world import Case, Engine, Notifier, World
 from skyctl.settings import Settings

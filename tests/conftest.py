@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from skyctl.domain.cluster import Limits, SwarmJoin
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.keyring import Keyring
 from skyctl.operations import schema
 from skyctl.operations.world import Engine, World

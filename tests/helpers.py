@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Actor, Capacity, Lease, Registration
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import health, leadership
 from skyctl.operations.world import World
 from skyctl.rules import tokens

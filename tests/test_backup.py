@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from skyctl import programs
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host import postgres_binaries
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process, clean_environment, database_of
 from tests.helpers import eventually
@@ -49,7 +49,9 @@ def documented(chapter: str, **names: str) -> None:
     for line in lines:
         program, *words = (names.get(word, word) for word in shlex.split(line))
         environment = clean_environment() | {"PGUSER": "postgres", "PGHOST": names["host"]}
-        done = subprocess.run([programs.installed() / program, *words], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [postgres_binaries.installed() / program, *words], env=environment, capture_output=True, text=True
+        )
         assert (done.returncode, done.stderr) == (0, ""), line
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.errors import DatabaseUnavailable
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import Cli, Process, clean_environment
 from tests.helpers import eventually, ready
 

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
 from tests.conftest import Process, make_world

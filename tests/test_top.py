@@ -29,7 +29,7 @@ from rich.console import Console
 from skyctl.cli import panels
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.workloads import DrainWish
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import cluster, drains, leadership, schema, workers
 from skyctl.operations.world import World
 from tests.conftest import Cli, clean_environment, make_world

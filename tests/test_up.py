@@ -24,7 +24,7 @@ import psycopg
 import pytest
 
 from skyctl import data_folder
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import DEADLINE_SECONDS, Cli, Process, clean_environment
 from tests.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, get
 

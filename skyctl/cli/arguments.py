@@ -47,7 +47,7 @@ def complete_organization(context: typer.Context, incomplete: str) -> list[str]:
 def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]") -> list[str]:
     """Names from the database; none where it is away. The embedded one is not started for it."""
     from skyctl.domain.errors import SkyctlError
-    from skyctl.embedded import EmbeddedPostgres
+    from skyctl.host.postgres import EmbeddedPostgres
 
     try:
         given = settings(context)

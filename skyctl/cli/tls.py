@@ -47,7 +47,7 @@ def init(
 
 def _note(context: typer.Context, ours: "Certificates") -> None:
     """Write the event, unless the database is one of ours that was never used."""
-    from skyctl.embedded import EmbeddedPostgres
+    from skyctl.host.postgres import EmbeddedPostgres
     from skyctl.operations import certifying
 
     given = settings(context)

@@ -18,7 +18,7 @@ from psycopg import sql
 
 import skyagent
 from skyctl.domain.cluster import Worker
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import log, workers
 from skyctl.operations.world import World
 from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_world

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from skyctl.embedded import EmbeddedPostgres
+from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import SECRET
 from tests.helpers import add_worker, admin_token, eventually
 

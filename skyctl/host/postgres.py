@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from skyctl import data_folder, signals
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError
-from skyctl.programs import Programs
+from skyctl.host.postgres_binaries import Programs
 
 SOCKET_PATH_LIMIT = 107
 START_SECONDS = 60
