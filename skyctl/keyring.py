@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from skyctl import data_folder
 from skyctl.domain.errors import Refused, SkyctlError
 from skyctl.domain.tokens import Key
+from skyctl.host import data_dir
 
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
 
@@ -42,11 +42,11 @@ class Keyring:
                 "set SKYCTL_JWT_SECRET to a new one and SKYCTL_JWT_SECRET_PREVIOUS to the present one, and restart "
                 "every `skyctl serve` and `skyctl monitor`",
             )
-        data_folder.prepare(self._folder)
-        with data_folder.alone(self._folder):
+        data_dir.prepare(self._folder)
+        with data_dir.alone(self._folder):
             present, *others = self.accepted(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
-            data_folder.write_private(path(self._folder), "\n".join(map(_line, keys)))
+            data_dir.write_private(path(self._folder), "\n".join(map(_line, keys)))
 
     def _read(self) -> tuple[Key, ...]:
         """The keys, read again where the file is another one than before."""
@@ -67,8 +67,8 @@ class Keyring:
         if not kept.exists():
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
                 return
-            data_folder.prepare(folder)
-            data_folder.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
+            data_dir.prepare(folder)
+            data_dir.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
         with kept.open(encoding="ascii") as file:
             status = os.fstat(file.fileno())
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)

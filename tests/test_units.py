@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from skyctl import data_folder, units
+from skyctl import units
+from skyctl.host import data_dir
 from tests.conftest import clean_environment
 
 ROOT = Path(__file__).parents[1]
@@ -223,6 +224,6 @@ def test_who_and_where_it_refuses(host: ScratchHost) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root writes for others")
 def test_what_root_writes_belongs_to_the_folders_owner(tmp_path: Path) -> None:
     os.chown(tmp_path, 65_534, 65_534)
-    data_folder.write_private(tmp_path / "secret", "text")
+    data_dir.write_private(tmp_path / "secret", "text")
     written = (tmp_path / "secret").stat()
     assert (written.st_uid, written.st_gid, written.st_mode & 0o777) == (65_534, 65_534, 0o600)

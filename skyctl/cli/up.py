@@ -21,15 +21,16 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from skyctl import data_folder, signals, wiring
+from skyctl import signals, wiring
 from skyctl.api import server
 from skyctl.certificates import Certificates, is_due
 from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
-from skyctl.data_folder import write_private
 from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
+from skyctl.host import data_dir
+from skyctl.host.data_dir import write_private
 from skyctl.meters import Meters
 from skyctl.monitor import Monitor
 from skyctl.operations import schema, workers
@@ -72,11 +73,11 @@ class Supervisor:
         self._console.file = cast(IO[str], Outlet(self._console.file))
         logging.basicConfig(handlers=[Log(self._lines)], level=logging.WARNING)
         folder = self._settings.data_dir
-        data_folder.prepare(folder)
+        data_dir.prepare(folder)
         with _listener() as listener, ExitStack() as stack:
             port = listener.getsockname()[1]
             url = f"http://{HOST}:{port}"
-            stack.enter_context(data_folder.only_up(folder, url))
+            stack.enter_context(data_dir.only_up(folder, url))
             self._say(f"data in {folder}")
             self._say_of_certificate()
             database = stack.enter_context(wiring.database_url(self._settings))

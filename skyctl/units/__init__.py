@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skyctl import settings
-from skyctl.accounts import account, system_account
-from skyctl.data_folder import write_private
 from skyctl.domain.errors import Refused, SkyctlError, ValidationError
+from skyctl.host.data_dir import write_private
+from skyctl.host.system_users import account, system_account
 from skyctl.settings import TABLE
 
 UNITS = ("skyctl-serve.service", "skyctl-monitor.service")
