@@ -1,6 +1,6 @@
 """`python -m skyctl`, and the console script."""
 
-from skyctl import signals
+from skyctl.host import signals
 
 
 def main() -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from skyctl import systemd
 from skyctl.couriers import Couriers
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
+from skyctl.host import sd_notify
+from skyctl.host.signals import Stop
 from skyctl.mover import Mover
 from skyctl.operations import alerts, credentials, health, leadership
 from skyctl.operations.world import World
-from skyctl.signals import Stop
 from skyctl.store import db
 
 DEBOUNCE_SECONDS = 0.2
@@ -81,7 +81,7 @@ class Monitor:
 
     def run(self, stop: Stop) -> None:
         """Lead or stand by until the stop; while the database is away, try again with growing pauses."""
-        systemd.tell("READY=1", "STATUS=starting")
+        sd_notify.tell("READY=1", "STATUS=starting")
         self._couriers.start()
         self._mover.start()
         threading.Thread(target=self._end_in_time, args=[stop], name="end", daemon=True).start()
@@ -96,10 +96,10 @@ class Monitor:
                 self._observer.leads(False)
                 if pause == 1.0:
                     log.warning("action=database_lost reason=%s", error.message)
-                    systemd.tell("STATUS=the database does not answer")
+                    sd_notify.tell("STATUS=the database does not answer")
                 self._rest(stop, pause)
                 pause = min(2 * pause, LONGEST_BACKOFF_SECONDS)
-        systemd.tell("STOPPING=1")
+        sd_notify.tell("STOPPING=1")
         log.info("action=stopped")
 
     def _end_in_time(self, stop: Stop) -> None:
@@ -115,13 +115,13 @@ class Monitor:
             if lease is None:
                 if not self._stands_by:
                     log.info("action=stands_by")
-                    systemd.tell("STATUS=stands by: another monitor leads")
+                    sd_notify.tell("STATUS=stands by: another monitor leads")
                 self._stands_by = True
                 self._rest(stop, STAND_BY_SECONDS)
                 continue
             self._stands_by = False
             log.info("action=leads term=%d", lease.term)
-            systemd.tell(f"STATUS=leads term {lease.term}")
+            sd_notify.tell(f"STATUS=leads term {lease.term}")
             self._observer.leads(True)
             try:
                 self._watch(lease, stop, news)
@@ -153,11 +153,11 @@ class Monitor:
 
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
         """Wait, as `Stop.wait` does, and feed the watchdog meanwhile."""
-        period = systemd.watchdog_seconds()
+        period = sd_notify.watchdog_seconds()
         end = time.monotonic() + seconds
         while True:
             if period:
-                systemd.tell("WATCHDOG=1")
+                sd_notify.tell("WATCHDOG=1")
             left = end - time.monotonic()
             if stop.wait(min(left, period / 3) if period else left, *others):
                 return True

@@ -12,11 +12,11 @@ import pytest
 
 from skyctl.domain.cluster import Limits
 from skyctl.domain.errors import LostLead
+from skyctl.host.signals import Stop
 from skyctl.meters import Meters
 from skyctl.monitor import Monitor, has_ended
 from skyctl.operations import alerts, health, leadership
 from skyctl.operations.world import World
-from skyctl.signals import Stop
 from tests.conftest import Cli, Process, make_world
 from tests.helpers import add_user, add_worker, eventually
 

@@ -19,11 +19,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from skyctl import logs, settings, signals, systemd, wiring
+from skyctl import settings, wiring
 from skyctl.api import tls
 from skyctl.api.connection import Connection
 from skyctl.certificates import Certificates
 from skyctl.domain.errors import Refused, ValidationError
+from skyctl.host import logs, sd_notify, signals
 from skyctl.operations import certifying, workers
 from skyctl.operations.world import World
 
@@ -48,7 +49,7 @@ def application() -> ASGIApp:
     world = wiring.connect(given, given.database_url, connections=CONNECTIONS)
     application = Application(world)
     presence.begin(world)
-    systemd.tell("READY=1")  # of several processes the first: who connects now is answered by it
+    sd_notify.tell("READY=1")  # of several processes the first: who connects now is answered by it
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)
     return application
@@ -78,7 +79,7 @@ class _Server(uvicorn.Server):
     """Tells the service manager that it ends, before it answers what it has accepted."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        systemd.tell("STOPPING=1")
+        sd_notify.tell("STOPPING=1")
         await super().shutdown(sockets)
 
 
@@ -86,7 +87,7 @@ class _Parent(Multiprocess):
     """The same, of several processes."""
 
     def terminate_all(self) -> None:
-        systemd.tell("STOPPING=1")
+        sd_notify.tell("STOPPING=1")
         super().terminate_all()
 
 

@@ -9,8 +9,8 @@ import typer
 
 from skyctl.cli.context import say
 from skyctl.domain.errors import DatabaseUnavailable
+from skyctl.host.signals import Stop
 from skyctl.operations import log
-from skyctl.signals import Stop
 
 if TYPE_CHECKING:
     from skyctl.operations.world import World

@@ -49,7 +49,7 @@ def serve(
     """
     from skyctl import wiring
     from skyctl.api import server
-    from skyctl.logs import to_stderr
+    from skyctl.host.logs import to_stderr
 
     to_stderr()
     given = settings(context)
@@ -81,9 +81,9 @@ def monitor(
     Any number of monitors may run: one leads, the others stand by and take over within 20 seconds.
     """
     from skyctl import meters, wiring
-    from skyctl.logs import to_stderr
+    from skyctl.host.logs import to_stderr
+    from skyctl.host.signals import Stop
     from skyctl.monitor import Monitor
-    from skyctl.signals import Stop
 
     to_stderr()
     if metrics_port:

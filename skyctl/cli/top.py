@@ -17,9 +17,9 @@ from skyctl.cli import panels
 from skyctl.cli.terminal import Outlet, keys, pressed
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.errors import SkyctlError
+from skyctl.host.signals import Stop
 from skyctl.operations import cluster, log
 from skyctl.operations.world import World
-from skyctl.signals import Stop
 
 REFRESH_SECONDS = 2.0
 LEAST_SECONDS = 0.2

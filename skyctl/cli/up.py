@@ -21,7 +21,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from skyctl import signals, wiring
+from skyctl import wiring
 from skyctl.api import server
 from skyctl.certificates import Certificates, is_due
 from skyctl.cli import show
@@ -29,7 +29,7 @@ from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
 from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
-from skyctl.host import data_dir
+from skyctl.host import data_dir, signals
 from skyctl.host.data_dir import write_private
 from skyctl.meters import Meters
 from skyctl.monitor import Monitor

@@ -19,9 +19,9 @@ from subprocess import CompletedProcess
 from typing import IO
 from urllib.parse import quote
 
-from skyctl import signals
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError
 from skyctl.host import data_dir as data_dir_host
+from skyctl.host import signals
 from skyctl.host.postgres_binaries import Programs
 
 SOCKET_PATH_LIMIT = 107

@@ -18,9 +18,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from skyctl import meters, settings, wiring
-from skyctl.logs import to_stderr
+from skyctl.host.logs import to_stderr
+from skyctl.host.signals import Stop
 from skyctl.monitor import Monitor
-from skyctl.signals import Stop
 from skyctl.store.db import Database
 
 STATES = sa.text("SELECT id, state, attempts, finished_at FROM container_migrations ORDER BY id")
