@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 
-from skyctl import keyring, notify
-from skyctl.certificates import Certificates
+from skyctl import notify
 from skyctl.domain.cluster import Limits
+from skyctl.host import keyring
+from skyctl.host.certificates import Certificates
+from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.keyring import Keyring
 from skyctl.operations.world import Case, Engine, Notifier, World
 from skyctl.settings import Settings
 from skyctl.store.db import Database

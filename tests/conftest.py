@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from skyctl.domain.cluster import Limits, SwarmJoin
+from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.keyring import Keyring
 from skyctl.operations import schema
 from skyctl.operations.world import Engine, World
 from skyctl.store.db import Database

@@ -13,7 +13,7 @@ import pytest
 from skyctl.domain.cluster import Beat, Invitation, Load
 from skyctl.domain.errors import Refused, Unauthorized
 from skyctl.domain.tokens import ERRAND
-from skyctl.keyring import Keyring
+from skyctl.host.keyring import Keyring
 from skyctl.operations import credentials, heartbeats, leadership, workers
 from skyctl.operations.world import World
 from skyctl.rules import machines, tokens

@@ -8,7 +8,7 @@ import pytest
 
 from skyctl import settings
 from skyctl.domain.errors import ValidationError
-from skyctl.keyring import Keyring
+from skyctl.host.keyring import Keyring
 
 
 def load(config: Path | None = None, **variables: str) -> settings.Settings:

@@ -12,8 +12,8 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.certificates import Certificates
 from skyctl.domain.errors import Refused
+from skyctl.host.certificates import Certificates
 from skyctl.operations import workers
 from skyctl.operations.world import World
 from tests.agent.process import Agent, agent_command, agent_environ

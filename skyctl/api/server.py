@@ -22,9 +22,9 @@ from uvicorn.supervisors import Multiprocess
 from skyctl import settings, wiring
 from skyctl.api import tls
 from skyctl.api.connection import Connection
-from skyctl.certificates import Certificates
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, sd_notify, signals
+from skyctl.host.certificates import Certificates
 from skyctl.operations import certifying, workers
 from skyctl.operations.world import World
 

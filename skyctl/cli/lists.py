@@ -8,7 +8,6 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.certificates import Certificate
 from skyctl.cli import show
 from skyctl.documents import manifest
 from skyctl.documents.http import printable
@@ -27,6 +26,7 @@ from skyctl.domain.workloads import (
     ServicePage,
     ServiceStatus,
 )
+from skyctl.host.certificates import Certificate
 
 REASON_BESIDE = 110  # columns from which a reason stands in the line of what it is about
 SHORT_ID = 8

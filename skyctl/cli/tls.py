@@ -7,7 +7,7 @@ import typer
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
 
 if TYPE_CHECKING:
-    from skyctl.certificates import Certificates
+    from skyctl.host.certificates import Certificates
 
 app = typer.Typer(help="The certificate by which hosts know this manager.", rich_markup_mode=None)
 group(app)
@@ -28,7 +28,7 @@ def init(
     """
     from urllib.parse import urlsplit
 
-    from skyctl import certificates
+    from skyctl.host import certificates
     from skyctl.operations import certifying
 
     given = settings(context)
@@ -62,8 +62,8 @@ def _note(context: typer.Context, ours: "Certificates") -> None:
 def show_certificates(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the authority and the server's certificate: names, until when, fingerprint."""
     from skyctl import documents
-    from skyctl.certificates import Certificates
     from skyctl.domain.errors import Refused
+    from skyctl.host.certificates import Certificates
 
     given = settings(context)
     found = Certificates(given.data_dir).look()

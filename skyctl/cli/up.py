@@ -23,13 +23,13 @@ from rich.text import Text
 
 from skyctl import wiring
 from skyctl.api import server
-from skyctl.certificates import Certificates, is_due
 from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
 from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.host import data_dir, signals
+from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import write_private
 from skyctl.meters import Meters
 from skyctl.monitor import Monitor

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from skyctl.certificates import Certificate
 from skyctl.documents import manifest
 from skyctl.documents.http import Document, capacity_document, load_document, moment, stats_document, worker_document
 from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
@@ -19,6 +18,7 @@ from skyctl.domain.workloads import (
     Service,
     ServicePage,
 )
+from skyctl.host.certificates import Certificate
 
 
 def event_document(event: Event) -> Document:

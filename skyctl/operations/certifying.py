@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from skyctl.certificates import Certificates
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable
+from skyctl.host.certificates import Certificates
 from skyctl.operations.world import World
 from skyctl.store import events
 

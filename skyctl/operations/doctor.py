@@ -10,11 +10,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from skyctl import probe
-from skyctl.certificates import START_ANEW, is_due
 from skyctl.domain.cluster import Check, CheckState, WorkerStatus
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
-from skyctl.host import data_dir
+from skyctl.host import data_dir, http_probe
+from skyctl.host.certificates import START_ANEW, is_due
 from skyctl.operations.world import Case, Engine
 from skyctl.rules import transport
 from skyctl.store import alerts, checkup, db, health, monitors, presence, schema
@@ -284,7 +283,7 @@ def _api(case: Case) -> Check:
         authority = case.certificates.authority_for(api_url)
     except SkyctlError:
         authority = ""  # that is told by itself
-    answer = probe.knock(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
+    answer = http_probe.knock(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
     if answer.trouble:
         remedy = "see that `skyctl serve` runs and listens there; set SKYCTL_API_URL to where hosts reach it"
         return Check("api", FAILED, f"{api_url} does not answer as it should: {answer.trouble}", remedy)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from skyctl.certificates import Certificates
 from skyctl.domain.cluster import Alert, EngineState, Limits, SwarmJoin
 from skyctl.domain.engine import EngineSpec, Observation
-from skyctl.keyring import Keyring
+from skyctl.host.certificates import Certificates
+from skyctl.host.keyring import Keyring
 from skyctl.store.db import Database
 
 
