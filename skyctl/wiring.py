@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 
-from skyctl import notify
 from skyctl.domain.cluster import Limits
 from skyctl.host import keyring
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
+from skyctl.notifiers import apprise
 from skyctl.operations.world import Case, Engine, Notifier, World
 from skyctl.settings import Settings
 from skyctl.store.db import Database
@@ -30,13 +30,13 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
     """The world of a database."""
 
     def notifier() -> Notifier:
-        return notify.Channels(settings.alert_channels)
+        return apprise.Channels(settings.alert_channels)
 
     return World(
         db=Database(url, connections=connections),
         engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
         notifier=notifier,
-        channels=notify.names(settings.alert_channels),
+        channels=apprise.names(settings.alert_channels),
         keys=_keys(settings),
         limits=Limits(
             heartbeat_timeout=settings.heartbeat_timeout,

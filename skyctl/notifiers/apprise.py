@@ -7,9 +7,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from skyctl import sender
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
+from skyctl.notifiers import apprise_child
 
 LIMIT_SECONDS = 30.0
 
@@ -54,12 +54,12 @@ class Channels:
                 f"the channel {channel} could not be tried: {error.strerror}",
                 "each alert is sent by a process of its own; see what this host lacks for one",
             ) from None
-        if code == sender.UNREADABLE:
+        if code == apprise_child.UNREADABLE:
             raise ChannelFailed(
                 f"the URL of the channel {channel} cannot be read",
                 "see SKYCTL_ALERT_CHANNELS and Apprise's list of URLs",
             )
-        if code != sender.TAKEN:
+        if code != apprise_child.TAKEN:
             raise ChannelFailed(
                 f"the channel {channel} did not take the alert", "see that its service is up and its URL still good"
             )
@@ -68,6 +68,6 @@ class Channels:
         """Send in a process of its own, which imports nothing from our folder; its exit code. Raises TimeoutExpired, OSError."""
         task = {"url": url, "title": alert.title, "body": alert.message, "kind": FAILURES.get(alert.kind, "warning")}
         return subprocess.run(
-            [sys.executable, "-P", "-m", "skyctl.sender"], input=json.dumps(task | {"parent": os.getpid()}).encode(),
+            [sys.executable, "-P", "-m", "skyctl.notifiers.apprise_child"], input=json.dumps(task | {"parent": os.getpid()}).encode(),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=self._limit, check=False,
         ).returncode  # fmt: skip

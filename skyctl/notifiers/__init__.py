@@ -1,0 +1,1 @@
+"""Alerts to people outside of the database."""
