@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skyctl.domain.errors import ValidationError
-from skyctl.host import data_dir as data_dir_host
+from skyctl.host import data_dir as data_folder
 
 HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
 
@@ -207,7 +207,7 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
         source, raw = _pick(setting, given, path, variables)
         if raw is not None:
             values[setting.key] = _checked(setting, source, raw)
-    values.setdefault("api_url", data_dir_host.address_of_up(values["data_dir"]) or DEFAULT_API_URL)
+    values.setdefault("api_url", data_folder.address_of_up(values["data_dir"]) or DEFAULT_API_URL)
     settings = Settings(**values)
     if settings.jwt_secret_previous and not settings.jwt_secret:
         raise ValidationError(

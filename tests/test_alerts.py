@@ -15,7 +15,7 @@ import pytest
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.monitor import DELIVERY_SECONDS
+from skyctl.monitor.loop import DELIVERY_SECONDS
 from skyctl.operations import alerts, leadership
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process, make_world

@@ -23,7 +23,7 @@ import psutil
 import psycopg
 import pytest
 
-from skyctl.host import data_dir as data_dir_host
+from skyctl.host import data_dir as data_folder
 from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import DEADLINE_SECONDS, Cli, Process, clean_environment
 from tests.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, get
@@ -255,7 +255,7 @@ def test_scripts_carry_the_address_where_it_listens(data_dir: Path, begin: Begin
 
 def test_a_database_of_others_is_not_started_again(begin: Begin, open_folder: Path) -> None:
     folder = open_folder / uuid4().hex[:8]
-    data_dir_host.prepare(folder)
+    data_folder.prepare(folder)
     others = EmbeddedPostgres(folder)
     others.revive()
     up = begin(SKYCTL_DATABASE_URL=others.url)

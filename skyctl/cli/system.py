@@ -83,7 +83,7 @@ def monitor(
     from skyctl import meters, wiring
     from skyctl.host.logs import to_stderr
     from skyctl.host.signals import Stop
-    from skyctl.monitor import Monitor
+    from skyctl.monitor.loop import Monitor
 
     to_stderr()
     if metrics_port:

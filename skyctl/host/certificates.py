@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from skyctl.domain.errors import Refused, SkyctlError, ValidationError
-from skyctl.host import data_dir as data_dir_host
+from skyctl.host import data_dir as data_folder
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -89,8 +89,8 @@ class Certificates:
 
         Raises Refused where the authority is about to end.
         """
-        data_dir_host.prepare(self.folder, like=self.folder.parent)
-        with data_dir_host.alone(self.folder):
+        data_folder.prepare(self.folder, like=self.folder.parent)
+        with data_folder.alone(self.folder):
             if not self.authority.exists():
                 _make_authority(self, now)
             present = self._present()
@@ -186,8 +186,8 @@ def _make_authority(files: Certificates, now: datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )  # fmt: skip
-    data_dir_host.write_private(files.authority_key, _pem(key))
-    data_dir_host.write_private(files.authority, _pem(built))
+    data_folder.write_private(files.authority_key, _pem(key))
+    data_folder.write_private(files.authority, _pem(built))
 
 
 def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> None:
@@ -222,8 +222,8 @@ def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> No
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )  # fmt: skip
-    data_dir_host.write_private(files.server_key, _pem(key))
-    data_dir_host.write_private(files.server, _pem(built))
+    data_folder.write_private(files.server_key, _pem(key))
+    data_folder.write_private(files.server, _pem(built))
 
 
 def _general(name: str) -> "x509.GeneralName":

@@ -20,7 +20,7 @@ from typing import IO
 from urllib.parse import quote
 
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError
-from skyctl.host import data_dir as data_dir_host
+from skyctl.host import data_dir as data_folder
 from skyctl.host import signals
 from skyctl.host.postgres_binaries import Programs
 
@@ -57,7 +57,7 @@ class EmbeddedPostgres:
         Raises DatabaseUnavailable or ValidationError with the remedy. A signal ends neither the start nor the stop halfway.
         """
         self._check_path()
-        data_dir_host.prepare(self.data_dir)
+        data_folder.prepare(self.data_dir)
         over = threading.Event()
         keeper = threading.Thread(target=self._keep_up, args=[over], name="postgres", daemon=True)
         with self._opened("postgres.users") as users:
@@ -172,7 +172,7 @@ class EmbeddedPostgres:
         try:
             file = (self.data_dir / name).open("a")
         except OSError as error:
-            raise data_dir_host.unusable(self.data_dir, error) from error
+            raise data_folder.unusable(self.data_dir, error) from error
         with file:
             yield file
 

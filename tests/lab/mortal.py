@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from skyctl import meters, settings, wiring
 from skyctl.host.logs import to_stderr
 from skyctl.host.signals import Stop
-from skyctl.monitor import Monitor
+from skyctl.monitor.loop import Monitor
 from skyctl.store.db import Database
 
 STATES = sa.text("SELECT id, state, attempts, finished_at FROM container_migrations ORDER BY id")
