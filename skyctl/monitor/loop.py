@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from skyctl.couriers import Couriers
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
+from skyctl.monitor.deliverer import Couriers
 from skyctl.mover import Mover
 from skyctl.operations import alerts, credentials, health, leadership
 from skyctl.operations.world import World
