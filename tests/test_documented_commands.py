@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from typer._click.exceptions import MissingParameter, UsageError
 
 import skyctl.api.app
-import skyctl.meters  # noqa: F401 - both name their metrics
+import skyctl.monitor.metrics  # noqa: F401 - both name their metrics
 from skyctl import units
 from skyctl.cli.app import app
 from skyctl.settings import TABLE

@@ -13,8 +13,8 @@ import pytest
 from skyctl.domain.cluster import Limits
 from skyctl.domain.errors import LostLead
 from skyctl.host.signals import Stop
-from skyctl.meters import Meters
 from skyctl.monitor.loop import Monitor, has_ended
+from skyctl.monitor.metrics import Meters
 from skyctl.operations import alerts, health, leadership
 from skyctl.operations.world import World
 from tests.conftest import Cli, Process, make_world

@@ -80,18 +80,19 @@ def monitor(
 
     Any number of monitors may run: one leads, the others stand by and take over within 20 seconds.
     """
-    from skyctl import meters, wiring
+    from skyctl import wiring
     from skyctl.host.logs import to_stderr
     from skyctl.host.signals import Stop
+    from skyctl.monitor import metrics
     from skyctl.monitor.loop import Monitor
 
     to_stderr()
     if metrics_port:
-        meters.publish(metrics_port)
+        metrics.publish(metrics_port)
     given = settings(context)
     # one for the looks, two for what moves and its alerts, and one a channel
     with wiring.open_world(given, connections=3 + len(given.alert_channels)) as world:
-        watcher = Monitor(world, timedelta(seconds=interval), meters.Meters())
+        watcher = Monitor(world, timedelta(seconds=interval), metrics.Meters())
         if once:
             if not watcher.run_once():
                 say(context, "another monitor leads: nothing to do")

@@ -31,8 +31,8 @@ from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, Work
 from skyctl.host import data_dir, signals
 from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import write_private
-from skyctl.meters import Meters
 from skyctl.monitor.loop import Monitor
+from skyctl.monitor.metrics import Meters
 from skyctl.operations import schema, workers
 from skyctl.operations.world import World
 from skyctl.settings import DEFAULT_PORT, Settings

@@ -20,7 +20,7 @@ from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Couriers
-from skyctl.mover import Mover
+from skyctl.monitor.migrator import Mover
 from skyctl.operations import alerts, credentials, health, leadership
 from skyctl.operations.world import World
 from skyctl.store import db

@@ -17,9 +17,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from skyctl import meters, settings, wiring
+from skyctl import settings, wiring
 from skyctl.host.logs import to_stderr
 from skyctl.host.signals import Stop
+from skyctl.monitor import metrics
 from skyctl.monitor.loop import Monitor
 from skyctl.store.db import Database
 
@@ -84,7 +85,7 @@ def main() -> None:
     engine = MortalEngine(world.engine(), fate)
     stop = Stop()
     stop.on_signals()
-    Monitor(replace(world, db=database, engine=lambda: engine), timedelta(seconds=1), meters.Meters()).run(stop)
+    Monitor(replace(world, db=database, engine=lambda: engine), timedelta(seconds=1), metrics.Meters()).run(stop)
 
 
 if __name__ == "__main__":
