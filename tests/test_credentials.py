@@ -16,7 +16,7 @@ from skyctl.domain.tokens import ERRAND
 from skyctl.host.keyring import Keyring
 from skyctl.operations import credentials, heartbeats, leadership, workers
 from skyctl.operations.world import World
-from skyctl.rules import machines, tokens
+from skyctl.rules import identity, tokens
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 
@@ -346,7 +346,7 @@ def test_each_of_several_copies_is_noticed(api: httpx.Client, world: World, conn
         join(api, one.token, **copies[0] | {"bootId": f"other-{n}"})
         beat(api, one.worker_id, one.token)
     row = connection.execute("SELECT count(*) FROM container_workers, jsonb_object_keys(rivals)").fetchone()
-    assert row == (machines.MOST_RIVALS,)
+    assert row == (identity.MOST_RIVALS,)
     silent_for(connection, 3600)
     assert error(join(api, one.token, **copies[1])) == (409, "WORKER_CLONED"), "one that was told is forgotten last"
 

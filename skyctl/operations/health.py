@@ -11,7 +11,7 @@ from skyctl.domain.errors import DatabaseRefused
 from skyctl.operations import presence
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
-from skyctl.rules import failures, health
+from skyctl.rules import flapping, health
 from skyctl.store import db, events, monitors
 from skyctl.store import health as store
 
@@ -67,7 +67,7 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
     concluded, poison = _in_parts(due, lambda part: _change(world, lease, part), lambda each: each[0])
     quiet = [
         worker for worker in scene.settled
-        if worker.status_changed_at and failures.has_settled(worker.status_changed_at, scene.now, world.limits)
+        if worker.status_changed_at and flapping.has_settled(worker.status_changed_at, scene.now, world.limits)
     ]  # fmt: skip
     settled, more = _in_parts(quiet, lambda part: _settle(world, lease, part), lambda each: each)
     with world.db.transaction() as tx:
@@ -134,7 +134,7 @@ def _declare_mass_failures(
         found = [
             each
             for each in _by_region(store.silences(tx, missed_since, not_before))
-            if failures.is_mass_failure(each, limits)
+            if flapping.is_mass_failure(each, limits)
         ]
         whole = [each for each in found if each.region is None]
         declared = [_mass_failure(store.declare_mass_failure(tx, each), each, lease) for each in whole or found]
@@ -185,8 +185,8 @@ def _change(world: World, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -
 
 
 def _note_flapping(tx: db.Transaction, limits: Limits, changed: Iterable[UUID], lease: Lease) -> list[Event]:
-    counts = events.transitions(tx, changed, failures.HEALTH, limits.flap_window)
-    often = [worker_id for worker_id, count in counts.items() if failures.is_flapping(count, limits)]
+    counts = events.transitions(tx, changed, flapping.HEALTH, limits.flap_window)
+    often = [worker_id for worker_id, count in counts.items() if flapping.is_flapping(count, limits)]
     begun = store.begin_flapping(tx, often) if often else []
     said = f"{{}} changes within {limits.flap_window.total_seconds() / 60:g} minutes, now {{}}"
     return events.append(tx, *(_of(one, "flapping", said.format(counts[one.id], one.status), lease) for one in begun))

@@ -10,7 +10,7 @@ from skyctl.domain.errors import DatabaseRefused, Forbidden, Refused, SkyctlErro
 from skyctl.domain.tokens import ERRAND, Outcome
 from skyctl.operations import joining, upgrades
 from skyctl.operations.world import World
-from skyctl.rules import clocks, health, machines, names, tokens
+from skyctl.rules import clocks, health, identity, names, tokens
 from skyctl.store import credentials, db, events, workers
 
 Key = tuple[str, str]
@@ -103,7 +103,7 @@ def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
             if claims.worker_id != path_id:
                 return Forbidden("the token is another worker's", "each worker beats with its own token")
             if known := credentials.get(tx, path_id):
-                joining.refuse_unusable(known, machines.standing(known, tokens.fingerprint(token)), now)
+                joining.refuse_unusable(known, identity.standing(known, tokens.fingerprint(token)), now)
                 return Unauthorized("the token is not this worker's", joining.REPLACED)
             joining.refuse_removed(tx, path_id)
         except (Unauthorized, Forbidden) as error:

@@ -18,7 +18,7 @@ from skyctl.domain.errors import (
 from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, Standing
 from skyctl.operations import issuing, presence
 from skyctl.operations.world import World
-from skyctl.rules import health, machines, names, tokens
+from skyctl.rules import health, identity, names, tokens
 from skyctl.store import credentials, db, events, workers
 
 REPLACED = (
@@ -39,7 +39,7 @@ def admit(
     worker = workers.get(tx, worker_id)
     if known is None or worker is None:  # the lock of the log keeps it from being removed
         raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
-    standing = machines.standing(known, token_hash)
+    standing = identity.standing(known, token_hash)
     refuse_unusable(known, standing, now)
     if standing is Standing.INVITATION:
         credentials.accept(tx, worker_id, IssuedToken(token_hash, now, claims.key.id), claims.expires_at)
@@ -56,7 +56,7 @@ def admit(
         unused = not known.holder.hostname
         credentials.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
     credentials.bind(tx, worker_id, host)
-    moved = bool(known.holder.machine_id) and not machines.is_at_home(known.holder, host)
+    moved = bool(known.holder.machine_id) and not identity.is_at_home(known.holder, host)
     takes_tokens = registration.metadata.get(credentials.TAKES_TOKENS) is True
     if takes_tokens and moved and standing is not Standing.INVITATION:
         # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
@@ -104,7 +104,7 @@ def _recognize(
     now, interval = db.now(tx), world.limits.heartbeat_interval
     heard = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
     silence = health.heard_silence(max(heard), now, presence.outages(tx)) if heard else None
-    verdict = machines.identify(known, host, silence, interval)
+    verdict = identity.identify(known, host, silence, interval)
     if verdict is Identity.SAME:
         return None
     holder = known.holder
@@ -115,9 +115,9 @@ def _recognize(
             "each host needs an invitation of its own: skyctl workers install-script; where this is that host, reinstalled: "
             f"skyctl workers install-script --worker {worker.name}",
         )
-    credentials.note_rivals(tx, worker.id, machines.rivals_with(known, host, verdict, now))
+    credentials.note_rivals(tx, worker.id, identity.rivals_with(known, host, verdict, now))
     if verdict is Identity.UNCERTAIN:
-        wait = machines.SILENT_BEATS * interval - (silence or timedelta())
+        wait = identity.SILENT_BEATS * interval - (silence or timedelta())
         return RebootUnconfirmed(
             f"{held} was heard as this very machine just now",
             "if it was rebooted, it is let in as soon as the one before is known to be silent",

@@ -12,7 +12,7 @@ from skyctl.domain.errors import LinkGone, SkyctlError
 from skyctl.domain.tokens import Credentials, Standing
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World
-from skyctl.rules import machines, tokens
+from skyctl.rules import identity, tokens
 from skyctl.store import credentials, db, events, links, workers
 
 SECRET_BYTES = 32
@@ -114,7 +114,7 @@ def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, st
         now, worker, stored = db.now(tx), workers.get(tx, worker_id), credentials.get(tx, worker_id)
         if worker is None or stored is None:
             return now, "removed" if events.was_removed(tx, worker_id) else "unknown"
-        return now, _state(machines.standing(stored, fingerprint), stored, worker, now)
+        return now, _state(identity.standing(stored, fingerprint), stored, worker, now)
 
 
 def _state(standing: Standing, stored: Credentials, worker: Worker, now: datetime) -> str:

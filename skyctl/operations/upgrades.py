@@ -16,7 +16,7 @@ from skyctl.domain.errors import AgentNotFound, Unauthorized
 from skyctl.domain.tokens import Standing
 from skyctl.operations import joining
 from skyctl.operations.world import World
-from skyctl.rules import machines, tokens
+from skyctl.rules import identity, tokens
 from skyctl.store import credentials, db, drains, events, workers
 
 LONGEST_REASON, LONGEST_VERSION = 500, 64
@@ -102,7 +102,7 @@ def archive(world: World, token: str, sha256: str) -> bytes:
     with world.db.transaction() as tx:
         now = db.now(tx)
         known = credentials.get(tx, tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id)
-        standing = machines.standing(known, tokens.fingerprint(token)) if known else Standing.STALE
+        standing = identity.standing(known, tokens.fingerprint(token)) if known else Standing.STALE
         if known:
             joining.refuse_unusable(known, standing, now)
     if standing not in (Standing.CURRENT, Standing.NEXT):

@@ -19,7 +19,7 @@ from skyctl.domain.errors import (
 )
 from skyctl.domain.tokens import Standing
 from skyctl.operations.world import World
-from skyctl.rules import machines, names, tokens, transport
+from skyctl.rules import identity, names, tokens, transport
 from skyctl.rules.tasks import is_on
 from skyctl.store import accounts, credentials, db, events, monitors, workers
 
@@ -134,7 +134,7 @@ def by_token(world: World, token: str) -> Worker | None:
         except (Unauthorized, Forbidden):
             return None
         known = credentials.get(tx, worker_id)
-        good = known is not None and machines.standing(known, tokens.fingerprint(token)) is not Standing.STALE
+        good = known is not None and identity.standing(known, tokens.fingerprint(token)) is not Standing.STALE
         return workers.get(tx, worker_id) if good else None
 
 
