@@ -12,7 +12,7 @@ from skyctl.operations.world import World
 from skyctl.rules import alerts, retry
 from skyctl.rules import health as rules
 from skyctl.store import alerts as store
-from skyctl.store import db, events, health, monitors
+from skyctl.store import db, events, health, leases
 
 MOST_EVENTS = 100_000
 RAISE_SECONDS = 60.0
@@ -53,8 +53,8 @@ def raise_alerts(world: World, lease: Lease) -> Raised:
 def _raise_of(world: World, lease: Lease, at_once: int) -> list[Alert] | None:
     """Raise the alerts of the next events; None where there are none."""
     with world.db.transaction(limit_seconds=RAISE_SECONDS) as tx:
-        monitors.hold(tx, lease, TTL)
-        before, now = monitors.alerted_seq(tx), db.now(tx)
+        leases.hold(tx, lease, TTL)
+        before, now = leases.alerted_seq(tx), db.now(tx)
         found, limits = events.since(tx, before, at_once), world.limits
         changed = {event.worker_id for event in found}
         again = [one for one in store.still_exhausted(tx, limits.exhaustion_cooldown) if one.id not in changed]
@@ -68,7 +68,7 @@ def _raise_of(world: World, lease: Lease, at_once: int) -> list[Alert] | None:
         for number in set(untold.values()):
             store.note_untold(tx, number, [worker_id for worker_id, of in untold.items() if of == number])
         if found:
-            monitors.note_alerted(tx, found[-1].seq)
+            leases.note_alerted(tx, found[-1].seq)
         return [draft.alert for draft in drafts]
 
 
@@ -83,9 +83,9 @@ def _store(tx: db.Transaction, world: World, draft: alerts.Draft, lease: Lease) 
 
 def _pass_over(world: World, lease: Lease) -> Event:
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
-        [event] = events.since(tx, monitors.alerted_seq(tx), 1)
-        monitors.note_alerted(tx, event.seq)
+        leases.hold(tx, lease, TTL)
+        [event] = events.since(tx, leases.alerted_seq(tx), 1)
+        leases.note_alerted(tx, event.seq)
         return event
 
 

@@ -2,13 +2,13 @@
 
 from skyctl.domain.cluster import Lease, Overview
 from skyctl.operations.world import World
-from skyctl.store import db, events, health, monitors, summaries, workers
+from skyctl.store import db, events, health, leases, summaries, workers
 
 
 def overview(world: World, most: int) -> Overview:
     """The cluster at one moment, with at most so many of the worst workers and of the last events."""
     with world.db.transaction() as tx:
-        lead = monitors.latest(tx)
+        lead = leases.latest(tx)
         return Overview(
             read_at=db.now(tx), limits=world.limits, stats=workers.stats(tx), worst=workers.worst(tx, most),
             events=events.latest(tx, most), leader=Lease(lead.holder, lead.term) if lead and lead.leads else None,

@@ -8,7 +8,7 @@ from skyctl.domain.errors import Refused, WorkerNotFound
 from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
-from skyctl.store import credentials, db, events, links, monitors, workers
+from skyctl.store import credentials, db, events, leases, links, workers
 
 MOST_AT_ONCE = 200
 INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
@@ -38,7 +38,7 @@ def rotate_due(world: World, lease: Lease) -> list[Event]:
     """
     days = world.limits.token_rotation
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         keys = world.keys.accepted(db.now(tx))
         events.lock(tx)
         found = credentials.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)

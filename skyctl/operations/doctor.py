@@ -16,7 +16,7 @@ from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import START_ANEW, is_due
 from skyctl.operations.world import Case, Engine
 from skyctl.rules import transport
-from skyctl.store import alerts, checkup, db, health, monitors, presence, schema
+from skyctl.store import alerts, checkup, db, health, leases, outages, schema
 from skyctl.store.tables import SCHEMA_VERSION
 
 NAMED = 5
@@ -152,7 +152,7 @@ def _schema(tx: db.Transaction) -> Check:
 
 
 def _monitor(tx: db.Transaction) -> Check:
-    lead, now = monitors.latest(tx), db.now(tx)
+    lead, now = leases.latest(tx), db.now(tx)
     if lead is None or lead.last_pass_at is None:
         return Check("monitor", FAILED, "no monitor has ever looked at the workers", RUN_MONITOR)
     who = f"{lead.holder.rpartition(':')[0]} {'leads' if lead.leads else 'led last,'} in term {lead.term}"
@@ -163,7 +163,7 @@ def _monitor(tx: db.Transaction) -> Check:
 
 
 def _serve(tx: db.Transaction) -> Check:
-    seen_at, now = presence.last_seen_at(tx), db.now(tx)
+    seen_at, now = outages.last_seen_at(tx), db.now(tx)
     if seen_at is None:
         state = FAILED if checkup.number(tx) else WARNING
         return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)

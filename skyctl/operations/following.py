@@ -15,7 +15,7 @@ from skyctl.operations.leadership import TTL
 from skyctl.operations.world import Engine, World
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
-from skyctl.store import db, drains, events, monitors, services, workers
+from skyctl.store import db, drains, events, leases, services, workers
 from skyctl.store.services import Followed
 
 POLL_SECONDS = 0.5
@@ -108,7 +108,7 @@ def _do(world: World, lease: Lease, chores: Chores) -> list[Event]:
     if not chores.to_stop:
         return []
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         return events.append(tx, *[_stopped(tx, lease, service) for service in chores.to_stop])
 
@@ -141,7 +141,7 @@ def _try(order: Callable[..., None], *words: str) -> None:
 
 def _note_nodes(world: World, lease: Lease, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         drains.note_nodes(tx, paused, resumed)
 
 
@@ -160,7 +160,7 @@ def _write(world: World, lease: Lease, news: Sequence[tuple[Followed, Finding]])
     if not news:
         return []
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         on = workers.by_node(tx, {finding.node_id for _, finding in news if finding.node_id})
         told = [_note(tx, lease, each, finding, on.get(finding.node_id or "")) for each, finding in news]

@@ -12,7 +12,7 @@ from skyctl.operations import presence
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
 from skyctl.rules import flapping, health
-from skyctl.store import db, events, monitors
+from skyctl.store import db, events, leases
 from skyctl.store import health as store
 
 LOOK_AGAIN_SECONDS = 1.0
@@ -71,9 +71,9 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
     ]  # fmt: skip
     settled, more = _in_parts(quiet, lambda part: _settle(world, lease, part), lambda each: each)
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         lifted = _lift(tx, lease, _missed_since(scene, world.limits))
-        monitors.note_pass(tx, lease)
+        leases.note_pass(tx, lease)
     changed = [event for event in concluded if event.kind == "status_changed"]
     waiting = scene.survey_is_cut or len(due) > len(changed) + len(poison)
     return Pass(
@@ -129,7 +129,7 @@ def _declare_mass_failures(
     limits, missed_since = world.limits, _missed_since(scene, world.limits)
     not_before = max(worker.last_heartbeat_at or scene.now for worker in silent) - limits.mass_window
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         found = [
             each
@@ -170,7 +170,7 @@ def _mass_failure(number: int, silence: Silence, lease: Lease) -> Event:
 
 def _change(world: World, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         standing = store.open_mass_failures(tx)
         membership = {worker.id: _membership(worker, verdict, standing) for worker, verdict in due}
@@ -241,7 +241,7 @@ def _settle(world: World, lease: Lease, those: Sequence[Worker]) -> list[Event]:
     """Let workers flap no more that have been quiet for long enough."""
     quiet = world.limits.flap_quiet
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         settled = store.end_flapping(tx, [worker.id for worker in those], quiet)
         reason = f"quiet for {quiet.total_seconds() / 60:g} minutes"

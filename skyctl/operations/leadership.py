@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from skyctl.domain.cluster import Lease
 from skyctl.operations.world import World
-from skyctl.store import monitors
+from skyctl.store import leases
 
 TTL = timedelta(seconds=15)
 
@@ -13,18 +13,18 @@ TTL = timedelta(seconds=15)
 def lead(world: World, holder: str, has_ended: Callable[[str], bool]) -> Lease | None:
     """Begin a term where nobody leads, or oneself, or one who is known to `has_ended`; None where another one leads."""
     with world.db.transaction() as tx:
-        leader = monitors.holder(tx)
+        leader = leases.holder(tx)
         yields = leader is not None and (leader == holder or has_ended(leader))
-        return monitors.take(tx, holder, TTL, leader if yields else None)
+        return leases.take(tx, holder, TTL, leader if yields else None)
 
 
 def renew(world: World, lease: Lease) -> None:
     """Go on leading. Raises LostLead."""
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
 
 
 def release(world: World, lease: Lease) -> None:
     """Let another one lead at once."""
     with world.db.transaction() as tx:
-        monitors.release(tx, lease)
+        leases.release(tx, lease)

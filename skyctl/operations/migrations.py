@@ -9,7 +9,7 @@ from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 from skyctl.operations.world import World
 from skyctl.rules import migrations as rules
-from skyctl.store import accounts, db, events, health, monitors, pauses
+from skyctl.store import accounts, db, events, health, leases, pauses
 from skyctl.store import migrations as store
 
 SHORTEST_PREFIX = 4
@@ -22,7 +22,7 @@ def list_migrations(
     """One page of the migrations: the unfinished ones first, then the latest."""
     with world.db.transaction() as tx:
         found, total = store.page(tx, states, worker_id, limit, offset)
-        return MigrationPage(found, total, db.now(tx), pauses.current(tx), monitors.engine_trouble(tx))
+        return MigrationPage(found, total, db.now(tx), pauses.current(tx), leases.engine_trouble(tx))
 
 
 def find(world: World, reference: str) -> Migration:

@@ -27,7 +27,7 @@ from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.tasks import DEPLOYMENT_LABEL
-from skyctl.store import db, drains, events, monitors, pauses, services, summaries
+from skyctl.store import db, drains, events, leases, pauses, services, summaries
 from skyctl.store import migrations as store
 
 POLL_SECONDS = 0.3
@@ -76,14 +76,14 @@ def advance(world: World, lease: Lease) -> Progress:
 def note_engine(world: World, lease: Lease, trouble: str | None) -> None:
     """Note why the engine cannot be asked, for whoever wonders; None where it can. Raises LostLead."""
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
-        monitors.note_engine_trouble(tx, lease, trouble)
+        leases.hold(tx, lease, TTL)
+        leases.note_engine_trouble(tx, lease, trouble)
 
 
 def _call_for(world: World, lease: Lease) -> Called:
     """Bring the rows in line with what workers, drains and people call for."""
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         called = store.call_for(tx)
         released, cancelled = store.release_held(tx), store.cancel_no_longer_called_for(tx)
@@ -188,7 +188,7 @@ def _write(
     if not outcomes and not ghosts:
         return []
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         told = [_note(tx, world, lease, migration, decision) for migration, decision in outcomes]
         store.note_reasons(tx, [(each, outcome.reason) for each, outcome in outcomes if outcome.step is Step.WAIT])

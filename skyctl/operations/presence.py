@@ -6,7 +6,8 @@ from uuid import UUID
 from skyctl.domain.cluster import Outage
 from skyctl.operations.world import World
 from skyctl.rules import health
-from skyctl.store import db, presence
+from skyctl.store import db
+from skyctl.store import outages as stored_outages
 
 GAP = timedelta(seconds=5)
 KEPT = timedelta(days=30)
@@ -15,19 +16,19 @@ KEPT = timedelta(days=30)
 def touch(world: World, instance: UUID, hostname: str, pid: int) -> None:
     """Note that this process can hear workers; after a gap in which none could, the gap. Raises DatabaseUnavailable."""
     with world.db.transaction() as tx:
-        presence.touch(tx, instance, hostname, pid, GAP)
+        stored_outages.touch(tx, instance, hostname, pid, GAP)
 
 
 def begin(world: World, instance: UUID, hostname: str, pid: int) -> None:
     """`touch` for the first time, and forget what is long past."""
     touch(world, instance, hostname, pid)
     with world.db.transaction() as tx:
-        presence.forget(tx, KEPT)
+        stored_outages.forget(tx, KEPT)
 
 
 def outages(tx: db.Transaction) -> list[Outage]:
     """The outages of ours, the present one among them; none where no `serve` ever ran and others hear the workers."""
-    found, last, now = list(presence.outages(tx)), presence.last_seen_at(tx), db.now(tx)
+    found, last, now = list(stored_outages.outages(tx)), stored_outages.last_seen_at(tx), db.now(tx)
     if last is not None and now - last > GAP:
         found.append(Outage(last, now))
     return health.merged(found)

@@ -12,7 +12,7 @@ from skyctl.operations import placing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
 from skyctl.rules import placement
-from skyctl.store import db, drains, events, monitors, pauses, services
+from skyctl.store import db, drains, events, leases, pauses, services
 from skyctl.store import migrations as store
 
 MOST_QUEUED = 5_000
@@ -50,7 +50,7 @@ def begin(world: World, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[E
         if isinstance(each.place, Placement) and turns.take(each.migration.source_worker_id, each.place.worker_id)
     ]  # fmt: skip
     with world.db.transaction() as tx:
-        monitors.hold(tx, lease, TTL)
+        leases.hold(tx, lease, TTL)
         events.lock(tx)
         begun = _start_those(tx, world, lease, nodes, chosen)
         reasons = [

@@ -8,7 +8,7 @@ from skyctl.domain.errors import WorkerNotFound
 from skyctl.operations import presence
 from skyctl.operations.world import World
 from skyctl.rules import health
-from skyctl.store import db, events, monitors, workers
+from skyctl.store import db, events, leases, workers
 from skyctl.store import health as store
 
 
@@ -26,5 +26,5 @@ def diagnose(world: World, worker_id: UUID) -> Diagnosis:
             silence=silence, deaf=timedelta() if heard_at is None or silence is None else now - heard_at - silence,
             mass_failure=store.mass_failure(tx, worker.mass_failure_id) if worker.mass_failure_id else None,
             verdict=health.assess(worker, now, outages, world.limits),
-            outlook=health.outlook(worker, now, outages, world.limits), monitor_seen_at=monitors.last_pass_at(tx),
+            outlook=health.outlook(worker, now, outages, world.limits), monitor_seen_at=leases.last_pass_at(tx),
         )  # fmt: skip

@@ -21,7 +21,7 @@ from skyctl.domain.tokens import Standing
 from skyctl.operations.world import World
 from skyctl.rules import identity, names, tokens, transport
 from skyctl.rules.tasks import is_on
-from skyctl.store import accounts, credentials, db, events, monitors, workers
+from skyctl.store import accounts, credentials, db, events, leases, workers
 
 SHORTEST_PREFIX = 4
 INVITATION_TTL = timedelta(hours=24)
@@ -144,7 +144,7 @@ def list_workers(
     """One page of the workers, by name; `search` looks in name, hostname, address and id."""
     with world.db.transaction() as tx:
         found, total = workers.page(tx, status, search, limit, offset)
-        return WorkerPage(tuple(found), total, limit, offset, db.now(tx), monitors.last_pass_at(tx))
+        return WorkerPage(tuple(found), total, limit, offset, db.now(tx), leases.last_pass_at(tx))
 
 
 def find(world: World, reference: str) -> Worker:
