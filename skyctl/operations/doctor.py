@@ -16,7 +16,7 @@ from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import START_ANEW, is_due
 from skyctl.operations.world import Case, Engine
 from skyctl.rules import transport
-from skyctl.store import alerts, checkup, db, health, leases, outages, schema
+from skyctl.store import alerts, db, doctor, health, leases, outages, schema
 from skyctl.store.tables import SCHEMA_VERSION
 
 NAMED = 5
@@ -165,7 +165,7 @@ def _monitor(tx: db.Transaction) -> Check:
 def _serve(tx: db.Transaction) -> Check:
     seen_at, now = outages.last_seen_at(tx), db.now(tx)
     if seen_at is None:
-        state = FAILED if checkup.number(tx) else WARNING
+        state = FAILED if doctor.number(tx) else WARNING
         return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)
     found = f"last sign of life {_ago(now, seen_at)}"
     if now - seen_at > SERVE_FAILS:
@@ -175,7 +175,7 @@ def _serve(tx: db.Transaction) -> Check:
 
 def _tokens(tx: db.Transaction) -> Check:
     now = db.now(tx)
-    expired, expiring = checkup.tokens_expired(tx, NAMED), checkup.tokens_expiring(tx, TOKEN_WARNS, NAMED)
+    expired, expiring = doctor.tokens_expired(tx, NAMED), doctor.tokens_expiring(tx, TOKEN_WARNS, NAMED)
     if not (expired.size or expiring.size):
         return Check("tokens", OK, f"none expires within {TOKEN_WARNS.days} days")
     found = [
@@ -191,7 +191,7 @@ def _tokens(tx: db.Transaction) -> Check:
 
 
 def _worker_clocks(tx: db.Transaction) -> Check:
-    off = checkup.clocks_off(tx, WORKER_CLOCK_WARNS, NAMED)
+    off = doctor.clocks_off(tx, WORKER_CLOCK_WARNS, NAMED)
     if not off.size:
         return Check("worker clocks", OK, f"none was more than {WORKER_CLOCK_WARNS.seconds} s off when it registered")
     found = _named("", off, _off)
@@ -204,21 +204,21 @@ def _worker_clocks(tx: db.Transaction) -> Check:
 
 
 def _offline(tx: db.Transaction) -> Check:
-    now, group = db.now(tx), checkup.of_status(tx, WorkerStatus.OFFLINE, NAMED)
+    now, group = db.now(tx), doctor.of_status(tx, WorkerStatus.OFFLINE, NAMED)
     return _sick("workers offline", group, lambda at: f"heard {_ago(now, at)}" if at else "never heard")
 
 
 def _unhealthy(tx: db.Transaction) -> Check:
-    now, group = db.now(tx), checkup.of_status(tx, WorkerStatus.UNHEALTHY, NAMED)
+    now, group = db.now(tx), doctor.of_status(tx, WorkerStatus.UNHEALTHY, NAMED)
     return _sick("workers unhealthy", group, lambda at: f"heard {_ago(now, at)}" if at else "never heard")
 
 
 def _pending(tx: db.Transaction) -> Check:
-    now, group = db.now(tx), checkup.pending_for(tx, PENDING_WARNS, NAMED)
+    now, group = db.now(tx), doctor.pending_for(tx, PENDING_WARNS, NAMED)
     return _sick("workers pending", group, lambda at: f"invited {_ago(now, at)}")
 
 
-def _sick(name: str, group: checkup.Group, say: Callable[[Any], str]) -> Check:
+def _sick(name: str, group: doctor.Group, say: Callable[[Any], str]) -> Check:
     if not group.size:
         return Check(name, OK, "none")
     return Check(name, WARNING, _named("", group, say), ON_THE_HOST + group.first[0][0])
@@ -314,7 +314,7 @@ def _engine(engine: Engine, unfit: CheckState) -> Check:
     return Check("docker", OK, f"{docker} manages its swarm")
 
 
-def _named(what: str, group: checkup.Group, say: Callable[[Any], str]) -> str:
+def _named(what: str, group: doctor.Group, say: Callable[[Any], str]) -> str:
     """A group in words: its first workers by name; empty where there are none."""
     if not group.size:
         return ""

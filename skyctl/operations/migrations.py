@@ -9,7 +9,7 @@ from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 from skyctl.operations.world import World
 from skyctl.rules import migrations as rules
-from skyctl.store import accounts, db, events, health, leases, pauses
+from skyctl.store import db, events, health, leases, organizations, pauses
 from skyctl.store import migrations as store
 
 SHORTEST_PREFIX = 4
@@ -121,14 +121,14 @@ def resume(world: World, actor: Actor) -> tuple[bool, list[MassFailure]]:
 def policies(world: World) -> list[Organization]:
     """What each organization wants when a worker fails, by its slug."""
     with world.db.transaction() as tx:
-        return accounts.matching_organizations(tx, None)
+        return organizations.matching_organizations(tx, None)
 
 
 def set_policy(world: World, organization: Organization, policy: MigrationPolicy, actor: Actor) -> None:
     """Write down what an organization wants when a worker fails, from the next failure on."""
     with world.db.transaction() as tx:
         events.lock(tx)
-        accounts.set_policy(tx, organization.id, policy)
+        organizations.set_policy(tx, organization.id, policy)
         details = {"organizationId": str(organization.id), "policy": policy.value}
         reason = f"{organization.slug}: {policy.value}, before that {organization.policy.value}"
         events.record(tx, Event("policy_set", None, None, actor.name, reason=reason, details=details), actor)

@@ -27,7 +27,7 @@ from skyctl.domain.workloads import (
 from skyctl.operations.world import World
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs
-from skyctl.store import accounts, db, events, migrations, services, workers
+from skyctl.store import db, events, migrations, organizations, services, workers
 
 SHORTEST_PREFIX = 4
 DEFAULT_ORGANIZATION = "default"
@@ -98,11 +98,11 @@ def organization(world: World, reference: str | None, *, make: bool = False, dry
     Raises OrganizationNotFound, or ValidationError where there are several.
     """
     with world.db.transaction() as tx:
-        found = accounts.matching_organizations(tx, reference)
+        found = organizations.matching_organizations(tx, reference)
         if not found and make and reference in (None, DEFAULT_ORGANIZATION):
             if dry_run:
                 return Organization(uuid4(), DEFAULT_ORGANIZATION, DEFAULT_ORGANIZATION, MigrationPolicy.AUTOMATIC)
-            return accounts.insert_organization(tx, DEFAULT_ORGANIZATION)
+            return organizations.insert_organization(tx, DEFAULT_ORGANIZATION)
     if not found:
         known = "" if reference is None else f" {reference!r}"
         raise OrganizationNotFound(

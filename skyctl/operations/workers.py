@@ -21,7 +21,7 @@ from skyctl.domain.tokens import Standing
 from skyctl.operations.world import World
 from skyctl.rules import identity, names, tokens, transport
 from skyctl.rules.tasks import is_on
-from skyctl.store import accounts, credentials, db, events, leases, workers
+from skyctl.store import credentials, db, events, leases, organizations, workers
 
 SHORTEST_PREFIX = 4
 INVITATION_TTL = timedelta(hours=24)
@@ -34,7 +34,7 @@ def administrator(world: World, token: str, ip_address: str | None = None, user_
     with world.db.transaction() as tx:
         now = db.now(tx)
         user_id = tokens.verify_admin_token(world.keys.accepted(now), token, now)
-        user = accounts.email_and_role(tx, user_id)
+        user = organizations.email_and_role(tx, user_id)
     if user is None:
         raise Unauthorized("the token's user does not exist", "sign in to the panel as an administrator")
     email, role = user
