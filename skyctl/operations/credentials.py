@@ -8,7 +8,7 @@ from skyctl.domain.errors import Refused, WorkerNotFound
 from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
-from skyctl.store import credentials, db, events, leases, links, workers
+from skyctl.store import db, events, leases, links, tokens, workers
 
 MOST_AT_ONCE = 200
 INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
@@ -21,7 +21,7 @@ def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
     """
     with world.db.transaction() as tx:
         worker = _locked(tx, worker_id)
-        known = credentials.get(tx, worker_id)
+        known = tokens.get(tx, worker_id)
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked", INVITE_ANEW + worker.name)
         if not (known and known.takes_tokens):
@@ -41,7 +41,7 @@ def rotate_due(world: World, lease: Lease) -> list[Event]:
         leases.hold(tx, lease, TTL)
         keys = world.keys.accepted(db.now(tx))
         events.lock(tx)
-        found = credentials.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
+        found = tokens.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
         for worker in found:
             issuing.replace_token(world, tx, worker.id)
         told = [Event("token_rotation_due", worker.id, worker.name, "monitor", term=lease.term) for worker in found]
@@ -57,7 +57,7 @@ def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = Non
         worker = _locked(tx, worker_id)
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
-        credentials.revoke(tx, worker_id, reason)
+        tokens.revoke(tx, worker_id, reason)
         links.withdraw(tx, worker_id)
         events.record(tx, Event("token_revoked", worker_id, worker.name, actor.name, reason=reason or ""), actor)
         return worker
@@ -75,7 +75,7 @@ def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> tuple[datet
         world.keys.rotate(now, now + overlap)
         details = {"acceptedUntil": (now + overlap).isoformat(), "keyId": world.keys.signing().id}
         events.record(tx, Event("secret_rotated", None, None, actor.name, details=details), actor)
-        return now + overlap, credentials.without_successor(tx)
+        return now + overlap, tokens.without_successor(tx)
 
 
 def _locked(tx: db.Transaction, worker_id: UUID) -> Worker:

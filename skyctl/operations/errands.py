@@ -7,7 +7,8 @@ from skyctl.domain.tokens import Errand, IssuedToken
 from skyctl.operations import issuing, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import tokens
-from skyctl.store import credentials, db, events, workers
+from skyctl.store import db, events, workers
+from skyctl.store import tokens as stored_tokens
 
 
 def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
@@ -17,7 +18,7 @@ def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
     answer may be lost; only its hash is stored, so it is signed anew from the same claims.
     """
     with world.db.transaction() as tx:
-        known, worker, now = credentials.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
+        known, worker, now = stored_tokens.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
     agent = upgrades.offer(worker) if worker else None
     waits = known.next_token if known else None
     if waits is None:
@@ -35,14 +36,14 @@ def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
 def _issue_anew(world: World, worker_id: UUID, gone: IssuedToken) -> str | None:
     """Another token in place of one that cannot be signed again, so that nobody has it; None where somebody else was first."""
     with world.db.transaction() as tx:
-        known = credentials.get(tx, worker_id, lock=True)
+        known = stored_tokens.get(tx, worker_id, lock=True)
         return issuing.replace_token(world, tx, worker_id) if known and known.next_token == gone else None
 
 
 def _promote(world: World, worker_id: UUID, token_hash: str) -> None:
     with world.db.transaction() as tx:
         events.lock(tx)
-        known, worker = credentials.get(tx, worker_id, lock=True), workers.get(tx, worker_id)
+        known, worker = stored_tokens.get(tx, worker_id, lock=True), workers.get(tx, worker_id)
         if worker and known and known.next_token and tokens.same(known.next_token.token_hash, token_hash):
-            credentials.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
+            stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
             events.append(tx, Event("token_rotated", worker_id, worker.name, actor=f"worker:{worker.name}"))

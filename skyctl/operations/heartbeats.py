@@ -11,7 +11,8 @@ from skyctl.domain.tokens import ERRAND, Outcome
 from skyctl.operations import joining, upgrades
 from skyctl.operations.world import World
 from skyctl.rules import clocks, health, identity, names, tokens
-from skyctl.store import credentials, db, events, workers
+from skyctl.store import db, events, workers
+from skyctl.store import tokens as stored_tokens
 
 Key = tuple[str, str]
 """A worker's id and the hash of the token that it beats with."""
@@ -102,7 +103,7 @@ def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
             claims = tokens.verify_worker_token(world.keys.accepted(now), token, now)
             if claims.worker_id != path_id:
                 return Forbidden("the token is another worker's", "each worker beats with its own token")
-            if known := credentials.get(tx, path_id):
+            if known := stored_tokens.get(tx, path_id):
                 joining.refuse_unusable(known, identity.standing(known, tokens.fingerprint(token)), now)
                 return Unauthorized("the token is not this worker's", joining.REPLACED)
             joining.refuse_removed(tx, path_id)

@@ -6,14 +6,15 @@ from uuid import UUID
 from skyctl.domain.tokens import IssuedToken, Key
 from skyctl.operations.world import World
 from skyctl.rules import tokens
-from skyctl.store import credentials, db
+from skyctl.store import db
+from skyctl.store import tokens as stored_tokens
 
 
 def replace_token(world: World, tx: db.Transaction, worker_id: UUID) -> str:
     """Let a new token wait for a worker, to be handed over by the answer to its next heartbeat."""
     key, now = world.keys.signing(), db.now(tx)
     token = sign(key, worker_id, now)
-    credentials.set_next(tx, worker_id, IssuedToken(tokens.fingerprint(token), now, key.id))
+    stored_tokens.set_next(tx, worker_id, IssuedToken(tokens.fingerprint(token), now, key.id))
     return token
 
 

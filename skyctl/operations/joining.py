@@ -19,7 +19,8 @@ from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, S
 from skyctl.operations import issuing, presence
 from skyctl.operations.world import World
 from skyctl.rules import health, identity, names, tokens
-from skyctl.store import credentials, db, events, workers
+from skyctl.store import db, events, workers
+from skyctl.store import tokens as stored_tokens
 
 REPLACED = (
     "its token was replaced: run the install script of a new invitation: skyctl workers install-script --worker NAME"
@@ -35,14 +36,14 @@ def admit(
     if not workers.exists(tx, worker_id):
         refuse_removed(tx, worker_id)
         workers.insert_invited(tx, worker_id, names.invited(worker_id), token_hash, claims.expires_at)
-    known = credentials.get(tx, worker_id, lock=True)
+    known = stored_tokens.get(tx, worker_id, lock=True)
     worker = workers.get(tx, worker_id)
     if known is None or worker is None:  # the lock of the log keeps it from being removed
         raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
     standing = identity.standing(known, token_hash)
     refuse_unusable(known, standing, now)
     if standing is Standing.INVITATION:
-        credentials.accept(tx, worker_id, IssuedToken(token_hash, now, claims.key.id), claims.expires_at)
+        stored_tokens.accept(tx, worker_id, IssuedToken(token_hash, now, claims.key.id), claims.expires_at)
         details = {"hostname": host.hostname, "ipAddress": host.ip_address}
         events.append(tx, Event("invitation_used", worker_id, worker.name, f"worker:{worker.name}", details=details))
     elif refusal := _recognize(world, tx, worker, known, host):
@@ -50,14 +51,14 @@ def admit(
     elif standing is Standing.STALE:
         raise Unauthorized("the token is not this worker's", REPLACED)
     elif standing is Standing.NEXT and known.next_token:
-        credentials.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
+        stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
         events.append(tx, Event("token_rotated", worker_id, worker.name, f"worker:{worker.name}"))
     else:
         unused = not known.holder.hostname
-        credentials.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
-    credentials.bind(tx, worker_id, host)
+        stored_tokens.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
+    stored_tokens.bind(tx, worker_id, host)
     moved = bool(known.holder.machine_id) and not identity.is_at_home(known.holder, host)
-    takes_tokens = registration.metadata.get(credentials.TAKES_TOKENS) is True
+    takes_tokens = registration.metadata.get(stored_tokens.TAKES_TOKENS) is True
     if takes_tokens and moved and standing is not Standing.INVITATION:
         # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
         issuing.replace_token(world, tx, worker_id)
@@ -115,7 +116,7 @@ def _recognize(
             "each host needs an invitation of its own: skyctl workers install-script; where this is that host, reinstalled: "
             f"skyctl workers install-script --worker {worker.name}",
         )
-    credentials.note_rivals(tx, worker.id, identity.rivals_with(known, host, verdict, now))
+    stored_tokens.note_rivals(tx, worker.id, identity.rivals_with(known, host, verdict, now))
     if verdict is Identity.UNCERTAIN:
         wait = identity.SILENT_BEATS * interval - (silence or timedelta())
         return RebootUnconfirmed(

@@ -13,7 +13,8 @@ from skyctl.domain.tokens import Credentials, Standing
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World
 from skyctl.rules import identity, tokens
-from skyctl.store import credentials, db, events, links, workers
+from skyctl.store import db, events, links, workers
+from skyctl.store import tokens as stored_tokens
 
 SECRET_BYTES = 32
 AGAIN = "make a new invitation: skyctl workers install-script"
@@ -90,7 +91,7 @@ def redeem(world: World, actor: Actor, secret: str) -> str:
         link, worker = _good(tx, key)
         token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker.id, link.made_by, db.now(tx))
         links.use(tx, key)
-        store_token = credentials.invite if link.anew else links.renew
+        store_token = stored_tokens.invite if link.anew else links.renew
         store_token(tx, worker.id, tokens.fingerprint(token), link.expires_at)
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
@@ -111,7 +112,7 @@ def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, st
     token, which gives nobody access, so anybody may ask.
     """
     with world.db.transaction() as tx:
-        now, worker, stored = db.now(tx), workers.get(tx, worker_id), credentials.get(tx, worker_id)
+        now, worker, stored = db.now(tx), workers.get(tx, worker_id), stored_tokens.get(tx, worker_id)
         if worker is None or stored is None:
             return now, "removed" if events.was_removed(tx, worker_id) else "unknown"
         return now, _state(identity.standing(stored, fingerprint), stored, worker, now)

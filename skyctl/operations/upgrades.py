@@ -17,7 +17,8 @@ from skyctl.domain.tokens import Standing
 from skyctl.operations import joining
 from skyctl.operations.world import World
 from skyctl.rules import identity, tokens
-from skyctl.store import credentials, db, drains, events, workers
+from skyctl.store import db, drains, events, workers
+from skyctl.store import tokens as stored_tokens
 
 LONGEST_REASON, LONGEST_VERSION = 500, 64
 MOST_AT_ONCE = 1000  # whoever else writes events waits meanwhile
@@ -101,7 +102,7 @@ def archive(world: World, token: str, sha256: str) -> bytes:
     """The agent of this checksum, for a worker. Raises Unauthorized, Forbidden, AgentNotFound."""
     with world.db.transaction() as tx:
         now = db.now(tx)
-        known = credentials.get(tx, tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id)
+        known = stored_tokens.get(tx, tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id)
         standing = identity.standing(known, tokens.fingerprint(token)) if known else Standing.STALE
         if known:
             joining.refuse_unusable(known, standing, now)

@@ -21,7 +21,8 @@ from skyctl.domain.tokens import Standing
 from skyctl.operations.world import World
 from skyctl.rules import identity, names, tokens, transport
 from skyctl.rules.tasks import is_on
-from skyctl.store import credentials, db, events, leases, organizations, workers
+from skyctl.store import db, events, leases, organizations, workers
+from skyctl.store import tokens as stored_tokens
 
 SHORTEST_PREFIX = 4
 INVITATION_TTL = timedelta(hours=24)
@@ -73,7 +74,7 @@ def invite_anew(world: World, actor: Actor, worker_id: UUID, ttl: timedelta = IN
     with world.db.transaction() as tx:
         worker, now = _locked(tx, worker_id), db.now(tx)
         token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker_id, actor.name, now)
-        credentials.invite(tx, worker_id, tokens.fingerprint(token), now + ttl)
+        stored_tokens.invite(tx, worker_id, tokens.fingerprint(token), now + ttl)
         details = {"expiresAt": (now + ttl).isoformat()}
         events.record(tx, Event("invited_anew", worker_id, worker.name, actor.name, details=details), actor)
     return Invitation(worker_id, token)
@@ -133,7 +134,7 @@ def by_token(world: World, token: str) -> Worker | None:
             worker_id = tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id
         except (Unauthorized, Forbidden):
             return None
-        known = credentials.get(tx, worker_id)
+        known = stored_tokens.get(tx, worker_id)
         good = known is not None and identity.standing(known, tokens.fingerprint(token)) is not Standing.STALE
         return workers.get(tx, worker_id) if good else None
 
