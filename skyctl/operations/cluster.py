@@ -2,7 +2,7 @@
 
 from skyctl.domain.cluster import Lease, Overview
 from skyctl.operations.world import World
-from skyctl.store import db, events, health, leases, summaries, workers
+from skyctl.store import db, events, health, leases, migration_summaries, workers
 
 
 def overview(world: World, most: int) -> Overview:
@@ -13,5 +13,5 @@ def overview(world: World, most: int) -> Overview:
             read_at=db.now(tx), limits=world.limits, stats=workers.stats(tx), worst=workers.worst(tx, most),
             events=events.latest(tx, most), leader=Lease(lead.holder, lead.term) if lead and lead.leads else None,
             monitor_seen_at=lead.last_pass_at if lead else None, mass_failures=health.open_mass_failures(tx),
-            migrations=summaries.unfinished(tx),
+            migrations=migration_summaries.unfinished(tx),
         )  # fmt: skip

@@ -8,7 +8,7 @@ from skyctl.domain.errors import Refused, WorkerNotFound
 from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
-from skyctl.store import db, events, leases, links, tokens, workers
+from skyctl.store import db, events, install_links, leases, tokens, workers
 
 MOST_AT_ONCE = 200
 INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
@@ -58,7 +58,7 @@ def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = Non
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
         tokens.revoke(tx, worker_id, reason)
-        links.withdraw(tx, worker_id)
+        install_links.withdraw(tx, worker_id)
         events.record(tx, Event("token_revoked", worker_id, worker.name, actor.name, reason=reason or ""), actor)
         return worker
 

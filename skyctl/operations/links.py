@@ -13,7 +13,7 @@ from skyctl.domain.tokens import Credentials, Standing
 from skyctl.operations import workers as inviting
 from skyctl.operations.world import World
 from skyctl.rules import identity, tokens
-from skyctl.store import db, events, links, workers
+from skyctl.store import db, events, install_links, workers
 from skyctl.store import tokens as stored_tokens
 
 SECRET_BYTES = 32
@@ -58,8 +58,10 @@ def make(
         events.lock(tx)
         worker = inviting.known(workers.get(tx, worker_id, lock=True), worker_id)
         expires_at = db.now(tx) + ttl
-        links.insert(
-            tx, tokens.fingerprint(secret), links.Link(worker_id, world.api_url, insecure, anew, actor.name, expires_at)
+        install_links.insert(
+            tx,
+            tokens.fingerprint(secret),
+            install_links.Link(worker_id, world.api_url, insecure, anew, actor.name, expires_at),
         )
         details = {"expiresAt": expires_at.isoformat()}
         events.record(tx, Event("link_made", worker_id, worker.name, actor.name, details=details), actor)
@@ -90,8 +92,8 @@ def redeem(world: World, actor: Actor, secret: str) -> str:
         events.lock(tx)
         link, worker = _good(tx, key)
         token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker.id, link.made_by, db.now(tx))
-        links.use(tx, key)
-        store_token = stored_tokens.invite if link.anew else links.renew
+        install_links.use(tx, key)
+        store_token = stored_tokens.invite if link.anew else install_links.renew
         store_token(tx, worker.id, tokens.fingerprint(token), link.expires_at)
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
@@ -132,9 +134,9 @@ def archive() -> bytes:
     return installer.agent_archive()
 
 
-def _good(tx: db.Transaction, key: str) -> tuple[links.Link, Worker]:
+def _good(tx: db.Transaction, key: str) -> tuple[install_links.Link, Worker]:
     """The link and its worker, while the link is good. Raises LinkGone."""
-    link = links.get(tx, key)
+    link = install_links.get(tx, key)
     worker = workers.get(tx, link.worker_id, lock=True) if link else None
     if link is None or worker is None or (worker.token_revoked_at and not link.anew):
         raise LinkGone("there is no such link, or its worker was removed or revoked", AGAIN, UNKNOWN)

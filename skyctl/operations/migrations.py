@@ -9,7 +9,7 @@ from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 from skyctl.operations.world import World
 from skyctl.rules import migrations as rules
-from skyctl.store import db, events, health, leases, organizations, pauses
+from skyctl.store import db, events, health, leases, migration_pauses, organizations
 from skyctl.store import migrations as store
 
 SHORTEST_PREFIX = 4
@@ -22,7 +22,7 @@ def list_migrations(
     """One page of the migrations: the unfinished ones first, then the latest."""
     with world.db.transaction() as tx:
         found, total = store.page(tx, states, worker_id, limit, offset)
-        return MigrationPage(found, total, db.now(tx), pauses.current(tx), leases.engine_trouble(tx))
+        return MigrationPage(found, total, db.now(tx), migration_pauses.current(tx), leases.engine_trouble(tx))
 
 
 def find(world: World, reference: str) -> Migration:
@@ -92,7 +92,7 @@ def pause(world: World, actor: Actor, length: timedelta | None, reason: str | No
     """Let no migration begin, for so long or until `resume`; what is under way goes on."""
     with world.db.transaction() as tx:
         events.lock(tx)
-        pauses.begin(tx, actor.name, length, reason)
+        migration_pauses.begin(tx, actor.name, length, reason)
         said = f"for {length}" if length else "until they are resumed"
         told = f"{said}: {reason}" if reason else said
         events.record(tx, Event("migrations_paused", None, None, actor.name, reason=told), actor)
@@ -103,7 +103,7 @@ def resume(world: World, actor: Actor) -> tuple[bool, list[MassFailure]]:
     the mass failures that are lifted."""
     with world.db.transaction() as tx:
         events.lock(tx)
-        was_paused = pauses.end(tx, actor.name)
+        was_paused = migration_pauses.end(tx, actor.name)
         standing = health.open_mass_failures(tx)
         health.lift_mass_failures(tx, [failure.id for failure in standing], actor.name)
         if was_paused:

@@ -27,7 +27,7 @@ from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.tasks import DEPLOYMENT_LABEL
-from skyctl.store import db, drains, events, leases, pauses, services, summaries
+from skyctl.store import db, drains, events, leases, migration_pauses, migration_summaries, services
 from skyctl.store import migrations as store
 
 POLL_SECONDS = 0.3
@@ -95,10 +95,10 @@ def _call_for(world: World, lease: Lease) -> Called:
             *(told_of(each, "migration_queued", lease, "no longer held") for each in released),
             *(told_of(each, "migration_cancelled", lease, each.reason) for each in cancelled),
             *_over(tx, lease),
-            *(_summed_up(each, lease) for each in summaries.sum_up(tx)),
+            *(_summed_up(each, lease) for each in migration_summaries.sum_up(tx)),
         )
-        work, paused = store.work(tx, starting.MOST_QUEUED), pauses.current(tx) is not None
-        times = (store.next_due_seconds(tx), drains.next_deadline_seconds(tx), pauses.seconds_left(tx))
+        work, paused = store.work(tx, starting.MOST_QUEUED), migration_pauses.current(tx) is not None
+        times = (store.next_due_seconds(tx), drains.next_deadline_seconds(tx), migration_pauses.seconds_left(tx))
         due = [each for each in times if each is not None]
         return Called(written, work, db.now(tx), paused, max(0.0, min(due)) if due else None)
 
@@ -137,7 +137,7 @@ def _over(tx: db.Transaction, lease: Lease) -> list[Event]:
     return ended
 
 
-def _summed_up(summary: summaries.Summary, lease: Lease) -> Event:
+def _summed_up(summary: migration_summaries.Summary, lease: Lease) -> Event:
     counts = {state: len(those) for state, those in summary.by_state.items()}
     said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     details = {

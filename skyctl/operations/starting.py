@@ -12,7 +12,7 @@ from skyctl.operations import placing
 from skyctl.operations.leadership import TTL
 from skyctl.operations.world import World
 from skyctl.rules import placement
-from skyctl.store import db, drains, events, leases, pauses, services
+from skyctl.store import db, drains, events, leases, migration_pauses, services
 from skyctl.store import migrations as store
 
 MOST_QUEUED = 5_000
@@ -33,7 +33,7 @@ def begin(world: World, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[E
     All of them are planned for before anything is locked, since that may take long; those that are chosen once more afterwards.
     """
     with world.db.transaction() as tx:
-        work, is_paused = store.work(tx, MOST_QUEUED), pauses.current(tx) is not None
+        work, is_paused = store.work(tx, MOST_QUEUED), migration_pauses.current(tx) is not None
         free = world.limits.migrations_at_once - len(work.under_way)
         if free <= 0 or not work.queued or is_paused:
             return []
