@@ -32,7 +32,7 @@ from skyctl.domain.engine import EndpointMode  # noqa: E402
 from skyctl.domain.workloads import ServiceSpec  # noqa: E402
 from skyctl.host.postgres import EmbeddedPostgres  # noqa: E402
 from skyctl.operations import deploying, drains, schema, services  # noqa: E402
-from skyctl.operations.world import World  # noqa: E402
+from skyctl.operations.shared.context import World  # noqa: E402
 from skyctl.settings import Settings  # noqa: E402
 from tests.lab import images  # noqa: E402
 from tests.lab.machines import Node  # noqa: E402

@@ -25,7 +25,7 @@ from rich.table import Table
 from skyctl import wiring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import alerts, health, leadership, schema
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.settings import Settings
 
 FEW, MANY, DEAD = 1_000, 100_000, 500

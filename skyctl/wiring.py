@@ -11,7 +11,7 @@ from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.notifiers import apprise
-from skyctl.operations.world import Case, Engine, Notifier, World
+from skyctl.operations.shared.context import Case, Engine, Notifier, World
 from skyctl.settings import Settings
 from skyctl.store.db import Database
 

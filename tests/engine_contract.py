@@ -11,7 +11,7 @@ import pytest
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EndpointMode, EngineService, EngineSpec, EngineTask
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
-from skyctl.operations.world import Engine
+from skyctl.operations.shared.context import Engine
 
 _SECONDS = 60
 LABEL = "skypanel.deployment.id"

@@ -11,7 +11,7 @@ import psycopg
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.operations import alerts, deploying, following, leadership, moving, services
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.fakes import FakeEngine
 from tests.helpers import TESTS, add_worker, look
 

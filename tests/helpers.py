@@ -20,7 +20,7 @@ import pytest
 from skyctl.domain.cluster import Actor, Capacity, Lease, Registration
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import health, leadership
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 
 T = TypeVar("T")

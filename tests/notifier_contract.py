@@ -6,7 +6,7 @@ import pytest
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.operations.world import Notifier
+from skyctl.operations.shared.context import Notifier
 
 ALERT = Alert("worker_offline", None, 'Worker "w1" is offline', "silent for\n125 s: 💥 'quoted'")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from skyctl.operations import workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually
 

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Actor, Alert, Beat, Event, Invitation, Load
 from skyctl.operations import alerts, drains, health, heartbeats, leadership, migrations, presence, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from tests.helpers import TESTS, registration
 

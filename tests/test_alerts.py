@@ -17,7 +17,7 @@ from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
 from skyctl.monitor.loop import DELIVERY_SECONDS
 from skyctl.operations import alerts, leadership
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process, make_world
 from tests.fakes import FakeNotifier
 from tests.helpers import add_user, add_worker, eventually, look

@@ -21,7 +21,7 @@ import pytest
 from skyctl.domain.cluster import Beat, Load
 from skyctl.domain.errors import DatabaseUnavailable, Refused
 from skyctl.operations import heartbeats, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from skyctl.store import db
 from skyctl.store.tables import SCHEMA_VERSION

@@ -13,7 +13,7 @@ import pytest
 
 from skyctl.host import postgres_binaries
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process, clean_environment, database_of
 from tests.helpers import eventually
 from tests.reporting import agent, all_beat

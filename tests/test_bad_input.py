@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.operations import workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer
 

@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Process
 from tests.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, need
 from tests.reporting import agent, all_beat

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from skyctl.operations import heartbeats, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Cli, clean_environment
 from tests.helpers import add_worker, registration
 

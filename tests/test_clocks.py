@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from skyctl.operations import heartbeats, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules.clocks import offset_seconds
 from tests.helpers import TESTS, registration
 

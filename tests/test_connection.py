@@ -12,7 +12,7 @@ import pytest
 
 from skyctl.domain.cluster import Invitation
 from skyctl.operations import workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Process
 from tests.helpers import LOAD, TESTS, admin_token, get, ready
 

@@ -15,7 +15,7 @@ from skyctl.domain.errors import Refused, Unauthorized
 from skyctl.domain.tokens import ERRAND
 from skyctl.host.keyring import Keyring
 from skyctl.operations import credentials, heartbeats, leadership, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import identity, tokens
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look

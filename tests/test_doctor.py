@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from skyctl.operations import workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store.tables import SCHEMA_VERSION
 from tests.agent.peers import Answer, Engine, Manager, Request
 from tests.conftest import Cli, Process

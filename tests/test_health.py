@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skyctl.domain.cluster import Capacity, Limits, Load, Outage, Worker, WorkerStatus
 from skyctl.operations import leadership, workers
 from skyctl.operations.health import check
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import health
 from skyctl.store import health as store
 from tests.helpers import add_worker, look

@@ -16,7 +16,7 @@ from skyctl.host.signals import Stop
 from skyctl.monitor.loop import Monitor, has_ended
 from skyctl.monitor.metrics import Meters
 from skyctl.operations import alerts, health, leadership
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process, make_world
 from tests.helpers import add_user, add_worker, eventually
 

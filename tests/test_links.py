@@ -18,7 +18,7 @@ from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
 from skyctl.installer import agent_archive
 from skyctl.operations import credentials, heartbeats, links, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import events
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import TESTS, admin_token, bearer, get, registration

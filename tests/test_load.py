@@ -14,7 +14,7 @@ import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations import schema, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Process, make_world
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually, kill_server, not_started_again
 

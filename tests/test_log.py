@@ -11,7 +11,7 @@ import psycopg
 
 from skyctl.domain.workloads import DrainWish
 from skyctl.operations import drains, log
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Cli
 from tests.helpers import TESTS, add_worker
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from skyctl.operations import drains, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually
 

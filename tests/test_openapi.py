@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 
 from skyctl.api.app import ROUTES
 from skyctl.operations import workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Process, clean_environment
 from tests.helpers import TESTS, admin_token, get
 

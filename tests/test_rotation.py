@@ -12,7 +12,7 @@ import pytest
 
 from skyctl.domain.cluster import Invitation
 from skyctl.operations import credentials, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Process

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.helpers import add_user
 from tests.story import replay
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from skyctl.domain.cluster import WorkerStatus
 from skyctl.operations import heartbeats, schema, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import tables
 from tests.conftest import Cli, make_world
 from tests.helpers import TESTS, add_worker, look, registration

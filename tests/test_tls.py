@@ -15,7 +15,7 @@ import pytest
 from skyctl.domain.errors import Refused
 from skyctl.host.certificates import Certificates
 from skyctl.operations import workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Cli, Process
 from tests.helpers import PATIENCE_SECONDS, TESTS, eventually, need

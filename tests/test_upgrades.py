@@ -14,7 +14,7 @@ import pytest
 
 from skyctl.installer import agent_archive
 from skyctl.operations import heartbeats, log, upgrades, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.agent.unit import Unit, newer
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, TESTS, add_worker, bearer, eventually, registration

@@ -9,7 +9,7 @@ import pytest
 
 from skyctl.domain.workloads import DrainWish
 from skyctl.operations import drains, presence, why, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process
 from tests.helpers import TESTS, add_worker, look
 

@@ -34,7 +34,7 @@ from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND
 from skyctl.domain.workloads import DrainWish
 from skyctl.operations import drains, heartbeats, links, schema, upgrades, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 THREADS = 8
 MAX_PAGE = 1000

@@ -21,7 +21,7 @@ from skyctl.domain.cluster import Beat
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.tokens import ERRAND, Outcome
 from skyctl.operations import errands, heartbeats
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 MAX_BATCH = 2000
 UNEXPECTED = SkyctlError("unexpected error", "see the log of skyctl serve")

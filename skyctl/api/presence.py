@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from skyctl.domain.errors import SkyctlError
 from skyctl.operations import presence
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 EVERY_SECONDS = 1.0
 

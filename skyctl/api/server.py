@@ -26,7 +26,7 @@ from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, sd_notify, signals
 from skyctl.host.certificates import Certificates
 from skyctl.operations import certifying, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 BACKLOG = 2048
 CONNECTIONS = 10

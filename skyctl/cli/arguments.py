@@ -8,7 +8,7 @@ import typer
 from skyctl.cli.context import open_world, settings
 
 if TYPE_CHECKING:
-    from skyctl.operations.world import World
+    from skyctl.operations.shared.context import World
 
 
 def complete_worker(context: typer.Context, incomplete: str) -> list[str]:

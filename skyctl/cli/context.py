@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from skyctl.domain.cluster import Actor
-    from skyctl.operations.world import World
+    from skyctl.operations.shared.context import World
     from skyctl.settings import Settings
 
 PLAIN_WIDTH = 400

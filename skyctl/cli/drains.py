@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from skyctl.domain.cluster import Worker
     from skyctl.domain.workloads import DrainProgress
-    from skyctl.operations.world import World
+    from skyctl.operations.shared.context import World
 
 REFUSED, PARTLY_DONE = 4, 7
 

@@ -13,7 +13,7 @@ from skyctl.host.signals import Stop
 from skyctl.operations import log
 
 if TYPE_CHECKING:
-    from skyctl.operations.world import World
+    from skyctl.operations.shared.context import World
 
 T = TypeVar("T")
 TIMED_OUT, INTERRUPTED = 6, 130  # exit codes

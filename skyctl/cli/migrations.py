@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from skyctl.domain.cluster import Actor
     from skyctl.domain.workloads import Migration
-    from skyctl.operations.world import World
+    from skyctl.operations.shared.context import World
 
 PARTLY_DONE, REFUSED = 7, 4
 MOST_AT_ONCE = 100_000

@@ -25,7 +25,7 @@ from skyctl.domain.engine import EndpointMode
 
 if TYPE_CHECKING:
     from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec
-    from skyctl.operations.world import World
+    from skyctl.operations.shared.context import World
 
 FAILED = 1
 COMMAND = "skyctl.command"  # where the words behind `--` are kept

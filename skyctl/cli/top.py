@@ -19,7 +19,7 @@ from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.errors import SkyctlError
 from skyctl.host.signals import Stop
 from skyctl.operations import cluster, log
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 REFRESH_SECONDS = 2.0
 LEAST_SECONDS = 0.2

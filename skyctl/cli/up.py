@@ -34,7 +34,7 @@ from skyctl.host.data_dir import write_private
 from skyctl.monitor.loop import Monitor
 from skyctl.monitor.metrics import Meters
 from skyctl.operations import schema, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.settings import DEFAULT_PORT, Settings
 
 HOST = "127.0.0.1"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
 from skyctl.operations import alerts
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 LONGEST_REST_SECONDS = 30.0
 AFTER_ERROR_SECONDS = 5.0

@@ -22,7 +22,7 @@ from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Couriers
 from skyctl.monitor.migrator import Mover
 from skyctl.operations import alerts, credentials, health, leadership
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import db
 
 DEBOUNCE_SECONDS = 0.2

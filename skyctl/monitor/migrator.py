@@ -19,7 +19,7 @@ from skyctl.domain.errors import (
     SkyctlError,
 )
 from skyctl.operations import alerts, following, moving
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0

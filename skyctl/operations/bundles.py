@@ -10,7 +10,7 @@ from skyctl.domain.cluster import Actor, Invitation
 from skyctl.domain.errors import Refused
 from skyctl.installer import bundle as bundling
 from skyctl.operations import workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 
 PLATFORMS = bundling.PLATFORMS
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable
 from skyctl.host.certificates import Certificates
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import events
 
 SERVE = Actor("serve")

@@ -1,7 +1,7 @@
 """The story of the cluster as a whole: everything that one look at it shows."""
 
 from skyctl.domain.cluster import Lease, Overview
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import db, events, health, leases, migration_summaries, workers
 
 

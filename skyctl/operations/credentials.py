@@ -7,7 +7,7 @@ from skyctl.domain.cluster import Actor, Event, Lease, Worker
 from skyctl.domain.errors import Refused, WorkerNotFound
 from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import db, events, install_links, leases, tokens, workers
 
 MOST_AT_ONCE = 200

@@ -9,7 +9,7 @@ from skyctl.domain.engine import EngineNode
 from skyctl.domain.errors import EngineUnavailable, Refused, ValidationError
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
 from skyctl.operations import placing, telling
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import services as rules
 from skyctl.store import db, events, migrations, services, workers
 

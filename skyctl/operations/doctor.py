@@ -14,7 +14,7 @@ from skyctl.domain.cluster import Check, CheckState, WorkerStatus
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import START_ANEW, is_due
-from skyctl.operations.world import Case, Engine
+from skyctl.operations.shared.context import Case, Engine
 from skyctl.rules import transport
 from skyctl.store import alerts, db, doctor, health, leases, outages, schema
 from skyctl.store.tables import SCHEMA_VERSION

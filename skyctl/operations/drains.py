@@ -17,7 +17,7 @@ from skyctl.domain.workloads import (
     Service,
 )
 from skyctl.operations import placing
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import health
 from skyctl.rules.migrations import UNDER_WAY
 from skyctl.store import db, events, migrations, services, workers

@@ -5,7 +5,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Event
 from skyctl.domain.tokens import Errand, IssuedToken
 from skyctl.operations import issuing, upgrades
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens

@@ -12,7 +12,7 @@ from skyctl.domain.errors import EngineRefused
 from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
 from skyctl.operations import telling
 from skyctl.operations.leadership import TTL
-from skyctl.operations.world import Engine, World
+from skyctl.operations.shared.context import Engine, World
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
 from skyctl.store import db, drains, events, leases, services, workers

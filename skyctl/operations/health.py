@@ -10,7 +10,7 @@ from skyctl.domain.cluster import Event, Lease, Limits, MassFailure, Outage, Sil
 from skyctl.domain.errors import DatabaseRefused
 from skyctl.operations import presence
 from skyctl.operations.leadership import TTL
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import flapping, health
 from skyctl.store import db, events, leases
 from skyctl.store import health as store

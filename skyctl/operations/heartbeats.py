@@ -9,7 +9,7 @@ from skyctl.domain.cluster import Beat, Event, Registration, Worker
 from skyctl.domain.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND, Outcome
 from skyctl.operations import joining, upgrades
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import clocks, health, identity, names, tokens
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens

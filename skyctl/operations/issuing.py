@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from skyctl.domain.tokens import IssuedToken, Key
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from skyctl.store import db
 from skyctl.store import tokens as stored_tokens

@@ -17,7 +17,7 @@ from skyctl.domain.errors import (
 )
 from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, Standing
 from skyctl.operations import issuing, presence
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import health, identity, names, tokens
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens

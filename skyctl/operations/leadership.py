@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from skyctl.domain.cluster import Lease
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import leases
 
 TTL = timedelta(seconds=15)

@@ -11,7 +11,7 @@ from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
 from skyctl.domain.tokens import Credentials, Standing
 from skyctl.operations import workers as inviting
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import identity, tokens
 from skyctl.store import db, events, install_links, workers
 from skyctl.store import tokens as stored_tokens

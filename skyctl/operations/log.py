@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from skyctl.domain.cluster import Event
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import alerts, db, events
 
 AT_ONCE = 1000

@@ -7,7 +7,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import migrations as rules
 from skyctl.store import db, events, health, leases, migration_pauses, organizations
 from skyctl.store import migrations as store

@@ -21,8 +21,8 @@ from skyctl.domain.workloads import (
 )
 from skyctl.operations import starting
 from skyctl.operations.leadership import TTL
+from skyctl.operations.shared.context import Engine, World
 from skyctl.operations.starting import told_of
-from skyctl.operations.world import Engine, World
 from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step

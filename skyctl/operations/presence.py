@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Outage
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import health
 from skyctl.store import db
 from skyctl.store import outages as stored_outages

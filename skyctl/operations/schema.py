@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyctl.operations import upgrades
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.store import drains, schema, workers
 from skyctl.store.tables import SCHEMA_VERSION
 

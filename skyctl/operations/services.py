@@ -24,7 +24,7 @@ from skyctl.domain.workloads import (
     ServiceSpec,
     ServiceStatus,
 )
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs
 from skyctl.store import db, events, migrations, organizations, services, workers

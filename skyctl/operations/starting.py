@@ -10,7 +10,7 @@ from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
 from skyctl.operations import placing
 from skyctl.operations.leadership import TTL
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import placement
 from skyctl.store import db, drains, events, leases, migration_pauses, services
 from skyctl.store import migrations as store

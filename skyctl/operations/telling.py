@@ -4,7 +4,7 @@ from uuid import UUID
 
 from skyctl.domain.errors import EngineRefused
 from skyctl.domain.workloads import DeploymentStatus, Service
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import services as rules
 from skyctl.store import db, events, services
 

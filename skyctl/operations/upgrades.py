@@ -15,7 +15,7 @@ from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
 from skyctl.domain.tokens import Standing
 from skyctl.operations import joining
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import identity, tokens
 from skyctl.store import db, drains, events, workers
 from skyctl.store import tokens as stored_tokens

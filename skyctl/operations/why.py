@@ -6,7 +6,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Diagnosis
 from skyctl.domain.errors import WorkerNotFound
 from skyctl.operations import presence
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import health
 from skyctl.store import db, events, leases, workers
 from skyctl.store import health as store

@@ -18,7 +18,7 @@ from skyctl.domain.errors import (
     WorkerNotFound,
 )
 from skyctl.domain.tokens import Standing
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules import identity, names, tokens, transport
 from skyctl.rules.tasks import is_on
 from skyctl.store import db, events, leases, organizations, workers

@@ -13,7 +13,7 @@ from skyctl.domain.cluster import Capacity, Worker
 from skyctl.domain.engine import EndpointMode
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.operations import deploying, migrations, services, workers
-from skyctl.operations.world import World
+from skyctl.operations.shared.context import World
 from skyctl.rules.tasks import runs
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually

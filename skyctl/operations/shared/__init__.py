@@ -1,0 +1,1 @@
+"""What several callers need: the context, lookups, candidates, outages, leadership, applying a deployment."""
