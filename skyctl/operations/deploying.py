@@ -8,7 +8,8 @@ from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.errors import EngineUnavailable, Refused, ValidationError
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
-from skyctl.operations import placing, telling
+from skyctl.operations import telling
+from skyctl.operations.shared import candidates
 from skyctl.operations.shared.context import World
 from skyctl.rules import services as rules
 from skyctl.store import db, events, migrations, services, workers
@@ -84,11 +85,13 @@ def _place(
             max(0.0, now.cpu_cores - before.cpu_cores), max(0.0, now.memory_mb - before.memory_mb),
             max(0.0, now.disk_gb - before.disk_gb),
         )  # fmt: skip
-        growth = placing.demand(uuid4(), ServiceSpec(spec.name, spec.image, more, region=spec.region, pool=spec.pool))
-        stays = placing.plan(tx, [growth], nodes, world.limits, only=[here])[0]
+        growth = candidates.demand(
+            uuid4(), ServiceSpec(spec.name, spec.image, more, region=spec.region, pool=spec.pool)
+        )
+        stays = candidates.plan(tx, [growth], nodes, world.limits, only=[here])[0]
         if isinstance(stays, Placement):
             return Placement(stays.id, here, "it stays where it is")
-    return placing.plan(tx, [placing.demand(uuid4(), spec)], nodes, world.limits)[0]
+    return candidates.plan(tx, [candidates.demand(uuid4(), spec)], nodes, world.limits)[0]
 
 
 def _refuse_unless_changeable(tx: db.Transaction, service: Service, spec: ServiceSpec) -> None:

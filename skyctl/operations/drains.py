@@ -16,7 +16,7 @@ from skyctl.domain.workloads import (
     Refusal,
     Service,
 )
-from skyctl.operations import placing
+from skyctl.operations.shared import candidates
 from skyctl.operations.shared.context import World
 from skyctl.rules import health
 from skyctl.rules.migrations import UNDER_WAY
@@ -64,9 +64,9 @@ def plan(world: World, worker_ids: Sequence[UUID]) -> list[Planned]:
     with world.db.transaction() as tx:
         there = services.on_workers(tx, worker_ids)
         demands = [
-            placing.demand(each.id, each.spec, each.current.worker_id if each.current else None) for each in there
+            candidates.demand(each.id, each.spec, each.current.worker_id if each.current else None) for each in there
         ]
-        places = placing.plan(tx, demands, nodes, world.limits, closed=worker_ids)
+        places = candidates.plan(tx, demands, nodes, world.limits, closed=worker_ids)
         names = workers.names_of(tx)
     return [_planned(service, place, names) for service, place in zip(there, places, strict=True)]
 
