@@ -8,8 +8,7 @@ from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.errors import EngineUnavailable, Refused, ValidationError
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
-from skyctl.operations import telling
-from skyctl.operations.shared import candidates
+from skyctl.operations.shared import apply_deployment, candidates
 from skyctl.operations.shared.context import World
 from skyctl.rules import services as rules
 from skyctl.store import db, events, migrations, services, workers
@@ -45,7 +44,7 @@ def deploy(
         service = _write_down(tx, actor, organization, spec, place, existing)
     if service and service.current:
         try:
-            telling.tell(world, service, service.current.id, node_id)
+            apply_deployment.tell(world, service, service.current.id, node_id)
         except EngineUnavailable as error:
             error.hint = (
                 f"{spec.name} is written down, and deployed by the monitor once the engine answers. {error.hint}"

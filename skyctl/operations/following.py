@@ -10,8 +10,8 @@ from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused
 from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
-from skyctl.operations import telling
 from skyctl.operations.leadership import TTL
+from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.context import Engine, World
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
@@ -97,7 +97,7 @@ def _do(world: World, lease: Lease, chores: Chores) -> list[Event]:
     engine = world.engine()
     for service, node_id in chores.untold:
         try:
-            telling.tell(world, service, service.current.id if service.current else FIRST, node_id)
+            apply_deployment.tell(world, service, service.current.id if service.current else FIRST, node_id)
         except EngineRefused:
             continue  # noted with the deployment
     for service in chores.to_stop:
