@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Actor, Alert, Beat, Event, Invitation, Load
-from skyctl.operations import alerts, drains, health, heartbeats, leadership, migrations, presence, workers
+from skyctl.operations import alerts, drains, health, heartbeats, leadership, migrations, workers
+from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from tests.helpers import TESTS, registration
@@ -106,7 +107,7 @@ class Story:
 
     def _touch(self) -> None:
         if not self._down:
-            presence.touch(self._world, self._serve, "manager", 1)
+            outages.touch(self._world, self._serve, "manager", 1)
 
     def _pass_time(self, seconds: int, *, watched: bool) -> None:
         until = self._passed + seconds

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import drains, presence, why, workers
+from skyctl.operations import drains, why, workers
+from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process
 from tests.helpers import TESTS, add_worker, look
@@ -106,7 +107,7 @@ def test_outages_of_ours_are_taken_out_of_silence(world: World, connection: psyc
     assert found.deaf == timedelta(seconds=600)
     assert found.verdict.status == "active"
     with world.db.transaction() as tx:
-        assert len(presence.outages(tx)) == 1
+        assert len(outages.outages(tx)) == 1
 
 
 def test_a_mass_failure_is_named(cli: Cli, world: World, connection: psycopg.Connection) -> None:

@@ -7,7 +7,7 @@ import threading
 from uuid import uuid4
 
 from skyctl.domain.errors import SkyctlError
-from skyctl.operations import presence
+from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
 
 EVERY_SECONDS = 1.0
@@ -22,11 +22,11 @@ def begin(world: World) -> None:
 
 def _give(world: World) -> None:
     instance, hostname, pid = uuid4(), socket.gethostname(), os.getpid()
-    give, heard, pause = presence.begin, True, threading.Event()
+    give, heard, pause = outages.begin, True, threading.Event()
     while True:
         try:
             give(world, instance, hostname, pid)
-            give, heard = presence.touch, True
+            give, heard = outages.touch, True
         except SkyctlError as error:
             if heard:
                 log.warning("action=presence_not_written reason=%s", error.message)

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Lease, Worker
 from skyctl.domain.errors import Refused, WorkerNotFound
-from skyctl.operations import issuing
 from skyctl.operations.leadership import TTL
+from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.context import World
 from skyctl.store import db, events, install_links, leases, tokens, workers
 
@@ -26,7 +26,7 @@ def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
             raise Refused(f"the token of {worker.name} is revoked", INVITE_ANEW + worker.name)
         if not (known and known.takes_tokens):
             raise Refused(f"the agent of {worker.name} cannot take a new token", INVITE_ANEW + worker.name)
-        issuing.replace_token(world, tx, worker_id)
+        token_issue.replace_token(world, tx, worker_id)
         events.record(tx, Event("token_rotation_asked", worker_id, worker.name, actor.name), actor)
         return worker
 
@@ -43,7 +43,7 @@ def rotate_due(world: World, lease: Lease) -> list[Event]:
         events.lock(tx)
         found = tokens.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
         for worker in found:
-            issuing.replace_token(world, tx, worker.id)
+            token_issue.replace_token(world, tx, worker.id)
         told = [Event("token_rotation_due", worker.id, worker.name, "monitor", term=lease.term) for worker in found]
         return events.append(tx, *told)
 

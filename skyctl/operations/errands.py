@@ -4,7 +4,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.tokens import Errand, IssuedToken
-from skyctl.operations import issuing, upgrades
+from skyctl.operations import upgrades
+from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from skyctl.store import db, events, workers
@@ -27,7 +28,7 @@ def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
         _promote(world, worker_id, token_hash)
         return Errand(agent=agent)
     keys = {key.id: key for key in world.keys.accepted(now)}
-    signed = issuing.sign(keys[waits.key_id], worker_id, waits.issued_at) if waits.key_id in keys else ""
+    signed = token_issue.sign(keys[waits.key_id], worker_id, waits.issued_at) if waits.key_id in keys else ""
     if not tokens.same(tokens.fingerprint(signed), waits.token_hash):
         return Errand(new_token=_issue_anew(world, worker_id, waits), agent=agent)
     return Errand(new_token=signed, agent=agent)
@@ -37,7 +38,7 @@ def _issue_anew(world: World, worker_id: UUID, gone: IssuedToken) -> str | None:
     """Another token in place of one that cannot be signed again, so that nobody has it; None where somebody else was first."""
     with world.db.transaction() as tx:
         known = stored_tokens.get(tx, worker_id, lock=True)
-        return issuing.replace_token(world, tx, worker_id) if known and known.next_token == gone else None
+        return token_issue.replace_token(world, tx, worker_id) if known and known.next_token == gone else None
 
 
 def _promote(world: World, worker_id: UUID, token_hash: str) -> None:

@@ -16,7 +16,7 @@ from skyctl.domain.errors import (
     WorkerCloned,
 )
 from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, Standing
-from skyctl.operations import issuing, presence
+from skyctl.operations.shared import outages, token_issue
 from skyctl.operations.shared.context import World
 from skyctl.rules import health, identity, names, tokens
 from skyctl.store import db, events, workers
@@ -61,7 +61,7 @@ def admit(
     takes_tokens = registration.metadata.get(stored_tokens.TAKES_TOKENS) is True
     if takes_tokens and moved and standing is not Standing.INVITATION:
         # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
-        issuing.replace_token(world, tx, worker_id)
+        token_issue.replace_token(world, tx, worker_id)
     return None
 
 
@@ -104,7 +104,7 @@ def _recognize(
     """Why a host is not this worker's; None where it is. What is seen of a rival is noted, and told once."""
     now, interval = db.now(tx), world.limits.heartbeat_interval
     heard = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
-    silence = health.heard_silence(max(heard), now, presence.outages(tx)) if heard else None
+    silence = health.heard_silence(max(heard), now, outages.outages(tx)) if heard else None
     verdict = identity.identify(known, host, silence, interval)
     if verdict is Identity.SAME:
         return None
