@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Actor, Alert, Beat, Event, Invitation, Load
-from skyctl.operations import alerts, drains, health, heartbeats, leadership, migrations, workers
-from skyctl.operations.shared import outages
+from skyctl.operations import alerts, drains, health, heartbeats, migrations, workers
+from skyctl.operations.shared import leadership, outages
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from tests.helpers import TESTS, registration

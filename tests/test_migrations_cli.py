@@ -5,7 +5,8 @@ import json
 import pytest
 
 from skyctl.domain.workloads import MigrationPolicy
-from skyctl.operations import leadership, migrations, moving
+from skyctl.operations import migrations, moving
+from skyctl.operations.shared import leadership
 from tests.conftest import Cli
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually, look

@@ -12,7 +12,8 @@ from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, ServiceSpec
-from skyctl.operations import deploying, drains, following, leadership, services, workers
+from skyctl.operations import deploying, drains, following, services, workers
+from skyctl.operations.shared import leadership
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually, look
 from tests.test_moving import fleet, pass_time, states

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from skyctl.domain.cluster import Alert, Event, Lease
 from skyctl.domain.errors import ChannelFailed, DatabaseRefused
-from skyctl.operations.leadership import TTL
 from skyctl.operations.shared.context import World
+from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import alerts, retry
 from skyctl.rules import health as rules
 from skyctl.store import alerts as store

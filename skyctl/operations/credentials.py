@@ -5,9 +5,9 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Lease, Worker
 from skyctl.domain.errors import Refused, WorkerNotFound
-from skyctl.operations.leadership import TTL
 from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.context import World
+from skyctl.operations.shared.leadership import TTL
 from skyctl.store import db, events, install_links, leases, tokens, workers
 
 MOST_AT_ONCE = 200

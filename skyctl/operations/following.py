@@ -10,9 +10,9 @@ from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused
 from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
-from skyctl.operations.leadership import TTL
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.context import Engine, World
+from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
 from skyctl.store import db, drains, events, leases, services, workers

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease, Limits, MassFailure, Outage, Silence, Verdict, Worker, WorkerStatus
 from skyctl.domain.errors import DatabaseRefused
-from skyctl.operations.leadership import TTL
 from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
+from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import flapping, health
 from skyctl.store import db, events, leases
 from skyctl.store import health as store

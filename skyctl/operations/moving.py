@@ -20,8 +20,8 @@ from skyctl.domain.workloads import (
     ServiceStatus,
 )
 from skyctl.operations import starting
-from skyctl.operations.leadership import TTL
 from skyctl.operations.shared.context import Engine, World
+from skyctl.operations.shared.leadership import TTL
 from skyctl.operations.starting import told_of
 from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks

@@ -8,9 +8,9 @@ from uuid import UUID
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
-from skyctl.operations.leadership import TTL
 from skyctl.operations.shared import candidates as candidates_shared
 from skyctl.operations.shared.context import World
+from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import placement
 from skyctl.store import db, drains, events, leases, migration_pauses, services
 from skyctl.store import migrations as store
