@@ -10,7 +10,8 @@ import psycopg
 import pytest
 import yaml
 
-from skyctl.operations import heartbeats, workers
+from skyctl.operations import workers
+from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, clean_environment
 from tests.helpers import add_worker, registration

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from skyctl.operations import heartbeats, workers
+from skyctl.operations import workers
+from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 from skyctl.rules.clocks import offset_seconds
 from tests.helpers import TESTS, registration

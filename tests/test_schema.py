@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import WorkerStatus
-from skyctl.operations import heartbeats, schema, workers
+from skyctl.operations import schema, workers
+from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 from skyctl.store import tables
 from tests.conftest import Cli, make_world

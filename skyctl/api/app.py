@@ -33,7 +33,8 @@ from skyctl.domain.cluster import Actor, Beat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import drains, heartbeats, links, schema, upgrades, workers
+from skyctl.operations import drains, links, schema, upgrades, workers
+from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 
 THREADS = 8

@@ -20,7 +20,7 @@ from skyctl.documents import http
 from skyctl.domain.cluster import Beat
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.tokens import ERRAND, Outcome
-from skyctl.operations import errands, heartbeats
+from skyctl.operations.agents import heartbeats, reply
 from skyctl.operations.shared.context import World
 
 MAX_BATCH = 2000
@@ -134,7 +134,7 @@ def accepted(world: World) -> dict[str, Any]:
 def answer_with_errand(world: World, beat: Beat) -> dict[str, Any]:
     """The answer to a heartbeat that is committed, with what else waits for its worker; where that fails, it waits for the next."""
     try:
-        return accepted(world) | errands.take(world, UUID(beat.worker_id), beat.token_hash).document()
+        return accepted(world) | reply.take(world, UUID(beat.worker_id), beat.token_hash).document()
     except SkyctlError as error:
         log.warning("action=errand_failed worker_id=%s reason=%s", beat.worker_id, error.message)
     except Exception:

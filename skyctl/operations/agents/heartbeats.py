@@ -8,7 +8,8 @@ from uuid import UUID
 from skyctl.domain.cluster import Beat, Event, Registration, Worker
 from skyctl.domain.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND, Outcome
-from skyctl.operations import joining, upgrades
+from skyctl.operations import upgrades
+from skyctl.operations.agents import registration as registration_agents
 from skyctl.operations.shared.context import World
 from skyctl.rules import clocks, health, identity, names, tokens
 from skyctl.store import db, events, workers
@@ -30,7 +31,7 @@ def register(world: World, token: str, registration: Registration) -> Worker:
         events.lock(tx)
         now = db.now(tx)
         claims = tokens.verify_worker_token(world.keys.accepted(now), token, now)
-        refusal = joining.admit(world, tx, claims, tokens.fingerprint(token), registration)
+        refusal = registration_agents.admit(world, tx, claims, tokens.fingerprint(token), registration)
         if refusal is None:
             return _store(tx, claims.worker_id, registration)
     raise refusal  # once what was seen of it is stored
@@ -70,7 +71,7 @@ async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
     stored: dict[Key, Outcome] = {kept[position]: outcome for position, outcome in positions}
     if len(stored) < len(last):
         stored |= await _record_second(world, [(key, last[key]) for key in kept if key not in stored], stored)
-    refused = Unauthorized("the token is not this worker's", joining.REPLACED)
+    refused = Unauthorized("the token is not this worker's", registration_agents.REPLACED)
     return [stored.get(key, refused) for key in keys]
 
 
@@ -104,9 +105,9 @@ def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
             if claims.worker_id != path_id:
                 return Forbidden("the token is another worker's", "each worker beats with its own token")
             if known := stored_tokens.get(tx, path_id):
-                joining.refuse_unusable(known, identity.standing(known, tokens.fingerprint(token)), now)
-                return Unauthorized("the token is not this worker's", joining.REPLACED)
-            joining.refuse_removed(tx, path_id)
+                registration_agents.refuse_unusable(known, identity.standing(known, tokens.fingerprint(token)), now)
+                return Unauthorized("the token is not this worker's", registration_agents.REPLACED)
+            registration_agents.refuse_removed(tx, path_id)
         except (Unauthorized, Forbidden) as error:
             return error
     return WorkerNotFound(f"there is no worker {path_id}", "register it: POST /api/workers/register")

@@ -1,0 +1,1 @@
+"""What hosts and their agents tell: invited, registered, heard, answered, upgraded."""

@@ -1,0 +1,1 @@
+"""What the leading monitor concludes and does, each in a term of its own."""
