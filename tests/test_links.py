@@ -17,8 +17,8 @@ import pytest
 from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
 from skyctl.installer import agent_archive
-from skyctl.operations import credentials, links, workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations import credentials, workers
+from skyctl.operations.agents import heartbeats, install_links
 from skyctl.operations.shared.context import World
 from skyctl.store import events
 from tests.conftest import SECRET, Cli, Process
@@ -47,16 +47,16 @@ def ahead(connection: psycopg.Connection, table: str) -> None:
 
 
 def test_a_link_gives_a_script_whose_token_registers(world: World) -> None:
-    worker_id, link = links.invite(world, TESTS, "web-1")
+    worker_id, link = install_links.invite(world, TESTS, "web-1")
     assert link.startswith("https://manager.example.com/install/")
-    script = links.redeem(world, HOST, secret_of(link))
+    script = install_links.redeem(world, HOST, secret_of(link))
     worker = heartbeats.register(world, token_in(script), registration())
     assert (worker.id, worker.name) == (worker_id, "web-1")
 
 
 def test_only_hashes_are_stored(world: World, connection: psycopg.Connection) -> None:
-    _, link = links.invite(world, TESTS)
-    script = links.redeem(world, HOST, secret_of(link))
+    _, link = install_links.invite(world, TESTS)
+    script = install_links.redeem(world, HOST, secret_of(link))
     rows = connection.execute(
         "SELECT l::text || w::text || e::text || a::text "
         "FROM install_links l, container_workers w, worker_events e, activity_logs a"
@@ -68,28 +68,28 @@ def test_only_hashes_are_stored(world: World, connection: psycopg.Connection) ->
 
 
 def test_a_link_is_good_once(world: World) -> None:
-    _, link = links.invite(world, TESTS)
-    links.redeem(world, HOST, secret_of(link))
+    _, link = install_links.invite(world, TESTS)
+    install_links.redeem(world, HOST, secret_of(link))
     with pytest.raises(LinkGone, match="this link has been used") as caught:
-        links.redeem(world, HOST, secret_of(link))
-    assert caught.value.script_code == links.USED
+        install_links.redeem(world, HOST, secret_of(link))
+    assert caught.value.script_code == install_links.USED
 
 
 def test_a_link_expires(world: World, connection: psycopg.Connection) -> None:
-    _, link = links.invite(world, TESTS, ttl=timedelta(hours=1))
+    _, link = install_links.invite(world, TESTS, ttl=timedelta(hours=1))
     ahead(connection, "install_links")
     with pytest.raises(LinkGone, match="this link has expired") as caught:
-        links.redeem(world, HOST, secret_of(link))
-    assert caught.value.script_code == links.EXPIRED
+        install_links.redeem(world, HOST, secret_of(link))
+    assert caught.value.script_code == install_links.EXPIRED
 
 
 def test_a_link_of_nobody_or_of_a_removed_worker_is_none(world: World) -> None:
-    worker_id, link = links.invite(world, TESTS)
+    worker_id, link = install_links.invite(world, TESTS)
     workers.remove(world, worker_id, TESTS)
     for secret in (secret_of(link), "guessed", ""):
         with pytest.raises(LinkGone, match="there is no such link") as caught:
-            links.redeem(world, HOST, secret)
-        assert caught.value.script_code == links.UNKNOWN
+            install_links.redeem(world, HOST, secret)
+        assert caught.value.script_code == install_links.UNKNOWN
 
 
 @pytest.mark.parametrize("has_joined", [False, True])
@@ -99,9 +99,9 @@ def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
     invitation, _ = workers.generate_script(world, TESTS, "web-1")
     if has_joined:
         heartbeats.register(world, invitation.token, registration())
-    before = links.make(world, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
+    before = install_links.make(world, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
     credentials.revoke(world, invitation.worker_id, TESTS)
-    plain = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    plain = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
     url, _ = serve()
     for link in (before, plain):
         refused = get(f"{url}/install/{secret_of(link)}")
@@ -109,7 +109,7 @@ def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
         assert "authToken" not in refused.text
     assert state(world, invitation.worker_id, invitation.token) == "unknown"
 
-    _, link = links.invite(world, TESTS, anew=invitation.worker_id)
+    _, link = install_links.invite(world, TESTS, anew=invitation.worker_id)
     token = token_in(get(f"{url}/install/{secret_of(link)}").text)
     assert state(world, invitation.worker_id, token) == "good"
     assert heartbeats.register(world, token, registration()).token_revoked_at is None
@@ -128,45 +128,45 @@ def test_a_token_that_somebody_stored_for_a_revoked_worker_is_no_invitation(
 
 def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
     invitation, _ = workers.generate_script(world, TESTS)
-    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    link = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
     heartbeats.register(world, invitation.token, registration())
     with pytest.raises(LinkGone, match="this link has been used"):
-        links.redeem(world, HOST, secret_of(link))
+        install_links.redeem(world, HOST, secret_of(link))
 
 
 def test_a_link_beside_a_token_that_beats_is_used(world: World, connection: psycopg.Connection) -> None:
     invitation, _ = workers.generate_script(world, TESTS)
-    link = links.make(world, TESTS, invitation.worker_id, insecure=False)
+    link = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
     assert state(world, invitation.worker_id, invitation.token) == "used"
     with pytest.raises(LinkGone, match="this link has been used"):
-        links.redeem(world, HOST, secret_of(link))
+        install_links.redeem(world, HOST, secret_of(link))
 
 
 def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: World) -> None:
     invitation, _ = workers.generate_script(world, TESTS, "web-1")
     heartbeats.register(world, invitation.token, registration())
-    worker_id, link = links.invite(world, TESTS, anew=invitation.worker_id)
-    token = token_in(links.redeem(world, HOST, secret_of(link)))
+    worker_id, link = install_links.invite(world, TESTS, anew=invitation.worker_id)
+    token = token_in(install_links.redeem(world, HOST, secret_of(link)))
     assert state(world, worker_id, token) == "good"
     assert heartbeats.register(world, token, registration("reinstalled")).id == invitation.worker_id
     assert state(world, worker_id, invitation.token) == "unknown"
 
 
 def test_a_link_that_a_failed_run_has_used_up_is_followed_by_another(world: World) -> None:
-    worker_id, link = links.invite(world, TESTS, "web-1")
-    script = links.redeem(world, HOST, secret_of(link))
+    worker_id, link = install_links.invite(world, TESTS, "web-1")
+    script = install_links.redeem(world, HOST, secret_of(link))
     next_link = f"skyctl workers install-script --worker {worker_id} --link"
     assert f"next_link='{next_link}'" in script
-    _, another = links.invite(world, TESTS, anew=worker_id)
-    token = token_in(links.redeem(world, HOST, secret_of(another)))
+    _, another = install_links.invite(world, TESTS, anew=worker_id)
+    token = token_in(install_links.redeem(world, HOST, secret_of(another)))
     assert state(world, worker_id, token) == "good"
     assert heartbeats.register(world, token, registration()).name == "web-1"
 
 
 def test_links_are_events(world: World) -> None:
-    worker_id, link = links.invite(world, TESTS)
-    links.redeem(world, HOST, secret_of(link))
+    worker_id, link = install_links.invite(world, TESTS)
+    install_links.redeem(world, HOST, secret_of(link))
     with world.db.transaction() as tx:
         told = events.latest(tx, 10, worker_id)
     assert [event.kind for event in told] == ["invited", "link_made", "link_used"]
@@ -174,7 +174,7 @@ def test_links_are_events(world: World) -> None:
 
 
 def state(world: World, worker_id: UUID, token: str) -> str:
-    return links.check(world, worker_id, hashlib.sha256(token.encode()).hexdigest())[1]
+    return install_links.check(world, worker_id, hashlib.sha256(token.encode()).hexdigest())[1]
 
 
 def test_what_a_script_asks_is_answered_from_what_became_of_its_invitation(
@@ -203,7 +203,7 @@ def piped_into_a_shell(answer: httpx.Response) -> "subprocess.CompletedProcess[s
 
 def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, world: World) -> None:
     url, _ = serve()
-    _, link = links.invite(world, TESTS, "web-1")
+    _, link = install_links.invite(world, TESTS, "web-1")
     path = link.removeprefix("https://manager.example.com")
     first = get(url + path)
     assert (first.status_code, first.headers["content-type"]) == (200, "text/x-shellscript; charset=utf-8")
@@ -220,11 +220,11 @@ def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, world: Wor
 
 def test_an_expired_link_is_a_script_that_says_so(serve: Serve, world: World, connection: psycopg.Connection) -> None:
     url, _ = serve()
-    _, link = links.invite(world, TESTS)
+    _, link = install_links.invite(world, TESTS)
     ahead(connection, "install_links")
     answer = get(url + link.removeprefix("https://manager.example.com"))
     assert answer.status_code == 410
-    assert piped_into_a_shell(answer).returncode == links.EXPIRED
+    assert piped_into_a_shell(answer).returncode == install_links.EXPIRED
 
 
 def test_the_question_of_a_script_is_answered_in_lines(serve: Serve, world: World) -> None:

@@ -33,8 +33,8 @@ from skyctl.domain.cluster import Actor, Beat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import drains, links, schema, upgrades, workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations import drains, schema, workers
+from skyctl.operations.agents import heartbeats, install_links, upgrades
 from skyctl.operations.shared.context import World
 
 THREADS = 8
@@ -136,7 +136,7 @@ def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
             "workerId": str(invitation.worker_id),
             "script": script,
             "token": invitation.token,
-            "link": links.make(world, call.actor, invitation.worker_id, insecure=insecure),
+            "link": install_links.make(world, call.actor, invitation.worker_id, insecure=insecure),
         },
     }
 
@@ -149,25 +149,25 @@ def agent_archive(world: World, call: Call) -> tuple[int, Content]:
 def install_script(world: World, call: Call) -> tuple[int, Content]:
     """The script of a link, or in its place one that says why there is none: it may be piped into a shell."""
     try:
-        return 200, Content(links.redeem(world, call.actor, call.path["secret"]).encode(), SHELL)
+        return 200, Content(install_links.redeem(world, call.actor, call.path["secret"]).encode(), SHELL)
     except SkyctlError as error:
-        return error.http_status, Content(links.refusal(error).encode(), SHELL)
+        return error.http_status, Content(install_links.refusal(error).encode(), SHELL)
 
 
 def check_invitation(world: World, call: Call) -> tuple[int, Content]:
     """What an install script asks first, as lines that any shell can read."""
-    now, state = links.check(world, call.worker_id, call.path["fingerprint"])
+    now, state = install_links.check(world, call.worker_id, call.path["fingerprint"])
     return 200, Content(f"time {int(now.timestamp())}\ninvitation {state}\n".encode(), TEXT)
 
 
 def installed_agent(_world: World, _call: Call) -> tuple[int, Content]:
     """The agent that install scripts carry."""
-    return 200, Content(links.archive(), GZIP)
+    return 200, Content(install_links.archive(), GZIP)
 
 
 def installed_agent_checksum(_world: World, _call: Call) -> tuple[int, Content]:
     """Its checksum, as `sha256sum -c` reads it."""
-    checksum = hashlib.sha256(links.archive()).hexdigest()
+    checksum = hashlib.sha256(install_links.archive()).hexdigest()
     return 200, Content(f"{checksum}  skyagent.tar.gz\n".encode(), TEXT)
 
 

@@ -9,7 +9,7 @@ from skyctl.cli.arguments import DryRunOption, complete_worker
 from skyctl.cli.context import Output, OutputOption, actor, emit, open_world, options
 
 if TYPE_CHECKING:
-    from skyctl.operations.upgrades import Upgraded
+    from skyctl.operations.agents.upgrades import Upgraded
 
 REFUSED, PARTLY_DONE = 4, 7
 
@@ -32,9 +32,9 @@ def upgrade(
     Nothing is offered unless this is called. Exit code 4 or 7 where some or all cannot replace their agent.
     """
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import upgrades
     from skyctl.operations import workers as operations
-    from skyctl.operations.upgrades import Upgrade
+    from skyctl.operations.agents import upgrades
+    from skyctl.operations.agents.upgrades import Upgrade
 
     if everyone == bool(workers):
         raise ValidationError("give either WORKER or --all", "such as `skyctl workers upgrade web-1`")
@@ -55,7 +55,7 @@ def upgrade(
 
 def _line(each: "Upgraded", *, dry_run: bool) -> str:
     from skyctl.documents.http import printable
-    from skyctl.operations.upgrades import Upgrade, release
+    from skyctl.operations.agents.upgrades import Upgrade, release
 
     name = printable(each.worker.name)
     if each.outcome is Upgrade.OFFERED:

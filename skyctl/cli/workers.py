@@ -47,7 +47,8 @@ def install_script(
     from skyctl import settings as settings_module
     from skyctl import wiring
     from skyctl.documents import http
-    from skyctl.operations import links, workers
+    from skyctl.operations import workers
+    from skyctl.operations.agents import install_links
 
     given = settings(context)
     lifetime = http.duration("--ttl", ttl)
@@ -57,8 +58,8 @@ def install_script(
     with wiring.open_world(given) as world:
         anew = workers.find(world, worker).id if worker is not None else None
         if link:
-            worker_id, url = links.invite(world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew)
-            result = links.command(world, url)
+            worker_id, url = install_links.invite(world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew)
+            result = install_links.command(world, url)
             document = {"workerId": str(worker_id), "link": url, "command": result}
         else:
             invitation, result = workers.generate_script(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skyctl.operations import upgrades
+from skyctl.operations.agents import upgrades
 from skyctl.operations.shared.context import World
 from skyctl.store import drains, schema, workers
 from skyctl.store.tables import SCHEMA_VERSION

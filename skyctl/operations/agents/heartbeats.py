@@ -8,8 +8,8 @@ from uuid import UUID
 from skyctl.domain.cluster import Beat, Event, Registration, Worker
 from skyctl.domain.errors import DatabaseRefused, Forbidden, Refused, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND, Outcome
-from skyctl.operations import upgrades
 from skyctl.operations.agents import registration as registration_agents
+from skyctl.operations.agents import upgrades
 from skyctl.operations.shared.context import World
 from skyctl.rules import clocks, health, identity, names, tokens
 from skyctl.store import db, events, workers

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.tokens import Errand, IssuedToken
-from skyctl.operations import upgrades
+from skyctl.operations.agents import upgrades
 from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
