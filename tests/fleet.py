@@ -10,7 +10,8 @@ import psycopg
 
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
-from skyctl.operations import alerts, deploying, following, moving, services
+from skyctl.operations import deploying, following, moving, services
+from skyctl.operations.monitor import alerts
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from tests.fakes import FakeEngine

@@ -19,7 +19,7 @@ import pytest
 
 from skyctl.domain.cluster import Actor, Capacity, Lease, Registration
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import health
+from skyctl.operations.monitor import health
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens

@@ -16,7 +16,7 @@ import pytest
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
 from skyctl.monitor.loop import DELIVERY_SECONDS
-from skyctl.operations import alerts
+from skyctl.operations.monitor import alerts
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process, make_world

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skyctl.domain.cluster import Capacity, Limits, Load, Outage, Worker, WorkerStatus
 from skyctl.operations import workers
-from skyctl.operations.health import check
+from skyctl.operations.monitor.health import check
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from skyctl.rules import health

@@ -15,7 +15,7 @@ from skyctl.domain.errors import LostLead
 from skyctl.host.signals import Stop
 from skyctl.monitor.loop import Monitor, has_ended
 from skyctl.monitor.metrics import Meters
-from skyctl.operations import alerts, health
+from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process, make_world

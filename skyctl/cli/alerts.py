@@ -21,7 +21,7 @@ def list_alerts(
 ) -> None:
     """List the last alerts, and whether the channels took them."""
     from skyctl import documents
-    from skyctl.operations import alerts
+    from skyctl.operations.monitor import alerts
 
     with open_world(context) as world:
         found, now = alerts.latest(world, limit)
@@ -40,7 +40,8 @@ def list_alerts(
 def follow(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the last alert and what comes, until Ctrl-C; json is one document a line."""
     from skyctl.cli.following import follow as follow_log
-    from skyctl.operations import alerts, log
+    from skyctl.operations import log
+    from skyctl.operations.monitor import alerts
 
     with open_world(context) as world:
         follow_log(
@@ -56,7 +57,7 @@ def test(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send a test by every channel of SKYCTL_ALERT_CHANNELS: exit code 7 when some did not take it, 5 when none did."""
-    from skyctl.operations import alerts
+    from skyctl.operations.monitor import alerts
 
     with open_world(context) as world:
         results = alerts.try_channels(world, message)

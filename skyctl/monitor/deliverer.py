@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
-from skyctl.operations import alerts
+from skyctl.operations.monitor import alerts
 from skyctl.operations.shared.context import World
 
 LONGEST_REST_SECONDS = 30.0

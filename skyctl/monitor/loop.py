@@ -21,7 +21,8 @@ from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Couriers
 from skyctl.monitor.migrator import Mover
-from skyctl.operations import alerts, credentials, health
+from skyctl.operations import credentials
+from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from skyctl.store import db

@@ -6,8 +6,8 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.errors import Refused
-from skyctl.operations.alerts import Raised
-from skyctl.operations.health import Pass
+from skyctl.operations.monitor.alerts import Raised
+from skyctl.operations.monitor.health import Pass
 
 PASSES = Histogram("skyctl_monitor_pass_seconds", "Time of one pass over all workers, its alerts raised")
 EVENTS = Counter("skyctl_monitor_events", "What the monitor concluded, by kind and new status", ["kind", "status"])

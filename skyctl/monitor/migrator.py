@@ -18,7 +18,8 @@ from skyctl.domain.errors import (
     LostLead,
     SkyctlError,
 )
-from skyctl.operations import alerts, following, moving
+from skyctl.operations import following, moving
+from skyctl.operations.monitor import alerts
 from skyctl.operations.shared.context import World
 
 FIRST_PAUSE_SECONDS = 1.0
