@@ -10,8 +10,10 @@ import psycopg
 
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
-from skyctl.operations import deploying, following, moving, services
+from skyctl.operations import deploying, services
 from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import migrations as migrations_monitor
+from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from tests.fakes import FakeEngine
@@ -81,7 +83,10 @@ class Fleet:
         """One step of everything, by a monitor of its own term; what happened."""
         lease = leadership.lead(self.world, "fleet", lambda _: True)
         assert lease
-        told = [*moving.advance(self.world, lease).events, *following.follow(self.world, lease, all_of_them=True)[0]]
+        told = [
+            *migrations_monitor.advance(self.world, lease).events,
+            *services_monitor.follow(self.world, lease, all_of_them=True)[0],
+        ]
         alerts.raise_alerts(self.world, lease)
         return told
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from skyctl.domain.workloads import MigrationPolicy
-from skyctl.operations import migrations, moving
+from skyctl.operations import migrations
+from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.shared import leadership
 from tests.conftest import Cli
 from tests.fleet import Fleet
@@ -167,7 +168,7 @@ def test_those_of_a_mass_failure_are_shown_as_held(cli: Cli, trio: Fleet) -> Non
 def test_an_engine_that_cannot_be_asked_is_said(cli: Cli, trio: Fleet) -> None:
     lease = leadership.lead(trio.world, "tests", lambda _: True)
     assert lease
-    moving.note_engine(trio.world, lease, "the engine does not answer")
+    migrations_monitor.note_engine(trio.world, lease, "the engine does not answer")
     listed = cli("migrations", "list")
     assert listed.stdout == "No migrations.\n"
     assert "note: the engine cannot be asked, nothing moves: the engine does not answer" in listed.stderr

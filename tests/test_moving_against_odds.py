@@ -12,7 +12,8 @@ from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, ServiceSpec
-from skyctl.operations import deploying, drains, following, services, workers
+from skyctl.operations import deploying, drains, services, workers
+from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually, look
@@ -222,8 +223,8 @@ def test_only_what_is_on_its_way_is_followed_between_the_looks_at_all(fleet: Fle
     assert current
     fleet.engine.stop(str(current.swarm_service_id))
     fleet.engine.settle()
-    following.follow(fleet.world, lease, all_of_them=False)
+    services_monitor.follow(fleet.world, lease, all_of_them=False)
     assert {name: each.status.value for name, each in fleet.services().items()} == {"a": "running", "b": "running"}
-    following.follow(fleet.world, lease, all_of_them=True)
+    services_monitor.follow(fleet.world, lease, all_of_them=True)
     assert fleet.services()["a"].status == "stopped"
     look(fleet.world)

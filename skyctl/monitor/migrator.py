@@ -18,8 +18,7 @@ from skyctl.domain.errors import (
     LostLead,
     SkyctlError,
 )
-from skyctl.operations import following, moving
-from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import alerts, migrations, services
 from skyctl.operations.shared.context import World
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -72,8 +71,8 @@ class Mover:
     def _step(self, lease: Lease) -> float | None:
         """One step of everything; in how many seconds to take the next, if not when there is news."""
         try:
-            progress = moving.advance(self._world, lease)
-            followed, later = following.follow(self._world, lease, all_of_them=self._all_are_due())
+            progress = migrations.advance(self._world, lease)
+            followed, later = services.follow(self._world, lease, all_of_them=self._all_are_due())
             if told := [*progress.events, *followed]:
                 self._moved(told, alerts.raise_alerts(self._world, lease))
             self._note(lease, None)
@@ -109,7 +108,7 @@ class Mover:
         if trouble == self._trouble:
             return
         try:
-            moving.note_engine(self._world, lease, trouble)
+            migrations.note_engine(self._world, lease, trouble)
         except (DatabaseUnavailable, DatabaseRefused, LostLead):
             return
         if trouble is None:

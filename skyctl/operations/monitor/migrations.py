@@ -19,10 +19,10 @@ from skyctl.domain.workloads import (
     MigrationState,
     ServiceStatus,
 )
-from skyctl.operations import starting
+from skyctl.operations.monitor import migration_queue
+from skyctl.operations.monitor.migration_queue import told_of
 from skyctl.operations.shared.context import Engine, World
 from skyctl.operations.shared.leadership import TTL
-from skyctl.operations.starting import told_of
 from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
@@ -66,7 +66,7 @@ def advance(world: World, lease: Lease) -> Progress:
     seen = engine.observe({each.swarm_service_id for each in involved if each.swarm_service_id})
     outcomes = [(each, _act(engine, each, seen, called.now)) for each in work.under_way]
     written = _write(world, lease, seen, outcomes, work.ghosts)
-    begun = starting.begin(world, lease, seen.nodes)
+    begun = migration_queue.begin(world, lease, seen.nodes)
     moved_on = bool(begun) or any(decision.step is not Step.WAIT for _, decision in outcomes)
     soon = [0.0] * moved_on + [POLL_SECONDS] * bool(work.under_way) + [GHOST_SECONDS] * bool(work.ghosts)
     soon += [] if called.due_seconds is None else [called.due_seconds]
@@ -97,7 +97,7 @@ def _call_for(world: World, lease: Lease) -> Called:
             *_over(tx, lease),
             *(_summed_up(each, lease) for each in migration_summaries.sum_up(tx)),
         )
-        work, paused = store.work(tx, starting.MOST_QUEUED), migration_pauses.current(tx) is not None
+        work, paused = store.work(tx, migration_queue.MOST_QUEUED), migration_pauses.current(tx) is not None
         times = (store.next_due_seconds(tx), drains.next_deadline_seconds(tx), migration_pauses.seconds_left(tx))
         due = [each for each in times if each is not None]
         return Called(written, work, db.now(tx), paused, max(0.0, min(due)) if due else None)
