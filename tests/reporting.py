@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually

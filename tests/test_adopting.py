@@ -8,7 +8,8 @@ import pytest
 
 from skyctl.domain.cluster import Capacity, SwarmJoin
 from skyctl.domain.engine import EngineSpec
-from skyctl.operations import drains, services
+from skyctl.operations import services
+from skyctl.operations.admin import drains
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet

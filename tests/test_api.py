@@ -20,7 +20,7 @@ import pytest
 
 from skyctl.domain.cluster import Beat, Load
 from skyctl.domain.errors import DatabaseUnavailable, Refused
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.conftest import Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer

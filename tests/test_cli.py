@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import yaml
 
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, clean_environment

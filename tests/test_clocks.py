@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 from skyctl.rules.clocks import offset_seconds

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Invitation
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Process
 from tests.helpers import LOAD, TESTS, admin_token, get, ready

@@ -9,7 +9,8 @@ import pytest
 
 from skyctl.domain.cluster import SwarmJoin
 from skyctl.domain.workloads import DrainWish, MigrationPolicy
-from skyctl.operations import drains, migrations
+from skyctl.operations import migrations
+from skyctl.operations.admin import drains
 from tests.conftest import make_world
 from tests.fakes import FakeEngine, FakeNotifier
 from tests.fleet import Fleet

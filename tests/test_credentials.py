@@ -14,7 +14,8 @@ from skyctl.domain.cluster import Beat, Invitation, Load
 from skyctl.domain.errors import Refused, Unauthorized
 from skyctl.domain.tokens import ERRAND
 from skyctl.host.keyring import Keyring
-from skyctl.operations import credentials, workers
+from skyctl.operations import credentials
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from skyctl.store.tables import SCHEMA_VERSION
 from tests.agent.peers import Answer, Engine, Manager, Request

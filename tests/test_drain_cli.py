@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skyctl.operations import migrations, workers
+from skyctl.operations import migrations
+from skyctl.operations.admin import workers
 from tests.conftest import Cli, Process
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import schema, workers
+from skyctl.operations import schema
+from skyctl.operations.admin import workers
 from tests.conftest import Process, make_world
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.domain.cluster import Capacity, Limits, Load, Outage, Worker, WorkerStatus
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.monitor.health import check
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World

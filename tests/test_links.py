@@ -17,7 +17,8 @@ import pytest
 from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
 from skyctl.installer import agent_archive
-from skyctl.operations import credentials, workers
+from skyctl.operations import credentials
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats, install_links
 from skyctl.operations.shared.context import World
 from skyctl.store import events

@@ -10,7 +10,8 @@ from uuid import UUID
 import psycopg
 
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import drains, log
+from skyctl.operations import log
+from skyctl.operations.admin import drains
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli
 from tests.helpers import TESTS, add_worker

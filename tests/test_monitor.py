@@ -9,7 +9,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.operations import drains, workers
+from skyctl.operations.admin import drains, workers
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually

@@ -12,7 +12,8 @@ from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, ServiceSpec
-from skyctl.operations import deploying, drains, services, workers
+from skyctl.operations import deploying, services
+from skyctl.operations.admin import drains, workers
 from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
 from tests.fleet import Fleet

@@ -10,7 +10,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from skyctl.api.app import ROUTES
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Process, clean_environment
 from tests.helpers import TESTS, admin_token, get

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Invitation
-from skyctl.operations import credentials, workers
+from skyctl.operations import credentials
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from tests.agent.process import Agent, agent_command, agent_environ

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, admin_token, bearer, eventually, get, ready

@@ -14,7 +14,7 @@ import pytest
 
 from skyctl.domain.errors import Refused
 from skyctl.host.certificates import Certificates
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Cli, Process

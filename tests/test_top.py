@@ -30,7 +30,8 @@ from skyctl.cli import panels
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.workloads import DrainWish
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import cluster, drains, schema, workers
+from skyctl.operations import cluster, schema
+from skyctl.operations.admin import drains, workers
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, clean_environment, make_world

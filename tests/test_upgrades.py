@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from skyctl.installer import agent_archive
-from skyctl.operations import log, workers
+from skyctl.operations import log
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats, upgrades
 from skyctl.operations.shared.context import World
 from tests.agent.unit import Unit, newer

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import drains, why, workers
+from skyctl.operations import why
+from skyctl.operations.admin import drains, workers
 from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process

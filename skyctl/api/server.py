@@ -25,7 +25,8 @@ from skyctl.api.connection import Connection
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, sd_notify, signals
 from skyctl.host.certificates import Certificates
-from skyctl.operations import certifying, workers
+from skyctl.operations import certifying
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 
 BACKLOG = 2048

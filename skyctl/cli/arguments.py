@@ -15,7 +15,7 @@ def complete_worker(context: typer.Context, incomplete: str) -> list[str]:
     """Names of workers that begin so."""
 
     def names(world: "World") -> Sequence[str]:
-        from skyctl.operations import workers
+        from skyctl.operations.admin import workers
 
         return workers.names_from(world, incomplete)
 

@@ -42,7 +42,8 @@ def bundle(
     from skyctl import wiring
     from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import bundles, workers
+    from skyctl.operations import bundles
+    from skyctl.operations.admin import workers
 
     given, lifetime = settings(context), http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)

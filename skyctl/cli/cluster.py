@@ -17,7 +17,7 @@ group(app)
 def stats(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Workers by status, capacity, load and containers."""
     from skyctl.documents import http
-    from skyctl.operations import workers
+    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
         figures = workers.stats(world)

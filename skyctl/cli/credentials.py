@@ -18,7 +18,8 @@ def rotate_token(context: typer.Context, worker: WorkerArgument) -> None:
     SKYCTL_TOKEN_ROTATION_DAYS.
     """
     from skyctl.documents.http import printable
-    from skyctl.operations import credentials, workers
+    from skyctl.operations import credentials
+    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
         found = credentials.rotate(world, workers.find(world, worker).id, actor())
@@ -36,7 +37,8 @@ def revoke(
     Its containers are moved then. `workers install-script --worker WORKER` invites its host anew.
     """
     from skyctl.documents import http
-    from skyctl.operations import credentials, workers
+    from skyctl.operations import credentials
+    from skyctl.operations.admin import workers
 
     why = http.drain_reason(reason) if reason is not None else None
     with open_world(context) as world:

@@ -51,8 +51,8 @@ def drain(
     from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
     from skyctl.domain.workloads import DrainWish
-    from skyctl.operations import drains
-    from skyctl.operations import workers as operations
+    from skyctl.operations.admin import drains
+    from skyctl.operations.admin import workers as operations
 
     if force and deadline is None:
         raise ValidationError("--force needs --deadline", "such as --deadline 1h --force: what is left then is stopped")
@@ -90,8 +90,8 @@ def undrain(
     What has not started stays. Several are all looked up before any is changed.
     """
     from skyctl.documents import http
-    from skyctl.operations import drains
-    from skyctl.operations import workers as operations
+    from skyctl.operations.admin import drains
+    from skyctl.operations.admin import workers as operations
 
     why = None if reason is None else http.drain_reason(reason)
     with open_world(context) as world:
@@ -119,7 +119,7 @@ def remove(
     """
     from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import workers
+    from skyctl.operations.admin import workers
 
     if (deadline or timeout) and not drain:
         raise ValidationError("--deadline and --timeout need --drain", "without it, nothing is moved")
@@ -149,7 +149,7 @@ def remove(
 
 def _show_plan(context: typer.Context, world: "World", ids: "Sequence[UUID]", output: Output) -> None:
     from skyctl import documents
-    from skyctl.operations import drains
+    from skyctl.operations.admin import drains
 
     planned = drains.plan(world, ids)
     from skyctl.cli import lists
@@ -165,7 +165,7 @@ def _empty(
 ) -> None:
     """Drain a worker that is to be removed, and wait for it. Raises Exit where containers are left."""
     from skyctl.domain.workloads import DrainWish
-    from skyctl.operations import drains
+    from skyctl.operations.admin import drains
 
     drains.drain(world, [worker.id], actor(), DrainWish("to be removed", deadline))
     _note_no_monitor(context, world)
@@ -174,7 +174,7 @@ def _empty(
 
 def _note_no_monitor(context: typer.Context, world: "World") -> None:
     from skyctl.cli import show
-    from skyctl.operations import workers
+    from skyctl.operations.admin import workers
 
     page = workers.list_workers(world, limit=1)
     if note := show.monitor_footnote(page, world.limits.heartbeat_interval):
@@ -187,7 +187,7 @@ def _watch(
     """Show how far the drains are until all are over; what is there then."""
     from skyctl.cli.following import watch
     from skyctl.documents.http import printable
-    from skyctl.operations import drains
+    from skyctl.operations.admin import drains
 
     ids = [worker.id for worker in found]
     seen: list[DrainProgress] = []

@@ -47,7 +47,8 @@ def list_migrations(
     Each tells why it is not further; below stands what holds them all.
     """
     from skyctl import documents
-    from skyctl.operations import migrations, workers
+    from skyctl.operations import migrations
+    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
         worker_id = workers.find(world, worker).id if worker is not None else None
@@ -66,7 +67,8 @@ def list_migrations(
 def show_migration(context: typer.Context, migration: MigrationArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one migration, and what happened to it."""
     from skyctl import documents
-    from skyctl.operations import migrations, workers
+    from skyctl.operations import migrations
+    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
         found = migrations.find(world, migration)

@@ -113,7 +113,8 @@ def list_services(
 ) -> None:
     """List services by organization and name: status, worker, image."""
     from skyctl import documents
-    from skyctl.operations import services, workers
+    from skyctl.operations import services
+    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
         where = services.organization(world, organization) if organization is not None else None
@@ -141,7 +142,8 @@ def show_service(
 ) -> None:
     """Show a service, its deployments and its migrations."""
     from skyctl import documents
-    from skyctl.operations import services, workers
+    from skyctl.operations import services
+    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
         found = _found(world, service, organization)
@@ -236,7 +238,8 @@ def _wait_until_it_runs(
     from skyctl.cli.following import watch
     from skyctl.documents.http import printable
     from skyctl.domain.workloads import DeploymentStatus
-    from skyctl.operations import services, workers
+    from skyctl.operations import services
+    from skyctl.operations.admin import workers
 
     service = services.existing(world, where, name)
     if service is None:

@@ -32,7 +32,7 @@ def upgrade(
     Nothing is offered unless this is called. Exit code 4 or 7 where some or all cannot replace their agent.
     """
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import workers as operations
+    from skyctl.operations.admin import workers as operations
     from skyctl.operations.agents import upgrades
     from skyctl.operations.agents.upgrades import Upgrade
 

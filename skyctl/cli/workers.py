@@ -47,7 +47,7 @@ def install_script(
     from skyctl import settings as settings_module
     from skyctl import wiring
     from skyctl.documents import http
-    from skyctl.operations import workers
+    from skyctl.operations.admin import workers
     from skyctl.operations.agents import install_links
 
     given = settings(context)
@@ -92,7 +92,7 @@ def list_workers(
     """List workers by name: status, load, and when they were last heard."""
     from skyctl import documents
     from skyctl.documents import http
-    from skyctl.operations import workers
+    from skyctl.operations.admin import workers
 
     wanted = http.text_filter("--search", search) if search else None
     with open_world(context) as world:
@@ -116,7 +116,7 @@ def list_workers(
 def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one worker."""
     from skyctl.documents import http
-    from skyctl.operations import drains, workers
+    from skyctl.operations.admin import drains, workers
 
     with open_world(context) as world:
         found, now = workers.find(world, worker), workers.read_at(world)
@@ -133,7 +133,8 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
     What decided it, what the facts are now, what would change it; and why its containers are still there.
     """
     from skyctl import documents
-    from skyctl.operations import migrations, services, why, workers
+    from skyctl.operations import migrations, services, why
+    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
         found = why.diagnose(world, workers.find(world, worker).id)
@@ -159,7 +160,7 @@ def label(
     """
     from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import workers
+    from skyctl.operations.admin import workers
 
     given = {key: value for key, value in (("region", region), ("pool", pool)) if value is not None}
     if not given:

@@ -9,7 +9,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Actor, Invitation
 from skyctl.domain.errors import Refused
 from skyctl.installer import bundle as bundling
-from skyctl.operations import workers
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 
 PLATFORMS = bundling.PLATFORMS

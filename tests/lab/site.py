@@ -12,7 +12,8 @@ import psycopg
 from skyctl.domain.cluster import Capacity, Worker
 from skyctl.domain.engine import EndpointMode
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
-from skyctl.operations import deploying, migrations, services, workers
+from skyctl.operations import deploying, migrations, services
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from skyctl.rules.tasks import runs
 from tests.conftest import Process

@@ -19,7 +19,8 @@ from psycopg import sql
 import skyagent
 from skyctl.domain.cluster import Worker
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import log, workers
+from skyctl.operations import log
+from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_world
 from tests.helpers import TESTS, eventually

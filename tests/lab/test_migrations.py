@@ -13,7 +13,8 @@ from itertools import cycle
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineConflict
 from skyctl.domain.workloads import DrainWish, MigrationPolicy
-from skyctl.operations import drains, migrations
+from skyctl.operations import migrations
+from skyctl.operations.admin import drains
 from tests.conftest import clean_environment
 from tests.helpers import TESTS, eventually
 

@@ -10,7 +10,7 @@ from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
 from skyctl.domain.tokens import Credentials, Standing
-from skyctl.operations import workers as inviting
+from skyctl.operations.admin import workers as inviting
 from skyctl.operations.shared.context import World
 from skyctl.rules import identity, tokens
 from skyctl.store import db, events, install_links, workers
