@@ -31,8 +31,8 @@ from skyctl.domain.cluster import Actor, Capacity  # noqa: E402
 from skyctl.domain.engine import EndpointMode  # noqa: E402
 from skyctl.domain.workloads import ServiceSpec  # noqa: E402
 from skyctl.host.postgres import EmbeddedPostgres  # noqa: E402
-from skyctl.operations import deploying, schema, services
-from skyctl.operations.admin import drains
+from skyctl.operations import schema
+from skyctl.operations.admin import deploy, drains, services
 from skyctl.operations.shared.context import World  # noqa: E402
 from skyctl.settings import Settings  # noqa: E402
 from tests.lab import images  # noqa: E402
@@ -90,7 +90,7 @@ def rounds(world: World, connection: psycopg.Connection, swarm: Swarm) -> list[t
     organization = services.organization(world, None, make=True)
     for number in range(SERVICES):
         spec = ServiceSpec(f"web{number}", images.WEB, Capacity(0.05, 16, 0.1), endpoint_mode=EndpointMode.DNSRR)
-        deploying.deploy(world, ACTOR, organization, spec)
+        deploy.deploy(world, ACTOR, organization, spec)
     north, south = swarm.ids["north"], swarm.ids["south"]
     measured = []
     with closing(docker.APIClient(swarm.manager.engine)) as client:

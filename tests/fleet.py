@@ -10,7 +10,8 @@ import psycopg
 
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
-from skyctl.operations import deploying, services
+from skyctl.operations.admin import deploy as deploy_admin
+from skyctl.operations.admin import services
 from skyctl.operations.monitor import alerts
 from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.monitor import services as services_monitor
@@ -54,7 +55,7 @@ class Fleet:
         self._flap(others, flap=True)
         for name in names:
             spec = ServiceSpec(name, "app:1", Capacity(cores, memory, 1), **more)
-            deploying.deploy(self.world, TESTS, self.organization, spec)
+            deploy_admin.deploy(self.world, TESTS, self.organization, spec)
         self._flap(others, flap=False)
         self.engine.settle()
         self.settle()
@@ -121,7 +122,7 @@ class Fleet:
 
     def migrations(self) -> dict[str, Migration]:
         """The latest migration of each service, by the service's name."""
-        from skyctl.operations import migrations
+        from skyctl.operations.admin import migrations
 
         found = migrations.list_migrations(self.world, limit=1000).migrations
         return {each.service_name: each for each in sorted(found, key=lambda each: each.created_at)}

@@ -17,8 +17,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Actor, Alert, Beat, Event, Invitation, Load
-from skyctl.operations import migrations
-from skyctl.operations.admin import drains, workers
+from skyctl.operations.admin import drains, migrations, workers
 from skyctl.operations.agents import heartbeats
 from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership, outages

@@ -8,8 +8,7 @@ import pytest
 
 from skyctl.domain.cluster import Capacity, SwarmJoin
 from skyctl.domain.engine import EngineSpec
-from skyctl.operations import services
-from skyctl.operations.admin import drains
+from skyctl.operations.admin import drains, services
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet

@@ -9,8 +9,7 @@ import pytest
 
 from skyctl.domain.cluster import SwarmJoin
 from skyctl.domain.workloads import DrainWish, MigrationPolicy
-from skyctl.operations import migrations
-from skyctl.operations.admin import drains
+from skyctl.operations.admin import drains, migrations
 from tests.conftest import make_world
 from tests.fakes import FakeEngine, FakeNotifier
 from tests.fleet import Fleet

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skyctl.operations import migrations
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import migrations, workers
 from tests.conftest import Cli, Process
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually

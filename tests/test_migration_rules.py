@@ -14,8 +14,7 @@ from skyctl.domain.cluster import Capacity, Limits, SwarmJoin
 from skyctl.domain.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
 from skyctl.domain.errors import EngineUnavailable, MigrationNotFound, Refused
 from skyctl.domain.workloads import MigrationState
-from skyctl.operations import migrations
-from skyctl.operations.admin import drains
+from skyctl.operations.admin import drains, migrations
 from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step
 from tests.conftest import make_world

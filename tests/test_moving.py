@@ -12,8 +12,8 @@ from skyctl.cli import panels
 from skyctl.domain.cluster import Limits, SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, MigrationPolicy, MigrationState
-from skyctl.operations import cluster, migrations, services
-from skyctl.operations.admin import drains, workers
+from skyctl.operations import cluster
+from skyctl.operations.admin import drains, migrations, services, workers
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet

@@ -12,8 +12,8 @@ from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, ServiceSpec
-from skyctl.operations import deploying, services
-from skyctl.operations.admin import drains, workers
+from skyctl.operations.admin import deploy as deploy_admin
+from skyctl.operations.admin import drains, services, workers
 from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
 from tests.fleet import Fleet
@@ -24,7 +24,7 @@ __all__ = ["fleet"]
 
 
 def again(fleet: Fleet, name: str, image: str) -> None:
-    deploying.deploy(fleet.world, TESTS, fleet.organization, ServiceSpec(name, image, Capacity(1, 512, 1)))
+    deploy_admin.deploy(fleet.world, TESTS, fleet.organization, ServiceSpec(name, image, Capacity(1, 512, 1)))
 
 
 def images(fleet: Fleet) -> list[str]:
@@ -68,7 +68,7 @@ def test_a_bad_image_goes_back_to_the_one_before_with_all_that_was_wanted(
     fleet.engine.absent = {("*", "app:bad")}
     before_it_is_told(fleet, monkeypatch, fleet.settle)
     spec = ServiceSpec("a", "app:bad", Capacity(2, 1024, 1), {"NEW": "1"})
-    deploying.deploy(fleet.world, TESTS, fleet.organization, spec)
+    deploy_admin.deploy(fleet.world, TESTS, fleet.organization, spec)
     fleet.engine.settle()
     fleet.settle()
     found = fleet.services()["a"]

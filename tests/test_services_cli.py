@@ -9,7 +9,7 @@ import yaml
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import Port
-from skyctl.operations import services
+from skyctl.operations.admin import services
 from tests.conftest import Cli
 from tests.fleet import Fleet
 

@@ -38,7 +38,7 @@ def adopt(
     from skyctl.documents.http import printable
     from skyctl.domain.cluster import Capacity
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import services
+    from skyctl.operations.admin import services
 
     if every and names:
         raise ValidationError("NAME and --all are both given", "give one of them")

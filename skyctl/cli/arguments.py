@@ -26,7 +26,7 @@ def complete_service(context: typer.Context, incomplete: str) -> list[str]:
     """Names of services that begin so."""
 
     def names(world: "World") -> Sequence[str]:
-        from skyctl.operations import services
+        from skyctl.operations.admin import services
 
         return services.names_from(world, incomplete)
 
@@ -37,7 +37,7 @@ def complete_organization(context: typer.Context, incomplete: str) -> list[str]:
     """Slugs of organizations that begin so."""
 
     def names(world: "World") -> Sequence[str]:
-        from skyctl.operations import migrations
+        from skyctl.operations.admin import migrations
 
         return [each.slug for each in migrations.policies(world) if each.slug.startswith(incomplete)]
 

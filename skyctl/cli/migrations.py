@@ -47,8 +47,7 @@ def list_migrations(
     Each tells why it is not further; below stands what holds them all.
     """
     from skyctl import documents
-    from skyctl.operations import migrations
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import migrations, workers
 
     with open_world(context) as world:
         worker_id = workers.find(world, worker).id if worker is not None else None
@@ -67,8 +66,7 @@ def list_migrations(
 def show_migration(context: typer.Context, migration: MigrationArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one migration, and what happened to it."""
     from skyctl import documents
-    from skyctl.operations import migrations
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import migrations, workers
 
     with open_world(context) as world:
         found = migrations.find(world, migration)
@@ -91,7 +89,7 @@ def approve(
 ) -> None:
     """Let migrations go on that wait for approval, or are held."""
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import migrations
+    from skyctl.operations.admin import migrations
 
     if every == bool(migration):
         raise ValidationError("MIGRATION or --all is missing, or both are given", "see `skyctl migrations list`")
@@ -109,7 +107,7 @@ def approve(
 @app.command("reject")
 def reject(context: typer.Context, migration: MigrationsArgument) -> None:
     """Let containers stay that wait for approval, or are held."""
-    from skyctl.operations import migrations
+    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
         _each(context, world, _all_found(world, migration), migrations.reject, "stays where it is")
@@ -118,7 +116,7 @@ def reject(context: typer.Context, migration: MigrationsArgument) -> None:
 @app.command("retry")
 def retry(context: typer.Context, migration: MigrationsArgument) -> None:
     """Try failed migrations again at once, with all their attempts."""
-    from skyctl.operations import migrations
+    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
         _each(context, world, _all_found(world, migration), migrations.retry, "is tried again")
@@ -130,7 +128,7 @@ def cancel(context: typer.Context, migration: MigrationsArgument) -> None:
 
     What has not started is cancelled; what is under way is rolled back, unless it completes before that.
     """
-    from skyctl.operations import migrations
+    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
         _each(context, world, _all_found(world, migration), migrations.cancel, "is cancelled")
@@ -146,7 +144,7 @@ def pause(
 ) -> None:
     """Let no migration begin; what is under way goes on."""
     from skyctl.documents import http
-    from skyctl.operations import migrations
+    from skyctl.operations.admin import migrations
 
     wanted = None if length is None else http.duration("--for", length)
     why = None if message is None else http.drain_reason(message)
@@ -161,7 +159,7 @@ def resume(context: typer.Context, yes: YesOption = False) -> None:
 
     It ends a pause, and lets those be moved that are held since many workers fell silent at once.
     """
-    from skyctl.operations import migrations
+    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
         confirm("Move containers again, also off all workers that fell silent at once?", yes=yes)
@@ -177,7 +175,7 @@ def resume(context: typer.Context, yes: YesOption = False) -> None:
 
 def _all_found(world: "World", references: list[str]) -> "list[Migration]":
     """The migrations that are meant, each once."""
-    from skyctl.operations import migrations
+    from skyctl.operations.admin import migrations
 
     return list({found.id: found for found in (migrations.find(world, reference) for reference in references)}.values())
 

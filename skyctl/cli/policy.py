@@ -24,7 +24,7 @@ def get(
 ) -> None:
     """Show the policies: automatic moves containers, manual asks before it does, none leaves them."""
     from skyctl import documents
-    from skyctl.operations import migrations, services
+    from skyctl.operations.admin import migrations, services
 
     with open_world(context) as world:
         one = organization is not None
@@ -46,7 +46,7 @@ def set_policy(
 ) -> None:
     """Set the policy of an organization, from the next failure of a worker on."""
     from skyctl.documents.http import printable
-    from skyctl.operations import migrations, services
+    from skyctl.operations.admin import migrations, services
 
     with open_world(context) as world:
         found = services.organization(world, organization)

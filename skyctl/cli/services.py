@@ -83,7 +83,8 @@ def deploy(
     and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
     from skyctl.documents import http
-    from skyctl.operations import deploying, services
+    from skyctl.operations.admin import deploy as deploy_admin
+    from skyctl.operations.admin import services
 
     given = {
         "name": name, "image": image, "cpu": cpu, "memory": memory, "disk": disk, "ports": port,
@@ -96,7 +97,7 @@ def deploy(
     with open_world(context) as world:
         where = services.organization(world, organization, make=True, dry_run=dry_run)
         spec = _spec(world, where, stored, given, pairs)
-        planned = deploying.deploy(world, actor(), where, spec, dry_run=dry_run)
+        planned = deploy_admin.deploy(world, actor(), where, spec, dry_run=dry_run)
         if wait and not dry_run:
             _wait_until_it_runs(context, world, where, spec.name, seconds)
     _tell(context, output, planned, "would go" if dry_run else "runs" if wait else "goes")
@@ -113,8 +114,7 @@ def list_services(
 ) -> None:
     """List services by organization and name: status, worker, image."""
     from skyctl import documents
-    from skyctl.operations import services
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import services, workers
 
     with open_world(context) as world:
         where = services.organization(world, organization) if organization is not None else None
@@ -142,8 +142,7 @@ def show_service(
 ) -> None:
     """Show a service, its deployments and its migrations."""
     from skyctl import documents
-    from skyctl.operations import services
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import services, workers
 
     with open_world(context) as world:
         found = _found(world, service, organization)
@@ -167,7 +166,7 @@ def remove(
     What happened to it stays in the log.
     """
     from skyctl.documents.http import printable
-    from skyctl.operations import services
+    from skyctl.operations.admin import services
 
     with open_world(context) as world:
         found = _found(world, service, organization)
@@ -202,7 +201,7 @@ def _spec(
     """What is wanted: of the file, else of what the service is, and of the options that are given."""
     from skyctl.documents import manifest
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import services
+    from skyctl.operations.admin import services
 
     name = given["name"] or (stored or {}).get("name")
     if not name:
@@ -224,7 +223,7 @@ def _spec(
 
 
 def _found(world: "World", reference: str, organization: str | None) -> "Service":
-    from skyctl.operations import services
+    from skyctl.operations.admin import services
 
     where = services.organization(world, organization) if organization is not None else None
     return services.find(world, reference, where)
@@ -238,8 +237,7 @@ def _wait_until_it_runs(
     from skyctl.cli.following import watch
     from skyctl.documents.http import printable
     from skyctl.domain.workloads import DeploymentStatus
-    from skyctl.operations import services
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import services, workers
 
     service = services.existing(world, where, name)
     if service is None:

@@ -133,8 +133,8 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
     What decided it, what the facts are now, what would change it; and why its containers are still there.
     """
     from skyctl import documents
-    from skyctl.operations import migrations, services, why
-    from skyctl.operations.admin import workers
+    from skyctl.operations import why
+    from skyctl.operations.admin import migrations, services, workers
 
     with open_world(context) as world:
         found = why.diagnose(world, workers.find(world, worker).id)

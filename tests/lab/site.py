@@ -12,8 +12,8 @@ import psycopg
 from skyctl.domain.cluster import Capacity, Worker
 from skyctl.domain.engine import EndpointMode
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
-from skyctl.operations import deploying, migrations, services
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import deploy as deploy_admin
+from skyctl.operations.admin import migrations, services, workers
 from skyctl.operations.shared.context import World
 from skyctl.rules.tasks import runs
 from tests.conftest import Process
@@ -115,7 +115,7 @@ class Site:
         self._flap(others, flap=True)
         for name in names:
             spec = ServiceSpec(name, image, limits, endpoint_mode=EndpointMode.DNSRR, **more)
-            deploying.deploy(self.world, TESTS, self.organization, spec)
+            deploy_admin.deploy(self.world, TESTS, self.organization, spec)
         self._flap(others, flap=False)
         self.connection.execute("NOTIFY skyctl_news")
         eventually(lambda: all(self.services()[name].status == "running" for name in names))

@@ -13,8 +13,7 @@ from itertools import cycle
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineConflict
 from skyctl.domain.workloads import DrainWish, MigrationPolicy
-from skyctl.operations import migrations
-from skyctl.operations.admin import drains
+from skyctl.operations.admin import drains, migrations
 from tests.conftest import clean_environment
 from tests.helpers import TESTS, eventually
 
