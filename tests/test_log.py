@@ -10,8 +10,7 @@ from uuid import UUID
 import psycopg
 
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import log
-from skyctl.operations.admin import drains
+from skyctl.operations.admin import drains, events
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli
 from tests.helpers import TESTS, add_worker
@@ -77,10 +76,10 @@ def test_an_event_appears_only_after_those_before_it(
         slow.execute("SELECT skyctl_lock_events()")
         slow.execute("INSERT INTO worker_events (kind) VALUES ('slow')")
         fast = pool.submit(drains.drain, world, [worker_id], TESTS)
-        assert log.since(world, 0) == []
+        assert events.since(world, 0) == []
         slow.commit()
         fast.result(60)
-    assert [event.kind for event in log.since(world, 0)] == ["slow", "drain_requested"]
+    assert [event.kind for event in events.since(world, 0)] == ["slow", "drain_requested"]
 
 
 def test_looking_at_the_log(cli: Cli, world: World, connection: psycopg.Connection) -> None:

@@ -12,8 +12,7 @@ from skyctl.cli import panels
 from skyctl.domain.cluster import Limits, SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, MigrationPolicy, MigrationState
-from skyctl.operations import cluster
-from skyctl.operations.admin import drains, migrations, services, workers
+from skyctl.operations.admin import drains, migrations, overview, services, workers
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet
@@ -63,12 +62,12 @@ def test_the_containers_of_a_failed_worker_run_elsewhere(fleet: Fleet) -> None:
 
 def test_what_is_not_over_is_counted(fleet: Fleet) -> None:
     fleet.deploy("a", "b", to="w1")
-    assert cluster.overview(fleet.world, 1).migrations == {}
+    assert overview.overview(fleet.world, 1).migrations == {}
     migrations.set_policy(fleet.world, fleet.organization, MigrationPolicy.MANUAL, TESTS)
     fleet.fail("w1")
     fleet.settle()
     migrations.approve(fleet.world, fleet.migrations()["a"].id, TESTS)
-    seen = cluster.overview(fleet.world, 1)
+    seen = overview.overview(fleet.world, 1)
     assert seen.migrations == {"awaiting_approval": 1, "queued": 1}
     drawn = io.StringIO()
     Console(file=drawn, width=100).print(*panels.page(seen), sep="\n")

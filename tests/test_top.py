@@ -30,8 +30,9 @@ from skyctl.cli import panels
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.workloads import DrainWish
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import cluster, schema
+from skyctl.operations import schema
 from skyctl.operations.admin import drains, workers
+from skyctl.operations.admin import overview as overview_admin
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, clean_environment, make_world
@@ -267,9 +268,9 @@ def test_who_fell_last_comes_first(world: World, connection: psycopg.Connection)
             "UPDATE container_workers SET status_changed_at = now() - make_interval(mins => %s) WHERE id = %s",
             (minutes, worker_id),
         )
-    names = [worker.name for worker in cluster.overview(world, 20).worst]
+    names = [worker.name for worker in overview_admin.overview(world, 20).worst]
     assert names == ["just gone", "long gone", "odd", "fullest", "full", "a", "b"]
-    assert [worker.name for worker in cluster.overview(world, 2).worst] == names[:2]
+    assert [worker.name for worker in overview_admin.overview(world, 2).worst] == names[:2]
 
 
 def drawn(picture: panels.Picture, width: int, height: int) -> list[str]:
@@ -290,7 +291,7 @@ def test_every_size_is_filled_and_never_overrun(
     world: World, fleet: psycopg.Connection, width: int, height: int, trouble: str, count: int
 ) -> None:
     assert fleet
-    seen = cluster.overview(world, height)
+    seen = overview_admin.overview(world, height)
     if count < 3:
         seen = replace(seen, worst=seen.worst[:count], events=seen.events[:count])
     lines = drawn(panels.Picture(seen, [Load(10 * n, 50, 100, 0) for n in range(11)], trouble), width, height)
@@ -301,7 +302,7 @@ def test_every_size_is_filled_and_never_overrun(
 
 
 def overview(world: World) -> Overview:
-    return cluster.overview(world, 10)
+    return overview_admin.overview(world, 10)
 
 
 def test_the_footer_warns(world: World, connection: psycopg.Connection) -> None:

@@ -13,8 +13,7 @@ import psycopg
 import pytest
 
 from skyctl.installer import agent_archive
-from skyctl.operations import log
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import events, workers
 from skyctl.operations.agents import heartbeats, upgrades
 from skyctl.operations.shared.context import World
 from tests.agent.unit import Unit, newer
@@ -42,7 +41,7 @@ def tell(world: World, token: str, **metadata: Any) -> None:
 
 
 def kinds(world: World) -> list[str]:
-    return [event.kind for event in log.since(world, 0)]
+    return [event.kind for event in events.since(world, 0)]
 
 
 def order(world: World, worker_id: UUID) -> dict[str, Any]:
@@ -167,7 +166,9 @@ def test_an_upgrade_that_was_taken_over_is_told_once(world: World, cli: Cli) -> 
     assert "agent_upgraded" not in kinds(world)
     for _ in range(2):
         tell(world, token, agentSha256=OURS, agentVersion="9.9.9")
-    assert [event.reason for event in log.since(world, 0) if event.kind == "agent_upgraded"] == [f"9.9.9 ({OURS[:12]})"]
+    assert [event.reason for event in events.since(world, 0) if event.kind == "agent_upgraded"] == [
+        f"9.9.9 ({OURS[:12]})"
+    ]
     assert workers.get(world, worker_id).agent_offered is None
     assert "offered" not in cli("workers", "show", "w").stdout
 
@@ -179,7 +180,7 @@ def test_one_that_was_given_up_is_told_with_the_reason(world: World, cli: Cli) -
     tell(world, token, agentSha256=OLDER, agentUpgradeFailed={**failed, "offeredAt": "an earlier order"})
     assert "agent_upgrade_failed" not in kinds(world)
     tell(world, token, agentSha256=OLDER, agentUpgradeFailed=failed)
-    event = log.since(world, 0)[-1]
+    event = events.since(world, 0)[-1]
     assert (event.kind, event.reason[:16]) == ("agent_upgrade_failed", "it ended 3 times")
     assert workers.get(world, worker_id).agent_offered is None
     for command in ("show", "why"):

@@ -8,8 +8,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import why
-from skyctl.operations.admin import drains, workers
+from skyctl.operations.admin import diagnosis, drains, workers
 from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process
@@ -102,7 +101,7 @@ def test_outages_of_ours_are_taken_out_of_silence(world: World, connection: psyc
     connection.execute(
         "INSERT INTO serve_outages (started_at, ended_at) SELECT now() - interval '660 s', now() - interval '60 s'"
     )
-    found = why.diagnose(world, worker_id)
+    found = diagnosis.diagnose(world, worker_id)
     assert found.silence is not None
     assert timedelta(seconds=100) <= found.silence < timedelta(seconds=110)
     assert found.deaf == timedelta(seconds=600)

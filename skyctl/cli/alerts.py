@@ -40,12 +40,12 @@ def list_alerts(
 def follow(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the last alert and what comes, until Ctrl-C; json is one document a line."""
     from skyctl.cli.following import follow as follow_log
-    from skyctl.operations import log
+    from skyctl.operations.admin import events
     from skyctl.operations.monitor import alerts
 
     with open_world(context) as world:
         follow_log(
-            context, lambda: log.listening(world, to_alerts=True), lambda last: alerts.since(world, last),
+            context, lambda: events.listening(world, to_alerts=True), lambda last: alerts.since(world, last),
             lambda alert: alert.id, None, lambda alert: _show(context, output, alert),
         )  # fmt: skip
 

@@ -33,7 +33,7 @@ def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     Without a terminal, or with -o json or yaml, it is told once.
     """
     from skyctl import documents
-    from skyctl.operations import cluster
+    from skyctl.operations.admin import overview
 
     with open_world(context) as world:
         if (
@@ -45,7 +45,7 @@ def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
             top.show(world, console(context))
             return
-        seen = cluster.overview(world, PAGE_ROWS)
+        seen = overview.overview(world, PAGE_ROWS)
     from skyctl.cli import panels
 
     names = [worker.name for worker in seen.worst]

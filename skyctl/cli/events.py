@@ -25,21 +25,21 @@ def events(
     repetition. With --follow, json is one document a line.
     """
     from skyctl import documents
-    from skyctl.operations import log
+    from skyctl.operations.admin import events as events_admin
 
     with open_world(context) as world:
         if follow:
             from skyctl.cli.following import follow as follow_log
 
             def read(last: int | None) -> "list[Event]":
-                return log.latest(world, limit)[0] if last is None else log.since(world, last)
+                return events_admin.latest(world, limit)[0] if last is None else events_admin.since(world, last)
 
             def show_one(event: "Event") -> None:
                 _show(context, output, event)
 
-            follow_log(context, lambda: log.listening(world), read, lambda event: event.seq, since, show_one)
+            follow_log(context, lambda: events_admin.listening(world), read, lambda event: event.seq, since, show_one)
             return
-        found = log.latest(world, limit)[0] if since is None else log.since(world, since, limit)
+        found = events_admin.latest(world, limit)[0] if since is None else events_admin.since(world, since, limit)
     from skyctl.cli import show
 
     document = {"events": [documents.cli.event_document(event) for event in found]}

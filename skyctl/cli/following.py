@@ -10,7 +10,7 @@ import typer
 from skyctl.cli.context import say
 from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.host.signals import Stop
-from skyctl.operations import log
+from skyctl.operations.admin import events
 
 if TYPE_CHECKING:
     from skyctl.operations.shared.context import World
@@ -35,7 +35,7 @@ def follow(
                 while not stop.is_set:
                     last = _show_new(since, number, last, show)
                     stop.wait(LOOK_SECONDS, news)
-                    log.drain(news)
+                    events.drain(news)
         except DatabaseUnavailable as error:
             if not lost:
                 say(context, f"waiting: {error.message}")
@@ -64,12 +64,12 @@ def watch(
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         try:
-            with log.listening(world) as news:
+            with events.listening(world) as news:
                 while not is_over():
                     lost = False
                     _check(context, stop, deadline, cut_short)
                     stop.wait(_left(deadline), news)
-                    log.drain(news)
+                    events.drain(news)
                 return
         except DatabaseUnavailable as error:
             if not lost:

@@ -18,7 +18,7 @@ from skyctl.cli.terminal import Outlet, keys, pressed
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.errors import SkyctlError
 from skyctl.host.signals import Stop
-from skyctl.operations import cluster, log
+from skyctl.operations.admin import events, overview
 from skyctl.operations.shared.context import World
 
 REFRESH_SECONDS = 2.0
@@ -68,14 +68,14 @@ class Lookout(threading.Thread):
         """Look until `leave`; while the database is away, try again."""
         while not self._over.is_set:
             try:
-                with log.listening(self._world) as news:
+                with events.listening(self._world) as news:
                     while not self._over.is_set:
                         began = time.monotonic()
                         self._note(look(self._world, self._console))
                         took = time.monotonic() - began
                         self._over.wait(max(LEAST_SECONDS, LEAST_RESTS * took))
                         self._over.wait(max(0.0, REFRESH_SECONDS - (time.monotonic() - began)), news)
-                        log.drain(news)
+                        events.drain(news)
             except SkyctlError as error:
                 self._show(panels.Picture(self.picture.overview, self.picture.history, _trouble(self.picture, error)))
                 self._over.wait(REFRESH_SECONDS)
@@ -98,7 +98,7 @@ class Lookout(threading.Thread):
 
 def look(world: World, console: Console) -> Overview:
     """The cluster now, with as much as fits on the screen. Raises DatabaseUnavailable."""
-    return cluster.overview(world, max(1, console.height))
+    return overview.overview(world, max(1, console.height))
 
 
 def show(world: World, console: Console) -> None:

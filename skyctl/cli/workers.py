@@ -133,11 +133,10 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
     What decided it, what the facts are now, what would change it; and why its containers are still there.
     """
     from skyctl import documents
-    from skyctl.operations import why
-    from skyctl.operations.admin import migrations, services, workers
+    from skyctl.operations.admin import diagnosis, migrations, services, workers
 
     with open_world(context) as world:
-        found = why.diagnose(world, workers.find(world, worker).id)
+        found = diagnosis.diagnose(world, workers.find(world, worker).id)
         there = services.list_services(world, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
         page = migrations.list_migrations(world, worker_id=found.worker.id, limit=MOST_CONTAINERS)
         moves = [each for each in page.migrations if each.finished_at is None]

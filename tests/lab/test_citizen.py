@@ -19,7 +19,7 @@ from psycopg import sql
 import skyagent
 from skyctl.domain.cluster import Worker
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import log
+from skyctl.operations.admin import events as events_admin
 from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_world
@@ -74,7 +74,7 @@ class Citizen:
         eventually(lambda: self.worker.last_heartbeat_at != before)
 
     def events(self) -> list[str]:
-        return [event.kind for event in log.since(self.world, 0, 1000)]
+        return [event.kind for event in events_admin.since(self.world, 0, 1000)]
 
     def manage_with(self, package: Path) -> None:
         """Let the manager be one whose agent is this package, and let it offer that."""
