@@ -24,7 +24,7 @@ from rich.table import Table
 
 from skyctl import wiring
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import schema
+from skyctl.operations.admin import schema
 from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World

@@ -22,7 +22,7 @@ from psycopg import sql
 from skyctl.domain.cluster import Limits, SwarmJoin
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import schema
+from skyctl.operations.admin import schema
 from skyctl.operations.shared.context import Engine, World
 from skyctl.store.db import Database
 from tests.fakes import FakeEngine, FakeNotifier

@@ -14,7 +14,7 @@ from skyctl.domain.cluster import Beat, Invitation, Load
 from skyctl.domain.errors import Refused, Unauthorized
 from skyctl.domain.tokens import ERRAND
 from skyctl.host.keyring import Keyring
-from skyctl.operations import credentials
+from skyctl.operations.admin import tokens as token_operations
 from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared import leadership
@@ -72,7 +72,7 @@ def test_a_new_token_travels_in_the_answer_until_it_is_used(
 ) -> None:
     one = joined(api, world)
     assert "newToken" not in beat(api, one.worker_id, one.token, query).json()
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     handed = beat(api, one.worker_id, one.token, query)
     assert handed.status_code == 200
     new = handed.json()["newToken"]
@@ -93,7 +93,7 @@ def test_a_token_that_cannot_be_signed_again_is_replaced_by_one_that_is_good(
     api: httpx.Client, world: World, connection: psycopg.Connection
 ) -> None:
     one = joined(api, world)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     connection.execute("UPDATE container_workers SET next_token_issued_at = next_token_issued_at - interval '1 s'")
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     assert beat(api, one.worker_id, new).status_code == 200
@@ -101,7 +101,7 @@ def test_a_token_that_cannot_be_signed_again_is_replaced_by_one_that_is_good(
 
 def test_a_batch_may_hold_the_former_and_the_new_token(api: httpx.Client, world: World) -> None:
     one = joined(api, world)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     batch = [
         Beat(str(one.worker_id), tokens.fingerprint(token), Load(1.0, 2.0, 3.0, 4))
@@ -114,7 +114,7 @@ def test_a_batch_may_hold_the_former_and_the_new_token(api: httpx.Client, world:
 
 def test_a_registration_is_a_first_use_too(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     assert join(api, one.token).status_code == 201, "an agent that was killed before it kept the new one"
     assert join(api, new).status_code == 201
@@ -135,7 +135,7 @@ def test_an_agent_that_cannot_take_a_token_keeps_its_own(
     look(world)
     lease = leadership.lead(world, "tests", lambda _: True)
     assert lease
-    assert credentials.rotate_due(world, lease) == []
+    assert token_operations.rotate_due(world, lease) == []
 
 
 def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Client, world: World) -> None:
@@ -147,7 +147,7 @@ def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Cli
     }
     assert api.post("/api/workers/register", headers=bearer(one.token), json=body).status_code == 201
     with pytest.raises(Refused, match="cannot take a new token"):
-        credentials.rotate(world, one.worker_id, TESTS)
+        token_operations.rotate(world, one.worker_id, TESTS)
 
 
 def test_the_monitor_has_old_tokens_replaced(
@@ -171,12 +171,12 @@ def test_the_monitor_has_old_tokens_replaced(
 def test_so_many_at_once_and_only_those_that_beat(world: World, connection: psycopg.Connection) -> None:
     old = datetime.now(UTC) - timedelta(days=31)
     takes = json.dumps({"takesTokens": True})
-    for number in range(credentials.MOST_AT_ONCE + 5):
+    for number in range(token_operations.MOST_AT_ONCE + 5):
         add_worker(connection, f"t{number}", status="active", metadata=takes, created_at=old)
     away = add_worker(connection, "away", status="offline", metadata=takes, created_at=old)
     lease = leadership.lead(world, "tests", lambda _: True)
     assert lease
-    assert [len(credentials.rotate_due(world, lease)) for _ in range(3)] == [credentials.MOST_AT_ONCE, 5, 0]
+    assert [len(token_operations.rotate_due(world, lease)) for _ in range(3)] == [token_operations.MOST_AT_ONCE, 5, 0]
     row = connection.execute("SELECT next_token_hash FROM container_workers WHERE id = %s", (away,)).fetchone()
     assert row == (None,)
 
@@ -388,7 +388,7 @@ def test_two_that_came_back_while_nobody_could_hear_are_told_apart_by_the_next_t
 
 def test_a_stale_token_is_told_as_what_it_is(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
     one = joined(api, world)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     beat(api, one.worker_id, beat(api, one.worker_id, one.token).json()["newToken"])
     silent_for(connection, 3600)
     assert error(join(api, one.token, bootId="boot-2", instanceId="process-2")) == (401, "UNAUTHORIZED"), (
@@ -483,7 +483,7 @@ def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
     api: httpx.Client, world: World, connection: psycopg.Connection
 ) -> None:
     one = joined(api, world)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     connection.execute("UPDATE container_workers SET rivals = '{\"somewhere\": {}}'")
     answered = beat(api, one.worker_id, one.token)
     assert (answered.status_code, "newToken" in answered.json()) == (200, False)

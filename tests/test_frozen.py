@@ -10,8 +10,7 @@ import psutil
 import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import schema
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import schema, workers
 from tests.conftest import Process, make_world
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer
 

@@ -17,8 +17,7 @@ import pytest
 from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
 from skyctl.installer import agent_archive
-from skyctl.operations import credentials
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import tokens, workers
 from skyctl.operations.agents import heartbeats, install_links
 from skyctl.operations.shared.context import World
 from skyctl.store import events
@@ -101,7 +100,7 @@ def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
     if has_joined:
         heartbeats.register(world, invitation.token, registration())
     before = install_links.make(world, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
-    credentials.revoke(world, invitation.worker_id, TESTS)
+    tokens.revoke(world, invitation.worker_id, TESTS)
     plain = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
     url, _ = serve()
     for link in (before, plain):
@@ -121,7 +120,7 @@ def test_a_token_that_somebody_stored_for_a_revoked_worker_is_no_invitation(
     world: World, connection: psycopg.Connection
 ) -> None:
     invitation, _ = workers.generate_script(world, TESTS)
-    credentials.revoke(world, invitation.worker_id, TESTS)
+    tokens.revoke(world, invitation.worker_id, TESTS)
     known = hashlib.sha256(invitation.token.encode()).hexdigest()
     connection.execute("UPDATE container_workers SET auth_token_hash = %s", (known,))
     assert state(world, invitation.worker_id, invitation.token) == "unknown"

@@ -13,8 +13,7 @@ import psycopg
 import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import schema
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import schema, workers
 from skyctl.operations.shared.context import World
 from tests.conftest import Process, make_world
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually, kill_server, not_started_again

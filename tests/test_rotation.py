@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Invitation
-from skyctl.operations import credentials
+from skyctl.operations.admin import tokens as token_operations
 from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
@@ -73,7 +73,7 @@ def test_a_rotation_loses_no_heartbeat(
     agent = launch(*agent_command("--config", config))
     beats(connection, one.worker_id)
     for number in range(1, 4):
-        credentials.rotate(world, one.worker_id, TESTS)
+        token_operations.rotate(world, one.worker_id, TESTS)
         eventually(lambda number=number: rotated(connection) == number)  # type: ignore[misc]
         beats(connection, one.worker_id)
     assert 'outcome="refused"} 0.0' in get(f"{url}/metrics").text
@@ -96,7 +96,7 @@ def test_an_agent_that_is_killed_while_it_takes_a_token_works_afterwards(
     config = configure(tmp_path, url, one)
     mortal = launch(sys.executable, "-m", "tests.mortal_agent", moment, "--config", config)
     beats(connection, one.worker_id)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     assert mortal.exit_code() == -signal.SIGKILL
     launch(*agent_command("--config", config))
     eventually(lambda: rotated(connection) == 1)
@@ -110,13 +110,13 @@ def test_an_agent_goes_on_after_its_manager_returned_to_a_backup_of_before_a_rot
     one = workers.invite(world, TESTS)
     launch(*agent_command("--config", configure(tmp_path, url, one)))
     beats(connection, one.worker_id)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     eventually(lambda: rotated(connection) == 1)
     beats(connection, one.worker_id)
     before = tokens.fingerprint(one.token)
     connection.execute("UPDATE container_workers SET auth_token_hash = %s, auth_token_issued_at = NULL", (before,))
     beats(connection, one.worker_id)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     eventually(lambda: rotated(connection) == 2)
     beats(connection, one.worker_id)
 
@@ -127,9 +127,9 @@ def test_a_host_that_is_invited_anew_leaves_the_token_that_it_kept(
     one = workers.invite(world, TESTS, "w1")
     agent = launch(*agent_command("--config", configure(tmp_path, url, one)))
     beats(connection, one.worker_id)
-    credentials.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(world, one.worker_id, TESTS)
     eventually(lambda: rotated(connection) == 1)
-    credentials.revoke(world, one.worker_id, TESTS, "lost")
+    token_operations.revoke(world, one.worker_id, TESTS, "lost")
     [line] = agent.says("action=refused")
     assert "TOKEN_REVOKED" in line
     assert "lost" in line

@@ -10,8 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import WorkerStatus
-from skyctl.operations import schema
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import schema, workers
 from skyctl.operations.agents import heartbeats
 from skyctl.operations.shared.context import World
 from skyctl.store import tables

@@ -30,8 +30,7 @@ from skyctl.cli import panels
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.workloads import DrainWish
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations import schema
-from skyctl.operations.admin import drains, workers
+from skyctl.operations.admin import drains, schema, workers
 from skyctl.operations.admin import overview as overview_admin
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World

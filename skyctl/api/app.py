@@ -33,8 +33,7 @@ from skyctl.domain.cluster import Actor, Beat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import schema
-from skyctl.operations.admin import drains, workers
+from skyctl.operations.admin import drains, schema, workers
 from skyctl.operations.agents import heartbeats, install_links, upgrades
 from skyctl.operations.shared.context import World
 

@@ -25,8 +25,7 @@ from skyctl.api.connection import Connection
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, sd_notify, signals
 from skyctl.host.certificates import Certificates
-from skyctl.operations import certifying
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import certificates, workers
 from skyctl.operations.shared.context import World
 
 BACKLOG = 2048
@@ -73,7 +72,7 @@ class _Config(uvicorn.Config):
 def _renew(world: World, certificate: Path) -> bool:
     """Renew the certificate if it is ours and about to end; whether it was."""
     ours = Certificates(settings.load().data_dir)
-    return certificate == ours.server and certifying.renew_if_due(world, ours)
+    return certificate == ours.server and certificates.renew_if_due(world, ours)
 
 
 class _Server(uvicorn.Server):

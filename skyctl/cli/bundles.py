@@ -42,8 +42,7 @@ def bundle(
     from skyctl import wiring
     from skyctl.documents import http
     from skyctl.domain.errors import ValidationError
-    from skyctl.operations import bundles
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import bundles, workers
 
     given, lifetime = settings(context), http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)

@@ -18,11 +18,10 @@ def rotate_token(context: typer.Context, worker: WorkerArgument) -> None:
     SKYCTL_TOKEN_ROTATION_DAYS.
     """
     from skyctl.documents.http import printable
-    from skyctl.operations import credentials
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import tokens, workers
 
     with open_world(context) as world:
-        found = credentials.rotate(world, workers.find(world, worker).id, actor())
+        found = tokens.rotate(world, workers.find(world, worker).id, actor())
     say(context, f"{printable(found.name)}: a new token goes out with its next heartbeat")
 
 
@@ -37,14 +36,13 @@ def revoke(
     Its containers are moved then. `workers install-script --worker WORKER` invites its host anew.
     """
     from skyctl.documents import http
-    from skyctl.operations import credentials
-    from skyctl.operations.admin import workers
+    from skyctl.operations.admin import tokens, workers
 
     why = http.drain_reason(reason) if reason is not None else None
     with open_world(context) as world:
         found = workers.find(world, worker)
         confirm(f"Revoke the token of {wire.printable(found.name)}?", yes=yes)
-        credentials.revoke(world, found.id, actor(), why)
+        tokens.revoke(world, found.id, actor(), why)
     name = http.printable(found.name)
     say(context, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
 
@@ -61,11 +59,11 @@ def rotate_secret(
     from datetime import UTC
 
     from skyctl.documents import http
-    from skyctl.operations import credentials
+    from skyctl.operations.admin import tokens
 
     length = http.duration("--overlap", overlap)
     with open_world(context) as world:
-        until, left = credentials.rotate_secret(world, actor(), length)
+        until, left = tokens.rotate_secret(world, actor(), length)
     say(
         context,
         f"tokens are signed by a new secret; those of the old one are accepted until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",

@@ -11,7 +11,7 @@ import typer
 from skyctl.cli.context import Output, OutputOption, console, emit, group, open_world, options, say, settings
 
 if TYPE_CHECKING:
-    from skyctl.operations.schema import SchemaState
+    from skyctl.operations.admin.schema import SchemaState
 
 db = typer.Typer(help="The database: set it up, check it.", rich_markup_mode=None)
 group(db)
@@ -109,7 +109,7 @@ def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """
     from skyctl import wiring
     from skyctl.documents import http
-    from skyctl.operations import doctor
+    from skyctl.operations.admin import doctor
 
     checks = doctor.examine(wiring.case(settings(context)))
     healthy = doctor.is_healthy(checks)
@@ -124,7 +124,7 @@ def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 @db.command("init")
 def init(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Make or upgrade the schema; what is there already stays. May be run any number of times."""
-    from skyctl.operations import schema
+    from skyctl.operations.admin import schema
 
     with open_world(context) as world:
         state = schema.initialize(world)
@@ -134,7 +134,7 @@ def init(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 @db.command("check")
 def check(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """See whether the schema is complete: exit code 0 when it is, 1 when `skyctl db init` is needed."""
-    from skyctl.operations import schema
+    from skyctl.operations.admin import schema
 
     with open_world(context) as world:
         state = schema.check(world)

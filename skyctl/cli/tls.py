@@ -29,13 +29,13 @@ def init(
     from urllib.parse import urlsplit
 
     from skyctl.host import certificates
-    from skyctl.operations import certifying
+    from skyctl.operations.admin import certificates as certificates_admin
 
     given = settings(context)
     ours = certificates.Certificates(given.data_dir)
     reached = urlsplit(given.api_url).hostname or "localhost"
     named = [certificates.checked_name(each) for each in (*(host or ()), reached)]
-    made = certifying.initialize(ours, [*named, *certificates.names_of_this_machine()], renew=renew)
+    made = certificates_admin.initialize(ours, [*named, *certificates.names_of_this_machine()], renew=renew)
     if made:
         _note(context, ours)
     server = ours.look()[-1]
@@ -48,13 +48,13 @@ def init(
 def _note(context: typer.Context, ours: "Certificates") -> None:
     """Write the event, unless the database is one of ours that was never used."""
     from skyctl.host.postgres import EmbeddedPostgres
-    from skyctl.operations import certifying
+    from skyctl.operations.admin import certificates as certificates_admin
 
     given = settings(context)
     if not (given.database_url or EmbeddedPostgres(given.data_dir).data.exists()):
         return
     with open_world(context) as world:
-        if not certifying.note(world, ours, actor()):
+        if not certificates_admin.note(world, ours, actor()):
             say(context, "note: the log of events could not take this, since the database is away or has no schema yet")
 
 

@@ -33,8 +33,7 @@ from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import write_private
 from skyctl.monitor.loop import Monitor
 from skyctl.monitor.metrics import Meters
-from skyctl.operations import schema
-from skyctl.operations.admin import workers
+from skyctl.operations.admin import schema, workers
 from skyctl.operations.shared.context import World
 from skyctl.settings import DEFAULT_PORT, Settings
 
