@@ -135,7 +135,7 @@ def compare(url: str, credentials: Path, args: argparse.Namespace) -> list[dict[
 def serve(name: str) -> None:
     import uvicorn
 
-    from skyctl.api.connection import Connection
+    from skyctl.api.http_protocol import Connection
     from skyctl.api.server import listen
 
     listener = listen("127.0.0.1", 0)

@@ -26,8 +26,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from skyctl.api import openapi
-from skyctl.api.answers import Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
+from skyctl.api.responses import Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Beat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 
-from skyctl.api.answers import bearer_token
-from skyctl.api.connection import Exchange, compose
+from skyctl.api.http_protocol import Exchange, compose
+from skyctl.api.responses import bearer_token
 from skyctl.documents import http
 from skyctl.domain.cluster import Beat
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError

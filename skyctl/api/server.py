@@ -21,7 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from skyctl import settings, wiring
 from skyctl.api import tls
-from skyctl.api.connection import Connection
+from skyctl.api.http_protocol import Connection
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, sd_notify, signals
 from skyctl.host.certificates import Certificates
@@ -38,7 +38,7 @@ FACTORY = "skyctl.api.server:application"
 
 def application() -> ASGIApp:
     """The application of the settings in the environment: what each process of a server makes for itself."""
-    from skyctl.api import presence
+    from skyctl.api import liveness
     from skyctl.api.app import Application  # here, since the metrics read the environment of this process when loaded
 
     logs.to_stderr()
@@ -48,7 +48,7 @@ def application() -> ASGIApp:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
     world = wiring.connect(given, given.database_url, connections=CONNECTIONS)
     application = Application(world)
-    presence.begin(world)
+    liveness.begin(world)
     sd_notify.tell("READY=1")  # of several processes the first: who connects now is answered by it
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)

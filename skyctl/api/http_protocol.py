@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from skyctl.api.answers import JSON, MAX_BODY_BYTES, Header, encode, error_answer, error_document, too_large
+from skyctl.api.responses import JSON, MAX_BODY_BYTES, Header, encode, error_answer, error_document, too_large
 from skyctl.domain.errors import SkyctlError
 
 REQUEST_SECONDS = 20.0
