@@ -47,10 +47,16 @@ def adopt(
         found = services.adoptable(world, limits)
         those = _chosen(found, names or []) if names else found
         if dry_run or not (names or every):
-            from skyctl.cli import lists
+            from skyctl.cli.views import workloads
 
             document = {"services": [documents.cli.adoptable_document(each) for each in those]}
-            emit(context, output, document, lambda: lists.adoptable_table(those), [each.engine.name for each in those])
+            emit(
+                context,
+                output,
+                document,
+                lambda: workloads.adoptable_table(those),
+                [each.engine.name for each in those],
+            )
             return
         where = services.organization(world, organization, make=True)
         if not those:

@@ -25,7 +25,7 @@ def list_alerts(
 
     with open_world(context) as world:
         found, now = alerts.latest(world, limit)
-    from skyctl.cli import show
+    from skyctl.cli.views import workers
 
     counts = ("delivered", "waiting", "givenUp")
     rows = [
@@ -33,7 +33,7 @@ def list_alerts(
         for alert, *numbers in found
     ]
     names = [str(alert.id) for alert, *_ in found]
-    emit(context, output, {"alerts": rows}, lambda: show.alert_table(found, now), names)
+    emit(context, output, {"alerts": rows}, lambda: workers.alert_table(found, now), names)
 
 
 @app.command("follow")
@@ -64,10 +64,10 @@ def test(
     if not results:
         say(context, "no channels: set SKYCTL_ALERT_CHANNELS; administrators see alerts in the panel all the same")
         return
-    from skyctl.cli import show
+    from skyctl.cli.views import workers
 
     document = {"channels": [{"channel": channel, "error": trouble or None} for channel, trouble in results.items()]}
-    emit(context, output, document, lambda: show.channel_table(results), list(results))
+    emit(context, output, document, lambda: workers.channel_table(results), list(results))
     failed = sum(1 for trouble in results.values() if trouble)
     if failed:
         raise typer.Exit(5 if failed == len(results) else 7)
@@ -75,6 +75,6 @@ def test(
 
 def _show(context: typer.Context, output: Output, alert: "Alert") -> None:
     from skyctl import documents
-    from skyctl.cli import show
+    from skyctl.cli.views import workers
 
-    emit_one(context, output, documents.cli.alert_document(alert), lambda: show.alert_line(alert), str(alert.id))
+    emit_one(context, output, documents.cli.alert_document(alert), lambda: workers.alert_line(alert), str(alert.id))

@@ -21,9 +21,9 @@ def stats(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
     with open_world(context) as world:
         figures = workers.stats(world)
-    from skyctl.cli import show
+    from skyctl.cli.views import workers as workers_views
 
-    emit(context, output, http.stats_document(figures), lambda: show.stats_tables(figures), [])
+    emit(context, output, http.stats_document(figures), lambda: workers_views.stats_tables(figures), [])
 
 
 @app.command("top")

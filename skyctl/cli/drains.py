@@ -152,10 +152,10 @@ def _show_plan(context: typer.Context, world: "World", ids: "Sequence[UUID]", ou
     from skyctl.operations.admin import drains
 
     planned = drains.plan(world, ids)
-    from skyctl.cli import lists
+    from skyctl.cli.views import workloads
 
     document = {"containers": [documents.cli.planned_document(each) for each in planned]}
-    emit(context, output, document, lambda: lists.plan_table(planned), [each.service_name for each in planned])
+    emit(context, output, document, lambda: workloads.plan_table(planned), [each.service_name for each in planned])
     if any(each.target is None for each in planned):
         raise typer.Exit(REFUSED)
 
@@ -173,11 +173,11 @@ def _empty(
 
 
 def _note_no_monitor(context: typer.Context, world: "World") -> None:
-    from skyctl.cli import show
+    from skyctl.cli.views import workers as workers_views
     from skyctl.operations.admin import workers
 
     page = workers.list_workers(world, limit=1)
-    if note := show.monitor_footnote(page, world.limits.heartbeat_interval):
+    if note := workers_views.monitor_footnote(page, world.limits.heartbeat_interval):
         say(context, note.replace("statuses do not change", "nothing is moved"))
 
 

@@ -40,14 +40,14 @@ def events(
             follow_log(context, lambda: events_admin.listening(world), read, lambda event: event.seq, since, show_one)
             return
         found = events_admin.latest(world, limit)[0] if since is None else events_admin.since(world, since, limit)
-    from skyctl.cli import show
+    from skyctl.cli.views import workers
 
     document = {"events": [documents.cli.event_document(event) for event in found]}
-    emit(context, output, document, lambda: map(show.event_line, found), [str(event.seq) for event in found])
+    emit(context, output, document, lambda: map(workers.event_line, found), [str(event.seq) for event in found])
 
 
 def _show(context: typer.Context, output: Output, event: "Event") -> None:
     from skyctl import documents
-    from skyctl.cli import show
+    from skyctl.cli.views import workers
 
-    emit_one(context, output, documents.cli.event_document(event), lambda: show.event_line(event), str(event.seq))
+    emit_one(context, output, documents.cli.event_document(event), lambda: workers.event_line(event), str(event.seq))

@@ -54,11 +54,13 @@ def list_migrations(
         page = migrations.list_migrations(
             world, states=tuple(state or ()), worker_id=worker_id, limit=limit, offset=offset
         )
-    from skyctl.cli import lists
+    from skyctl.cli.views import workloads
 
     names = [str(each.id) for each in page.migrations]
-    emit(context, output, documents.cli.migrations_document(page), lambda: lists.migration_table(page, offset), names)
-    for note in lists.pause_note(page):
+    emit(
+        context, output, documents.cli.migrations_document(page), lambda: workloads.migration_table(page, offset), names
+    )
+    for note in workloads.pause_note(page):
         say(context, note)
 
 
@@ -71,11 +73,11 @@ def show_migration(context: typer.Context, migration: MigrationArgument, output:
     with open_world(context) as world:
         found = migrations.find(world, migration)
         events, now = migrations.history(world, found.id), workers.read_at(world)
-    from skyctl.cli import lists
+    from skyctl.cli.views import workloads
 
     document = documents.cli.migration_document(found)
     document["events"] = [documents.cli.event_document(event) for event in events]
-    emit(context, output, document, lambda: lists.migration_details(found, events, now), [str(found.id)])
+    emit(context, output, document, lambda: workloads.migration_details(found, events, now), [str(found.id)])
 
 
 @app.command("approve")

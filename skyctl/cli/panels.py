@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.cli import show
+from skyctl.cli.views import workers
 from skyctl.documents.http import printable
 from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker, WorkerStatus
 
@@ -68,10 +68,10 @@ def _head(picture: Picture, width: int) -> list[Text]:
     noun = "worker" if stats.total == 1 else "workers"
     counts = [Text(f"{stats.total} {noun}", style="bold"), Text(f"{stats.load.container_count} containers")]
     counts += [
-        Text(f"{stats.by_status[s]} {s.value}", style=show.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
+        Text(f"{stats.by_status[s]} {s.value}", style=workers.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
     ]
     counts += [Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in seen.migrations.items()]
-    limits, capacities = seen.limits, show.capacities(stats.capacity)
+    limits, capacities = seen.limits, workers.capacities(stats.capacity)
     most = (limits.cpu_percent, limits.memory_percent, limits.disk_percent)
     bars = []
     for number, name in enumerate(("cpu", "memory", "disk")):
@@ -85,7 +85,7 @@ def _load_line(name: str, past: Sequence[float], percent: float, limit: float, c
     cells = NARROW_BAR if width < ROOMY else WIDE_BAR
     room = min(MOST_SPARKS, width - len(f"memory {'':{cells}} 100%    of {capacity}"))
     sparks = "".join(map(_spark, past[-room:] if room > 0 else ()))
-    bar = (show.blocks(percent, cells), show.load_style(percent, limit))
+    bar = (workers.blocks(percent, cells), workers.load_style(percent, limit))
     return _line(f"{name:<6} ", bar, f" {percent:3.0f}%  ", f"{sparks}  " if sparks else "", (f"of {capacity}", "dim"))
 
 
@@ -99,7 +99,7 @@ def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand
         said = [_line("No workers: see `skyctl workers install-script`"), *[Text()] * (rows + titled - 1)]
         return said[: rows + titled]
     table = Table(box=None, pad_edge=False, show_header=titled, header_style="bold", expand=expand)
-    figure, bars = show.FIGURE_CELLS, show.FIGURE_CELLS + 1 + show.BAR_CELLS
+    figure, bars = workers.FIGURE_CELLS, workers.FIGURE_CELLS + 1 + workers.BAR_CELLS
     bars = figure if width < ROOMY else 10 if width < WIDE else bars
     table.add_column("WORST" if expand else "NAME", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
     table.add_column("STATUS", width=9)
@@ -111,9 +111,9 @@ def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand
         table.add_column("CONTAINERS", width=10)
         table.add_column("NOTE", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
     for worker in seen.worst[: max(0, rows)]:
-        *loads, containers = show.load_bars(worker, seen.limits)
-        more = [Text(show.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
-        cells = [Text(printable(worker.name)), show.standing_text(worker), *loads, *more]
+        *loads, containers = workers.load_bars(worker, seen.limits)
+        more = [Text(workers.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
+        cells = [Text(printable(worker.name)), workers.standing_text(worker), *loads, *more]
         table.add_row(*cells[: len(table.columns)])
     return [table]
 
@@ -135,7 +135,7 @@ def _events(seen: Overview, rows: int, *, titled: bool = True) -> list[Text]:
 def _event(event: Event, seen: Overview) -> Text:
     what = Text(event.kind.replace("_", " "))
     if event.to_status and event.kind == "status_changed":
-        what = Text(" to ").join(show.status_text(each) for each in (event.from_status, event.to_status) if each)
+        what = Text(" to ").join(workers.status_text(each) for each in (event.from_status, event.to_status) if each)
     name = f"{printable(event.worker_name)} " if event.worker_name else ""
     reason = f": {printable(event.reason)}" if event.reason else ""
     by = "" if event.actor == "monitor" else f" ({printable(event.actor)})"

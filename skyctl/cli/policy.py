@@ -29,11 +29,11 @@ def get(
     with open_world(context) as world:
         one = organization is not None
         found = [services.organization(world, organization)] if one else migrations.policies(world)
-    from skyctl.cli import lists
+    from skyctl.cli.views import workloads
 
     rows = [documents.cli.organization_document(each) for each in found]
     document = rows[0] if one else {"organizations": rows, "total": len(rows)}
-    emit(context, output, document, lambda: lists.policy_table(found), [each.slug for each in found])
+    emit(context, output, document, lambda: workloads.policy_table(found), [each.slug for each in found])
 
 
 @app.command("set")

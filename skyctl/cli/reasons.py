@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from skyctl.cli import lists, show
+from skyctl.cli.views import workers, workloads
 from skyctl.documents.http import printable
 from skyctl.domain.cluster import Diagnosis, Event, MassFailure, Worker
 from skyctl.domain.workloads import Migration, Service
@@ -18,7 +18,7 @@ MOST_NAMES = 10
 def diagnosis(found: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> list[Any]:
     """Everything that bears on a worker's status, in the order of a person's questions; then its containers, and why those that
     are to be moved have not been."""
-    return [lists.details([*_rows(found), *_containers(containers), *_moves(moves, found.worker, found.read_at)])]
+    return [workloads.details([*_rows(found), *_containers(containers), *_moves(moves, found.worker, found.read_at)])]
 
 
 def _containers(containers: Sequence[Service]) -> Iterator[tuple[str, Any]]:
@@ -32,9 +32,9 @@ def _moves(moves: Sequence[Migration], worker: Worker, now: datetime) -> Iterato
         away = each.source_worker_id == worker.id
         other = each.target_worker_name if away else each.source_worker_name
         way = f"{'to' if away else 'from'} {printable(other)}, " if other else ""
-        why = lists.reason(each, now)
+        why = workloads.reason(each, now)
         said = Text.assemble(
-            f"{printable(each.service_name)}: {way}", lists.state_text(each.state), f": {why}" if why else ""
+            f"{printable(each.service_name)}: {way}", workloads.state_text(each.state), f": {why}" if why else ""
         )
         yield "Moving" if number == 0 else "", said
 
@@ -54,7 +54,7 @@ def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
     if worker.token_revoked_at:
         again = f"; to let its host in again: skyctl workers install-script --worker {worker.name}"
         yield "  token", f"revoked {show.revocation(worker, now)}: its heartbeats are refused{again}"
-    if upgrade := show.upgrade_text(worker, now):
+    if upgrade := workers.upgrade_text(worker, now):
         yield "  agent", printable(upgrade)
     if worker.stopped_at:
         yield "  stopped", f"its agent was stopped on purpose {_when(worker.stopped_at, now)}"
@@ -65,11 +65,11 @@ def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
 
 def _status(worker: Worker, now: datetime) -> Text:
     since = f", since {_when(worker.status_changed_at, now)}" if worker.status_changed_at else ""
-    return Text.assemble(show.standing_text(worker), since)
+    return Text.assemble(workers.standing_text(worker), since)
 
 
 def _decision(event: Event, now: datetime) -> Text:
-    states = [show.status_text(status) for status in (event.from_status, event.to_status) if status]
+    states = [workers.status_text(status) for status in (event.from_status, event.to_status) if status]
     term = f", term {event.term}" if event.term else ""
     by = f" ({_when(event.at, now)}, by {printable(event.actor)}{term}, event {event.seq})"
     return Text.assemble(Text(" to ").join(states), f": {printable(event.reason)}", (by, "dim"))
@@ -83,7 +83,7 @@ def _undecided(worker: Worker) -> str:
 
 def _conclusion(found: Diagnosis) -> Text:
     verdict = found.verdict
-    said = Text.assemble(show.status_text(verdict.status), f": {printable(verdict.reason)}")
+    said = Text.assemble(workers.status_text(verdict.status), f": {printable(verdict.reason)}")
     if found.is_settled:
         return said
     seen = found.monitor_seen_at

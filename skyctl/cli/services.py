@@ -120,7 +120,7 @@ def list_services(
         where = services.organization(world, organization) if organization is not None else None
         worker_id = workers.find(world, worker).id if worker is not None else None
         page = services.list_services(world, organization=where, worker_id=worker_id, limit=limit, offset=offset)
-    from skyctl.cli import lists
+    from skyctl.cli.views import workloads
 
     names = [service.spec.name for service in page.services]
     wide = output is Output.WIDE
@@ -128,7 +128,7 @@ def list_services(
         context,
         output,
         documents.cli.services_document(page),
-        lambda: lists.service_table(page, offset, wide=wide),
+        lambda: workloads.service_table(page, offset, wide=wide),
         names,
     )
 
@@ -147,10 +147,10 @@ def show_service(
     with open_world(context) as world:
         found = _found(world, service, organization)
         (past, moves), now = services.history(world, found.id), workers.read_at(world)
-    from skyctl.cli import lists
+    from skyctl.cli.views import workloads
 
     document = documents.cli.service_history_document(found, past, moves)
-    emit(context, output, document, lambda: lists.service_details(found, past, moves, now), [found.spec.name])
+    emit(context, output, document, lambda: workloads.service_details(found, past, moves, now), [found.spec.name])
 
 
 @app.command("remove")
@@ -233,8 +233,8 @@ def _wait_until_it_runs(
     context: typer.Context, world: "World", where: "Organization", name: str, seconds: float
 ) -> None:
     """Wait for the service's last deployment. Raises Exit where it has failed, or takes longer."""
-    from skyctl.cli import show
     from skyctl.cli.following import watch
+    from skyctl.cli.views import workers as workers_views
     from skyctl.documents.http import printable
     from skyctl.domain.workloads import DeploymentStatus
     from skyctl.operations.admin import services, workers
@@ -243,7 +243,7 @@ def _wait_until_it_runs(
     if service is None:
         return
     seen = services.history(world, service.id)[0][0]
-    if note := show.monitor_footnote(workers.list_workers(world, limit=1), world.limits.heartbeat_interval):
+    if note := workers_views.monitor_footnote(workers.list_workers(world, limit=1), world.limits.heartbeat_interval):
         say(context, note.replace("statuses do not change", "nobody follows what becomes of it"))
 
     def is_over() -> bool:

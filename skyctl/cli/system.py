@@ -113,10 +113,10 @@ def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
     checks = doctor.examine(wiring.case(settings(context)))
     healthy = doctor.is_healthy(checks)
-    from skyctl.cli import show
+    from skyctl.cli.views import workers
 
     document = http.checkup_document(checks, healthy=healthy)
-    emit(context, output, document, lambda: show.check_table(checks), [check.name for check in checks])
+    emit(context, output, document, lambda: workers.check_table(checks), [check.name for check in checks])
     if not healthy:
         raise typer.Exit(1)
 
@@ -145,7 +145,7 @@ def check(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
 
 def _show_schema(context: typer.Context, output: Output, state: "SchemaState") -> None:
-    from skyctl.cli import show
+    from skyctl.cli.views import workers
 
     document = {
         "version": state.version,
@@ -154,4 +154,4 @@ def _show_schema(context: typer.Context, output: Output, state: "SchemaState") -
         "missing": list(state.missing),
         "complete": state.complete,
     }
-    emit(context, output, document, lambda: show.schema_table(state.version, state.expected, state.missing), [])
+    emit(context, output, document, lambda: workers.schema_table(state.version, state.expected, state.missing), [])

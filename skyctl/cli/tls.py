@@ -69,7 +69,7 @@ def show_certificates(context: typer.Context, output: OutputOption = Output.TABL
     found = Certificates(given.data_dir).look()
     if not found:
         raise Refused(f"there is no certificate in {given.data_dir / 'tls'}", "make one: skyctl tls init")
-    from skyctl.cli import lists
+    from skyctl.cli.views import workloads
 
     document = {"certificates": [documents.cli.certificate_document(each) for each in found]}
-    emit(context, output, document, lambda: lists.certificate_details(found), [each.role for each in found])
+    emit(context, output, document, lambda: workloads.certificate_details(found), [each.role for each in found])

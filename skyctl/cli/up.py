@@ -23,9 +23,9 @@ from rich.text import Text
 
 from skyctl import wiring
 from skyctl.api import server
-from skyctl.cli import show
 from skyctl.cli.child import Child, Line
 from skyctl.cli.terminal import Outlet
+from skyctl.cli.views import workers as workers_views
 from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.host import data_dir, signals
@@ -200,7 +200,7 @@ class Supervisor:
         if live:
             lines = Text("\n".join(self._recent), style="dim", no_wrap=True, overflow="ellipsis")
             tail = Text("Ctrl-C stops; in a second terminal: skyctl workers list", style="dim")
-            live.update(Group(*show.worker_table(page, wide=False), Text(""), lines, tail), refresh=True)
+            live.update(Group(*workers_views.worker_table(page, wide=False), Text(""), lines, tail), refresh=True)
 
     def _mark_gone(self, world: World, mine: UUID) -> None:
         """Write that this machine's agent ended on purpose."""

@@ -98,17 +98,17 @@ def list_workers(
     with open_world(context) as world:
         page = workers.list_workers(world, status=status, search=wanted, limit=limit, offset=offset)
         interval = world.limits.heartbeat_interval
-    from skyctl.cli import show
+    from skyctl.cli.views import workers as workers_views
 
     names = [worker.name for worker in page.workers]
     emit(
         context,
         output,
         documents.cli.page_document(page),
-        lambda: show.worker_table(page, wide=output is Output.WIDE),
+        lambda: workers_views.worker_table(page, wide=output is Output.WIDE),
         names,
     )
-    if page.total and (note := show.monitor_footnote(page, interval)):
+    if page.total and (note := workers_views.monitor_footnote(page, interval)):
         say(context, note)
 
 
@@ -121,9 +121,15 @@ def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOp
     with open_world(context) as world:
         found, now = workers.find(world, worker), workers.read_at(world)
         (drain,) = drains.progress(world, [found.id])
-    from skyctl.cli import show
+    from skyctl.cli.views import workers as workers_views
 
-    emit(context, output, http.worker_document(found), lambda: show.worker_details(found, now, drain), [found.name])
+    emit(
+        context,
+        output,
+        http.worker_document(found),
+        lambda: workers_views.worker_details(found, now, drain),
+        [found.name],
+    )
 
 
 @app.command("why")

@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.cli import show
+from skyctl.cli.views import workers
 from skyctl.documents import manifest
 from skyctl.documents.http import printable
 from skyctl.domain.cluster import Capacity, Event
@@ -42,17 +42,17 @@ STATUS_COLORS = {"running": "green", "failed": "red", "rolled_back": "red", "sto
 def service_table(page: ServicePage, offset: int, *, wide: bool) -> list[Any]:
     """The services of a page, and how many there are."""
     more = ("ID", "LIMITS", "PORTS", "CONTAINER") if wide else ()
-    table = show.plain_table("NAME", "ORG", "STATUS", "WORKER", "IMAGE", "CHANGED", *more, bars=(4,))
+    table = workers.plain_table("NAME", "ORG", "STATUS", "WORKER", "IMAGE", "CHANGED", *more, bars=(4,))
     for service in page.services:
         spec, current = service.spec, service.current
         cells: list[Any] = [
             _plain(spec.name), _plain(service.organization), _status(service.status), _worker(current),
-            _plain(spec.image), show.ago(service.updated_at, page.read_at),
+            _plain(spec.image), workers.ago(service.updated_at, page.read_at),
         ]  # fmt: skip
         if wide:
             ports = ", ".join(manifest.port_text(port) for port in spec.ports) or "-"
             container = (current.container_id or "-")[:12] if current else "-"
-            cells += [str(service.id), show.capacity_text(spec.limits), ports, _plain(container)]
+            cells += [str(service.id), workers.capacity_text(spec.limits), ports, _plain(container)]
         table.add_row(*cells)
     return _with_total(table, "service", len(page.services), page.total, offset)
 
@@ -68,7 +68,7 @@ def service_details(
     rows: list[tuple[str, Any]] = [
         ("Name", spec.name), ("ID", str(service.id)), ("Organization", service.organization),
         ("Status", _status(service.status)), *([("Error", Text(printable(error), style="red"))] if error else []),
-        ("Worker", _worker(current)), ("Image", spec.image), ("Limits", show.capacity_text(spec.limits)),
+        ("Worker", _worker(current)), ("Image", spec.image), ("Limits", workers.capacity_text(spec.limits)),
         ("Ports", ", ".join(manifest.port_text(port) for port in spec.ports) or "-"),
         ("Endpoint mode", spec.endpoint_mode.value), ("Variables", ", ".join(sorted(spec.environment)) or "-"),
         ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(spec.labels.items())) or "-"),
@@ -76,7 +76,7 @@ def service_details(
         ("Engine's id", (current.swarm_service_id if current else None) or "-"),
         ("Container", (current.container_id if current else None) or "-"),
         ("Adopted", "yes: the engine has more of it than is shown here" if spec.adopted else "no"),
-        ("Created", show.ago(service.created_at, now)),
+        ("Created", workers.ago(service.created_at, now)),
     ]  # fmt: skip
     found: list[Any] = [details(rows)]
     if past:
@@ -100,7 +100,7 @@ def plan_table(planned: Sequence[Planned]) -> list[Any]:
     """Where containers would go, each with its reason."""
     if not planned:
         return [Text("No containers.")]
-    table = show.plain_table("SERVICE", "ORG", "FROM", "TO", "REASON", bars=(4,))
+    table = workers.plain_table("SERVICE", "ORG", "FROM", "TO", "REASON", bars=(4,))
     for each in planned:
         target = _plain(each.target) if each.target else Text("nowhere", style="red")
         reason = Text(printable(each.reason), style="" if each.target else "red")
@@ -114,7 +114,7 @@ def adoptable_table(found: Sequence[Adoptable]) -> list[Any]:
     """The services of the engine that are not under management."""
     if not found:
         return [Text("The engine has no service that is not under management.")]
-    table = show.plain_table("NAME", "IMAGE", "WORKER", "LIMITS", "ADOPTABLE", bars=(1, 3, 4))
+    table = workers.plain_table("NAME", "IMAGE", "WORKER", "LIMITS", "ADOPTABLE", bars=(1, 3, 4))
     for each in found:
         where = _plain(each.worker_name or f"node {each.node}" if each.worker_name or each.node else "-")
         said = Text(printable(each.obstacle), style="yellow") if each.obstacle else Text("yes", style="green")
@@ -126,7 +126,7 @@ def policy_table(organizations: Sequence[Organization]) -> list[Any]:
     """What each organization wants when a worker fails."""
     if not organizations:
         return [Text("No organizations: the panel makes them, or the first `skyctl services deploy`.")]
-    table = show.plain_table("ORG", "NAME", "POLICY")
+    table = workers.plain_table("ORG", "NAME", "POLICY")
     for each in organizations:
         table.add_row(_plain(each.slug), _plain(each.name), each.policy.value)
     return [table]
@@ -147,11 +147,11 @@ class MigrationTable:
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         beside = options.max_width >= REASON_BESIDE
         last = ("REASON",) if beside else ()
-        table = show.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
+        table = workers.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
         for each in self._migrations:
             cells: list[Any] = [
                 str(each.id)[:SHORT_ID], _plain(each.service_name), _way(each), state_text(each.state),
-                CAUSES[each.cause], str(each.attempts), show.span(self._now - each.created_at),
+                CAUSES[each.cause], str(each.attempts), workers.span(self._now - each.created_at),
             ]  # fmt: skip
             table.add_row(*cells, *([Text(reason(each, self._now))] if beside else []))
         yield table
@@ -174,15 +174,15 @@ def migration_details(migration: Migration, events: Sequence[Event], now: dateti
         ("Service", migration.service_name), ("ID", str(migration.id)), ("State", state_text(migration.state)),
         ("Reason", reason(migration, now) or "-"), ("From", migration.source_worker_name or "-"),
         ("To", migration.target_worker_name or "-"), ("Cause", CAUSES[migration.cause]),
-        ("Attempts", str(migration.attempts)), ("Called for", show.ago(migration.created_at, now)),
-        ("Started", show.ago(migration.started_at, now)), ("Finished", show.ago(ended, now)),
+        ("Attempts", str(migration.attempts)), ("Called for", workers.ago(migration.created_at, now)),
+        ("Started", workers.ago(migration.started_at, now)), ("Finished", workers.ago(ended, now)),
     ]  # fmt: skip
     if migration.deadline_at and ended is None:
         rows.append(("Deadline", _at(migration.deadline_at, now)))
     if migration.next_attempt_at and migration.state is MigrationState.FAILED and ended is None:
         rows.append(("Next attempt", _at(migration.next_attempt_at, now)))
     rows.append(("Old container", old))
-    return [details(rows), *([Text(), *map(show.event_line, events)] if events else [])]
+    return [details(rows), *([Text(), *map(workers.event_line, events)] if events else [])]
 
 
 def pause_note(page: MigrationPage) -> list[str]:
@@ -191,7 +191,7 @@ def pause_note(page: MigrationPage) -> list[str]:
     if pause:
         until = f", for another {show.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
         why = f": {pause.reason}" if pause.reason else ""
-        when = show.ago(pause.paused_at, page.read_at)
+        when = workers.ago(pause.paused_at, page.read_at)
         notes.append(f"paused {when} by {pause.paused_by}{until}{why}; see `skyctl migrations resume`")
     if page.engine_trouble:
         notes.append(f"the engine cannot be asked, nothing moves: {page.engine_trouble}")
@@ -219,11 +219,11 @@ def state_text(state: MigrationState) -> Text:
 
 
 def _deployments(past: Sequence[Deployment], now: datetime) -> Table:
-    table = show.plain_table("DEPLOYMENT", "STATUS", "WORKER", "IMAGE", "BEGUN", "ERROR", bars=(3, 5))
+    table = workers.plain_table("DEPLOYMENT", "STATUS", "WORKER", "IMAGE", "BEGUN", "ERROR", bars=(3, 5))
     for each in past:
         table.add_row(
             str(each.id)[:SHORT_ID], _status(each.status), _worker(each), _plain(each.image),
-            show.ago(each.created_at, now), Text(printable(each.log or "-")),
+            workers.ago(each.created_at, now), Text(printable(each.log or "-")),
         )  # fmt: skip
     return table
 
@@ -243,7 +243,7 @@ def _worker(deployment: Deployment | None) -> Text:
 
 
 def _limits(limits: Capacity) -> str:
-    return ", ".join(show.capacities(limits))
+    return ", ".join(workers.capacities(limits))
 
 
 def _way(migration: Migration) -> Text:
@@ -251,7 +251,7 @@ def _way(migration: Migration) -> Text:
 
 
 def _at(at: datetime, now: datetime) -> str:
-    return f"in {show.ahead(at, now)}" if at > now else show.ago(at, now)
+    return f"in {show.ahead(at, now)}" if at > now else workers.ago(at, now)
 
 
 def _plain(text: str) -> Text:
@@ -259,7 +259,7 @@ def _plain(text: str) -> Text:
 
 
 def _with_total(table: Any, noun: str, shown: int, total: int, offset: int) -> list[Any]:
-    found = show.counted(noun, shown, total, offset)
+    found = workers.counted(noun, shown, total, offset)
     return [table, Text(found, style="dim")] if shown else [Text(found)]
 
 
