@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from skyctl.cli import panels
+from skyctl.cli.views import top
 from skyctl.domain.cluster import Limits, SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, MigrationPolicy, MigrationState
@@ -70,7 +70,7 @@ def test_what_is_not_over_is_counted(fleet: Fleet) -> None:
     seen = overview.overview(fleet.world, 1)
     assert seen.migrations == {"awaiting_approval": 1, "queued": 1}
     drawn = io.StringIO()
-    Console(file=drawn, width=100).print(*panels.page(seen), sep="\n")
+    Console(file=drawn, width=100).print(*top.page(seen), sep="\n")
     assert "1 to approve  1 to move" in drawn.getvalue()
 
 

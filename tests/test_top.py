@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from skyctl.cli import panels
+from skyctl.cli.views import top as top_views
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.workloads import DrainWish
 from skyctl.host.postgres import EmbeddedPostgres
@@ -272,10 +272,10 @@ def test_who_fell_last_comes_first(world: World, connection: psycopg.Connection)
     assert [worker.name for worker in overview_admin.overview(world, 2).worst] == names[:2]
 
 
-def drawn(picture: panels.Picture, width: int, height: int) -> list[str]:
+def drawn(picture: top_views.Picture, width: int, height: int) -> list[str]:
     """The lines of a screen of this size, before it is cut."""
     console = Console(file=io.StringIO(), width=width, height=height, color_system=None, markup=False)
-    lines = console.render_lines(panels.FullScreen(picture), console.options.update(height=None), pad=False)
+    lines = console.render_lines(top_views.FullScreen(picture), console.options.update(height=None), pad=False)
     return ["".join(segment.text for segment in line) for line in lines]
 
 
@@ -293,7 +293,7 @@ def test_every_size_is_filled_and_never_overrun(
     seen = overview_admin.overview(world, height)
     if count < 3:
         seen = replace(seen, worst=seen.worst[:count], events=seen.events[:count])
-    lines = drawn(panels.Picture(seen, [Load(10 * n, 50, 100, 0) for n in range(11)], trouble), width, height)
+    lines = drawn(top_views.Picture(seen, [Load(10 * n, 50, 100, 0) for n in range(11)], trouble), width, height)
     assert len(lines) == height
     assert max(map(cell_len, lines)) <= width
     assert lines[-1].startswith("q quits")
@@ -306,20 +306,20 @@ def overview(world: World) -> Overview:
 
 def test_the_footer_warns(world: World, connection: psycopg.Connection) -> None:
     seen = overview(world)
-    assert drawn(panels.Picture(seen), 80, 24)[-1] == "q quits · no monitor has run yet: statuses do not change"
-    assert "No workers" in "\n".join(drawn(panels.Picture(seen), 80, 24))
+    assert drawn(top_views.Picture(seen), 80, 24)[-1] == "q quits · no monitor has run yet: statuses do not change"
+    assert "No workers" in "\n".join(drawn(top_views.Picture(seen), 80, 24))
     look(world)
     lease = leadership.lead(world, "host:42:abc", lambda _: True)
     assert lease
-    assert "by host:42, term " in drawn(panels.Picture(overview(world)), 80, 24)[-1]
+    assert "by host:42, term " in drawn(top_views.Picture(overview(world)), 80, 24)[-1]
     seen = replace(overview(world), monitor_seen_at=seen.read_at - timedelta(minutes=5))
-    assert "last pass 5m ago: statuses may be old" in drawn(panels.Picture(seen), 80, 24)[-1]
+    assert "last pass 5m ago: statuses may be old" in drawn(top_views.Picture(seen), 80, 24)[-1]
     connection.execute("INSERT INTO mass_failures (region, silent, schedulable) VALUES ('eu', 60, 100)")
-    held = drawn(panels.Picture(overview(world)), 100, 24)[-2]
+    held = drawn(top_views.Picture(overview(world)), 100, 24)[-2]
     assert held.startswith("held: 60 of 100 workers in eu fell silent 0s ago; nothing is moved until they return")
 
 
 def test_the_last_minute_is_a_line_of_its_own(world: World) -> None:
     history = [Load(percent, 0, 0, 0) for percent in (0, 13, 50, 88, 100)]
-    lines = drawn(panels.Picture(overview(world), history), 80, 24)
+    lines = drawn(top_views.Picture(overview(world), history), 80, 24)
     assert any(line.startswith("cpu") and "▁▂▅██" in line for line in lines)

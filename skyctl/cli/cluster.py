@@ -46,7 +46,7 @@ def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
             top.show(world, console(context))
             return
         seen = overview.overview(world, PAGE_ROWS)
-    from skyctl.cli import panels
+    from skyctl.cli.views import top as top_views
 
     names = [worker.name for worker in seen.worst]
-    emit(context, output, documents.cli.overview_document(seen), lambda: panels.page(seen), names)
+    emit(context, output, documents.cli.overview_document(seen), lambda: top_views.page(seen), names)

@@ -13,8 +13,8 @@ from typing import IO, Any, cast
 from rich.console import Console
 from rich.live import Live
 
-from skyctl.cli import panels
-from skyctl.cli.terminal import Outlet, keys, pressed
+from skyctl.cli.views import top
+from skyctl.cli.views.terminal import Outlet, keys, pressed
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.errors import SkyctlError
 from skyctl.host.signals import Stop
@@ -61,7 +61,7 @@ class Lookout(threading.Thread):
         self._over = Stop()
         self._loads: deque[Load] = deque(maxlen=MOST_LOADS)
         self._sampled_at = 0.0
-        self.picture = panels.Picture(first)
+        self.picture = top.Picture(first)
         self._note(first)
 
     def run(self) -> None:
@@ -77,7 +77,7 @@ class Lookout(threading.Thread):
                         self._over.wait(max(0.0, REFRESH_SECONDS - (time.monotonic() - began)), news)
                         events.drain(news)
             except SkyctlError as error:
-                self._show(panels.Picture(self.picture.overview, self.picture.history, _trouble(self.picture, error)))
+                self._show(top.Picture(self.picture.overview, self.picture.history, _trouble(self.picture, error)))
                 self._over.wait(REFRESH_SECONDS)
 
     def leave(self) -> None:
@@ -89,9 +89,9 @@ class Lookout(threading.Thread):
         if time.monotonic() - self._sampled_at >= 0.9 * REFRESH_SECONDS:  # events make for further looks in between
             self._loads.append(seen.stats.load)
             self._sampled_at = time.monotonic()
-        self._show(panels.Picture(seen, tuple(self._loads)))
+        self._show(top.Picture(seen, tuple(self._loads)))
 
-    def _show(self, picture: panels.Picture) -> None:
+    def _show(self, picture: top.Picture) -> None:
         self.picture = picture
         self._bell.ring()
 
@@ -115,7 +115,7 @@ def show(world: World, console: Console) -> None:
     with keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
         lookout.start()
         while not stop.is_set:
-            live.update(panels.FullScreen(lookout.picture), refresh=True)
+            live.update(top.FullScreen(lookout.picture), refresh=True)
             watched: list[Any] = [bell.reader] if keyboard is None else [bell.reader, keyboard]
             if stop.wait(REDRAW_SECONDS, *watched) and keyboard in select.select(watched, [], [], 0)[0]:
                 _obey(cast(int, keyboard), stop)
@@ -131,5 +131,5 @@ def _obey(keyboard: int, stop: Stop) -> None:
         stop.set()
 
 
-def _trouble(picture: panels.Picture, error: SkyctlError) -> str:
+def _trouble(picture: top.Picture, error: SkyctlError) -> str:
     return f"no news since {picture.overview.read_at:%H:%M:%S} UTC, trying again: {error.message}"

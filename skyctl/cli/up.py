@@ -24,8 +24,8 @@ from rich.text import Text
 from skyctl import wiring
 from skyctl.api import server
 from skyctl.cli.child import Child, Line
-from skyctl.cli.terminal import Outlet
 from skyctl.cli.views import workers as workers_views
+from skyctl.cli.views.terminal import Outlet
 from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.host import data_dir, signals

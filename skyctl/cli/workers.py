@@ -146,10 +146,10 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
         there = services.list_services(world, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
         page = migrations.list_migrations(world, worker_id=found.worker.id, limit=MOST_CONTAINERS)
         moves = [each for each in page.migrations if each.finished_at is None]
-    from skyctl.cli import reasons
+    from skyctl.cli.views import diagnosis as diagnosis_views
 
     document = documents.cli.diagnosis_document(found, there, moves)
-    emit(context, output, document, lambda: reasons.diagnosis(found, there, moves), [found.worker.name])
+    emit(context, output, document, lambda: diagnosis_views.diagnosis(found, there, moves), [found.worker.name])
 
 
 @app.command("label")
