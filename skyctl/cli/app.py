@@ -13,7 +13,6 @@ from skyctl.cli import (
     alerts,
     bundles,
     cluster,
-    credentials,
     drains,
     events,
     migrations,
@@ -22,6 +21,7 @@ from skyctl.cli import (
     system,
     systemd,
     tls,
+    tokens,
     upgrades,
     workers,
 )
@@ -48,9 +48,9 @@ app.add_typer(workers.app, name="workers")
 workers.app.command("drain")(drains.drain)
 workers.app.command("undrain")(drains.undrain)
 workers.app.command("remove")(drains.remove)
-workers.app.command("rotate-token")(credentials.rotate_token)
-workers.app.command("revoke")(credentials.revoke)
-app.add_typer(credentials.secrets, name="secrets")
+workers.app.command("rotate-token")(tokens.rotate_token)
+workers.app.command("revoke")(tokens.revoke)
+app.add_typer(tokens.secrets, name="secrets")
 workers.app.command("upgrade")(upgrades.upgrade)
 workers.app.command("bundle")(bundles.bundle)
 app.add_typer(services.app, name="services")

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from skyctl import wiring
 from skyctl.api import server
-from skyctl.cli.child import Child, Line
+from skyctl.cli.child_process import Child, Line
 from skyctl.cli.views import workers as workers_views
 from skyctl.cli.views.terminal import Outlet
 from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
