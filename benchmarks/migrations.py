@@ -31,7 +31,7 @@ from skyctl.domain.cluster import Actor, Capacity  # noqa: E402
 from skyctl.domain.engine import EndpointMode  # noqa: E402
 from skyctl.domain.workloads import ServiceSpec  # noqa: E402
 from skyctl.host.postgres import EmbeddedPostgres  # noqa: E402
-from skyctl.operations.admin import deploy, drains, schema, services
+from skyctl.operations.admin import deploy, drains, schema, services  # noqa: E402
 from skyctl.operations.shared.context import World  # noqa: E402
 from skyctl.settings import Settings  # noqa: E402
 from tests.lab import images  # noqa: E402

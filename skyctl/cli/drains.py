@@ -71,11 +71,11 @@ def drain(
             return
         if dry_run:
             for worker in found:
-                say(context, f"{wire.printable(worker.name)} ({worker.id}) would drain")
+                say(context, f"{http.printable(worker.name)} ({worker.id}) would drain")
             return
         drains.drain(world, ids, actor(), wish)
         if output is Output.TABLE and not options(context).quiet:
-            sys.stdout.write("".join(f"{wire.printable(worker.name)} drains\n" for worker in found))
+            sys.stdout.write("".join(f"{http.printable(worker.name)} drains\n" for worker in found))
             sys.stdout.flush()
         _note_no_monitor(context, world)
         seen = _watch(context, world, found, seconds) if wait else drains.progress(world, ids)
@@ -97,11 +97,11 @@ def undrain(
     with open_world(context) as world:
         for worker in operations.find_all(world, workers):
             if dry_run:
-                say(context, f"{wire.printable(worker.name)} ({worker.id}) would be back in service")
+                say(context, f"{http.printable(worker.name)} ({worker.id}) would be back in service")
                 continue
             drains.undrain(world, worker.id, actor(), why)
             if not options(context).quiet:
-                sys.stdout.write(f"{wire.printable(worker.name)} is back in service\n")
+                sys.stdout.write(f"{http.printable(worker.name)} is back in service\n")
 
 
 def remove(
@@ -143,7 +143,7 @@ def remove(
     if still_there:
         node = http.printable(found.swarm_node_id)
         say(
-            context, f"note: its node is still in the swarm: {wire.printable(still_there)}; see `docker node rm {node}`"
+            context, f"note: its node is still in the swarm: {http.printable(still_there)}; see `docker node rm {node}`"
         )
 
 

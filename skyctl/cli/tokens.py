@@ -41,7 +41,7 @@ def revoke(
     why = http.drain_reason(reason) if reason is not None else None
     with open_world(context) as world:
         found = workers.find(world, worker)
-        confirm(f"Revoke the token of {wire.printable(found.name)}?", yes=yes)
+        confirm(f"Revoke the token of {http.printable(found.name)}?", yes=yes)
         tokens.revoke(world, found.id, actor(), why)
     name = http.printable(found.name)
     say(context, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")

@@ -174,4 +174,4 @@ def label(
     with open_world(context) as world:
         found = workers.label(world, workers.find(world, worker).id, actor(), labels)
     said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
-    say(context, f"{wire.printable(found.name)}: {said}")
+    say(context, f"{http.printable(found.name)}: {said}")

@@ -44,7 +44,7 @@ def last_seen_at(connection: sa.Connection) -> datetime | None:
     return latest
 
 
-def outages(connection: sa.Connection) -> Sequence[Outage]:
+def recorded(connection: sa.Connection) -> Sequence[Outage]:
     """The latest times in which no process could hear workers."""
     rows = sa.select(serve_outages.c.started_at, serve_outages.c.ended_at)
     found = connection.execute(rows.order_by(serve_outages.c.ended_at.desc()).limit(_LONGEST_LIST))

@@ -53,7 +53,7 @@ def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
     yield "  flapping", _since(worker.flapping_since, now, "takes nothing new until it was quiet for a while")
     if worker.token_revoked_at:
         again = f"; to let its host in again: skyctl workers install-script --worker {worker.name}"
-        yield "  token", f"revoked {show.revocation(worker, now)}: its heartbeats are refused{again}"
+        yield "  token", f"revoked {workers.revocation(worker, now)}: its heartbeats are refused{again}"
     if upgrade := workers.upgrade_text(worker, now):
         yield "  agent", printable(upgrade)
     if worker.stopped_at:
@@ -87,7 +87,9 @@ def _conclusion(found: Diagnosis) -> Text:
     if found.is_settled:
         return said
     seen = found.monitor_seen_at
-    looked = f"its last pass was {show.ago(seen, found.read_at)}" if seen else "none has run yet: run `skyctl monitor`"
+    looked = (
+        f"its last pass was {workers.ago(seen, found.read_at)}" if seen else "none has run yet: run `skyctl monitor`"
+    )
     return said.append(f" (but the monitor has not looked yet; {looked})", style="yellow")
 
 
@@ -133,7 +135,7 @@ def _mass_failure(failure: MassFailure, now: datetime) -> str:
 
 
 def _when(at: datetime | None, now: datetime) -> str:
-    return f"{show.ago(at, now)} ({at.isoformat(timespec='seconds')})" if at else "-"
+    return f"{workers.ago(at, now)} ({at.isoformat(timespec='seconds')})" if at else "-"
 
 
 def _seconds(duration: timedelta) -> str:

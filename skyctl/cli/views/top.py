@@ -139,7 +139,7 @@ def _event(event: Event, seen: Overview) -> Text:
     name = f"{printable(event.worker_name)} " if event.worker_name else ""
     reason = f": {printable(event.reason)}" if event.reason else ""
     by = "" if event.actor == "monitor" else f" ({printable(event.actor)})"
-    return _line((f"{show.ago(event.at, seen.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
+    return _line((f"{workers.ago(event.at, seen.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
 
 
 def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
@@ -152,7 +152,7 @@ def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
 
 def _held(failure: MassFailure, seen: Overview) -> Text:
     where = f" in {printable(failure.region)}" if failure.region else ""
-    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {show.ago(failure.detected_at, seen.read_at)}"
+    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {workers.ago(failure.detected_at, seen.read_at)}"
     return _line((f"held: {fell}; nothing is moved until they return", "yellow"))
 
 
@@ -160,7 +160,7 @@ def _monitor(seen: Overview) -> Text:
     """Who leads, and when it last looked; a warning where that was too long ago."""
     if seen.monitor_seen_at is None:
         return Text("no monitor has run yet: statuses do not change", style="yellow")
-    passed = f"pass {show.ago(seen.monitor_seen_at, seen.read_at)}"
+    passed = f"pass {workers.ago(seen.monitor_seen_at, seen.read_at)}"
     if seen.read_at - seen.monitor_seen_at > LATE_INTERVALS * seen.limits.heartbeat_interval:
         return Text(f"last {passed}: statuses may be old; run `skyctl monitor`", style="yellow")
     if seen.leader is None:

@@ -154,9 +154,9 @@ def event_line(event: Event) -> Text:
     if event.to_status:
         before = Text.assemble(status_text(event.from_status), " to ") if event.from_status else Text()
         change = Text.assemble(" ", before, status_text(event.to_status))
-    who = f" {wire.printable(event.worker_name)}" if event.worker_name else ""
-    reason = f": {wire.printable(event.reason)}" if event.reason else ""
-    by = f" ({wire.printable(event.actor)}" + (f", term {event.term})" if event.term else ")")
+    who = f" {http.printable(event.worker_name)}" if event.worker_name else ""
+    reason = f": {http.printable(event.reason)}" if event.reason else ""
+    by = f" ({http.printable(event.actor)}" + (f", term {event.term})" if event.term else ")")
     return Text.assemble(
         (f"{event.seq:>6} {_stamp(event.at)} ", "dim"), (event.kind, "bold"), who, change, reason, (by, "dim")
     )
@@ -196,7 +196,7 @@ def check_table(checks: Sequence[Check]) -> list[Any]:
     for check, following in zip(checks, [*checks[1:], None], strict=True):
         found = Text(http.printable(check.found))
         if check.remedy and not (following and following.remedy == check.remedy):
-            found.append(f"\n→ {wire.printable(check.remedy)}", style="bold")
+            found.append(f"\n→ {http.printable(check.remedy)}", style="bold")
         table.add_row(Text(check.state.value, style=CHECK_COLORS[check.state]), check.name, found)
     states = [check.state for check in checks]
     failed, warnings = states.count(CheckState.FAILED), states.count(CheckState.WARNING)

@@ -165,7 +165,7 @@ def migration_details(migration: Migration, events: Sequence[Event], now: dateti
     """Everything about one migration, and what happened to it."""
     stopped, ended = migration.source_stopped_at, migration.finished_at
     if stopped:
-        old = f"stopped {show.ago(stopped, now)}"
+        old = f"stopped {workers.ago(stopped, now)}"
     elif migration.state is MigrationState.COMPLETED:
         old = "not known to have stopped: it does when its worker returns"
     else:
@@ -189,7 +189,7 @@ def pause_note(page: MigrationPage) -> list[str]:
     """What keeps migrations from beginning: a pause, an engine that does not answer, many workers that fell silent at once."""
     notes, pause = [], page.pause
     if pause:
-        until = f", for another {show.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
+        until = f", for another {workers.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
         why = f": {pause.reason}" if pause.reason else ""
         when = workers.ago(pause.paused_at, page.read_at)
         notes.append(f"paused {when} by {pause.paused_by}{until}{why}; see `skyctl migrations resume`")
@@ -207,7 +207,7 @@ def reason(migration: Migration, now: datetime) -> str:
     """Why a migration is not further, printable."""
     said = migration.reason
     if migration.state is MigrationState.FAILED and migration.next_attempt_at and migration.finished_at is None:
-        said += f"; tried again in {show.ahead(migration.next_attempt_at, now)}"
+        said += f"; tried again in {workers.ahead(migration.next_attempt_at, now)}"
     if migration.cancelled_by and migration.finished_at is None:
         said = f"being rolled back, cancelled by {migration.cancelled_by}"
     return printable(said)
@@ -251,7 +251,7 @@ def _way(migration: Migration) -> Text:
 
 
 def _at(at: datetime, now: datetime) -> str:
-    return f"in {show.ahead(at, now)}" if at > now else workers.ago(at, now)
+    return f"in {workers.ahead(at, now)}" if at > now else workers.ago(at, now)
 
 
 def _plain(text: str) -> Text:

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Diagnosis
 from skyctl.domain.errors import WorkerNotFound
-from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
+from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import health
 from skyctl.store import db, events, leases, workers
 from skyctl.store import health as store
@@ -18,7 +18,7 @@ def diagnose(world: World, worker_id: UUID) -> Diagnosis:
         worker = workers.get(tx, worker_id)
         if worker is None:
             raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
-        now, outages, heard_at = db.now(tx), outages.outages(tx), worker.last_heartbeat_at
+        now, outages, heard_at = db.now(tx), known_outages(tx), worker.last_heartbeat_at
         silence = None if heard_at is None else health.heard_silence(heard_at, now, outages)
         decisions = events.latest(tx, 1, worker_id, ["status_changed"])
         return Diagnosis(

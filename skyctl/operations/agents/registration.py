@@ -16,8 +16,9 @@ from skyctl.domain.errors import (
     WorkerCloned,
 )
 from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, Standing
-from skyctl.operations.shared import outages, token_issue
+from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.context import World
+from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import health, identity, names, tokens
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens
@@ -104,7 +105,7 @@ def _recognize(
     """Why a host is not this worker's; None where it is. What is seen of a rival is noted, and told once."""
     now, interval = db.now(tx), world.limits.heartbeat_interval
     heard = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
-    silence = health.heard_silence(max(heard), now, outages.outages(tx)) if heard else None
+    silence = health.heard_silence(max(heard), now, known_outages(tx)) if heard else None
     verdict = identity.identify(known, host, silence, interval)
     if verdict is Identity.SAME:
         return None

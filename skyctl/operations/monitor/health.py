@@ -8,9 +8,9 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease, Limits, MassFailure, Outage, Silence, Verdict, Worker, WorkerStatus
 from skyctl.domain.errors import DatabaseRefused
-from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import World
 from skyctl.operations.shared.leadership import TTL
+from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import flapping, health
 from skyctl.store import db, events, leases
 from skyctl.store import health as store
@@ -85,7 +85,7 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
 
 def _look(world: World, passed_over: Collection[UUID]) -> Scene:
     with world.db.transaction() as tx:
-        now, outages = db.now(tx), outages.outages(tx)
+        now, outages = db.now(tx), known_outages(tx)
         silent_since = health.cutoff(now, outages, world.limits.heartbeat_timeout)
         survey = store.survey(tx, world.limits, silent_since, passed_over)
         suspects, settled = (

@@ -8,7 +8,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
-from skyctl.operations.shared import candidates as candidates_shared
+from skyctl.operations.shared import candidates
 from skyctl.operations.shared.context import World
 from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import placement
@@ -38,11 +38,11 @@ def begin(world: World, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[E
         if free <= 0 or not work.queued or is_paused:
             return []
         known = {each.id: each for each in services.fetch(tx, [each.service_id for each in work.queued])}
-        candidates, off_one = candidates_shared.candidates(tx, nodes), drains.max_parallel(tx)
+        seen, off_one = candidates.candidates(tx, nodes), drains.max_parallel(tx)
     waiting = [
         (each, known[each.service_id]) for each in work.queued if _is_of_current(each, known.get(each.service_id))
     ]
-    places = placement.plan([_demand(*each) for each in waiting], candidates, world.limits)
+    places = placement.plan([_demand(*each) for each in waiting], seen, world.limits)
     choices = [Choice(*each, place) for each, place in zip(waiting, places, strict=True)]
     turns = Turns(work.under_way, world.limits.migrations_into_one, off_one, free)
     chosen = [
@@ -66,7 +66,7 @@ def _is_of_current(migration: Migration, service: Service | None) -> bool:
 
 
 def _demand(migration: Migration, service: Service) -> Demand:
-    return candidates_shared.demand(migration.id, service.spec, migration.source_worker_id, migration.avoid)
+    return candidates.demand(migration.id, service.spec, migration.source_worker_id, migration.avoid)
 
 
 def _start_those(
@@ -84,7 +84,7 @@ def _start_those(
         if each.migration.id in queued and _is_of_current(each.migration, now.get(each.service.id))
     ]  # fmt: skip
     targets = {each.place.worker_id for each in still if isinstance(each.place, Placement)}
-    places = candidates_shared.plan(
+    places = candidates.plan(
         tx, [_demand(each.migration, each.service) for each in still], nodes, world.limits, only=targets
     )
     return [

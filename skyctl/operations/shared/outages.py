@@ -26,9 +26,9 @@ def begin(world: World, instance: UUID, hostname: str, pid: int) -> None:
         stored_outages.forget(tx, KEPT)
 
 
-def outages(tx: db.Transaction) -> list[Outage]:
+def known_outages(tx: db.Transaction) -> list[Outage]:
     """The outages of ours, the present one among them; none where no `serve` ever ran and others hear the workers."""
-    found, last, now = list(stored_outages.outages(tx)), stored_outages.last_seen_at(tx), db.now(tx)
+    found, last, now = list(stored_outages.recorded(tx)), stored_outages.last_seen_at(tx), db.now(tx)
     if last is not None and now - last > GAP:
         found.append(Outage(last, now))
     return health.merged(found)
