@@ -1,5 +1,5 @@
-"""A load generator: keep-alive HTTP connections that each send the next prepared request as soon as they are answered, or at
-a steady rate over all of them."""
+"""A load generator: keep-alive HTTP connections that each send the next prepared request as soon as they are answered,
+or at a steady rate over all of them."""
 
 import asyncio
 import json

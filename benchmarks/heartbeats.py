@@ -1,11 +1,11 @@
 """Heartbeats a second that are committed before they are answered, against two servers in the same run:
 
-  ceiling   the same connections and the same lane, which answer nothing and ask no database
-  one each  one UPDATE and one commit a request, over a pool of 8 connections
+ceiling   the same connections and the same lane, which answer nothing and ask no database one each  one UPDATE and one
+commit a request, over a pool of 8 connections
 
-PostgreSQL, server and load generator share the machine. The three are measured in turn, several times; a ratio is the median
-of those of the rounds, since the machine's own speed drifts. Exit code 1 unless at least 0.5 of the ceiling and 4 times
-`one each` are reached.
+PostgreSQL, server and load generator share the machine. The three are measured in turn, several times; a ratio is the
+median of those of the rounds, since the machine's own speed drifts. Exit code 1 unless at least 0.5 of the ceiling and
+4 times `one each` are reached.
 """
 
 import argparse
@@ -142,9 +142,18 @@ def serve(name: str) -> None:
     sys.stderr.write(f"listening on http://127.0.0.1:{listener.getsockname()[1]}\n")
     served: Any = (AnswerNothing(), Connection) if name == "ceiling" else (one_update_each(), "httptools")
     config = uvicorn.Config(
-        served[0], http=served[1], interface="asgi3", loop="uvloop", lifespan="off", access_log=False, log_config=None,
-        proxy_headers=False, server_header=False, date_header=False, ws="none",
-    )  # fmt: skip
+        served[0],
+        http=served[1],
+        interface="asgi3",
+        loop="uvloop",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        ws="none",
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -164,8 +173,10 @@ def main() -> None:
         with EmbeddedPostgres(Path(folder) / "data").running() as url:
             subprocess.run(
                 [sys.executable, "-m", "skyctl", "--quiet", "db", "init"],
-                env=os.environ | {"SKYCTL_DATABASE_URL": url, "SKYCTL_JWT_SECRET": SECRET}, check=True, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+                env=os.environ | {"SKYCTL_DATABASE_URL": url, "SKYCTL_JWT_SECRET": SECRET},
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             credentials = Path(folder) / "credentials.json"
             credentials.write_text(json.dumps(prepare(url, args.workers)))
             report(compare(url, credentials, args), args)

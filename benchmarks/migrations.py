@@ -1,10 +1,11 @@
 """How long it takes to move 20 services on a real swarm, against the least that does it, in one run:
 
 ours      `drain` of a worker with a real monitor: placed, each state a transaction, until the worker is noted as empty
-bare      a loop over the docker SDK with the same parallelism: the constraint swapped, then waited for the new and the old
+bare      a loop over the docker SDK with the same parallelism: the constraint swapped, then waited for the new and the
+old
 
-Both end when the old containers have stopped; at most 1.3 x. Exit code 1 where that is missed. It starts the lab's machines
-(tests/lab): root, on Debian, with a Docker engine.
+Both end when the old containers have stopped; at most 1.3 x. Exit code 1 where that is missed. It starts the lab's
+machines (tests/lab): root, on Debian, with a Docker engine.
 """
 
 import os
@@ -124,9 +125,13 @@ def measure(lab: Network, folder: Path, url: str) -> list[tuple[float, float]]:
         world = wiring.connect(settings, url)
         schema.initialize(world)
         environment = {
-            **os.environ, "SKYCTL_DATABASE_URL": url, "SKYCTL_JWT_SECRET": "s" * 32, "DOCKER_HOST": manager.engine,
-            "SKYCTL_ENCRYPT_NETWORKS": "false", "SKYCTL_MIGRATIONS_INTO_ONE": str(AT_ONCE),
-        }  # fmt: skip
+            **os.environ,
+            "SKYCTL_DATABASE_URL": url,
+            "SKYCTL_JWT_SECRET": "s" * 32,
+            "DOCKER_HOST": manager.engine,
+            "SKYCTL_ENCRYPT_NETWORKS": "false",
+            "SKYCTL_MIGRATIONS_INTO_ONE": str(AT_ONCE),
+        }
         command = [sys.executable, "-m", "skyctl", "monitor", "--interval", "5"]
         with psycopg.connect(url, autocommit=True) as connection:
             for name, node_id in swarm.ids.items():

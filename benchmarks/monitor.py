@@ -71,9 +71,11 @@ def flagged(url: str, credentials: Path, connection: psycopg.Connection) -> list
     [before] = connection.execute("SELECT coalesce(max(seq), 0) FROM worker_events").fetchone() or (0,)
     dying = [worker_id for worker_id, _ in json.loads(credentials.read_text())[-DYING:]]
     environment = {
-        "SKYCTL_DATABASE_URL": url, "SKYCTL_JWT_SECRET": SECRET, "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT),
+        "SKYCTL_DATABASE_URL": url,
+        "SKYCTL_JWT_SECRET": SECRET,
+        "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT),
         "WORKER_HEARTBEAT_INTERVAL": "30",
-    }  # fmt: skip
+    }
     living = credentials.with_name("living.json")
     living.write_text(json.dumps(json.loads(credentials.read_text())[:-DYING]))
     with ExitStack() as stack:

@@ -30,11 +30,18 @@ def cluster(chance: random.Random) -> list[Candidate]:
     for number in range(WORKERS):
         cores = chance.choice([16, 32, 64])
         worker = Worker(
-            id=UUID(int=number), name=f"worker-{number}", hostname="h", ip_address="10.0.0.1", status=WorkerStatus.ACTIVE,
+            id=UUID(int=number),
+            name=f"worker-{number}",
+            hostname="h",
+            ip_address="10.0.0.1",
+            status=WorkerStatus.ACTIVE,
             capacity=Capacity(cores, 4096 * cores, 20 * cores),
             load=Load(chance.uniform(0, 60), chance.uniform(0, 60), chance.uniform(0, 60)),
-            created_at=NOW, updated_at=NOW, swarm_node_id="node", metadata={"region": f"region-{number % 10}"},
-        )  # fmt: skip
+            created_at=NOW,
+            updated_at=NOW,
+            swarm_node_id="node",
+            metadata={"region": f"region-{number % 10}"},
+        )
         found.append(Candidate(worker, reserved=Capacity(cores / 4, 1024 * cores, 5 * cores)))
     return found
 
@@ -55,31 +62,39 @@ def containers(chance: random.Random) -> list[Demand]:
 
 
 def naive_rate(demands: list[Demand], candidates: list[Candidate]) -> float:
-    """Containers a second by a loop that scans all workers for each one, which is told nothing of spread, reasons or packing."""
+    """Containers a second by a loop that scans all workers for each one, which is told nothing of spread, reasons or
+    packing."""
     left = []
     for one in candidates:
         has, held, load = one.worker.capacity, one.reserved, one.worker.load
-        left.append([
-            has.cpu_cores - max(held.cpu_cores, has.cpu_cores * load.cpu_percent / 100),
-            has.memory_mb - max(held.memory_mb, has.memory_mb * load.memory_percent / 100),
-            has.disk_gb - max(held.disk_gb, has.disk_gb * load.disk_percent / 100),
-            sum(load[:3]) / 3,
-        ])  # fmt: skip
+        left.append(
+            [
+                has.cpu_cores - max(held.cpu_cores, has.cpu_cores * load.cpu_percent / 100),
+                has.memory_mb - max(held.memory_mb, has.memory_mb * load.memory_percent / 100),
+                has.disk_gb - max(held.disk_gb, has.disk_gb * load.disk_percent / 100),
+                sum(load[:3]) / 3,
+            ]
+        )
     started = time.perf_counter()
     for demand in demands:
         needs = demand.needs
         fits = (
             (room[3], index)
             for index, room in enumerate(left)
-            if room[0] >= needs.cpu_cores and room[1] >= needs.memory_mb and room[2] >= needs.disk_gb
+            if room[0] >= needs.cpu_cores
+            and room[1] >= needs.memory_mb
+            and room[2] >= needs.disk_gb
             and demand.region in (None, candidates[index].worker.metadata["region"])
-        )  # fmt: skip
+        )
         _, best = min(fits)
         has, room = candidates[best].worker.capacity, left[best]
         shares = needs.cpu_cores / has.cpu_cores, needs.memory_mb / has.memory_mb, needs.disk_gb / has.disk_gb
         left[best] = [
-            room[0] - needs.cpu_cores, room[1] - needs.memory_mb, room[2] - needs.disk_gb, room[3] + 100 * sum(shares) / 3
-        ]  # fmt: skip
+            room[0] - needs.cpu_cores,
+            room[1] - needs.memory_mb,
+            room[2] - needs.disk_gb,
+            room[3] + 100 * sum(shares) / 3,
+        ]
     return len(demands) / (time.perf_counter() - started)
 
 

@@ -1,7 +1,7 @@
 """How long a person waits for the command line, as ratios in one run:
 
-skyctl --help    against `python -c pass`: at most 15 x
-workers list     of 10,000 workers, its first page, against importing the modules of libraries that it imports: at most 1.5 x
+skyctl --help    against `python -c pass`: at most 15 x workers list     of 10,000 workers, its first page, against
+importing the modules of libraries that it imports: at most 1.5 x
 """
 
 import os
@@ -49,9 +49,12 @@ def main() -> None:
             )
             prepare(url, 10_000)
             found = subprocess.run(
-                [python, "-W", "ignore", "-c", FIND_LIBRARIES], env=os.environ | environment, check=True,
-                stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                [python, "-W", "ignore", "-c", FIND_LIBRARIES],
+                env=os.environ | environment,
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             commands = {
                 "python -c pass": [python, "-c", "pass"],
                 "skyctl --help": [skyctl, "--help"],

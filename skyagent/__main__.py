@@ -1,4 +1,5 @@
-"""`skyagent`, and `python -m skyagent`: the command line, the log, and how the process ends; `skyagent status` beside it."""
+"""`skyagent`, and `python -m skyagent`: the command line, the log, and how the process ends; `skyagent status` beside
+it."""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ def _end_on_signals(supervisor: Supervisor) -> None:
 def _end(supervisor: Supervisor) -> NoReturn:
     """End the process at the first signal.
 
-    At once, from whatever it does: a name look-up or a disk that hangs cannot be interrupted, and nothing here needs closing.
+    At once, from whatever it does: a name look-up or a disk that hangs cannot be interrupted, and nothing here needs
+    closing.
     """
     name = signal.Signals(signal.sigwait(ENDING)).name
     supervisor.tell("STOPPING=1", f"STATUS=Ended by {name}")

@@ -91,7 +91,8 @@ class Agent:
         }
 
     def _register(self, registration: dict[str, object]) -> None:
-        """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it knows.
+        """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it
+        knows.
 
         What the clock shows goes along and is no news by itself; that it was set is.
         """
@@ -131,7 +132,8 @@ class Agent:
         self._failures = 0
 
     def _enter(self, state: str, detail: str, level: int) -> None:
-        """Say a change of state at `level`, and to the supervisor; what only repeats is worth saying if it is an error."""
+        """Say a change of state at `level`, and to the supervisor; what only repeats is worth saying if it is an
+        error."""
         changed = state != self._state
         log.log(level if changed or level == logging.ERROR else logging.DEBUG, "action=%s %s", state, detail)
         if changed:

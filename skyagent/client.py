@@ -164,7 +164,8 @@ class Manager:
 
 @contextmanager
 def _deadline(seconds: float) -> Iterator[None]:
-    """Raise socket.timeout when the block takes longer, in the main thread alone: the library limits each step, not the whole."""
+    """Raise socket.timeout when the block takes longer, in the main thread alone: the library limits each step, not the
+    whole."""
     signal.signal(signal.SIGALRM, _time_is_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

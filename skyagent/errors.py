@@ -1,4 +1,5 @@
-"""What can go wrong: a configuration or a status that is no good, reports that are not accepted. No message holds a secret."""
+"""What can go wrong: a configuration or a status that is no good, reports that are not accepted. No message holds a
+secret."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Make a file that only its owner reads hold this, in one step and for good: a power failure leaves the old or the new one.
+    """Make a file that only its owner reads hold this, in one step and for good: a power failure leaves the old or the
+    new one.
 
     Raises OSError.
     """

@@ -1,7 +1,8 @@
-"""`python -m skyagent.launch`: run the release that is to run, and watch over one on trial; the arguments are the agent's.
+"""`python -m skyagent.launch`: run the release that is to run, and watch over one on trial; the arguments are the
+agent's.
 
-It belongs to the installed release, which the agent itself cannot write, and checks an archive each time before it is run.
-It never becomes newer by an upgrade, so it does nothing but this.
+It belongs to the installed release, which the agent itself cannot write, and checks an archive each time before it is
+run. It never becomes newer by an upgrade, so it does nothing but this.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ class EngineWatch:
         self.latest = Engine()
 
     def ask(self) -> None:
-        """Begin to look, unless an earlier look still hangs; `latest` changes when there is an answer, or none in time."""
+        """Begin to look, unless an earlier look still hangs; `latest` changes when there is an answer, or none in
+        time."""
         if self._thread is None or not self._thread.is_alive():
             self._asked_at = time.monotonic()
             self._thread = threading.Thread(target=self._look, name="docker", daemon=True)
@@ -179,7 +180,8 @@ def disk_of(folder: Path) -> Disk:
 
 
 def address_towards(host: str, port: int) -> str:
-    """The local address by which packets to `host` leave; nothing is sent. Raises OSError, also where no name resolves."""
+    """The local address by which packets to `host` leave; nothing is sent. Raises OSError, also where no name
+    resolves."""
     family, kind, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
         probe.connect(peer)
@@ -202,7 +204,8 @@ def constants() -> dict[str, str]:
 
 
 def machine_id() -> str:
-    """What tells this machine from others, of this application alone: the machine's own id never leaves it, machine-id(5)."""
+    """What tells this machine from others, of this application alone: the machine's own id never leaves it,
+    machine-id(5)."""
     own = _read("/etc/machine-id") or _read("/var/lib/dbus/machine-id")
     return hmac.new(own.encode(), b"skyagent", hashlib.sha256).hexdigest() if re.fullmatch("[0-9a-f]{32}", own) else ""
 

@@ -1,8 +1,8 @@
 """Which release of the agent runs: the installed one, one that was taken over from the manager since, or one on trial.
 
-All of it is one file, `releases.json` in the state folder, and one archive beside it for each release; each is written in
-one step, so whatever ends in the middle of something leaves what was there before. Releases of different versions share
-the file: `skyagent.launch` of the installed one chooses by what another one has written.
+All of it is one file, `releases.json` in the state folder, and one archive beside it for each release; each is written
+in one step, so whatever ends in the middle of something leaves what was there before. Releases of different versions
+share the file: `skyagent.launch` of the installed one chooses by what another one has written.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class Releases:
         self.installed = installed
 
     def read(self) -> State:
-        """The state as it is stored; that of a host where nothing was taken over, where it was for another installation."""
+        """The state as it is stored; that of a host where nothing was taken over, where it was for another
+        installation."""
         try:
             stored = json.loads(self._file.read_text("utf-8"))
             state = State(
@@ -221,12 +222,14 @@ def say(action: str, reason: str) -> None:
 
 
 def _part(kind: type[T], stored: Any) -> T | None:
-    """A part of the state, without what a newer release may have added to it. Raises TypeError where something is missing."""
+    """A part of the state, without what a newer release may have added to it. Raises TypeError where something is
+    missing."""
     return kind(**{field: stored[field] for field in kind.__annotations__ if field in stored}) if stored else None
 
 
 def _installed() -> str:
-    """The SHA-256 of the installed release, which the install script notes in the environment it makes; empty without one."""
+    """The SHA-256 of the installed release, which the install script notes in the environment it makes; empty without
+    one."""
     try:
         words = Path(sys.prefix, "release").read_text("utf-8").split()
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""The configuration: a JSON file (the panel agent's own format, extended), the environment over it, one checked value."""
+"""The configuration: a JSON file (the panel agent's own format, extended), the environment over it, one checked
+value."""
 
 from __future__ import annotations
 

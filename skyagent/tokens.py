@@ -1,4 +1,5 @@
-"""The worker's token: the configured one until the manager hands over a new one, which is kept on disk before it is used."""
+"""The worker's token: the configured one until the manager hands over a new one, which is kept on disk before it is
+used."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 class Tokens:
-    """`current` is what is sent; `previous`, what was before it: should the current one be refused, it may be the good one.
+    """`current` is what is sent; `previous`, what was before it: should the current one be refused, it may be the good
+    one.
 
     That is so where the manager did not note the first use of a new one, or its database was restored from a backup.
     """

@@ -49,7 +49,8 @@ class Upgrades:
         return said
 
     def accepted(self, offer: Offer | None) -> bool:
-        """Take note of a heartbeat that was accepted, and follow what its answer offers; whether `metadata` may have changed.
+        """Take note of a heartbeat that was accepted, and follow what its answer offers; whether `metadata` may have
+        changed.
 
         Does not return where another release is on trial from now on: whoever started this process starts that.
         """

@@ -8,7 +8,8 @@ from types import ModuleType
 def submodules(package: str) -> Callable[[str], ModuleType]:
     """A package's `__getattr__` (PEP 562): `package.name` imports the submodule `name`.
 
-    For type checkers, the package names its submodules under `if TYPE_CHECKING`. Raises AttributeError where there is none.
+    For type checkers, the package names its submodules under `if TYPE_CHECKING`. Raises AttributeError where there is
+    none.
     """
 
     def load(name: str) -> ModuleType:

@@ -1,7 +1,7 @@
 """The settings: one table feeds the reading, the checks, `skyctl --help` and the README.
 
-Weakest first: the default, the YAML file (`--config` or SKYCTL_CONFIG, keys as in the table), the environment. A secret is
-never a flag. Errors name the setting, where it came from, and what is accepted.
+Weakest first: the default, the YAML file (`--config` or SKYCTL_CONFIG, keys as in the table), the environment. A secret
+is never a flag. Errors name the setting, where it came from, and what is accepted.
 """
 
 import math
@@ -110,7 +110,8 @@ def _swarm_address(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table: its key in the file, its names in the environment (the first wins), how it is read, what it means."""
+    """One row of the table: its key in the file, its names in the environment (the first wins), how it is read, what it
+    means."""
 
     key: str
     variables: tuple[str, ...]
@@ -132,41 +133,120 @@ DEFAULT_PORT = 8642
 DEFAULT_API_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 
 TABLE = (
-    Setting("database_url", ("SKYCTL_DATABASE_URL", "DATABASE_URL"), _text, "",
-            "PostgreSQL to use; without it, the embedded one in the data folder", secret=True),
-    Setting("jwt_secret", ("SKYCTL_JWT_SECRET", "JWT_SECRET"), _text, "",
-            "signs and checks tokens; without it, one is made and kept in the data folder, mode 0600", secret=True),
-    Setting("jwt_secret_previous", ("SKYCTL_JWT_SECRET_PREVIOUS",), _text, "",
-            "what jwt_secret was before: tokens that it signed are still accepted", secret=True),
-    Setting("api_url", ("SKYCTL_API_URL",), _http_url, f"where `skyctl up` listens, else {DEFAULT_API_URL}",
-            "where hosts reach the API; install scripts carry it"),
-    Setting("token_rotation_days", ("SKYCTL_TOKEN_ROTATION_DAYS",), _days, "30",
-            "days after which a worker's token is replaced by itself; 0: never"),
-    Setting("data_dir", ("SKYCTL_DATA_DIR",), _folder, "/var/lib/skyctl (root), ~/.local/share/skyctl",
-            "the folder of the embedded database and of the kept secret"),
-    Setting("heartbeat_interval", ("WORKER_HEARTBEAT_INTERVAL",), _seconds, "30",
-            "seconds between two heartbeats of a worker"),
-    Setting("heartbeat_timeout", ("WORKER_HEARTBEAT_TIMEOUT",), _seconds, "120",
-            "seconds of silence after which a worker is offline"),
+    Setting(
+        "database_url",
+        ("SKYCTL_DATABASE_URL", "DATABASE_URL"),
+        _text,
+        "",
+        "PostgreSQL to use; without it, the embedded one in the data folder",
+        secret=True,
+    ),
+    Setting(
+        "jwt_secret",
+        ("SKYCTL_JWT_SECRET", "JWT_SECRET"),
+        _text,
+        "",
+        "signs and checks tokens; without it, one is made and kept in the data folder, mode 0600",
+        secret=True,
+    ),
+    Setting(
+        "jwt_secret_previous",
+        ("SKYCTL_JWT_SECRET_PREVIOUS",),
+        _text,
+        "",
+        "what jwt_secret was before: tokens that it signed are still accepted",
+        secret=True,
+    ),
+    Setting(
+        "api_url",
+        ("SKYCTL_API_URL",),
+        _http_url,
+        f"where `skyctl up` listens, else {DEFAULT_API_URL}",
+        "where hosts reach the API; install scripts carry it",
+    ),
+    Setting(
+        "token_rotation_days",
+        ("SKYCTL_TOKEN_ROTATION_DAYS",),
+        _days,
+        "30",
+        "days after which a worker's token is replaced by itself; 0: never",
+    ),
+    Setting(
+        "data_dir",
+        ("SKYCTL_DATA_DIR",),
+        _folder,
+        "/var/lib/skyctl (root), ~/.local/share/skyctl",
+        "the folder of the embedded database and of the kept secret",
+    ),
+    Setting(
+        "heartbeat_interval",
+        ("WORKER_HEARTBEAT_INTERVAL",),
+        _seconds,
+        "30",
+        "seconds between two heartbeats of a worker",
+    ),
+    Setting(
+        "heartbeat_timeout",
+        ("WORKER_HEARTBEAT_TIMEOUT",),
+        _seconds,
+        "120",
+        "seconds of silence after which a worker is offline",
+    ),
     Setting("cpu_limit", ("WORKER_CPU_LIMIT",), _percent, "90", "percent of CPU above which a worker is unhealthy"),
-    Setting("memory_limit", ("WORKER_MEMORY_LIMIT",), _percent, "95", "percent of memory above which a worker is unhealthy"),
+    Setting(
+        "memory_limit", ("WORKER_MEMORY_LIMIT",), _percent, "95", "percent of memory above which a worker is unhealthy"
+    ),
     Setting("disk_limit", ("WORKER_DISK_LIMIT",), _percent, "90", "percent of disk above which a worker is unhealthy"),
-    Setting("migrations_at_once", ("SKYCTL_MIGRATIONS_AT_ONCE",), _count, "4", "containers that are moved at the same time"),
-    Setting("migrations_into_one", ("SKYCTL_MIGRATIONS_INTO_ONE",), _count, "2",
-            "of these, containers that are moved to the same worker"),
-    Setting("migration_timeout", ("SKYCTL_MIGRATION_TIMEOUT",), _seconds, "300",
-            "seconds after which a container that does not run on its new worker is moved back"),
-    Setting("migration_attempts", ("SKYCTL_MIGRATION_ATTEMPTS",), _count, "3",
-            "attempts after which a migration is given up, until somebody retries it"),
-    Setting("alert_channels", ("SKYCTL_ALERT_CHANNELS",), _urls, "",
-            "where alerts go besides the database: URLs as Apprise has them (slack://, mailtos://, jsons://, ...)", secret=True),
-    Setting("swarm_advertise_addr", ("DOCKER_SWARM_ADVERTISE_ADDR",), _swarm_address, "",
-            "address by which workers join the swarm; without it, the one that the swarm reports"),
-    Setting("docker_host", ("DOCKER_HOST",), _text, "",
-            "the Docker engine of a swarm manager; without it, the local socket"),
-    Setting("encrypt_networks", ("SKYCTL_ENCRYPT_NETWORKS",), _yes_or_no, "true",
-            "whether the networks of organizations are encrypted between workers; their kernels need IPsec for it"),
-)  # fmt: skip
+    Setting(
+        "migrations_at_once", ("SKYCTL_MIGRATIONS_AT_ONCE",), _count, "4", "containers that are moved at the same time"
+    ),
+    Setting(
+        "migrations_into_one",
+        ("SKYCTL_MIGRATIONS_INTO_ONE",),
+        _count,
+        "2",
+        "of these, containers that are moved to the same worker",
+    ),
+    Setting(
+        "migration_timeout",
+        ("SKYCTL_MIGRATION_TIMEOUT",),
+        _seconds,
+        "300",
+        "seconds after which a container that does not run on its new worker is moved back",
+    ),
+    Setting(
+        "migration_attempts",
+        ("SKYCTL_MIGRATION_ATTEMPTS",),
+        _count,
+        "3",
+        "attempts after which a migration is given up, until somebody retries it",
+    ),
+    Setting(
+        "alert_channels",
+        ("SKYCTL_ALERT_CHANNELS",),
+        _urls,
+        "",
+        "where alerts go besides the database: URLs as Apprise has them (slack://, mailtos://, jsons://, ...)",
+        secret=True,
+    ),
+    Setting(
+        "swarm_advertise_addr",
+        ("DOCKER_SWARM_ADVERTISE_ADDR",),
+        _swarm_address,
+        "",
+        "address by which workers join the swarm; without it, the one that the swarm reports",
+    ),
+    Setting(
+        "docker_host", ("DOCKER_HOST",), _text, "", "the Docker engine of a swarm manager; without it, the local socket"
+    ),
+    Setting(
+        "encrypt_networks",
+        ("SKYCTL_ENCRYPT_NETWORKS",),
+        _yes_or_no,
+        "true",
+        "whether the networks of organizations are encrypted between workers; their kernels need IPsec for it",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""From the settings to a World: the only file that names the swarm, the database and the embedded PostgreSQL together."""
+"""From the settings to a World: the only file that names the swarm, the database and the embedded PostgreSQL
+together."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

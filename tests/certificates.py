@@ -8,14 +8,35 @@ from tests.helpers import need
 
 
 def authority(folder: Path, name: str, address: str = "127.0.0.1", *before: str) -> Path:
-    """A certificate for an address, good from now for 90 days; its key beside it. `before`: the command that runs the making."""
+    """A certificate for an address, good from now for 90 days; its key beside it. `before`: the command that runs the
+    making."""
     certificate = folder / f"{name}.pem"
     subprocess.run(
-        [*before, need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-         "-days", "90", "-keyout", folder / f"{name}.key", "-out", certificate, "-subj", f"/CN={name}",
-         "-addext", f"subjectAltName=IP:{address}"],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+        [
+            *before,
+            need("openssl"),
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "90",
+            "-keyout",
+            folder / f"{name}.key",
+            "-out",
+            certificate,
+            "-subj",
+            f"/CN={name}",
+            "-addext",
+            f"subjectAltName=IP:{address}",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
     return certificate
 
 

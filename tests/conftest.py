@@ -156,14 +156,18 @@ class Cli:
 
     def __call__(self, *args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "skyctl", *args], env=clean_environment() | self.environment | environment,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            [sys.executable, "-m", "skyctl", *args],
+            env=clean_environment() | self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
 
 
 def clean_environment() -> dict[str, str]:
-    """What our processes get of the environment of the tests: none of our settings, no screen's size, and leave to keep what they
-    compiled."""
+    """What our processes get of the environment of the tests: none of our settings, no screen's size, and leave to keep
+    what they compiled."""
     ours = ("SKYCTL_", "SKYAGENT_", "WORKER_", "DATABASE_URL", "JWT_SECRET", "DOCKER_", "NO_COLOR")
     others = ("PYTHONDONTWRITE", "COLUMNS", "LINES")
     return {name: value for name, value in os.environ.items() if not name.startswith((*ours, *others))}
@@ -190,7 +194,8 @@ class Process:
         self._rest = b""
 
     def until(self, text: str, seconds: float = DEADLINE_SECONDS) -> str:
-        """The next line of its stderr that holds the text; fails when the process ends before, or does not say it in time."""
+        """The next line of its stderr that holds the text; fails when the process ends before, or does not say it in
+        time."""
         for line in self._lines(f"no {text!r}", seconds):
             if text in line:
                 return line
@@ -259,9 +264,12 @@ def follow(environment: dict[str, str]) -> Iterator[Callable[..., "subprocess.Po
 
         def begin(*args: str) -> "subprocess.Popen[str]":
             process = subprocess.Popen(
-                [sys.executable, "-m", "skyctl", *args], env=clean_environment() | environment, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "skyctl", *args],
+                env=clean_environment() | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             stack.enter_context(process)
             stack.callback(process.kill)
             return process

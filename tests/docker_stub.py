@@ -18,7 +18,8 @@ class _Server(ThreadingMixIn, UnixStreamServer):
 
 @contextmanager
 def engine(folder: Path, answer: Callable[[str, str], Answer]) -> Iterator[str]:
-    """The address of an engine that gives `answer(method, path without version and query)` as status and JSON, or text."""
+    """The address of an engine that gives `answer(method, path without version and query)` as status and JSON, or
+    text."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

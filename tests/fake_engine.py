@@ -38,9 +38,10 @@ class _Service:
 class FakeEngine:
     """An engine whose swarm is `join`; None manages no swarm. Its nodes are added by `add_node`.
 
-    A task takes a step with each `observe`, or all that it can by `settle`. `absent` and `unhealthy` hold pairs of a node (or
-    EVERYWHERE) and an image: such an image cannot be started there, or never becomes healthy. While `unavailable` is set
-    every call fails, while `refuses` is set every order: with that text. `orders` is what it was told, in order.
+    A task takes a step with each `observe`, or all that it can by `settle`. `absent` and `unhealthy` hold pairs of a
+    node (or EVERYWHERE) and an image: such an image cannot be started there, or never becomes healthy. While
+    `unavailable` is set every call fails, while `refuses` is set every order: with that text. `orders` is what it was
+    told, in order.
     """
 
     join: SwarmJoin | None
@@ -183,7 +184,8 @@ class FakeEngine:
         return replace(task, state="running")
 
     def _reconcile(self, service: _Service) -> None:
-        """Have one task where the service is pinned; the others go once it runs, and those of a node that is down at once."""
+        """Have one task where the service is pinned; the others go once it runs, and those of a node that is down at
+        once."""
         down = {node.id for node in self.nodes.values() if not node.is_up}
         self._let_go(service, [task for task in service.tasks if task.node_id in down])
         alive = [task for task in service.tasks if task.wanted == "running"]

@@ -1,4 +1,5 @@
-"""A Python process whose wall clock is wrong, by libfaketime of Debian's package `faketime`; its monotonic clock stays right."""
+"""A Python process whose wall clock is wrong, by libfaketime of Debian's package `faketime`; its monotonic clock stays
+right."""
 
 import atexit
 from pathlib import Path
@@ -20,13 +21,17 @@ def false_clock(folder: Path, *, hours: float) -> dict[str, str]:
     half.write_text(f"{hours * 3600:+g}s\n")
     half.replace(wanted)
     return {
-        "LD_PRELOAD": str(_LIBRARY), "FAKETIME_TIMESTAMP_FILE": str(wanted), "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "PYTHONPATH": str(folder),
-    }  # fmt: skip
+        "LD_PRELOAD": str(_LIBRARY),
+        "FAKETIME_TIMESTAMP_FILE": str(wanted),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "PYTHONPATH": str(folder),
+    }
 
 
 def _sweep() -> None:
-    """Remove what libfaketime keeps in memory for processes that were killed: the next one of that number would wait for it."""
+    """Remove what libfaketime keeps in memory for processes that were killed: the next one of that number would wait
+    for it."""
     for left in [*Path("/dev/shm").glob("faketime_shm_*"), *Path("/dev/shm").glob("sem.faketime_sem_*")]:
         if not Path("/proc", left.name.rpartition("_")[2]).exists():
             left.unlink(missing_ok=True)

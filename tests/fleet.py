@@ -39,10 +39,17 @@ class Fleet:
         for name in names:
             node = self.nodes[name] = self.engine.add_node(name)
             self.ids[name] = add_worker(
-                self.connection, name=name, hostname=name, swarm_node_id=node, status="active",
-                capacity=json.dumps({"cpuCores": cores, "memoryMb": memory, "diskGb": disk}), current_load=json.dumps(LOAD),
-                metadata=json.dumps(metadata), last_heartbeat_at="now", status_changed_at="now",
-            )  # fmt: skip
+                self.connection,
+                name=name,
+                hostname=name,
+                swarm_node_id=node,
+                status="active",
+                capacity=json.dumps({"cpuCores": cores, "memoryMb": memory, "diskGb": disk}),
+                current_load=json.dumps(LOAD),
+                metadata=json.dumps(metadata),
+                last_heartbeat_at="now",
+                status_changed_at="now",
+            )
 
     @property
     def organization(self) -> Organization:

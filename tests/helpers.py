@@ -102,9 +102,12 @@ def add_worker(connection: psycopg.Connection, token: str = "t", **columns: obje
     """A worker as somebody else would have written it."""
     worker_id = uuid4()
     values: dict[str, object] = {
-        "id": worker_id, "name": f"w-{worker_id.hex[:8]}", "hostname": "host", "ip_address": "10.0.0.1",
+        "id": worker_id,
+        "name": f"w-{worker_id.hex[:8]}",
+        "hostname": "host",
+        "ip_address": "10.0.0.1",
         "auth_token_hash": hashlib.sha256(token.encode()).hexdigest(),
-    } | columns  # fmt: skip
+    } | columns
     names = ", ".join(values)
     holders = ", ".join(["%s"] * len(values))
     connection.execute(f"INSERT INTO container_workers ({names}) VALUES ({holders})", tuple(values.values()))

@@ -1,4 +1,5 @@
-"""The agent, killed at one moment of taking a new token: `python -m tests.mortal_agent MOMENT ...`, the rest as skyagent has it."""
+"""The agent, killed at one moment of taking a new token: `python -m tests.mortal_agent MOMENT ...`, the rest as
+skyagent has it."""
 
 import os
 import signal

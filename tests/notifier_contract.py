@@ -13,7 +13,8 @@ ALERT = Alert("worker_offline", None, 'Worker "w1" is offline', "silent for\n125
 
 @dataclass
 class Channel:
-    """A channel under test: its notifier and name, what arrived there as (title, text), and a switch that lets it fail."""
+    """A channel under test: its notifier and name, what arrived there as (title, text), and a switch that lets it
+    fail."""
 
     notifier: Notifier
     name: str

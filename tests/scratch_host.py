@@ -1,4 +1,5 @@
-"""A host that is a folder: a static busybox under chroot, and stand-ins for the programs that would change a real system.
+"""A host that is a folder: a static busybox under chroot, and stand-ins for the programs that would change a real
+system.
 
 Each stand-in notes how it was called. What they do is the least that the install script needs to go on.
 """
@@ -45,9 +46,30 @@ case $1 in
 esac
 """
 APPLETS = (
-    "base64", "cat", "chmod", "chown", "find", "grep", "gzip", "id", "mkdir", "mktemp", "mv", "rm", "rmdir", "sed", "sha256sum",
-    "sleep", "sort", "stat", "tail", "tar", "touch", "tr", "uname",
-)  # fmt: skip
+    "base64",
+    "cat",
+    "chmod",
+    "chown",
+    "find",
+    "grep",
+    "gzip",
+    "id",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "rm",
+    "rmdir",
+    "sed",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stat",
+    "tail",
+    "tar",
+    "touch",
+    "tr",
+    "uname",
+)
 # The static busybox prefers what it has built in to what stands in for it.
 OVERRIDES = "".join(f'{name}() {{ /bin/{name} "$@"; }}\n' for name in ("date", "df", "sleep", "uname"))
 CALLS = "/calls"

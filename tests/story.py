@@ -1,11 +1,11 @@
 """Stories of a fleet, told in lines and played by the real operations on a real database whose clock is moved.
 
-    join w1 w2 region=eu        invite workers             alive w1 / dead w1    their agents beat every 10 s, or no more
-    load w1 cpu=99 disk=10      what they report from now  stop w1               the agent ends on purpose
-    serve down / serve up       nobody can hear workers    database down / up    nor can the monitor look
-    drain w1 / undrain w1       an administrator's word    remove w1
-    advance 60                  the time passes, unseen    watch 60              the same, with a pass every 4 s
-    pass                        one look of the monitor    resume                an administrator lets moves go on
+join w1 w2 region=eu        invite workers             alive w1 / dead w1    their agents beat every 10 s, or no more
+load w1 cpu=99 disk=10      what they report from now  stop w1               the agent ends on purpose serve down /
+serve up       nobody can hear workers    database down / up    nor can the monitor look drain w1 / undrain w1       an
+administrator's word    remove w1 advance 60                  the time passes, unseen    watch 60              the same,
+with a pass every 4 s pass                        one look of the monitor    resume                an administrator lets
+moves go on
 
 `w1..w60` is a range. A pass tells what it concluded, and whom it told.
 """
@@ -32,9 +32,11 @@ BEAT_EVERY = 10
 LONGEST = 160
 MANY = 6
 ACTS: dict[str, Callable[[World, UUID, Actor], object]] = {
-    "stop": workers.note_stopped, "drain": lambda world, one, actor: drains.drain(world, [one], actor),
-    "undrain": drains.undrain, "remove": workers.remove,
-}  # fmt: skip
+    "stop": workers.note_stopped,
+    "drain": lambda world, one, actor: drains.drain(world, [one], actor),
+    "undrain": drains.undrain,
+    "remove": workers.remove,
+}
 
 
 class Story:
@@ -153,7 +155,8 @@ def _shortened(text: str) -> str:
 
 
 def replay(world: World, text: str) -> str:
-    """Play the lines of a transcript that begin with `> `; the transcript as it now is, alike lines of many workers counted."""
+    """Play the lines of a transcript that begin with `> `; the transcript as it now is, alike lines of many workers
+    counted."""
     story, lines = Story(world), []
     for line in text.splitlines():
         if line.startswith("> "):

@@ -212,17 +212,21 @@ def test_what_administrators_may_do_only_they_may(
 ) -> None:
     worker_id = workers.invite(world, TESTS).worker_id
     routes = [
-        ("GET", "/api/workers"), ("GET", f"/api/workers/{worker_id}"), ("POST", "/api/workers/generate-script"),
-        ("POST", f"/api/workers/{worker_id}/drain"), ("POST", f"/api/workers/{worker_id}/undrain"),
+        ("GET", "/api/workers"),
+        ("GET", f"/api/workers/{worker_id}"),
+        ("POST", "/api/workers/generate-script"),
+        ("POST", f"/api/workers/{worker_id}/drain"),
+        ("POST", f"/api/workers/{worker_id}/undrain"),
         ("DELETE", f"/api/workers/{worker_id}"),
         ("GET", "/api/workers/cluster/status"),
-    ]  # fmt: skip
+    ]
     callers = {
-        "nobody": ({}, 401), "a user": (bearer(admin_token(SECRET, connection, "user")), 403),
+        "nobody": ({}, 401),
+        "a user": (bearer(admin_token(SECRET, connection, "user")), 403),
         "a worker": (bearer(worker_token(SECRET, worker_id)), 403),
         "a user who is gone": (bearer(tokens.issue_admin_token(SECRET, uuid4(), "a@b.c", datetime.now(UTC))), 401),
         "a forged token": (bearer(tokens.issue_admin_token("y" * 40, uuid4(), "a@b.c", datetime.now(UTC))), 401),
-    }  # fmt: skip
+    }
     for method, path in routes:
         for who, (headers, status) in callers.items():
             response = api.request(method, path, headers=headers)
@@ -320,16 +324,26 @@ def test_the_cluster_in_figures_is_cached(
         ("pending", 1, 0),
     ):
         add_worker(
-            connection, status=status, capacity=json.dumps({"cpuCores": cores, "memoryMb": 100 * cores, "diskGb": cores}),
-            current_load=json.dumps({"cpu_percent": cpu, "memory_percent": cpu, "disk_percent": 0, "container_count": 3}),
-        )  # fmt: skip
+            connection,
+            status=status,
+            capacity=json.dumps({"cpuCores": cores, "memoryMb": 100 * cores, "diskGb": cores}),
+            current_load=json.dumps(
+                {"cpu_percent": cpu, "memory_percent": cpu, "disk_percent": 0, "container_count": 3}
+            ),
+        )
     stats = api.get("/api/workers/cluster/status", headers=admin).json()["data"]
     assert stats == {
-        "totalWorkers": 5, "activeWorkers": 1, "unhealthyWorkers": 1, "offlineWorkers": 1, "drainingWorkers": 1,
-        "pendingWorkers": 1, "totalCapacity": {"cpuCores": 8, "memoryMb": 800, "diskGb": 8},
+        "totalWorkers": 5,
+        "activeWorkers": 1,
+        "unhealthyWorkers": 1,
+        "offlineWorkers": 1,
+        "drainingWorkers": 1,
+        "pendingWorkers": 1,
+        "totalCapacity": {"cpuCores": 8, "memoryMb": 800, "diskGb": 8},
         "totalLoad": {"cpuPercent": 30, "memoryPercent": 30, "diskPercent": 0},
-        "averageLoad": {"cpuPercent": 33.33, "memoryPercent": 33.33, "diskPercent": 0}, "totalContainers": 9,
-    }  # fmt: skip
+        "averageLoad": {"cpuPercent": 33.33, "memoryPercent": 33.33, "diskPercent": 0},
+        "totalContainers": 9,
+    }
     add_worker(connection)
     assert api.get("/api/workers/cluster/status", headers=admin).json()["data"] == stats
 
@@ -440,7 +454,8 @@ def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Con
 def test_sigterm_answers_what_was_accepted(
     serve: Serve, connection: psycopg.Connection, world: World, environment: dict[str, str]
 ) -> None:
-    """A beat that waits for a lock when SIGTERM arrives is still committed and answered; then the process ends with 0."""
+    """A beat that waits for a lock when SIGTERM arrives is still committed and answered; then the process ends with
+    0."""
     url, process = serve()
     invitation = workers.invite(world, TESTS)
     host, port = re.findall(r"//(.*):(\d+)", url)[0]
@@ -483,10 +498,30 @@ def test_several_processes_share_the_port(serve: Serve, world: World) -> None:
 
 def test_tls(serve: Serve, tmp_path: Path) -> None:
     subprocess.run(
-        [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=tmp_path, check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            need("openssl"),
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     url, _ = serve("--tls-cert", str(certificate), "--tls-key", str(key))
     assert url.startswith("https://")

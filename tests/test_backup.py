@@ -20,9 +20,12 @@ from tests.reporting import agent, all_beat
 
 OPERATIONS = Path(__file__).parents[1] / "docs/operations.md"
 SETTINGS = {
-    "WORKER_HEARTBEAT_INTERVAL": "0.3", "WORKER_HEARTBEAT_TIMEOUT": "60",
-    "WORKER_CPU_LIMIT": "100", "WORKER_MEMORY_LIMIT": "100", "WORKER_DISK_LIMIT": "100",
-}  # fmt: skip
+    "WORKER_HEARTBEAT_INTERVAL": "0.3",
+    "WORKER_HEARTBEAT_TIMEOUT": "60",
+    "WORKER_CPU_LIMIT": "100",
+    "WORKER_MEMORY_LIMIT": "100",
+    "WORKER_DISK_LIMIT": "100",
+}
 # Lets a backup be one of yesterday.
 AGE = """
 UPDATE container_workers SET last_heartbeat_at = last_heartbeat_at - interval '1 day';

@@ -37,9 +37,14 @@ def amounts(limit: int) -> st.SearchStrategy[Any]:
 
 HEARTBEAT = {"cpuPercent": PERCENTS, "memoryPercent": PERCENTS, "diskPercent": PERCENTS, "containerCount": COUNTS}
 REGISTER = {
-    "hostname": NOT_TEXTS, "ipAddress": ADDRESSES, "metadata": METADATA, "capacity": NOT_NUMBERS.filter(lambda v: v != {}),
-    "capacity.cpuCores": amounts(4096), "capacity.memoryMb": amounts(64 * 1024**2), "capacity.diskGb": amounts(16 * 1024**2),
-}  # fmt: skip
+    "hostname": NOT_TEXTS,
+    "ipAddress": ADDRESSES,
+    "metadata": METADATA,
+    "capacity": NOT_NUMBERS.filter(lambda v: v != {}),
+    "capacity.cpuCores": amounts(4096),
+    "capacity.memoryMb": amounts(64 * 1024**2),
+    "capacity.diskGb": amounts(16 * 1024**2),
+}
 
 
 @pytest.fixture
@@ -113,13 +118,24 @@ def test_each_field_of_a_registration(
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"nonsense", b"[]", b"7", b'"x"', b"null", b"{", b"\xff\xfe{}", b'{"cpuPercent": "\xff"}', b"[" * 20_000,
-        b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b'{"cpuPercent": ' + b"9" * 5_000 + b"}", b"\xef\xbb\xbf{}",
+        b"",
+        b"nonsense",
+        b"[]",
+        b"7",
+        b'"x"',
+        b"null",
+        b"{",
+        b"\xff\xfe{}",
+        b'{"cpuPercent": "\xff"}',
+        b"[" * 20_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+        b'{"cpuPercent": ' + b"9" * 5_000 + b"}",
+        b"\xef\xbb\xbf{}",
         b'{"cpuPercent": 1e999}',
         b"\0" * 100,
     ],
     ids=lambda body: repr(body[:12]),
-)  # fmt: skip
+)
 def test_bodies_that_are_no_document(
     door: tuple[httpx.Client, str], connection: psycopg.Connection, body: bytes
 ) -> None:

@@ -17,8 +17,18 @@ def test_a_bundle_has_everything_and_the_checksums_of_it(cli: Cli, tmp_path: Pat
         (packages / kind).mkdir(parents=True)
         (packages / kind / f"{kind}.deb").write_text(kind)
     done = cli(
-        "workers", "bundle", "--output", str(folder), "--name", "web-1", "--platform", "x86_64", "--packages", str(packages), **URL
-    )  # fmt: skip
+        "workers",
+        "bundle",
+        "--output",
+        str(folder),
+        "--name",
+        "web-1",
+        "--platform",
+        "x86_64",
+        "--packages",
+        str(packages),
+        **URL,
+    )
     assert (done.returncode, done.stdout) == (0, f"{folder}\n"), done.stderr
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     sums = dict(line.split("  ")[::-1] for line in files.pop("SHA256SUMS").read_text().splitlines())
@@ -52,13 +62,28 @@ def test_what_cannot_be_bundled_leaves_nothing_and_invites_nobody(cli: Cli, tmp_
     empty.mkdir()
     refused = [
         (4, ["--output", str(empty / "a/b")], {}, f"error: --output: there is no folder {empty}/a"),
-        (2, ["--output", str(folder), "--worker", "x", "--name", "y"], {}, "error: --worker and --name exclude each other"),
+        (
+            2,
+            ["--output", str(folder), "--worker", "x", "--name", "y"],
+            {},
+            "error: --worker and --name exclude each other",
+        ),
         (4, ["--output", str(empty)], {}, f"error: --output: {empty} is there already"),
         (2, ["--output", str(folder), "--platform", "mips"], {}, "error: --platform: 'mips' is not accepted"),
-        (2, ["--output", str(folder), "--packages", str(empty)], {}, f"error: --packages: there is no *.deb in {empty}/python"),
+        (
+            2,
+            ["--output", str(folder), "--packages", str(empty)],
+            {},
+            f"error: --packages: there is no *.deb in {empty}/python",
+        ),
         (4, ["--output", str(folder)], {"SKYCTL_API_URL": "http://manager.example.com"}, "is plain HTTP"),
-        (5, ["--output", str(folder)], {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty)}, "error: pip cannot download the"),
-    ]  # fmt: skip
+        (
+            5,
+            ["--output", str(folder)],
+            {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(empty)},
+            "error: pip cannot download the",
+        ),
+    ]
     for code, options, environment, says in refused:
         done = cli("workers", "bundle", *options, **(URL | environment))
         assert (done.returncode, done.stdout) == (code, ""), done.stderr

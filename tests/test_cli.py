@@ -23,10 +23,13 @@ HEAVY = {"sqlalchemy", "psycopg", "docker", "httpx", "starlette", "uvicorn"}
 def fleet(connection: psycopg.Connection) -> psycopg.Connection:
     for name, status, cpu in (("alpha", "active", 91.5), ("beta", "offline", 10), ("gamma", "pending", 0)):
         add_worker(
-            connection, name=name, hostname=f"{name}.example.com", status=status,
+            connection,
+            name=name,
+            hostname=f"{name}.example.com",
+            status=status,
             capacity=json.dumps({"cpuCores": 4, "memoryMb": 8192, "diskGb": 100}),
             current_load=json.dumps({"cpuPercent": cpu, "memoryPercent": 50, "diskPercent": 5, "containerCount": 2}),
-        )  # fmt: skip
+        )
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now() - interval '12 s' WHERE name <> 'gamma'")
     connection.execute(
         "INSERT INTO monitor_leases (name, holder, expires_at, last_pass_at) VALUES ('monitor', 't', now(), now())"
@@ -132,9 +135,11 @@ def test_drain_and_undrain(cli: Cli, fleet: psycopg.Connection) -> None:
         "SELECT kind, worker_name, actor LIKE 'cli:%' FROM worker_events ORDER BY kind DESC, worker_name"
     ).fetchall()
     assert events == [
-        ("drain_requested", "alpha", True), ("drain_requested", "beta", True),
-        ("drain_cancelled", "alpha", True), ("drain_cancelled", "beta", True),
-    ]  # fmt: skip
+        ("drain_requested", "alpha", True),
+        ("drain_requested", "beta", True),
+        ("drain_cancelled", "alpha", True),
+        ("drain_cancelled", "beta", True),
+    ]
 
 
 def test_install_script(cli: Cli, world: World) -> None:
@@ -235,9 +240,12 @@ def test_a_closed_pipe_is_no_error(cli: Cli, fleet: psycopg.Connection, output: 
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "skyctl", "workers", "list", "-o", output], env=clean_environment() | cli.environment,
-        stdout=writer, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "skyctl", "workers", "list", "-o", output],
+        env=clean_environment() | cli.environment,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -245,9 +253,12 @@ def test_a_closed_pipe_is_no_error(cli: Cli, fleet: psycopg.Connection, output: 
 def test_a_narrow_terminal_keeps_names_statuses_and_figures(cli: Cli, fleet: psycopg.Connection) -> None:
     script = f"stty cols 80; {sys.executable} -m skyctl workers list"
     done = subprocess.run(
-        ["script", "-qec", script, "/dev/null"], env=clean_environment() | cli.environment | {"NO_COLOR": "1", "TERM": "xterm"},
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        ["script", "-qec", script, "/dev/null"],
+        env=clean_environment() | cli.environment | {"NO_COLOR": "1", "TERM": "xterm"},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
     for name, status, disk in fleet.execute(
         "SELECT name, status, current_load->>'diskPercent' FROM container_workers WHERE last_heartbeat_at IS NOT NULL"
     ):
@@ -280,9 +291,12 @@ def test_no_color_and_terminal(cli: Cli, fleet: psycopg.Connection, tmp_path: Pa
     def on_terminal(*arguments: str, **environment: str) -> str:
         command = f"{sys.executable} -m skyctl {' '.join(arguments)}"
         done = subprocess.run(
-            ["script", "-qec", command, str(tmp_path / "typescript")], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            ["script", "-qec", command, str(tmp_path / "typescript")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
             env=clean_environment() | cli.environment | {"TERM": "xterm"} | environment,
-        )  # fmt: skip
+        )
         return done.stdout
 
     assert "\x1b[32mactive" in on_terminal("workers", "list")
@@ -294,9 +308,11 @@ def test_no_color_and_terminal(cli: Cli, fleet: psycopg.Connection, tmp_path: Pa
 def test_odd_places_to_write_to(cli: Cli, fleet: psycopg.Connection, redirection: str, code: int) -> None:
     add_worker(fleet, name="śkÿ")
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m skyctl workers list {redirection}"], text=True,
-        env=clean_environment() | cli.environment | {"PYTHONIOENCODING": "ascii"}, capture_output=True,
-    )  # fmt: skip
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m skyctl workers list {redirection}"],
+        text=True,
+        env=clean_environment() | cli.environment | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
     assert done.returncode == code
     assert done.stderr.count("\n") == (2 if code else 0)
     assert ("\\u015bk" in done.stdout) == (redirection == "| cat")

@@ -60,8 +60,9 @@ def test_members_hear_of_their_containers_and_administrators_of_the_worker(fleet
     fleet.settle()
     heard = told(fleet)
     assert sorted(heard["container_migrated"]) == [
-        (member, "Your container a was moved to another host"), (member, "Your container b was moved to another host"),
-    ]  # fmt: skip
+        (member, "Your container a was moved to another host"),
+        (member, "Your container b was moved to another host"),
+    ]
     assert heard["migration_summary"] == [(admin, "Containers of w1, which failed: 2 completed")]
     assert [who for who, _ in heard["worker_offline"]] == [admin]
     logged = fleet.connection.execute(
@@ -117,7 +118,10 @@ def test_channels_are_the_administrators_alone(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     fleet.fail("w1")
     fleet.settle()
-    sent = {row[0] for row in fleet.connection.execute(
-        "SELECT a.kind FROM alert_deliveries d JOIN worker_alerts a ON a.id = d.alert_id"
-    )}  # fmt: skip
+    sent = {
+        row[0]
+        for row in fleet.connection.execute(
+            "SELECT a.kind FROM alert_deliveries d JOIN worker_alerts a ON a.id = d.alert_id"
+        )
+    }
     assert sent == {"worker_offline", "migration_summary"}

@@ -1,4 +1,5 @@
-"""skyctl doctor: each thing that can be wrong is found, with its remedy, and keeps nothing else from being looked at."""
+"""skyctl doctor: each thing that can be wrong is found, with its remedy, and keeps nothing else from being looked
+at."""
 
 import json
 import sys
@@ -71,7 +72,8 @@ def engine(tmp_path: Path) -> Iterator[DockerEngine]:
 
 @pytest.fixture
 def well(serve: Serve, start: Start, engine: DockerEngine, cli: Cli, connection: psycopg.Connection) -> Cli:
-    """Everything that has to run does: the API, a monitor, a swarm's manager. This machine may be as busy as it likes."""
+    """Everything that has to run does: the API, a monitor, a swarm's manager. This machine may be as busy as it
+    likes."""
     cli.environment |= {f"WORKER_{dimension}_LIMIT": "100" for dimension in ("CPU", "MEMORY", "DISK")}
     url, _ = serve()
     start("monitor").until("action=leads")
@@ -127,8 +129,10 @@ def test_without_the_schema_the_rest_is_looked_at(doctor: Doctor, make_database:
 def test_a_schema_that_is_newer_is_said(doctor: Doctor, connection: psycopg.Connection) -> None:
     connection.execute("INSERT INTO skyctl_schema (version) VALUES (99)")
     assert doctor(1)["schema"] == {
-        "state": "warning", "found": f"version 99, newer than this skyctl's {SCHEMA_VERSION}", "remedy": "upgrade skyctl",
-    }  # fmt: skip
+        "state": "warning",
+        "found": f"version 99, newer than this skyctl's {SCHEMA_VERSION}",
+        "remedy": "upgrade skyctl",
+    }
 
 
 def test_settings_that_cannot_be_read_are_an_error_as_ever(cli: Cli) -> None:
@@ -277,8 +281,10 @@ def test_a_secret_that_others_can_read_fails(doctor: Doctor, tmp_path: Path) -> 
     kept.write_text("secret")
     kept.chmod(0o640)
     assert doctor(1, SKYCTL_JWT_SECRET="")["signing secret"] == {
-        "state": "failed", "found": f"{kept} has mode 0640: others can sign tokens with it", "remedy": f"chmod 600 {kept}",
-    }  # fmt: skip
+        "state": "failed",
+        "found": f"{kept} has mode 0640: others can sign tokens with it",
+        "remedy": f"chmod 600 {kept}",
+    }
     kept.chmod(0o600)
     assert doctor(1, SKYCTL_JWT_SECRET="")["signing secret"]["state"] == "ok"
 
@@ -305,9 +311,14 @@ def test_a_manager_whose_clock_is_wrong(doctor: Doctor, tmp_path: Path, hours: i
 @needs_false_clock
 @pytest.mark.parametrize(("hours", "said"), [(1, "1h ahead"), (-1, "1h behind")])
 def test_an_agent_whose_clock_is_wrong_is_named_and_nothing_else_changes(
-    well: Cli, world: World, connection: psycopg.Connection, tmp_path: Path, hours: int, said: str,
+    well: Cli,
+    world: World,
+    connection: psycopg.Connection,
+    tmp_path: Path,
+    hours: int,
+    said: str,
     launch_agent: Callable[..., Process],
-) -> None:  # fmt: skip
+) -> None:
     wrong, right = workers.invite(world, TESTS, "wrong"), workers.invite(world, TESTS, "right")
     launch_agent(wrong, well, false_clock(tmp_path, hours=hours))
     launch_agent(right, well, {})
@@ -342,11 +353,13 @@ def launch_agent(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         config.write_text(
             json.dumps(
                 {
-                    "apiUrl": cli.environment["SKYCTL_API_URL"], "authToken": invitation.token,
-                    "workerId": str(invitation.worker_id), "dockerSocket": str(tmp_path / "none"),
+                    "apiUrl": cli.environment["SKYCTL_API_URL"],
+                    "authToken": invitation.token,
+                    "workerId": str(invitation.worker_id),
+                    "dockerSocket": str(tmp_path / "none"),
                 }
             )
-        )  # fmt: skip
+        )
         config.chmod(0o600)
         started.append(Process([sys.executable, "-m", "skyagent", "--config", str(config)], environment))
         return started[-1]

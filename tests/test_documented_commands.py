@@ -1,4 +1,5 @@
-"""Every `skyctl ...` in the README, in docs/ and in what the program itself says is a command that exists, options and all."""
+"""Every `skyctl ...` in the README, in docs/ and in what the program itself says is a command that exists, options and
+all."""
 
 import re
 import shlex
@@ -57,7 +58,8 @@ def in_prose(document: str, text: str) -> Iterator[Shown]:
 
 
 def check(shown: Shown) -> None:
-    """Raise UsageError where the command line does not know the command; what is left out ends in dots, or is in prose."""
+    """Raise UsageError where the command line does not know the command; what is left out ends in dots, or is in
+    prose."""
     command: Any = typer.main.get_command(app)
     words, context = shlex.split(shown.words), None
     elided = re.search(r"(^| )\.\.\.$", shown.words) is not None
@@ -95,11 +97,17 @@ def test_every_document_is_read() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "    $ skyctl workers lst", "`skyctl workers`", "`skyctl workers list --colour`", "    skyctl workers show",
-        "    skyctl workers list -o xml", "`sudo skyctl nothing ...`", "```\nA=1 skyctl up --fast # now\n```",
-        "    skyctl workers install-script --fast | ssh root@HOST sh", "    cat x | .venv/bin/skyctl db initialize",
+        "    $ skyctl workers lst",
+        "`skyctl workers`",
+        "`skyctl workers list --colour`",
+        "    skyctl workers show",
+        "    skyctl workers list -o xml",
+        "`sudo skyctl nothing ...`",
+        "```\nA=1 skyctl up --fast # now\n```",
+        "    skyctl workers install-script --fast | ssh root@HOST sh",
+        "    cat x | .venv/bin/skyctl db initialize",
     ],
-)  # fmt: skip
+)
 def test_it_would_notice(text: str) -> None:
     (shown,) = commands("a document", text)
     with pytest.raises(UsageError):

@@ -33,9 +33,12 @@ def data_dir(open_folder: Path) -> Iterator[Path]:
 def holder(data_dir: Path) -> Iterator["subprocess.Popen[str]"]:
     """Another process that uses the server until its stdin is closed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(data_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", HOLD, str(data_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         env=clean_environment(),
-    )  # fmt: skip
+    )
     assert process.stdout
     assert process.stdout.readline() == "up\n"
     yield process
@@ -173,9 +176,12 @@ def test_who_is_killed_while_it_makes_the_data_is_no_trouble(data_dir: Path, beg
 
 def test_the_umask_is_no_trouble(data_dir: Path) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "skyctl", "db", "check", "-o", "json"], umask=0o077, capture_output=True, text=True,
+        [sys.executable, "-m", "skyctl", "db", "check", "-o", "json"],
+        umask=0o077,
+        capture_output=True,
+        text=True,
         env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir / "deeper" / "still")},
-    )  # fmt: skip
+    )
     assert json.loads(made.stdout)["complete"] is False, made.stderr
 
 
@@ -212,9 +218,11 @@ def test_a_full_disk_is_said(data_dir: Path, room_mib: int) -> None:
     size = sum(path.lstat().st_size for path in programs.rglob("*")) // 2**20 if room_mib else 1
     mount = f"mount -t tmpfs -o size={size + room_mib}m tmpfs {data_dir} && exec {sys.executable} -m skyctl db init"
     refused = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mount], env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir)},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        ["unshare", "--mount", "sh", "-c", mount],
+        env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+    )
     assert refused.returncode == 5, refused.stderr
     error, hint = refused.stderr.splitlines()
     assert "No space left on device" in error

@@ -26,9 +26,18 @@ LIMITS = Limits()
 def worker(status: str = "active", silent: float | None = 1, load: Load | None = None, **facts: Any) -> Worker:
     heard = None if silent is None else NOW - timedelta(seconds=silent)
     return Worker(
-        id=UUID(int=1), name="w", hostname="h", ip_address="10.0.0.1", status=WorkerStatus(status), capacity=Capacity(),
-        load=load or Load(), created_at=NOW, updated_at=NOW, last_heartbeat_at=heard, **facts,
-    )  # fmt: skip
+        id=UUID(int=1),
+        name="w",
+        hostname="h",
+        ip_address="10.0.0.1",
+        status=WorkerStatus(status),
+        capacity=Capacity(),
+        load=load or Load(),
+        created_at=NOW,
+        updated_at=NOW,
+        last_heartbeat_at=heard,
+        **facts,
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,11 +89,13 @@ def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) 
         ),
         (
             {"silent": 20},
-            ["offline, if it stays silent for 100 s more",
-             "unhealthy, by a heartbeat with CPU > 90 %, memory > 95 % or disk > 90 %"],
+            [
+                "offline, if it stays silent for 100 s more",
+                "unhealthy, by a heartbeat with CPU > 90 %, memory > 95 % or disk > 90 %",
+            ],
         ),
     ],
-)  # fmt: skip
+)
 def test_what_would_change_a_status(facts: dict[str, Any], changes: list[str]) -> None:
     assert health.outlook(worker(**facts), NOW, [], LIMITS) == changes
 
@@ -125,26 +136,41 @@ def test_silence_counts_only_while_somebody_could_have_heard() -> None:
 
 @settings(max_examples=150)
 @given(
-    status=st.none() | st.sampled_from(list(WorkerStatus)), spans=OUTAGES,
-    silent=SECONDS, stopped=SECONDS, draining=st.booleans(), undrained=st.booleans(),
-    loads=st.tuples(PERCENTS, PERCENTS, PERCENTS), snake=st.booleans(),
-)  # fmt: skip
+    status=st.none() | st.sampled_from(list(WorkerStatus)),
+    spans=OUTAGES,
+    silent=SECONDS,
+    stopped=SECONDS,
+    draining=st.booleans(),
+    undrained=st.booleans(),
+    loads=st.tuples(PERCENTS, PERCENTS, PERCENTS),
+    snake=st.booleans(),
+)
 def test_the_query_picks_exactly_whom_the_rule_would_change(
-    world: World, connection: psycopg.Connection, status: WorkerStatus | None, spans: list[tuple[int, int]],
-    silent: float | None, stopped: float | None, draining: bool, undrained: bool,
-    loads: tuple[float, float, float], snake: bool,
-) -> None:  # fmt: skip
+    world: World,
+    connection: psycopg.Connection,
+    status: WorkerStatus | None,
+    spans: list[tuple[int, int]],
+    silent: float | None,
+    stopped: float | None,
+    draining: bool,
+    undrained: bool,
+    loads: tuple[float, float, float],
+    snake: bool,
+) -> None:
     keys = (
         ("cpu_percent", "memory_percent", "disk_percent") if snake else ("cpuPercent", "memoryPercent", "diskPercent")
     )
     now = datetime.now(UTC)
     connection.execute("DELETE FROM container_workers")
     worker_id = add_worker(
-        connection, status=status, current_load=json.dumps(dict(zip(keys, loads, strict=True))),
+        connection,
+        status=status,
+        current_load=json.dumps(dict(zip(keys, loads, strict=True))),
         last_heartbeat_at=None if silent is None else now - timedelta(seconds=silent),
         stopped_at=None if stopped is None else now - timedelta(seconds=stopped),
-        drain_requested_at=now if draining else None, undrained_at=now if undrained else None,
-    )  # fmt: skip
+        drain_requested_at=now if draining else None,
+        undrained_at=now if undrained else None,
+    )
     found, ours = workers.get(world, worker_id), outages(now, spans)
     with world.db.transaction() as tx:
         picked = store.survey(tx, LIMITS, health.cutoff(now, ours, LIMITS.heartbeat_timeout)).suspects
@@ -165,18 +191,26 @@ def test_a_pass_changes_each_status_once_with_its_event(world: World, connection
     add_worker(connection, name="odd", status="active", last_heartbeat_at=now, current_load='{"diskPercent": "many"}')
     done = look(world)
     assert {(c.worker_name, c.from_status, c.to_status) for c in done.events} == {
-        ("fresh", "pending", "active"), ("dead", "active", "offline"), ("full", "active", "unhealthy"),
-    }  # fmt: skip
+        ("fresh", "pending", "active"),
+        ("dead", "active", "offline"),
+        ("full", "active", "unhealthy"),
+    }
     assert statuses(connection) == {
-        "new": "pending", "fresh": "active", "dead": "offline", "full": "unhealthy", "odd": "active",
-    }  # fmt: skip
+        "new": "pending",
+        "fresh": "active",
+        "dead": "offline",
+        "full": "unhealthy",
+        "odd": "active",
+    }
     assert look(world).events == []
     events = connection.execute(
         "SELECT worker_name, from_status, to_status, reason FROM worker_events ORDER BY 1"
     ).fetchall()
     assert [event[:3] for event in events] == [
-        ("dead", "active", "offline"), ("fresh", "pending", "active"), ("full", "active", "unhealthy"),
-    ]  # fmt: skip
+        ("dead", "active", "offline"),
+        ("fresh", "pending", "active"),
+        ("full", "active", "unhealthy"),
+    ]
     assert events[2][3] == "disk 91 % > 90 %"
 
 
@@ -255,9 +289,13 @@ def test_a_flapping_worker_that_cannot_settle_stops_no_other(world: World, conne
     now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(hours=1)
     for name in ("poison", "well"):
         add_worker(
-            connection, name=name, status="active", last_heartbeat_at=now, flapping_since=long_ago,
+            connection,
+            name=name,
+            status="active",
+            last_heartbeat_at=now,
+            flapping_since=long_ago,
             status_changed_at=long_ago,
-        )  # fmt: skip
+        )
     refuse_updates(connection, "poison")
     done = look(world)
     assert [(event.worker_name, event.kind) for event in done.events] == [("well", "settled")]

@@ -121,14 +121,38 @@ NEW_INVITATION = "make a new invitation: skyctl workers install-script"
 REFUSALS: list[tuple[int, Callable[[ScratchHost], None], tuple[str, ...], str, str]] = [
     (11, break_nothing, ("--frobnicate",), "'--frobnicate' is no option of this script", "see: sh SCRIPT --help"),
     (11, break_nothing, ("--offline",), "--offline: the folder is missing", "give the folder that"),
-    (13, be_unsupported, (), "the distribution 'plan9' is not supported", "use a host with Debian, Ubuntu, a release of the RHEL"),
+    (
+        13,
+        be_unsupported,
+        (),
+        "the distribution 'plan9' is not supported",
+        "use a host with Debian, Ubuntu, a release of the RHEL",
+    ),
     (14, be_of_another_architecture, (), "the architecture mips is not supported", "use a host of x86_64 or aarch64"),
     (15, lose_systemd, (), "systemd does not run here", "use a host that systemd has booted"),
     (16, fill_the_disk, (), "/opt has 9 MiB free, and 750 MiB are needed", "make room there"),
     (17, be_locked, (), "another run of this script has not ended", "look at it with"),
-    (20, be_a_year_ahead, (), "this host's clock shows some day, 31536000 seconds ahead of the manager's", "set it, for example"),
-    (20, be_a_year_behind, (), "this host's clock shows some day, -31536000 seconds ahead of the manager's", "set it, for"),
-    (21, lose_the_manager, (), "the manager does not answer at https://manager.example:8642", "see on the manager that"),
+    (
+        20,
+        be_a_year_ahead,
+        (),
+        "this host's clock shows some day, 31536000 seconds ahead of the manager's",
+        "set it, for example",
+    ),
+    (
+        20,
+        be_a_year_behind,
+        (),
+        "this host's clock shows some day, -31536000 seconds ahead of the manager's",
+        "set it, for",
+    ),
+    (
+        21,
+        lose_the_manager,
+        (),
+        "the manager does not answer at https://manager.example:8642",
+        "see on the manager that",
+    ),
     (22, meet_another_ca, (), "its certificate is not trusted", "have the script generated again"),
     (23, meet_a_stranger, (), "is no skyctl that knows this script", "check SKYCTL_API_URL"),
     (23, meet_a_404, (), "is no skyctl that knows this script", "check SKYCTL_API_URL"),
@@ -138,9 +162,21 @@ REFUSALS: list[tuple[int, Callable[[ScratchHost], None], tuple[str, ...], str, s
     (30, lose_packages, (), "there is no apt-get on this debian", "install it"),
     (34, lambda host: host.become("fedora", "dnf"), ("--with-nix",), "fedora has no package of Nix", "install it"),
     (43, break_nothing, ("--offline", "/nowhere"), "/nowhere holds no SHA256SUMS", "give the folder"),
-    (43, have_a_bundle(damaged=True), ("--offline", "/bundle"), "is damaged: wheels/a.whl: FAILED", "copy it here again"),
-    (44, have_a_bundle(damaged=False), ("--offline", "/bundle"), "Python 3.9 or newer with venv is missing", "install python3"),
-]  # fmt: skip
+    (
+        43,
+        have_a_bundle(damaged=True),
+        ("--offline", "/bundle"),
+        "is damaged: wheels/a.whl: FAILED",
+        "copy it here again",
+    ),
+    (
+        44,
+        have_a_bundle(damaged=False),
+        ("--offline", "/bundle"),
+        "Python 3.9 or newer with venv is missing",
+        "install python3",
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -222,11 +258,16 @@ def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(host: ScratchHos
     done = host.install(SCRIPT, "--dry-run", "--with-nix")
     assert (done.returncode, host.files()) == (0, before)
     for told in (
-        "ok: distribution: debian, packages by apt-get", "ok: manager: https://manager.example:8642 answers",
-        "ok: clock: 0 s ahead", "would install Python: python3 python3-venv", "would install Docker: docker.io ca-certificates",
-        "would install Nix: nix-setup-systemd", "would install skyagent", "would join the swarm of 10.0.0.1:2377",
+        "ok: distribution: debian, packages by apt-get",
+        "ok: manager: https://manager.example:8642 answers",
+        "ok: clock: 0 s ahead",
+        "would install Python: python3 python3-venv",
+        "would install Docker: docker.io ca-certificates",
+        "would install Nix: nix-setup-systemd",
+        "would install skyagent",
+        "would join the swarm of 10.0.0.1:2377",
         "nothing was changed",
-    ):  # fmt: skip
+    ):
         assert told in done.stderr
     assert not [call for call in host.calls() if call.startswith(("apt-get", "systemctl"))]
 

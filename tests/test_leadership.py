@@ -106,8 +106,9 @@ def test_a_frozen_monitor_comes_back_and_writes_nothing(start: Start, connection
     first.until("action=stands_by")
     second.until("name='late'")
     assert connection.execute("SELECT worker_name, term FROM worker_events ORDER BY seq").fetchall() == [
-        ("fresh", 2), ("late", 2),
-    ]  # fmt: skip
+        ("fresh", 2),
+        ("late", 2),
+    ]
     assert second.stop(signal.SIGTERM) == 0
     first.until("action=leads term=3")
     assert first.stop(signal.SIGTERM) == 0
@@ -234,7 +235,8 @@ def check_chains(connection: psycopg.Connection) -> None:
 
 
 def check_told_once(connection: psycopg.Connection, administrators: int) -> None:
-    """Each change has one alert, each alert one notification for every administrator and one row in the activity log."""
+    """Each change has one alert, each alert one notification for every administrator and one row in the activity
+    log."""
     changed = connection.execute("SELECT seq FROM worker_events WHERE kind = 'status_changed' ORDER BY seq").fetchall()
     query = "SELECT (metadata ->> 'eventSeq')::bigint FROM worker_alerts ORDER BY 1"
     assert connection.execute(query).fetchall() == changed

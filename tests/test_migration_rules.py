@@ -1,4 +1,5 @@
-"""The state machine of migrations: what it may do, whatever the engine shows; and that no way leads to two containers."""
+"""The state machine of migrations: what it may do, whatever the engine shows; and that no way leads to two
+containers."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -54,9 +55,11 @@ shown = st.builds(
 
 
 @given(
-    service=st.none() | shown, state=st.sampled_from(rules.UNDER_WAY), overdue=st.booleans(),
+    service=st.none() | shown,
+    state=st.sampled_from(rules.UNDER_WAY),
+    overdue=st.booleans(),
     up=st.fixed_dictionaries({SOURCE: st.booleans(), TARGET: st.booleans(), OTHER: st.booleans()}),
-)  # fmt: skip
+)
 def test_no_step_is_ever_wrong(
     service: EngineService | None, state: MigrationState, up: dict[str, bool], *, overdue: bool
 ) -> None:
@@ -114,9 +117,11 @@ acts = st.one_of(
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)  # fmt: skip
+)
 @given(story=st.lists(acts, min_size=4, max_size=25))
 def test_whatever_happens_each_service_ends_once_and_on_a_healthy_worker(
     fleet: Fleet, story: list[tuple[str, object]]

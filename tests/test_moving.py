@@ -230,8 +230,10 @@ def test_a_plan_changes_nothing(fleet: Fleet) -> None:
     fleet.deploy("full3", to="w3", memory=3000)
     plan = drains.plan(fleet.world, [fleet.ids["w1"]])
     assert [(each.service_name, each.source, each.target is None) for each in plan] == [
-        ("a", "w1", False), ("b", "w1", False), ("big", "w1", True),
-    ]  # fmt: skip
+        ("a", "w1", False),
+        ("b", "w1", False),
+        ("big", "w1", True),
+    ]
     assert "memory" in plan[2].reason
     assert states(fleet) == {}
 

@@ -32,7 +32,8 @@ def images(fleet: Fleet) -> list[str]:
 
 
 def before_it_is_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Let something happen between the moment at which a deployment is written down and that at which the engine is told."""
+    """Let something happen between the moment at which a deployment is written down and that at which the engine is
+    told."""
     deploy = fleet.engine.deploy
 
     def later(spec: EngineSpec) -> str:
@@ -73,8 +74,11 @@ def test_a_bad_image_goes_back_to_the_one_before_with_all_that_was_wanted(
     fleet.settle()
     found = fleet.services()["a"]
     assert (found.status, found.spec.image, found.spec.limits, found.spec.environment) == (
-        "running", "app:1", Capacity(1, 512, 1), {},
-    )  # fmt: skip
+        "running",
+        "app:1",
+        Capacity(1, 512, 1),
+        {},
+    )
     again(fleet, "a", "app:3")
     fleet.settle()
     assert (fleet.services()["a"].status, images(fleet)) == ("running", ["app:3"])
@@ -106,10 +110,14 @@ def test_the_panels_own_deployments_are_not_started(fleet: Fleet, connection: ps
             ).fetchone()
             or ()
         )
-        [made] = connection.execute(
-            "INSERT INTO container_deployments (service_id, worker_id, image_tag, status, created_at) "
-            "VALUES (%s, %s, 'v12', %s, now() - interval '3 d') RETURNING id", (service, fleet.ids["w1"], status),
-        ).fetchone() or ()  # fmt: skip
+        [made] = (
+            connection.execute(
+                "INSERT INTO container_deployments (service_id, worker_id, image_tag, status, created_at) "
+                "VALUES (%s, %s, 'v12', %s, now() - interval '3 d') RETURNING id",
+                (service, fleet.ids["w1"], status),
+            ).fetchone()
+            or ()
+        )
         connection.execute("UPDATE container_services SET current_deployment_id = %s WHERE id = %s", (made, service))
     fleet.settle()
     drains.drain(fleet.world, [fleet.ids["w1"]], TESTS, DrainWish(deadline=timedelta(seconds=1), force=True))

@@ -35,9 +35,11 @@ def test_it_works_installed(wheel: Path, tmp_path: Path, database_url: str) -> N
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(installed), str(wheel)]
     subprocess.run(command, check=True, capture_output=True)
     environment = clean_environment() | {
-        "PYTHONPATH": str(installed), "SKYCTL_DATABASE_URL": database_url, "SKYCTL_JWT_SECRET": SECRET,
+        "PYTHONPATH": str(installed),
+        "SKYCTL_DATABASE_URL": database_url,
+        "SKYCTL_JWT_SECRET": SECRET,
         "SKYCTL_DATA_DIR": str(tmp_path),
-    }  # fmt: skip
+    }
 
     def run(*arguments: str) -> str:
         done = subprocess.run(

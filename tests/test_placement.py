@@ -28,11 +28,18 @@ def candidate(number: int, capacity: Capacity | None = None, load: Load | None =
     worker: dict[str, Any] = {"status": WorkerStatus.ACTIVE, "swarm_node_id": f"node-{number}"} | facts
     return Candidate(
         Worker(
-            id=UUID(int=number), name=f"worker-{number}", hostname="h", ip_address="10.0.0.1",
-            capacity=capacity or Capacity(4, 4096, 40), load=load or Load(), created_at=NOW, updated_at=NOW, **worker,
+            id=UUID(int=number),
+            name=f"worker-{number}",
+            hostname="h",
+            ip_address="10.0.0.1",
+            capacity=capacity or Capacity(4, 4096, 40),
+            load=load or Load(),
+            created_at=NOW,
+            updated_at=NOW,
+            **worker,
         ),
         **of_candidate,
-    )  # fmt: skip
+    )
 
 
 def demand(number: int, cpu: float = 1, memory: float = 1024, disk: float = 10, **facts: Any) -> Demand:
@@ -58,9 +65,13 @@ def refusal(wanted: Demand, candidates: Sequence[Candidate]) -> Refusal:
 # What hypothesis draws from is small, so that containers contend for the same few workers.
 WORKERS, SPREADS, PLACES = st.integers(1, 5), st.sampled_from([None, None, "web", "db"]), [None, None, "a", "b"]
 ODD: list[dict[str, Any]] = [{}] * 6 + [
-    {"status": WorkerStatus.OFFLINE}, {"status": WorkerStatus.UNHEALTHY}, {"flapping_since": NOW},
-    {"drain_requested_at": NOW}, {"swarm_node_id": None}, {"obstacle": "its node is down"},
-]  # fmt: skip
+    {"status": WorkerStatus.OFFLINE},
+    {"status": WorkerStatus.UNHEALTHY},
+    {"flapping_since": NOW},
+    {"drain_requested_at": NOW},
+    {"swarm_node_id": None},
+    {"obstacle": "its node is down"},
+]
 PERCENT = st.sampled_from([0, 0, 10, 33.3, 50, 90, 100])
 
 
@@ -72,13 +83,17 @@ def candidates_of_five(draw: st.DrawFn) -> list[Candidate]:
     found = []
     for number in draw(st.permutations(range(1, draw(WORKERS) + 1))):
         odd: dict[str, Any] = draw(st.sampled_from(ODD))
-        found.append(candidate(
-            number, Capacity(some(0, 1, 2.5, 4), some(512, 2048, 4096), some(10, 40)),
-            Load(draw(PERCENT), draw(PERCENT), draw(PERCENT)),
-            reserved=Capacity(some(0, 0.3, 2), some(0, 256), some(0, 5)),
-            siblings=draw(st.dictionaries(st.sampled_from(["web", "db"]), st.integers(1, 2))),
-            metadata={"region": draw(st.sampled_from([*PLACES, 5])), "pool": draw(st.sampled_from(PLACES))}, **odd,
-        ))  # fmt: skip
+        found.append(
+            candidate(
+                number,
+                Capacity(some(0, 1, 2.5, 4), some(512, 2048, 4096), some(10, 40)),
+                Load(draw(PERCENT), draw(PERCENT), draw(PERCENT)),
+                reserved=Capacity(some(0, 0.3, 2), some(0, 256), some(0, 5)),
+                siblings=draw(st.dictionaries(st.sampled_from(["web", "db"]), st.integers(1, 2))),
+                metadata={"region": draw(st.sampled_from([*PLACES, 5])), "pool": draw(st.sampled_from(PLACES))},
+                **odd,
+            )
+        )
     return found
 
 
@@ -86,24 +101,36 @@ def candidates_of_five(draw: st.DrawFn) -> list[Candidate]:
 def some_demands(draw: st.DrawFn) -> list[Demand]:
     return [
         demand(
-            number, draw(st.sampled_from([0, 0.1, 0.3, 1, 2])), draw(st.sampled_from([64, 256, 512, 2048])),
-            draw(st.sampled_from([0, 1, 10])), spread=draw(SPREADS), region=draw(st.sampled_from([*PLACES, "c"])),
-            pool=draw(st.sampled_from(PLACES)), source=draw(st.none() | WORKERS.map(lambda n: UUID(int=n))),
+            number,
+            draw(st.sampled_from([0, 0.1, 0.3, 1, 2])),
+            draw(st.sampled_from([64, 256, 512, 2048])),
+            draw(st.sampled_from([0, 1, 10])),
+            spread=draw(SPREADS),
+            region=draw(st.sampled_from([*PLACES, "c"])),
+            pool=draw(st.sampled_from(PLACES)),
+            source=draw(st.none() | WORKERS.map(lambda n: UUID(int=n))),
             avoid=draw(st.frozensets(WORKERS.map(lambda n: UUID(int=n)), max_size=2)),
         )
         for number in draw(st.permutations(range(1, draw(st.integers(1, 12)) + 1)))
-    ]  # fmt: skip
+    ]
 
 
 def may_go(wanted: Demand, one: Candidate) -> bool:
     """The issue's own words, room aside."""
     worker, load = one.worker, one.worker.load
     return (
-        worker.status is WorkerStatus.ACTIVE and worker.flapping_since is None and worker.drain_requested_at is None
-        and not one.obstacle and worker.swarm_node_id is not None and worker.id != wanted.source
-        and wanted.region in (None, worker.metadata["region"]) and wanted.pool in (None, worker.metadata["pool"])
-        and load.cpu_percent <= 90 and load.memory_percent <= 95 and load.disk_percent <= 90
-    )  # fmt: skip
+        worker.status is WorkerStatus.ACTIVE
+        and worker.flapping_since is None
+        and worker.drain_requested_at is None
+        and not one.obstacle
+        and worker.swarm_node_id is not None
+        and worker.id != wanted.source
+        and wanted.region in (None, worker.metadata["region"])
+        and wanted.pool in (None, worker.metadata["pool"])
+        and load.cpu_percent <= 90
+        and load.memory_percent <= 95
+        and load.disk_percent <= 90
+    )
 
 
 Exact = tuple[Fraction, Fraction, Fraction]
@@ -211,19 +238,27 @@ def test_one_container_gets_the_best_that_has_room(wanted: list[Demand], candida
     one = wanted[0]
     fits = [c for c in candidates if may_go(one, c) and min(less(room(c), exact(one.needs))) >= 0]
     best = min(
-        fits, default=None,
+        fits,
+        default=None,
         key=lambda c: (
-            c.worker.id in one.avoid, c.siblings.get(one.spread or "", 0), sum(c.worker.load[:3]), c.worker.id
+            c.worker.id in one.avoid,
+            c.siblings.get(one.spread or "", 0),
+            sum(c.worker.load[:3]),
+            c.worker.id,
         ),
-    )  # fmt: skip
+    )
     assert places([one], candidates) == [best.worker.id.int if best else 0]
 
 
 @BATCHES
 @given(
-    many=st.integers(1, 8), workers=st.integers(1, 8), there=st.integers(0, 3), avoided=st.integers(0, 2),
-    others=st.integers(0, 5), loads=st.lists(PERCENT.map(lambda p: min(p, 50)), min_size=8, max_size=8),
-)  # fmt: skip
+    many=st.integers(1, 8),
+    workers=st.integers(1, 8),
+    there=st.integers(0, 3),
+    avoided=st.integers(0, 2),
+    others=st.integers(0, 5),
+    loads=st.lists(PERCENT.map(lambda p: min(p, 50)), min_size=8, max_size=8),
+)
 def test_siblings_spread_evenly_where_there_is_room(
     many: int, workers: int, there: int, avoided: int, others: int, loads: list[float]
 ) -> None:

@@ -30,8 +30,11 @@ sys.stdout.write(f"{system_account(Path('/srv')).pw_uid}\\n")
 def test_those_who_miss_the_system_user_at_once_get_the_same(tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", SCENE, "sh", str(tmp_path), sys.executable, ASK],
-        env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-    )  # fmt: skip
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     *users, entries = done.stdout.split()
     assert (len(users), len(set(users)), entries) == (6, 1, "1")

@@ -1,4 +1,5 @@
-"""A real agent takes new tokens from a real server, and keeps an identity that works whatever happens to it meanwhile."""
+"""A real agent takes new tokens from a real server, and keeps an identity that works whatever happens to it
+meanwhile."""
 
 import json
 import signal

@@ -1,4 +1,5 @@
-"""Golden transcripts: what the monitor concludes and whom it tells, line by line. See tests/story.py for their language."""
+"""Golden transcripts: what the monitor concludes and whom it tells, line by line. See tests/story.py for their
+language."""
 
 import os
 from pathlib import Path

@@ -190,9 +190,10 @@ def test_what_binds_a_service_to_its_node_is_seen() -> None:
     ]
     constraints = ["node.role==worker", "node.hostname == web-1", "node.id==abc"]
     spec = {
-        "Name": "shop", "Mode": {"Replicated": {"Replicas": 1}},
+        "Name": "shop",
+        "Mode": {"Replicated": {"Replicas": 1}},
         "TaskTemplate": {"ContainerSpec": {"Mounts": mounts}, "Placement": {"Constraints": constraints}},
-    }  # fmt: skip
+    }
     seen = readings.service({"ID": "1", "Version": {"Index": 7}, "Spec": spec}, [])
     assert seen.local_mounts == ["/srv/data", "cache"]
     assert seen.bound_by == ["node.hostname == web-1"]

@@ -1,4 +1,5 @@
-"""TLS by default: an authority of our own, a certificate that is renewed in time, and hosts that trust it and nobody else."""
+"""TLS by default: an authority of our own, a certificate that is renewed in time, and hosts that trust it and nobody
+else."""
 
 import json
 import shutil

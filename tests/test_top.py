@@ -1,4 +1,5 @@
-"""skyctl cluster top: on a real terminal that shrinks, goes away or loses its database; without one; and the pictures alone."""
+"""skyctl cluster top: on a real terminal that shrinks, goes away or loses its database; without one; and the pictures
+alone."""
 
 import fcntl
 import io
@@ -53,10 +54,14 @@ class Terminal:
         self.before = termios.tcgetattr(self.slave)
         self.resize(columns, lines)
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "skyctl", *arguments], stdin=self.slave, stdout=self.slave, stderr=self.slave,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0), start_new_session=True,  # noqa: PLW1509 - takes no lock
+            [sys.executable, "-m", "skyctl", *arguments],
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            start_new_session=True,
             env=clean_environment() | {"TERM": "xterm"} | environment,
-        )  # fmt: skip
+        )
         self.raw = ""
 
     def resize(self, columns: int, lines: int) -> None:
@@ -125,9 +130,11 @@ def fleet(connection: psycopg.Connection, world: World) -> psycopg.Connection:
     """Workers of each status, as a monitor concluded."""
     for name, silent, cpu in (("gone", 300, 10), ("full", 1, 97), ("busy", 1, 80), ("idle", 1, 5), ("new", None, 0)):
         add_worker(
-            connection, name=name, current_load=json.dumps({"cpuPercent": cpu, "memoryPercent": 40, "diskPercent": 5}),
+            connection,
+            name=name,
+            current_load=json.dumps({"cpuPercent": cpu, "memoryPercent": 40, "diskPercent": 5}),
             capacity=json.dumps({"cpuCores": 4, "memoryMb": 8192, "diskGb": 100}),
-        )  # fmt: skip
+        )
         if silent:
             connection.execute(
                 "UPDATE container_workers SET last_heartbeat_at = now() - make_interval(secs => %s) WHERE name = %s",
@@ -259,9 +266,14 @@ def test_one_document(cli: Cli, fleet: psycopg.Connection, world: World) -> None
 
 def test_who_fell_last_comes_first(world: World, connection: psycopg.Connection) -> None:
     for name, status, minutes, cpu in (
-        ("long gone", "offline", 90, 99), ("just gone", "offline", 1, 1), ("odd", "offline", None, 1),
-        ("fullest", "unhealthy", 9, 99), ("full", "unhealthy", 1, 91), ("b", "active", 1, 50), ("a", "active", 1, 50),
-    ):  # fmt: skip
+        ("long gone", "offline", 90, 99),
+        ("just gone", "offline", 1, 1),
+        ("odd", "offline", None, 1),
+        ("fullest", "unhealthy", 9, 99),
+        ("full", "unhealthy", 1, 91),
+        ("b", "active", 1, 50),
+        ("a", "active", 1, 50),
+    ):
         worker_id = add_worker(connection, name=name, status=status, current_load=json.dumps({"cpuPercent": cpu}))
         connection.execute(
             "UPDATE container_workers SET status_changed_at = now() - make_interval(mins => %s) WHERE id = %s",

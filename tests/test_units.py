@@ -1,4 +1,5 @@
-"""`skyctl systemd install` on a host of its own: in a mount namespace with another /etc, data folder and service manager."""
+"""`skyctl systemd install` on a host of its own: in a mount namespace with another /etc, data folder and service
+manager."""
 
 import os
 import re
@@ -60,8 +61,10 @@ class ScratchHost:
         tool.chmod(0o755)
         self._process = subprocess.Popen(
             [*ISOLATE, "sh", "-c", SCENE, "sh", str(root), str(ROOT), site],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"
         pid = self._process.pid
@@ -78,9 +81,23 @@ class ScratchHost:
         enter = ["nsenter", f"--target={self._first}", "--mount", "--pid", "--"]
         # An interpreter of the system, as the one of the tests may be in a home folder.
         return subprocess.run(
-            [*enter, "setpriv", f"--reuid={user}", "/usr/bin/python3", "-m", "skyctl", "systemd", "install", *arguments],
-            env=clean_environment() | environment | variables, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                *enter,
+                "setpriv",
+                f"--reuid={user}",
+                "/usr/bin/python3",
+                "-m",
+                "skyctl",
+                "systemd",
+                "install",
+                *arguments,
+            ],
+            env=clean_environment() | environment | variables,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
 
     def snapshot(self) -> dict[str, tuple[int, int, bytes]]:
         """Every file with its mode, its owner and what it holds."""
@@ -147,8 +164,10 @@ def test_installed_again_nothing_changes_and_uninstalled_only_secrets_stay(host:
     left = host.snapshot()
     new = {path.removeprefix(str(host.root)) for path in left.keys() - before.keys()}
     assert {path for path in new if not path.endswith("-")} == {
-        "/etc/skyctl", "/etc/skyctl/skyctl.env", "/run/systemd/state",
-    }  # fmt: skip
+        "/etc/skyctl",
+        "/etc/skyctl/skyctl.env",
+        "/run/systemd/state",
+    }
     assert secret.stat().st_uid == 0
     assert b"skyctl" not in left[f"{host.root}/etc/passwd"][2]
     assert host.install("--uninstall").stdout == "no change\n"

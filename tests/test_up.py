@@ -92,7 +92,8 @@ def parts(data_dir: Path, name: str) -> list[int]:
 
 
 def engines_folder() -> str:
-    """Where the local Docker engine keeps its data, whose file system the agent measures; the root where there is none."""
+    """Where the local Docker engine keeps its data, whose file system the agent measures; the root where there is
+    none."""
     engine = "/var/run/docker.sock"
     with socket.socket(socket.AF_UNIX) as probe:
         if probe.connect_ex(engine):
@@ -181,10 +182,14 @@ def test_a_part_that_dies_is_started_again(up: Process, data_dir: Path) -> None:
 def test_its_terminal_may_go_away(cli: Cli, data_dir: Path) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "skyctl", "up"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        [sys.executable, "-m", "skyctl", "up"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one call that takes no lock
         env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir), "TERM": "xterm"},
-    )  # fmt: skip
+    )
     os.close(slave)
     try:
         screen = b""
@@ -276,9 +281,11 @@ def on_terminal(data_dir: Path, folder: Path, rows: int) -> Iterator[Callable[[]
     typescript = folder / "screen"
     command = f"stty rows {rows} cols 120; exec {sys.executable} -m skyctl up"
     terminal = subprocess.Popen(
-        ["script", "-qefc", command, str(typescript)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        ["script", "-qefc", command, str(typescript)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir), "TERM": "xterm"},
-    )  # fmt: skip
+    )
     try:
         yield lambda: typescript.read_text(errors="replace").split("HEARTBEAT") if typescript.exists() else []
         assert terminal.stdin

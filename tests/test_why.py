@@ -26,14 +26,27 @@ def told(cli: Cli, name: str = "w") -> str:
 @pytest.mark.parametrize(
     ("load", "silent", "status", "decided", "would_change"),
     [
-        (1, 5, "active", "pending to active: heard from, and within its limits", "unhealthy, by a heartbeat with CPU > 90 %"),
+        (
+            1,
+            5,
+            "active",
+            "pending to active: heard from, and within its limits",
+            "unhealthy, by a heartbeat with CPU > 90 %",
+        ),
         (99, 5, "unhealthy", "pending to unhealthy: CPU 99 % > 90 %", "active, by a heartbeat with CPU ≤ 90 %"),
         (1, 500, "offline", "pending to offline: silent for 50", "a heartbeat brings it back"),
     ],
-)  # fmt: skip
+)
 def test_each_status_tells_what_decided_it(
-    cli: Cli, world: World, connection: psycopg.Connection, load: int, silent: int, status: str, decided: str, would_change: str
-) -> None:  # fmt: skip
+    cli: Cli,
+    world: World,
+    connection: psycopg.Connection,
+    load: int,
+    silent: int,
+    status: str,
+    decided: str,
+    would_change: str,
+) -> None:
     add_worker(connection, name="w", current_load=json.dumps({"cpuPercent": load}))
     connection.execute(HEARD, [silent])
     look(world)

@@ -1,4 +1,5 @@
-"""A webhook on loopback: it keeps what it is sent, fails when told to, and can hold its answers back or let them drip."""
+"""A webhook on loopback: it keeps what it is sent, fails when told to, and can hold its answers back or let them
+drip."""
 
 import json
 import threading

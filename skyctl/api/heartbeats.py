@@ -1,8 +1,8 @@
 """The heartbeat path: read, check, gather with whatever else is waiting, one statement for the batch, commit, answer.
 
-Everything happens on the event loop, the write of a batch included: a thread for it would wait for the loop to let go of
-the interpreter at every step. While a batch is on its way to the database the next one gathers, so batches grow with the
-load and no request costs a statement of its own, a thread, a task or a connection.
+Everything happens on the event loop, the write of a batch included: a thread for it would wait for the loop to let go
+of the interpreter at every step. While a batch is on its way to the database the next one gathers, so batches grow with
+the load and no request costs a statement of its own, a thread, a task or a connection.
 """
 
 import asyncio
@@ -132,7 +132,8 @@ def accepted(world: World) -> dict[str, Any]:
 
 
 def answer_with_errand(world: World, beat: Beat) -> dict[str, Any]:
-    """The answer to a heartbeat that is committed, with what else waits for its worker; where that fails, it waits for the next."""
+    """The answer to a heartbeat that is committed, with what else waits for its worker; where that fails, it waits for
+    the next."""
     try:
         return accepted(world) | reply.take(world, UUID(beat.worker_id), beat.token_hash).document()
     except SkyctlError as error:

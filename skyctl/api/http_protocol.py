@@ -1,8 +1,8 @@
 """One HTTP connection: uvicorn's, with a lane of its own for heartbeats.
 
-uvicorn makes a task, a scope and several messages of every request. A heartbeat needs none of them: its connection hands it
-over as soon as it is complete, and writes the answer in one piece. Whatever is not a plain heartbeat (another route, a query,
-an Expect, a request that waits behind another) is uvicorn's, and then an ordinary handler's.
+uvicorn makes a task, a scope and several messages of every request. A heartbeat needs none of them: its connection
+hands it over as soon as it is complete, and writes the answer in one piece. Whatever is not a plain heartbeat (another
+route, a query, an Expect, a request that waits behind another) is uvicorn's, and then an ordinary handler's.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ class Taker(Protocol):
 
 
 class Connection(HttpToolsProtocol):
-    """A connection to an application that has `beats`, a Taker. What does not come in time, or is too long a head, ends it."""
+    """A connection to an application that has `beats`, a Taker. What does not come in time, or is too long a head, ends
+    it."""
 
     _reading = False
     _in_head = False
@@ -130,7 +131,8 @@ class Exchange:
         return self
 
     def set(self) -> None:
-        """Hand the heartbeat over once it is complete; uvicorn also calls this when the connection ends, answered or not."""
+        """Hand the heartbeat over once it is complete; uvicorn also calls this when the connection ends, answered or
+        not."""
         if self.disconnected or self.response_complete:
             return
         if len(self.body) > MAX_BODY_BYTES:

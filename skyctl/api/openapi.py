@@ -42,9 +42,15 @@ def _answers(*, ok: int, what: str, schema: Document, errors: tuple[int, ...]) -
 
 
 def _file(
-    summary: str, media_type: str, what: str, *, parameters: tuple[Document, ...] = (), errors: tuple[int, ...] = (),
-    others: Document | None = None, scheme: str = "",
-) -> Document:  # fmt: skip
+    summary: str,
+    media_type: str,
+    what: str,
+    *,
+    parameters: tuple[Document, ...] = (),
+    errors: tuple[int, ...] = (),
+    others: Document | None = None,
+    scheme: str = "",
+) -> Document:
     """An answer that is no JSON, for anyone unless a kind of token is named."""
     answers = _answers(ok=200, what=what, schema=TEXT, errors=(413, *errors))
     answers["200"]["content"] = {media_type: {"schema": TEXT}}
@@ -52,9 +58,14 @@ def _file(
 
 
 def _operation(
-    summary: str, token: str, answers: Document, *, parameters: tuple[Document, ...] = (), body: Document | None = None,
+    summary: str,
+    token: str,
+    answers: Document,
+    *,
+    parameters: tuple[Document, ...] = (),
+    body: Document | None = None,
     body_required: bool = True,
-) -> Document:  # fmt: skip
+) -> Document:
     operation: Document = {"summary": summary, "responses": answers, "parameters": list(parameters)}
     operation["security"] = [{token: []}] if token else []
     if body:
@@ -77,8 +88,11 @@ AMOUNT: Document = {"type": "number", "minimum": 0}
 STATUS: Document = {"type": "string", "enum": ["pending", "active", "unhealthy", "draining", "offline"]}
 NAME: Document = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"[^\s\u0000]"}
 WORKER_ID: Document = {
-    "name": "id", "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"},
-}  # fmt: skip
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "format": "uuid"},
+}
 SHA256: Document = {"name": "sha256", "in": "path", "required": True, "schema": TEXT}
 METADATA = (
     "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
@@ -103,20 +117,41 @@ SCHEMAS: Document = {
         metadata={"type": "object", "description": METADATA},
     ),
     "Worker": _object(
-        id={"type": "string", "format": "uuid"}, name=TEXT, hostname=TEXT, ipAddress=TEXT,
-        swarmNodeId={"type": ["string", "null"]}, status=STATUS,
-        capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT), currentLoad=_schema("Heartbeat"),
-        lastHeartbeatAt=TIME, statusChangedAt=TIME, drainRequestedAt=TIME, drainReason={"type": ["string", "null"]},
-        flappingSince=TIME, massFailureId={"type": ["integer", "null"]}, tokenRevokedAt=TIME,
-        tokenRevokedReason={"type": ["string", "null"]}, agentOffered={"type": ["string", "null"]}, agentOfferedAt=TIME,
-        metadata={"type": "object"}, createdAt=TIME, updatedAt=TIME,
+        id={"type": "string", "format": "uuid"},
+        name=TEXT,
+        hostname=TEXT,
+        ipAddress=TEXT,
+        swarmNodeId={"type": ["string", "null"]},
+        status=STATUS,
+        capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT),
+        currentLoad=_schema("Heartbeat"),
+        lastHeartbeatAt=TIME,
+        statusChangedAt=TIME,
+        drainRequestedAt=TIME,
+        drainReason={"type": ["string", "null"]},
+        flappingSince=TIME,
+        massFailureId={"type": ["integer", "null"]},
+        tokenRevokedAt=TIME,
+        tokenRevokedReason={"type": ["string", "null"]},
+        agentOffered={"type": ["string", "null"]},
+        agentOfferedAt=TIME,
+        metadata={"type": "object"},
+        createdAt=TIME,
+        updatedAt=TIME,
     ),
     "Stats": _object(
-        totalWorkers=COUNT, pendingWorkers=COUNT, activeWorkers=COUNT, unhealthyWorkers=COUNT, drainingWorkers=COUNT,
-        offlineWorkers=COUNT, totalCapacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT),
-        totalLoad=PERCENTS, averageLoad=PERCENTS, totalContainers={"type": "integer", "minimum": 0},
+        totalWorkers=COUNT,
+        pendingWorkers=COUNT,
+        activeWorkers=COUNT,
+        unhealthyWorkers=COUNT,
+        drainingWorkers=COUNT,
+        offlineWorkers=COUNT,
+        totalCapacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT),
+        totalLoad=PERCENTS,
+        averageLoad=PERCENTS,
+        totalContainers={"type": "integer", "minimum": 0},
     ),
-}  # fmt: skip
+}
 
 LIST_PARAMETERS = (
     {"name": "status", "in": "query", "schema": STATUS},
@@ -160,72 +195,96 @@ ONE_WORKER_ERRORS = (401, 403, 404, 413, 503)
 PATHS: Document = {
     "/api/workers/register": {
         "post": _operation(
-            "A host says what it is", "workerToken",
-            _answers(ok=201, what="The worker as it is stored", schema=WORKER_ANSWER, errors=(400, 401, 403, 409, 413, 503)),
+            "A host says what it is",
+            "workerToken",
+            _answers(
+                ok=201, what="The worker as it is stored", schema=WORKER_ANSWER, errors=(400, 401, 403, 409, 413, 503)
+            ),
             body=_schema("Registration"),
         ),
     },
     "/api/workers/{id}/heartbeat": {
         "post": _operation(
-            "A worker reports its load", "workerToken",
+            "A worker reports its load",
+            "workerToken",
             _answers(ok=200, what="Committed", schema=BEAT_ANSWER, errors=(400, 401, 403, 404, 413, 503)),
-            parameters=(WORKER_ID,), body=_schema("Heartbeat"),
+            parameters=(WORKER_ID,),
+            body=_schema("Heartbeat"),
         ),
     },
     "/api/workers": {
         "get": _operation(
-            "Workers, by name", "adminToken", _answers(ok=200, what="One page", schema=PAGE, errors=ADMIN_ERRORS),
+            "Workers, by name",
+            "adminToken",
+            _answers(ok=200, what="One page", schema=PAGE, errors=ADMIN_ERRORS),
             parameters=LIST_PARAMETERS,
         ),
     },
     "/api/workers/{id}": {
         "get": _operation(
-            "One worker", "adminToken",
+            "One worker",
+            "adminToken",
             _answers(ok=200, what="The worker", schema=WORKER_ANSWER, errors=ONE_WORKER_ERRORS),
             parameters=(WORKER_ID,),
         ),
         "delete": _operation(
-            "Remove a worker without containers", "adminToken",
+            "Remove a worker without containers",
+            "adminToken",
             _answers(ok=200, what="Removed", schema=MESSAGE, errors=(*ONE_WORKER_ERRORS, 409)),
             parameters=(WORKER_ID,),
         ),
     },
     "/api/workers/{id}/drain": {
         "post": _operation(
-            "Ask for a worker to be emptied; until then, and afterwards, it takes nothing new", "adminToken",
-            _answers(ok=200, what="Noted", schema=MESSAGE, errors=(400, *ONE_WORKER_ERRORS)), parameters=(WORKER_ID,),
-            body=DRAIN_REQUEST, body_required=False,
+            "Ask for a worker to be emptied; until then, and afterwards, it takes nothing new",
+            "adminToken",
+            _answers(ok=200, what="Noted", schema=MESSAGE, errors=(400, *ONE_WORKER_ERRORS)),
+            parameters=(WORKER_ID,),
+            body=DRAIN_REQUEST,
+            body_required=False,
         ),
     },
     "/api/workers/{id}/undrain": {
         "post": _operation(
-            "Take back that a worker is to be emptied", "adminToken",
-            _answers(ok=200, what="Noted", schema=MESSAGE, errors=(400, *ONE_WORKER_ERRORS)), parameters=(WORKER_ID,),
-            body=DRAIN_REQUEST, body_required=False,
+            "Take back that a worker is to be emptied",
+            "adminToken",
+            _answers(ok=200, what="Noted", schema=MESSAGE, errors=(400, *ONE_WORKER_ERRORS)),
+            parameters=(WORKER_ID,),
+            body=DRAIN_REQUEST,
+            body_required=False,
         ),
     },
     "/api/workers/generate-script": {
         "post": _operation(
-            "Invite a worker", "adminToken",
+            "Invite a worker",
+            "adminToken",
             _answers(ok=200, what="The install script and its token", schema=SCRIPT, errors=(*ADMIN_ERRORS, 409)),
-            body=SCRIPT_REQUEST, body_required=False,
+            body=SCRIPT_REQUEST,
+            body_required=False,
         ),
     },
     "/api/workers/cluster/status": {
         "get": _operation(
-            "The cluster in figures, at most 30 s old", "adminToken",
+            "The cluster in figures, at most 30 s old",
+            "adminToken",
             _answers(ok=200, what="The figures", schema=_success(data=_schema("Stats")), errors=(401, 403, 413, 503)),
         ),
     },
     "/api/agent/{sha256}": {
         "get": _file(
-            "The agent that the answer to a heartbeat offers", "application/gzip", "Its bytes", parameters=(SHA256,),
-            errors=(401, 403, 404, 503), scheme="workerToken",
+            "The agent that the answer to a heartbeat offers",
+            "application/gzip",
+            "Its bytes",
+            parameters=(SHA256,),
+            errors=(401, 403, 404, 503),
+            scheme="workerToken",
         ),
     },
     "/install/{secret}": {
         "get": _file(
-            "The install script of a link: once, until it expires", SHELL, "It, with a token that is issued now",
+            "The install script of a link: once, until it expires",
+            SHELL,
+            "It, with a token that is issued now",
             parameters=({"name": "secret", "in": "path", "required": True, "schema": TEXT},),
             others={
                 str(status): {"description": why, "content": {SHELL: {"schema": TEXT}}}
@@ -235,8 +294,11 @@ PATHS: Document = {
     },
     "/install/check/{id}/{fingerprint}": {
         "get": _file(
-            "What an install script asks first", "text/plain", "`time SECONDS`, and `invitation` with its state, a line each",
-            parameters=(WORKER_ID, {"name": "fingerprint", "in": "path", "required": True, "schema": TEXT}), errors=(404, 503),
+            "What an install script asks first",
+            "text/plain",
+            "`time SECONDS`, and `invitation` with its state, a line each",
+            parameters=(WORKER_ID, {"name": "fingerprint", "in": "path", "required": True, "schema": TEXT}),
+            errors=(404, 503),
         ),
     },
     "/install/skyagent.tar.gz": {
@@ -246,11 +308,14 @@ PATHS: Document = {
         "get": _file("Its checksum", "text/plain", "As `sha256sum -c` reads it"),
     },
     "/healthz": {
-        "get": _operation("The process answers", "", _answers(ok=200, what="It does", schema=_object(status=TEXT), errors=(413,))),
+        "get": _operation(
+            "The process answers", "", _answers(ok=200, what="It does", schema=_object(status=TEXT), errors=(413,))
+        ),
     },
     "/readyz": {
         "get": _operation(
-            "The database answers and has our schema", "",
+            "The database answers and has our schema",
+            "",
             _answers(ok=200, what="It does", schema=_object(status=TEXT, schemaVersion=COUNT), errors=(413, 503)),
         ),
     },
@@ -259,11 +324,13 @@ PATHS: Document = {
     },
     "/metrics": {
         "get": {
-            "summary": "Prometheus metrics", "security": [], "parameters": [],
+            "summary": "Prometheus metrics",
+            "security": [],
+            "parameters": [],
             "responses": {"200": {"description": "Text", "content": {"text/plain": {"schema": TEXT}}}},
         },
     },
-}  # fmt: skip
+}
 
 DOCUMENT: Document = {
     "openapi": "3.1.0",

@@ -52,7 +52,8 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is over the limit, ClientDisconnect where the rest never came."""
+    """The whole body. Raises BodyTooLarge as soon as it is over the limit, ClientDisconnect where the rest never
+    came."""
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > MAX_BODY_BYTES:
             raise too_large()

@@ -56,8 +56,8 @@ def application() -> ASGIApp:
 
 
 class _Config(uvicorn.Config):
-    """With a certificate that may be renewed; behind proxies, what learns the clients' addresses from them stands around the
-    application, with its lane for heartbeats."""
+    """With a certificate that may be renewed; behind proxies, what learns the clients' addresses from them stands
+    around the application, with its lane for heartbeats."""
 
     def load(self) -> None:
         super().load()
@@ -94,18 +94,32 @@ class _Parent(Multiprocess):
 def serve(
     listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None, proxies: Sequence[str] = ()
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered first.
+    """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered
+    first.
 
     What one of these proxies says of where a request came from is believed.
     """
     config = _Config(
-        FACTORY, factory=True, workers=processes, http=Connection, loop="uvloop", ws="none", lifespan="off",
-        log_config=None, log_level="warning", access_log=False, server_header=False, date_header=False,
-        proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
+        FACTORY,
+        factory=True,
+        workers=processes,
+        http=Connection,
+        loop="uvloop",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
-        ssl_certfile=certificate, ssl_keyfile=key,
-    )  # fmt: skip
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )
     _allow_many_connections()
     if processes > 1:
         _serve_from_several(config, listener)

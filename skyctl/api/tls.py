@@ -1,4 +1,5 @@
-"""The certificate of a running server: one that was renewed is shown to whoever connects next, and ours is renewed in time."""
+"""The certificate of a running server: one that was renewed is shown to whoever connects next, and ours is renewed in
+time."""
 
 import logging
 import ssl
@@ -16,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], bool] | None) -> None:
-    """Let the context have what is in the files, whenever they change, until the process ends. `renew` is asked every hour."""
+    """Let the context have what is in the files, whenever they change, until the process ends. `renew` is asked every
+    hour."""
     threading.Thread(target=_follow, args=[context, certificate, key, renew], name="tls", daemon=True).start()
 
 

@@ -5,8 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.arguments import CpuOption, DiskOption, DryRunOption, MemoryOption, OrganizationOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, open_world, options, say
+from skyctl.domain.cluster import Capacity
+from skyctl.domain.errors import ServiceNotFound, ValidationError
+from skyctl.domain.text import printable
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,45 +39,36 @@ def adopt(
     They go on where they are, without a new container. Without NAME and --all it shows which there are, and what speaks
     against each. Exit code 7 when some could not be adopted, 4 when none.
     """
-    from skyctl import documents
-    from skyctl.documents import manifest
-    from skyctl.documents.http import printable
-    from skyctl.domain.cluster import Capacity
-    from skyctl.domain.errors import ValidationError
-    from skyctl.operations.admin import services
 
     if every and names:
         raise ValidationError("NAME and --all are both given", "give one of them")
-    limits = manifest.limits({"cpu": cpu, "memory": memory, "disk": disk}, Capacity())
+    limits = documents.manifest.limits({"cpu": cpu, "memory": memory, "disk": disk}, Capacity())
     with open_world(context) as world:
-        found = services.adoptable(world, limits)
+        found = admin.services.adoptable(world, limits)
         those = _chosen(found, names or []) if names else found
         if dry_run or not (names or every):
-            from skyctl.cli.views import workloads
-
             document = {"services": [documents.cli.adoptable_document(each) for each in those]}
             emit(
                 context,
                 output,
                 document,
-                lambda: workloads.adoptable_table(those),
+                lambda: views.workloads.adoptable_table(those),
                 [each.engine.name for each in those],
             )
             return
-        where = services.organization(world, organization, make=True)
+        where = admin.services.organization(world, organization, make=True)
         if not those:
             say(context, "the engine has no service that is not under management")
             return
         confirm(
             f"Take {len(those)} service{'s' * (len(those) != 1)} under management of {printable(where.slug)}?", yes=yes
         )
-        trouble = services.adopt(world, actor(), where, those)
+        trouble = admin.services.adopt(world, actor(), where, those)
     _tell_adopted(context, those, trouble)
 
 
 def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adoptable]":
     """Those of these names or ids in the engine."""
-    from skyctl.domain.errors import ServiceNotFound
 
     for name in names:
         if not any(name in (each.engine.name, each.engine.id) for each in found):
@@ -84,7 +81,6 @@ def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adopt
 def _tell_adopted(
     context: typer.Context, those: "Sequence[Adoptable]", trouble: "Sequence[tuple[Adoptable, str]]"
 ) -> None:
-    from skyctl.documents.http import printable
 
     failed = {each.engine.id for each, _ in trouble}
     if not options(context).quiet:

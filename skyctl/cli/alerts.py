@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, group, open_world, say
+from skyctl.operations import admin, monitor
 
 if TYPE_CHECKING:
     from skyctl.domain.cluster import Alert
@@ -20,12 +23,9 @@ def list_alerts(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the last alerts, and whether the channels took them."""
-    from skyctl import documents
-    from skyctl.operations.monitor import alerts
 
     with open_world(context) as world:
-        found, now = alerts.latest(world, limit)
-    from skyctl.cli.views import workers
+        found, now = monitor.alerts.latest(world, limit)
 
     counts = ("delivered", "waiting", "givenUp")
     rows = [
@@ -33,21 +33,23 @@ def list_alerts(
         for alert, *numbers in found
     ]
     names = [str(alert.id) for alert, *_ in found]
-    emit(context, output, {"alerts": rows}, lambda: workers.alert_table(found, now), names)
+    emit(context, output, {"alerts": rows}, lambda: views.workers.alert_table(found, now), names)
 
 
 @app.command("follow")
 def follow(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the last alert and what comes, until Ctrl-C; json is one document a line."""
     from skyctl.cli.following import follow as follow_log
-    from skyctl.operations.admin import events
-    from skyctl.operations.monitor import alerts
 
     with open_world(context) as world:
         follow_log(
-            context, lambda: events.listening(world, to_alerts=True), lambda last: alerts.since(world, last),
-            lambda alert: alert.id, None, lambda alert: _show(context, output, alert),
-        )  # fmt: skip
+            context,
+            lambda: admin.events.listening(world, to_alerts=True),
+            lambda last: monitor.alerts.since(world, last),
+            lambda alert: alert.id,
+            None,
+            lambda alert: _show(context, output, alert),
+        )
 
 
 @app.command("test")
@@ -57,24 +59,22 @@ def test(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send a test by every channel of SKYCTL_ALERT_CHANNELS: exit code 7 when some did not take it, 5 when none did."""
-    from skyctl.operations.monitor import alerts
 
     with open_world(context) as world:
-        results = alerts.try_channels(world, message)
+        results = monitor.alerts.try_channels(world, message)
     if not results:
         say(context, "no channels: set SKYCTL_ALERT_CHANNELS; administrators see alerts in the panel all the same")
         return
-    from skyctl.cli.views import workers
 
     document = {"channels": [{"channel": channel, "error": trouble or None} for channel, trouble in results.items()]}
-    emit(context, output, document, lambda: workers.channel_table(results), list(results))
+    emit(context, output, document, lambda: views.workers.channel_table(results), list(results))
     failed = sum(1 for trouble in results.values() if trouble)
     if failed:
         raise typer.Exit(5 if failed == len(results) else 7)
 
 
 def _show(context: typer.Context, output: Output, alert: "Alert") -> None:
-    from skyctl import documents
-    from skyctl.cli.views import workers
 
-    emit_one(context, output, documents.cli.alert_document(alert), lambda: workers.alert_line(alert), str(alert.id))
+    emit_one(
+        context, output, documents.cli.alert_document(alert), lambda: views.workers.alert_line(alert), str(alert.id)
+    )

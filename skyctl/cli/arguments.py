@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyctl import documents
 from skyctl.cli.context import open_world, settings
+from skyctl.domain.errors import SkyctlError, ValidationError
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.operations.shared.context import World
@@ -15,9 +18,8 @@ def complete_worker(context: typer.Context, incomplete: str) -> list[str]:
     """Names of workers that begin so."""
 
     def names(world: "World") -> Sequence[str]:
-        from skyctl.operations.admin import workers
 
-        return workers.names_from(world, incomplete)
+        return admin.workers.names_from(world, incomplete)
 
     return _completed(context, names)
 
@@ -26,9 +28,8 @@ def complete_service(context: typer.Context, incomplete: str) -> list[str]:
     """Names of services that begin so."""
 
     def names(world: "World") -> Sequence[str]:
-        from skyctl.operations.admin import services
 
-        return services.names_from(world, incomplete)
+        return admin.services.names_from(world, incomplete)
 
     return _completed(context, names)
 
@@ -37,16 +38,14 @@ def complete_organization(context: typer.Context, incomplete: str) -> list[str]:
     """Slugs of organizations that begin so."""
 
     def names(world: "World") -> Sequence[str]:
-        from skyctl.operations.admin import migrations
 
-        return [each.slug for each in migrations.policies(world) if each.slug.startswith(incomplete)]
+        return [each.slug for each in admin.migrations.policies(world) if each.slug.startswith(incomplete)]
 
     return _completed(context, names)
 
 
 def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]") -> list[str]:
     """Names from the database; none where it is away. The embedded one is not started for it."""
-    from skyctl.domain.errors import SkyctlError
     from skyctl.host.postgres import EmbeddedPostgres
 
     try:
@@ -60,13 +59,12 @@ def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]"
 
 
 def invited_name(name: str | None, worker: str | None) -> str | None:
-    """What a worker that is invited is to be called, where that is said. Raises ValidationError for one that has a name."""
-    from skyctl.documents import http
-    from skyctl.domain.errors import ValidationError
+    """What a worker that is invited is to be called, where that is said. Raises ValidationError for one that has a
+    name."""
 
     if worker is not None and name is not None:
         raise ValidationError("--worker and --name exclude each other", "the worker keeps its name")
-    return http.worker_name(name) if name is not None else None
+    return documents.http.worker_name(name) if name is not None else None
 
 
 WorkerArgument = Annotated[

@@ -1,13 +1,17 @@
 """skyctl workers bundle: everything that a host without the internet needs."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from skyctl import documents
 from skyctl.cli.arguments import complete_worker, invited_name
 from skyctl.cli.context import actor, say, settings
+from skyctl.domain.errors import ValidationError
+from skyctl.operations import admin
 
 
 def bundle(
@@ -36,27 +40,32 @@ def bundle(
 
     It carries the worker's token: treat it as a secret. For further hosts it may be used with scripts of their own.
     """
-    from dataclasses import replace
 
     from skyctl import settings as settings_module
     from skyctl import wiring
-    from skyctl.documents import http
-    from skyctl.domain.errors import ValidationError
-    from skyctl.operations.admin import bundles, workers
 
-    given, lifetime = settings(context), http.duration("--ttl", ttl)
+    given, lifetime = settings(context), documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
     for platform in platforms or ():
-        if platform not in bundles.PLATFORMS:
-            raise ValidationError(f"--platform: {platform!r} is not accepted", f"one of {', '.join(bundles.PLATFORMS)}")
+        if platform not in admin.bundles.PLATFORMS:
+            raise ValidationError(
+                f"--platform: {platform!r} is not accepted", f"one of {', '.join(admin.bundles.PLATFORMS)}"
+            )
     with wiring.open_world(given) as world:
-        anew = workers.find(world, worker).id if worker is not None else None
-        invitation = bundles.bundle(
-            world, actor(), folder, platforms=platforms or bundles.PLATFORMS, packages=packages, name=wanted,
-            insecure=insecure, ttl=lifetime, anew=anew,
-        )  # fmt: skip
+        anew = admin.workers.find(world, worker).id if worker is not None else None
+        invitation = admin.bundles.bundle(
+            world,
+            actor(),
+            folder,
+            platforms=platforms or admin.bundles.PLATFORMS,
+            packages=packages,
+            name=wanted,
+            insecure=insecure,
+            ttl=lifetime,
+            anew=anew,
+        )
     sys.stdout.write(f"{folder}\n")
     say(
         context,

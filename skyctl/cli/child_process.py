@@ -45,9 +45,15 @@ class Child:
     def start(self) -> None:
         """Start the process."""
         self._process = subprocess.Popen(
-            self._command, env=self._environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            errors="replace", pass_fds=self._keeping, preexec_fn=self._end_with_parent,  # noqa: PLW1509 - one call that takes no lock
-        )  # fmt: skip
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=self._keeping,
+            preexec_fn=self._end_with_parent,  # noqa: PLW1509 - one call that takes no lock
+        )
         threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
 
     def restart_if_ended(self) -> None:

@@ -5,7 +5,10 @@ import sys
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, console, emit, group, open_world
+from skyctl.operations import admin
 
 PAGE_ROWS = 20
 
@@ -16,14 +19,11 @@ group(app)
 @app.command("stats")
 def stats(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Workers by status, capacity, load and containers."""
-    from skyctl.documents import http
-    from skyctl.operations.admin import workers
 
     with open_world(context) as world:
-        figures = workers.stats(world)
-    from skyctl.cli.views import workers as workers_views
+        figures = admin.workers.stats(world)
 
-    emit(context, output, http.stats_document(figures), lambda: workers_views.stats_tables(figures), [])
+    emit(context, output, documents.http.stats_document(figures), lambda: views.workers.stats_tables(figures), [])
 
 
 @app.command("top")
@@ -32,8 +32,6 @@ def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
     Without a terminal, or with -o json or yaml, it is told once.
     """
-    from skyctl import documents
-    from skyctl.operations.admin import overview
 
     with open_world(context) as world:
         if (
@@ -45,8 +43,7 @@ def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
             top.show(world, console(context))
             return
-        seen = overview.overview(world, PAGE_ROWS)
-    from skyctl.cli.views import top as top_views
+        seen = admin.overview.overview(world, PAGE_ROWS)
 
     names = [worker.name for worker in seen.worst]
-    emit(context, output, documents.cli.overview_document(seen), lambda: top_views.page(seen), names)
+    emit(context, output, documents.cli.overview_document(seen), lambda: views.top.page(seen), names)

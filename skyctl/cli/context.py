@@ -1,5 +1,7 @@
 """What every command shares: the global options, the world, and how results, messages and errors reach the person."""
 
+import getpass
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from skyctl.domain.cluster import Actor
+from skyctl.domain.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,16 +96,12 @@ def say(context: typer.Context, text: str) -> None:
 def emit(context: typer.Context, output: Output, document: Any, table: Any, names: list[str]) -> None:
     """Print a result on stdout: the document as JSON or YAML, the names, or the renderables of `table`, a function."""
     if output is Output.JSON:
-        import json
-
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     elif output is Output.YAML:
         import yaml
 
         sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     elif output is Output.NAME:
-        from skyctl.documents.http import printable
-
         sys.stdout.write("".join(f"{printable(name)}\n" for name in names))
     else:
         for renderable in table():
@@ -108,10 +109,9 @@ def emit(context: typer.Context, output: Output, document: Any, table: Any, name
 
 
 def emit_one(context: typer.Context, output: Output, document: Any, line: Any, name: str) -> None:
-    """Print one of many on stdout, at once: a JSON or YAML document, the name, or the renderable that `line`, a function, gives."""
+    """Print one of many on stdout, at once: a JSON or YAML document, the name, or the renderable that `line`, a
+    function, gives."""
     if output is Output.JSON:
-        import json
-
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     elif output is Output.YAML:
         import yaml
@@ -132,9 +132,6 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def actor() -> "Actor":
     """Who acts, and from where: over SSH that is the client's address."""
-    import getpass
-
-    from skyctl.domain.cluster import Actor
 
     try:
         name = f"cli:{getpass.getuser()}"

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.arguments import DryRunOption, ReasonOption, WorkerArgument, WorkersArgument, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, open_world, options, say
+from skyctl.domain.errors import ValidationError
+from skyctl.domain.text import printable
+from skyctl.domain.workloads import DrainWish
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,11 +54,6 @@ def drain(
     Given again, it goes on as it is now wished. Exit code with --plan: 4 where a container finds no place; with --wait:
     7 where containers are left, 6 after --timeout.
     """
-    from skyctl.documents import http
-    from skyctl.domain.errors import ValidationError
-    from skyctl.domain.workloads import DrainWish
-    from skyctl.operations.admin import drains
-    from skyctl.operations.admin import workers as operations
 
     if force and deadline is None:
         raise ValidationError("--force needs --deadline", "such as --deadline 1h --force: what is left then is stopped")
@@ -60,25 +61,25 @@ def drain(
         raise ValidationError("--plan changes nothing, so that there is nothing to --wait for", "give one of them")
     if timeout is not None and not wait:
         raise ValidationError("--timeout needs --wait", "without it, nothing is waited for")
-    seconds = None if timeout is None else http.duration("--timeout", timeout).total_seconds()
-    within = None if deadline is None else http.duration("--deadline", deadline)
-    wish = DrainWish(None if reason is None else http.drain_reason(reason), within, max_parallel, force)
+    seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
+    within = None if deadline is None else documents.http.duration("--deadline", deadline)
+    wish = DrainWish(None if reason is None else documents.http.drain_reason(reason), within, max_parallel, force)
     with open_world(context) as world:
-        found = operations.find_all(world, workers)
+        found = admin.workers.find_all(world, workers)
         ids = [worker.id for worker in found]
         if plan:
             _show_plan(context, world, ids, output)
             return
         if dry_run:
             for worker in found:
-                say(context, f"{http.printable(worker.name)} ({worker.id}) would drain")
+                say(context, f"{printable(worker.name)} ({worker.id}) would drain")
             return
-        drains.drain(world, ids, actor(), wish)
+        admin.drains.drain(world, ids, actor(), wish)
         if output is Output.TABLE and not options(context).quiet:
-            sys.stdout.write("".join(f"{http.printable(worker.name)} drains\n" for worker in found))
+            sys.stdout.write("".join(f"{printable(worker.name)} drains\n" for worker in found))
             sys.stdout.flush()
         _note_no_monitor(context, world)
-        seen = _watch(context, world, found, seconds) if wait else drains.progress(world, ids)
+        seen = _watch(context, world, found, seconds) if wait else admin.drains.progress(world, ids)
     _report(context, seen, output, waited=wait)
 
 
@@ -89,19 +90,16 @@ def undrain(
 
     What has not started stays. Several are all looked up before any is changed.
     """
-    from skyctl.documents import http
-    from skyctl.operations.admin import drains
-    from skyctl.operations.admin import workers as operations
 
-    why = None if reason is None else http.drain_reason(reason)
+    why = None if reason is None else documents.http.drain_reason(reason)
     with open_world(context) as world:
-        for worker in operations.find_all(world, workers):
+        for worker in admin.workers.find_all(world, workers):
             if dry_run:
-                say(context, f"{http.printable(worker.name)} ({worker.id}) would be back in service")
+                say(context, f"{printable(worker.name)} ({worker.id}) would be back in service")
                 continue
-            drains.undrain(world, worker.id, actor(), why)
+            admin.drains.undrain(world, worker.id, actor(), why)
             if not options(context).quiet:
-                sys.stdout.write(f"{http.printable(worker.name)} is back in service\n")
+                sys.stdout.write(f"{printable(worker.name)} is back in service\n")
 
 
 def remove(
@@ -117,45 +115,42 @@ def remove(
 
     Its token is refused from then on.
     """
-    from skyctl.documents import http
-    from skyctl.domain.errors import ValidationError
-    from skyctl.operations.admin import workers
 
     if (deadline or timeout) and not drain:
         raise ValidationError("--deadline and --timeout need --drain", "without it, nothing is moved")
-    seconds = None if timeout is None else http.duration("--timeout", timeout).total_seconds()
-    within = None if deadline is None else http.duration("--deadline", deadline)
+    seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
+    within = None if deadline is None else documents.http.duration("--deadline", deadline)
     with open_world(context) as world:
-        found = workers.find(world, worker)
-        name = http.printable(found.name)
+        found = admin.workers.find(world, worker)
+        name = printable(found.name)
         if not drain or dry_run:
             if not drain:
-                workers.check_removable(world, found)
+                admin.workers.check_removable(world, found)
             if dry_run:
                 say(context, f"{name} ({found.id}) would be {'drained and ' if drain else ''}removed")
                 return
         confirm(f"{'Drain and remove' if drain else 'Remove'} {name} ({found.id}, {found.status.value})?", yes=yes)
         if drain:
             _empty(context, world, found, within, seconds)
-        _, still_there = workers.remove(world, found.id, actor())
+        _, still_there = admin.workers.remove(world, found.id, actor())
     if not options(context).quiet:
         sys.stdout.write(f"{name} removed\n")
     if still_there:
-        node = http.printable(found.swarm_node_id)
+        node = printable(found.swarm_node_id)
         say(
-            context, f"note: its node is still in the swarm: {http.printable(still_there)}; see `docker node rm {node}`"
+            context,
+            f"note: its node is still in the swarm: {printable(still_there)}; see `docker node rm {node}`",
         )
 
 
 def _show_plan(context: typer.Context, world: "World", ids: "Sequence[UUID]", output: Output) -> None:
-    from skyctl import documents
-    from skyctl.operations.admin import drains
 
-    planned = drains.plan(world, ids)
-    from skyctl.cli.views import workloads
+    planned = admin.drains.plan(world, ids)
 
     document = {"containers": [documents.cli.planned_document(each) for each in planned]}
-    emit(context, output, document, lambda: workloads.plan_table(planned), [each.service_name for each in planned])
+    emit(
+        context, output, document, lambda: views.workloads.plan_table(planned), [each.service_name for each in planned]
+    )
     if any(each.target is None for each in planned):
         raise typer.Exit(REFUSED)
 
@@ -164,20 +159,16 @@ def _empty(
     context: typer.Context, world: "World", worker: "Worker", deadline: "timedelta | None", seconds: float | None
 ) -> None:
     """Drain a worker that is to be removed, and wait for it. Raises Exit where containers are left."""
-    from skyctl.domain.workloads import DrainWish
-    from skyctl.operations.admin import drains
 
-    drains.drain(world, [worker.id], actor(), DrainWish("to be removed", deadline))
+    admin.drains.drain(world, [worker.id], actor(), DrainWish("to be removed", deadline))
     _note_no_monitor(context, world)
     _report(context, _watch(context, world, [worker], seconds), Output.TABLE, waited=True)
 
 
 def _note_no_monitor(context: typer.Context, world: "World") -> None:
-    from skyctl.cli.views import workers as workers_views
-    from skyctl.operations.admin import workers
 
-    page = workers.list_workers(world, limit=1)
-    if note := workers_views.monitor_footnote(page, world.limits.heartbeat_interval):
+    page = admin.workers.list_workers(world, limit=1)
+    if note := views.workers.monitor_footnote(page, world.limits.heartbeat_interval):
         say(context, note.replace("statuses do not change", "nothing is moved"))
 
 
@@ -186,8 +177,6 @@ def _watch(
 ) -> "Sequence[DrainProgress]":
     """Show how far the drains are until all are over; what is there then."""
     from skyctl.cli.following import watch
-    from skyctl.documents.http import printable
-    from skyctl.operations.admin import drains
 
     ids = [worker.id for worker in found]
     seen: list[DrainProgress] = []
@@ -195,7 +184,7 @@ def _watch(
     with _shown(context) as show_them:
 
         def is_over() -> bool:
-            seen[:] = drains.progress(world, ids)
+            seen[:] = admin.drains.progress(world, ids)
             show_them(seen)
             return all(each.is_over for each in seen)
 
@@ -208,8 +197,6 @@ def _watch(
 def _shown(context: typer.Context) -> "Iterator[Callable[[Sequence[DrainProgress]], None]]":
     """Bars on a terminal, else a line at each change; on stderr. Each reason why a container waits is told once."""
     from rich.progress import BarColumn, Progress, TaskID, TextColumn
-
-    from skyctl.documents.http import printable
 
     told: set[str] = set()
     bars: dict[UUID, TaskID] = {}
@@ -246,8 +233,6 @@ def counts(drain: "DrainProgress") -> str:
 
 def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
     """What has come of the drains; where it was waited for, raises Exit if containers are left."""
-    from skyctl import documents
-    from skyctl.documents.http import printable
 
     if output is not Output.TABLE and output is not Output.WIDE:
         document = {"drains": [documents.cli.drain_document(each) for each in seen]}

@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, open_world
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.domain.cluster import Event
@@ -24,30 +27,27 @@ def events(
     Numbers grow in the order of the events: `--follow --since N` goes on after number N without a gap and without a
     repetition. With --follow, json is one document a line.
     """
-    from skyctl import documents
-    from skyctl.operations.admin import events as events_admin
 
     with open_world(context) as world:
         if follow:
             from skyctl.cli.following import follow as follow_log
 
             def read(last: int | None) -> "list[Event]":
-                return events_admin.latest(world, limit)[0] if last is None else events_admin.since(world, last)
+                return admin.events.latest(world, limit)[0] if last is None else admin.events.since(world, last)
 
             def show_one(event: "Event") -> None:
                 _show(context, output, event)
 
-            follow_log(context, lambda: events_admin.listening(world), read, lambda event: event.seq, since, show_one)
+            follow_log(context, lambda: admin.events.listening(world), read, lambda event: event.seq, since, show_one)
             return
-        found = events_admin.latest(world, limit)[0] if since is None else events_admin.since(world, since, limit)
-    from skyctl.cli.views import workers
+        found = admin.events.latest(world, limit)[0] if since is None else admin.events.since(world, since, limit)
 
     document = {"events": [documents.cli.event_document(event) for event in found]}
-    emit(context, output, document, lambda: map(workers.event_line, found), [str(event.seq) for event in found])
+    emit(context, output, document, lambda: map(views.workers.event_line, found), [str(event.seq) for event in found])
 
 
 def _show(context: typer.Context, output: Output, event: "Event") -> None:
-    from skyctl import documents
-    from skyctl.cli.views import workers
 
-    emit_one(context, output, documents.cli.event_document(event), lambda: workers.event_line(event), str(event.seq))
+    emit_one(
+        context, output, documents.cli.event_document(event), lambda: views.workers.event_line(event), str(event.seq)
+    )

@@ -1,4 +1,5 @@
-"""Following what happens, through restarts of the database, until a signal: a log in order, or something until it is over."""
+"""Following what happens, through restarts of the database, until a signal: a log in order, or something until it is
+over."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +23,15 @@ LOOK_SECONDS = 30.0
 
 
 def follow(
-    context: typer.Context, listening: Callable[[], AbstractContextManager[Any]],
-    since: Callable[[int | None], Sequence[T]], number: Callable[[T], int], first: int | None, show: Callable[[T], None],
-) -> None:  # fmt: skip
-    """Show what comes after `first` (without it, the last one and what comes), each once, until SIGINT, SIGTERM or SIGHUP."""
+    context: typer.Context,
+    listening: Callable[[], AbstractContextManager[Any]],
+    since: Callable[[int | None], Sequence[T]],
+    number: Callable[[T], int],
+    first: int | None,
+    show: Callable[[T], None],
+) -> None:
+    """Show what comes after `first` (without it, the last one and what comes), each once, until SIGINT, SIGTERM or
+    SIGHUP."""
     stop, last, lost = Stop(), first, False
     stop.on_signals()
     while not stop.is_set:
@@ -57,8 +63,8 @@ def _show_new(
 def watch(
     context: typer.Context, world: "World", is_over: Callable[[], bool], seconds: float | None, cut_short: str
 ) -> None:
-    """Look at every event, and once a second, until it is over. Ends the command where that takes longer than so many seconds, or
-    at Ctrl-C: what is watched goes on, and `cut_short` says how to see more of it."""
+    """Look at every event, and once a second, until it is over. Ends the command where that takes longer than so many
+    seconds, or at Ctrl-C: what is watched goes on, and `cut_short` says how to see more of it."""
     stop, lost = Stop(), False
     stop.on_signals()
     deadline = None if seconds is None else time.monotonic() + seconds

@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.arguments import LimitOption, OffsetOption, WorkerOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
+from skyctl.domain.errors import Refused, ValidationError
+from skyctl.domain.text import printable
 from skyctl.domain.workloads import MigrationState
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -46,38 +51,36 @@ def list_migrations(
 
     Each tells why it is not further; below stands what holds them all.
     """
-    from skyctl import documents
-    from skyctl.operations.admin import migrations, workers
 
     with open_world(context) as world:
-        worker_id = workers.find(world, worker).id if worker is not None else None
-        page = migrations.list_migrations(
+        worker_id = admin.workers.find(world, worker).id if worker is not None else None
+        page = admin.migrations.list_migrations(
             world, states=tuple(state or ()), worker_id=worker_id, limit=limit, offset=offset
         )
-    from skyctl.cli.views import workloads
 
     names = [str(each.id) for each in page.migrations]
     emit(
-        context, output, documents.cli.migrations_document(page), lambda: workloads.migration_table(page, offset), names
+        context,
+        output,
+        documents.cli.migrations_document(page),
+        lambda: views.workloads.migration_table(page, offset),
+        names,
     )
-    for note in workloads.pause_note(page):
+    for note in views.workloads.pause_note(page):
         say(context, note)
 
 
 @app.command("show")
 def show_migration(context: typer.Context, migration: MigrationArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one migration, and what happened to it."""
-    from skyctl import documents
-    from skyctl.operations.admin import migrations, workers
 
     with open_world(context) as world:
-        found = migrations.find(world, migration)
-        events, now = migrations.history(world, found.id), workers.read_at(world)
-    from skyctl.cli.views import workloads
+        found = admin.migrations.find(world, migration)
+        events, now = admin.migrations.history(world, found.id), admin.workers.read_at(world)
 
     document = documents.cli.migration_document(found)
     document["events"] = [documents.cli.event_document(event) for event in events]
-    emit(context, output, document, lambda: workloads.migration_details(found, events, now), [str(found.id)])
+    emit(context, output, document, lambda: views.workloads.migration_details(found, events, now), [str(found.id)])
 
 
 @app.command("approve")
@@ -90,38 +93,34 @@ def approve(
     every: Annotated[bool, typer.Option("--all", help="All that wait for approval.")] = False,
 ) -> None:
     """Let migrations go on that wait for approval, or are held."""
-    from skyctl.domain.errors import ValidationError
-    from skyctl.operations.admin import migrations
 
     if every == bool(migration):
         raise ValidationError("MIGRATION or --all is missing, or both are given", "see `skyctl migrations list`")
     with open_world(context) as world:
         if every:
             waiting = (MigrationState.AWAITING_APPROVAL,)
-            those = list(migrations.list_migrations(world, states=waiting, limit=MOST_AT_ONCE).migrations)
+            those = list(admin.migrations.list_migrations(world, states=waiting, limit=MOST_AT_ONCE).migrations)
             if not those:
                 say(context, "no migration waits for approval")
         else:
             those = _all_found(world, migration or [])
-        _each(context, world, those, migrations.approve, "goes on")
+        _each(context, world, those, admin.migrations.approve, "goes on")
 
 
 @app.command("reject")
 def reject(context: typer.Context, migration: MigrationsArgument) -> None:
     """Let containers stay that wait for approval, or are held."""
-    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
-        _each(context, world, _all_found(world, migration), migrations.reject, "stays where it is")
+        _each(context, world, _all_found(world, migration), admin.migrations.reject, "stays where it is")
 
 
 @app.command("retry")
 def retry(context: typer.Context, migration: MigrationsArgument) -> None:
     """Try failed migrations again at once, with all their attempts."""
-    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
-        _each(context, world, _all_found(world, migration), migrations.retry, "is tried again")
+        _each(context, world, _all_found(world, migration), admin.migrations.retry, "is tried again")
 
 
 @app.command("cancel")
@@ -130,10 +129,9 @@ def cancel(context: typer.Context, migration: MigrationsArgument) -> None:
 
     What has not started is cancelled; what is under way is rolled back, unless it completes before that.
     """
-    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
-        _each(context, world, _all_found(world, migration), migrations.cancel, "is cancelled")
+        _each(context, world, _all_found(world, migration), admin.migrations.cancel, "is cancelled")
 
 
 @app.command("pause")
@@ -145,13 +143,11 @@ def pause(
     message: Annotated[str | None, typer.Option("--message", "-m", help="Why; `migrations list` tells it.")] = None,
 ) -> None:
     """Let no migration begin; what is under way goes on."""
-    from skyctl.documents import http
-    from skyctl.operations.admin import migrations
 
-    wanted = None if length is None else http.duration("--for", length)
-    why = None if message is None else http.drain_reason(message)
+    wanted = None if length is None else documents.http.duration("--for", length)
+    why = None if message is None else documents.http.drain_reason(message)
     with open_world(context) as world:
-        migrations.pause(world, actor(), wanted, why)
+        admin.migrations.pause(world, actor(), wanted, why)
     sys.stdout.write(f"paused {'until `skyctl migrations resume`' if length is None else f'for {length.strip()}'}\n")
 
 
@@ -161,11 +157,10 @@ def resume(context: typer.Context, yes: YesOption = False) -> None:
 
     It ends a pause, and lets those be moved that are held since many workers fell silent at once.
     """
-    from skyctl.operations.admin import migrations
 
     with open_world(context) as world:
         confirm("Move containers again, also off all workers that fell silent at once?", yes=yes)
-        was_paused, lifted = migrations.resume(world, actor())
+        was_paused, lifted = admin.migrations.resume(world, actor())
     if was_paused:
         sys.stdout.write("the pause is over\n")
     elif not lifted:
@@ -177,18 +172,20 @@ def resume(context: typer.Context, yes: YesOption = False) -> None:
 
 def _all_found(world: "World", references: list[str]) -> "list[Migration]":
     """The migrations that are meant, each once."""
-    from skyctl.operations.admin import migrations
 
-    return list({found.id: found for found in (migrations.find(world, reference) for reference in references)}.values())
+    return list(
+        {found.id: found for found in (admin.migrations.find(world, reference) for reference in references)}.values()
+    )
 
 
 def _each(
-    context: typer.Context, world: "World", those: "list[Migration]",
-    operation: "Callable[[World, UUID, Actor], Migration]", said: str,
-) -> None:  # fmt: skip
+    context: typer.Context,
+    world: "World",
+    those: "list[Migration]",
+    operation: "Callable[[World, UUID, Actor], Migration]",
+    said: str,
+) -> None:
     """Do something to each of the migrations; a refusal ends the command only where it is about the only one."""
-    from skyctl.documents.http import printable
-    from skyctl.domain.errors import Refused
 
     done = 0
     for each in those:

@@ -5,9 +5,13 @@ from typing import Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.arguments import complete_organization
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world
+from skyctl.domain.text import printable
 from skyctl.domain.workloads import MigrationPolicy
+from skyctl.operations import admin
 
 app = typer.Typer(help="What each organization wants when a worker fails.", rich_markup_mode=None)
 group(app)
@@ -23,17 +27,14 @@ def get(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show the policies: automatic moves containers, manual asks before it does, none leaves them."""
-    from skyctl import documents
-    from skyctl.operations.admin import migrations, services
 
     with open_world(context) as world:
         one = organization is not None
-        found = [services.organization(world, organization)] if one else migrations.policies(world)
-    from skyctl.cli.views import workloads
+        found = [admin.services.organization(world, organization)] if one else admin.migrations.policies(world)
 
     rows = [documents.cli.organization_document(each) for each in found]
     document = rows[0] if one else {"organizations": rows, "total": len(rows)}
-    emit(context, output, document, lambda: workloads.policy_table(found), [each.slug for each in found])
+    emit(context, output, document, lambda: views.workloads.policy_table(found), [each.slug for each in found])
 
 
 @app.command("set")
@@ -45,10 +46,8 @@ def set_policy(
     policy: Annotated[MigrationPolicy, typer.Argument(help="What is to happen.")],
 ) -> None:
     """Set the policy of an organization, from the next failure of a worker on."""
-    from skyctl.documents.http import printable
-    from skyctl.operations.admin import migrations, services
 
     with open_world(context) as world:
-        found = services.organization(world, organization)
-        migrations.set_policy(world, found, policy, actor())
+        found = admin.services.organization(world, organization)
+        admin.migrations.set_policy(world, found, policy, actor())
     sys.stdout.write(f"{printable(found.slug)}: {policy.value}\n")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.arguments import (
     CpuOption,
     DiskOption,
@@ -22,6 +24,10 @@ from skyctl.cli.arguments import (
 )
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
 from skyctl.domain.engine import EndpointMode
+from skyctl.domain.errors import ValidationError
+from skyctl.domain.text import printable
+from skyctl.domain.workloads import DeploymentStatus
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec
@@ -82,22 +88,27 @@ def deploy(
     A new one goes to the worker that the placement rule chooses. What is not given stays as it is; variables
     and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
-    from skyctl.documents import http
-    from skyctl.operations.admin import deploy as deploy_admin
-    from skyctl.operations.admin import services
 
     given = {
-        "name": name, "image": image, "cpu": cpu, "memory": memory, "disk": disk, "ports": port,
+        "name": name,
+        "image": image,
+        "cpu": cpu,
+        "memory": memory,
+        "disk": disk,
+        "ports": port,
         "command": context.meta.get(COMMAND),
-        "endpointMode": endpoint_mode, "region": region, "pool": pool, "spread": spread,
-    }  # fmt: skip
-    seconds = http.duration("--timeout", timeout).total_seconds()
+        "endpointMode": endpoint_mode,
+        "region": region,
+        "pool": pool,
+        "spread": spread,
+    }
+    seconds = documents.http.duration("--timeout", timeout).total_seconds()
     pairs = _pairs(env, env_from, label)
     stored = _file(file)
     with open_world(context) as world:
-        where = services.organization(world, organization, make=True, dry_run=dry_run)
+        where = admin.services.organization(world, organization, make=True, dry_run=dry_run)
         spec = _spec(world, where, stored, given, pairs)
-        planned = deploy_admin.deploy(world, actor(), where, spec, dry_run=dry_run)
+        planned = admin.deploy.deploy(world, actor(), where, spec, dry_run=dry_run)
         if wait and not dry_run:
             _wait_until_it_runs(context, world, where, spec.name, seconds)
     _tell(context, output, planned, "would go" if dry_run else "runs" if wait else "goes")
@@ -113,14 +124,11 @@ def list_services(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List services by organization and name: status, worker, image."""
-    from skyctl import documents
-    from skyctl.operations.admin import services, workers
 
     with open_world(context) as world:
-        where = services.organization(world, organization) if organization is not None else None
-        worker_id = workers.find(world, worker).id if worker is not None else None
-        page = services.list_services(world, organization=where, worker_id=worker_id, limit=limit, offset=offset)
-    from skyctl.cli.views import workloads
+        where = admin.services.organization(world, organization) if organization is not None else None
+        worker_id = admin.workers.find(world, worker).id if worker is not None else None
+        page = admin.services.list_services(world, organization=where, worker_id=worker_id, limit=limit, offset=offset)
 
     names = [service.spec.name for service in page.services]
     wide = output is Output.WIDE
@@ -128,7 +136,7 @@ def list_services(
         context,
         output,
         documents.cli.services_document(page),
-        lambda: workloads.service_table(page, offset, wide=wide),
+        lambda: views.workloads.service_table(page, offset, wide=wide),
         names,
     )
 
@@ -141,16 +149,13 @@ def show_service(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show a service, its deployments and its migrations."""
-    from skyctl import documents
-    from skyctl.operations.admin import services, workers
 
     with open_world(context) as world:
         found = _found(world, service, organization)
-        (past, moves), now = services.history(world, found.id), workers.read_at(world)
-    from skyctl.cli.views import workloads
+        (past, moves), now = admin.services.history(world, found.id), admin.workers.read_at(world)
 
     document = documents.cli.service_history_document(found, past, moves)
-    emit(context, output, document, lambda: workloads.service_details(found, past, moves, now), [found.spec.name])
+    emit(context, output, document, lambda: views.workloads.service_details(found, past, moves, now), [found.spec.name])
 
 
 @app.command("remove")
@@ -165,8 +170,6 @@ def remove(
 
     What happened to it stays in the log.
     """
-    from skyctl.documents.http import printable
-    from skyctl.operations.admin import services
 
     with open_world(context) as world:
         found = _found(world, service, organization)
@@ -175,41 +178,42 @@ def remove(
             say(context, f"{named} ({found.id}) would be removed")
             return
         confirm(f"Remove {named} ({found.status.value})?", yes=yes)
-        services.remove(world, found.id, actor())
+        admin.services.remove(world, found.id, actor())
     if not options(context).quiet:
         sys.stdout.write(f"{printable(found.spec.name)} removed\n")
 
 
 def _file(path: Path | None) -> dict[str, Any] | None:
-    from skyctl.documents import manifest
 
-    return None if path is None else manifest.read_file(path)
+    return None if path is None else documents.manifest.read_file(path)
 
 
 def _pairs(env: list[str] | None, env_from: list[Path] | None, label: list[str] | None) -> dict[str, dict[str, str]]:
     """The variables and labels of options; what is given by itself wins over a file of variables."""
-    from skyctl.documents import manifest
 
-    variables = {key: value for path in env_from or () for key, value in manifest.variables(path).items()}
-    return {"env": variables | manifest.pairs("env", env or ()), "labels": manifest.pairs("labels", label or ())}
+    variables = {key: value for path in env_from or () for key, value in documents.manifest.variables(path).items()}
+    return {
+        "env": variables | documents.manifest.pairs("env", env or ()),
+        "labels": documents.manifest.pairs("labels", label or ()),
+    }
 
 
 def _spec(
-    world: "World", where: "Organization", stored: dict[str, Any] | None, given: dict[str, Any],
+    world: "World",
+    where: "Organization",
+    stored: dict[str, Any] | None,
+    given: dict[str, Any],
     pairs: dict[str, dict[str, str]],
-) -> "ServiceSpec":  # fmt: skip
+) -> "ServiceSpec":
     """What is wanted: of the file, else of what the service is, and of the options that are given."""
-    from skyctl.documents import manifest
-    from skyctl.domain.errors import ValidationError
-    from skyctl.operations.admin import services
 
     name = given["name"] or (stored or {}).get("name")
     if not name:
         raise ValidationError(
             "NAME is missing", "skyctl services deploy NAME --image IMAGE, or -f with a file that has a name"
         )
-    before = None if stored is not None else services.existing(world, where, str(name))
-    fields = stored if stored is not None else manifest.fields(before.spec) if before else {}
+    before = None if stored is not None else admin.services.existing(world, where, str(name))
+    fields = stored if stored is not None else documents.manifest.fields(before.spec) if before else {}
     fields = fields | {key: value for key, value in given.items() if value not in (None, [])}
     if before:
         fields["name"] = before.spec.name
@@ -219,14 +223,13 @@ def _spec(
             fields[key] = (earlier | added) if isinstance(earlier, dict) else earlier
     if not fields.get("image"):
         raise ValidationError(f"image is missing: there is no service {name!r} yet", "give --image, such as nginx:1.27")
-    return manifest.spec(fields)
+    return documents.manifest.spec(fields)
 
 
 def _found(world: "World", reference: str, organization: str | None) -> "Service":
-    from skyctl.operations.admin import services
 
-    where = services.organization(world, organization) if organization is not None else None
-    return services.find(world, reference, where)
+    where = admin.services.organization(world, organization) if organization is not None else None
+    return admin.services.find(world, reference, where)
 
 
 def _wait_until_it_runs(
@@ -234,21 +237,19 @@ def _wait_until_it_runs(
 ) -> None:
     """Wait for the service's last deployment. Raises Exit where it has failed, or takes longer."""
     from skyctl.cli.following import watch
-    from skyctl.cli.views import workers as workers_views
-    from skyctl.documents.http import printable
-    from skyctl.domain.workloads import DeploymentStatus
-    from skyctl.operations.admin import services, workers
 
-    service = services.existing(world, where, name)
+    service = admin.services.existing(world, where, name)
     if service is None:
         return
-    seen = services.history(world, service.id)[0][0]
-    if note := workers_views.monitor_footnote(workers.list_workers(world, limit=1), world.limits.heartbeat_interval):
+    seen = admin.services.history(world, service.id)[0][0]
+    if note := views.workers.monitor_footnote(
+        admin.workers.list_workers(world, limit=1), world.limits.heartbeat_interval
+    ):
         say(context, note.replace("statuses do not change", "nobody follows what becomes of it"))
 
     def is_over() -> bool:
         nonlocal seen
-        now = next(each for each in services.history(world, service.id)[0] if each.id == seen.id)
+        now = next(each for each in admin.services.history(world, service.id)[0] if each.id == seen.id)
         if now.log and now.log != seen.log:
             say(context, f"the engine: {printable(now.log)}")
         seen = now
@@ -263,14 +264,11 @@ def _wait_until_it_runs(
 
 
 def _fate(deployment: "Deployment") -> str:
-    from skyctl.documents.http import printable
 
     return deployment.status.value.replace("_", " ") + (f": {printable(deployment.log)}" if deployment.log else "")
 
 
 def _tell(context: typer.Context, output: Output, planned: "Planned", verb: str) -> None:
-    from skyctl import documents
-    from skyctl.documents.http import printable
 
     def line() -> list[str]:
         why = f": {printable(planned.reason)}" if planned.reason else ""

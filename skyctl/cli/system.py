@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, console, emit, group, open_world, options, say, settings
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.operations.admin.schema import SchemaState
@@ -45,7 +48,8 @@ def serve(
 ) -> None:
     """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered.
 
-    It speaks TLS with the certificate of `skyctl tls init`, or with another one that is given; plain HTTP only on this machine.
+    It speaks TLS with the certificate of `skyctl tls init`, or with another one that is given; plain HTTP only on this
+    machine.
     """
     from skyctl import wiring
     from skyctl.api import server
@@ -108,15 +112,12 @@ def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     Exit code 0 when nothing failed, 1 otherwise; warnings do not count.
     """
     from skyctl import wiring
-    from skyctl.documents import http
-    from skyctl.operations.admin import doctor
 
-    checks = doctor.examine(wiring.case(settings(context)))
-    healthy = doctor.is_healthy(checks)
-    from skyctl.cli.views import workers
+    checks = admin.doctor.examine(wiring.case(settings(context)))
+    healthy = admin.doctor.is_healthy(checks)
 
-    document = http.checkup_document(checks, healthy=healthy)
-    emit(context, output, document, lambda: workers.check_table(checks), [check.name for check in checks])
+    document = documents.http.checkup_document(checks, healthy=healthy)
+    emit(context, output, document, lambda: views.workers.check_table(checks), [check.name for check in checks])
     if not healthy:
         raise typer.Exit(1)
 
@@ -124,20 +125,18 @@ def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 @db.command("init")
 def init(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Make or upgrade the schema; what is there already stays. May be run any number of times."""
-    from skyctl.operations.admin import schema
 
     with open_world(context) as world:
-        state = schema.initialize(world)
+        state = admin.schema.initialize(world)
     _show_schema(context, output, state)
 
 
 @db.command("check")
 def check(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """See whether the schema is complete: exit code 0 when it is, 1 when `skyctl db init` is needed."""
-    from skyctl.operations.admin import schema
 
     with open_world(context) as world:
-        state = schema.check(world)
+        state = admin.schema.check(world)
     _show_schema(context, output, state)
     if not state.complete:
         say(context, "hint: run `skyctl db init`")
@@ -145,7 +144,6 @@ def check(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
 
 def _show_schema(context: typer.Context, output: Output, state: "SchemaState") -> None:
-    from skyctl.cli.views import workers
 
     document = {
         "version": state.version,
@@ -154,4 +152,6 @@ def _show_schema(context: typer.Context, output: Output, state: "SchemaState") -
         "missing": list(state.missing),
         "complete": state.complete,
     }
-    emit(context, output, document, lambda: workers.schema_table(state.version, state.expected, state.missing), [])
+    emit(
+        context, output, document, lambda: views.workers.schema_table(state.version, state.expected, state.missing), []
+    )

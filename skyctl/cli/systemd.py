@@ -23,8 +23,8 @@ def install(
 ) -> None:
     """Run `serve` and `monitor` as services of this host: hardened, started at boot, and again when they end.
 
-    Settings come from /etc/skyctl/skyctl.env, which is made from the present environment where it is missing. May be run any
-    number of times.
+    Settings come from /etc/skyctl/skyctl.env, which is made from the present environment where it is missing. May be
+    run any number of times.
     """
     from skyctl import units
 

@@ -1,10 +1,15 @@
 """skyctl tls ..."""
 
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
+from skyctl.domain.errors import Refused
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.host.certificates import Certificates
@@ -23,19 +28,18 @@ def init(
 ) -> None:
     """Make an authority of our own and a certificate for `skyctl serve`, which uses it by itself.
 
-    It is for this machine's names and addresses, the host of SKYCTL_API_URL, and what --host names. What is there already stays;
-    new names make a new certificate of the same authority, which hosts trust already. `skyctl serve` renews it in time.
+    It is for this machine's names and addresses, the host of SKYCTL_API_URL, and what --host names. What is there
+    already stays; new names make a new certificate of the same authority, which hosts trust already. `skyctl serve`
+    renews it in time.
     """
-    from urllib.parse import urlsplit
 
     from skyctl.host import certificates
-    from skyctl.operations.admin import certificates as certificates_admin
 
     given = settings(context)
     ours = certificates.Certificates(given.data_dir)
     reached = urlsplit(given.api_url).hostname or "localhost"
     named = [certificates.checked_name(each) for each in (*(host or ()), reached)]
-    made = certificates_admin.initialize(ours, [*named, *certificates.names_of_this_machine()], renew=renew)
+    made = admin.certificates.initialize(ours, [*named, *certificates.names_of_this_machine()], renew=renew)
     if made:
         _note(context, ours)
     server = ours.look()[-1]
@@ -48,28 +52,24 @@ def init(
 def _note(context: typer.Context, ours: "Certificates") -> None:
     """Write the event, unless the database is one of ours that was never used."""
     from skyctl.host.postgres import EmbeddedPostgres
-    from skyctl.operations.admin import certificates as certificates_admin
 
     given = settings(context)
     if not (given.database_url or EmbeddedPostgres(given.data_dir).data.exists()):
         return
     with open_world(context) as world:
-        if not certificates_admin.note(world, ours, actor()):
+        if not admin.certificates.note(world, ours, actor()):
             say(context, "note: the log of events could not take this, since the database is away or has no schema yet")
 
 
 @app.command("show")
 def show_certificates(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the authority and the server's certificate: names, until when, fingerprint."""
-    from skyctl import documents
-    from skyctl.domain.errors import Refused
     from skyctl.host.certificates import Certificates
 
     given = settings(context)
     found = Certificates(given.data_dir).look()
     if not found:
         raise Refused(f"there is no certificate in {given.data_dir / 'tls'}", "make one: skyctl tls init")
-    from skyctl.cli.views import workloads
 
     document = {"certificates": [documents.cli.certificate_document(each) for each in found]}
-    emit(context, output, document, lambda: workloads.certificate_details(found), [each.role for each in found])
+    emit(context, output, document, lambda: views.workloads.certificate_details(found), [each.role for each in found])

@@ -1,11 +1,15 @@
 """skyctl workers rotate-token, revoke; skyctl secrets ..."""
 
+from datetime import UTC
 from typing import Annotated
 
 import typer
 
+from skyctl import documents
 from skyctl.cli.arguments import WorkerArgument
 from skyctl.cli.context import actor, confirm, group, open_world, say
+from skyctl.domain.text import printable
+from skyctl.operations import admin
 
 secrets = typer.Typer(help="The secret that signs tokens.", rich_markup_mode=None)
 group(secrets)
@@ -17,11 +21,9 @@ def rotate_token(context: typer.Context, worker: WorkerArgument) -> None:
     The old one is good until the new one was used, so no heartbeat is lost. Old tokens are replaced by themselves; see
     SKYCTL_TOKEN_ROTATION_DAYS.
     """
-    from skyctl.documents.http import printable
-    from skyctl.operations.admin import tokens, workers
 
     with open_world(context) as world:
-        found = tokens.rotate(world, workers.find(world, worker).id, actor())
+        found = admin.tokens.rotate(world, admin.workers.find(world, worker).id, actor())
     say(context, f"{printable(found.name)}: a new token goes out with its next heartbeat")
 
 
@@ -35,15 +37,13 @@ def revoke(
 
     Its containers are moved then. `workers install-script --worker WORKER` invites its host anew.
     """
-    from skyctl.documents import http
-    from skyctl.operations.admin import tokens, workers
 
-    why = http.drain_reason(reason) if reason is not None else None
+    why = documents.http.drain_reason(reason) if reason is not None else None
     with open_world(context) as world:
-        found = workers.find(world, worker)
-        confirm(f"Revoke the token of {http.printable(found.name)}?", yes=yes)
-        tokens.revoke(world, found.id, actor(), why)
-    name = http.printable(found.name)
+        found = admin.workers.find(world, worker)
+        confirm(f"Revoke the token of {printable(found.name)}?", yes=yes)
+        admin.tokens.revoke(world, found.id, actor(), why)
+    name = printable(found.name)
     say(context, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
 
 
@@ -54,16 +54,13 @@ def rotate_secret(
 ) -> None:
     """Sign tokens by a new secret from now on.
 
-    Every running `skyctl serve` and `skyctl monitor` of this data folder follows at once, and workers get new tokens meanwhile.
+    Every running `skyctl serve` and `skyctl monitor` of this data folder follows at once, and workers get new tokens
+    meanwhile.
     """
-    from datetime import UTC
 
-    from skyctl.documents import http
-    from skyctl.operations.admin import tokens
-
-    length = http.duration("--overlap", overlap)
+    length = documents.http.duration("--overlap", overlap)
     with open_world(context) as world:
-        until, left = tokens.rotate_secret(world, actor(), length)
+        until, left = admin.tokens.rotate_secret(world, actor(), length)
     say(
         context,
         f"tokens are signed by a new secret; those of the old one are accepted until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",

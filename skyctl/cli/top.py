@@ -102,7 +102,8 @@ def look(world: World, console: Console) -> Overview:
 
 
 def show(world: World, console: Console) -> None:
-    """Show the cluster until `q`, Ctrl-C, SIGTERM, or the end of the terminal. Raises DatabaseUnavailable at the start alone."""
+    """Show the cluster until `q`, Ctrl-C, SIGTERM, or the end of the terminal. Raises DatabaseUnavailable at the start
+    alone."""
     stop, bell = Stop(), Bell()
     stop.on_signals()
     lookout = Lookout(world, console, bell, look(world, console))

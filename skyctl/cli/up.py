@@ -120,7 +120,8 @@ class Supervisor:
                 self._say(f"the {each.role}'s certificate {ends} on {each.ends_at:%Y-%m-%d}: skyctl tls init --renew")
 
     def _local_worker(self, world: World) -> tuple[UUID, Path]:
-        """The worker that this machine is, and the agent's file with its token: the kept one while one is good, else a new one.
+        """The worker that this machine is, and the agent's file with its token: the kept one while one is good, else a
+        new one.
 
         Beside that file the agent keeps the tokens that it was handed since.
         """
@@ -236,8 +237,8 @@ def _kept(path: Path, key: str) -> str:
 
 
 def _listener() -> socket.socket:
-    """A socket that listens on the usual port, or on a free one where that is taken. It is ours, so that nobody takes the port
-    while the API starts, or starts again."""
+    """A socket that listens on the usual port, or on a free one where that is taken. It is ours, so that nobody takes
+    the port while the API starts, or starts again."""
     try:
         return server.listen(HOST, DEFAULT_PORT)
     except Refused:

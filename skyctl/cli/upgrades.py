@@ -7,6 +7,9 @@ import typer
 
 from skyctl.cli.arguments import DryRunOption, complete_worker
 from skyctl.cli.context import Output, OutputOption, actor, emit, open_world, options
+from skyctl.domain.errors import ValidationError
+from skyctl.domain.text import printable
+from skyctl.operations import admin, agents
 
 if TYPE_CHECKING:
     from skyctl.operations.agents.upgrades import Upgraded
@@ -31,16 +34,12 @@ def upgrade(
     Each takes it with its next heartbeat, and goes back by itself if the new one does not beat; `skyctl events` tells.
     Nothing is offered unless this is called. Exit code 4 or 7 where some or all cannot replace their agent.
     """
-    from skyctl.domain.errors import ValidationError
-    from skyctl.operations.admin import workers as operations
-    from skyctl.operations.agents import upgrades
-    from skyctl.operations.agents.upgrades import Upgrade
 
     if everyone == bool(workers):
         raise ValidationError("give either WORKER or --all", "such as `skyctl workers upgrade web-1`")
     with open_world(context) as world:
-        only = None if everyone else [worker.id for worker in operations.find_all(world, workers or [])]
-        seen = upgrades.upgrade(world, actor(), only, dry_run=dry_run)
+        only = None if everyone else [worker.id for worker in admin.workers.find_all(world, workers or [])]
+        seen = agents.upgrades.upgrade(world, actor(), only, dry_run=dry_run)
     if output is Output.TABLE or output is Output.WIDE:
         if not options(context).quiet:
             sys.stdout.write("".join(_line(each, dry_run=dry_run) for each in seen) or "No workers.\n")
@@ -48,19 +47,19 @@ def upgrade(
         emit(
             context, output, {"workers": [_document(each) for each in seen]}, list, [each.worker.name for each in seen]
         )
-    impossible = [each for each in seen if each.outcome is Upgrade.IMPOSSIBLE]
+    impossible = [each for each in seen if each.outcome is agents.upgrades.Upgrade.IMPOSSIBLE]
     if impossible:
         raise typer.Exit(REFUSED if len(impossible) == len(seen) else PARTLY_DONE)
 
 
 def _line(each: "Upgraded", *, dry_run: bool) -> str:
-    from skyctl.documents.http import printable
-    from skyctl.operations.agents.upgrades import Upgrade, release
 
     name = printable(each.worker.name)
-    if each.outcome is Upgrade.OFFERED:
-        return f"{name}: {'would be ' if dry_run else ''}offered agent {release()}\n"
-    return f"{name}: {'up to date' if each.outcome is Upgrade.UP_TO_DATE else printable(_reason(each))}\n"
+    if each.outcome is agents.upgrades.Upgrade.OFFERED:
+        return f"{name}: {'would be ' if dry_run else ''}offered agent {agents.upgrades.release()}\n"
+    return (
+        f"{name}: {'up to date' if each.outcome is agents.upgrades.Upgrade.UP_TO_DATE else printable(_reason(each))}\n"
+    )
 
 
 def _reason(each: "Upgraded") -> str:

@@ -1,13 +1,19 @@
 """skyctl workers ..."""
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from skyctl import documents
+from skyctl.cli import views
 from skyctl.cli.arguments import WorkerArgument, complete_worker, invited_name
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
 from skyctl.domain.cluster import WorkerStatus
+from skyctl.domain.errors import ValidationError
+from skyctl.domain.text import printable
+from skyctl.operations import admin, agents
 
 MOST_CONTAINERS = 1000
 
@@ -42,32 +48,30 @@ def install_script(
 
     The script carries the worker's token: treat it as a secret. It is for one host, which must run it in time.
     """
-    from dataclasses import replace
 
     from skyctl import settings as settings_module
     from skyctl import wiring
-    from skyctl.documents import http
-    from skyctl.operations.admin import workers
-    from skyctl.operations.agents import install_links
 
     given = settings(context)
-    lifetime = http.duration("--ttl", ttl)
+    lifetime = documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
     with wiring.open_world(given) as world:
-        anew = workers.find(world, worker).id if worker is not None else None
+        anew = admin.workers.find(world, worker).id if worker is not None else None
         if link:
-            worker_id, url = install_links.invite(world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew)
-            result = install_links.command(world, url)
+            worker_id, url = agents.install_links.invite(
+                world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
+            )
+            result = agents.install_links.command(world, url)
             document = {"workerId": str(worker_id), "link": url, "command": result}
         else:
-            invitation, result = workers.generate_script(
+            invitation, result = admin.workers.generate_script(
                 world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
             )
             worker_id = invitation.worker_id
             document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
-    if workers.is_loopback(given.api_url):
+    if admin.workers.is_loopback(given.api_url):
         say(
             context,
             f"note: the script reaches the API at {given.api_url}, so only from this machine; see SKYCTL_API_URL",
@@ -90,44 +94,37 @@ def list_workers(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List workers by name: status, load, and when they were last heard."""
-    from skyctl import documents
-    from skyctl.documents import http
-    from skyctl.operations.admin import workers
 
-    wanted = http.text_filter("--search", search) if search else None
+    wanted = documents.http.text_filter("--search", search) if search else None
     with open_world(context) as world:
-        page = workers.list_workers(world, status=status, search=wanted, limit=limit, offset=offset)
+        page = admin.workers.list_workers(world, status=status, search=wanted, limit=limit, offset=offset)
         interval = world.limits.heartbeat_interval
-    from skyctl.cli.views import workers as workers_views
 
     names = [worker.name for worker in page.workers]
     emit(
         context,
         output,
         documents.cli.page_document(page),
-        lambda: workers_views.worker_table(page, wide=output is Output.WIDE),
+        lambda: views.workers.worker_table(page, wide=output is Output.WIDE),
         names,
     )
-    if page.total and (note := workers_views.monitor_footnote(page, interval)):
+    if page.total and (note := views.workers.monitor_footnote(page, interval)):
         say(context, note)
 
 
 @app.command("show")
 def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one worker."""
-    from skyctl.documents import http
-    from skyctl.operations.admin import drains, workers
 
     with open_world(context) as world:
-        found, now = workers.find(world, worker), workers.read_at(world)
-        (drain,) = drains.progress(world, [found.id])
-    from skyctl.cli.views import workers as workers_views
+        found, now = admin.workers.find(world, worker), admin.workers.read_at(world)
+        (drain,) = admin.drains.progress(world, [found.id])
 
     emit(
         context,
         output,
-        http.worker_document(found),
-        lambda: workers_views.worker_details(found, now, drain),
+        documents.http.worker_document(found),
+        lambda: views.workers.worker_details(found, now, drain),
         [found.name],
     )
 
@@ -138,18 +135,15 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
 
     What decided it, what the facts are now, what would change it; and why its containers are still there.
     """
-    from skyctl import documents
-    from skyctl.operations.admin import diagnosis, migrations, services, workers
 
     with open_world(context) as world:
-        found = diagnosis.diagnose(world, workers.find(world, worker).id)
-        there = services.list_services(world, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
-        page = migrations.list_migrations(world, worker_id=found.worker.id, limit=MOST_CONTAINERS)
+        found = admin.diagnosis.diagnose(world, admin.workers.find(world, worker).id)
+        there = admin.services.list_services(world, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
+        page = admin.migrations.list_migrations(world, worker_id=found.worker.id, limit=MOST_CONTAINERS)
         moves = [each for each in page.migrations if each.finished_at is None]
-    from skyctl.cli.views import diagnosis as diagnosis_views
 
     document = documents.cli.diagnosis_document(found, there, moves)
-    emit(context, output, document, lambda: diagnosis_views.diagnosis(found, there, moves), [found.worker.name])
+    emit(context, output, document, lambda: views.diagnosis.diagnosis(found, there, moves), [found.worker.name])
 
 
 @app.command("label")
@@ -163,15 +157,12 @@ def label(
 
     Containers that are there already stay.
     """
-    from skyctl.documents import http
-    from skyctl.domain.errors import ValidationError
-    from skyctl.operations.admin import workers
 
     given = {key: value for key, value in (("region", region), ("pool", pool)) if value is not None}
     if not given:
         raise ValidationError("nothing to set", "give --region, --pool or both")
-    labels = {key: http.label(f"--{key}", value) for key, value in given.items()}
+    labels = {key: documents.http.label(f"--{key}", value) for key, value in given.items()}
     with open_world(context) as world:
-        found = workers.label(world, workers.find(world, worker).id, actor(), labels)
+        found = admin.workers.label(world, admin.workers.find(world, worker).id, actor(), labels)
     said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
-    say(context, f"{http.printable(found.name)}: {said}")
+    say(context, f"{printable(found.name)}: {said}")

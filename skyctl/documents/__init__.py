@@ -1,4 +1,5 @@
-"""JSON and YAML documents to domain values and back, strict: those of HTTP, of the command line alone, and service manifests."""
+"""JSON and YAML documents to domain values and back, strict: those of HTTP, of the command line alone, and service
+manifests."""
 
 from typing import TYPE_CHECKING
 

@@ -174,7 +174,8 @@ def deployment_document(deployment: Deployment) -> Document:
 
 
 def planned_document(planned: Planned) -> Document:
-    """A service, and the place that was found for it; without one, `target` is null and the reason says what is missing."""
+    """A service, and the place that was found for it; without one, `target` is null and the reason says what is
+    missing."""
     return {
         "service": planned.service_name,
         "organization": planned.organization,

@@ -24,13 +24,13 @@ from skyctl.domain.cluster import (
     WorkerStatus,
 )
 from skyctl.domain.errors import ValidationError
+from skyctl.domain.text import CONTROL, storable
 
 MAX_NESTING = 32
 LONGEST_REASON = 1000
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
 LARGEST_STORED = 10**15
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 LONGEST_DURATION = timedelta(days=365)
@@ -89,13 +89,15 @@ def drain_reason(value: str) -> str:
 
 
 def drain_request(body: bytes) -> str | None:
-    """Of a request to drain, or to drain no more: why, if it says so; the body may be missing. Raises ValidationError."""
+    """Of a request to drain, or to drain no more: why, if it says so; the body may be missing. Raises
+    ValidationError."""
     document = parse(body) if body else {}
     return drain_reason(document["reason"]) if "reason" in document else None
 
 
 def script_request(document: Document) -> tuple[str | None, bool]:
-    """Of a request for an install script: the name that the worker shall have, if any; whether plain HTTP is accepted."""
+    """Of a request for an install script: the name that the worker shall have, if any; whether plain HTTP is
+    accepted."""
     insecure = document.get("insecure", False)
     if not isinstance(insecure, bool):
         raise invalid("insecure", insecure, "true or false")
@@ -133,16 +135,6 @@ def text_filter(field: str, value: str) -> str:
     if not storable(value):
         raise invalid(field, value, "text without NUL or lone surrogates")
     return value
-
-
-def printable(value: object) -> str:
-    """A text that others wrote, without what would make a terminal do something."""
-    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(value))
-
-
-def storable(text: str) -> bool:
-    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def capacity(stored: object) -> Capacity:

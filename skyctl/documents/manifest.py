@@ -1,7 +1,7 @@
 """A service as it is written down: in a YAML file, in options of the command line, and in the database.
 
-What people write is read strictly: a wrong value is an error that names the field, the value and what is accepted. What is
-stored is read leniently, since the panel writes there, too.
+What people write is read strictly: a wrong value is an error that names the field, the value and what is accepted. What
+is stored is read leniently, since the panel writes there, too.
 """
 
 import math
@@ -15,11 +15,24 @@ from skyctl.documents import http
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EndpointMode, Port
 from skyctl.domain.errors import ValidationError
+from skyctl.domain.text import CONTROL, storable
 from skyctl.domain.workloads import DEFAULT_LIMITS, ServiceSpec
 
 FIELDS = (
-    "name", "image", "cpu", "memory", "disk", "env", "ports", "endpointMode", "labels", "command", "region", "pool", "spread",
-)  # fmt: skip
+    "name",
+    "image",
+    "cpu",
+    "memory",
+    "disk",
+    "env",
+    "ports",
+    "endpointMode",
+    "labels",
+    "command",
+    "region",
+    "pool",
+    "spread",
+)
 OURS = "skypanel."
 # As Docker reads it: [registry[:port]/]path[:tag][@digest].
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -52,7 +65,8 @@ def read_file(path: Path) -> dict[str, Any]:
 
 
 def spec(fields: Mapping[str, Any]) -> ServiceSpec:
-    """What an administrator wants, of the fields of a file or of options. Raises ValidationError that names the field."""
+    """What an administrator wants, of the fields of a file or of options. Raises ValidationError that names the
+    field."""
     image = _optional_text(fields, "image", 255)
     if not image or not IMAGE.fullmatch(image):
         raise http.invalid(
@@ -74,7 +88,8 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
 
 
 def limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
-    """The limits of these fields; what is not given is as in the default. Raises ValidationError that names the field."""
+    """The limits of these fields; what is not given is as in the default. Raises ValidationError that names the
+    field."""
     return Capacity(
         cpu_cores=_figure(fields, "cpu", default.cpu_cores, "cpuCores", None),
         memory_mb=_figure(fields, "memory", default.memory_mb, "memoryMb", "m"),
@@ -133,11 +148,20 @@ def _stored_ports(stored: object) -> list[Port]:
 def fields(wanted: ServiceSpec) -> dict[str, Any]:
     """The fields by which `spec` gives the same service again."""
     return {
-        "name": wanted.name, "image": wanted.image, "cpu": wanted.limits.cpu_cores, "memory": wanted.limits.memory_mb,
-        "disk": wanted.limits.disk_gb, "env": dict(wanted.environment), "ports": [port_text(port) for port in wanted.ports],
-        "endpointMode": wanted.endpoint_mode.value, "labels": dict(wanted.labels), "command": list(wanted.command),
-        "region": wanted.region, "pool": wanted.pool, "spread": wanted.spread,
-    }  # fmt: skip
+        "name": wanted.name,
+        "image": wanted.image,
+        "cpu": wanted.limits.cpu_cores,
+        "memory": wanted.limits.memory_mb,
+        "disk": wanted.limits.disk_gb,
+        "env": dict(wanted.environment),
+        "ports": [port_text(port) for port in wanted.ports],
+        "endpointMode": wanted.endpoint_mode.value,
+        "labels": dict(wanted.labels),
+        "command": list(wanted.command),
+        "region": wanted.region,
+        "pool": wanted.pool,
+        "spread": wanted.spread,
+    }
 
 
 def port_text(port: Port) -> str:
@@ -147,8 +171,8 @@ def port_text(port: Port) -> str:
 
 
 def variables(path: Path) -> dict[str, str]:
-    """The variables of a file of KEY=VALUE lines; empty ones and those that begin with # say nothing. Raises ValidationError, which
-    never shows a line: it may hold a secret."""
+    """The variables of a file of KEY=VALUE lines; empty ones and those that begin with # say nothing. Raises
+    ValidationError, which never shows a line: it may hold a secret."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -236,7 +260,7 @@ def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | No
             raise http.invalid(
                 f"{field}: name", key, "text" if key_form is None else "letters, digits and _, no digit first"
             )
-        if http.CONTROL.search(key):
+        if CONTROL.search(key):
             raise http.invalid(f"{field}: name", key, "text without control characters")
         if isinstance(inner, (dict, list)) or inner is None:
             raise http.invalid(f"{field}.{key}", inner, "text, a number, true or false")
@@ -246,7 +270,7 @@ def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | No
 def _plain(field: str, value: object) -> str:
     """A value as text; it may be a secret, so no error shows it."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if not http.storable(text):
+    if not storable(text):
         raise ValidationError(f"{field}: its value is not accepted", f"{field} is text without NUL or lone surrogates")
     return text
 
@@ -270,6 +294,6 @@ def _optional_text(fields: Mapping[str, Any], field: str, longest: int) -> str |
 def _text(value: object, field: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or not value.strip() or not http.storable(value) or http.CONTROL.search(value):
+    if not isinstance(value, str) or not value.strip() or not storable(value) or CONTROL.search(value):
         raise http.invalid(field, value, "text without control characters")
     return value

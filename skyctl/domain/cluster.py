@@ -74,11 +74,12 @@ class Worker:
 class Limits:
     """Where health ends (mission document, Health Detection), what is too often, what is too many.
 
-    Percents above which a worker is exhausted, and how long it may be silent. `flap_*`: so many transitions within the window
-    hold a worker out of placement until it was quiet for so long. `mass_*`: so many workers, and this share of those that could
-    take containers, silent within the window are a mass failure. Exhaustion is told again only after its cooldown, and more
-    than `one_by_one` workers of one pass are told in one alert. So many migrations run at once, of these so many into one worker;
-    each is rolled back after its timeout, and given up after so many attempts. A token is replaced at that age; zero: never.
+    Percents above which a worker is exhausted, and how long it may be silent. `flap_*`: so many transitions within the
+    window hold a worker out of placement until it was quiet for so long. `mass_*`: so many workers, and this share of
+    those that could take containers, silent within the window are a mass failure. Exhaustion is told again only after
+    its cooldown, and more than `one_by_one` workers of one pass are told in one alert. So many migrations run at once,
+    of these so many into one worker; each is rolled back after its timeout, and given up after so many attempts. A
+    token is replaced at that age; zero: never.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -141,8 +142,8 @@ class WorkerPage:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStats:
-    """The cluster in figures. Capacity, load and containers count the workers that are heard from (active, unhealthy, draining);
-    `load` is weighted by capacity, `plain_load` gives each of those workers the same weight."""
+    """The cluster in figures. Capacity, load and containers count the workers that are heard from (active, unhealthy,
+    draining); `load` is weighted by capacity, `plain_load` gives each of those workers the same weight."""
 
     by_status: Mapping[WorkerStatus, int]
     capacity: Capacity
@@ -164,7 +165,8 @@ class Outage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and from where: the name that events show; the panel's user, where it is one; the address of the client."""
+    """Who acts, and from where: the name that events show; the panel's user, where it is one; the address of the
+    client."""
 
     name: str
     user_id: UUID | None = None
@@ -174,7 +176,8 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, as the log keeps it: `seq` and `at` are its own, `term` that of the monitor that concluded."""
+    """Something that happened, as the log keeps it: `seq` and `at` are its own, `term` that of the monitor that
+    concluded."""
 
     kind: str
     worker_id: UUID | None
@@ -208,7 +211,8 @@ class Silence:
 
 
 class MassFailure(NamedTuple):
-    """Many workers that fell silent at once: whoever beat last before it was detected belongs to it, until it is lifted."""
+    """Many workers that fell silent at once: whoever beat last before it was detected belongs to it, until it is
+    lifted."""
 
     id: int
     region: str | None
@@ -263,7 +267,8 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """What people were last told of a worker: the alert that opened it, whether it is open, when exhaustion was last told."""
+    """What people were last told of a worker: the alert that opened it, whether it is open, when exhaustion was last
+    told."""
 
     alert_id: int
     is_open: bool
@@ -305,8 +310,8 @@ class SwarmJoin:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What a Docker engine says of itself: its version, how it stands to a swarm in Docker's own word (`inactive`: in none;
-    `active`), whether it manages that swarm, and what the swarm complains of."""
+    """What a Docker engine says of itself: its version, how it stands to a swarm in Docker's own word (`inactive`: in
+    none; `active`), whether it manages that swarm, and what the swarm complains of."""
 
     version: str
     swarm: str

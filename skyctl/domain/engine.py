@@ -26,7 +26,8 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """A service as the engine is told to run it: one container, pinned to a node. `alias` is its name within the network."""
+    """A service as the engine is told to run it: one container, pinned to a node. `alias` is its name within the
+    network."""
 
     name: str
     network: str
@@ -44,7 +45,8 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class EngineNode:
-    """A node of the swarm: whether the swarm hears it, and its availability in Docker's word (`active`, `pause`, `drain`)."""
+    """A node of the swarm: whether the swarm hears it, and its availability in Docker's word (`active`, `pause`,
+    `drain`)."""
 
     id: str
     hostname: str
@@ -54,11 +56,12 @@ class EngineNode:
 
 @dataclass(frozen=True, slots=True)
 class EngineTask:
-    """A container of a service, or one that is to be: its state and the wanted one in Docker's words, and the engine's error.
+    """A container of a service, or one that is to be: its state and the wanted one in Docker's words, and the engine's
+    error.
 
-    `deployment_id` is the label of the deployment that the service was last deployed by when the container was created, empty where
-    it has none: a move changes the labels of the service and not those of its containers. `node_id` is null until a node is found.
-    Of what failed there may be several, and the swarm forgets all but the last few.
+    `deployment_id` is the label of the deployment that the service was last deployed by when the container was created,
+    empty where it has none: a move changes the labels of the service and not those of its containers. `node_id` is null
+    until a node is found. Of what failed there may be several, and the swarm forgets all but the last few.
     """
 
     id: str
@@ -73,10 +76,10 @@ class EngineTask:
 
 @dataclass(frozen=True, slots=True)
 class EngineService:
-    """A service as the swarm has it: `version` is what a change must name, and the swarm itself raises it too as an update goes on;
-    `node_id` where it is pinned, `replicas` null for a global one; `update` the state of its last update in Docker's word (empty
-    for none), with Docker's message; what it mounts from its node, by what else it is bound to
-    one; its tasks, the oldest first."""
+    """A service as the swarm has it: `version` is what a change must name, and the swarm itself raises it too as an
+    update goes on; `node_id` where it is pinned, `replicas` null for a global one; `update` the state of its last
+    update in Docker's word (empty for none), with Docker's message; what it mounts from its node, by what else it is
+    bound to one; its tasks, the oldest first."""
 
     id: str
     name: str

@@ -115,7 +115,8 @@ class WorkerCloned(Refused):
 
 
 class RebootUnconfirmed(Refused):
-    """The worker's machine comes from elsewhere while it was just heard: it is let in once that is known to be a reboot."""
+    """The worker's machine comes from elsewhere while it was just heard: it is let in once that is known to be a
+    reboot."""
 
     code = "REBOOT_UNCONFIRMED"
 

@@ -32,12 +32,14 @@ class Waiting(Enum):
 ERRAND: Final = Waiting.ERRAND
 
 Outcome = SkyctlError | Literal[Waiting.ERRAND] | None
-"""Of a heartbeat: None once it is committed, ERRAND where its answer has to carry something besides, or why it was not stored."""
+"""Of a heartbeat: None once it is committed, ERRAND where its answer has to carry something besides, or why it was not
+stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What the answer to a heartbeat carries besides: the token to use from now on (a secret), an agent to upgrade to."""
+    """What the answer to a heartbeat carries besides: the token to use from now on (a secret), an agent to upgrade
+    to."""
 
     new_token: str | None = field(default=None, repr=False)
     agent: Mapping[str, object] | None = None
@@ -56,8 +58,8 @@ class IssuedToken(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """Where a token is used: the machine by the digest of its id, its boot, the process of its agent, what it is called; empty what
-    it does not say."""
+    """Where a token is used: the machine by the digest of its id, its boot, the process of its agent, what it is
+    called; empty what it does not say."""
 
     machine_id: str
     boot_id: str
@@ -73,8 +75,8 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another one that wants to register as a worker's machine while the worker beats: since when, and whether it was told that
-    both are alive, so that one is a copy."""
+    """Another one that wants to register as a worker's machine while the worker beats: since when, and whether it was
+    told that both are alive, so that one is a copy."""
 
     since: datetime
     is_told: bool = False
@@ -82,8 +84,9 @@ class Rival:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The tokens of a worker, as the SHA-256 of each: the one that is good (empty where it was revoked) and until when, the one
-    that shall replace it and was not used yet, the one of an invitation; the machine that holds them, and its rivals by place."""
+    """The tokens of a worker, as the SHA-256 of each: the one that is good (empty where it was revoked) and until when,
+    the one that shall replace it and was not used yet, the one of an invitation; the machine that holds them, and its
+    rivals by place."""
 
     token_hash: str
     expires_at: datetime | None
@@ -109,7 +112,8 @@ class Standing(Enum):
 
 
 class Identity(Enum):
-    """What comes of a host that wants to register as a worker: it is the one, another machine, one that may be a copy, a copy."""
+    """What comes of a host that wants to register as a worker: it is the one, another machine, one that may be a copy,
+    a copy."""
 
     SAME = "same"
     OTHER_MACHINE = "other machine"

@@ -80,10 +80,11 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """What an administrator wants of a service. `limits` are the most that its container may use, and what is reserved for it.
+    """What an administrator wants of a service. `limits` are the most that its container may use, and what is reserved
+    for it.
 
-    `region` and `pool`: only workers that say so in their metadata. Services of one `spread` go to different workers where
-    that can be. One that was `adopted` keeps what else the engine has of it, which is not written here.
+    `region` and `pool`: only workers that say so in their metadata. Services of one `spread` go to different workers
+    where that can be. One that was `adopted` keeps what else the engine has of it, which is not written here.
     """
 
     name: str
@@ -137,8 +138,9 @@ class Service:
 class Migration:
     """One move of a container from a worker to another: how far it has come, and why it is not further.
 
-    `attempts` counts those begun, `avoid` are the workers where it failed. `next_attempt_at` is null where it is not tried again.
-    `source_stopped_at` is null while the old container is not known to have stopped: a lost worker must return for that.
+    `attempts` counts those begun, `avoid` are the workers where it failed. `next_attempt_at` is null where it is not
+    tried again. `source_stopped_at` is null while the old container is not known to have stopped: a lost worker must
+    return for that.
     """
 
     id: UUID
@@ -171,8 +173,8 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class DrainWish:
-    """How an administrator wants a worker emptied: why, within what time, how many containers at once, and whether those that are
-    left then are to be stopped."""
+    """How an administrator wants a worker emptied: why, within what time, how many containers at once, and whether
+    those that are left then are to be stopped."""
 
     reason: str | None = None
     deadline: timedelta | None = None
@@ -182,7 +184,8 @@ class DrainWish:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A time in which no migration is begun because somebody said so; `until_at` is null where he did not say how long."""
+    """A time in which no migration is begun because somebody said so; `until_at` is null where he did not say how
+    long."""
 
     paused_at: datetime
     paused_by: str
@@ -194,7 +197,8 @@ class Pause:
 class Demand:
     """A container that is to be placed, by the id of its deployment or migration: what it needs, and where it may be.
 
-    `source` is the worker that it is to leave, `avoid` those where it failed lately: taken only where there is no other.
+    `source` is the worker that it is to leave, `avoid` those where it failed lately: taken only where there is no
+    other.
     """
 
     id: UUID
@@ -208,8 +212,8 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A worker as placement sees it: what deployments reserve on it, how many siblings of each `spread` are there, and what else
-    speaks against it (that its node is down; empty for nothing)."""
+    """A worker as placement sees it: what deployments reserve on it, how many siblings of each `spread` are there, and
+    what else speaks against it (that its node is down; empty for nothing)."""
 
     worker: Worker
     reserved: Capacity
@@ -246,7 +250,8 @@ class ServicePage:
 
 @dataclass(frozen=True, slots=True)
 class MigrationPage:
-    """One page of migrations, how many there are in all, when this was read; what pauses them, why the engine cannot be asked."""
+    """One page of migrations, how many there are in all, when this was read; what pauses them, why the engine cannot be
+    asked."""
 
     migrations: Sequence[Migration]
     total: int
@@ -257,7 +262,8 @@ class MigrationPage:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A service and the place that was found for it, by the worker's name, or why there is none. `source` is where it is now."""
+    """A service and the place that was found for it, by the worker's name, or why there is none. `source` is where it
+    is now."""
 
     service_name: str
     organization: str
@@ -268,8 +274,8 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A service of the engine that is not under management: where it runs, with what limits it would be, and what speaks against
-    it (empty for nothing)."""
+    """A service of the engine that is not under management: where it runs, with what limits it would be, and what
+    speaks against it (empty for nothing)."""
 
     engine: EngineService
     node: str
@@ -281,7 +287,8 @@ class Adoptable:
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """How far a drain is: how many containers moved off, are on their way, wait; which are left, and what holds the others."""
+    """How far a drain is: how many containers moved off, are on their way, wait; which are left, and what holds the
+    others."""
 
     worker: Worker
     moved: int

@@ -1,7 +1,7 @@
 """Our own certificate authority, and the certificate that `skyctl serve` shows, in the folder `tls` of the data folder.
 
-Hosts trust the authority alone, so that the server's certificate can be renewed without any of them. Its times are those of
-this machine's clock, as is the peers' judgement of them.
+Hosts trust the authority alone, so that the server's certificate can be renewed without any of them. Its times are
+those of this machine's clock, as is the peers' judgement of them.
 """
 
 import re
@@ -62,7 +62,8 @@ class Certificates:
 
     @property
     def fit(self) -> bool:
-        """Whether the server's certificate and key belong together: not while they are written, nor if that was broken off."""
+        """Whether the server's certificate and key belong together: not while they are written, nor if that was broken
+        off."""
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.server, self.server_key)
         except (OSError, ssl.SSLError):
@@ -84,8 +85,8 @@ class Certificates:
         return found
 
     def make(self, names: Iterable[str], now: datetime, *, renew: bool = False) -> bool:
-        """Make what is missing or cannot be used, or does not hold all these names, or all of the server's on request; whether
-        anything was made.
+        """Make what is missing or cannot be used, or does not hold all these names, or all of the server's on request;
+        whether anything was made.
 
         Raises Refused where the authority is about to end.
         """
@@ -111,7 +112,8 @@ class Certificates:
             return None
 
     def authority_for(self, api_url: str) -> str:
-        """What a host needs to trust who answers at this address: the authority, where our certificate is for it; else nothing."""
+        """What a host needs to trust who answers at this address: the authority, where our certificate is for it; else
+        nothing."""
         host = (urlsplit(api_url).hostname or "").lower()
         ours = api_url.startswith("https://") and self.are_there and host in _read("server", self.server).names
         return self.authority.read_text(encoding="ascii") if ours else ""
@@ -162,9 +164,14 @@ def _read(role: str, path: Path) -> Certificate:
     except x509.ExtensionNotFound:
         names = []
     return Certificate(
-        role, found.subject.rfc4514_string(), names, found.not_valid_before_utc, found.not_valid_after_utc,
-        found.fingerprint(hashes.SHA256()).hex(":").upper(), path,
-    )  # fmt: skip
+        role,
+        found.subject.rfc4514_string(),
+        names,
+        found.not_valid_before_utc,
+        found.not_valid_after_utc,
+        found.fingerprint(hashes.SHA256()).hex(":").upper(),
+        path,
+    )
 
 
 def _make_authority(files: Certificates, now: datetime) -> None:
@@ -176,22 +183,36 @@ def _make_authority(files: Certificates, now: datetime) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"skyctl authority of {socket.gethostname()[:40]}")])
     usage = x509.KeyUsage(
-        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
     built = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - BACKDATED).not_valid_after(now + AUTHORITY_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).add_extension(usage, critical=True)
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     data_folder.write_private(files.authority_key, _pem(key))
     data_folder.write_private(files.authority, _pem(built))
 
 
 def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> None:
-    """A new key and certificate. Who reads the two while they are written finds that they do not fit, and reads again."""
+    """A new key and certificate. Who reads the two while they are written finds that they do not fit, and reads
+    again."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -206,14 +227,24 @@ def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> No
         raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", START_ANEW)
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
-        digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
     built = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "skyctl serve")]))
-        .issuer_name(authority.subject).public_key(key.public_key()).serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED).not_valid_after(ends_at)
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(ends_at)
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
@@ -221,7 +252,7 @@ def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> No
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
-    )  # fmt: skip
+    )
     data_folder.write_private(files.server_key, _pem(key))
     data_folder.write_private(files.server, _pem(built))
 

@@ -17,7 +17,8 @@ ADDRESS = "API on "
 
 
 def prepare(folder: Path, *, like: Path | None = None) -> None:
-    """Make the folder where it is missing, owned as another one is. Raises ValidationError where this user cannot write in it.
+    """Make the folder where it is missing, owned as another one is. Raises ValidationError where this user cannot write
+    in it.
 
     What root makes lets every user through, whatever the umask, as the embedded PostgreSQL needs it.
     """
@@ -50,9 +51,11 @@ def look(folder: Path) -> bool:
 
 
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file stays.
+    """Write a file that only its owner reads, in one step: whole or not at all. Without `replace` an existing file
+    stays.
 
-    What root writes belongs to the owner of the folder: services that run as a user of their own read what root prepared.
+    What root writes belongs to the owner of the folder: services that run as a user of their own read what root
+    prepared.
     """
     half = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

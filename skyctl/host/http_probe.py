@@ -18,10 +18,11 @@ class Answer(NamedTuple):
 
 
 def knock(api_url: str, limit_seconds: float, *, by_proxy: bool, authority: str = "") -> Answer:
-    """Ask for /healthz. `by_proxy`: by the proxies of the environment, if it names some. `authority`: the PEM certificate that
-    alone may vouch for it, if not the system's own.
+    """Ask for /healthz. `by_proxy`: by the proxies of the environment, if it names some. `authority`: the PEM
+    certificate that alone may vouch for it, if not the system's own.
 
-    In a thread, since neither a name look-up nor a peer that says one byte after the other is ended by the library's limits.
+    In a thread, since neither a name look-up nor a peer that says one byte after the other is ended by the library's
+    limits.
     """
     answers: list[Answer] = []
     asking = threading.Thread(

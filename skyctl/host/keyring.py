@@ -1,7 +1,7 @@
 """The secrets that sign and check tokens: those that were set, else those kept in one file of the data folder.
 
-The file's first line is the secret that signs. Those after it, `SECRET until TIME`, are still accepted for a while. It is read
-again whenever it has changed, so that no process needs a restart to follow a rotation.
+The file's first line is the secret that signs. Those after it, `SECRET until TIME`, are still accepted for a while. It
+is read again whenever it has changed, so that no process needs a restart to follow a rotation.
 """
 
 import os

@@ -1,8 +1,8 @@
 """The embedded PostgreSQL: started on demand, shared by the commands of one data folder, stopped by the last of them.
 
-Every user of the server holds a shared lock on one file for as long as it runs; who can turn that lock into an exclusive
-one is alone, and stops the server. The kernel drops the locks of a killed process, so nothing is ever counted wrong.
-Whoever uses it for long also starts it again when it dies.
+Every user of the server holds a shared lock on one file for as long as it runs; who can turn that lock into an
+exclusive one is alone, and stops the server. The kernel drops the locks of a killed process, so nothing is ever counted
+wrong. Whoever uses it for long also starts it again when it dies.
 """
 
 import fcntl
@@ -54,7 +54,8 @@ class EmbeddedPostgres:
     def running(self) -> Iterator[str]:
         """Keep the server up for the length of the block; gives its URL.
 
-        Raises DatabaseUnavailable or ValidationError with the remedy. A signal ends neither the start nor the stop halfway.
+        Raises DatabaseUnavailable or ValidationError with the remedy. A signal ends neither the start nor the stop
+        halfway.
         """
         self._check_path()
         data_folder.prepare(self.data_dir)

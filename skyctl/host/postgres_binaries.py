@@ -22,7 +22,8 @@ INSTALLATION = "pginstall18"
 
 
 class Programs:
-    """The programs, ready to run. Raises DatabaseUnavailable where they are missing or root's stand-in cannot be had."""
+    """The programs, ready to run. Raises DatabaseUnavailable where they are missing or root's stand-in cannot be
+    had."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = installed()
@@ -43,10 +44,19 @@ class Programs:
         account = self._account
         user, group = (account.pw_uid, account.pw_gid) if account else (None, None)
         return subprocess.run(
-            [self._folder / name, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, cwd="/", env={"PATH": os.defpath, "LC_ALL": "C"}, check=False, pass_fds=keeping,
-            user=user, group=group, extra_groups=None if account is None else [],
-        )  # fmt: skip
+            [self._folder / name, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            check=False,
+            pass_fds=keeping,
+            user=user,
+            group=group,
+            extra_groups=None if account is None else [],
+        )
 
 
 def installed() -> Path:
@@ -88,7 +98,8 @@ def _readable_copy(programs: Path, data_dir: Path) -> Path:
 
 
 def _open_to_all(path: Path) -> None:
-    """Let everybody read, and enter or run, what its owner may: neither the umask nor the source's mode may forbid it."""
+    """Let everybody read, and enter or run, what its owner may: neither the umask nor the source's mode may forbid
+    it."""
     if not path.is_symlink():
         mode = path.stat().st_mode
         owners = mode & (stat.S_IRUSR | stat.S_IXUSR)

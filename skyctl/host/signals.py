@@ -44,8 +44,8 @@ class Stop:
         self._writer.send(b"\0")
 
     def wait(self, seconds: float, *others: Any) -> bool:
-        """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether one of the
-        others has."""
+        """Wait for the time to pass, for one of the others to have something to read, or for the stop; whether one of
+        the others has."""
         if self.is_set:
             return False
         return any(

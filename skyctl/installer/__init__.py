@@ -18,18 +18,32 @@ from urllib.parse import urlsplit
 from skyctl.domain.cluster import SwarmJoin
 
 PARTS = (
-    "head", "paths", "messages", "arguments", "host", "asking", "manager", "packages", "bundle", "identity", "agent", "files",
-    "swarm", "start", "main",
-)  # fmt: skip
+    "head",
+    "paths",
+    "messages",
+    "arguments",
+    "host",
+    "asking",
+    "manager",
+    "packages",
+    "bundle",
+    "identity",
+    "agent",
+    "files",
+    "swarm",
+    "start",
+    "main",
+)
 CA_FILE = "/etc/skypanel-worker/ca.pem"
 
 
 @dataclass(frozen=True, slots=True)
 class InstallScript:
-    """What makes one worker's script different from another's. `insecure` lets its agent send the token over plain HTTP.
+    """What makes one worker's script different from another's. `insecure` lets its agent send the token over plain
+    HTTP.
 
-    `ca_certificate`: the PEM certificates that alone may vouch for the manager; empty for the host's own store. `by_link`: it is
-    fetched by a link, so it is not there once more.
+    `ca_certificate`: the PEM certificates that alone may vouch for the manager; empty for the host's own store.
+    `by_link`: it is fetched by a link, so it is not there once more.
     """
 
     worker_id: str
@@ -96,7 +110,8 @@ def requirements() -> str:
 
 
 def agent_archive() -> bytes:
-    """The agent of this very version as a tar.gz; the same files give the same bytes with any Python that has the same zlib."""
+    """The agent of this very version as a tar.gz; the same files give the same bytes with any Python that has the same
+    zlib."""
     package = _agent_package()
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:

@@ -1,4 +1,5 @@
-"""The folder from which a host that reaches nothing but the manager installs: script, agent, wheels, and the checksums of all."""
+"""The folder from which a host that reaches nothing but the manager installs: script, agent, wheels, and the checksums
+of all."""
 
 import hashlib
 import re
@@ -21,7 +22,8 @@ DOWNLOAD_SECONDS = 600
 
 
 def collect(folder: Path, platforms: Sequence[str], packages: Path | None) -> None:
-    """Put the agent into the folder, the wheels of its libraries for every Python, and Debian packages by what they are for.
+    """Put the agent into the folder, the wheels of its libraries for every Python, and Debian packages by what they are
+    for.
 
     Raises ValidationError for packages that are not there, Undownloadable where pip gets no wheels.
     """
@@ -46,7 +48,8 @@ def seal(folder: Path, script: str) -> None:
 
 
 def _choices() -> Iterator[str]:
-    """The requirements without their conditions, which pip would judge by this machine's Python; each library once in a choice."""
+    """The requirements without their conditions, which pip would judge by this machine's Python; each library once in a
+    choice."""
     blocks = re.split(r"^(?=\w)", requirements(), flags=re.MULTILINE)[1:]
     left = [re.sub(r" ; [^\\\n]*(?= \\)", "", block) for block in blocks]
     while left:
@@ -60,10 +63,32 @@ def _download(chosen: str, platform: str, wheels: Path) -> None:
     listed.write_text(chosen, encoding="utf-8")
     options = [option for tag in TAGS for option in ("--platform", f"{tag}_{platform}")]
     command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps",
-        "--require-hashes", "--only-binary", ":all:", "--ignore-requires-python", "--python-version", OLDEST_PYTHON,
-        "--implementation", "cp", "--abi", "abi3", "--abi", "none", *options, "--dest", str(wheels), "--requirement", str(listed),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--ignore-requires-python",
+        "--python-version",
+        OLDEST_PYTHON,
+        "--implementation",
+        "cp",
+        "--abi",
+        "abi3",
+        "--abi",
+        "none",
+        *options,
+        "--dest",
+        str(wheels),
+        "--requirement",
+        str(listed),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, stdin=subprocess.DEVNULL)
     listed.unlink()
     if done.returncode:

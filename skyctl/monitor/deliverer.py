@@ -1,4 +1,5 @@
-"""Couriers: one thread a channel, which sends what waits there. One that hangs holds up neither the others nor the monitor."""
+"""Couriers: one thread a channel, which sends what waits there. One that hangs holds up neither the others nor the
+monitor."""
 
 import logging
 import threading

@@ -1,4 +1,5 @@
-"""The monitor's loop: lead, look at every worker, raise alerts, then wait for news, a deadline, or the interval to pass.
+"""The monitor's loop: lead, look at every worker, raise alerts, then wait for news, a deadline, or the interval to
+pass.
 
 One monitor leads, the others stand by. What it writes it writes for its term: once that has ended, nothing.
 """
@@ -71,7 +72,8 @@ class Monitor:
         self._rotates_at = 0.0
 
     def run_once(self) -> bool:
-        """One pass over all workers, its alerts delivered; False where another monitor leads. Raises DatabaseUnavailable."""
+        """One pass over all workers, its alerts delivered; False where another monitor leads. Raises
+        DatabaseUnavailable."""
         lease = leadership.lead(self._world, self._holder, has_ended)
         if lease is None:
             return False
@@ -167,7 +169,8 @@ class Monitor:
                 return False
 
     def _look(self, lease: Lease) -> float | None:
-        """One pass, each change logged; in how many seconds the next one is due. Raises LostLead, DatabaseUnavailable."""
+        """One pass, each change logged; in how many seconds the next one is due. Raises LostLead,
+        DatabaseUnavailable."""
         started = time.monotonic()
         self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
         done = health.check(self._world, lease, self._passed_over)
@@ -195,8 +198,14 @@ class Monitor:
         for event in events:
             log.info(
                 "action=%s worker=%s name=%r from=%s to=%s term=%s reason=%r",
-                event.kind, event.worker_id, event.worker_name, event.from_status, event.to_status, event.term, event.reason,
-            )  # fmt: skip
+                event.kind,
+                event.worker_id,
+                event.worker_name,
+                event.from_status,
+                event.to_status,
+                event.term,
+                event.reason,
+            )
         for alert in raised.alerts:
             log.info("action=alert kind=%s title=%r", alert.kind, alert.title)
         for event in raised.poison:
@@ -206,7 +215,8 @@ class Monitor:
 
 
 def _place() -> str:
-    """Where process ids mean the same as here: this boot of this machine, and this namespace of ids; else what nobody else has."""
+    """Where process ids mean the same as here: this boot of this machine, and this namespace of ids; else what nobody
+    else has."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:8]

@@ -1,5 +1,5 @@
-"""The mover: a thread of the leading monitor that has migrations advanced and services followed, since asking the engine may take
-long, and the look at the workers may not.
+"""The mover: a thread of the leading monitor that has migrations advanced and services followed, since asking the
+engine may take long, and the look at the workers may not.
 
 An engine that does not answer is a state: it is noted and logged once, and asked again with growing pauses.
 """
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 
 class Mover:
-    """Moves for one term after the other; `moved` is told of the events of each step, and of the alerts that they call for."""
+    """Moves for one term after the other; `moved` is told of the events of each step, and of the alerts that they call
+    for."""
 
     def __init__(self, world: World, moved: Callable[[Sequence[Event], alerts.Raised], None]) -> None:
         self._world, self._moved = world, moved

@@ -1,4 +1,5 @@
-"""Alerts by channels: whatever Apprise has a URL for, as Slack, mail and webhooks. Its URLs hold secrets, its names do not."""
+"""Alerts by channels: whatever Apprise has a URL for, as Slack, mail and webhooks. Its URLs hold secrets, its names do
+not."""
 
 import hashlib
 import json
@@ -65,9 +66,14 @@ class Channels:
             )
 
     def _run(self, url: str, alert: Alert) -> int:
-        """Send in a process of its own, which imports nothing from our folder; its exit code. Raises TimeoutExpired, OSError."""
+        """Send in a process of its own, which imports nothing from our folder; its exit code. Raises TimeoutExpired,
+        OSError."""
         task = {"url": url, "title": alert.title, "body": alert.message, "kind": FAILURES.get(alert.kind, "warning")}
         return subprocess.run(
-            [sys.executable, "-P", "-m", "skyctl.notifiers.apprise_child"], input=json.dumps(task | {"parent": os.getpid()}).encode(),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=self._limit, check=False,
-        ).returncode  # fmt: skip
+            [sys.executable, "-P", "-m", "skyctl.notifiers.apprise_child"],
+            input=json.dumps(task | {"parent": os.getpid()}).encode(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=self._limit,
+            check=False,
+        ).returncode

@@ -1,7 +1,8 @@
-"""The program that sends one alert by one URL, and is given up by killing it: Apprise's threads would outlive any other end.
+"""The program that sends one alert by one URL, and is given up by killing it: Apprise's threads would outlive any other
+end.
 
-It reads a JSON document {url, title, body, kind, parent} from stdin, since its arguments are seen by everybody on the host, and
-says by its exit code what came of it. It ends with the process `parent`, which started it.
+It reads a JSON document {url, title, body, kind, parent} from stdin, since its arguments are seen by everybody on the
+host, and says by its exit code what came of it. It ends with the process `parent`, which started it.
 """
 
 import ctypes

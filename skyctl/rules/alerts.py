@@ -1,18 +1,15 @@
 """Alerts: from events to what people are told, once.
 
-    went offline                              worker_offline, opens the worker's incident
-    became unhealthy                          worker_unhealthy with the figures, opens it; within a cooldown only at its end
-    came back from offline or unhealthy       worker_recovered, closes it; nothing where none is open
-    began to flap                             worker_flapping, opens it; then nothing until the worker has settled
-    settled                                   as if it had just become what it is now
-    many fell silent at once                  mass_failure; the single ones are not told, nor their returns while it stands
-    all of those are back, or were let go     mass_recovery
-    a container runs on another worker        container_migrated, to its organization's members
-    one could not be moved, for good          migration_failed, to the same
-    nothing is to leave a worker any more     migration_summary; nothing where all of it was cancelled
-    containers wait for approval              manual_migration_required
-    a drain ended with containers left        drain_incomplete
-    a copy of a worker's disk is alive, too   worker_cloned
+went offline                              worker_offline, opens the worker's incident became unhealthy
+worker_unhealthy with the figures, opens it; within a cooldown only at its end came back from offline or unhealthy
+worker_recovered, closes it; nothing where none is open began to flap                             worker_flapping, opens
+it; then nothing until the worker has settled settled                                   as if it had just become what it
+is now many fell silent at once                  mass_failure; the single ones are not told, nor their returns while it
+stands all of those are back, or were let go     mass_recovery a container runs on another worker
+container_migrated, to its organization's members one could not be moved, for good          migration_failed, to the
+same nothing is to leave a worker any more     migration_summary; nothing where all of it was cancelled containers wait
+for approval              manual_migration_required a drain ended with containers left        drain_incomplete a copy of
+a worker's disk is alive, too   worker_cloned
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
@@ -73,10 +70,11 @@ class _Memory:
 def compose(
     events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], limits: Limits
 ) -> tuple[list[Draft], dict[UUID, int | None]]:
-    """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first of them.
+    """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first
+    of them.
 
-    Beside the drafts, the workers of which nothing is told by itself: the mass failure whose alert opened their incident, or
-    None where that is closed.
+    Beside the drafts, the workers of which nothing is told by itself: the mass failure whose alert opened their
+    incident, or None where that is closed.
     """
     begun = {event.worker_id for event in events if event.kind == "flapping" and event.worker_id}
     memory = _Memory(incidents, {*flapping, *begun})
@@ -143,7 +141,8 @@ def _was_told_lately(event: Event, incident: Incident | None, limits: Limits) ->
 
 
 def _draft(kind: str, events: Sequence[Event], memory: _Memory) -> Draft:
-    """The draft of one alert. Of several that a worker gets at once, the last one leaves its incident open or closed."""
+    """The draft of one alert. Of several that a worker gets at once, the last one leaves its incident open or
+    closed."""
     alert = _of_many(kind, events) if len(events) > 1 else _of_one(kind, events[0], memory.incidents)
     ids = [event.worker_id for event in events if event.worker_id and memory.last[event.worker_id] == event.seq]
     return Draft(alert, opens=ids) if kind in OPENING else Draft(alert, closes=ids)
@@ -152,9 +151,12 @@ def _draft(kind: str, events: Sequence[Event], memory: _Memory) -> Draft:
 def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Alert:
     worker_id = event.worker_id
     metadata = {
-        "workerName": event.worker_name, "fromStatus": event.from_status, "toStatus": event.to_status,
-        "reason": event.reason, **event.details,
-    }  # fmt: skip
+        "workerName": event.worker_name,
+        "fromStatus": event.from_status,
+        "toStatus": event.to_status,
+        "reason": event.reason,
+        **event.details,
+    }
     if event.seq:
         metadata["eventSeq"] = event.seq
     if kind == RECOVERED and worker_id and worker_id in incidents:
@@ -185,7 +187,8 @@ def _of_the_mass(event: Event) -> Alert:
 
 
 def _of_containers(events: Sequence[Event], limits: Limits) -> list[Draft]:
-    """What people are told of containers: members of each of theirs, or of many at once; administrators of each worker's."""
+    """What people are told of containers: members of each of theirs, or of many at once; administrators of each
+    worker's."""
     members: dict[tuple[str, str], list[Event]] = {}
     alerts = []
     for event in events:

@@ -6,7 +6,8 @@ OFFSET = "clockOffsetSeconds"
 
 
 def offset_seconds(shown: object, now: datetime) -> float | None:
-    """By how many seconds a clock that shows this ISO 8601 time is ahead of `now`; None where it is no time with an offset."""
+    """By how many seconds a clock that shows this ISO 8601 time is ahead of `now`; None where it is no time with an
+    offset."""
     if not isinstance(shown, str):
         return None
     try:

@@ -9,7 +9,8 @@ HEALTH = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.OFFLINE)
 
 
 def is_mass_failure(silence: Silence, limits: Limits) -> bool:
-    """Whether so many fell silent that the cause is hardly theirs: moving all their containers at once would be a stampede."""
+    """Whether so many fell silent that the cause is hardly theirs: moving all their containers at once would be a
+    stampede."""
     return silence.silent >= limits.mass_workers and silence.silent >= limits.mass_share * silence.schedulable
 
 

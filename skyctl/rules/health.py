@@ -78,7 +78,8 @@ def heard_silence(since: datetime, now: datetime, outages: Iterable[Outage]) -> 
 
 
 def cutoff(now: datetime, outages: Sequence[Outage], timeout: timedelta) -> datetime:
-    """The time since which exactly the timeout of heard silence has passed: who beat last before it is silent for too long."""
+    """The time since which exactly the timeout of heard silence has passed: who beat last before it is silent for too
+    long."""
     left, at = timeout, now
     for outage in reversed(outages):
         heard = at - min(outage.ended_at, at)

@@ -30,7 +30,8 @@ def standing(known: Credentials, token_hash: str) -> Standing:
 
 
 def identify(known: Credentials, host: Sighting, silence: timedelta | None, interval: timedelta) -> Identity:
-    """What comes of the host. `silence`: for how long a heartbeat of the worker would have been heard, None where none ever was."""
+    """What comes of the host. `silence`: for how long a heartbeat of the worker would have been heard, None where none
+    ever was."""
     holder = known.holder
     if not holder.machine_id:
         return Identity.SAME
@@ -52,8 +53,8 @@ def is_at_home(holder: Sighting, host: Sighting) -> bool:
 
 
 def rivals_with(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> dict[str, Rival]:
-    """The rivals to remember, by their place, with a host that is uncertain, or a copy. Where there are too many, the oldest is
-    forgotten, one that was not told first."""
+    """The rivals to remember, by their place, with a host that is uncertain, or a copy. Where there are too many, the
+    oldest is forgotten, one that was not told first."""
     before = known.rivals.get(host.place)
     this = Rival(before.since if before else now, is_told=verdict is Identity.CLONE)
     others = {place: rival for place, rival in known.rivals.items() if place != host.place}

@@ -48,7 +48,8 @@ class Step(StrEnum):
 
 
 class Decision(NamedTuple):
-    """A step and its reason; on completion, whether the old container is known to have stopped, and the new one's id."""
+    """A step and its reason; on completion, whether the old container is known to have stopped, and the new one's
+    id."""
 
     step: Step
     reason: str = ""
@@ -57,8 +58,8 @@ class Decision(NamedTuple):
 
 
 class Pins(NamedTuple):
-    """The nodes that a migration goes between (`source` is None where that has left the swarm), and the deployment that its order
-    makes the service's."""
+    """The nodes that a migration goes between (`source` is None where that has left the swarm), and the deployment that
+    its order makes the service's."""
 
     source: str | None
     target: str
@@ -66,7 +67,8 @@ class Pins(NamedTuple):
 
 
 def decide(state: MigrationState, seen: Observation, service_id: str, pins: Pins, *, overdue: bool) -> Decision:
-    """The step that a migration calls for: `service_id` is the engine's, `overdue` says that its deadline has passed."""
+    """The step that a migration calls for: `service_id` is the engine's, `overdue` says that its deadline has
+    passed."""
     service = seen.services.get(service_id)
     if service is None:
         return Decision(Step.GIVE_UP, "the engine no longer has the service: deploy it again")

@@ -1,17 +1,18 @@
 """Placement: which containers go to which workers (mission document, Migration: Target Selection).
 
-A worker may take a container when it is active and nothing speaks against it, when it is not the one to leave, when it is of the
-wanted region and pool, and when it has room in CPU, memory and disk: capacity less what deployments reserve or what is measured
-as used, whichever is more, less what this batch has put there. Of those with room it is, in this order,
+A worker may take a container when it is active and nothing speaks against it, when it is not the one to leave, when it
+is of the wanted region and pool, and when it has room in CPU, memory and disk: capacity less what deployments reserve
+or what is measured as used, whichever is more, less what this batch has put there. Of those with room it is, in this
+order,
 
-    one where the container did not fail lately        (`Demand.avoid`)
-    the one with the fewest siblings                   (`Demand.spread`)
-    the one with the lowest load                       the mean of CPU, memory and disk percent, with what this batch put there
-    the one with the lowest id
+one where the container did not fail lately        (`Demand.avoid`) the one with the fewest siblings
+(`Demand.spread`) the one with the lowest load                       the mean of CPU, memory and disk percent, with what
+this batch put there the one with the lowest id
 
-The largest containers choose first. Where that leaves one out which a packer would have placed, the batch is packed instead: the
-largest first (the sum of its needs as shares of the most that an eligible worker has in each dimension; then by its needs in
-CPU, memory and disk, then by the lowest id), each to the eligible worker with the lowest id that has room.
+The largest containers choose first. Where that leaves one out which a packer would have placed, the batch is packed
+instead: the largest first (the sum of its needs as shares of the most that an eligible worker has in each dimension;
+then by its needs in CPU, memory and disk, then by the lowest id), each to the eligible worker with the lowest id that
+has room.
 """
 
 from bisect import bisect_left
@@ -35,8 +36,8 @@ WORDS = ("CPU cores", "MiB of memory", "GiB of disk")
 
 
 def plan(demands: Sequence[Demand], candidates: Sequence[Candidate], limits: Limits) -> list[Placement | Refusal]:
-    """One answer to each demand, in the order of the demands; what they say depends on no order. Ids are unique, needs not
-    negative. Takes about 30 us a demand; many times that where most are refused and each needs something else.
+    """One answer to each demand, in the order of the demands; what they say depends on no order. Ids are unique, needs
+    not negative. Takes about 30 us a demand; many times that where most are refused and each needs something else.
     """
     cluster = Cluster(candidates, limits, {(demand.region, demand.pool) for demand in demands})
     ordered = cluster.largest_first(demands)
@@ -55,7 +56,8 @@ def amounts(capacity: Capacity) -> Amounts:
 
 
 def exclusion(candidate: Candidate, limits: Limits) -> str:
-    """What keeps a worker from taking any container, in words; empty for nothing. Exhaustion counts as soon as it is measured."""
+    """What keeps a worker from taking any container, in words; empty for nothing. Exhaustion counts as soon as it is
+    measured."""
     worker, load = candidate.worker, candidate.worker.load
     most = (limits.cpu_percent, limits.memory_percent, limits.disk_percent)
     is_exhausted = any(percent > limit for percent, limit in zip(load[:3], most, strict=True))
@@ -157,9 +159,10 @@ class Cluster:
 class Queue:
     """Workers, the best first, of which those without room are passed over.
 
-    In a batch room only shrinks and ranks only worsen, so an entry is at best too good, and is put right when it comes to the
-    top. A worker that lacks room waits, in the dimension that it lacks, until somebody needs no more of it than there was; until
-    then it costs nothing. So a refusal costs next to nothing, too, once something no larger was refused.
+    In a batch room only shrinks and ranks only worsen, so an entry is at best too good, and is put right when it comes
+    to the top. A worker that lacks room waits, in the dimension that it lacks, until somebody needs no more of it than
+    there was; until then it costs nothing. So a refusal costs next to nothing, too, once something no larger was
+    refused.
     """
 
     def __init__(self, targets: Sequence[Target], rank: Callable[[Target], Rank]) -> None:
@@ -241,8 +244,8 @@ class Batch:
 
 
 class Leftover:
-    """The room that is left on the workers of one region and pool but for one: in each dimension, the least first; and the workers
-    of which no other has as much in all dimensions, since one of these comes nearest to any need."""
+    """The room that is left on the workers of one region and pool but for one: in each dimension, the least first; and
+    the workers of which no other has as much in all dimensions, since one of these comes nearest to any need."""
 
     def __init__(self, targets: Iterable[Target], source: UUID | None) -> None:
         others = [one for one in targets if one.worker.id != source]

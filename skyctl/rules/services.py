@@ -20,8 +20,8 @@ MISSING = "the engine no longer has the service: deploy it again"
 
 
 def slug(name: str) -> str:
-    """A service's name as it stands in names of the engine and of DNS: lower-case letters, digits and hyphens; empty where nothing
-    of the name can stand there. One that has to be cut ends with a digest of the whole name."""
+    """A service's name as it stands in names of the engine and of DNS: lower-case letters, digits and hyphens; empty
+    where nothing of the name can stand there. One that has to be cut ends with a digest of the whole name."""
     whole = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if len(whole) <= LONGEST_SLUG:
         return whole
@@ -30,7 +30,8 @@ def slug(name: str) -> str:
 
 
 def adopted_limits(found: Capacity, given: Capacity) -> Capacity:
-    """What an adopted service reserves: what was given, else what the engine limits it to, else what a service has by default."""
+    """What an adopted service reserves: what was given, else what the engine limits it to, else what a service has by
+    default."""
     return Capacity(
         given.cpu_cores or found.cpu_cores or DEFAULT_LIMITS.cpu_cores,
         given.memory_mb or found.memory_mb or DEFAULT_LIMITS.memory_mb,
@@ -42,14 +43,24 @@ def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSp
     """A service as the engine is told to run it on a node, by the panel's names and labels."""
     spec, organization = service.spec, service.organization_id
     ours = {
-        SERVICE_LABEL: str(service.id), DEPLOYMENT_LABEL: str(deployment_id), ORGANIZATION_LABEL: str(organization),
-    }  # fmt: skip
+        SERVICE_LABEL: str(service.id),
+        DEPLOYMENT_LABEL: str(deployment_id),
+        ORGANIZATION_LABEL: str(organization),
+    }
     return EngineSpec(
-        name=f"org-{organization}-{service.slug}", network=f"org-{organization}-network", alias=service.slug, node_id=node_id,
-        image=spec.image, limits=spec.limits, labels={**spec.labels, **ours},
-        network_labels={**NETWORK_LABELS, ORGANIZATION_LABEL: str(organization)}, environment=spec.environment,
-        ports=spec.ports, endpoint_mode=spec.endpoint_mode, command=spec.command,
-    )  # fmt: skip
+        name=f"org-{organization}-{service.slug}",
+        network=f"org-{organization}-network",
+        alias=service.slug,
+        node_id=node_id,
+        image=spec.image,
+        limits=spec.limits,
+        labels={**spec.labels, **ours},
+        network_labels={**NETWORK_LABELS, ORGANIZATION_LABEL: str(organization)},
+        environment=spec.environment,
+        ports=spec.ports,
+        endpoint_mode=spec.endpoint_mode,
+        command=spec.command,
+    )
 
 
 class Finding(NamedTuple):

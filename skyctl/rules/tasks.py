@@ -19,7 +19,8 @@ def has_stopped(service: EngineService, node_id: str | None) -> bool:
 
 
 def trouble(service: EngineService, node_id: str | None) -> str:
-    """The engine's last error about the containers of a service on a node, or about one that finds none; empty for none."""
+    """The engine's last error about the containers of a service on a node, or about one that finds none; empty for
+    none."""
     told = [task.error for task in service.tasks if task.error and task.node_id in (node_id, None)]
     return told[-1] if told else ""
 

@@ -79,7 +79,8 @@ def _sign(secret: str, claims: dict[str, Any]) -> str:
 
 
 def _claims(keys: Sequence[Key], token: str, now: datetime) -> tuple[Key, dict[str, Any]]:
-    """The key that signed a token, and its claims, if it is still good at `now`; the library's own clock is not asked."""
+    """The key that signed a token, and its claims, if it is still good at `now`; the library's own clock is not
+    asked."""
     signed = ((key, _signed(key, token)) for key in keys)
     key, claims = next(((key, claims) for key, claims in signed if claims is not None), (None, None))
     if key is None or claims is None:

@@ -40,9 +40,13 @@ _STATUS = {
 def insert_alert(connection: sa.Connection, alert: Alert, term: int | None) -> int:
     """Store an alert; its number."""
     values = {
-        "kind": alert.kind, "worker_id": alert.worker_id, "title": alert.title, "message": alert.message,
-        "metadata": dict(alert.metadata), "term": term,
-    }  # fmt: skip
+        "kind": alert.kind,
+        "worker_id": alert.worker_id,
+        "title": alert.title,
+        "message": alert.message,
+        "metadata": dict(alert.metadata),
+        "term": term,
+    }
     number: int = connection.execute(sa.insert(alerts).values(values).returning(alerts.c.id)).scalar_one()
     return number
 
@@ -59,11 +63,16 @@ def tell(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
     connection.execute(sa.insert(notifications).from_select(columns, everyone.where(_is_for(alert))))
     connection.execute(
         sa.insert(activity_logs).values(
-            event_type=f"alert.{alert.kind}", organization_id=alert.organization_id, entity_type="system",
+            event_type=f"alert.{alert.kind}",
+            organization_id=alert.organization_id,
+            entity_type="system",
             entity_id=str(alert.worker_id) if alert.worker_id else None,
-            message=alert.message, status=_STATUS.get(alert.kind, "warning"), metadata=metadata, created_at=_NOW,
+            message=alert.message,
+            status=_STATUS.get(alert.kind, "warning"),
+            metadata=metadata,
+            created_at=_NOW,
         )
-    )  # fmt: skip
+    )
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, notification(alert_id, alert))))
 
 
@@ -75,7 +84,8 @@ def _is_for(alert: Alert) -> sa.ColumnElement[bool]:
 
 
 def notification(alert_id: int, alert: Alert) -> str:
-    """The JSON `{workerId, alertType, metadata}`; where it would be too long, metadata holds no more than the alert's number."""
+    """The JSON `{workerId, alertType, metadata}`; where it would be too long, metadata holds no more than the alert's
+    number."""
     document: dict[str, Any] = {
         "workerId": str(alert.worker_id) if alert.worker_id else None,
         "alertType": alert.kind,
@@ -111,8 +121,8 @@ def close_incidents(connection: sa.Connection, worker_ids: Iterable[UUID]) -> No
 
 
 def note_untold(connection: sa.Connection, mass_failure_id: int | None, worker_ids: Sequence[UUID]) -> None:
-    """Note of workers that nothing was told of by itself that the alert of their mass failure opened their incident; without a
-    mass failure, that it is closed."""
+    """Note of workers that nothing was told of by itself that the alert of their mass failure opened their incident;
+    without a mass failure, that it is closed."""
     if mass_failure_id is None:
         close_incidents(connection, worker_ids)
         return
@@ -125,7 +135,8 @@ def note_untold(connection: sa.Connection, mass_failure_id: int | None, worker_i
 
 
 def still_exhausted(connection: sa.Connection, cooldown: timedelta) -> list[Worker]:
-    """Workers that are unhealthy again, of which people were not told because they had been lately, and no longer have."""
+    """Workers that are unhealthy again, of which people were not told because they had been lately, and no longer
+    have."""
     columns = incidents.c
     untold = sa.and_(columns.closed_at.is_not(None), columns.exhaustion_alerted_at <= _NOW - cooldown)
     query = sa.select(*COLUMNS).join_from(workers, incidents, columns.worker_id == workers.c.id)
@@ -145,8 +156,10 @@ def claim(connection: sa.Connection, channel: str, hold: timedelta) -> Delivery 
     due = (
         sa.select(c.alert_id)
         .where(c.channel == channel, c.delivered_at.is_(None), c.given_up_at.is_(None), c.next_attempt_at <= _NOW)
-        .order_by(c.next_attempt_at, c.alert_id).limit(1).with_for_update(skip_locked=True)
-    )  # fmt: skip
+        .order_by(c.next_attempt_at, c.alert_id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
     taken = sa.update(deliveries).where(c.channel == channel, c.alert_id == due.scalar_subquery())
     row = connection.execute(
         taken.values(attempts=c.attempts + 1, next_attempt_at=_NOW + hold).returning(c.alert_id, c.attempts)
@@ -181,8 +194,8 @@ def next_due_at(connection: sa.Connection, channel: str) -> datetime | None:
 
 
 class Trouble(NamedTuple):
-    """A channel that does not take alerts: how many wait although they were tried, how many were given up since one last
-    arrived, and the last error."""
+    """A channel that does not take alerts: how many wait although they were tried, how many were given up since one
+    last arrived, and the last error."""
 
     channel: str
     failing: int

@@ -52,16 +52,21 @@ class Database:
             f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC",
         }
         self._engine = sa.create_engine(
-            self._url, connect_args=self._arguments, pool_size=connections, max_overflow=0, pool_timeout=CONNECT_SECONDS,
-            use_native_hstore=False, hide_parameters=True,
-        )  # fmt: skip
+            self._url,
+            connect_args=self._arguments,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=CONNECT_SECONDS,
+            use_native_hstore=False,
+            hide_parameters=True,
+        )
         _check_the_rested(self._engine, self._waits)
         self.lane = Lane(self)
 
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
-        """One transaction, committed at the end of the block. Raises DatabaseUnavailable, also where the database has not answered
-        within the limit; SchemaMissing, DatabaseRefused."""
+        """One transaction, committed at the end of the block. Raises DatabaseUnavailable, also where the database has
+        not answered within the limit; SchemaMissing, DatabaseRefused."""
         with (
             _translated(self.address),
             self._engine.connect() as connection,
@@ -109,9 +114,9 @@ class Database:
 class Lane:
     """One connection of an event loop, for one statement at a time, each a transaction of its own in one round trip.
 
-    Between the round trips of an ordinary transaction a busy loop does its other work first. But a statement that was sent
-    in full is carried out by a database that was frozen meanwhile, though nobody waits for it any more. Hence the rule for
-    statements here: their rows begin with now(), and they change nothing where that is after %(until)s.
+    Between the round trips of an ordinary transaction a busy loop does its other work first. But a statement that was
+    sent in full is carried out by a database that was frozen meanwhile, though nobody waits for it any more. Hence the
+    rule for statements here: their rows begin with now(), and they change nothing where that is after %(until)s.
     """
 
     def __init__(self, database: Database) -> None:
@@ -246,8 +251,8 @@ def _check_the_rested(engine: sa.Engine, waits: "Waits") -> None:
 
 
 class Waits:
-    """What waits for the database at present, and how it is ended: a database that is frozen, or a network that swallows
-    everything, never says so, and what was not committed by then must not be when it comes back."""
+    """What waits for the database at present, and how it is ended: a database that is frozen, or a network that
+    swallows everything, never says so, and what was not committed by then must not be when it comes back."""
 
     def __init__(self) -> None:
         self._running: set[socket.socket] = set()

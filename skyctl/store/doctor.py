@@ -17,7 +17,8 @@ _OFFSET: sa.ColumnElement[float] = sa.func.skyctl_figure(
 
 
 class Group(NamedTuple):
-    """How many workers are so, and the first of them: the name, and the figure or time that says since when or by how much."""
+    """How many workers are so, and the first of them: the name, and the figure or time that says since when or by how
+    much."""
 
     size: int
     first: Sequence[tuple[str, Any]]

@@ -18,7 +18,8 @@ _DRAINED = sa.or_(_C.drain_requested_at.is_not(None), _C.node_paused_at.is_not(N
 
 
 class Drained(NamedTuple):
-    """A worker of which nothing is on its way any more, and nothing will be moved off; `force`: what is left is to be stopped."""
+    """A worker of which nothing is on its way any more, and nothing will be moved off; `force`: what is left is to be
+    stopped."""
 
     worker_id: UUID
     name: str
@@ -33,11 +34,15 @@ def request(connection: sa.Connection, worker_id: UUID, wish: DrainWish) -> bool
     """
     over = _C.drain_finished_at.is_not(None)
     values: dict[str, Any] = {
-        "drain_requested_at": sa.case((sa.or_(_C.drain_requested_at.is_(None), over), _NOW), else_=_C.drain_requested_at),
+        "drain_requested_at": sa.case(
+            (sa.or_(_C.drain_requested_at.is_(None), over), _NOW), else_=_C.drain_requested_at
+        ),
         "drain_reason": sa.func.coalesce(wish.reason, _C.drain_reason),
-        "drain_max_parallel": sa.func.coalesce(wish.max_parallel, _C.drain_max_parallel), "drain_finished_at": None,
-        "undrained_at": None, "updated_at": _NOW,
-    }  # fmt: skip
+        "drain_max_parallel": sa.func.coalesce(wish.max_parallel, _C.drain_max_parallel),
+        "drain_finished_at": None,
+        "undrained_at": None,
+        "updated_at": _NOW,
+    }
     if wish.deadline is not None:
         values |= {"drain_deadline_at": _NOW + wish.deadline, "drain_force": wish.force}
     else:
@@ -52,7 +57,8 @@ def request(connection: sa.Connection, worker_id: UUID, wish: DrainWish) -> bool
 def hold_heartbeats(connection: sa.Connection) -> None:
     """Let no heartbeat be stored until this transaction ends, which is to be short.
 
-    Who writes several workers needs it: a batch of heartbeats takes them in an order of its own, and each would wait for the other.
+    Who writes several workers needs it: a batch of heartbeats takes them in an order of its own, and each would wait
+    for the other.
     """
     connection.execute(sa.text("LOCK TABLE container_workers IN SHARE ROW EXCLUSIVE MODE"))
 
@@ -60,18 +66,24 @@ def hold_heartbeats(connection: sa.Connection) -> None:
 def end(connection: sa.Connection, worker_id: UUID) -> None:
     """Note that nobody wants the worker empty any more."""
     values = {
-        "drain_requested_at": None, "drain_reason": None, "drain_deadline_at": None, "drain_max_parallel": None,
-        "drain_force": False, "drain_finished_at": None, "updated_at": _NOW,
+        "drain_requested_at": None,
+        "drain_reason": None,
+        "drain_deadline_at": None,
+        "drain_max_parallel": None,
+        "drain_force": False,
+        "drain_finished_at": None,
+        "updated_at": _NOW,
         "undrained_at": sa.case((STATUS == WorkerStatus.DRAINING, _NOW)),
-    }  # fmt: skip
+    }
     connection.execute(sa.update(workers).where(_C.id == worker_id).values(values))
 
 
 def ending(connection: sa.Connection) -> list[Drained]:
     """The drained workers of which nothing is under way or waits, and that were not noted as over."""
     on_the_way = sa.exists().where(
-        migrations.c.finished_at.is_(None), sa.or_(migrations.c.source_worker_id == _C.id, migrations.c.target_worker_id == _C.id)
-    )  # fmt: skip
+        migrations.c.finished_at.is_(None),
+        sa.or_(migrations.c.source_worker_id == _C.id, migrations.c.target_worker_id == _C.id),
+    )
     overdue = sa.func.coalesce(_C.drain_deadline_at <= _NOW, False)
     query = sa.select(_C.id, _C.name, overdue, sa.and_(_C.drain_force, overdue)).where(
         _DRAINED, _C.drain_requested_at.is_not(None), _C.drain_finished_at.is_(None), sa.not_(on_the_way)

@@ -16,7 +16,8 @@ NEWS_CHANNEL = "skyctl_events"
 
 
 def lock(connection: sa.Connection) -> None:
-    """Be the only one who appends until this transaction ends, so that events become visible in the order of their numbers.
+    """Be the only one who appends until this transaction ends, so that events become visible in the order of their
+    numbers.
 
     To be called before the first row is locked: then no two wait for each other.
     """
@@ -24,7 +25,8 @@ def lock(connection: sa.Connection) -> None:
 
 
 def append(connection: sa.Connection, *those: Event) -> list[Event]:
-    """Write events in the transaction of the change that they tell of; gives them back with their numbers. See `lock`."""
+    """Write events in the transaction of the change that they tell of; gives them back with their numbers. See
+    `lock`."""
     if not those:
         return []
     columns = [{name: value for name, value in asdict(event).items() if name not in ("seq", "at")} for event in those]
@@ -83,9 +85,13 @@ def transitions(
 ) -> dict[UUID, int]:
     """How often each of the workers changed between these statuses, not on purpose, within the window that ends now."""
     counted = sa.select(events.c.worker_id, sa.func.count()).where(
-        among(events.c.worker_id, worker_ids), events.c.kind == "status_changed", events.c.from_status.in_(between),
-        events.c.to_status.in_(between), events.c.at > sa.func.skyctl_now() - window, events.c.details["onPurpose"].is_(None),
-    )  # fmt: skip
+        among(events.c.worker_id, worker_ids),
+        events.c.kind == "status_changed",
+        events.c.from_status.in_(between),
+        events.c.to_status.in_(between),
+        events.c.at > sa.func.skyctl_now() - window,
+        events.c.details["onPurpose"].is_(None),
+    )
     return {row[0]: row[1] for row in connection.execute(counted.group_by(events.c.worker_id))}
 
 
@@ -104,16 +110,29 @@ def _activity(event: Event, actor: Actor) -> dict[str, Any]:
     """A row of the activity log. The panel takes one without a user for the system's alone."""
     said = ": ".join(part for part in (event.kind.replace("_", " "), event.worker_name, event.reason) if part)
     return {
-        "user_id": actor.user_id, "event_type": f"worker.{event.kind}", "message": said, "status": "info",
-        "entity_type": "worker" if actor.user_id else "system", "entity_id": str(event.worker_id) if event.worker_id else None,
-        "ip_address": actor.ip_address, "user_agent": actor.user_agent, "metadata": {"actor": actor.name, **event.details},
-    }  # fmt: skip
+        "user_id": actor.user_id,
+        "event_type": f"worker.{event.kind}",
+        "message": said,
+        "status": "info",
+        "entity_type": "worker" if actor.user_id else "system",
+        "entity_id": str(event.worker_id) if event.worker_id else None,
+        "ip_address": actor.ip_address,
+        "user_agent": actor.user_agent,
+        "metadata": {"actor": actor.name, **event.details},
+    }
 
 
 def _event(row: Any) -> Event:
     return Event(
-        kind=row.kind, worker_id=row.worker_id, worker_name=row.worker_name, actor=row.actor,
+        kind=row.kind,
+        worker_id=row.worker_id,
+        worker_name=row.worker_name,
+        actor=row.actor,
         from_status=WorkerStatus(row.from_status) if row.from_status else None,
         to_status=WorkerStatus(row.to_status) if row.to_status else None,
-        reason=row.reason or "", details=row.details, term=row.term, seq=row.seq, at=row.at,
-    )  # fmt: skip
+        reason=row.reason or "",
+        details=row.details,
+        term=row.term,
+        seq=row.seq,
+        at=row.at,
+    )

@@ -19,8 +19,8 @@ _FAILURE = [mass_failures.c[name] for name in MassFailure._fields]
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """One look at every worker: whose status may not be what the facts call for, the oldest heartbeat of those that are not
-    offline, which flapping workers have settled, and since when the one that changed first has been quiet."""
+    """One look at every worker: whose status may not be what the facts call for, the oldest heartbeat of those that are
+    not offline, which flapping workers have settled, and since when the one that changed first has been quiet."""
 
     suspects: Sequence[UUID]
     settled: Sequence[UUID]
@@ -49,15 +49,25 @@ def survey(
         c.drain_requested_at.is_not(None), sa.and_(STATUS == WorkerStatus.DRAINING, c.undrained_at.is_(None))
     )
     concluded = sa.case(
-        (sa.and_(c.stopped_at.is_not(None), sa.or_(c.last_heartbeat_at.is_(None), c.last_heartbeat_at <= c.stopped_at)),
-         WorkerStatus.OFFLINE),
+        (
+            sa.and_(
+                c.stopped_at.is_not(None), sa.or_(c.last_heartbeat_at.is_(None), c.last_heartbeat_at <= c.stopped_at)
+            ),
+            WorkerStatus.OFFLINE,
+        ),
         (c.last_heartbeat_at < silent_since, WorkerStatus.OFFLINE),
         (to_drain, WorkerStatus.DRAINING),
         (c.last_heartbeat_at.is_(None), WorkerStatus.PENDING),
-        (sa.or_(c.cpu_percent > limits.cpu_percent, c.memory_percent > limits.memory_percent,
-                c.disk_percent > limits.disk_percent), WorkerStatus.UNHEALTHY),
+        (
+            sa.or_(
+                c.cpu_percent > limits.cpu_percent,
+                c.memory_percent > limits.memory_percent,
+                c.disk_percent > limits.disk_percent,
+            ),
+            WorkerStatus.UNHEALTHY,
+        ),
         else_=WorkerStatus.ACTIVE,
-    )  # fmt: skip
+    )
     flaps = c.flapping_since.is_not(None)
     row = connection.execute(
         sa.select(
@@ -114,7 +124,8 @@ def begin_flapping(connection: sa.Connection, worker_ids: Iterable[UUID]) -> lis
 
 
 def end_flapping(connection: sa.Connection, worker_ids: Iterable[UUID], quiet: timedelta) -> list[Worker]:
-    """Note that those of these workers which have not changed for so long flap no more; which they are. See `change`."""
+    """Note that those of these workers which have not changed for so long flap no more; which they are. See
+    `change`."""
     c = workers.c
     free = sa.select(c.id).where(
         among(c.id, worker_ids), c.flapping_since.is_not(None), c.status_changed_at <= _NOW - quiet
@@ -135,7 +146,8 @@ def flapping(connection: sa.Connection, worker_ids: Iterable[UUID], before: int)
 
 
 def silences(connection: sa.Connection, missed_since: datetime, not_before: datetime) -> list[Silence]:
-    """By region: how many workers beat last within this time, and belong to no mass failure; and how many could take containers."""
+    """By region: how many workers beat last within this time, and belong to no mass failure; and how many could take
+    containers."""
     rows = connection.execute(_SILENCES, {"missed_since": missed_since, "not_before": not_before, "most": _MOST_NAMES})
     return [Silence(region, silent, schedulable, names or ()) for region, silent, schedulable, names in rows]
 

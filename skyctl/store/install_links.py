@@ -10,7 +10,8 @@ from skyctl.store.tables import install_links, workers
 
 
 class Link(NamedTuple):
-    """A link as it is stored: whose script it gives, and whether it still does; `anew` though a host has joined as that worker."""
+    """A link as it is stored: whose script it gives, and whether it still does; `anew` though a host has joined as that
+    worker."""
 
     worker_id: UUID
     api_url: str

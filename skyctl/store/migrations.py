@@ -14,16 +14,37 @@ from skyctl.store.tables import deployments, migrations, services, workers
 _NOW = sa.func.skyctl_now()
 _SOURCE, _TARGET = workers.alias("source"), workers.alias("target")
 _COLUMNS = [
-    migrations.c[name] for name in (
-        "id", "service_id", "cause", "state", "reason", "source_worker_id", "target_worker_id", "source_deployment_id",
-        "target_deployment_id", "attempts", "next_attempt_at", "deadline_at", "started_at", "finished_at",
-        "source_stopped_at", "created_at", "updated_at", "avoid", "cancelled_by",
+    migrations.c[name]
+    for name in (
+        "id",
+        "service_id",
+        "cause",
+        "state",
+        "reason",
+        "source_worker_id",
+        "target_worker_id",
+        "source_deployment_id",
+        "target_deployment_id",
+        "attempts",
+        "next_attempt_at",
+        "deadline_at",
+        "started_at",
+        "finished_at",
+        "source_stopped_at",
+        "created_at",
+        "updated_at",
+        "avoid",
+        "cancelled_by",
     )
 ] + [
-    services.c.name.label("service_name"), services.c.organization_id, _SOURCE.c.name.label("source_name"),
-    _TARGET.c.name.label("target_name"), deployments.c.swarm_service_id,
-    _SOURCE.c.swarm_node_id.label("source_node_id"), _TARGET.c.swarm_node_id.label("target_node_id"),
-]  # fmt: skip
+    services.c.name.label("service_name"),
+    services.c.organization_id,
+    _SOURCE.c.name.label("source_name"),
+    _TARGET.c.name.label("target_name"),
+    deployments.c.swarm_service_id,
+    _SOURCE.c.swarm_node_id.label("source_node_id"),
+    _TARGET.c.swarm_node_id.label("target_node_id"),
+]
 _JOINED = (
     migrations.join(services, services.c.id == migrations.c.service_id)
     .outerjoin(deployments, deployments.c.id == migrations.c.source_deployment_id)
@@ -34,8 +55,8 @@ _UNFINISHED = migrations.c.finished_at.is_(None)
 
 
 class Work(NamedTuple):
-    """The migrations that something can be done about: under way, waiting for a target, and completed ones whose old container
-    is not known to have stopped though its worker has returned."""
+    """The migrations that something can be done about: under way, waiting for a target, and completed ones whose old
+    container is not known to have stopped though its worker has returned."""
 
     under_way: Sequence[Migration]
     queued: Sequence[Migration]
@@ -175,16 +196,21 @@ def change(connection: sa.Connection, migration: Migration, state: MigrationStat
 
 def begin(
     connection: sa.Connection, migration: Migration, worker_id: UUID, deployment_id: UUID, timeout: timedelta
-) -> Migration:  # fmt: skip
+) -> Migration:
     """Note that a queued migration begins, to which worker, by which deployment; what it is then."""
     begun = sa.update(migrations).where(migrations.c.id == migration.id)
     connection.execute(
         begun.values(
-            state=MigrationState.STARTING.value, target_worker_id=worker_id, target_deployment_id=deployment_id,
-            deadline_at=_NOW + timeout, started_at=sa.func.coalesce(migrations.c.started_at, _NOW), reason="",
-            attempts=migrations.c.attempts + 1, updated_at=_NOW,
+            state=MigrationState.STARTING.value,
+            target_worker_id=worker_id,
+            target_deployment_id=deployment_id,
+            deadline_at=_NOW + timeout,
+            started_at=sa.func.coalesce(migrations.c.started_at, _NOW),
+            reason="",
+            attempts=migrations.c.attempts + 1,
+            updated_at=_NOW,
         )
-    )  # fmt: skip
+    )
     return fetch(connection, [migration.id])[0]
 
 
@@ -250,7 +276,8 @@ def cancel_of_service(connection: sa.Connection, service_id: UUID, reason: str) 
 def page(
     connection: sa.Connection, states: Sequence[MigrationState], worker_id: UUID | None, limit: int, offset: int
 ) -> tuple[list[Migration], int]:
-    """Migrations, the unfinished ones first and then the latest, and how many there are; in these states, off or to a worker."""
+    """Migrations, the unfinished ones first and then the latest, and how many there are; in these states, off or to a
+    worker."""
     wanted: list[sa.ColumnElement[bool]] = []
     if states:
         wanted.append(migrations.c.state.in_([state.value for state in states]))
@@ -296,17 +323,33 @@ def read(row: Any) -> Migration:
     """A migration of a row."""
     ended = row.finished_at is not None
     return Migration(
-        id=row.id, service_id=row.service_id, service_name=row.service_name, organization_id=row.organization_id,
-        cause=MigrationCause(row.cause), state=MigrationState(row.state), reason=row.reason or "",
-        source_worker_id=row.source_worker_id, source_worker_name=row.source_name, target_worker_id=row.target_worker_id,
-        target_worker_name=row.target_name, source_deployment_id=row.source_deployment_id,
-        target_deployment_id=row.target_deployment_id, swarm_service_id=row.swarm_service_id,
-        source_node_id=row.source_node_id, target_node_id=row.target_node_id, avoid=frozenset(row.avoid),
-        cancelled_by=row.cancelled_by, attempts=row.attempts,
-        next_attempt_at=None if ended else row.next_attempt_at, deadline_at=row.deadline_at,
-        started_at=row.started_at, finished_at=row.finished_at, source_stopped_at=row.source_stopped_at,
-        created_at=row.created_at, updated_at=row.updated_at,
-    )  # fmt: skip
+        id=row.id,
+        service_id=row.service_id,
+        service_name=row.service_name,
+        organization_id=row.organization_id,
+        cause=MigrationCause(row.cause),
+        state=MigrationState(row.state),
+        reason=row.reason or "",
+        source_worker_id=row.source_worker_id,
+        source_worker_name=row.source_name,
+        target_worker_id=row.target_worker_id,
+        target_worker_name=row.target_name,
+        source_deployment_id=row.source_deployment_id,
+        target_deployment_id=row.target_deployment_id,
+        swarm_service_id=row.swarm_service_id,
+        source_node_id=row.source_node_id,
+        target_node_id=row.target_node_id,
+        avoid=frozenset(row.avoid),
+        cancelled_by=row.cancelled_by,
+        attempts=row.attempts,
+        next_attempt_at=None if ended else row.next_attempt_at,
+        deadline_at=row.deadline_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        source_stopped_at=row.source_stopped_at,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
 
 
 def _read(connection: sa.Connection, *wanted: sa.ColumnElement[bool]) -> list[Migration]:

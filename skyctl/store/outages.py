@@ -31,7 +31,8 @@ def touch(connection: sa.Connection, instance: UUID, hostname: str, pid: int, ga
 
 
 def forget(connection: sa.Connection, age: timedelta) -> None:
-    """Forget processes and outages that are older; the process that was seen last stays, for it tells when a gap began."""
+    """Forget processes and outages that are older; the process that was seen last stays, for it tells when a gap
+    began."""
     latest = sa.select(sa.func.max(serve_instances.c.last_seen_at)).scalar_subquery()
     old = serve_instances.c.last_seen_at < sa.func.skyctl_now() - age
     connection.execute(sa.delete(serve_instances).where(old, serve_instances.c.last_seen_at < latest))

@@ -12,10 +12,27 @@ from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
 _HIDDEN = (
-    "auth_token_hash", "auth_token_expires_at", "cpu_percent", "memory_percent", "disk_percent", "drain_max_parallel",
-    "drain_force", "node_paused_at", "auth_token_issued_at", "auth_token_key", "next_token_hash", "next_token_issued_at",
-    "next_token_key", "invitation_hash", "invitation_expires_at", "machine_id", "boot_id", "instance_id", "bound_at", "rivals",
-)  # fmt: skip
+    "auth_token_hash",
+    "auth_token_expires_at",
+    "cpu_percent",
+    "memory_percent",
+    "disk_percent",
+    "drain_max_parallel",
+    "drain_force",
+    "node_paused_at",
+    "auth_token_issued_at",
+    "auth_token_key",
+    "next_token_hash",
+    "next_token_issued_at",
+    "next_token_key",
+    "invitation_hash",
+    "invitation_expires_at",
+    "machine_id",
+    "boot_id",
+    "instance_id",
+    "bound_at",
+    "rivals",
+)
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
 
@@ -31,14 +48,29 @@ def _object(document: Any) -> dict[str, Any]:
 def read(row: Any) -> Worker:
     """A worker of a row with `COLUMNS`."""
     return Worker(
-        id=row.id, name=row.name, hostname=row.hostname, ip_address=str(row.ip_address),
-        status=WorkerStatus(row.status or WorkerStatus.PENDING), capacity=http.capacity(row.capacity),
-        load=http.load(row.current_load), created_at=row.created_at, updated_at=row.updated_at,
-        last_heartbeat_at=row.last_heartbeat_at, swarm_node_id=row.swarm_node_id,
-        drain_requested_at=row.drain_requested_at, drain_reason=row.drain_reason, undrained_at=row.undrained_at,
-        drain_deadline_at=row.drain_deadline_at, drain_finished_at=row.drain_finished_at,
-        stopped_at=row.stopped_at, status_changed_at=row.status_changed_at, flapping_since=row.flapping_since,
-        mass_failure_id=row.mass_failure_id, token_revoked_at=row.token_revoked_at,
-        token_revoked_reason=row.token_revoked_reason, agent_offered=row.agent_offered, agent_offered_at=row.agent_offered_at,
+        id=row.id,
+        name=row.name,
+        hostname=row.hostname,
+        ip_address=str(row.ip_address),
+        status=WorkerStatus(row.status or WorkerStatus.PENDING),
+        capacity=http.capacity(row.capacity),
+        load=http.load(row.current_load),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        last_heartbeat_at=row.last_heartbeat_at,
+        swarm_node_id=row.swarm_node_id,
+        drain_requested_at=row.drain_requested_at,
+        drain_reason=row.drain_reason,
+        undrained_at=row.undrained_at,
+        drain_deadline_at=row.drain_deadline_at,
+        drain_finished_at=row.drain_finished_at,
+        stopped_at=row.stopped_at,
+        status_changed_at=row.status_changed_at,
+        flapping_since=row.flapping_since,
+        mass_failure_id=row.mass_failure_id,
+        token_revoked_at=row.token_revoked_at,
+        token_revoked_reason=row.token_revoked_reason,
+        agent_offered=row.agent_offered,
+        agent_offered_at=row.agent_offered_at,
         metadata=_object(row.metadata),
-    )  # fmt: skip
+    )

@@ -16,15 +16,37 @@ from skyctl.store.tables import deployments, migrations, organizations, services
 
 OCCUPYING = ("pending", "building", "deploying", "running")
 _NOW = sa.func.skyctl_now()
-_DEPLOYMENT = [deployments.c[name].label(f"d_{name}") for name in (
-    "id", "service_id", "worker_id", "swarm_service_id", "container_id", "image_tag", "status", "deployment_logs", "deployed_at",
-    "stopped_at", "created_at",
-)]  # fmt: skip
+_DEPLOYMENT = [
+    deployments.c[name].label(f"d_{name}")
+    for name in (
+        "id",
+        "service_id",
+        "worker_id",
+        "swarm_service_id",
+        "container_id",
+        "image_tag",
+        "status",
+        "deployment_logs",
+        "deployed_at",
+        "stopped_at",
+        "created_at",
+    )
+]
 _COLUMNS = [
-    services.c.id, services.c.organization_id, services.c.name, services.c.slug, services.c.environment_vars,
-    services.c.resource_limits, services.c.status, services.c.created_at, services.c.updated_at, services.c.engine_settings,
-    organizations.c.slug.label("organization"), workers.c.name.label("worker_name"), *_DEPLOYMENT,
-]  # fmt: skip
+    services.c.id,
+    services.c.organization_id,
+    services.c.name,
+    services.c.slug,
+    services.c.environment_vars,
+    services.c.resource_limits,
+    services.c.status,
+    services.c.created_at,
+    services.c.updated_at,
+    services.c.engine_settings,
+    organizations.c.slug.label("organization"),
+    workers.c.name.label("worker_name"),
+    *_DEPLOYMENT,
+]
 _JOINED = (
     services.join(organizations, organizations.c.id == services.c.organization_id)
     .outerjoin(deployments, deployments.c.id == services.c.current_deployment_id)
@@ -49,9 +71,10 @@ def page(
 def matching(connection: sa.Connection, reference: str, organization_id: UUID | None = None) -> list[Service]:
     """The services of this slug or name, or whose id begins so; of one organization, where one is given."""
     named = sa.or_(
-        services.c.slug == reference, services.c.name == reference,
+        services.c.slug == reference,
+        services.c.name == reference,
         sa.cast(services.c.id, sa.Text).startswith(reference.lower(), autoescape=True),
-    )  # fmt: skip
+    )
     wanted = [_KEPT, named] + ([] if organization_id is None else [services.c.organization_id == organization_id])
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(services.c.name, services.c.id).limit(10)
     return [read(row) for row in connection.execute(query)]
@@ -112,21 +135,45 @@ class Followed(NamedTuple):
 
 
 def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bool) -> list[Followed]:
-    """So many of the services that the engine knows and that do not move just now, by their deployment's id, after this one; only
-    `unsettled` ones, whose containers are on their way."""
-    d, moving = deployments.c, sa.exists().where(
-        migrations.c.service_id == services.c.id, migrations.c.finished_at.is_(None),
-        migrations.c.state.in_(("starting", "verifying")),
-    )  # fmt: skip
+    """So many of the services that the engine knows and that do not move just now, by their deployment's id, after this
+    one; only `unsettled` ones, whose containers are on their way."""
+    d, moving = (
+        deployments.c,
+        sa.exists().where(
+            migrations.c.service_id == services.c.id,
+            migrations.c.finished_at.is_(None),
+            migrations.c.state.in_(("starting", "verifying")),
+        ),
+    )
     states = ("deploying",) if unsettled else ("deploying", "running", "failed", "stopped")
-    query = sa.select(
-        d.id, d.service_id, services.c.name, services.c.organization_id, d.worker_id, workers.c.name, d.swarm_service_id,
-        sa.func.coalesce(sa.cast(d.created_as, sa.Text), ""), d.status, sa.func.coalesce(d.deployment_logs, ""), d.container_id,
-    ).select_from(
-        deployments.join(services, services.c.current_deployment_id == d.id).outerjoin(workers, workers.c.id == d.worker_id)
-    ).where(
-        d.id > after, d.status.in_(states), d.swarm_service_id.is_not(None), d.untold_since.is_(None), _KEPT, sa.not_(moving)
-    )  # fmt: skip
+    query = (
+        sa.select(
+            d.id,
+            d.service_id,
+            services.c.name,
+            services.c.organization_id,
+            d.worker_id,
+            workers.c.name,
+            d.swarm_service_id,
+            sa.func.coalesce(sa.cast(d.created_as, sa.Text), ""),
+            d.status,
+            sa.func.coalesce(d.deployment_logs, ""),
+            d.container_id,
+        )
+        .select_from(
+            deployments.join(services, services.c.current_deployment_id == d.id).outerjoin(
+                workers, workers.c.id == d.worker_id
+            )
+        )
+        .where(
+            d.id > after,
+            d.status.in_(states),
+            d.swarm_service_id.is_not(None),
+            d.untold_since.is_(None),
+            _KEPT,
+            sa.not_(moving),
+        )
+    )
     rows = connection.execute(query.order_by(d.id).limit(limit))
     return [Followed._make([*row[:8], DeploymentStatus(row[8]), *row[9:]]) for row in rows]
 
@@ -166,14 +213,21 @@ def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: Serv
 
 def insert_deployment(
     connection: sa.Connection, service_id: UUID, worker_id: UUID, spec: ServiceSpec, swarm_service_id: str | None
-) -> UUID:  # fmt: skip
+) -> UUID:
     """A new deployment of a service, of which the engine is not told yet; its id. It is not the current one yet."""
     deployment_id = uuid4()
     values = {
-        "id": deployment_id, "service_id": service_id, "worker_id": worker_id, "image_tag": spec.image,
-        "status": DeploymentStatus.DEPLOYING.value, "swarm_service_id": swarm_service_id, "untold_since": _NOW,
-        "created_as": deployment_id, "wanted": _wanted(spec), "created_at": _NOW,
-    }  # fmt: skip
+        "id": deployment_id,
+        "service_id": service_id,
+        "worker_id": worker_id,
+        "image_tag": spec.image,
+        "status": DeploymentStatus.DEPLOYING.value,
+        "swarm_service_id": swarm_service_id,
+        "untold_since": _NOW,
+        "created_as": deployment_id,
+        "wanted": _wanted(spec),
+        "created_at": _NOW,
+    }
     connection.execute(sa.insert(deployments).values(values))
     return deployment_id
 
@@ -183,9 +237,14 @@ def insert_adopted(
 ) -> UUID:
     """A deployment that runs already, whoever made it; its id."""
     values = {
-        "id": uuid4(), "service_id": service_id, "worker_id": worker_id, "image_tag": image,
-        "status": DeploymentStatus.RUNNING.value, "swarm_service_id": swarm_service_id, "deployed_at": _NOW,
-    }  # fmt: skip
+        "id": uuid4(),
+        "service_id": service_id,
+        "worker_id": worker_id,
+        "image_tag": image,
+        "status": DeploymentStatus.RUNNING.value,
+        "swarm_service_id": swarm_service_id,
+        "deployed_at": _NOW,
+    }
     made: UUID = connection.execute(sa.insert(deployments).values(values).returning(deployments.c.id)).scalar_one()
     return made
 
@@ -195,9 +254,12 @@ def insert_move(connection: sa.Connection, service_id: UUID, worker_id: UUID, so
     d, kept = deployments.c, ("image_tag", "swarm_service_id", "created_as", "wanted", "internal_port", "external_port")
     made = uuid4()
     copied = sa.select(
-        sa.literal(made), sa.literal(service_id), sa.literal(worker_id), sa.literal(DeploymentStatus.DEPLOYING.value),
+        sa.literal(made),
+        sa.literal(service_id),
+        sa.literal(worker_id),
+        sa.literal(DeploymentStatus.DEPLOYING.value),
         *(d[name] for name in kept),
-    ).where(d.id == source_id)  # fmt: skip
+    ).where(d.id == source_id)
     connection.execute(sa.insert(deployments).from_select(["id", "service_id", "worker_id", "status", *kept], copied))
     return made
 
@@ -209,9 +271,14 @@ def make_current(connection: sa.Connection, service_id: UUID, deployment_id: UUI
 
 
 def set_deployment(
-    connection: sa.Connection, deployment_id: UUID, status: DeploymentStatus, *,
-    log: str | None = None, container_id: str | None = None, swarm_service_id: str | None = None,
-) -> None:  # fmt: skip
+    connection: sa.Connection,
+    deployment_id: UUID,
+    status: DeploymentStatus,
+    *,
+    log: str | None = None,
+    container_id: str | None = None,
+    swarm_service_id: str | None = None,
+) -> None:
     """Note what became of a deployment; what is None stays."""
     values: dict[str, Any] = {"status": status.value, "updated_at": _NOW}
     if status is DeploymentStatus.RUNNING:
@@ -230,8 +297,8 @@ def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatu
 
 
 def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
-    """Let the deployment that still runs be the current one again, with what was wanted then; where there is none, the service has
-    failed."""
+    """Let the deployment that still runs be the current one again, with what was wanted then; where there is none, the
+    service has failed."""
     runs = (deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status == "running")
     before = connection.execute(
         sa.select(deployments.c.id, deployments.c.wanted)
@@ -269,7 +336,8 @@ def stop_others(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
 
 
 def delete(connection: sa.Connection, service_id: UUID) -> None:
-    """Remove a service; its row stays with its history, and a service deployed under the same slug takes it up again."""
+    """Remove a service; its row stays with its history, and a service deployed under the same slug takes it up
+    again."""
     gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
     connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
     stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
@@ -280,7 +348,8 @@ def delete(connection: sa.Connection, service_id: UUID) -> None:
 def reserved(
     connection: sa.Connection, only: Collection[UUID] | None = None
 ) -> tuple[dict[UUID, Capacity], dict[UUID, dict[str, int]]]:
-    """By worker: what the deployments on it, or on their way to it, reserve; and how many of each `spread` there are."""
+    """By worker: what the deployments on it, or on their way to it, reserve; and how many of each `spread` there
+    are."""
     figures = (("cpuCores", "cpu_cores"), ("memoryMb", "memory_mb"), ("diskGb", "disk_gb"))
     needs: list[sa.ColumnElement[float]] = [
         sa.func.coalesce(sa.func.sum(sa.func.skyctl_figure(services.c.resource_limits, *names, type_=sa.Double())), 0.0)
@@ -313,31 +382,49 @@ def read(row: Any) -> Service:
     """A service of a row with its current deployment."""
     current = None if row.d_id is None else _deployment(row)
     spec = manifest.stored(
-        row.name, current.image if current else "", _object(row.environment_vars), row.resource_limits,
+        row.name,
+        current.image if current else "",
+        _object(row.environment_vars),
+        row.resource_limits,
         _object(row.engine_settings),
-    )  # fmt: skip
+    )
     return Service(
-        id=row.id, organization_id=row.organization_id, organization=row.organization, slug=row.slug,
-        status=ServiceStatus(row.status or "pending"), spec=spec, current=current, created_at=row.created_at,
+        id=row.id,
+        organization_id=row.organization_id,
+        organization=row.organization,
+        slug=row.slug,
+        status=ServiceStatus(row.status or "pending"),
+        spec=spec,
+        current=current,
+        created_at=row.created_at,
         updated_at=row.updated_at,
-    )  # fmt: skip
+    )
 
 
 def _wanted(spec: ServiceSpec) -> dict[str, Any]:
     """What is wanted of a service, by the columns of its row."""
     return {
-        "environment_vars": dict(spec.environment), "resource_limits": manifest.limits_document(spec.limits),
+        "environment_vars": dict(spec.environment),
+        "resource_limits": manifest.limits_document(spec.limits),
         "engine_settings": manifest.settings_document(spec),
-    }  # fmt: skip
+    }
 
 
 def _deployment(row: Any) -> Deployment:
     return Deployment(
-        id=row.d_id, service_id=row.d_service_id, worker_id=row.d_worker_id, worker_name=row.worker_name,
-        swarm_service_id=row.d_swarm_service_id, container_id=row.d_container_id, image=row.d_image_tag,
-        status=DeploymentStatus(row.d_status or "pending"), log=row.d_deployment_logs or "", deployed_at=row.d_deployed_at,
-        stopped_at=row.d_stopped_at, created_at=row.d_created_at,
-    )  # fmt: skip
+        id=row.d_id,
+        service_id=row.d_service_id,
+        worker_id=row.d_worker_id,
+        worker_name=row.worker_name,
+        swarm_service_id=row.d_swarm_service_id,
+        container_id=row.d_container_id,
+        image=row.d_image_tag,
+        status=DeploymentStatus(row.d_status or "pending"),
+        log=row.d_deployment_logs or "",
+        deployed_at=row.d_deployed_at,
+        stopped_at=row.d_stopped_at,
+        created_at=row.d_created_at,
+    )
 
 
 def _object(stored: Any) -> Mapping[str, Any]:

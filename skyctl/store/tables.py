@@ -30,62 +30,157 @@ organization_members = _table("organization_members", organization_id=_ID, user_
 
 workers = _table(
     "container_workers",
-    id=_ID, name=String(255), hostname=String(255), ip_address=INET(), swarm_node_id=String(255),
-    auth_token_hash=String(255), status=String(50), capacity=JSONB(), current_load=JSONB(), last_heartbeat_at=_TIME,
-    metadata=JSONB(), created_at=_TIME, updated_at=_TIME, auth_token_expires_at=_TIME, drain_requested_at=_TIME,
-    drain_reason=Text(), drain_deadline_at=_TIME, drain_max_parallel=Integer(), drain_force=Boolean(), drain_finished_at=_TIME,
-    node_paused_at=_TIME, undrained_at=_TIME, stopped_at=_TIME, status_changed_at=_TIME, flapping_since=_TIME,
-    mass_failure_id=BigInteger(), cpu_percent=_FIGURE, memory_percent=_FIGURE, disk_percent=_FIGURE,
-    auth_token_issued_at=_TIME, auth_token_key=Text(), next_token_hash=Text(), next_token_issued_at=_TIME, next_token_key=Text(),
-    invitation_hash=Text(), invitation_expires_at=_TIME, token_revoked_at=_TIME, token_revoked_reason=Text(),
-    machine_id=Text(), boot_id=Text(), instance_id=Text(), bound_at=_TIME, rivals=JSONB(),
-    agent_offered=Text(), agent_offered_at=_TIME,
-)  # fmt: skip
+    id=_ID,
+    name=String(255),
+    hostname=String(255),
+    ip_address=INET(),
+    swarm_node_id=String(255),
+    auth_token_hash=String(255),
+    status=String(50),
+    capacity=JSONB(),
+    current_load=JSONB(),
+    last_heartbeat_at=_TIME,
+    metadata=JSONB(),
+    created_at=_TIME,
+    updated_at=_TIME,
+    auth_token_expires_at=_TIME,
+    drain_requested_at=_TIME,
+    drain_reason=Text(),
+    drain_deadline_at=_TIME,
+    drain_max_parallel=Integer(),
+    drain_force=Boolean(),
+    drain_finished_at=_TIME,
+    node_paused_at=_TIME,
+    undrained_at=_TIME,
+    stopped_at=_TIME,
+    status_changed_at=_TIME,
+    flapping_since=_TIME,
+    mass_failure_id=BigInteger(),
+    cpu_percent=_FIGURE,
+    memory_percent=_FIGURE,
+    disk_percent=_FIGURE,
+    auth_token_issued_at=_TIME,
+    auth_token_key=Text(),
+    next_token_hash=Text(),
+    next_token_issued_at=_TIME,
+    next_token_key=Text(),
+    invitation_hash=Text(),
+    invitation_expires_at=_TIME,
+    token_revoked_at=_TIME,
+    token_revoked_reason=Text(),
+    machine_id=Text(),
+    boot_id=Text(),
+    instance_id=Text(),
+    bound_at=_TIME,
+    rivals=JSONB(),
+    agent_offered=Text(),
+    agent_offered_at=_TIME,
+)
 
 install_links = _table(
     "install_links",
-    secret_hash=Text(), worker_id=_ID, api_url=Text(), insecure=Boolean(), anew=Boolean(), made_by=Text(), made_at=_TIME,
-    expires_at=_TIME, used_at=_TIME,
-)  # fmt: skip
+    secret_hash=Text(),
+    worker_id=_ID,
+    api_url=Text(),
+    insecure=Boolean(),
+    anew=Boolean(),
+    made_by=Text(),
+    made_at=_TIME,
+    expires_at=_TIME,
+    used_at=_TIME,
+)
 
 services = _table(
     "container_services",
-    id=_ID, organization_id=_ID, name=String(255), slug=String(255), environment_vars=JSONB(), resource_limits=JSONB(),
-    status=String(50), current_deployment_id=_ID, public_url=String(500), created_at=_TIME, updated_at=_TIME,
+    id=_ID,
+    organization_id=_ID,
+    name=String(255),
+    slug=String(255),
+    environment_vars=JSONB(),
+    resource_limits=JSONB(),
+    status=String(50),
+    current_deployment_id=_ID,
+    public_url=String(500),
+    created_at=_TIME,
+    updated_at=_TIME,
     engine_settings=JSONB(),
-)  # fmt: skip
+)
 
 deployments = _table(
     "container_deployments",
-    id=_ID, service_id=_ID, worker_id=_ID, swarm_service_id=String(255), container_id=String(255),
-    image_tag=String(255), status=String(50), deployment_logs=Text(), public_url=String(500), internal_port=Integer(),
-    external_port=Integer(), deployed_at=_TIME, stopped_at=_TIME, created_at=_TIME, updated_at=_TIME, untold_since=_TIME,
-    created_as=_ID, wanted=JSONB(),
-)  # fmt: skip
+    id=_ID,
+    service_id=_ID,
+    worker_id=_ID,
+    swarm_service_id=String(255),
+    container_id=String(255),
+    image_tag=String(255),
+    status=String(50),
+    deployment_logs=Text(),
+    public_url=String(500),
+    internal_port=Integer(),
+    external_port=Integer(),
+    deployed_at=_TIME,
+    stopped_at=_TIME,
+    created_at=_TIME,
+    updated_at=_TIME,
+    untold_since=_TIME,
+    created_as=_ID,
+    wanted=JSONB(),
+)
 
 notifications = _table(
     "notifications",
-    id=_ID, user_id=_ID, type=String(100), message=Text(), metadata=JSONB(), read=Boolean(), created_at=_TIME,
-)  # fmt: skip
+    id=_ID,
+    user_id=_ID,
+    type=String(100),
+    message=Text(),
+    metadata=JSONB(),
+    read=Boolean(),
+    created_at=_TIME,
+)
 
 activity_logs = _table(
     "activity_logs",
-    id=_ID, user_id=_ID, organization_id=_ID, event_type=String(100), entity_type=String(100), entity_id=String(255),
-    message=Text(), status=String(20), ip_address=String(64), user_agent=Text(), metadata=JSONB(), created_at=_TIME,
-)  # fmt: skip
+    id=_ID,
+    user_id=_ID,
+    organization_id=_ID,
+    event_type=String(100),
+    entity_type=String(100),
+    entity_id=String(255),
+    message=Text(),
+    status=String(20),
+    ip_address=String(64),
+    user_agent=Text(),
+    metadata=JSONB(),
+    created_at=_TIME,
+)
 
 events = _table(
     "worker_events",
-    seq=BigInteger(), at=_TIME, kind=String(50), worker_id=_ID, worker_name=String(255), actor=Text(),
-    from_status=String(50), to_status=String(50), reason=Text(), details=JSONB(),
+    seq=BigInteger(),
+    at=_TIME,
+    kind=String(50),
+    worker_id=_ID,
+    worker_name=String(255),
+    actor=Text(),
+    from_status=String(50),
+    to_status=String(50),
+    reason=Text(),
+    details=JSONB(),
     term=BigInteger(),
-)  # fmt: skip
+)
 
 alerts = _table(
     "worker_alerts",
-    id=BigInteger(), at=_TIME, kind=String(50), worker_id=_ID, title=Text(), message=Text(), metadata=JSONB(),
+    id=BigInteger(),
+    at=_TIME,
+    kind=String(50),
+    worker_id=_ID,
+    title=Text(),
+    message=Text(),
+    metadata=JSONB(),
     term=BigInteger(),
-)  # fmt: skip
+)
 
 incidents = _table(
     "worker_incidents", worker_id=_ID, alert_id=BigInteger(), closed_at=_TIME, exhaustion_alerted_at=_TIME
@@ -93,34 +188,72 @@ incidents = _table(
 
 deliveries = _table(
     "alert_deliveries",
-    alert_id=BigInteger(), channel=String(100), attempts=Integer(), next_attempt_at=_TIME, delivered_at=_TIME,
-    given_up_at=_TIME, error=Text(),
-)  # fmt: skip
+    alert_id=BigInteger(),
+    channel=String(100),
+    attempts=Integer(),
+    next_attempt_at=_TIME,
+    delivered_at=_TIME,
+    given_up_at=_TIME,
+    error=Text(),
+)
 
 mass_failures = _table(
     "mass_failures",
-    id=BigInteger(), region=Text(), silent=Integer(), schedulable=Integer(), detected_at=_TIME, lifted_at=_TIME,
+    id=BigInteger(),
+    region=Text(),
+    silent=Integer(),
+    schedulable=Integer(),
+    detected_at=_TIME,
+    lifted_at=_TIME,
     lifted_by=Text(),
-)  # fmt: skip
+)
 
 migrations = _table(
     "container_migrations",
-    id=_ID, service_id=_ID, source_deployment_id=_ID, target_deployment_id=_ID, source_worker_id=_ID,
-    target_worker_id=_ID, state=String(50), reason=Text(), attempts=Integer(), next_attempt_at=_TIME, deadline_at=_TIME,
-    created_at=_TIME, updated_at=_TIME, finished_at=_TIME, cause=String(50), mass_failure_id=BigInteger(),
-    avoid=ARRAY(UUID()), cancelled_by=Text(), started_at=_TIME, source_stopped_at=_TIME, summed_up_at=_TIME,
-)  # fmt: skip
+    id=_ID,
+    service_id=_ID,
+    source_deployment_id=_ID,
+    target_deployment_id=_ID,
+    source_worker_id=_ID,
+    target_worker_id=_ID,
+    state=String(50),
+    reason=Text(),
+    attempts=Integer(),
+    next_attempt_at=_TIME,
+    deadline_at=_TIME,
+    created_at=_TIME,
+    updated_at=_TIME,
+    finished_at=_TIME,
+    cause=String(50),
+    mass_failure_id=BigInteger(),
+    avoid=ARRAY(UUID()),
+    cancelled_by=Text(),
+    started_at=_TIME,
+    source_stopped_at=_TIME,
+    summed_up_at=_TIME,
+)
 
 pauses = _table(
     "migration_pauses",
-    id=BigInteger(), paused_at=_TIME, paused_by=Text(), until_at=_TIME, reason=Text(), ended_at=_TIME, ended_by=Text(),
-)  # fmt: skip
+    id=BigInteger(),
+    paused_at=_TIME,
+    paused_by=Text(),
+    until_at=_TIME,
+    reason=Text(),
+    ended_at=_TIME,
+    ended_by=Text(),
+)
 
 monitor_leases = _table(
     "monitor_leases",
-    name=String(50), holder=String(255), term=BigInteger(), expires_at=_TIME, last_pass_at=_TIME, alerted_seq=BigInteger(),
+    name=String(50),
+    holder=String(255),
+    term=BigInteger(),
+    expires_at=_TIME,
+    last_pass_at=_TIME,
+    alerted_seq=BigInteger(),
     engine_trouble=Text(),
-)  # fmt: skip
+)
 
 serve_instances = _table(
     "serve_instances", id=_ID, hostname=String(255), pid=Integer(), started_at=_TIME, last_seen_at=_TIME

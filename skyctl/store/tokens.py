@@ -20,20 +20,29 @@ _TAKES_TOKENS = sa.func.coalesce(_c.metadata[TAKES_TOKENS] == sa.text("'true'::j
 
 
 def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Credentials | None:
-    """The credentials of a worker, on request nobody else's to change until the end; None where there is no such worker."""
+    """The credentials of a worker, on request nobody else's to change until the end; None where there is no such
+    worker."""
     query = sa.select(workers, _TAKES_TOKENS.label("takes_tokens")).where(_c.id == worker_id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         return None
     waits = row.next_token_hash is not None and row.next_token_issued_at is not None
     return Credentials(
-        token_hash=row.auth_token_hash, expires_at=row.auth_token_expires_at,
-        next_token=IssuedToken(row.next_token_hash, row.next_token_issued_at, row.next_token_key or "") if waits else None,
-        invitation_hash=row.invitation_hash, invitation_expires_at=row.invitation_expires_at,
-        revoked_at=row.token_revoked_at, revoked_reason=row.token_revoked_reason,
-        holder=_holder(row), rivals=_rivals(row.rivals),
-        takes_tokens=row.takes_tokens, last_heartbeat_at=row.last_heartbeat_at, bound_at=row.bound_at,
-    )  # fmt: skip
+        token_hash=row.auth_token_hash,
+        expires_at=row.auth_token_expires_at,
+        next_token=IssuedToken(row.next_token_hash, row.next_token_issued_at, row.next_token_key or "")
+        if waits
+        else None,
+        invitation_hash=row.invitation_hash,
+        invitation_expires_at=row.invitation_expires_at,
+        revoked_at=row.token_revoked_at,
+        revoked_reason=row.token_revoked_reason,
+        holder=_holder(row),
+        rivals=_rivals(row.rivals),
+        takes_tokens=row.takes_tokens,
+        last_heartbeat_at=row.last_heartbeat_at,
+        bound_at=row.bound_at,
+    )
 
 
 def set_next(connection: sa.Connection, worker_id: UUID, token: IssuedToken) -> None:
@@ -122,8 +131,8 @@ def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> No
 def due(
     connection: sa.Connection, age: timedelta | None, signing_key: str, limit: int, *, unknown_too: bool
 ) -> Sequence[Worker]:
-    """Workers that beat and whose token is older than that, if any, or was signed by another key than this one; on request also
-    those of which it is not known by which one."""
+    """Workers that beat and whose token is older than that, if any, or was signed by another key than this one; on
+    request also those of which it is not known by which one."""
     old = (
         sa.false()
         if age is None

@@ -33,8 +33,14 @@ _PERCENTS = [
 ]
 _NOW = sa.func.skyctl_now()
 _OF_THE_HOST = [
-    "dockerVersion", "nixVersion", "swarmNodeId", "clockOffsetSeconds", "agentSha256", "agentUpgradeFailed", "takesTokens",
-]  # fmt: skip
+    "dockerVersion",
+    "nixVersion",
+    "swarmNodeId",
+    "clockOffsetSeconds",
+    "agentSha256",
+    "agentUpgradeFailed",
+    "takesTokens",
+]
 
 # The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. One that never
 # registers has used its invitation by its first heartbeat, and the invitation's end binds it no more. What else its answer has to
@@ -60,8 +66,8 @@ _RECORD_LOADS: LiteralString = """
 
 
 async def record_loads(lane: Lane, beats: Sequence[Beat]) -> list[tuple[WorkerStatus, bool, list[int]]]:
-    """Store the beats whose token is the worker's own, or its next one, and still good; which of them were stored, by the worker's
-    status and whether an errand waits for it.
+    """Store the beats whose token is the worker's own, or its next one, and still good; which of them were stored, by
+    the worker's status and whether an errand waits for it.
 
     At least one beat, and at most one a worker and token: the caller keeps the last.
     """
@@ -73,7 +79,8 @@ async def record_loads(lane: Lane, beats: Sequence[Beat]) -> list[tuple[WorkerSt
 
 
 def _array(values: Iterable[object]) -> str:
-    """A PostgreSQL array literal of ids, hashes or numbers, none of which needs quotes; 5 x faster than the driver's."""
+    """A PostgreSQL array literal of ids, hashes or numbers, none of which needs quotes; 5 x faster than the
+    driver's."""
     return "{" + ",".join(map(str, values)) + "}"
 
 
@@ -200,7 +207,8 @@ def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
 
 
 def offer_agent(connection: sa.Connection, worker_ids: Collection[UUID], sha256: str) -> None:
-    """Note which agent the answers to these workers' heartbeats offer; one that is offered already is so by a new order."""
+    """Note which agent the answers to these workers' heartbeats offer; one that is offered already is so by a new
+    order."""
     offered = sa.update(workers).where(among(workers.c.id, worker_ids))
     connection.execute(offered.values(agent_offered=sha256, agent_offered_at=_NOW, updated_at=_NOW))
 
@@ -268,7 +276,8 @@ def stats(connection: sa.Connection) -> ClusterStats:
 
 
 def worst(connection: sa.Connection, limit: int) -> list[Worker]:
-    """The workers that need a look first: those that went offline last, the unhealthy ones, then those of the highest load."""
+    """The workers that need a look first: those that went offline last, the unhealthy ones, then those of the highest
+    load."""
     rank = sa.case((STATUS == WorkerStatus.OFFLINE, 0), (STATUS == WorkerStatus.UNHEALTHY, 1), else_=2)
     fallen_at = sa.case((STATUS == WorkerStatus.OFFLINE, workers.c.status_changed_at))
     order = (rank, fallen_at.desc().nulls_last(), sa.func.greatest(*_PERCENTS).desc(), workers.c.name, workers.c.id)

@@ -32,9 +32,9 @@ class Missing(EngineRefused):
 class Connection:
     """One engine, by connections that are kept for the next request; threads may share it.
 
-    They are closed with the last reference to it. Each method raises EngineUnavailable where the engine does not answer or has
-    no say in a swarm, EngineRefused where it says no: EngineConflict where somebody else was faster, Missing where there is no
-    such thing.
+    They are closed with the last reference to it. Each method raises EngineUnavailable where the engine does not answer
+    or has no say in a swarm, EngineRefused where it says no: EngineConflict where somebody else was faster, Missing
+    where there is no such thing.
     """
 
     def __init__(self, host: str) -> None:
@@ -104,7 +104,8 @@ class Connection:
         client.close()
 
     def _refusal(self, method: str, failure: str, status: int, words: str) -> EngineUnavailable | EngineRefused:
-        """What an answer of 400 and more means: one that does not tell what it has is of no use, whatever the reason."""
+        """What an answer of 400 and more means: one that does not tell what it has is of no use, whatever the
+        reason."""
         if status == 404:
             return Missing(f"the Docker engine at {self._host} says no: {words}")
         if method == "GET" or status == 503 or any(sign in words.lower() for sign in _VOICELESS):

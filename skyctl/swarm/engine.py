@@ -25,8 +25,8 @@ class SwarmEngine:
     """The Docker engine beside the manager. Without `docker_host` it is the local one, which need not exist.
 
     `advertise_address` is where workers reach the swarm's manager (`host` or `host:port`), if not where the swarm says.
-    `encrypts`: the networks it creates are encrypted between nodes; a kernel without IPsec (ESP) would let nothing through.
-    Threads may share it.
+    `encrypts`: the networks it creates are encrypted between nodes; a kernel without IPsec (ESP) would let nothing
+    through. Threads may share it.
     """
 
     def __init__(self, docker_host: str | None, advertise_address: str | None, *, encrypts: bool = True) -> None:
@@ -98,10 +98,11 @@ class SwarmEngine:
         return str(existing["ID"])
 
     def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
-        """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container runs, and is
-        healthy, before the old one is stopped; where it runs there already, nothing is started.
+        """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container
+        runs, and is healthy, before the old one is stopped; where it runs there already, nothing is started.
 
-        Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is gone.
+        Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is
+        gone.
         """
         try:
             service = self._connection.get(path := f"/services/{service_id}")
@@ -125,7 +126,8 @@ class SwarmEngine:
             self._connection.delete(f"/services/{service_id}")
 
     def set_availability(self, node_id: str, availability: str) -> None:
-        """Let a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such node."""
+        """Let a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such
+        node."""
         self._change(f"/nodes/{node_id}", lambda spec: {**spec, "Availability": availability})
 
     def remove_node(self, node_id: str) -> None:
@@ -153,7 +155,8 @@ class SwarmEngine:
         return list(self._connection.get("/tasks"))
 
     def _network(self, spec: EngineSpec) -> str:
-        """The id of the service's network, created where it is missing. Who else creates it at this moment is as good."""
+        """The id of the service's network, created where it is missing. Who else creates it at this moment is as
+        good."""
         path = f"/networks/{spec.network}"
         with suppress(Missing):
             return str(self._connection.get(path, scope="swarm")["Id"])

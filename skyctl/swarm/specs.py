@@ -64,7 +64,8 @@ def service(spec: EngineSpec, network_id: str) -> Document:
 
 
 def moved(document: Document, node_id: str, labels: Mapping[str, str]) -> Document:
-    """The service pinned elsewhere: what its container is stays as it was, so that one which runs there is not replaced.
+    """The service pinned elsewhere: what its container is stays as it was, so that one which runs there is not
+    replaced.
 
     The swarm is to start the new container first, and to stop where that fails: whoever moves it decides to go back.
     """

@@ -1,7 +1,8 @@
-"""`serve` and `monitor` as services of this host's systemd: their units, the settings that these read, the user as whom they run.
+"""`serve` and `monitor` as services of this host's systemd: their units, the settings that these read, the user as whom
+they run.
 
-The database URL and the secrets are in the settings file alone, which only root reads. What an administrator has written
-there stays, and so do the data at an uninstall.
+The database URL and the secrets are in the settings file alone, which only root reads. What an administrator has
+written there stays, and so do the data at an uninstall.
 """
 
 import grp
@@ -107,7 +108,8 @@ class Services:
             yield Change(f"removed the system user {found.pw_name}", partial(_remove_user, found.pw_name))
 
     def _check_settings(self) -> None:
-        """The settings that the services will read: the file's, or where none is written (a dry run), those that it would get."""
+        """The settings that the services will read: the file's, or where none is written (a dry run), those that it
+        would get."""
         try:
             given = parse(SETTINGS.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -180,7 +182,8 @@ def _write_settings(text: str) -> None:
 
 
 def _strangers(user: str) -> list[Path]:
-    """What in the data folder, or the folder itself, is not this user's, but for what the embedded database keeps there."""
+    """What in the data folder, or the folder itself, is not this user's, but for what the embedded database keeps
+    there."""
     owner = account(user)
     if not DATA.exists():
         return [DATA]
@@ -196,7 +199,8 @@ def _hand_over(user: str) -> None:
 
 
 def _within(path: Path) -> Iterator[Path]:
-    """A file, or a folder and all below it; no link is followed, and a file of two names left out: it may be at home elsewhere."""
+    """A file, or a folder and all below it; no link is followed, and a file of two names left out: it may be at home
+    elsewhere."""
     found = path.lstat()
     if stat.S_ISDIR(found.st_mode):
         yield path

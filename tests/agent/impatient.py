@@ -1,4 +1,5 @@
-"""Run the agent as its command does, but for the waiting: it prints how much memory it holds after every hundredth round."""
+"""Run the agent as its command does, but for the waiting: it prints how much memory it holds after every hundredth
+round."""
 
 import os
 import sys

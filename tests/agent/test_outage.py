@@ -55,10 +55,12 @@ def test_nothing_grows_while_the_manager_is_away(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         environ = agent_environ(
-            SKYAGENT_API_URL=f"http://127.0.0.1:{closed.getsockname()[1]}", SKYAGENT_TOKEN=TOKEN,
-            SKYAGENT_WORKER_ID=WORKER_ID, SKYAGENT_DOCKER_SOCKET=str(tmp_path / "docker.sock"),
+            SKYAGENT_API_URL=f"http://127.0.0.1:{closed.getsockname()[1]}",
+            SKYAGENT_TOKEN=TOKEN,
+            SKYAGENT_WORKER_ID=WORKER_ID,
+            SKYAGENT_DOCKER_SOCKET=str(tmp_path / "docker.sock"),
             RUNTIME_DIRECTORY=str(tmp_path),
-        )  # fmt: skip
+        )
         command = [sys.executable, "-m", "tests.agent.impatient"]
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=True)
     held = [int(line) for line in done.stdout.split()]

@@ -15,9 +15,13 @@ Start = Callable[..., Agent]
 
 def status(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        agent_command("status", *arguments), cwd=ROOT, env=agent_environ(RUNTIME_DIRECTORY=str(folder)),
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        agent_command("status", *arguments),
+        cwd=ROOT,
+        env=agent_environ(RUNTIME_DIRECTORY=str(folder)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def test_it_says_what_was_sent_and_got(manager: Manager, start: Start, tmp_path: Path) -> None:

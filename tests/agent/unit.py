@@ -1,4 +1,5 @@
-"""The agent as its unit runs it: installed in an environment of its own, launched, and started again whenever it ends."""
+"""The agent as its unit runs it: installed in an environment of its own, launched, and started again whenever it
+ends."""
 
 from __future__ import annotations
 

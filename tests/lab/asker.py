@@ -1,9 +1,9 @@
 """Ask services of an overlay network by name, again and again, and say how they answered: a program of its own.
 
-    python asker.py PER_SECOND NAME...
+python asker.py PER_SECOND NAME...
 
-Each name is asked by a thread, so that none waits for another: resolved anew each time, connected, and its page read, all of
-it within a second. It runs in the network namespace of a container. When its standard input ends it prints JSON.
+Each name is asked by a thread, so that none waits for another: resolved anew each time, connected, and its page read,
+all of it within a second. It runs in the network namespace of a container. When its standard input ends it prints JSON.
 """
 
 import json
@@ -64,7 +64,8 @@ def _ask(name: str, told: Told, every_seconds: float, over: threading.Event) -> 
 
 
 def _address(name: str) -> str:
-    """The first address of a name; OSError where there is none. The resolver that Python brings reads this machine's settings."""
+    """The first address of a name; OSError where there is none. The resolver that Python brings reads this machine's
+    settings."""
     header = struct.pack(">HHHHHH", _QUESTION_ID, 0x0100, 1, 0, 0, 0)
     question = bytes([len(name)]) + name.encode() + b"\0" + struct.pack(">HH", 1, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:

@@ -17,7 +17,8 @@ _OFF_SECONDS = 30
 
 
 class Machine:
-    """A machine with an address of its own. Its processes live in a pid namespace, so one kill ends them all at once."""
+    """A machine with an address of its own. Its processes live in a pid namespace, so one kill ends them all at
+    once."""
 
     _inside: Sequence[str]  # the command that runs another one on the machine; {pid} is its first process
 

@@ -1,9 +1,9 @@
 """A monitor that is killed with SIGKILL at a given boundary of a step: a program of its own.
 
-    python -m tests.lab.mortal BOUNDARY
+python -m tests.lab.mortal BOUNDARY
 
-The boundaries are numbered as they come: after each commit by which a migration has changed, before each order to the engine
-and after it. It takes its settings from the environment, as `skyctl monitor` does.
+The boundaries are numbered as they come: after each commit by which a migration has changed, before each order to the
+engine and after it. It takes its settings from the environment, as `skyctl monitor` does.
 """
 
 import os

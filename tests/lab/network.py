@@ -1,7 +1,7 @@
 """The lab's network: one bridge behind NAT, and a namespace with a cable to it for every machine.
 
-Several labs may stand side by side, each with a number. Everything of a lab carries its name, so whatever a killed run has
-left is found and removed by the next of that number.
+Several labs may stand side by side, each with a number. Everything of a lab carries its name, so whatever a killed run
+has left is found and removed by the next of that number.
 """
 
 import fcntl

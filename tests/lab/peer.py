@@ -24,7 +24,8 @@ class Told:
 
 
 class Peer:
-    """An HTTP server on a free port of `address`. Install scripts are told what `invitation` says, and the time so far ahead."""
+    """An HTTP server on a free port of `address`. Install scripts are told what `invitation` says, and the time so far
+    ahead."""
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None, ahead_seconds: int = 0) -> None:
         self.invitation = "good"

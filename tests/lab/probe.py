@@ -16,7 +16,8 @@ _PER_SECOND = 60
 
 @dataclass(frozen=True)
 class Experience:
-    """What one service answered: how often, how often not and why, the longest time between two answers, and by whom."""
+    """What one service answered: how often, how often not and why, the longest time between two answers, and by
+    whom."""
 
     answers: int
     failures: Mapping[str, int]

@@ -1,4 +1,5 @@
-"""A whole installation on the lab's swarm: the API, a monitor, and an agent on every worker, each a process of its own."""
+"""A whole installation on the lab's swarm: the API, a monitor, and an agent on every worker, each a process of its
+own."""
 
 import json
 import subprocess
@@ -26,9 +27,13 @@ from .swarm import Swarm
 
 INTERVAL_SECONDS, TIMEOUT_SECONDS = 2, 10
 SETTINGS = {
-    "WORKER_HEARTBEAT_INTERVAL": str(INTERVAL_SECONDS), "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT_SECONDS),
-    "WORKER_CPU_LIMIT": "100", "WORKER_MEMORY_LIMIT": "100", "WORKER_DISK_LIMIT": "100", "SKYCTL_ENCRYPT_NETWORKS": "false",
-}  # fmt: skip
+    "WORKER_HEARTBEAT_INTERVAL": str(INTERVAL_SECONDS),
+    "WORKER_HEARTBEAT_TIMEOUT": str(TIMEOUT_SECONDS),
+    "WORKER_CPU_LIMIT": "100",
+    "WORKER_MEMORY_LIMIT": "100",
+    "WORKER_DISK_LIMIT": "100",
+    "SKYCTL_ENCRYPT_NETWORKS": "false",
+}
 # so much of a processor that a container listens as soon as it runs
 LIMITS = Capacity(cpu_cores=0.2, memory_mb=16, disk_gb=0.001)
 CORES = 100
@@ -72,11 +77,14 @@ class Site:
         config.write_text(
             json.dumps(
                 {
-                    "apiUrl": self.url, "authToken": invited.token, "workerId": str(invited.worker_id),
-                    "heartbeatInterval": INTERVAL_SECONDS, "insecure": True,
+                    "apiUrl": self.url,
+                    "authToken": invited.token,
+                    "workerId": str(invited.worker_id),
+                    "heartbeatInterval": INTERVAL_SECONDS,
+                    "insecure": True,
                 }
             )
-        )  # fmt: skip
+        )
         self._agents[node.name] = node.spawn(sys.executable, "-m", "skyagent", "--config", str(config))
         eventually(lambda: self.worker(node.name).last_heartbeat_at and self.worker(node.name).swarm_node_id)
         # this machine's few processors are not to be the limit

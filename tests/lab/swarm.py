@@ -11,7 +11,8 @@ from .machines import Node
 
 
 class Swarm:
-    """A manager and the workers that joined it; `ids` are those of their nodes. Nodes are left to whoever booted them."""
+    """A manager and the workers that joined it; `ids` are those of their nodes. Nodes are left to whoever booted
+    them."""
 
     def __init__(self, manager: Node, workers: Sequence[Node]) -> None:
         self.manager = manager

@@ -1,4 +1,5 @@
-"""The agent as a citizen of its host: under its own hardened unit, back after whatever ends it, upgraded and gone back."""
+"""The agent as a citizen of its host: under its own hardened unit, back after whatever ends it, upgraded and gone
+back."""
 
 import json
 import re
@@ -97,9 +98,11 @@ def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.T
     url = f"http://{lab.gateway}:{port}"
     database_url = database_of(postgres.url, name)
     environment = {
-        "SKYCTL_DATABASE_URL": database_url, "SKYCTL_JWT_SECRET": SECRET, "WORKER_HEARTBEAT_INTERVAL": "1",
+        "SKYCTL_DATABASE_URL": database_url,
+        "SKYCTL_JWT_SECRET": SECRET,
+        "WORKER_HEARTBEAT_INTERVAL": "1",
         "SKYCTL_DATA_DIR": str(tmp_path_factory.mktemp("data")),
-    }  # fmt: skip
+    }
     serving: list[Process] = []
 
     def stop() -> None:
@@ -151,8 +154,10 @@ def test_only_the_agent_reads_its_secrets(citizen: Citizen) -> None:
         "cd /etc/skypanel-worker && stat --format '%a %U %G %n' . config.json /var/lib/skypanel-worker"
     )
     assert looked.splitlines() == [
-        "750 root skyagent .", "600 skyagent skyagent config.json", "700 skyagent skyagent /var/lib/skypanel-worker",
-    ]  # fmt: skip
+        "750 root skyagent .",
+        "600 skyagent skyagent config.json",
+        "700 skyagent skyagent /var/lib/skypanel-worker",
+    ]
     assert citizen.shell("id --name --groups skyagent").strip() == "skyagent"
 
 

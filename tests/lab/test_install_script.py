@@ -49,8 +49,8 @@ class Joining(NamedTuple):
     invitation: InstallScript
 
     def install(self, script: str = "", *arguments: str, inside: str = "") -> str:
-        """Run its script, or another, as somebody does who pipes it into the host's shell; what it tells. `inside`: what runs the
-        shell."""
+        """Run its script, or another, as somebody does who pipes it into the host's shell; what it tells. `inside`:
+        what runs the shell."""
         command = f"{inside} sh -s -- {' '.join(arguments)} 2>&1"
         given = script or render(self.invitation)
         return self.host.run("sh", "-c", command, stdin=given, timeout_seconds=INSTALL_SECONDS)
@@ -119,7 +119,8 @@ def fresh(bare: Joining, before: set[str]) -> Joining:
 
 @pytest.fixture(scope="module")
 def plain(lab: Network, api: Peer, certificate: Path) -> Iterator[Joining]:
-    """A host that has Docker, running, and Python, and reaches nothing but a manager without a swarm; the script has not run."""
+    """A host that has Docker, running, and Python, and reaches nothing but a manager without a swarm; the script has
+    not run."""
     with Host(lab, "plain", fresh=False) as host:
         host.run("ip", "route", "delete", "default")
         yield joining(host, api, certificate, None)
@@ -141,7 +142,8 @@ HIDE = "unshare --mount sh -c 'mount -t tmpfs -o size=1m tmpfs {} && exec \"$@\"
 TROUBLES = {
     "no systemd": Trouble(15, "systemd does not run here", inside=HIDE.format("/run/systemd")),
     "another distribution": Trouble(
-        13, "'plan9' is not supported",
+        13,
+        "'plan9' is not supported",
         inside="unshare --mount sh -c 'echo ID=plan9 >/run/os && mount --bind /run/os /etc/os-release && exec \"$@\"' sh",
     ),
     "full disk": Trouble(16, "/opt has 1 MiB free", inside=HIDE.format("/opt")),
@@ -150,7 +152,7 @@ TROUBLES = {
     "manager down": Trouble(21, "the manager does not answer at https://", away=True),
     "expired": Trouble(24, "this invitation has expired", invitation="expired"),
     "second use": Trouble(25, "this invitation has been used by another host", invitation="used"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)

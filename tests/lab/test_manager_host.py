@@ -127,9 +127,12 @@ def test_the_services_of_a_manager_host(host: ManagerHost, address: str, connect
     with pytest.raises(CommandFailed, match="SKYCTL_DATABASE_URL is not set"):
         run("skyctl", "systemd", "install")
     settings = {
-        "SKYCTL_DATABASE_URL": address, "SKYCTL_JWT_SECRET": SECRET, "SKYCTL_API_URL": host.url,
-        "SKYCTL_SERVE_ARGS": "'--host 0.0.0.0'", "SKYCTL_ENCRYPT_NETWORKS": "false",
-    }  # fmt: skip
+        "SKYCTL_DATABASE_URL": address,
+        "SKYCTL_JWT_SECRET": SECRET,
+        "SKYCTL_API_URL": host.url,
+        "SKYCTL_SERVE_ARGS": "'--host 0.0.0.0'",
+        "SKYCTL_ENCRYPT_NETWORKS": "false",
+    }
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
     run("sh", "-c", "cat >>/etc/skyctl/skyctl.env", stdin=lines)
     assert "started skyctl-serve.service\nstarted skyctl-monitor.service\n" in host.documented()

@@ -1,4 +1,5 @@
-"""Containers follow the health of their workers on a real swarm, with every part a real process, under a probe of their users."""
+"""Containers follow the health of their workers on a real swarm, with every part a real process, under a probe of their
+users."""
 
 import os
 import signal

@@ -1,4 +1,5 @@
-"""What a move promises on a real swarm: nobody notices it, and whatever goes wrong on the way, the old container stays."""
+"""What a move promises on a real swarm: nobody notices it, and whatever goes wrong on the way, the old container
+stays."""
 
 import time
 from collections.abc import Iterator

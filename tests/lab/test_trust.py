@@ -1,4 +1,5 @@
-"""A host that may be trusted: it joins over TLS of our own, gets a new token, a copy of its disk is named, it is revoked."""
+"""A host that may be trusted: it joins over TLS of our own, gets a new token, a copy of its disk is named, it is
+revoked."""
 
 import json
 from collections.abc import Callable, Iterator

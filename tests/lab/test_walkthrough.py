@@ -1,4 +1,5 @@
-"""Three fresh hosts become workers, one of them loses its power, and its service goes on elsewhere: docs/walkthrough.md.
+"""Three fresh hosts become workers, one of them loses its power, and its service goes on elsewhere:
+docs/walkthrough.md.
 
 With UPDATE_DOCUMENTS=1 the document is written anew from what the commands printed.
 """
@@ -63,7 +64,8 @@ class Recorder:
         self._parts.append(f"\n{text}\n")
 
     def skyctl(self, *words: str, tolerates: int = 0) -> None:
-        """Run a command of skyctl, again where it ends with the code that is tolerated, and keep it with all that it prints."""
+        """Run a command of skyctl, again where it ends with the code that is tolerated, and keep it with all that it
+        prints."""
 
         def run() -> "subprocess.CompletedProcess[str] | None":
             tried = self._cli(*words)
@@ -94,7 +96,8 @@ def _commands(text: str) -> list[str]:
 
 
 def _general(command: str) -> str:
-    """A command without the name of the worker that a run happened to be about, and the address of the lab that it ran in."""
+    """A command without the name of the worker that a run happened to be about, and the address of the lab that it ran
+    in."""
     return re.sub(r"10\.78\.\d+\.", "10.78.0.", re.sub("web-[0-9]", "web-N", command))
 
 

@@ -8,16 +8,16 @@ from typing import Any
 from rich.text import Text
 
 from skyctl.cli.views import workers, workloads
-from skyctl.documents.http import printable
 from skyctl.domain.cluster import Diagnosis, Event, MassFailure, Worker
+from skyctl.domain.text import printable
 from skyctl.domain.workloads import Migration, Service
 
 MOST_NAMES = 10
 
 
 def diagnosis(found: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> list[Any]:
-    """Everything that bears on a worker's status, in the order of a person's questions; then its containers, and why those that
-    are to be moved have not been."""
+    """Everything that bears on a worker's status, in the order of a person's questions; then its containers, and why
+    those that are to be moved have not been."""
     return [workloads.details([*_rows(found), *_containers(containers), *_moves(moves, found.worker, found.read_at)])]
 
 

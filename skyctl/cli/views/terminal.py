@@ -44,7 +44,8 @@ class Outlet:
 
 @contextmanager
 def keys() -> Iterator[int | None]:
-    """Hand over keys as they are pressed, unechoed, within the block: where to read them; None where there is no keyboard.
+    """Hand over keys as they are pressed, unechoed, within the block: where to read them; None where there is no
+    keyboard.
 
     Ctrl-C stays a signal. Ctrl-Z does nothing, since it would leave a full screen behind.
     """

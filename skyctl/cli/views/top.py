@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl.cli.views import workers
-from skyctl.documents.http import printable
 from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker, WorkerStatus
+from skyctl.domain.text import printable
 
 WIDE, ROOMY = 100, 64  # columns from which there is more to a line
 TALL, TITLED = 20, 6  # lines from which there are gaps on the screen, and headings in what is left of it
@@ -26,7 +26,8 @@ _MOVES = {"awaiting_approval": "to approve", "queued": "to move", "starting": "m
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a screen shows: the last look at the cluster, its loads of the last minute, and why there is no newer look."""
+    """What a screen shows: the last look at the cluster, its loads of the last minute, and why there is no newer
+    look."""
 
     overview: Overview
     history: Sequence[Load] = ()
@@ -170,7 +171,8 @@ def _monitor(seen: Overview) -> Text:
 
 
 def _share(left: int, worst: int, events: int) -> int:
-    """How many of the lines that are left the workers get: most of them, where there are enough events for the others."""
+    """How many of the lines that are left the workers get: most of them, where there are enough events for the
+    others."""
     return min(worst, max(left - events, round(left * WORST_SHARE)))
 
 

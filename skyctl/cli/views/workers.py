@@ -10,7 +10,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.documents import http
 from skyctl.domain.cluster import (
     Alert,
     Capacity,
@@ -24,13 +23,23 @@ from skyctl.domain.cluster import (
     WorkerPage,
     WorkerStatus,
 )
+from skyctl.domain.text import printable
 from skyctl.domain.workloads import DrainProgress
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
 WIDE_HEADINGS = (
-    "ID", "HOSTNAME", "ADDRESS", "CORES", "MEMORY", "DISK", "SWARM NODE", "AGENT", "DRAIN", "FLAPPING SINCE"
-)  # fmt: skip
+    "ID",
+    "HOSTNAME",
+    "ADDRESS",
+    "CORES",
+    "MEMORY",
+    "DISK",
+    "SWARM NODE",
+    "AGENT",
+    "DRAIN",
+    "FLAPPING SINCE",
+)
 COLORS = {
     WorkerStatus.ACTIVE: "green",
     WorkerStatus.PENDING: "cyan",
@@ -46,7 +55,7 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     headings = ["NAME", "STATUS", "CPU", "MEMORY", "DISK", "CONTAINERS", "HEARTBEAT"]
     table = plain_table(*headings, *(WIDE_HEADINGS if wide else ()), bars=(2, 3, 4))
     for worker in page.workers:
-        cells: list[Any] = [http.printable(worker.name), standing_text(worker), *load_bars(worker)]
+        cells: list[Any] = [printable(worker.name), standing_text(worker), *load_bars(worker)]
         cells.append(ago(worker.last_heartbeat_at, page.read_at))
         table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
     found = counted("worker", len(page.workers), page.total, page.offset)
@@ -78,9 +87,7 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
     rows += [("Agent upgrade", upgrade_text(worker, now))] if upgrade_text(worker, now) else []
     rows += [(key, str(value)) for key, value in sorted(worker.metadata.items()) if key != "agentUpgradeFailed"]
     for name, value in rows:
-        table.add_row(
-            Text(http.printable(name), style="bold"), Text(http.printable(value)) if isinstance(value, str) else value
-        )
+        table.add_row(Text(printable(name), style="bold"), Text(printable(value)) if isinstance(value, str) else value)
     return [table]
 
 
@@ -154,9 +161,9 @@ def event_line(event: Event) -> Text:
     if event.to_status:
         before = Text.assemble(status_text(event.from_status), " to ") if event.from_status else Text()
         change = Text.assemble(" ", before, status_text(event.to_status))
-    who = f" {http.printable(event.worker_name)}" if event.worker_name else ""
-    reason = f": {http.printable(event.reason)}" if event.reason else ""
-    by = f" ({http.printable(event.actor)}" + (f", term {event.term})" if event.term else ")")
+    who = f" {printable(event.worker_name)}" if event.worker_name else ""
+    reason = f": {printable(event.reason)}" if event.reason else ""
+    by = f" ({printable(event.actor)}" + (f", term {event.term})" if event.term else ")")
     return Text.assemble(
         (f"{event.seq:>6} {_stamp(event.at)} ", "dim"), (event.kind, "bold"), who, change, reason, (by, "dim")
     )
@@ -165,7 +172,7 @@ def event_line(event: Event) -> Text:
 def alert_line(alert: Alert) -> Text:
     """An alert in one line."""
     return Text.assemble(
-        (f"{alert.id:>6} {_stamp(alert.at)} ", "dim"), (f"{alert.kind} ", "bold"), http.printable(alert.message)
+        (f"{alert.id:>6} {_stamp(alert.at)} ", "dim"), (f"{alert.kind} ", "bold"), printable(alert.message)
     )
 
 
@@ -177,7 +184,7 @@ def alert_table(alerts: Sequence[tuple[Alert, int, int, int]], now: datetime) ->
     for alert, made, waiting, given_up in alerts:
         counts = ((made, "delivered", "green"), (waiting, "waiting", "yellow"), (given_up, "given up", "red"))
         told = Text(", ").join(Text(f"{count} {what}", style=color) for count, what, color in counts if count)
-        table.add_row(str(alert.id), ago(alert.at, now), alert.kind, told or "-", http.printable(alert.message))
+        table.add_row(str(alert.id), ago(alert.at, now), alert.kind, told or "-", printable(alert.message))
     return [table]
 
 
@@ -190,13 +197,14 @@ def channel_table(results: Mapping[str, str]) -> list[Any]:
 
 
 def check_table(checks: Sequence[Check]) -> list[Any]:
-    """What the doctor found, one line a check; under what is not well, what to do about it, once where several need the same."""
+    """What the doctor found, one line a check; under what is not well, what to do about it, once where several need the
+    same."""
     table = plain_table("", "CHECK", "FOUND")
     table.columns[-1].no_wrap = False
     for check, following in zip(checks, [*checks[1:], None], strict=True):
-        found = Text(http.printable(check.found))
+        found = Text(printable(check.found))
         if check.remedy and not (following and following.remedy == check.remedy):
-            found.append(f"\n→ {http.printable(check.remedy)}", style="bold")
+            found.append(f"\n→ {printable(check.remedy)}", style="bold")
         table.add_row(Text(check.state.value, style=CHECK_COLORS[check.state]), check.name, found)
     states = [check.state for check in checks]
     failed, warnings = states.count(CheckState.FAILED), states.count(CheckState.WARNING)
@@ -298,10 +306,10 @@ def _wide_cells(worker: Worker, now: datetime) -> list[str]:
         [_number(have.cpu_cores), _size(have.memory_mb), _size(1024 * have.disk_gb)] if worker.hostname else ["-"] * 3
     )
     agent = str(worker.metadata.get("agentVersion", "-"))
-    hostname, node = http.printable(worker.hostname) or "-", http.printable(worker.swarm_node_id or "-")
-    drain = http.printable(worker.drain_reason or "asked") if worker.drain_requested_at else "-"
+    hostname, node = printable(worker.hostname) or "-", printable(worker.swarm_node_id or "-")
+    drain = printable(worker.drain_reason or "asked") if worker.drain_requested_at else "-"
     flapping = ago(worker.flapping_since, now)
-    return [str(worker.id), hostname, _address(worker), *sizes, node, http.printable(agent), drain, flapping]
+    return [str(worker.id), hostname, _address(worker), *sizes, node, printable(agent), drain, flapping]
 
 
 def _address(worker: Worker) -> str:

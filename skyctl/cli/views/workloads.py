@@ -10,8 +10,8 @@ from rich.text import Text
 
 from skyctl.cli.views import workers
 from skyctl.documents import manifest
-from skyctl.documents.http import printable
 from skyctl.domain.cluster import Capacity, Event
+from skyctl.domain.text import printable
 from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
@@ -32,10 +32,15 @@ REASON_BESIDE = 110  # columns from which a reason stands in the line of what it
 SHORT_ID = 8
 CAUSES = {MigrationCause.WORKER_FAILED: "failure", MigrationCause.DRAIN: "drain"}
 STATE_COLORS = {
-    MigrationState.AWAITING_APPROVAL: "magenta", MigrationState.HELD: "magenta", MigrationState.QUEUED: "cyan",
-    MigrationState.STARTING: "cyan", MigrationState.VERIFYING: "cyan", MigrationState.COMPLETED: "green",
-    MigrationState.FAILED: "red", MigrationState.CANCELLED: "yellow",
-}  # fmt: skip
+    MigrationState.AWAITING_APPROVAL: "magenta",
+    MigrationState.HELD: "magenta",
+    MigrationState.QUEUED: "cyan",
+    MigrationState.STARTING: "cyan",
+    MigrationState.VERIFYING: "cyan",
+    MigrationState.COMPLETED: "green",
+    MigrationState.FAILED: "red",
+    MigrationState.CANCELLED: "yellow",
+}
 STATUS_COLORS = {"running": "green", "failed": "red", "rolled_back": "red", "stopped": "yellow"}
 
 
@@ -46,9 +51,13 @@ def service_table(page: ServicePage, offset: int, *, wide: bool) -> list[Any]:
     for service in page.services:
         spec, current = service.spec, service.current
         cells: list[Any] = [
-            _plain(spec.name), _plain(service.organization), _status(service.status), _worker(current),
-            _plain(spec.image), workers.ago(service.updated_at, page.read_at),
-        ]  # fmt: skip
+            _plain(spec.name),
+            _plain(service.organization),
+            _status(service.status),
+            _worker(current),
+            _plain(spec.image),
+            workers.ago(service.updated_at, page.read_at),
+        ]
         if wide:
             ports = ", ".join(manifest.port_text(port) for port in spec.ports) or "-"
             container = (current.container_id or "-")[:12] if current else "-"
@@ -66,18 +75,25 @@ def service_details(
         current.log if current else ""
     )
     rows: list[tuple[str, Any]] = [
-        ("Name", spec.name), ("ID", str(service.id)), ("Organization", service.organization),
-        ("Status", _status(service.status)), *([("Error", Text(printable(error), style="red"))] if error else []),
-        ("Worker", _worker(current)), ("Image", spec.image), ("Limits", workers.capacity_text(spec.limits)),
+        ("Name", spec.name),
+        ("ID", str(service.id)),
+        ("Organization", service.organization),
+        ("Status", _status(service.status)),
+        *([("Error", Text(printable(error), style="red"))] if error else []),
+        ("Worker", _worker(current)),
+        ("Image", spec.image),
+        ("Limits", workers.capacity_text(spec.limits)),
         ("Ports", ", ".join(manifest.port_text(port) for port in spec.ports) or "-"),
-        ("Endpoint mode", spec.endpoint_mode.value), ("Variables", ", ".join(sorted(spec.environment)) or "-"),
+        ("Endpoint mode", spec.endpoint_mode.value),
+        ("Variables", ", ".join(sorted(spec.environment)) or "-"),
         ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(spec.labels.items())) or "-"),
-        ("Command", " ".join(spec.command) or "-"), ("Placed by", _placed_by(service)),
+        ("Command", " ".join(spec.command) or "-"),
+        ("Placed by", _placed_by(service)),
         ("Engine's id", (current.swarm_service_id if current else None) or "-"),
         ("Container", (current.container_id if current else None) or "-"),
         ("Adopted", "yes: the engine has more of it than is shown here" if spec.adopted else "no"),
         ("Created", workers.ago(service.created_at, now)),
-    ]  # fmt: skip
+    ]
     found: list[Any] = [details(rows)]
     if past:
         found += [Text(), _deployments(past, now)]
@@ -150,9 +166,14 @@ class MigrationTable:
         table = workers.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
         for each in self._migrations:
             cells: list[Any] = [
-                str(each.id)[:SHORT_ID], _plain(each.service_name), _way(each), state_text(each.state),
-                CAUSES[each.cause], str(each.attempts), workers.span(self._now - each.created_at),
-            ]  # fmt: skip
+                str(each.id)[:SHORT_ID],
+                _plain(each.service_name),
+                _way(each),
+                state_text(each.state),
+                CAUSES[each.cause],
+                str(each.attempts),
+                workers.span(self._now - each.created_at),
+            ]
             table.add_row(*cells, *([Text(reason(each, self._now))] if beside else []))
         yield table
         if not beside:
@@ -171,12 +192,18 @@ def migration_details(migration: Migration, events: Sequence[Event], now: dateti
     else:
         old = "stays where it is until the new one runs" if ended is None else "stays where it is"
     rows: list[tuple[str, Any]] = [
-        ("Service", migration.service_name), ("ID", str(migration.id)), ("State", state_text(migration.state)),
-        ("Reason", reason(migration, now) or "-"), ("From", migration.source_worker_name or "-"),
-        ("To", migration.target_worker_name or "-"), ("Cause", CAUSES[migration.cause]),
-        ("Attempts", str(migration.attempts)), ("Called for", workers.ago(migration.created_at, now)),
-        ("Started", workers.ago(migration.started_at, now)), ("Finished", workers.ago(ended, now)),
-    ]  # fmt: skip
+        ("Service", migration.service_name),
+        ("ID", str(migration.id)),
+        ("State", state_text(migration.state)),
+        ("Reason", reason(migration, now) or "-"),
+        ("From", migration.source_worker_name or "-"),
+        ("To", migration.target_worker_name or "-"),
+        ("Cause", CAUSES[migration.cause]),
+        ("Attempts", str(migration.attempts)),
+        ("Called for", workers.ago(migration.created_at, now)),
+        ("Started", workers.ago(migration.started_at, now)),
+        ("Finished", workers.ago(ended, now)),
+    ]
     if migration.deadline_at and ended is None:
         rows.append(("Deadline", _at(migration.deadline_at, now)))
     if migration.next_attempt_at and migration.state is MigrationState.FAILED and ended is None:
@@ -186,7 +213,8 @@ def migration_details(migration: Migration, events: Sequence[Event], now: dateti
 
 
 def pause_note(page: MigrationPage) -> list[str]:
-    """What keeps migrations from beginning: a pause, an engine that does not answer, many workers that fell silent at once."""
+    """What keeps migrations from beginning: a pause, an engine that does not answer, many workers that fell silent at
+    once."""
     notes, pause = [], page.pause
     if pause:
         until = f", for another {workers.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
@@ -222,9 +250,13 @@ def _deployments(past: Sequence[Deployment], now: datetime) -> Table:
     table = workers.plain_table("DEPLOYMENT", "STATUS", "WORKER", "IMAGE", "BEGUN", "ERROR", bars=(3, 5))
     for each in past:
         table.add_row(
-            str(each.id)[:SHORT_ID], _status(each.status), _worker(each), _plain(each.image),
-            workers.ago(each.created_at, now), Text(printable(each.log or "-")),
-        )  # fmt: skip
+            str(each.id)[:SHORT_ID],
+            _status(each.status),
+            _worker(each),
+            _plain(each.image),
+            workers.ago(each.created_at, now),
+            Text(printable(each.log or "-")),
+        )
     return table
 
 

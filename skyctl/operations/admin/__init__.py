@@ -1,1 +1,22 @@
 """What administrators ask and wish."""
+
+from typing import TYPE_CHECKING
+
+from skyctl import lazy
+
+if TYPE_CHECKING:
+    from skyctl.operations.admin import bundles as bundles
+    from skyctl.operations.admin import certificates as certificates
+    from skyctl.operations.admin import deploy as deploy
+    from skyctl.operations.admin import diagnosis as diagnosis
+    from skyctl.operations.admin import doctor as doctor
+    from skyctl.operations.admin import drains as drains
+    from skyctl.operations.admin import events as events
+    from skyctl.operations.admin import migrations as migrations
+    from skyctl.operations.admin import overview as overview
+    from skyctl.operations.admin import schema as schema
+    from skyctl.operations.admin import services as services
+    from skyctl.operations.admin import tokens as tokens
+    from skyctl.operations.admin import workers as workers
+
+__getattr__ = lazy.submodules(__name__)

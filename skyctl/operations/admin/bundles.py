@@ -29,7 +29,8 @@ def bundle(
 ) -> Invitation:
     """Make the folder, mode 0700, and invite the worker whose script is in it; nothing is left where that fails.
 
-    Raises Refused where there is something already, or no folder around it, and what `collect` and `workers.generate_script` raise.
+    Raises Refused where there is something already, or no folder around it, and what `collect` and
+    `workers.generate_script` raise.
     """
     if output.exists():
         raise Refused(f"--output: {output} is there already", "name a folder that is to be made")

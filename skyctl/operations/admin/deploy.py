@@ -1,5 +1,5 @@
-"""The story of deploying a service: placed, written down, and then told to the engine. What is interrupted in between, the monitor
-goes on with."""
+"""The story of deploying a service: placed, written down, and then told to the engine. What is interrupted in between,
+the monitor goes on with."""
 
 from collections.abc import Mapping
 from uuid import uuid4
@@ -17,10 +17,11 @@ from skyctl.store import db, events, migrations, services, workers
 def deploy(
     world: World, actor: Actor, organization: Organization, spec: ServiceSpec, *, dry_run: bool = False
 ) -> Planned:
-    """Deploy a service of this organization: a new one where the rule says, one that exists where it is, while it fits there.
+    """Deploy a service of this organization: a new one where the rule says, one that exists where it is, while it fits
+    there.
 
-    With `dry_run` nothing is changed. Raises Refused where no worker has room, or the service is being moved; EngineRefused,
-    EngineUnavailable (then the monitor deploys it once the engine answers).
+    With `dry_run` nothing is changed. Raises Refused where no worker has room, or the service is being moved;
+    EngineRefused, EngineUnavailable (then the monitor deploys it once the engine answers).
     """
     slug = rules.slug(spec.name)
     if not slug:
@@ -38,7 +39,7 @@ def deploy(
         names, node_id = workers.names_of(tx), workers.nodes(tx, [place.worker_id])[place.worker_id]
         planned = Planned(
             spec.name, organization.slug, before.worker_name if before else None, names[place.worker_id], place.reason
-        )  # fmt: skip
+        )
         if dry_run:
             return planned
         service = _write_down(tx, actor, organization, spec, place, existing)
@@ -54,8 +55,13 @@ def deploy(
 
 
 def _write_down(
-    tx: db.Transaction, actor: Actor, organization: Organization, spec: ServiceSpec, place: Placement, existing: Service | None
-) -> Service | None:  # fmt: skip
+    tx: db.Transaction,
+    actor: Actor,
+    organization: Organization,
+    spec: ServiceSpec,
+    place: Placement,
+    existing: Service | None,
+) -> Service | None:
     """A new deployment as the service's current one; the engine is not told yet."""
     before, worker_id = existing.current if existing else None, place.worker_id
     if existing and before:
@@ -63,7 +69,7 @@ def _write_down(
     service_id = services.save(tx, organization.id, rules.slug(spec.name), spec)
     deployment_id = services.insert_deployment(
         tx, service_id, worker_id, spec, before.swarm_service_id if before else None
-    )  # fmt: skip
+    )
     services.make_current(tx, service_id, deployment_id, ServiceStatus.DEPLOYING)
     service = services.get(tx, service_id)
     name = service.current.worker_name if service and service.current else None
@@ -75,15 +81,16 @@ def _write_down(
 
 def _place(
     tx: db.Transaction, world: World, spec: ServiceSpec, existing: Service | None, nodes: Mapping[str, EngineNode]
-) -> Placement | Refusal:  # fmt: skip
+) -> Placement | Refusal:
     """A place for a service: where it is, while it fits there; else the one that the rule gives."""
     here = existing.current.worker_id if existing and existing.current else None
     if existing and here:
         before, now = existing.spec.limits, spec.limits
         more = Capacity(
-            max(0.0, now.cpu_cores - before.cpu_cores), max(0.0, now.memory_mb - before.memory_mb),
+            max(0.0, now.cpu_cores - before.cpu_cores),
+            max(0.0, now.memory_mb - before.memory_mb),
             max(0.0, now.disk_gb - before.disk_gb),
-        )  # fmt: skip
+        )
         growth = candidates.demand(
             uuid4(), ServiceSpec(spec.name, spec.image, more, region=spec.region, pool=spec.pool)
         )

@@ -22,9 +22,14 @@ def diagnose(world: World, worker_id: UUID) -> Diagnosis:
         silence = None if heard_at is None else health.heard_silence(heard_at, now, outages)
         decisions = events.latest(tx, 1, worker_id, ["status_changed"])
         return Diagnosis(
-            worker=worker, read_at=now, limits=world.limits, decided_by=decisions[-1] if decisions else None,
-            silence=silence, deaf=timedelta() if heard_at is None or silence is None else now - heard_at - silence,
+            worker=worker,
+            read_at=now,
+            limits=world.limits,
+            decided_by=decisions[-1] if decisions else None,
+            silence=silence,
+            deaf=timedelta() if heard_at is None or silence is None else now - heard_at - silence,
             mass_failure=store.mass_failure(tx, worker.mass_failure_id) if worker.mass_failure_id else None,
             verdict=health.assess(worker, now, outages, world.limits),
-            outlook=health.outlook(worker, now, outages, world.limits), monitor_seen_at=leases.last_pass_at(tx),
-        )  # fmt: skip
+            outlook=health.outlook(worker, now, outages, world.limits),
+            monitor_seen_at=leases.last_pass_at(tx),
+        )

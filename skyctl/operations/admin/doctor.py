@@ -115,7 +115,8 @@ def _look(database: db.Database, name: str, look: Callable[[db.Transaction], Che
 
 
 def _answer(database: db.Database) -> list[Check]:
-    """Whether the database answers, how fast, and how far our clock is from its: of a few rounds the fastest tells it best."""
+    """Whether the database answers, how fast, and how far our clock is from its: of a few rounds the fastest tells it
+    best."""
     rounds = []
     with database.transaction() as tx:
         db.clock(tx)  # the first one also begins the transaction
@@ -228,8 +229,10 @@ def _mass_failures(tx: db.Transaction) -> Check:
     now, standing = db.now(tx), health.open_mass_failures(tx)
     if not standing:
         return Check("mass failures", OK, "none")
-    told = [f"{each.silent} workers{f' of {each.region}' if each.region else ''} fell silent {_ago(now, each.detected_at)}"
-            for each in standing]  # fmt: skip
+    told = [
+        f"{each.silent} workers{f' of {each.region}' if each.region else ''} fell silent {_ago(now, each.detected_at)}"
+        for each in standing
+    ]
     remedy = "see the network and the hosts; it ends when they return, or by `skyctl migrations resume`"
     return Check("mass failures", WARNING, f"{_listed(len(told), told)}: automatic moves are held", remedy)
 

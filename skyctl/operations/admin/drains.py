@@ -27,7 +27,8 @@ MOST_REASONS = 5
 
 
 def drain(world: World, worker_ids: Sequence[UUID], actor: Actor, wish: DrainWish = DrainWish()) -> list[Worker]:
-    """Note that workers are to be emptied: none of them takes anything new from then on. The monitor moves what is there.
+    """Note that workers are to be emptied: none of them takes anything new from then on. The monitor moves what is
+    there.
 
     A drain that stands goes on, as it is now wished; one that is over begins anew. Raises WorkerNotFound.
     """
@@ -56,7 +57,8 @@ def undrain(world: World, worker_id: UUID, actor: Actor, reason: str | None = No
 
 
 def plan(world: World, worker_ids: Sequence[UUID]) -> list[Planned]:
-    """Where the containers of these workers would go if all of them were emptied at once, or what is missing; changes nothing.
+    """Where the containers of these workers would go if all of them were emptied at once, or what is missing; changes
+    nothing.
 
     Raises EngineUnavailable.
     """
@@ -93,7 +95,7 @@ def _progress(tx: db.Transaction, worker: Worker) -> DrainProgress:
     under_way = sum(counts[state] for state in UNDER_WAY)
     return DrainProgress(
         worker, counts[MigrationState.COMPLETED], under_way, len(unfinished) - under_way, left, _reasons(off)
-    )  # fmt: skip
+    )
 
 
 def _reasons(those: Sequence[Migration]) -> list[str]:

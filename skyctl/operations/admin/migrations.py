@@ -17,8 +17,13 @@ STATES = MigrationState
 
 
 def list_migrations(
-    world: World, *, states: Sequence[MigrationState] = (), worker_id: UUID | None = None, limit: int = 100, offset: int = 0
-) -> MigrationPage:  # fmt: skip
+    world: World,
+    *,
+    states: Sequence[MigrationState] = (),
+    worker_id: UUID | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> MigrationPage:
     """One page of the migrations: the unfinished ones first, then the latest."""
     with world.db.transaction() as tx:
         found, total = store.page(tx, states, worker_id, limit, offset)
@@ -77,8 +82,8 @@ def retry(world: World, migration_id: UUID, actor: Actor) -> Migration:
 
 
 def cancel(world: World, migration_id: UUID, actor: Actor) -> Migration:
-    """Let a container stay: one that has not started is cancelled, one that is under way is rolled back, unless it completes
-    before that. Raises MigrationNotFound, Refused."""
+    """Let a container stay: one that has not started is cancelled, one that is under way is rolled back, unless it
+    completes before that. Raises MigrationNotFound, Refused."""
 
     def change(tx: db.Transaction, found: Migration) -> bool:
         if found.state in rules.UNDER_WAY:
@@ -99,8 +104,8 @@ def pause(world: World, actor: Actor, length: timedelta | None, reason: str | No
 
 
 def resume(world: World, actor: Actor) -> tuple[bool, list[MassFailure]]:
-    """Let containers be moved again: after a pause, and off all workers that fell silent at once; whether there was a pause, and
-    the mass failures that are lifted."""
+    """Let containers be moved again: after a pause, and off all workers that fell silent at once; whether there was a
+    pause, and the mass failures that are lifted."""
     with world.db.transaction() as tx:
         events.lock(tx)
         was_paused = migration_pauses.end(tx, actor.name)
@@ -135,17 +140,27 @@ def set_policy(world: World, organization: Organization, policy: MigrationPolicy
 
 
 def _change(
-    world: World, migration_id: UUID, actor: Actor, verb: str, seen: Sequence[MigrationState], then: MigrationState, reason: str
-) -> Migration:  # fmt: skip
+    world: World,
+    migration_id: UUID,
+    actor: Actor,
+    verb: str,
+    seen: Sequence[MigrationState],
+    then: MigrationState,
+    reason: str,
+) -> Migration:
     return _decide(
         world, migration_id, actor, verb, seen, lambda tx, found: store.change(tx, found, then, reason=reason)
-    )  # fmt: skip
+    )
 
 
 def _decide(
-    world: World, migration_id: UUID, actor: Actor, verb: str, seen: Sequence[MigrationState],
+    world: World,
+    migration_id: UUID,
+    actor: Actor,
+    verb: str,
+    seen: Sequence[MigrationState],
     change: Callable[[db.Transaction, Migration], bool],
-) -> Migration:  # fmt: skip
+) -> Migration:
     """Change a migration that is in one of these states; what it is then."""
     with world.db.transaction() as tx:
         events.lock(tx)
@@ -158,12 +173,18 @@ def _decide(
                 f"{found.service_name}'s migration is {found.state.value}", f"only one that is {possible} can be {verb}"
             )
         details = {
-            "migrationId": str(migration_id), "serviceId": str(found.service_id), "serviceName": found.service_name,
-        }  # fmt: skip
+            "migrationId": str(migration_id),
+            "serviceId": str(found.service_id),
+            "serviceName": found.service_name,
+        }
         told = Event(
-            f"migration_{verb}", found.source_worker_id, found.source_worker_name, actor.name, reason=found.service_name,
+            f"migration_{verb}",
+            found.source_worker_id,
+            found.source_worker_name,
+            actor.name,
+            reason=found.service_name,
             details=details,
-        )  # fmt: skip
+        )
         events.record(tx, told, actor)
         db.notify_news(tx)
         return store.fetch(tx, [migration_id])[0]

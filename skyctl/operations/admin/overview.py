@@ -10,8 +10,13 @@ def overview(world: World, most: int) -> Overview:
     with world.db.transaction() as tx:
         lead = leases.latest(tx)
         return Overview(
-            read_at=db.now(tx), limits=world.limits, stats=workers.stats(tx), worst=workers.worst(tx, most),
-            events=events.latest(tx, most), leader=Lease(lead.holder, lead.term) if lead and lead.leads else None,
-            monitor_seen_at=lead.last_pass_at if lead else None, mass_failures=health.open_mass_failures(tx),
+            read_at=db.now(tx),
+            limits=world.limits,
+            stats=workers.stats(tx),
+            worst=workers.worst(tx, most),
+            events=events.latest(tx, most),
+            leader=Lease(lead.holder, lead.term) if lead and lead.leads else None,
+            monitor_seen_at=lead.last_pass_at if lead else None,
+            mass_failures=health.open_mass_failures(tx),
             migrations=migration_summaries.unfinished(tx),
-        )  # fmt: skip
+        )

@@ -14,7 +14,8 @@ UPGRADE_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """What a database has of the schema: `version` as it was applied (None: never), `expected` as this skyctl needs it."""
+    """What a database has of the schema: `version` as it was applied (None: never), `expected` as this skyctl needs
+    it."""
 
     version: int | None
     expected: int
@@ -32,7 +33,8 @@ class SchemaState:
 
 
 def initialize(world: World) -> SchemaState:
-    """Apply `schema.sql`; what was there already stays as it is, but for offers of an agent that went with another version."""
+    """Apply `schema.sql`; what was there already stays as it is, but for offers of an agent that went with another
+    version."""
     with world.db.transaction(limit_seconds=UPGRADE_SECONDS) as tx:
         schema.apply(tx, _schema_file().read_text(encoding="utf-8"))
         drains.hold_heartbeats(tx)

@@ -34,8 +34,13 @@ DEFAULT_ORGANIZATION = "default"
 
 
 def list_services(
-    world: World, *, organization: Organization | None = None, worker_id: UUID | None = None, limit: int = 100, offset: int = 0
-) -> ServicePage:  # fmt: skip
+    world: World,
+    *,
+    organization: Organization | None = None,
+    worker_id: UUID | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> ServicePage:
     """One page of the services, by organization and name."""
     with world.db.transaction() as tx:
         found, total = services.page(tx, organization.id if organization else None, worker_id, limit, offset)
@@ -93,7 +98,8 @@ def existing(world: World, organization: Organization, name: str) -> Service | N
 
 
 def organization(world: World, reference: str | None, *, make: bool = False, dry_run: bool = False) -> Organization:
-    """The organization of an id or slug; without one, the only one, which `make` makes where there is none, but for a dry run.
+    """The organization of an id or slug; without one, the only one, which `make` makes where there is none, but for a
+    dry run.
 
     Raises OrganizationNotFound, or ValidationError where there are several.
     """
@@ -128,9 +134,12 @@ def adoptable(world: World, limits: Capacity = Capacity()) -> list[Adoptable]:
 
 
 def _adoptable(
-    service: EngineService, nodes: Mapping[str, EngineNode], by_node: Mapping[str, UUID], names: Mapping[UUID, str],
+    service: EngineService,
+    nodes: Mapping[str, EngineNode],
+    by_node: Mapping[str, UUID],
+    names: Mapping[UUID, str],
     limits: Capacity,
-) -> Adoptable:  # fmt: skip
+) -> Adoptable:
     node_id = next((task.node_id for task in service.tasks if runs(task) and task.node_id), None)
     worker_id = by_node.get(node_id or "")
     hostname = nodes[node_id].hostname if node_id in nodes and node_id else ""
@@ -153,7 +162,8 @@ def _adoptable(
 def adopt(
     world: World, actor: Actor, organization: Organization, those: Collection[Adoptable]
 ) -> list[tuple[Adoptable, str]]:
-    """Take services of the engine under management where they run, without a new container; those that could not be, and why."""
+    """Take services of the engine under management where they run, without a new container; those that could not be,
+    and why."""
     trouble = []
     for each in those:
         try:

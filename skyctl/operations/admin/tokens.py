@@ -15,7 +15,8 @@ INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
 
 
 def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
-    """Let a worker's token be replaced: its next heartbeat's answer carries the new one, the old one is good until that was used.
+    """Let a worker's token be replaced: its next heartbeat's answer carries the new one, the old one is good until that
+    was used.
 
     Raises WorkerNotFound, or Refused where the worker's agent cannot take a new token.
     """
@@ -64,8 +65,8 @@ def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = Non
 
 
 def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> tuple[datetime, int]:
-    """Sign tokens by a new secret; until when those of the present one are accepted. Workers get new tokens meanwhile, but for so
-    many that cannot take one by themselves.
+    """Sign tokens by a new secret; until when those of the present one are accepted. Workers get new tokens meanwhile,
+    but for so many that cannot take one by themselves.
 
     Raises Refused where the secret was set.
     """

@@ -31,7 +31,8 @@ is_loopback, is_loopback_host = transport.is_loopback, transport.is_loopback_hos
 
 
 def administrator(world: World, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
-    """The administrator whose token it is, and from where they act. Raises Unauthorized, or Forbidden for a user who is none."""
+    """The administrator whose token it is, and from where they act. Raises Unauthorized, or Forbidden for a user who is
+    none."""
     with world.db.transaction() as tx:
         now = db.now(tx)
         user_id = tokens.verify_admin_token(world.keys.accepted(now), token, now)
@@ -67,7 +68,8 @@ def invite(world: World, actor: Actor, name: str | None = None, ttl: timedelta =
 
 
 def invite_anew(world: World, actor: Actor, worker_id: UUID, ttl: timedelta = INVITATION_TTL) -> Invitation:
-    """Invite the host of a worker that is there once more: its reinstalled machine, another one, or after its token was revoked.
+    """Invite the host of a worker that is there once more: its reinstalled machine, another one, or after its token was
+    revoked.
 
     What token it has stays good until the new one is used. Raises WorkerNotFound.
     """
@@ -193,7 +195,8 @@ def check_removable(world: World, worker: Worker) -> None:
 
 
 def remove(world: World, worker_id: UUID, actor: Actor) -> tuple[Worker, str]:
-    """Remove a worker, and its node from the swarm; its token is refused from then on. Beside it, why its node is still there.
+    """Remove a worker, and its node from the swarm; its token is refused from then on. Beside it, why its node is still
+    there.
 
     Raises WorkerNotFound, WorkerHasContainers.
     """

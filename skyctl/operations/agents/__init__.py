@@ -1,1 +1,14 @@
 """What hosts and their agents tell: invited, registered, heard, answered, upgraded."""
+
+from typing import TYPE_CHECKING
+
+from skyctl import lazy
+
+if TYPE_CHECKING:
+    from skyctl.operations.agents import heartbeats as heartbeats
+    from skyctl.operations.agents import install_links as install_links
+    from skyctl.operations.agents import registration as registration
+    from skyctl.operations.agents import reply as reply
+    from skyctl.operations.agents import upgrades as upgrades
+
+__getattr__ = lazy.submodules(__name__)

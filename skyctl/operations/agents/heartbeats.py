@@ -25,7 +25,8 @@ def register(world: World, token: str, registration: Registration) -> Worker:
     """Store what a host says of itself. Its token must be ours, a worker's, and good for that worker on that machine.
 
     A token that we signed for a worker that the database does not know (it was restored from a backup, or the panel
-    issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden, Refused.
+    issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden,
+    Refused.
     """
     with world.db.transaction() as tx:
         events.lock(tx)
@@ -52,8 +53,8 @@ def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> W
 
 
 async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
-    """Store a batch of heartbeats in one statement; for each, None once it is committed, ERRAND where the answer has to carry
-    something besides (see `errands`), or why it was not stored.
+    """Store a batch of heartbeats in one statement; for each, None once it is committed, ERRAND where the answer has to
+    carry something besides (see `errands`), or why it was not stored.
 
     Where the database refuses the batch for a row in it, each half is stored for itself, until only that row fails.
     Raises DatabaseUnavailable.
@@ -78,7 +79,8 @@ async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
 async def _record_second(
     world: World, left: Sequence[tuple[Key, Beat]], stored: Mapping[Key, Outcome]
 ) -> dict[Key, Outcome]:
-    """Store what was left of workers that have beaten with another token in the same batch: a statement touches a row once."""
+    """Store what was left of workers that have beaten with another token in the same batch: a statement touches a row
+    once."""
     heard = {worker_id for worker_id, _ in stored}
     second = [(key, beat) for key, beat in left if key[0] in heard]
     positions = await _record_batch(world, [beat for _, beat in second]) if second else []
@@ -114,7 +116,8 @@ def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
 
 
 def _with_clock_offset(registration: Registration, now: datetime) -> Registration:
-    """The registration, what the host's clock showed replaced by how far that is from the database's. Nothing else uses it."""
+    """The registration, what the host's clock showed replaced by how far that is from the database's. Nothing else uses
+    it."""
     metadata = {key: value for key, value in registration.metadata.items() if key not in ("clock", clocks.OFFSET)}
     offset = clocks.offset_seconds(registration.metadata.get("clock"), now)
     return replace(registration, metadata=metadata if offset is None else {**metadata, clocks.OFFSET: offset})

@@ -1,4 +1,5 @@
-"""Stories of a host that is invited: its link, the script that the link gives once, and what the script asks before it begins."""
+"""Stories of a host that is invited: its link, the script that the link gives once, and what the script asks before it
+begins."""
 
 import secrets
 import shlex
@@ -80,7 +81,8 @@ def command(world: World, link: str) -> str:
 
 
 def redeem(world: World, actor: Actor, secret: str) -> str:
-    """The script of a link, with a token that is issued now and replaces whatever the invitation had; the link is used up.
+    """The script of a link, with a token that is issued now and replaces whatever the invitation had; the link is used
+    up.
 
     Raises LinkGone, or EngineUnavailable where the engine that was set does not answer: then the link is still good.
     """
@@ -110,8 +112,8 @@ def refusal(error: SkyctlError) -> str:
 def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, str]:
     """What an install script asks before it changes its host: the time, and what became of its invitation.
 
-    That is `good`, `expired`, `used`, `removed`, or `unknown` where another token took its place. It is named by the SHA-256 of its
-    token, which gives nobody access, so anybody may ask.
+    That is `good`, `expired`, `used`, `removed`, or `unknown` where another token took its place. It is named by the
+    SHA-256 of its token, which gives nobody access, so anybody may ask.
     """
     with world.db.transaction() as tx:
         now, worker, stored = db.now(tx), workers.get(tx, worker_id), stored_tokens.get(tx, worker_id)

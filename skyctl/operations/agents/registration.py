@@ -31,8 +31,8 @@ REPLACED = (
 def admit(
     world: World, tx: db.Transaction, claims: tokens.WorkerClaims, token_hash: str, registration: Registration
 ) -> SkyctlError | None:
-    """Let a host be the worker that its token names, or give the refusal of which something was noted, to be raised after the
-    commit. The log is locked. Raises Unauthorized, Forbidden, for which there is nothing to keep."""
+    """Let a host be the worker that its token names, or give the refusal of which something was noted, to be raised
+    after the commit. The log is locked. Raises Unauthorized, Forbidden, for which there is nothing to keep."""
     worker_id, now, host = claims.worker_id, db.now(tx), sighting(registration)
     if not workers.exists(tx, worker_id):
         refuse_removed(tx, worker_id)

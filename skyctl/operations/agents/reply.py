@@ -15,8 +15,8 @@ from skyctl.store import tokens as stored_tokens
 def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
     """What waits for a worker whose heartbeat, with the token of this hash, is stored.
 
-    A beat with the new token is its first use: from then on it alone is good. Until then each beat is handed it again, for an
-    answer may be lost; only its hash is stored, so it is signed anew from the same claims.
+    A beat with the new token is its first use: from then on it alone is good. Until then each beat is handed it again,
+    for an answer may be lost; only its hash is stored, so it is signed anew from the same claims.
     """
     with world.db.transaction() as tx:
         known, worker, now = stored_tokens.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
@@ -35,7 +35,8 @@ def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
 
 
 def _issue_anew(world: World, worker_id: UUID, gone: IssuedToken) -> str | None:
-    """Another token in place of one that cannot be signed again, so that nobody has it; None where somebody else was first."""
+    """Another token in place of one that cannot be signed again, so that nobody has it; None where somebody else was
+    first."""
     with world.db.transaction() as tx:
         known = stored_tokens.get(tx, worker_id, lock=True)
         return token_issue.replace_token(world, tx, worker_id) if known and known.next_token == gone else None

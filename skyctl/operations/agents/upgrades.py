@@ -61,7 +61,8 @@ def release() -> AgentRelease:
 
 
 def upgrade(world: World, actor: Actor, only: Collection[UUID] | None, *, dry_run: bool = False) -> list[Upgraded]:
-    """Offer the manager's agent to workers, or to all; what becomes of each. Their agents take it with the next heartbeat.
+    """Offer the manager's agent to workers, or to all; what becomes of each. Their agents take it with the next
+    heartbeat.
 
     One that gave it up before is offered it again only where it is named.
     """

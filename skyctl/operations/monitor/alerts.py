@@ -90,10 +90,11 @@ def _pass_over(world: World, lease: Lease) -> Event:
 
 
 def deliver_next(world: World, channel: str) -> Alert | None:
-    """Send the alert that is due by the channel; None where none is. Raises ChannelFailed; the alert is then tried again later.
+    """Send the alert that is due by the channel; None where none is. Raises ChannelFailed; the alert is then tried
+    again later.
 
-    Nothing slow happens in a transaction: the alert is claimed in one, sent, and noted in another. Who is killed in between
-    leaves it to be sent again.
+    Nothing slow happens in a transaction: the alert is claimed in one, sent, and noted in another. Who is killed in
+    between leaves it to be sent again.
     """
     with world.db.transaction() as tx:
         delivery = store.claim(tx, channel, SENDING)

@@ -1,4 +1,5 @@
-"""The monitor's story: from the facts about every worker to its status, each change with its event in one transaction."""
+"""The monitor's story: from the facts about every worker to its status, each change with its event in one
+transaction."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +33,8 @@ class Poison(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one look at every worker gave: the events, the workers that could not be changed, and in how many seconds something can
-    change by the passing of time alone."""
+    """What one look at every worker gave: the events, the workers that could not be changed, and in how many seconds
+    something can change by the passing of time alone."""
 
     events: Sequence[Event]
     poison: Sequence[Poison]
@@ -41,7 +42,8 @@ class Pass:
 
 
 class Scene(NamedTuple):
-    """What a pass sees: the time, the outages of ours that are to be taken out of any silence, who may have to change."""
+    """What a pass sees: the time, the outages of ours that are to be taken out of any silence, who may have to
+    change."""
 
     now: datetime
     outages: Sequence[Outage]
@@ -66,9 +68,10 @@ def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pas
     declared = _declare_mass_failures(world, lease, scene, due)
     concluded, poison = _in_parts(due, lambda part: _change(world, lease, part), lambda each: each[0])
     quiet = [
-        worker for worker in scene.settled
+        worker
+        for worker in scene.settled
         if worker.status_changed_at and flapping.has_settled(worker.status_changed_at, scene.now, world.limits)
-    ]  # fmt: skip
+    ]
     settled, more = _in_parts(quiet, lambda part: _settle(world, lease, part), lambda each: each)
     with world.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
@@ -97,8 +100,8 @@ def _look(world: World, passed_over: Collection[UUID]) -> Scene:
 def _in_parts(
     those: Sequence[T], write: Callable[[Sequence[T]], list[Event]], worker_of: Callable[[T], Worker]
 ) -> tuple[list[Event], list[Poison]]:
-    """Write so many in a transaction that none takes long. Where the database refuses one, each half of those for itself,
-    until only what it refuses is left."""
+    """Write so many in a transaction that none takes long. Where the database refuses one, each half of those for
+    itself, until only what it refuses is left."""
     written: list[Event] = []
     poison: list[Poison] = []
     parts = [those[start : start + PART] for start in range(0, len(those), PART)][::-1]
@@ -161,9 +164,12 @@ def _by_region(silences: Sequence[Silence]) -> list[Silence]:
 
 def _mass_failure(number: int, silence: Silence, lease: Lease) -> Event:
     details = {
-        "massFailureId": number, "region": silence.region, "silent": silence.silent, "schedulable": silence.schedulable,
+        "massFailureId": number,
+        "region": silence.region,
+        "silent": silence.silent,
+        "schedulable": silence.schedulable,
         "workers": list(silence.names[:SAID_NAMES]),
-    }  # fmt: skip
+    }
     reason = f"{silence.silent} of {silence.schedulable} workers fell silent"
     return Event("mass_failure", None, None, "monitor", reason=reason, details=details, term=lease.term)
 
@@ -193,8 +199,8 @@ def _note_flapping(tx: db.Transaction, limits: Limits, changed: Iterable[UUID], 
 
 
 def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
-    """The mass failure, not lifted yet, that a worker belongs to: one that goes silent, and beat last before that was detected;
-    or one that comes back from it."""
+    """The mass failure, not lifted yet, that a worker belongs to: one that goes silent, and beat last before that was
+    detected; or one that comes back from it."""
     heard_at = worker.last_heartbeat_at
     if not _goes_offline(verdict):
         return next((one.id for one in open_failures if one.id == worker.mass_failure_id), None)

@@ -30,7 +30,8 @@ class Choice(NamedTuple):
 def begin(world: World, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[Event]:
     """Give the queued migrations their targets, and let as many begin as may run at once.
 
-    All of them are planned for before anything is locked, since that may take long; those that are chosen once more afterwards.
+    All of them are planned for before anything is locked, since that may take long; those that are chosen once more
+    afterwards.
     """
     with world.db.transaction() as tx:
         work, is_paused = store.work(tx, MOST_QUEUED), migration_pauses.current(tx) is not None
@@ -46,9 +47,10 @@ def begin(world: World, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[E
     choices = [Choice(*each, place) for each, place in zip(waiting, places, strict=True)]
     turns = Turns(work.under_way, world.limits.migrations_into_one, off_one, free)
     chosen = [
-        each for each in choices
+        each
+        for each in choices
         if isinstance(each.place, Placement) and turns.take(each.migration.source_worker_id, each.place.worker_id)
-    ]  # fmt: skip
+    ]
     with world.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
@@ -80,9 +82,10 @@ def _start_those(
         if each.state is MigrationState.QUEUED
     }
     still = [
-        each for each in chosen
+        each
+        for each in chosen
         if each.migration.id in queued and _is_of_current(each.migration, now.get(each.service.id))
-    ]  # fmt: skip
+    ]
     targets = {each.place.worker_id for each in still if isinstance(each.place, Placement)}
     places = candidates.plan(
         tx, [_demand(each.migration, each.service) for each in still], nodes, world.limits, only=targets
@@ -124,12 +127,23 @@ def _start(
 def told_of(migration: Migration, kind: str, lease: Lease, reason: str, *, final: bool = False) -> Event:
     """What is told of a migration; `final`: it is not tried again."""
     details = {
-        "migrationId": str(migration.id), "serviceId": str(migration.service_id), "serviceName": migration.service_name,
-        "organizationId": str(migration.organization_id), "cause": migration.cause.value, "attempt": migration.attempts,
+        "migrationId": str(migration.id),
+        "serviceId": str(migration.service_id),
+        "serviceName": migration.service_name,
+        "organizationId": str(migration.organization_id),
+        "cause": migration.cause.value,
+        "attempt": migration.attempts,
         "targetWorkerId": str(migration.target_worker_id) if migration.target_worker_id else None,
-        "targetWorkerName": migration.target_worker_name, **({"final": True} if final else {}),
-    }  # fmt: skip
+        "targetWorkerName": migration.target_worker_name,
+        **({"final": True} if final else {}),
+    }
     told = f"{migration.service_name}: {reason}" if reason else migration.service_name
     return Event(
-        kind, migration.source_worker_id, migration.source_worker_name, "monitor", reason=told, details=details, term=lease.term
-    )  # fmt: skip
+        kind,
+        migration.source_worker_id,
+        migration.source_worker_name,
+        "monitor",
+        reason=told,
+        details=details,
+        term=lease.term,
+    )

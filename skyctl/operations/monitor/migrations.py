@@ -1,7 +1,7 @@
 """The leading monitor's story of migrations: which are called for, and one step of each that is under way.
 
-What is called for and what has come of it is written in short transactions; the engine is asked between them. Whatever is
-interrupted is taken up again from the rows, since each step begins with what the engine shows.
+What is called for and what has come of it is written in short transactions; the engine is asked between them. Whatever
+is interrupted is taken up again from the rows, since each step begins with what the engine shows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,8 @@ class Progress:
 
 
 class Called(NamedTuple):
-    """What a look finds: the events that were written of it, what there is to do, when, and when time alone calls for the next."""
+    """What a look finds: the events that were written of it, what there is to do, when, and when time alone calls for
+    the next."""
 
     events: Sequence[Event]
     work: store.Work
@@ -111,12 +112,16 @@ def _asked(called: Iterable[Migration], lease: Lease) -> list[Event]:
             waiting.setdefault(each.source_worker_id, []).append(each)
     return [
         Event(
-            "approval_required", worker_id, those[0].source_worker_name, "monitor", term=lease.term,
+            "approval_required",
+            worker_id,
+            those[0].source_worker_name,
+            "monitor",
+            term=lease.term,
             reason=f"{len(those)} container{'s' * (len(those) != 1)} to be moved only when approved",
             details={"count": len(those), "services": sorted(each.service_name for each in those)[:SAID_NAMES]},
         )
         for worker_id, those in waiting.items()
-    ]  # fmt: skip
+    ]
 
 
 def _over(tx: db.Transaction, lease: Lease) -> list[Event]:
@@ -131,8 +136,16 @@ def _over(tx: db.Transaction, lease: Lease) -> list[Event]:
         reason = "it is empty" if not said else f"{'its deadline has passed: ' if drained.overdue else ''}{stays}"
         details = {"left": len(said), "services": said[:SAID_NAMES], "overdue": drained.overdue}
         ended.append(
-            Event("drain_finished", drained.worker_id, drained.name, "monitor", reason=reason, details=details, term=lease.term)
-        )  # fmt: skip
+            Event(
+                "drain_finished",
+                drained.worker_id,
+                drained.name,
+                "monitor",
+                reason=reason,
+                details=details,
+                term=lease.term,
+            )
+        )
     drains.note_over(tx, [event.worker_id for event in ended if event.worker_id])
     return ended
 
@@ -141,12 +154,19 @@ def _summed_up(summary: migration_summaries.Summary, lease: Lease) -> Event:
     counts = {state: len(those) for state, those in summary.by_state.items()}
     said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     details = {
-        "cause": summary.cause.value, "counts": counts,
+        "cause": summary.cause.value,
+        "counts": counts,
         "services": {state: sorted(those)[:SAID_NAMES] for state, those in summary.by_state.items()},
-    }  # fmt: skip
+    }
     return Event(
-        "migrations_finished", summary.worker_id, summary.worker_name, "monitor", reason=said, details=details, term=lease.term
-    )  # fmt: skip
+        "migrations_finished",
+        summary.worker_id,
+        summary.worker_name,
+        "monitor",
+        reason=said,
+        details=details,
+        term=lease.term,
+    )
 
 
 def _act(engine: Engine, migration: Migration, seen: Observation, now: datetime) -> Decision:

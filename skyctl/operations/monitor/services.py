@@ -1,4 +1,5 @@
-"""The leading monitor's story of services: what the engine says of each, and what an interrupted command left to be done."""
+"""The leading monitor's story of services: what the engine says of each, and what an interrupted command left to be
+done."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -33,8 +34,8 @@ STATUSES = {
 
 
 class Chores(NamedTuple):
-    """What is to be done beside following: services that the engine was never told of, with their nodes; those that a drain wants
-    stopped; nodes that are to take nothing new, or something again."""
+    """What is to be done beside following: services that the engine was never told of, with their nodes; those that a
+    drain wants stopped; nodes that are to take nothing new, or something again."""
 
     untold: Sequence[tuple[Service, str]]
     to_stop: Sequence[Service]
@@ -43,7 +44,8 @@ class Chores(NamedTuple):
 
 
 def follow(world: World, lease: Lease, *, all_of_them: bool) -> tuple[list[Event], float | None]:
-    """Bring the services in line with what the engine says: all of them, or those alone whose containers are on their way.
+    """Bring the services in line with what the engine says: all of them, or those alone whose containers are on their
+    way.
 
     The events, and in how many seconds to look again. Raises LostLead, DatabaseUnavailable, EngineUnavailable.
     """
@@ -87,9 +89,11 @@ def _chores(world: World) -> Chores:
         forced = [each.worker_id for each in drains.ending(tx) if each.force]
         to_stop = services.on_workers(tx, forced) if forced else []
         return Chores(
-            [(service, node_id) for service, node_id in placed if node_id], to_stop,
-            drains.nodes_to_pause(tx), drains.nodes_to_resume(tx),
-        )  # fmt: skip
+            [(service, node_id) for service, node_id in placed if node_id],
+            to_stop,
+            drains.nodes_to_pause(tx),
+            drains.nodes_to_resume(tx),
+        )
 
 
 def _do(world: World, lease: Lease, chores: Chores) -> list[Event]:
@@ -114,8 +118,8 @@ def _do(world: World, lease: Lease, chores: Chores) -> list[Event]:
 
 
 def _set_nodes(world: World, lease: Lease, engine: Engine, chores: Chores) -> None:
-    """Let nodes take nothing new that take some, and those take some again that took none because of a drain. What somebody else
-    has set stays. A pause is noted before it is set, so that none is forgotten."""
+    """Let nodes take nothing new that take some, and those take some again that took none because of a drain. What
+    somebody else has set stays. A pause is noted before it is set, so that none is forgotten."""
     nodes = engine.observe(()).nodes
     to_pause = {node_id: of for node_id, of in chores.to_pause.items() if _availability(nodes, node_id) == "active"}
     if to_pause:
@@ -197,8 +201,10 @@ def _event(lease: Lease, each: Followed, found: Finding, *, by_hand: bool) -> Ev
         return None
     kind = "service_moved_by_hand" if by_hand else f"service_{found.status.value}"
     details = {
-        "serviceId": str(each.service_id), "serviceName": each.service_name, "organizationId": str(each.organization_id),
+        "serviceId": str(each.service_id),
+        "serviceName": each.service_name,
+        "organizationId": str(each.organization_id),
         "deploymentId": str(each.deployment_id),
-    }  # fmt: skip
+    }
     reason = each.service_name + (f": {found.log}" if found.log else "")
     return Event(kind, each.worker_id, each.worker_name, "monitor", reason=reason, details=details, term=lease.term)

@@ -1,4 +1,5 @@
-"""How the engine is told of a deployment, by the command that wrote it down, or by the monitor where that was interrupted."""
+"""How the engine is told of a deployment, by the command that wrote it down, or by the monitor where that was
+interrupted."""
 
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from skyctl.store import db, events, services
 
 
 def tell(world: World, service: Service, deployment_id: UUID, node_id: str) -> None:
-    """Tell the engine, and note that; where it refuses, the deployment has failed, and the one before is the current one again.
+    """Tell the engine, and note that; where it refuses, the deployment has failed, and the one before is the current
+    one again.
 
     Where the service was removed meanwhile, so is the engine's. Raises EngineUnavailable, EngineRefused.
     """

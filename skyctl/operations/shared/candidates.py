@@ -23,10 +23,16 @@ def demand(
 
 
 def plan(
-    tx: db.Transaction, demands: Sequence[Demand], nodes: Mapping[str, EngineNode], limits: Limits, *,
-    closed: Collection[UUID] = (), only: Collection[UUID] | None = None,
-) -> list[Placement | Refusal]:  # fmt: skip
-    """A place for each of the containers, or why there is none; none of them on the workers that are `closed`, all on `only` these.
+    tx: db.Transaction,
+    demands: Sequence[Demand],
+    nodes: Mapping[str, EngineNode],
+    limits: Limits,
+    *,
+    closed: Collection[UUID] = (),
+    only: Collection[UUID] | None = None,
+) -> list[Placement | Refusal]:
+    """A place for each of the containers, or why there is none; none of them on the workers that are `closed`, all on
+    `only` these.
 
     Whoever then writes it down holds the log's lock from before, so that nobody else gives the same room away.
     """
@@ -34,18 +40,24 @@ def plan(
 
 
 def candidates(
-    tx: db.Transaction, nodes: Mapping[str, EngineNode], *, closed: Collection[UUID] = (), only: Collection[UUID] | None = None
-) -> list[Candidate]:  # fmt: skip
+    tx: db.Transaction,
+    nodes: Mapping[str, EngineNode],
+    *,
+    closed: Collection[UUID] = (),
+    only: Collection[UUID] | None = None,
+) -> list[Candidate]:
     """Every worker, or only these, as placement sees it."""
     reserved, siblings = services.reserved(tx, only)
     nothing = Capacity()
     return [
         Candidate(
-            worker, reserved.get(worker.id, nothing), siblings.get(worker.id, {}),
+            worker,
+            reserved.get(worker.id, nothing),
+            siblings.get(worker.id, {}),
             TO_BE_DRAINED if worker.id in closed else _obstacle(worker.swarm_node_id, nodes),
         )
         for worker in workers.everyone(tx, only)
-    ]  # fmt: skip
+    ]
 
 
 def _obstacle(node_id: str | None, nodes: Mapping[str, EngineNode]) -> str:

@@ -14,8 +14,8 @@ from skyctl.store.db import Database
 
 
 class Engine(Protocol):
-    """The container engine's cluster. Every call has a time limit, and raises EngineUnavailable where the engine does not answer,
-    EngineRefused with the engine's own words where it does not do what it is asked."""
+    """The container engine's cluster. Every call has a time limit, and raises EngineUnavailable where the engine does
+    not answer, EngineRefused with the engine's own words where it does not do what it is asked."""
 
     def worker_join(self) -> SwarmJoin | None:
         """What a host needs to join as a worker; None where there is no swarm. Raises EngineUnavailable."""
@@ -24,7 +24,8 @@ class Engine(Protocol):
         """What the engine says of itself; None where none was set and there is none here. Raises EngineUnavailable."""
 
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
-        """The nodes, and these services (None: all) with their tasks; those that the engine does not know are missing."""
+        """The nodes, and these services (None: all) with their tasks; those that the engine does not know are
+        missing."""
 
     def deploy(self, spec: EngineSpec) -> str:
         """Create the service, and its network where that is missing; or let the one of that name become so. Its id.
@@ -33,12 +34,12 @@ class Engine(Protocol):
         """
 
     def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
-        """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container runs, and is
-        healthy, before the old one is stopped; where it runs there already, nothing is started.
+        """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container
+        runs, and is healthy, before the old one is stopped; where it runs there already, nothing is started.
 
-        Returns at once, and the engine never moves it back: see `observe`. An update that is `paused` has given up waiting for the
-        new container but goes on trying it, and would leave both running: move it back then. Raises EngineConflict where the
-        service is no longer of that version, or is gone.
+        Returns at once, and the engine never moves it back: see `observe`. An update that is `paused` has given up
+        waiting for the new container but goes on trying it, and would leave both running: move it back then. Raises
+        EngineConflict where the service is no longer of that version, or is gone.
         """
 
     def stop(self, service_id: str) -> None:
@@ -48,7 +49,8 @@ class Engine(Protocol):
         """Remove a service. Nothing where there is no such service."""
 
     def set_availability(self, node_id: str, availability: str) -> None:
-        """Let a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such node."""
+        """Let a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such
+        node."""
 
     def remove_node(self, node_id: str) -> None:
         """Remove a node from the swarm, whether it is down or not. Nothing where there is no such node."""
@@ -65,8 +67,8 @@ class Notifier(Protocol):
 class World:
     """The database, the engine, the channels, the secrets that sign tokens, and the limits.
 
-    `engine` and `notifier` are called when they are first needed: their libraries are slow to load. `authority`: the PEM
-    certificate that hosts need in order to trust who answers at an address of the API; empty where their own do.
+    `engine` and `notifier` are called when they are first needed: their libraries are slow to load. `authority`: the
+    PEM certificate that hosts need in order to trust who answers at an address of the API; empty where their own do.
     """
 
     db: Database
@@ -83,7 +85,8 @@ class World:
 class Case:
     """What the doctor looks at. None of it is opened yet, for any of it may be what is wrong.
 
-    `keeps_database`: the embedded one is in the data folder. `kept_secret`: where the signing secret is, unless it was set.
+    `keeps_database`: the embedded one is in the data folder. `kept_secret`: where the signing secret is, unless it was
+    set.
     """
 
     data_dir: Path
