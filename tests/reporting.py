@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually
@@ -17,7 +17,7 @@ from tests.helpers import TESTS, eventually
 @contextmanager
 def agent(world: World, url: str, file: Path, name: str | None = None, **settings: object) -> Iterator[Process]:
     """The agent of a worker that is invited for it; its settings are in the file."""
-    invited = workers.invite(world, TESTS, name)
+    invited = invitations.invite(world, TESTS, name)
     given = {"apiUrl": url, "authToken": invited.token, "workerId": str(invited.worker_id), **settings}
     file.touch(0o600)
     file.write_text(json.dumps(given))

@@ -18,7 +18,8 @@ from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Actor, Alert, Beat, Event, Invitation, Load
 from skyctl.operations.admin import drains, migrations, workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations.agents import heartbeats, invitations
+from skyctl.operations.agents.registration import register
 from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership, outages
 from skyctl.operations.shared.context import World
@@ -99,9 +100,9 @@ class Story:
 
     def _join(self, names: list[str], values: dict[str, str]) -> None:
         for name in names:
-            invitation = self._fleet[name] = workers.invite(self._world, TESTS, name)
+            invitation = self._fleet[name] = invitations.invite(self._world, TESTS, name)
             self._loads[name] = Load(10, 20, 30, 1)
-            heartbeats.register(self._world, invitation.token, registration(name, **values))
+            register(self._world, invitation.token, registration(name, **values))
 
     def _beat(self) -> None:
         living = [(self._fleet[name], self._loads[name]) for name in sorted(self._living)]

@@ -16,6 +16,7 @@ import pytest
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
 from skyctl.monitor.loop import DELIVERY_SECONDS
+from skyctl.operations import admin
 from skyctl.operations.monitor import alerts
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
@@ -168,7 +169,7 @@ def test_a_delivery_is_tried_again_until_it_arrives(
     assert alerts.deliver_next(world, notifier.channel)
     assert notifier.arrived == [(alert.title, alert.message)]
     assert alerts.deliver_next(world, notifier.channel) is None
-    assert alerts.latest(world, 10)[0][0][1:] == (1, 0, 0)
+    assert admin.alerts.latest(world, 10)[0][0][1:] == (1, 0, 0)
 
 
 def test_a_delivery_is_given_up_in_the_end(
@@ -184,7 +185,7 @@ def test_a_delivery_is_given_up_in_the_end(
         with pytest.raises(ChannelFailed):
             alerts.deliver_next(world, notifier.channel)
     assert alerts.seconds_to_next(world, notifier.channel) is None
-    assert alerts.latest(world, 10)[0][0][1:] == (0, 0, 1)
+    assert admin.alerts.latest(world, 10)[0][0][1:] == (0, 0, 1)
 
 
 def test_a_channel_that_hangs_holds_up_neither_the_monitor_nor_another_channel(
@@ -261,7 +262,7 @@ class Meeting:
 def test_all_channels_are_tried_at_once(world: World) -> None:
     meeting = Meeting(threading.Barrier(3))
     channels = ("good", "bad", "well")
-    tried = alerts.try_channels(replace(world, notifier=lambda: meeting, channels=channels), "text")
+    tried = admin.alerts.try_channels(replace(world, notifier=lambda: meeting, channels=channels), "text")
     assert list(tried.items()) == [("good", ""), ("bad", "did not take it"), ("well", "")]
 
 

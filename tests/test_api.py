@@ -21,7 +21,8 @@ import pytest
 from skyctl.domain.cluster import Beat, Load
 from skyctl.domain.errors import DatabaseUnavailable, Refused
 from skyctl.operations.admin import workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations.agents import heartbeats, invitations
+from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from skyctl.store import db
@@ -132,7 +133,7 @@ def other_tokens(worker_id: UUID, good: str) -> dict[str, tuple[str, int]]:
 def test_other_tokens_are_refused_and_nothing_is_written(
     api: httpx.Client, connection: psycopg.Connection, world: World
 ) -> None:
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     for what, (token, status) in other_tokens(invitation.worker_id, invitation.token).items():
         response = beat(api, invitation.worker_id, token)
         assert (what, response.status_code) == (what, status)
@@ -149,7 +150,7 @@ def test_an_edited_hash_and_an_expiry_in_the_database_refuse(
     api: httpx.Client, connection: psycopg.Connection, world: World
 ) -> None:
     for change in ("auth_token_hash = repeat('0', 64)", "auth_token_expires_at = now() - interval '1 second'"):
-        invitation = workers.invite(world, TESTS)
+        invitation = invitations.invite(world, TESTS)
         connection.execute(f"UPDATE container_workers SET {change} WHERE id = %s", (invitation.worker_id,))
         assert beat(api, invitation.worker_id, invitation.token).status_code == 401
         assert heard(connection, invitation.worker_id) is None
@@ -158,7 +159,7 @@ def test_an_edited_hash_and_an_expiry_in_the_database_refuse(
 def test_a_removed_worker_is_refused_and_does_not_come_back(
     api: httpx.Client, admin: dict[str, str], connection: psycopg.Connection, world: World
 ) -> None:
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     assert beat(api, invitation.worker_id, invitation.token).status_code == 200
     assert api.delete(f"/api/workers/{invitation.worker_id}", headers=admin).status_code == 200
     assert beat(api, invitation.worker_id, invitation.token).status_code == 403
@@ -180,7 +181,7 @@ def test_a_worker_that_the_database_forgot_registers_again(api: httpx.Client) ->
 def test_the_longest_hostnames_register(
     api: httpx.Client, connection: psycopg.Connection, world: World, hostname: str
 ) -> None:
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     said = REGISTRATION | {"hostname": hostname, "metadata": {"region": "r" * 1000}}
     answer = api.post("/api/workers/register", headers=bearer(invitation.token), json=said)
     assert answer.status_code == 201
@@ -189,7 +190,7 @@ def test_the_longest_hostnames_register(
 
 
 def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     headers = bearer(invitation.token)
     assert (
         api.post("/api/workers/register", headers=headers, json=REGISTRATION).json()["data"]["name"]
@@ -201,7 +202,7 @@ def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.C
     document = again.json()["data"]
     assert (document["name"], document["swarmNodeId"]) == ("worker-renamed", "node-1")
     assert connection.execute("SELECT count(*) FROM container_workers").fetchone() == (1,)
-    other = workers.invite(world, TESTS)
+    other = invitations.invite(world, TESTS)
     taken = api.post("/api/workers/register", headers=bearer(other.token), json=changed)
     assert taken.status_code == 409
     assert "swarmNodeId" in taken.json()["error"]["message"]
@@ -210,7 +211,7 @@ def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.C
 def test_what_administrators_may_do_only_they_may(
     api: httpx.Client, connection: psycopg.Connection, world: World
 ) -> None:
-    worker_id = workers.invite(world, TESTS).worker_id
+    worker_id = invitations.invite(world, TESTS).worker_id
     routes = [
         ("GET", "/api/workers"),
         ("GET", f"/api/workers/{worker_id}"),
@@ -350,7 +351,7 @@ def test_the_cluster_in_figures_is_cached(
 
 def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
     """A row that the database refuses for reasons of its own does not take the rest of its batch with it."""
-    invitations = [workers.invite(world, TESTS) for _ in range(8)]
+    invitations = [invitations.invite(world, TESTS) for _ in range(8)]
     poison = invitations[3].worker_id
     connection.execute(f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -369,7 +370,7 @@ def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connec
 
 def test_a_batch_that_comes_too_late_is_not_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database carries out what it was sent, though we have given it up: nothing may come of it then."""
-    one = workers.invite(world, TESTS)
+    one = invitations.invite(world, TESTS)
     beats = [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load())]
     with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailable):
         patch.setattr(db, "LIMIT_SECONDS", -1)
@@ -381,7 +382,7 @@ def test_a_batch_that_comes_too_late_is_not_stored(world: World, monkeypatch: py
 
 def test_two_beats_of_one_worker_in_a_batch(world: World) -> None:
     """Both are answered, the later one stands; a stranger's beat for the same worker in the same batch is refused."""
-    one = workers.invite(world, TESTS)
+    one = invitations.invite(world, TESTS)
     hashed = tokens.fingerprint(one.token)
     beats = [
         Beat(str(one.worker_id), hashed, Load(1)),
@@ -397,14 +398,14 @@ def test_many_register_one_unknown_worker_at_once(world: World) -> None:
     worker_id = uuid4()
     token = worker_token(SECRET, worker_id)
     with ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda _: heartbeats.register(world, token, registration("h")).id, range(8)))
+        made = list(threads.map(lambda _: register(world, token, registration("h")).id, range(8)))
     assert set(made) == {worker_id}
 
 
 def test_many_ask_for_one_name_at_once(world: World) -> None:
     def ask(_: int) -> bool:
         try:
-            workers.invite(world, TESTS, "wanted")
+            invitations.invite(world, TESTS, "wanted")
         except Refused:
             return False
         return True
@@ -414,7 +415,7 @@ def test_many_ask_for_one_name_at_once(world: World) -> None:
 
 
 def test_the_body_has_a_limit(api: httpx.Client, world: World) -> None:
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
 
     def chunks() -> Iterator[bytes]:
         for _ in range(100):
@@ -439,7 +440,7 @@ def test_unknown_routes_and_methods(api: httpx.Client) -> None:
 def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json() == {"status": "ready", "schemaVersion": SCHEMA_VERSION}
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     beat(api, invitation.worker_id, invitation.token)
     beat(api, invitation.worker_id, "other")
     beat(api, invitation.worker_id, invitation.token, {})
@@ -457,7 +458,7 @@ def test_sigterm_answers_what_was_accepted(
     """A beat that waits for a lock when SIGTERM arrives is still committed and answered; then the process ends with
     0."""
     url, process = serve()
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     host, port = re.findall(r"//(.*):(\d+)", url)[0]
     body = json.dumps(LOAD)
     request = (
@@ -487,7 +488,7 @@ def _refuses(host: str, port: int) -> bool:
 
 def test_several_processes_share_the_port(serve: Serve, world: World) -> None:
     url, process = serve("--processes", "2")
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     for _ in range(20):
         with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             assert beat(client, invitation.worker_id, invitation.token).status_code == 200
@@ -556,7 +557,7 @@ def test_a_taken_port_is_said(cli: Cli) -> None:
 
 
 def test_registering_is_an_event(connection: psycopg.Connection, world: World) -> None:
-    invitation = workers.invite(world, TESTS)
-    heartbeats.register(world, invitation.token, registration("h"))
+    invitation = invitations.invite(world, TESTS)
+    register(world, invitation.token, registration("h"))
     kinds = connection.execute("SELECT kind, actor FROM worker_events ORDER BY seq").fetchall()
     assert kinds == [("invited", "tests"), ("registered", "worker:worker-h")]

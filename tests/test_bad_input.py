@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer
@@ -50,7 +50,7 @@ REGISTER = {
 @pytest.fixture
 def door(serve: Callable[..., tuple[str, Process]], world: World) -> Iterator[tuple[httpx.Client, str]]:
     """A client with a good token, and the path of that worker's heartbeat."""
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     with httpx.Client(base_url=serve()[0], headers=bearer(invitation.token), timeout=PATIENCE_SECONDS) as client:
         yield client, f"/api/workers/{invitation.worker_id}/heartbeat"
 

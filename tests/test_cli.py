@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from skyctl.operations.admin import workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, clean_environment
 from tests.helpers import add_worker, registration
@@ -151,7 +151,7 @@ def test_install_script(cli: Cli, world: World) -> None:
     assert "https://m.example.com" in document["script"]
     (invited,) = workers.list_workers(world).workers
     assert (invited.name, invited.status) == ("web-1", "pending")
-    registered = heartbeats.register(world, document["token"], registration("h"))
+    registered = register(world, document["token"], registration("h"))
     assert (str(registered.id), registered.name) == (document["workerId"], "web-1")
     again = cli("workers", "install-script", "--name", "web-1", "--api-url", "https://m.example.com")
     assert (again.returncode, again.stdout) == (4, "")

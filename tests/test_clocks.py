@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from skyctl.operations.admin import workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from skyctl.rules.clocks import offset_seconds
 from tests.helpers import TESTS, registration
@@ -39,10 +38,10 @@ def test_what_is_no_time_with_an_offset_is_ignored(shown: object) -> None:
 
 
 def test_a_registration_stores_the_offset_in_place_of_the_clock(world: World, connection: psycopg.Connection) -> None:
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
 
-    def register(**metadata: object) -> object:
-        heartbeats.register(world, invitation.token, replace(registration(), metadata={"region": "eu", **metadata}))
+    def offset_of(**metadata: object) -> object:
+        register(world, invitation.token, replace(registration(), metadata={"region": "eu", **metadata}))
         row = connection.execute("SELECT metadata, status, last_heartbeat_at FROM container_workers").fetchone()
         assert row
         assert row[1:] == ("pending", None)
@@ -50,7 +49,7 @@ def test_a_registration_stores_the_offset_in_place_of_the_clock(world: World, co
         assert row[0]["region"] == "eu"
         return row[0].get("clockOffsetSeconds")
 
-    assert register(clock=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == pytest.approx(3600, abs=5)
-    assert register(clock=(datetime.now(UTC) - timedelta(hours=1)).isoformat()) == pytest.approx(-3600, abs=5)
-    assert register(clock="noon") is None, "what was known may no longer be true"
-    assert register(clockOffsetSeconds=7) is None, "only the manager compares"
+    assert offset_of(clock=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == pytest.approx(3600, abs=5)
+    assert offset_of(clock=(datetime.now(UTC) - timedelta(hours=1)).isoformat()) == pytest.approx(-3600, abs=5)
+    assert offset_of(clock="noon") is None, "what was known may no longer be true"
+    assert offset_of(clockOffsetSeconds=7) is None, "only the manager compares"

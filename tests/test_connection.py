@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Invitation
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Process
 from tests.helpers import LOAD, TESTS, admin_token, get, ready
@@ -22,7 +22,7 @@ BODY = json.dumps(LOAD).encode()
 
 @pytest.fixture
 def invitation(world: World) -> Invitation:
-    return workers.invite(world, TESTS)
+    return invitations.invite(world, TESTS)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from skyctl.domain.errors import Refused, Unauthorized
 from skyctl.domain.tokens import ERRAND
 from skyctl.host.keyring import Keyring
 from skyctl.operations.admin import tokens as token_operations
-from skyctl.operations.admin import workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations.agents import heartbeats, invitations
+from skyctl.operations.monitor import token_rotation
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from skyctl.rules import identity, tokens
@@ -46,7 +46,7 @@ def join(
 
 
 def joined(api: httpx.Client, world: World) -> Invitation:
-    one = workers.invite(world, TESTS, "w1")
+    one = invitations.invite(world, TESTS, "w1")
     assert join(api, one.token).status_code == 201
     return one
 
@@ -125,7 +125,7 @@ def test_a_registration_is_a_first_use_too(api: httpx.Client, world: World, conn
 def test_an_agent_that_cannot_take_a_token_keeps_its_own(
     api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
 ) -> None:
-    one = workers.invite(world, TESTS, "w1")
+    one = invitations.invite(world, TESTS, "w1")
     assert join(api, one.token, takesTokens=None).status_code == 201
     refused = cli("workers", "rotate-token", "w1")
     assert refused.returncode == 4
@@ -135,7 +135,7 @@ def test_an_agent_that_cannot_take_a_token_keeps_its_own(
     look(world)
     lease = leadership.lead(world, "tests", lambda _: True)
     assert lease
-    assert token_operations.rotate_due(world, lease) == []
+    assert token_rotation.rotate_due(world, lease) == []
 
 
 def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Client, world: World) -> None:
@@ -171,12 +171,12 @@ def test_the_monitor_has_old_tokens_replaced(
 def test_so_many_at_once_and_only_those_that_beat(world: World, connection: psycopg.Connection) -> None:
     old = datetime.now(UTC) - timedelta(days=31)
     takes = json.dumps({"takesTokens": True})
-    for number in range(token_operations.MOST_AT_ONCE + 5):
+    for number in range(token_rotation.MOST_AT_ONCE + 5):
         add_worker(connection, f"t{number}", status="active", metadata=takes, created_at=old)
     away = add_worker(connection, "away", status="offline", metadata=takes, created_at=old)
     lease = leadership.lead(world, "tests", lambda _: True)
     assert lease
-    assert [len(token_operations.rotate_due(world, lease)) for _ in range(3)] == [token_operations.MOST_AT_ONCE, 5, 0]
+    assert [len(token_rotation.rotate_due(world, lease)) for _ in range(3)] == [token_rotation.MOST_AT_ONCE, 5, 0]
     row = connection.execute("SELECT next_token_hash FROM container_workers WHERE id = %s", (away,)).fetchone()
     assert row == (None,)
 
@@ -214,7 +214,7 @@ def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_an
 
 def test_a_worker_beats_on_until_its_new_invitation_is_used(api: httpx.Client, world: World) -> None:
     one = joined(api, world)
-    again = workers.invite_anew(world, TESTS, one.worker_id)
+    again = invitations.invite_anew(world, TESTS, one.worker_id)
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert join(api, again.token, machineId="n" * 64).status_code == 201
     assert beat(api, one.worker_id, one.token).status_code == 401
@@ -230,7 +230,7 @@ def test_an_invitation_expires_unless_it_is_used(
     assert cli("workers", "install-script", "--ttl", "soon", "--insecure").returncode == 2
     assert cli("workers", "install-script", "--worker", "nobody", "--insecure").returncode == 3
 
-    used = workers.invite(world, TESTS, ttl=timedelta(hours=2))
+    used = invitations.invite(world, TESTS, ttl=timedelta(hours=2))
     assert join(api, used.token).status_code == 201
     connection.execute(
         "UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s' WHERE hostname = ''"
@@ -244,7 +244,7 @@ def test_an_invitation_expires_unless_it_is_used(
     ).fetchone()
     assert row == (True,), "from then on it is an ordinary token"
 
-    anew = workers.invite_anew(world, TESTS, used.worker_id)
+    anew = invitations.invite_anew(world, TESTS, used.worker_id)
     connection.execute("UPDATE container_workers SET invitation_expires_at = now() - interval '1 s'")
     assert error(join(api, anew.token)) == (401, "INVITATION_EXPIRED")
     assert join(api, used.token).status_code == 201
@@ -253,7 +253,7 @@ def test_an_invitation_expires_unless_it_is_used(
 def test_an_agent_that_never_registers_uses_its_invitation_by_its_first_heartbeat(
     api: httpx.Client, world: World, connection: psycopg.Connection
 ) -> None:
-    heard, unheard = workers.invite(world, TESTS), workers.invite(world, TESTS)
+    heard, unheard = invitations.invite(world, TESTS), invitations.invite(world, TESTS)
     assert beat(api, heard.worker_id, heard.token).status_code == 200
     connection.execute("UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s'")
     assert beat(api, heard.worker_id, heard.token).status_code == 200
@@ -442,7 +442,7 @@ def test_a_secret_that_was_set_is_replaced_where_it_was_set(cli: Cli, serve: Ser
     refused = cli("secrets", "rotate")
     assert refused.returncode == 4
     assert "SKYCTL_JWT_SECRET_PREVIOUS" in refused.stderr
-    one = workers.invite(world, TESTS)
+    one = invitations.invite(world, TESTS)
     url, _ = serve(SKYCTL_JWT_SECRET="n" * 40, SKYCTL_JWT_SECRET_PREVIOUS=cli.environment["SKYCTL_JWT_SECRET"])
     with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as api:
         assert join(api, one.token).status_code == 201
@@ -488,7 +488,7 @@ def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
     answered = beat(api, one.worker_id, one.token)
     assert (answered.status_code, "newToken" in answered.json()) == (200, False)
     assert error(beat(api, one.worker_id, one.token + "x")) == (401, "UNAUTHORIZED")
-    assert error(beat(api, one.worker_id, workers.invite_anew(world, TESTS, one.worker_id).token)) == (
+    assert error(beat(api, one.worker_id, invitations.invite_anew(world, TESTS, one.worker_id).token)) == (
         500,
         "INTERNAL_ERROR",
     )

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from skyctl.store.tables import SCHEMA_VERSION
 from tests.agent.peers import Answer, Engine, Manager, Request
@@ -319,7 +319,7 @@ def test_an_agent_whose_clock_is_wrong_is_named_and_nothing_else_changes(
     said: str,
     launch_agent: Callable[..., Process],
 ) -> None:
-    wrong, right = workers.invite(world, TESTS, "wrong"), workers.invite(world, TESTS, "right")
+    wrong, right = invitations.invite(world, TESTS, "wrong"), invitations.invite(world, TESTS, "right")
     launch_agent(wrong, well, false_clock(tmp_path, hours=hours))
     launch_agent(right, well, {})
 

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skyctl.operations.admin import migrations, workers
+from skyctl.operations.admin import migrations
+from skyctl.operations.shared import lookup
 from tests.conftest import Cli, Process
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually
@@ -26,7 +27,7 @@ def play(trio: Fleet, cli: Cli, *arguments: str) -> "subprocess.CompletedProcess
 
 
 def is_drained(trio: Fleet, name: str) -> bool:
-    return workers.find(trio.world, name).drain_requested_at is not None
+    return lookup.find_worker(trio.world, name).drain_requested_at is not None
 
 
 def test_a_drain_is_watched_until_the_worker_is_empty(cli: Cli, trio: Fleet) -> None:
@@ -115,7 +116,7 @@ def test_a_worker_that_could_not_be_emptied_is_not_removed(cli: Cli, trio: Fleet
     migrations.pause(trio.world, TESTS, None, None)
     done = play(trio, cli, "workers", "remove", "w1", "--drain", "--deadline", "1s", "--yes")
     assert (done.returncode, done.stdout) == (7, "w1: 1 container stays there, running: a\n")
-    assert workers.find(trio.world, "w1")
+    assert lookup.find_worker(trio.world, "w1")
 
 
 @pytest.mark.parametrize(

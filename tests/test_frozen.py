@@ -11,6 +11,7 @@ import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema, workers
+from skyctl.operations.agents import invitations
 from tests.conftest import Process, make_world
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer
 
@@ -45,7 +46,7 @@ def frozen(server: EmbeddedPostgres) -> Iterator[None]:
 def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
     world = make_world(server.url)
     schema.initialize(world)
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     url, process = serve(SKYCTL_DATABASE_URL=server.url)
     path = f"/api/workers/{invitation.worker_id}/heartbeat"
     with httpx.Client(base_url=url, headers=bearer(invitation.token), timeout=PATIENCE_SECONDS) as client:

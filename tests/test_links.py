@@ -18,7 +18,8 @@ from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
 from skyctl.installer import agent_archive
 from skyctl.operations.admin import tokens, workers
-from skyctl.operations.agents import heartbeats, install_links
+from skyctl.operations.agents import install_links, invitations
+from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import World
 from skyctl.store import events
 from tests.conftest import SECRET, Cli, Process
@@ -50,7 +51,7 @@ def test_a_link_gives_a_script_whose_token_registers(world: World) -> None:
     worker_id, link = install_links.invite(world, TESTS, "web-1")
     assert link.startswith("https://manager.example.com/install/")
     script = install_links.redeem(world, HOST, secret_of(link))
-    worker = heartbeats.register(world, token_in(script), registration())
+    worker = register(world, token_in(script), registration())
     assert (worker.id, worker.name) == (worker_id, "web-1")
 
 
@@ -96,9 +97,9 @@ def test_a_link_of_nobody_or_of_a_removed_worker_is_none(world: World) -> None:
 def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
     world: World, serve: Serve, has_joined: bool
 ) -> None:
-    invitation, _ = workers.generate_script(world, TESTS, "web-1")
+    invitation, _ = invitations.generate_script(world, TESTS, "web-1")
     if has_joined:
-        heartbeats.register(world, invitation.token, registration())
+        register(world, invitation.token, registration())
     before = install_links.make(world, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
     tokens.revoke(world, invitation.worker_id, TESTS)
     plain = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
@@ -112,14 +113,14 @@ def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
     _, link = install_links.invite(world, TESTS, anew=invitation.worker_id)
     token = token_in(get(f"{url}/install/{secret_of(link)}").text)
     assert state(world, invitation.worker_id, token) == "good"
-    assert heartbeats.register(world, token, registration()).token_revoked_at is None
+    assert register(world, token, registration()).token_revoked_at is None
     assert get(f"{url}/install/{secret_of(before)}").status_code == 410, "it stays gone"
 
 
 def test_a_token_that_somebody_stored_for_a_revoked_worker_is_no_invitation(
     world: World, connection: psycopg.Connection
 ) -> None:
-    invitation, _ = workers.generate_script(world, TESTS)
+    invitation, _ = invitations.generate_script(world, TESTS)
     tokens.revoke(world, invitation.worker_id, TESTS)
     known = hashlib.sha256(invitation.token.encode()).hexdigest()
     connection.execute("UPDATE container_workers SET auth_token_hash = %s", (known,))
@@ -127,15 +128,15 @@ def test_a_token_that_somebody_stored_for_a_revoked_worker_is_no_invitation(
 
 
 def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
-    invitation, _ = workers.generate_script(world, TESTS)
+    invitation, _ = invitations.generate_script(world, TESTS)
     link = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
-    heartbeats.register(world, invitation.token, registration())
+    register(world, invitation.token, registration())
     with pytest.raises(LinkGone, match="this link has been used"):
         install_links.redeem(world, HOST, secret_of(link))
 
 
 def test_a_link_beside_a_token_that_beats_is_used(world: World, connection: psycopg.Connection) -> None:
-    invitation, _ = workers.generate_script(world, TESTS)
+    invitation, _ = invitations.generate_script(world, TESTS)
     link = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
     assert state(world, invitation.worker_id, invitation.token) == "used"
@@ -144,12 +145,12 @@ def test_a_link_beside_a_token_that_beats_is_used(world: World, connection: psyc
 
 
 def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: World) -> None:
-    invitation, _ = workers.generate_script(world, TESTS, "web-1")
-    heartbeats.register(world, invitation.token, registration())
+    invitation, _ = invitations.generate_script(world, TESTS, "web-1")
+    register(world, invitation.token, registration())
     worker_id, link = install_links.invite(world, TESTS, anew=invitation.worker_id)
     token = token_in(install_links.redeem(world, HOST, secret_of(link)))
     assert state(world, worker_id, token) == "good"
-    assert heartbeats.register(world, token, registration("reinstalled")).id == invitation.worker_id
+    assert register(world, token, registration("reinstalled")).id == invitation.worker_id
     assert state(world, worker_id, invitation.token) == "unknown"
 
 
@@ -161,7 +162,7 @@ def test_a_link_that_a_failed_run_has_used_up_is_followed_by_another(world: Worl
     _, another = install_links.invite(world, TESTS, anew=worker_id)
     token = token_in(install_links.redeem(world, HOST, secret_of(another)))
     assert state(world, worker_id, token) == "good"
-    assert heartbeats.register(world, token, registration()).name == "web-1"
+    assert register(world, token, registration()).name == "web-1"
 
 
 def test_links_are_events(world: World) -> None:
@@ -180,7 +181,7 @@ def state(world: World, worker_id: UUID, token: str) -> str:
 def test_what_a_script_asks_is_answered_from_what_became_of_its_invitation(
     world: World, connection: psycopg.Connection
 ) -> None:
-    invitation, _ = workers.generate_script(world, TESTS)
+    invitation, _ = invitations.generate_script(world, TESTS)
     worker_id, token = invitation.worker_id, invitation.token
     assert state(world, worker_id, token) == "good"
     assert state(world, worker_id, "another") == "unknown"
@@ -188,7 +189,7 @@ def test_what_a_script_asks_is_answered_from_what_became_of_its_invitation(
     ahead(connection, "container_workers")
     assert state(world, worker_id, token) == "expired"
     connection.execute("UPDATE container_workers SET auth_token_expires_at = NULL")
-    heartbeats.register(world, token, registration())
+    register(world, token, registration())
     assert state(world, worker_id, token) == "used"
     workers.remove(world, worker_id, TESTS)
     assert state(world, worker_id, token) == "removed"
@@ -229,7 +230,7 @@ def test_an_expired_link_is_a_script_that_says_so(serve: Serve, world: World, co
 
 def test_the_question_of_a_script_is_answered_in_lines(serve: Serve, world: World) -> None:
     url, _ = serve()
-    invitation, _ = workers.generate_script(world, TESTS)
+    invitation, _ = invitations.generate_script(world, TESTS)
     fingerprint = hashlib.sha256(invitation.token.encode()).hexdigest()
     answer = get(f"{url}/install/check/{invitation.worker_id}/{fingerprint}")
     assert answer.status_code == 200

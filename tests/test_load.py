@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations.admin import schema, workers
+from skyctl.operations.admin import schema
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import Process, make_world
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually, kill_server, not_started_again
@@ -43,7 +44,7 @@ def crowd(own_server: EmbeddedPostgres) -> Iterator[tuple[World, list[tuple[str,
     """A thousand invited workers, and a log of every update of theirs, written by the database itself."""
     world = make_world(own_server.url)
     schema.initialize(world)
-    invited = [workers.invite(world, TESTS) for _ in range(CLIENTS)]
+    invited = [invitations.invite(world, TESTS) for _ in range(CLIENTS)]
     with psycopg.connect(own_server.url, autocommit=True) as connection:
         connection.execute(LOG)
     yield world, [(str(one.worker_id), one.token) for one in invited]

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from skyctl.operations.admin import drains, workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually
@@ -28,7 +29,7 @@ def test_a_heartbeat_is_news(
     monitor = start("monitor", "--interval", "3600")
     monitor.until("action=watching")
     url, _ = serve()
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
 
     def beat(cpu: float) -> None:
         path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
@@ -85,7 +86,7 @@ def test_it_survives_the_loss_of_its_connections(start: Start, world: World, con
     assert "action=database_lost" in monitor.until("action=database_lost")
     monitor.until("action=watching")
     world.db.close()
-    worker_id = workers.invite(world, TESTS).worker_id
+    worker_id = invitations.invite(world, TESTS).worker_id
     workers.note_stopped(world, worker_id, TESTS)
     assert "to=offline" in monitor.until("action=status_changed")
 

@@ -13,6 +13,7 @@ from skyctl.domain.cluster import Limits, SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
 from skyctl.domain.workloads import DrainWish, MigrationPolicy, MigrationState
 from skyctl.operations.admin import drains, migrations, overview, services, workers
+from skyctl.operations.shared import lookup
 from tests.conftest import make_world
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet
@@ -397,4 +398,4 @@ def test_a_region_that_is_asked_for_is_kept_to(fleet: Fleet) -> None:
     fleet.settle()
     assert fleet.where() == {"a": "w3"}
     workers.label(fleet.world, fleet.ids["w1"], TESTS, {"region": ""})
-    assert workers.find(fleet.world, "w1").metadata == {"pool": "gpu"}
+    assert lookup.find_worker(fleet.world, "w1").metadata == {"pool": "gpu"}

@@ -15,7 +15,7 @@ from skyctl.domain.workloads import DrainWish, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import drains, services, workers
 from skyctl.operations.monitor import services as services_monitor
-from skyctl.operations.shared import leadership
+from skyctl.operations.shared import leadership, lookup
 from tests.fleet import Fleet
 from tests.helpers import TESTS, eventually, look
 from tests.test_moving import fleet, pass_time, states
@@ -179,7 +179,7 @@ def test_a_service_that_is_removed_while_it_is_deployed_leaves_nothing(
     fleet.settle()
     assert images(fleet) == []
     for name in ("w1", "w2", "w3"):
-        workers.check_removable(fleet.world, workers.find(fleet.world, name))
+        workers.check_removable(fleet.world, lookup.find_worker(fleet.world, name))
 
 
 def test_a_node_that_runs_what_is_not_ours_stays_in_the_swarm(fleet: Fleet) -> None:

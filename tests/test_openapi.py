@@ -10,7 +10,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from skyctl.api.app import ROUTES
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Process, clean_environment
 from tests.helpers import TESTS, admin_token, get
@@ -34,7 +34,7 @@ def test_no_answer_is_a_surprise(
     """schemathesis sends what the document allows and what it does not: no 5xx, nothing that the document leaves
     out."""
     url, process = serve()
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     tokens = {"administrator": admin_token(SECRET, connection), "worker": invitation.token, "nobody": "nobody"}
     config = tmp_path / "schemathesis.toml"
     config.write_text(f'headers = {{ Authorization = "Bearer {tokens[who]}" }}\n')

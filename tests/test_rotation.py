@@ -13,7 +13,7 @@ import pytest
 
 from skyctl.domain.cluster import Invitation
 from skyctl.operations.admin import tokens as token_operations
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from skyctl.rules import tokens
 from tests.agent.process import Agent, agent_command, agent_environ
@@ -69,7 +69,7 @@ def rotated(connection: psycopg.Connection) -> int:
 def test_a_rotation_loses_no_heartbeat(
     url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path
 ) -> None:
-    one = workers.invite(world, TESTS)
+    one = invitations.invite(world, TESTS)
     config = configure(tmp_path, url, one)
     agent = launch(*agent_command("--config", config))
     beats(connection, one.worker_id)
@@ -93,7 +93,7 @@ def test_a_rotation_loses_no_heartbeat(
 def test_an_agent_that_is_killed_while_it_takes_a_token_works_afterwards(
     url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path, moment: str
 ) -> None:
-    one = workers.invite(world, TESTS)
+    one = invitations.invite(world, TESTS)
     config = configure(tmp_path, url, one)
     mortal = launch(sys.executable, "-m", "tests.mortal_agent", moment, "--config", config)
     beats(connection, one.worker_id)
@@ -108,7 +108,7 @@ def test_an_agent_that_is_killed_while_it_takes_a_token_works_afterwards(
 def test_an_agent_goes_on_after_its_manager_returned_to_a_backup_of_before_a_rotation(
     url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path
 ) -> None:
-    one = workers.invite(world, TESTS)
+    one = invitations.invite(world, TESTS)
     launch(*agent_command("--config", configure(tmp_path, url, one)))
     beats(connection, one.worker_id)
     token_operations.rotate(world, one.worker_id, TESTS)
@@ -125,7 +125,7 @@ def test_an_agent_goes_on_after_its_manager_returned_to_a_backup_of_before_a_rot
 def test_a_host_that_is_invited_anew_leaves_the_token_that_it_kept(
     url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path
 ) -> None:
-    one = workers.invite(world, TESTS, "w1")
+    one = invitations.invite(world, TESTS, "w1")
     agent = launch(*agent_command("--config", configure(tmp_path, url, one)))
     beats(connection, one.worker_id)
     token_operations.rotate(world, one.worker_id, TESTS)
@@ -135,6 +135,6 @@ def test_a_host_that_is_invited_anew_leaves_the_token_that_it_kept(
     assert "TOKEN_REVOKED" in line
     assert "lost" in line
     agent.ends_on(signal.SIGTERM)
-    config = configure(tmp_path, url, workers.invite_anew(world, TESTS, one.worker_id))
+    config = configure(tmp_path, url, invitations.invite_anew(world, TESTS, one.worker_id))
     launch(*agent_command("--config", config))
     beats(connection, one.worker_id)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from skyctl.domain.cluster import WorkerStatus
 from skyctl.operations.admin import schema, workers
-from skyctl.operations.agents import heartbeats
+from skyctl.operations.agents import invitations
+from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import World
 from skyctl.store import tables
 from tests.conftest import Cli, make_world
@@ -110,8 +111,8 @@ def test_init_takes_nothing_from_the_panel(panel_url: str) -> None:
 def test_everything_works_in_the_panels_database(panel_url: str) -> None:
     world = make_world(panel_url)
     schema.initialize(world)
-    invitation = workers.invite(world, TESTS)
-    heartbeats.register(world, invitation.token, registration("new"))
+    invitation = invitations.invite(world, TESTS)
+    register(world, invitation.token, registration("new"))
     names = {worker.name: worker for worker in workers.list_workers(world).workers}
     assert set(names) == {"panel-worker", "worker-new"}
     assert names["panel-worker"].capacity.memory_mb == 8192
@@ -123,7 +124,7 @@ def test_everything_works_in_the_panels_database(panel_url: str) -> None:
 def test_a_worker_that_the_panel_removes_is_an_event_too(panel_url: str) -> None:
     world = make_world(panel_url)
     schema.initialize(world)
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     with psycopg.connect(panel_url, autocommit=True) as connection:
         connection.execute("DELETE FROM container_workers WHERE id = %s", (invitation.worker_id,))
         event = connection.execute("SELECT kind, actor FROM worker_events ORDER BY seq DESC LIMIT 1").fetchone()

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, admin_token, bearer, eventually, get, ready
@@ -51,7 +51,7 @@ def test_every_process_logs_with_the_time(
     serve: Serve, world: World, connection: psycopg.Connection, tmp_path: Path, processes: str
 ) -> None:
     url, process = serve("--processes", processes, TMPDIR=str(tmp_path))
-    invitation = workers.invite(world, TESTS)
+    invitation = invitations.invite(world, TESTS)
     connection.execute("ALTER TABLE container_workers RENAME TO elsewhere")
     path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
     refused = httpx.post(path, headers=bearer(invitation.token), json=LOAD, timeout=PATIENCE_SECONDS)

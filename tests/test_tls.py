@@ -15,7 +15,7 @@ import pytest
 
 from skyctl.domain.errors import Refused
 from skyctl.host.certificates import Certificates
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Cli, Process
@@ -198,7 +198,7 @@ def test_an_agent_trusts_our_authority_and_no_other(
 ) -> None:
     cli("tls", "init")
     url, _ = serve()
-    token = workers.invite(world, TESTS).token
+    token = invitations.invite(world, TESTS).token
     agent(apiUrl=url, authToken=token, caFile=str(certificates.authority)).says("action=accepted")
     other = Certificates(tmp_path / "other")
     other.folder.parent.mkdir()

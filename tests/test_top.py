@@ -31,9 +31,10 @@ from skyctl.cli.views import top as top_views
 from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.workloads import DrainWish
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations.admin import drains, schema, workers
+from skyctl.operations.admin import drains, schema
 from skyctl.operations.admin import overview as overview_admin
-from skyctl.operations.shared import leadership
+from skyctl.operations.agents import invitations
+from skyctl.operations.shared import leadership, lookup
 from skyctl.operations.shared.context import World
 from tests.conftest import Cli, clean_environment, make_world
 from tests.helpers import TESTS, add_worker, kill_server, look, not_started_again
@@ -58,7 +59,7 @@ class Terminal:
             stdin=self.slave,
             stdout=self.slave,
             stderr=self.slave,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - takes no lock
             start_new_session=True,
             env=clean_environment() | {"TERM": "xterm"} | environment,
         )
@@ -140,7 +141,7 @@ def fleet(connection: psycopg.Connection, world: World) -> psycopg.Connection:
                 "UPDATE container_workers SET last_heartbeat_at = now() - make_interval(secs => %s) WHERE name = %s",
                 (silent, name),
             )
-    drains.drain(world, [workers.find(world, "idle").id], TESTS, DrainWish("new disk"))
+    drains.drain(world, [lookup.find_worker(world, "idle").id], TESTS, DrainWish("new disk"))
     look(world)
     return connection
 
@@ -182,7 +183,7 @@ def test_events_and_another_size_are_seen(terminal: Open, fleet: psycopg.Connect
     assert fleet
     top = terminal()
     assert "CONTAINERS" not in top.until("q quits")
-    drains.drain(world, [workers.find(world, "busy").id], TESTS, DrainWish("to be moved"))
+    drains.drain(world, [lookup.find_worker(world, "busy").id], TESTS, DrainWish("to be moved"))
     top.until("busy drain requested: to be moved (tests)")
     look(world)
     top.until("busy active to draining", "2 draining")
@@ -202,7 +203,7 @@ def server(open_folder: Path) -> Iterator[EmbeddedPostgres]:
 def test_it_outlives_its_database(terminal: Open, server: EmbeddedPostgres) -> None:
     world = make_world(server.url)
     schema.initialize(world)
-    workers.invite(world, TESTS, "first")
+    invitations.invite(world, TESTS, "first")
     top = terminal(SKYCTL_DATABASE_URL=server.url)
     top.until("first", "q quits")
     world.db.close()
@@ -210,7 +211,7 @@ def test_it_outlives_its_database(terminal: Open, server: EmbeddedPostgres) -> N
         kill_server(server)
         assert "first" in top.until("no news since "), "the last picture stays"
     server.revive()
-    workers.invite(world, TESTS, "second")
+    invitations.invite(world, TESTS, "second")
     assert "no news" not in top.until("2 workers", "second", "EVENTS").rpartition("2 workers")[2]
     with frozen(server):
         top.press("q")

@@ -14,7 +14,8 @@ import pytest
 
 from skyctl.installer import agent_archive
 from skyctl.operations.admin import events, workers
-from skyctl.operations.agents import heartbeats, upgrades
+from skyctl.operations.agents import invitations, upgrades
+from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import World
 from tests.agent.unit import Unit, newer
 from tests.conftest import Cli, Process
@@ -31,13 +32,13 @@ def worker(connection: psycopg.Connection, name: str, **metadata: object) -> UUI
 
 def joined(world: World) -> tuple[UUID, str]:
     """A worker that runs an older agent, and its token."""
-    invited = workers.invite(world, TESTS, "w")
+    invited = invitations.invite(world, TESTS, "w")
     tell(world, invited.token, agentSha256=OLDER)
     return invited.worker_id, invited.token
 
 
 def tell(world: World, token: str, **metadata: Any) -> None:
-    heartbeats.register(world, token, registration(**metadata))
+    register(world, token, registration(**metadata))
 
 
 def kinds(world: World) -> list[str]:
@@ -204,7 +205,7 @@ def test_a_real_agent_takes_a_new_token_and_a_newer_agent_from_one_answer(
 ) -> None:
     serving = start("serve", "--port", "0", WORKER_HEARTBEAT_INTERVAL="1")
     url = serving.until("listening on ").split("listening on ")[1].strip()
-    invited = workers.invite(world, TESTS, "w")
+    invited = invitations.invite(world, TESTS, "w")
     config = tmp_path / "config.json"
     config.touch(0o600)
     config.write_text(json.dumps({"apiUrl": url, "authToken": invited.token, "dockerSocket": "/nowhere"}))

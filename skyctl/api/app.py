@@ -34,7 +34,8 @@ from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import ERRAND
 from skyctl.domain.workloads import DrainWish
 from skyctl.operations.admin import drains, schema, workers
-from skyctl.operations.agents import heartbeats, install_links, upgrades
+from skyctl.operations.agents import heartbeats, install_links, invitations, registration, upgrades
+from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import World
 
 THREADS = 8
@@ -71,7 +72,7 @@ Handler = Callable[[World, Call], tuple[int, dict[str, Any] | Content]]
 
 def register(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """A host joins, or says anew what it is."""
-    worker = heartbeats.register(world, call.token, http.registration(http.parse(call.body)))
+    worker = registration.register(world, call.token, http.registration(http.parse(call.body)))
     return 201, {"success": True, "data": http.worker_document(worker)}
 
 
@@ -129,7 +130,7 @@ def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     """Invite a worker."""
     wanted = http.parse(call.body) if call.body else {}
     name, insecure = http.script_request(wanted)
-    invitation, script = workers.generate_script(world, call.actor, name, insecure=insecure)
+    invitation, script = invitations.generate_script(world, call.actor, name, insecure=insecure)
     return 200, {
         "success": True,
         "data": {
@@ -281,7 +282,7 @@ class Endpoint:
         client, agent = request.client.host if request.client else None, request.headers.get("user-agent")
         actor = Actor("", None, client, agent)
         if who == "admin":
-            actor = workers.administrator(self._world, token, client, agent)
+            actor = authentication.administrator(self._world, token, client, agent)
         return handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
 
 

@@ -25,7 +25,8 @@ from skyctl.api.http_protocol import Connection
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, sd_notify, signals
 from skyctl.host.certificates import Certificates
-from skyctl.operations.admin import certificates, workers
+from skyctl.operations.admin import certificates
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 
 BACKLOG = 2048
@@ -211,7 +212,7 @@ def own_certificate(given: settings.Settings, host: str) -> tuple[Path, Path] | 
     ours = Certificates(given.data_dir)
     if ours.are_there:
         return ours.pair()
-    if not workers.is_loopback_host(host):
+    if not invitations.is_loopback_host(host):
         raise Refused(
             f"--host {host}: without TLS, tokens would cross the network in the clear",
             "make a certificate: skyctl tls init; or, behind a proxy that ends TLS: --insecure-http",

@@ -7,7 +7,7 @@ import typer
 from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, group, open_world, say
-from skyctl.operations import admin, monitor
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.domain.cluster import Alert
@@ -25,7 +25,7 @@ def list_alerts(
     """List the last alerts, and whether the channels took them."""
 
     with open_world(context) as world:
-        found, now = monitor.alerts.latest(world, limit)
+        found, now = admin.alerts.latest(world, limit)
 
     counts = ("delivered", "waiting", "givenUp")
     rows = [
@@ -45,7 +45,7 @@ def follow(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
         follow_log(
             context,
             lambda: admin.events.listening(world, to_alerts=True),
-            lambda last: monitor.alerts.since(world, last),
+            lambda last: admin.alerts.since(world, last),
             lambda alert: alert.id,
             None,
             lambda alert: _show(context, output, alert),
@@ -61,7 +61,7 @@ def test(
     """Send a test by every channel of SKYCTL_ALERT_CHANNELS: exit code 7 when some did not take it, 5 when none did."""
 
     with open_world(context) as world:
-        results = monitor.alerts.try_channels(world, message)
+        results = admin.alerts.try_channels(world, message)
     if not results:
         say(context, "no channels: set SKYCTL_ALERT_CHANNELS; administrators see alerts in the panel all the same")
         return

@@ -11,7 +11,7 @@ from skyctl import documents
 from skyctl.cli.arguments import complete_worker, invited_name
 from skyctl.cli.context import actor, say, settings
 from skyctl.domain.errors import ValidationError
-from skyctl.operations import admin
+from skyctl.operations import admin, shared
 
 
 def bundle(
@@ -54,7 +54,7 @@ def bundle(
                 f"--platform: {platform!r} is not accepted", f"one of {', '.join(admin.bundles.PLATFORMS)}"
             )
     with wiring.open_world(given) as world:
-        anew = admin.workers.find(world, worker).id if worker is not None else None
+        anew = shared.lookup.find_worker(world, worker).id if worker is not None else None
         invitation = admin.bundles.bundle(
             world,
             actor(),

@@ -14,7 +14,7 @@ from skyctl.cli.context import Output, OutputOption, actor, confirm, console, em
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import DrainWish
-from skyctl.operations import admin
+from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def drain(
     within = None if deadline is None else documents.http.duration("--deadline", deadline)
     wish = DrainWish(None if reason is None else documents.http.drain_reason(reason), within, max_parallel, force)
     with open_world(context) as world:
-        found = admin.workers.find_all(world, workers)
+        found = shared.lookup.find_workers(world, workers)
         ids = [worker.id for worker in found]
         if plan:
             _show_plan(context, world, ids, output)
@@ -93,7 +93,7 @@ def undrain(
 
     why = None if reason is None else documents.http.drain_reason(reason)
     with open_world(context) as world:
-        for worker in admin.workers.find_all(world, workers):
+        for worker in shared.lookup.find_workers(world, workers):
             if dry_run:
                 say(context, f"{printable(worker.name)} ({worker.id}) would be back in service")
                 continue
@@ -121,7 +121,7 @@ def remove(
     seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
     within = None if deadline is None else documents.http.duration("--deadline", deadline)
     with open_world(context) as world:
-        found = admin.workers.find(world, worker)
+        found = shared.lookup.find_worker(world, worker)
         name = printable(found.name)
         if not drain or dry_run:
             if not drain:

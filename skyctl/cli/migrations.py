@@ -13,7 +13,7 @@ from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import MigrationState
-from skyctl.operations import admin
+from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -53,7 +53,7 @@ def list_migrations(
     """
 
     with open_world(context) as world:
-        worker_id = admin.workers.find(world, worker).id if worker is not None else None
+        worker_id = shared.lookup.find_worker(world, worker).id if worker is not None else None
         page = admin.migrations.list_migrations(
             world, states=tuple(state or ()), worker_id=worker_id, limit=limit, offset=offset
         )
@@ -75,7 +75,7 @@ def show_migration(context: typer.Context, migration: MigrationArgument, output:
     """Show everything about one migration, and what happened to it."""
 
     with open_world(context) as world:
-        found = admin.migrations.find(world, migration)
+        found = shared.lookup.find_migration(world, migration)
         events, now = admin.migrations.history(world, found.id), admin.workers.read_at(world)
 
     document = documents.cli.migration_document(found)
@@ -174,7 +174,9 @@ def _all_found(world: "World", references: list[str]) -> "list[Migration]":
     """The migrations that are meant, each once."""
 
     return list(
-        {found.id: found for found in (admin.migrations.find(world, reference) for reference in references)}.values()
+        {
+            found.id: found for found in (shared.lookup.find_migration(world, reference) for reference in references)
+        }.values()
     )
 
 

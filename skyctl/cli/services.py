@@ -27,7 +27,7 @@ from skyctl.domain.engine import EndpointMode
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import DeploymentStatus
-from skyctl.operations import admin
+from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
     from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec
@@ -127,7 +127,7 @@ def list_services(
 
     with open_world(context) as world:
         where = admin.services.organization(world, organization) if organization is not None else None
-        worker_id = admin.workers.find(world, worker).id if worker is not None else None
+        worker_id = shared.lookup.find_worker(world, worker).id if worker is not None else None
         page = admin.services.list_services(world, organization=where, worker_id=worker_id, limit=limit, offset=offset)
 
     names = [service.spec.name for service in page.services]
@@ -229,7 +229,7 @@ def _spec(
 def _found(world: "World", reference: str, organization: str | None) -> "Service":
 
     where = admin.services.organization(world, organization) if organization is not None else None
-    return admin.services.find(world, reference, where)
+    return shared.lookup.find_service(world, reference, where)
 
 
 def _wait_until_it_runs(

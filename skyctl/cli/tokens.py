@@ -9,7 +9,7 @@ from skyctl import documents
 from skyctl.cli.arguments import WorkerArgument
 from skyctl.cli.context import actor, confirm, group, open_world, say
 from skyctl.domain.text import printable
-from skyctl.operations import admin
+from skyctl.operations import admin, shared
 
 secrets = typer.Typer(help="The secret that signs tokens.", rich_markup_mode=None)
 group(secrets)
@@ -23,7 +23,7 @@ def rotate_token(context: typer.Context, worker: WorkerArgument) -> None:
     """
 
     with open_world(context) as world:
-        found = admin.tokens.rotate(world, admin.workers.find(world, worker).id, actor())
+        found = admin.tokens.rotate(world, shared.lookup.find_worker(world, worker).id, actor())
     say(context, f"{printable(found.name)}: a new token goes out with its next heartbeat")
 
 
@@ -40,7 +40,7 @@ def revoke(
 
     why = documents.http.drain_reason(reason) if reason is not None else None
     with open_world(context) as world:
-        found = admin.workers.find(world, worker)
+        found = shared.lookup.find_worker(world, worker)
         confirm(f"Revoke the token of {printable(found.name)}?", yes=yes)
         admin.tokens.revoke(world, found.id, actor(), why)
     name = printable(found.name)

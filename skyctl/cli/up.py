@@ -34,6 +34,8 @@ from skyctl.host.data_dir import write_private
 from skyctl.monitor.loop import Monitor
 from skyctl.monitor.metrics import Meters
 from skyctl.operations.admin import schema, workers
+from skyctl.operations.agents import invitations
+from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import World
 from skyctl.settings import DEFAULT_PORT, Settings
 
@@ -128,11 +130,11 @@ class Supervisor:
         path = self._settings.data_dir / "agent.json"
         token = _kept(path, "authToken")
         for one in filter(None, (_kept(path.with_name("token.json"), "token"), token)):
-            if worker := workers.by_token(world, one):
+            if worker := authentication.worker_of_token(world, one):
                 token = token or one
                 break
         else:
-            invitation = workers.invite(world, UP)
+            invitation = invitations.invite(world, UP)
             worker, token = workers.get(world, invitation.worker_id), invitation.token
         write_private(path, json.dumps({"apiUrl": world.api_url, "authToken": token}))
         return worker.id, path

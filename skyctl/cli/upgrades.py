@@ -9,7 +9,7 @@ from skyctl.cli.arguments import DryRunOption, complete_worker
 from skyctl.cli.context import Output, OutputOption, actor, emit, open_world, options
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
-from skyctl.operations import admin, agents
+from skyctl.operations import agents, shared
 
 if TYPE_CHECKING:
     from skyctl.operations.agents.upgrades import Upgraded
@@ -38,7 +38,7 @@ def upgrade(
     if everyone == bool(workers):
         raise ValidationError("give either WORKER or --all", "such as `skyctl workers upgrade web-1`")
     with open_world(context) as world:
-        only = None if everyone else [worker.id for worker in admin.workers.find_all(world, workers or [])]
+        only = None if everyone else [worker.id for worker in shared.lookup.find_workers(world, workers or [])]
         seen = agents.upgrades.upgrade(world, actor(), only, dry_run=dry_run)
     if output is Output.TABLE or output is Output.WIDE:
         if not options(context).quiet:

@@ -13,7 +13,7 @@ from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_wo
 from skyctl.domain.cluster import WorkerStatus
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
-from skyctl.operations import admin, agents
+from skyctl.operations import admin, agents, shared
 
 MOST_CONTAINERS = 1000
 
@@ -58,7 +58,7 @@ def install_script(
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
     with wiring.open_world(given) as world:
-        anew = admin.workers.find(world, worker).id if worker is not None else None
+        anew = shared.lookup.find_worker(world, worker).id if worker is not None else None
         if link:
             worker_id, url = agents.install_links.invite(
                 world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
@@ -66,12 +66,12 @@ def install_script(
             result = agents.install_links.command(world, url)
             document = {"workerId": str(worker_id), "link": url, "command": result}
         else:
-            invitation, result = admin.workers.generate_script(
+            invitation, result = agents.invitations.generate_script(
                 world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
             )
             worker_id = invitation.worker_id
             document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
-    if admin.workers.is_loopback(given.api_url):
+    if agents.invitations.is_loopback(given.api_url):
         say(
             context,
             f"note: the script reaches the API at {given.api_url}, so only from this machine; see SKYCTL_API_URL",
@@ -117,7 +117,7 @@ def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOp
     """Show everything about one worker."""
 
     with open_world(context) as world:
-        found, now = admin.workers.find(world, worker), admin.workers.read_at(world)
+        found, now = shared.lookup.find_worker(world, worker), admin.workers.read_at(world)
         (drain,) = admin.drains.progress(world, [found.id])
 
     emit(
@@ -137,7 +137,7 @@ def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption
     """
 
     with open_world(context) as world:
-        found = admin.diagnosis.diagnose(world, admin.workers.find(world, worker).id)
+        found = admin.diagnosis.diagnose(world, shared.lookup.find_worker(world, worker).id)
         there = admin.services.list_services(world, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
         page = admin.migrations.list_migrations(world, worker_id=found.worker.id, limit=MOST_CONTAINERS)
         moves = [each for each in page.migrations if each.finished_at is None]
@@ -163,6 +163,6 @@ def label(
         raise ValidationError("nothing to set", "give --region, --pool or both")
     labels = {key: documents.http.label(f"--{key}", value) for key, value in given.items()}
     with open_world(context) as world:
-        found = admin.workers.label(world, admin.workers.find(world, worker).id, actor(), labels)
+        found = admin.workers.label(world, shared.lookup.find_worker(world, worker).id, actor(), labels)
     said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
     say(context, f"{printable(found.name)}: {said}")

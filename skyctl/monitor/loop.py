@@ -22,8 +22,7 @@ from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Couriers
 from skyctl.monitor.migrator import Mover
-from skyctl.operations.admin import tokens
-from skyctl.operations.monitor import alerts, health
+from skyctl.operations.monitor import alerts, health, token_rotation
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import World
 from skyctl.store import db
@@ -176,7 +175,7 @@ class Monitor:
         done = health.check(self._world, lease, self._passed_over)
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
-            self._tell(tokens.rotate_due(self._world, lease), alerts.Raised())
+            self._tell(token_rotation.rotate_due(self._world, lease), alerts.Raised())
         raised = alerts.raise_alerts(self._world, lease)
         self._observer.passed(time.monotonic() - started, done, raised)
         self._tell(done.events, raised)

@@ -1,17 +1,11 @@
-"""What is more than one worker's failure, or more than one failure of a worker: mass failures, and flapping."""
+"""Flapping: more than one failure of a worker within a short time."""
 
 from datetime import datetime
 
-from skyctl.domain.cluster import Limits, Silence, WorkerStatus
+from skyctl.domain.cluster import Limits, WorkerStatus
 
 # A transition between these is a change of health; a drain or a first heartbeat is none.
 HEALTH = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.OFFLINE)
-
-
-def is_mass_failure(silence: Silence, limits: Limits) -> bool:
-    """Whether so many fell silent that the cause is hardly theirs: moving all their containers at once would be a
-    stampede."""
-    return silence.silent >= limits.mass_workers and silence.silent >= limits.mass_share * silence.schedulable
 
 
 def is_flapping(transitions: int, limits: Limits) -> bool:

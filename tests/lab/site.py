@@ -15,6 +15,8 @@ from skyctl.domain.engine import EndpointMode
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import migrations, services, workers
+from skyctl.operations.agents import invitations
+from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import World
 from skyctl.rules.tasks import runs
 from tests.conftest import Process
@@ -71,7 +73,7 @@ class Site:
 
     def join(self, node: Node) -> None:
         """Let a node be a worker; returns when it has been heard from."""
-        invited = workers.invite(self.world, TESTS, node.name)
+        invited = invitations.invite(self.world, TESTS, node.name)
         config = node.folder / "agent.json"
         config.touch(0o600)
         config.write_text(
@@ -101,7 +103,7 @@ class Site:
 
     def worker(self, name: str) -> Worker:
         """A worker as it is stored."""
-        return workers.find(self.world, name)
+        return lookup.find_worker(self.world, name)
 
     def until_active(self, *names: str) -> None:
         """Wait until the monitor has concluded that these workers are active."""

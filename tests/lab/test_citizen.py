@@ -22,6 +22,7 @@ from skyctl.domain.cluster import Worker
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import events as events_admin
 from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_world
 from tests.helpers import TESTS, eventually
@@ -133,7 +134,7 @@ def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.T
         host.run("docker", "swarm", "init", "--advertise-addr", host.address)
         host.run("docker", "import", "-", images.IMAGE, stdin=images.busybox())
         host.run("docker", "run", "--detach", images.IMAGE, "sleep", "10000")
-        invited, script = workers.generate_script(world, TESTS, "citizen", insecure=True)
+        invited, script = invitations.generate_script(world, TESTS, "citizen", insecure=True)
         host.run("sh", "-c", "sh 2>&1", stdin=script, timeout_seconds=300)
         yield Citizen(host, world, invited.worker_id, environment, serve)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Actor, Invitation
 from skyctl.domain.errors import Refused
 from skyctl.installer import bundle as bundling
-from skyctl.operations.admin import workers
+from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import World
 
 PLATFORMS = bundling.PLATFORMS
@@ -30,19 +30,19 @@ def bundle(
     """Make the folder, mode 0700, and invite the worker whose script is in it; nothing is left where that fails.
 
     Raises Refused where there is something already, or no folder around it, and what `collect` and
-    `workers.generate_script` raise.
+    `invitations.generate_script` raise.
     """
     if output.exists():
         raise Refused(f"--output: {output} is there already", "name a folder that is to be made")
     if not output.parent.is_dir():
         raise Refused(f"--output: there is no folder {output.parent}", "make it first")
-    workers.check_transport(world, insecure=insecure)
+    invitations.check_transport(world, insecure=insecure)
     half = output.with_name(f"{output.name}.half")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(mode=0o700)
     try:
         bundling.collect(half, platforms, packages)
-        invitation, script = workers.generate_script(world, actor, name, insecure=insecure, ttl=ttl, anew=anew)
+        invitation, script = invitations.generate_script(world, actor, name, insecure=insecure, ttl=ttl, anew=anew)
         bundling.seal(half, script)
         half.rename(output)
     finally:

@@ -4,20 +4,18 @@ from datetime import timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Diagnosis
-from skyctl.domain.errors import WorkerNotFound
+from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import World
 from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import health
-from skyctl.store import db, events, leases, workers
+from skyctl.store import db, events, leases
 from skyctl.store import health as store
 
 
 def diagnose(world: World, worker_id: UUID) -> Diagnosis:
     """Why a worker has its status. Raises WorkerNotFound."""
     with world.db.transaction() as tx:
-        worker = workers.get(tx, worker_id)
-        if worker is None:
-            raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
+        worker = lookup.get_worker(tx, worker_id)
         now, outages, heard_at = db.now(tx), known_outages(tx), worker.last_heartbeat_at
         silence = None if heard_at is None else health.heard_silence(heard_at, now, outages)
         decisions = events.latest(tx, 1, worker_id, ["status_changed"])

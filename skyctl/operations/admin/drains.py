@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
-from skyctl.domain.errors import WorkerNotFound
 from skyctl.domain.workloads import (
     DrainProgress,
     DrainWish,
@@ -16,7 +15,7 @@ from skyctl.domain.workloads import (
     Refusal,
     Service,
 )
-from skyctl.operations.shared import candidates
+from skyctl.operations.shared import candidates, lookup
 from skyctl.operations.shared.context import World
 from skyctl.rules import health
 from skyctl.rules.migrations import UNDER_WAY
@@ -35,7 +34,7 @@ def drain(world: World, worker_ids: Sequence[UUID], actor: Actor, wish: DrainWis
     with world.db.transaction() as tx:
         events.lock(tx)
         store.hold_heartbeats(tx)
-        found = [_known(tx, worker_id) for worker_id in sorted(worker_ids)]
+        found = [lookup.lock_worker(tx, worker_id) for worker_id in sorted(worker_ids)]
         for worker in found:
             if store.request(tx, worker.id, wish):
                 asked = Event("drain_requested", worker.id, worker.name, actor.name, reason=wish.reason or "")
@@ -48,7 +47,7 @@ def undrain(world: World, worker_id: UUID, actor: Actor, reason: str | None = No
     """Note that a worker is no longer to be emptied: what has not started stays. Raises WorkerNotFound."""
     with world.db.transaction() as tx:
         events.lock(tx)
-        worker = _known(tx, worker_id)
+        worker = lookup.lock_worker(tx, worker_id)
         if health.is_to_drain(worker):
             store.end(tx, worker_id)
             events.record(tx, Event("drain_cancelled", worker_id, worker.name, actor.name, reason=reason or ""), actor)
@@ -82,7 +81,7 @@ def _planned(service: Service, place: Placement | Refusal, names: dict[UUID, str
 def progress(world: World, worker_ids: Sequence[UUID]) -> list[DrainProgress]:
     """How far the drains of these workers are. Raises WorkerNotFound."""
     with world.db.transaction() as tx:
-        found = [_known(tx, worker_id, lock=False) for worker_id in worker_ids]
+        found = [lookup.get_worker(tx, worker_id) for worker_id in worker_ids]
         return [_progress(tx, worker) for worker in found]
 
 
@@ -106,10 +105,3 @@ def _reasons(those: Sequence[Migration]) -> list[str]:
         if each.reason and each.state is not MigrationState.COMPLETED
     ]
     return told[:MOST_REASONS]
-
-
-def _known(tx: db.Transaction, worker_id: UUID, *, lock: bool = True) -> Worker:
-    worker = workers.get(tx, worker_id, lock=lock)
-    if worker is None:
-        raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
-    return worker

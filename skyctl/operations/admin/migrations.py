@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, MassFailure
-from skyctl.domain.errors import MigrationNotFound, Refused, ValidationError
+from skyctl.domain.errors import MigrationNotFound, Refused
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 from skyctl.operations.shared.context import World
 from skyctl.rules import migrations as rules
@@ -28,26 +28,6 @@ def list_migrations(
     with world.db.transaction() as tx:
         found, total = store.page(tx, states, worker_id, limit, offset)
         return MigrationPage(found, total, db.now(tx), migration_pauses.current(tx), leases.engine_trouble(tx))
-
-
-def find(world: World, reference: str) -> Migration:
-    """The migration of an id, a unique beginning of one (4 characters at least), or the unfinished one of a service.
-
-    Raises MigrationNotFound, or ValidationError where several fit.
-    """
-    if not reference.strip():
-        raise ValidationError("MIGRATION is empty", "give an id, a unique beginning of one, or a service's name")
-    with world.db.transaction() as tx:
-        found = store.matching(tx, reference)
-    named = [each for each in found if reference in (str(each.id), each.service_name)]
-    if not named and len(reference) >= SHORTEST_PREFIX:
-        named = found
-    if not named:
-        raise MigrationNotFound(f"there is no migration {reference!r}", "see `skyctl migrations list`")
-    if len(named) > 1:
-        several = ", ".join(f"{each.service_name} ({each.id})" for each in named)
-        raise ValidationError(f"{reference!r} means several migrations: {several}", "give the id")
-    return named[0]
 
 
 def history(world: World, migration_id: UUID) -> list[Event]:

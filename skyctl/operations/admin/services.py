@@ -47,26 +47,6 @@ def list_services(
         return ServicePage(found, total, db.now(tx))
 
 
-def find(world: World, reference: str, organization: Organization | None = None) -> Service:
-    """The service of an id, a unique beginning of one (4 characters at least), or a name.
-
-    Raises ServiceNotFound, or ValidationError where several fit.
-    """
-    if not reference.strip():
-        raise ValidationError("SERVICE is empty", "give an id, a unique beginning of one, or a name")
-    with world.db.transaction() as tx:
-        found = services.matching(tx, reference, organization.id if organization else None)
-    named = [each for each in found if reference in (each.spec.name, each.slug, str(each.id))]
-    if not named and len(reference) >= SHORTEST_PREFIX:
-        named = found
-    if not named:
-        raise ServiceNotFound(f"there is no service {reference!r}", "see `skyctl services list`")
-    if len(named) > 1:
-        several = ", ".join(f"{each.spec.name} of {each.organization} ({each.id})" for each in named)
-        raise ValidationError(f"{reference!r} means several services: {several}", "give the id, or --org")
-    return named[0]
-
-
 def history(world: World, service_id: UUID) -> tuple[list[Deployment], list[Migration]]:
     """The deployments and the migrations of a service, the latest first."""
     with world.db.transaction() as tx:

@@ -3,14 +3,12 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from skyctl.domain.cluster import Actor, Event, Lease, Worker
-from skyctl.domain.errors import Refused, WorkerNotFound
-from skyctl.operations.shared import token_issue
+from skyctl.domain.cluster import Actor, Event, Worker
+from skyctl.domain.errors import Refused
+from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import World
-from skyctl.operations.shared.leadership import TTL
-from skyctl.store import db, events, install_links, leases, tokens, workers
+from skyctl.store import db, events, install_links, tokens
 
-MOST_AT_ONCE = 200
 INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
 
 
@@ -21,7 +19,7 @@ def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
     Raises WorkerNotFound, or Refused where the worker's agent cannot take a new token.
     """
     with world.db.transaction() as tx:
-        worker = _locked(tx, worker_id)
+        worker = lookup.lock_worker(tx, worker_id)
         known = tokens.get(tx, worker_id)
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked", INVITE_ANEW + worker.name)
@@ -32,30 +30,13 @@ def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
         return worker
 
 
-def rotate_due(world: World, lease: Lease) -> list[Event]:
-    """Let the tokens be replaced that are too old, or signed by a secret that is about to go, or gone; so many at once.
-
-    Raises LostLead, DatabaseUnavailable.
-    """
-    days = world.limits.token_rotation
-    with world.db.transaction() as tx:
-        leases.hold(tx, lease, TTL)
-        keys = world.keys.accepted(db.now(tx))
-        events.lock(tx)
-        found = tokens.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
-        for worker in found:
-            token_issue.replace_token(world, tx, worker.id)
-        told = [Event("token_rotation_due", worker.id, worker.name, "monitor", term=lease.term) for worker in found]
-        return events.append(tx, *told)
-
-
 def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
     """Let no token of a worker be good any more, from its next heartbeat on, and no link that was made for it so far.
 
     Raises WorkerNotFound, Refused where it is so.
     """
     with world.db.transaction() as tx:
-        worker = _locked(tx, worker_id)
+        worker = lookup.lock_worker(tx, worker_id)
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
         tokens.revoke(tx, worker_id, reason)
@@ -77,11 +58,3 @@ def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> tuple[datet
         details = {"acceptedUntil": (now + overlap).isoformat(), "keyId": world.keys.signing().id}
         events.record(tx, Event("secret_rotated", None, None, actor.name, details=details), actor)
         return now + overlap, tokens.without_successor(tx)
-
-
-def _locked(tx: db.Transaction, worker_id: UUID) -> Worker:
-    events.lock(tx)
-    worker = workers.get(tx, worker_id, lock=True)
-    if worker is None:
-        raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
-    return worker

@@ -11,7 +11,8 @@ from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
 from skyctl.domain.tokens import Credentials, Standing
-from skyctl.operations.admin import workers as inviting
+from skyctl.operations.agents import invitations
+from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import World
 from skyctl.rules import identity, tokens
 from skyctl.store import db, events, install_links, workers
@@ -29,15 +30,15 @@ def invite(
     name: str | None = None,
     *,
     insecure: bool = False,
-    ttl: timedelta = inviting.INVITATION_TTL,
+    ttl: timedelta = invitations.INVITATION_TTL,
     anew: UUID | None = None,
 ) -> tuple[UUID, str]:
     """Invite a worker, or the host of one that is there `anew`, by a link alone: its id, and the link.
 
     Raises Refused as `workers.generate_script` does.
     """
-    inviting.check_transport(world, insecure=insecure)
-    worker_id = anew or inviting.invite(world, actor, name, ttl).worker_id
+    invitations.check_transport(world, insecure=insecure)
+    worker_id = anew or invitations.invite(world, actor, name, ttl).worker_id
     return worker_id, make(world, actor, worker_id, insecure=insecure, ttl=ttl, anew=anew is not None)
 
 
@@ -47,7 +48,7 @@ def make(
     worker_id: UUID,
     *,
     insecure: bool,
-    ttl: timedelta = inviting.INVITATION_TTL,
+    ttl: timedelta = invitations.INVITATION_TTL,
     anew: bool = False,
 ) -> str:
     """A link that gives the script of an invited worker, once and for so long: a secret of which the SHA-256 is stored.
@@ -56,8 +57,7 @@ def make(
     """
     secret = secrets.token_urlsafe(SECRET_BYTES)
     with world.db.transaction() as tx:
-        events.lock(tx)
-        worker = inviting.known(workers.get(tx, worker_id, lock=True), worker_id)
+        worker = lookup.lock_worker(tx, worker_id)
         expires_at = db.now(tx) + ttl
         install_links.insert(
             tx,
@@ -100,7 +100,7 @@ def redeem(world: World, actor: Actor, secret: str) -> str:
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
     as_made = replace(world, api_url=link.api_url)
-    return inviting.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure, by_link=True)
+    return invitations.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure, by_link=True)
 
 
 def refusal(error: SkyctlError) -> str:

@@ -1,31 +1,28 @@
 """Whether a host may be the worker whose token it has, and what is kept of its asking."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Event, Registration, Worker
 from skyctl.domain.errors import (
     Forbidden,
-    InvitationExpired,
     RebootUnconfirmed,
+    Refused,
     SkyctlError,
     TokenInUse,
-    TokenRevoked,
     Unauthorized,
     WorkerCloned,
 )
 from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, Standing
-from skyctl.operations.shared import token_issue
+from skyctl.operations.agents import token_refusals, upgrades
+from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import World
 from skyctl.operations.shared.outages import known_outages
-from skyctl.rules import health, identity, names, tokens
+from skyctl.rules import clocks, health, identity, names, tokens
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens
-
-REPLACED = (
-    "its token was replaced: run the install script of a new invitation: skyctl workers install-script --worker NAME"
-)
 
 
 def admit(
@@ -35,14 +32,14 @@ def admit(
     after the commit. The log is locked. Raises Unauthorized, Forbidden, for which there is nothing to keep."""
     worker_id, now, host = claims.worker_id, db.now(tx), sighting(registration)
     if not workers.exists(tx, worker_id):
-        refuse_removed(tx, worker_id)
+        token_refusals.refuse_removed(tx, worker_id)
         workers.insert_invited(tx, worker_id, names.invited(worker_id), token_hash, claims.expires_at)
     known = stored_tokens.get(tx, worker_id, lock=True)
     worker = workers.get(tx, worker_id)
     if known is None or worker is None:  # the lock of the log keeps it from being removed
         raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
     standing = identity.standing(known, token_hash)
-    refuse_unusable(known, standing, now)
+    token_refusals.refuse_unusable(known, standing, now)
     if standing is Standing.INVITATION:
         stored_tokens.accept(tx, worker_id, IssuedToken(token_hash, now, claims.key.id), claims.expires_at)
         details = {"hostname": host.hostname, "ipAddress": host.ip_address}
@@ -50,7 +47,7 @@ def admit(
     elif refusal := _recognize(world, tx, worker, known, host):
         return refusal
     elif standing is Standing.STALE:
-        raise Unauthorized("the token is not this worker's", REPLACED)
+        raise Unauthorized("the token is not this worker's", token_refusals.REPLACED)
     elif standing is Standing.NEXT and known.next_token:
         stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
         events.append(tx, Event("token_rotated", worker_id, worker.name, f"worker:{worker.name}"))
@@ -66,37 +63,11 @@ def admit(
     return None
 
 
-def refuse_unusable(known: Credentials, standing: Standing, now: datetime) -> None:
-    """Raise TokenRevoked, InvitationExpired or Unauthorized where a token of this standing is good for nothing."""
-    if known.revoked_at and standing is not Standing.INVITATION:
-        why = f": {known.revoked_reason}" if known.revoked_reason else ""
-        raise TokenRevoked(f"the token of this worker was revoked at {_shown(known.revoked_at)}{why}", REPLACED)
-    until = known.invitation_expires_at if standing is Standing.INVITATION else known.expires_at
-    if standing not in (Standing.INVITATION, Standing.CURRENT) or until is None or until > now:
-        return
-    unused = standing is Standing.INVITATION or not known.holder.hostname
-    if unused and standing is Standing.CURRENT and known.last_heartbeat_at:
-        return  # a first heartbeat in time is a use
-    if unused:
-        raise InvitationExpired(f"the invitation expired at {_shown(until)}", tokens.INVITE_AGAIN)
-    raise Unauthorized("the token has expired", tokens.INVITE_AGAIN)
-
-
-def refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:
-    """Raise Forbidden where a worker of this id was ever removed."""
-    if events.was_removed(tx, worker_id):
-        raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
-
-
 def sighting(registration: Registration) -> Sighting:
     """What a registration says of the machine itself."""
     said = (registration.metadata.get(key) for key in ("machineId", "bootId", "instanceId"))
     machine, boot, instance = (each if isinstance(each, str) else "" for each in said)
     return Sighting(machine, boot, instance, registration.hostname, registration.ip_address)
-
-
-def _shown(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _recognize(
@@ -145,3 +116,52 @@ def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: Sighting, host: S
     )
     events.append(tx, Event("cloned", worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=hosts))
     db.notify_news(tx)
+
+
+def register(world: World, token: str, registration: Registration) -> Worker:
+    """Store what a host says of itself. Its token must be ours, a worker's, and good for that worker on that machine.
+
+    A token that we signed for a worker that the database does not know (it was restored from a backup, or the panel
+    issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden,
+    Refused.
+    """
+    with world.db.transaction() as tx:
+        events.lock(tx)
+        now = db.now(tx)
+        claims = tokens.verify_worker_token(world.keys.accepted(now), token, now)
+        refusal = admit(world, tx, claims, tokens.fingerprint(token), registration)
+        if refusal is None:
+            return _store(tx, claims.worker_id, registration)
+    raise refusal  # once what was seen of it is stored
+
+
+def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> Worker:
+    before = lookup.get_worker(tx, worker_id)
+    _refuse_foreign_node(tx, worker_id, registration)
+    told = _with_clock_offset(registration, db.now(tx))
+    workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), told)
+    after = lookup.get_worker(tx, worker_id)
+    if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
+        details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
+        events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
+    upgrades.settle(tx, after)
+    db.notify_news(tx)
+    return after
+
+
+def _with_clock_offset(registration: Registration, now: datetime) -> Registration:
+    """The registration, what the host's clock showed replaced by how far that is from the database's. Nothing else uses
+    it."""
+    metadata = {key: value for key, value in registration.metadata.items() if key not in ("clock", clocks.OFFSET)}
+    offset = clocks.offset_seconds(registration.metadata.get("clock"), now)
+    return replace(registration, metadata=metadata if offset is None else {**metadata, clocks.OFFSET: offset})
+
+
+def _refuse_foreign_node(tx: db.Transaction, worker_id: UUID, registration: Registration) -> None:
+    node = registration.metadata.get("swarmNodeId")
+    owner = workers.node_owner(tx, node) if isinstance(node, str) and node else None
+    if owner and owner.id != worker_id:
+        raise Refused(
+            f"metadata.swarmNodeId: {node!r} is the node of worker {owner.name} ({owner.id})",
+            f"if that worker is gone: skyctl workers remove {owner.id}",
+        )

@@ -14,7 +14,7 @@ from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
 from skyctl.domain.tokens import Standing
-from skyctl.operations.agents import registration
+from skyctl.operations.agents import token_refusals
 from skyctl.operations.shared.context import World
 from skyctl.rules import identity, tokens
 from skyctl.store import db, drains, events, workers
@@ -106,7 +106,7 @@ def archive(world: World, token: str, sha256: str) -> bytes:
         known = stored_tokens.get(tx, tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id)
         standing = identity.standing(known, tokens.fingerprint(token)) if known else Standing.STALE
         if known:
-            registration.refuse_unusable(known, standing, now)
+            token_refusals.refuse_unusable(known, standing, now)
     if standing not in (Standing.CURRENT, Standing.NEXT):
         raise Unauthorized("the token is not this worker's", "agents fetch with the token that they beat with")
     if sha256 != release().sha256:

@@ -1,9 +1,8 @@
 """Stories of alerts: raised from events, told to the people in the database, delivered to channels, looked at."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from skyctl.domain.cluster import Alert, Event, Lease
 from skyctl.domain.errors import ChannelFailed, DatabaseRefused
@@ -118,30 +117,3 @@ def seconds_to_next(world: World, channel: str) -> float | None:
     with world.db.transaction() as tx:
         due = store.next_due_at(tx, channel)
         return None if due is None else max(0.0, (due - db.now(tx)).total_seconds())
-
-
-def try_channels(world: World, text: str) -> dict[str, str]:
-    """Send a test by all channels at once; for each, what went wrong, empty where it arrived."""
-    alert = Alert(alerts.TEST, None, "Test of skyctl's alerts", text)
-
-    def trouble(channel: str) -> str:
-        try:
-            world.notifier().send(channel, alert)
-        except ChannelFailed as error:
-            return error.message
-        return ""
-
-    with ThreadPoolExecutor(max(1, len(world.channels))) as pool:
-        return dict(zip(world.channels, pool.map(trouble, world.channels), strict=True))
-
-
-def latest(world: World, limit: int) -> tuple[list[tuple[Alert, int, int, int]], datetime]:
-    """The last alerts, in order, each with its deliveries (made, waiting, given up); and the database's time."""
-    with world.db.transaction() as tx:
-        return store.latest(tx, limit), db.now(tx)
-
-
-def since(world: World, number: int | None) -> list[Alert]:
-    """The alerts after a number, in order; without one only the last."""
-    with world.db.transaction() as tx:
-        return store.since(tx, store.last_id(tx) - 1 if number is None else number, MOST_EVENTS)

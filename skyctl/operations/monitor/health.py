@@ -12,7 +12,7 @@ from skyctl.domain.errors import DatabaseRefused
 from skyctl.operations.shared.context import World
 from skyctl.operations.shared.leadership import TTL
 from skyctl.operations.shared.outages import known_outages
-from skyctl.rules import flapping, health
+from skyctl.rules import flapping, health, mass_failure
 from skyctl.store import db, events, leases
 from skyctl.store import health as store
 
@@ -137,7 +137,7 @@ def _declare_mass_failures(
         found = [
             each
             for each in _by_region(store.silences(tx, missed_since, not_before))
-            if flapping.is_mass_failure(each, limits)
+            if mass_failure.is_mass_failure(each, limits)
         ]
         whole = [each for each in found if each.region is None]
         declared = [_mass_failure(store.declare_mass_failure(tx, each), each, lease) for each in whole or found]

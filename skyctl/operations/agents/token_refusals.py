@@ -1,0 +1,39 @@
+"""Why a worker's token is good for nothing: revoked, expired, replaced, or its worker was removed."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from skyctl.domain.errors import Forbidden, InvitationExpired, TokenRevoked, Unauthorized
+from skyctl.domain.tokens import Credentials, Standing
+from skyctl.rules import tokens
+from skyctl.store import db, events
+
+REPLACED = (
+    "its token was replaced: run the install script of a new invitation: skyctl workers install-script --worker NAME"
+)
+
+
+def refuse_unusable(known: Credentials, standing: Standing, now: datetime) -> None:
+    """Raise TokenRevoked, InvitationExpired or Unauthorized where a token of this standing is good for nothing."""
+    if known.revoked_at and standing is not Standing.INVITATION:
+        why = f": {known.revoked_reason}" if known.revoked_reason else ""
+        raise TokenRevoked(f"the token of this worker was revoked at {_shown(known.revoked_at)}{why}", REPLACED)
+    until = known.invitation_expires_at if standing is Standing.INVITATION else known.expires_at
+    if standing not in (Standing.INVITATION, Standing.CURRENT) or until is None or until > now:
+        return
+    unused = standing is Standing.INVITATION or not known.holder.hostname
+    if unused and standing is Standing.CURRENT and known.last_heartbeat_at:
+        return  # a first heartbeat in time is a use
+    if unused:
+        raise InvitationExpired(f"the invitation expired at {_shown(until)}", tokens.INVITE_AGAIN)
+    raise Unauthorized("the token has expired", tokens.INVITE_AGAIN)
+
+
+def refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:
+    """Raise Forbidden where a worker of this id was ever removed."""
+    if events.was_removed(tx, worker_id):
+        raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
+
+
+def _shown(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,125 @@
+"""The worker, service or migration that is meant: by an id, the beginning of one, or a name."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from skyctl.domain.cluster import Worker
+from skyctl.domain.errors import (
+    MigrationNotFound,
+    ServiceNotFound,
+    SkyctlError,
+    ValidationError,
+    WorkerNotFound,
+)
+from skyctl.domain.workloads import Migration, Organization, Service
+from skyctl.operations.shared.context import World
+from skyctl.store import db, events, migrations, services, workers
+
+SHORTEST_PREFIX = 4
+
+T = TypeVar("T")
+
+
+def find_worker(world: World, reference: str) -> Worker:
+    """The worker of an id, a unique beginning of one (4 characters at least), or a name.
+
+    Raises WorkerNotFound, or ValidationError where several fit or none is meant.
+    """
+    with world.db.transaction() as tx:
+        found = [] if not reference.strip() else workers.matching(tx, reference)
+    return _only(
+        "worker",
+        reference,
+        found,
+        names=lambda worker: (worker.name, str(worker.id)),
+        shown=lambda worker: f"{worker.name} ({worker.id})",
+        missing=WorkerNotFound,
+    )
+
+
+def find_workers(world: World, references: Sequence[str]) -> list[Worker]:
+    """The workers that are meant, each once. Raises as `find_worker` does."""
+    found = [find_worker(world, reference) for reference in references]
+    return list({worker.id: worker for worker in found}.values())
+
+
+def find_service(world: World, reference: str, organization: Organization | None = None) -> Service:
+    """The service of an id, a unique beginning of one (4 characters at least), or a name.
+
+    Raises ServiceNotFound, or ValidationError where several fit or none is meant.
+    """
+    with world.db.transaction() as tx:
+        where = organization.id if organization else None
+        found = [] if not reference.strip() else services.matching(tx, reference, where)
+    return _only(
+        "service",
+        reference,
+        found,
+        names=lambda service: (service.spec.name, service.slug, str(service.id)),
+        shown=lambda service: f"{service.spec.name} of {service.organization} ({service.id})",
+        missing=ServiceNotFound,
+        unique_by="the id, or --org",
+    )
+
+
+def find_migration(world: World, reference: str) -> Migration:
+    """The migration of an id, a unique beginning of one (4 characters at least), or the unfinished one of a service.
+
+    Raises MigrationNotFound, or ValidationError where several fit or none is meant.
+    """
+    with world.db.transaction() as tx:
+        found = [] if not reference.strip() else migrations.matching(tx, reference)
+    return _only(
+        "migration",
+        reference,
+        found,
+        names=lambda migration: (str(migration.id), migration.service_name),
+        shown=lambda migration: f"{migration.service_name} ({migration.id})",
+        missing=MigrationNotFound,
+        name="a service's name",
+    )
+
+
+def get_worker(tx: db.Transaction, worker_id: UUID) -> Worker:
+    """The worker of this id. Raises WorkerNotFound."""
+    return _found(workers.get(tx, worker_id), worker_id)
+
+
+def lock_worker(tx: db.Transaction, worker_id: UUID) -> Worker:
+    """The worker of this id, locked against changes until the transaction ends; the event log's lock comes first.
+
+    Raises WorkerNotFound.
+    """
+    events.lock(tx)
+    return _found(workers.get(tx, worker_id, lock=True), worker_id)
+
+
+def _found(worker: Worker | None, worker_id: UUID) -> Worker:
+    if worker is None:
+        raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
+    return worker
+
+
+def _only(
+    noun: str,
+    reference: str,
+    found: Sequence[T],
+    *,
+    names: Callable[[T], Sequence[str]],
+    shown: Callable[[T], str],
+    missing: type[SkyctlError],
+    name: str = "a name",
+    unique_by: str = "the id",
+) -> T:
+    """The one that a reference means: an exact name comes before a prefix of an id."""
+    if not reference.strip():
+        raise ValidationError(f"{noun.upper()} is empty", f"give an id, a unique beginning of one, or {name}")
+    exact = [one for one in found if reference in names(one)]
+    meant = exact or (found if len(reference) >= SHORTEST_PREFIX else [])
+    if not meant:
+        raise missing(f"there is no {noun} {reference!r}", f"see `skyctl {noun}s list`")
+    if len(meant) > 1:
+        several = ", ".join(shown(one) for one in meant)
+        raise ValidationError(f"{reference!r} means several {noun}s: {several}", f"give {unique_by}")
+    return meant[0]
