@@ -33,7 +33,7 @@ from skyctl.domain.engine import EndpointMode  # noqa: E402
 from skyctl.domain.workloads import ServiceSpec  # noqa: E402
 from skyctl.host.postgres import EmbeddedPostgres  # noqa: E402
 from skyctl.operations.admin import deploy, drains, schema, services  # noqa: E402
-from skyctl.operations.shared.context import World  # noqa: E402
+from skyctl.operations.shared.context import Context  # noqa: E402
 from skyctl.settings import Settings  # noqa: E402
 from tests.lab import images  # noqa: E402
 from tests.lab.machines import Node  # noqa: E402
@@ -50,15 +50,15 @@ ADD_WORKER = """
 """
 
 
-def ours(world: World, connection: psycopg.Connection, source: str) -> float:
+def ours(context: Context, connection: psycopg.Connection, source: str) -> float:
     """Drain the worker; seconds until it is noted as empty."""
     [worker_id] = connection.execute("SELECT id FROM container_workers WHERE name = %s", (source,)).fetchone() or ()
     started = time.perf_counter()
-    drains.drain(world, [worker_id], ACTOR)
-    while not drains.progress(world, [worker_id])[0].is_over:
+    drains.drain(context, [worker_id], ACTOR)
+    while not drains.progress(context, [worker_id])[0].is_over:
         time.sleep(POLL_SECONDS)
     took = time.perf_counter() - started
-    drains.undrain(world, worker_id, ACTOR)
+    drains.undrain(context, worker_id, ACTOR)
     return took
 
 
@@ -85,19 +85,19 @@ def bare(client: Any, source: str, target: str) -> float:
     return time.perf_counter() - started
 
 
-def rounds(world: World, connection: psycopg.Connection, swarm: Swarm) -> list[tuple[float, float]]:
+def rounds(context: Context, connection: psycopg.Connection, swarm: Swarm) -> list[tuple[float, float]]:
     """Of each round the seconds of ours and of the bare loop, one way and back."""
-    organization = services.organization(world, None, make=True)
+    organization = services.organization(context, None, make=True)
     for number in range(SERVICES):
         spec = ServiceSpec(f"web{number}", images.WEB, Capacity(0.05, 16, 0.1), endpoint_mode=EndpointMode.DNSRR)
-        deploy.deploy(world, ACTOR, organization, spec)
+        deploy.deploy(context, ACTOR, organization, spec)
     north, south = swarm.ids["north"], swarm.ids["south"]
     measured = []
     with closing(docker.APIClient(swarm.manager.engine)) as client:
         settled(connection)
-        ours(world, connection, "south")  # all are on the northern one then
+        ours(context, connection, "south")  # all are on the northern one then
         for _ in range(ROUNDS):
-            there = ours(world, connection, "north")
+            there = ours(context, connection, "north")
             measured.append((there, bare(client, south, north)))
             settled(connection, on="north")
     return measured
@@ -122,8 +122,8 @@ def measure(lab: Network, folder: Path, url: str) -> list[tuple[float, float]]:
         settings = Settings(
             folder, database_url=url, docker_host=manager.engine, encrypt_networks=False, jwt_secret="s" * 32
         )
-        world = wiring.connect(settings, url)
-        schema.initialize(world)
+        context = wiring.connect(settings, url)
+        schema.initialize(context)
         environment = {
             **os.environ,
             "SKYCTL_DATABASE_URL": url,
@@ -138,11 +138,11 @@ def measure(lab: Network, folder: Path, url: str) -> list[tuple[float, float]]:
                 connection.execute(ADD_WORKER, (name, name, node_id))
             monitor = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
             try:
-                return rounds(world, connection, swarm)
+                return rounds(context, connection, swarm)
             finally:
                 monitor.terminate()
                 monitor.wait()
-                world.db.close()
+                context.db.close()
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema
 from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.settings import Settings
 
 FEW, MANY, DEAD = 1_000, 100_000, 500
@@ -36,20 +36,20 @@ ROUNDS = 15
 RATE, CONNECTIONS, SECONDS, TIMEOUT, DYING = 3_333, 64, 60, 45, 300
 
 
-def pass_ms(world: World) -> float:
+def pass_ms(context: Context) -> float:
     """One look of a leading monitor, its alerts raised, in ms."""
-    lease = leadership.lead(world, "benchmark", lambda _: True)
+    lease = leadership.lead(context, "benchmark", lambda _: True)
     assert lease
     started = time.perf_counter()
-    health.check(world, lease)
-    alerts.raise_alerts(world, lease)
+    health.check(context, lease)
+    alerts.raise_alerts(context, lease)
     return 1000 * (time.perf_counter() - started)
 
 
-def passes(world: World, connection: psycopg.Connection, workers: int) -> dict[str, float]:
+def passes(context: Context, connection: psycopg.Connection, workers: int) -> dict[str, float]:
     """Median times of an idle pass, and of one that finds the dead."""
-    pass_ms(world)
-    idle = statistics.median(pass_ms(world) for _ in range(ROUNDS))
+    pass_ms(context)
+    idle = statistics.median(pass_ms(context) for _ in range(ROUNDS))
     found = []
     for _ in range(3):
         revive = "UPDATE container_workers SET last_heartbeat_at = now() WHERE status = 'offline'"
@@ -58,9 +58,9 @@ def passes(world: World, connection: psycopg.Connection, workers: int) -> dict[s
             "WHERE id IN (SELECT id FROM container_workers LIMIT %s)"
         )
         connection.execute(kill, (min(DEAD, workers // 3),))
-        found.append(pass_ms(world))
+        found.append(pass_ms(context))
         connection.execute(revive)
-        pass_ms(world)
+        pass_ms(context)
     return {"idle": idle, "dead": statistics.median(found)}
 
 
@@ -118,16 +118,16 @@ def main() -> None:
         Path(folder).chmod(0o755)
         url = stack.enter_context(EmbeddedPostgres(Path(folder) / "data").running())
         connection = stack.enter_context(psycopg.connect(url, autocommit=True))
-        world = wiring.connect(Settings(data_dir=Path(folder), jwt_secret=SECRET), url)
-        stack.enter_context(closing(world.db))
-        schema.initialize(world)
+        context = wiring.connect(Settings(data_dir=Path(folder), jwt_secret=SECRET), url)
+        stack.enter_context(closing(context.db))
+        schema.initialize(context)
         results = {}
         for workers in (FEW, MANY):
             connection.execute("TRUNCATE container_workers CASCADE")
             pairs = prepare(url, workers)
             connection.execute("UPDATE container_workers SET last_heartbeat_at = now() + interval '1 h'")
             connection.execute("VACUUM ANALYZE container_workers")
-            results[workers] = passes(world, connection, workers)
+            results[workers] = passes(context, connection, workers)
         credentials = Path(folder) / "credentials.json"
         credentials.write_text(json.dumps(pairs))
         report(results, flagged(url, credentials, connection))

@@ -15,7 +15,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from skyctl.domain.cluster import Capacity, Limits, Load, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker, WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement
 from skyctl.rules.placement import plan
 
@@ -104,7 +104,7 @@ def main() -> None:
     took = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        answers = plan(demands, candidates, Limits())
+        answers = plan(demands, candidates, HealthPolicy())
         took.append(time.perf_counter() - started)
     placed = sum(isinstance(answer, Placement) for answer in answers)
     seconds, naive = statistics.median(took), naive_rate(demands[:SAMPLE], candidates)

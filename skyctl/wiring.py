@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 
-from skyctl.domain.cluster import Limits
+from skyctl.domain.cluster import AlertPolicy, HealthPolicy
+from skyctl.domain.workloads import MigrationSettings
 from skyctl.host import keyring
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.notifiers import apprise
-from skyctl.operations.shared.context import Case, Engine, Notifier, World
+from skyctl.operations.shared.context import Context, DoctorInputs, Engine, Notifier
 from skyctl.settings import Settings
 from skyctl.store.db import Database
 
@@ -27,36 +28,39 @@ def database_url(settings: Settings) -> Iterator[str]:
             yield url
 
 
-def connect(settings: Settings, url: str, *, connections: int = 2) -> World:
+def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
     """The world of a database."""
 
     def notifier() -> Notifier:
         return apprise.Channels(settings.alert_channels)
 
-    return World(
+    return Context(
         db=Database(url, connections=connections),
         engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
         notifier=notifier,
         channels=apprise.names(settings.alert_channels),
         keys=_keys(settings),
-        limits=Limits(
+        health=HealthPolicy(
             heartbeat_timeout=settings.heartbeat_timeout,
             heartbeat_interval=settings.heartbeat_interval,
             cpu_percent=settings.cpu_limit,
             memory_percent=settings.memory_limit,
             disk_percent=settings.disk_limit,
-            migrations_at_once=settings.migrations_at_once,
-            migrations_into_one=settings.migrations_into_one,
-            migration_timeout=settings.migration_timeout,
-            migration_attempts=settings.migration_attempts,
-            token_rotation=timedelta(days=settings.token_rotation_days),
         ),
+        alerting=AlertPolicy(),
+        migrations=MigrationSettings(
+            at_once=settings.migrations_at_once,
+            into_one=settings.migrations_into_one,
+            timeout=settings.migration_timeout,
+            attempts=settings.migration_attempts,
+        ),
+        token_max_age=timedelta(days=settings.token_rotation_days),
         api_url=settings.api_url,
         authority=Certificates(settings.data_dir).authority_for,
     )
 
 
-def case(settings: Settings) -> Case:
+def case(settings: Settings) -> DoctorInputs:
     """What the doctor looks at; nothing is opened yet."""
 
     @contextmanager
@@ -68,7 +72,7 @@ def case(settings: Settings) -> Case:
             finally:
                 db.close()
 
-    return Case(
+    return DoctorInputs(
         data_dir=settings.data_dir,
         keeps_database=settings.database_url is None,
         kept_secret=None if settings.jwt_secret else keyring.path(settings.data_dir),
@@ -94,11 +98,11 @@ def _engine(settings: Settings) -> Engine:
 
 
 @contextmanager
-def open_world(settings: Settings, *, connections: int = 2) -> Iterator[World]:
+def open_context(settings: Settings, *, connections: int = 2) -> Iterator[Context]:
     """The world of the settings, its connections closed at the end."""
     with database_url(settings) as url:
-        world = connect(settings, url, connections=connections)
+        context = connect(settings, url, connections=connections)
         try:
-            yield world
+            yield context
         finally:
-            world.db.close()
+            context.db.close()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -19,11 +20,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from skyctl.domain.cluster import Limits, SwarmJoin
+from skyctl.domain.cluster import SwarmJoin
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema
-from skyctl.operations.shared.context import Engine, World
+from skyctl.operations.shared.context import Context, Engine
 from skyctl.store.db import Database
 from tests.fakes import FakeEngine, FakeNotifier
 from tests.fleet import Fleet
@@ -54,18 +55,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def make_world(
-    url: str, *, engine: Engine | None = None, notifier: FakeNotifier | None = None, limits: Limits | None = None
-) -> World:
-    return World(
+def make_context(
+    url: str, *, engine: Engine | None = None, notifier: FakeNotifier | None = None, **policies: Any
+) -> Context:
+    return Context(
         db=Database(url, connections=4),
         engine=lambda: engine or FakeEngine(None),
         notifier=lambda: notifier or FakeNotifier(),
         channels=(notifier.channel,) if notifier else (),
         keys=Keyring(None, [SECRET]),
-        limits=limits or Limits(),
         api_url="https://manager.example.com",
         authority=lambda _: "",
+        **policies,
     )
 
 
@@ -87,9 +88,9 @@ def postgres(open_folder: Path) -> Iterator[EmbeddedPostgres]:
             connection.execute("ALTER SYSTEM SET fsync = off")  # each end of a test's database is a checkpoint
             connection.execute("SELECT pg_reload_conf()")
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-        world = make_world(database_of(url, TEMPLATE))
-        schema.initialize(world)
-        world.db.close()
+        context = make_context(database_of(url, TEMPLATE))
+        schema.initialize(context)
+        context.db.close()
         yield server
 
 
@@ -131,8 +132,8 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    made = make_world(database_url)
+def context(database_url: str) -> Iterator[Context]:
+    made = make_context(database_url)
     yield made
     made.db.close()
 
@@ -141,11 +142,11 @@ def world(database_url: str) -> Iterator[World]:
 def trio(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
     """Three empty workers under a fake engine: w1, w2, w3."""
     engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
-    world = make_world(database_url, engine=engine)
-    fleet = Fleet(world, connection, engine)
+    context = make_context(database_url, engine=engine)
+    fleet = Fleet(context, connection, engine)
     fleet.add("w1", "w2", "w3")
     yield fleet
-    world.db.close()
+    context.db.close()
 
 
 @dataclass

@@ -16,7 +16,7 @@ from skyctl.operations.monitor import alerts
 from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.fakes import FakeEngine
 from tests.helpers import TESTS, add_worker, look
 
@@ -28,7 +28,7 @@ IDLE = 10_000
 class Fleet:
     """Workers by name, and the steps of a monitor, which are taken when `step` says so."""
 
-    world: World
+    context: Context
     connection: psycopg.Connection
     engine: FakeEngine
     ids: dict[str, UUID] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Fleet:
     @property
     def organization(self) -> Organization:
         """The organization whose services these are."""
-        return services.organization(self.world, None, make=True)
+        return services.organization(self.context, None, make=True)
 
     def deploy(self, *names: str, to: str | None = None, cores: float = 1, memory: float = 512, **more: Any) -> None:
         """Services that run; `to` the worker of this name, which else the rule chooses."""
@@ -62,7 +62,7 @@ class Fleet:
         self._flap(others, flap=True)
         for name in names:
             spec = ServiceSpec(name, "app:1", Capacity(cores, memory, 1), **more)
-            deploy_admin.deploy(self.world, TESTS, self.organization, spec)
+            deploy_admin.deploy(self.context, TESTS, self.organization, spec)
         self._flap(others, flap=False)
         self.engine.settle()
         self.settle()
@@ -74,28 +74,28 @@ class Fleet:
             "UPDATE container_workers SET last_heartbeat_at = now() - interval '1 hour' WHERE id = %s",
             (self.ids[name],),
         )
-        look(self.world)
+        look(self.context)
 
     def heal(self, name: str) -> None:
         """The worker is back, and its node with it."""
         self.engine.heal(self.nodes[name])
         self.beat(name)
-        look(self.world)
+        look(self.context)
 
     def beat(self, *names: str) -> None:
         """The workers are heard from."""
         for name in names or self.ids:
-            self._heard(name, self.world.db.ahead)
+            self._heard(name, self.context.db.ahead)
 
     def step(self) -> list[Event]:
         """One step of everything, by a monitor of its own term; what happened."""
-        lease = leadership.lead(self.world, "fleet", lambda _: True)
+        lease = leadership.lead(self.context, "fleet", lambda _: True)
         assert lease
         told = [
-            *migrations_monitor.advance(self.world, lease).events,
-            *services_monitor.follow(self.world, lease, all_of_them=True)[0],
+            *migrations_monitor.reconcile_migrations(self.context, lease).events,
+            *services_monitor.reconcile_services(self.context, lease, all_of_them=True)[0],
         ]
-        alerts.raise_alerts(self.world, lease)
+        alerts.raise_alerts(self.context, lease)
         return told
 
     def settle(self) -> list[Event]:
@@ -125,13 +125,13 @@ class Fleet:
 
     def services(self) -> dict[str, Service]:
         """The services by name."""
-        return {each.spec.name: each for each in services.list_services(self.world, limit=1000).services}
+        return {each.spec.name: each for each in services.list_services(self.context, limit=1000).services}
 
     def migrations(self) -> dict[str, Migration]:
         """The latest migration of each service, by the service's name."""
         from skyctl.operations.admin import migrations
 
-        found = migrations.list_migrations(self.world, limit=1000).migrations
+        found = migrations.list_migrations(self.context, limit=1000).migrations
         return {each.service_name: each for each in sorted(found, key=lambda each: each.created_at)}
 
     def _heard(self, name: str, later: timedelta) -> None:

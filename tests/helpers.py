@@ -21,7 +21,7 @@ from skyctl.domain.cluster import Actor, Capacity, Lease, Registration
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.monitor import health
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 
 T = TypeVar("T")
@@ -48,13 +48,13 @@ def eventually(look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     return found
 
 
-def look(world: World, lease: Lease | None = None) -> health.Pass:
+def look(context: Context, lease: Lease | None = None) -> health.HealthPass:
     """One pass of a monitor, of its own term unless one is given."""
-    held = lease or leadership.lead(world, "tests", lambda _: True)
+    held = lease or leadership.lead(context, "tests", lambda _: True)
     assert held
-    done = health.check(world, held)
+    done = health.check(context, held)
     if not lease:
-        leadership.release(world, held)
+        leadership.release(context, held)
     return done
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import psycopg
 
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually
 
 
 @contextmanager
-def agent(world: World, url: str, file: Path, name: str | None = None, **settings: object) -> Iterator[Process]:
+def agent(context: Context, url: str, file: Path, name: str | None = None, **settings: object) -> Iterator[Process]:
     """The agent of a worker that is invited for it; its settings are in the file."""
-    invited = invitations.invite(world, TESTS, name)
+    invited = invitations.invite(context, TESTS, name)
     given = {"apiUrl": url, "authToken": invited.token, "workerId": str(invited.worker_id), **settings}
     file.touch(0o600)
     file.write_text(json.dumps(given))

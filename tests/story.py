@@ -16,13 +16,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from skyctl.domain.cluster import Actor, Alert, Beat, Event, Invitation, Load
+from skyctl.domain.cluster import Actor, Alert, Event, Heartbeat, Invitation, Load
 from skyctl.operations.admin import drains, migrations, workers
 from skyctl.operations.agents import heartbeats, invitations
 from skyctl.operations.agents.registration import register
 from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership, outages
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from tests.helpers import TESTS, registration
 
@@ -32,9 +32,9 @@ LOOKS_LATER = 0.3
 BEAT_EVERY = 10
 LONGEST = 160
 MANY = 6
-ACTS: dict[str, Callable[[World, UUID, Actor], object]] = {
+ACTS: dict[str, Callable[[Context, UUID, Actor], object]] = {
     "stop": workers.note_stopped,
-    "drain": lambda world, one, actor: drains.drain(world, [one], actor),
+    "drain": lambda context, one, actor: drains.drain(context, [one], actor),
     "undrain": drains.undrain,
     "remove": workers.remove,
 }
@@ -43,8 +43,8 @@ ACTS: dict[str, Callable[[World, UUID, Actor], object]] = {
 class Story:
     """One fleet and its clock."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._began = datetime.now(UTC)
         self._passed = 0
         self._fleet: dict[str, Invitation] = {}
@@ -82,10 +82,10 @@ class Story:
             case "pass":
                 self._look()
             case "resume":
-                migrations.resume(self._world, TESTS)
+                migrations.resume(self._context, TESTS)
             case "stop" | "drain" | "undrain" | "remove":
                 for name in names:
-                    ACTS[verb](self._world, self.worker_id(name), TESTS)
+                    ACTS[verb](self._context, self.worker_id(name), TESTS)
             case _:
                 raise ValueError(line)
         return self._said
@@ -96,23 +96,23 @@ class Story:
 
     def _set_clock(self, later: float = 0) -> None:
         """Let the database's time be the story's, however long the story takes to be played."""
-        self._world.db.ahead = timedelta(seconds=self._passed + later) - (datetime.now(UTC) - self._began)
+        self._context.db.ahead = timedelta(seconds=self._passed + later) - (datetime.now(UTC) - self._began)
 
     def _join(self, names: list[str], values: dict[str, str]) -> None:
         for name in names:
-            invitation = self._fleet[name] = invitations.invite(self._world, TESTS, name)
+            invitation = self._fleet[name] = invitations.invite(self._context, TESTS, name)
             self._loads[name] = Load(10, 20, 30, 1)
-            register(self._world, invitation.token, registration(name, **values))
+            register(self._context, invitation.token, registration(name, **values))
 
     def _beat(self) -> None:
         living = [(self._fleet[name], self._loads[name]) for name in sorted(self._living)]
-        beats = [Beat(str(one.worker_id), tokens.fingerprint(one.token), load) for one, load in living]
+        beats = [Heartbeat(str(one.worker_id), tokens.fingerprint(one.token), load) for one, load in living]
         if beats and not self._down:
-            assert asyncio.run(heartbeats.record(self._world, beats)) == [None] * len(beats)
+            assert asyncio.run(heartbeats.record(self._context, beats)) == [None] * len(beats)
 
     def _touch(self) -> None:
         if not self._down:
-            outages.touch(self._world, self._serve, "manager", 1)
+            outages.touch(self._context, self._serve, "manager", 1)
 
     def _pass_time(self, seconds: int, *, watched: bool) -> None:
         until = self._passed + seconds
@@ -129,9 +129,9 @@ class Story:
         if "database" in self._down:
             return
         self._set_clock(LOOKS_LATER)
-        lease = leadership.lead(self._world, "story", lambda _: True)
+        lease = leadership.lead(self._context, "story", lambda _: True)
         assert lease
-        done, raised = health.check(self._world, lease), alerts.raise_alerts(self._world, lease)
+        done, raised = health.check(self._context, lease), alerts.raise_alerts(self._context, lease)
         assert not [*done.poison, *raised.poison]
         self._said += [_event(each) for each in done.events] + [_alert(each) for each in raised.alerts]
 
@@ -155,10 +155,10 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 
-def replay(world: World, text: str) -> str:
+def replay(context: Context, text: str) -> str:
     """Play the lines of a transcript that begin with `> `; the transcript as it now is, alike lines of many workers
     counted."""
-    story, lines = Story(world), []
+    story, lines = Story(context), []
     for line in text.splitlines():
         if line.startswith("> "):
             told = story.play(line[2:])

@@ -19,8 +19,8 @@ from skyctl.monitor.loop import DELIVERY_SECONDS
 from skyctl.operations import admin
 from skyctl.operations.monitor import alerts
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
-from tests.conftest import Cli, Process, make_world
+from skyctl.operations.shared.context import Context
+from tests.conftest import Cli, Process, make_context
 from tests.fakes import FakeNotifier
 from tests.helpers import add_user, add_worker, eventually, look
 from tests.webhook import Webhook, webhook
@@ -35,8 +35,8 @@ def notifier() -> FakeNotifier:
 
 
 @pytest.fixture
-def world(database_url: str, notifier: FakeNotifier) -> Iterator[World]:
-    made = make_world(database_url, notifier=notifier)
+def context(database_url: str, notifier: FakeNotifier) -> Iterator[Context]:
+    made = make_context(database_url, notifier=notifier)
     yield made
     made.db.close()
 
@@ -47,10 +47,10 @@ def hook() -> Iterator[Webhook]:
         yield opened
 
 
-def raise_alerts(world: World) -> alerts.Raised:
-    lease = leadership.lead(world, "tests", lambda _: True)
+def raise_alerts(context: Context) -> alerts.Raised:
+    lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    return alerts.raise_alerts(world, lease)
+    return alerts.raise_alerts(context, lease)
 
 
 def silence(connection: psycopg.Connection, name: str = "w") -> None:
@@ -71,14 +71,14 @@ ODD_NAMES = ['it\'s "quoted" \\ $1 %s; DROP', "😀" * 255, "w"]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=["quotes", "emoji", "plain"])
-def test_people_and_listeners_hear_of_it_as_it_is(world: World, connection: psycopg.Connection, name: str) -> None:
+def test_people_and_listeners_hear_of_it_as_it_is(context: Context, connection: psycopg.Connection, name: str) -> None:
     admin, _ = add_user(connection)
     add_user(connection, "user")
-    raise_alerts(world)
+    raise_alerts(context)
     silence(connection, name)
     connection.execute("LISTEN worker_alerts")
-    look(world)
-    [alert] = raise_alerts(world).alerts
+    look(context)
+    [alert] = raise_alerts(context).alerts
     assert name in alert.message
     rows = connection.execute(
         "SELECT user_id, type, message, metadata ->> 'workerName', read FROM notifications"
@@ -92,17 +92,19 @@ def test_people_and_listeners_hear_of_it_as_it_is(world: World, connection: psyc
     assert document["alertType"] == "worker_offline"
     assert document["workerId"] == str(alert.worker_id)
     assert document["metadata"]["workerName"] == name
-    assert raise_alerts(world).alerts == [], "once"
+    assert raise_alerts(context).alerts == [], "once"
 
 
-def test_what_a_notification_cannot_hold_is_found_by_its_number(world: World, connection: psycopg.Connection) -> None:
+def test_what_a_notification_cannot_hold_is_found_by_its_number(
+    context: Context, connection: psycopg.Connection
+) -> None:
     add_user(connection)
-    raise_alerts(world)
+    raise_alerts(context)
     for number in range(60):
         silence(connection, f"{number:02d}-{'ü' * 200}")
     connection.execute("LISTEN worker_alerts")
-    look(world)
-    [alert] = raise_alerts(world).alerts
+    look(context)
+    [alert] = raise_alerts(context).alerts
     [heard] = connection.notifies(timeout=60, stop_after=1)
     metadata = json.loads(heard.payload)["metadata"]
     assert metadata["truncated"] is True
@@ -114,10 +116,10 @@ def test_what_a_notification_cannot_hold_is_found_by_its_number(world: World, co
 
 
 def test_an_event_whose_alert_is_refused_keeps_nobody_from_hearing_of_the_others(
-    world: World, connection: psycopg.Connection
+    context: Context, connection: psycopg.Connection
 ) -> None:
     add_user(connection)
-    raise_alerts(world)
+    raise_alerts(context)
     connection.execute("""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN IF NEW.message LIKE '%poison%' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$;
@@ -126,14 +128,16 @@ def test_an_event_whose_alert_is_refused_keeps_nobody_from_hearing_of_the_others
     healthy(connection)
     for name in ("good", "poison", "well"):
         silence(connection, name)
-        look(world)
-    raised = raise_alerts(world)
+        look(context)
+    raised = raise_alerts(context)
     assert [event.worker_name for event in raised.poison] == ["poison"]
     told = connection.execute("SELECT metadata ->> 'workerName' FROM notifications ORDER BY 1").fetchall()
     assert told == [("good",), ("well",)]
 
 
-def test_a_worker_that_cannot_be_changed_keeps_no_other_from_it(world: World, connection: psycopg.Connection) -> None:
+def test_a_worker_that_cannot_be_changed_keeps_no_other_from_it(
+    context: Context, connection: psycopg.Connection
+) -> None:
     healthy(connection)
     for name in ("good", "poison", "well"):
         silence(connection, name)
@@ -142,50 +146,50 @@ def test_a_worker_that_cannot_be_changed_keeps_no_other_from_it(world: World, co
         BEGIN IF NEW.name = 'poison' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON container_workers FOR EACH ROW EXECUTE FUNCTION refuse();
     """)
-    done = look(world)
+    done = look(context)
     assert [poison.worker.name for poison in done.poison] == ["poison"]
     changed = {event.worker_name for event in done.events if event.kind == "status_changed"}
     assert changed == {"good", "well"}
 
 
 def test_a_delivery_is_tried_again_until_it_arrives(
-    world: World, notifier: FakeNotifier, connection: psycopg.Connection
+    context: Context, notifier: FakeNotifier, connection: psycopg.Connection
 ) -> None:
-    raise_alerts(world)
+    raise_alerts(context)
     silence(connection)
-    look(world)
-    [alert] = raise_alerts(world).alerts
+    look(context)
+    [alert] = raise_alerts(context).alerts
     notifier.fails.append(True)
     with pytest.raises(ChannelFailed):
-        alerts.deliver_next(world, notifier.channel)
-    assert alerts.deliver_next(world, notifier.channel) is None, "not at once"
-    assert 0 < (alerts.seconds_to_next(world, notifier.channel) or 0) <= 5
-    world.db.ahead = timedelta(seconds=6)
+        alerts.deliver_next(context, notifier.channel)
+    assert alerts.deliver_next(context, notifier.channel) is None, "not at once"
+    assert 0 < (alerts.seconds_to_next(context, notifier.channel) or 0) <= 5
+    context.db.ahead = timedelta(seconds=6)
     with pytest.raises(ChannelFailed):
-        alerts.deliver_next(world, notifier.channel)
-    assert 5 < (alerts.seconds_to_next(world, notifier.channel) or 0) <= 10, "the pause doubles"
+        alerts.deliver_next(context, notifier.channel)
+    assert 5 < (alerts.seconds_to_next(context, notifier.channel) or 0) <= 10, "the pause doubles"
     notifier.fails.clear()
-    world.db.ahead = timedelta(seconds=20)
-    assert alerts.deliver_next(world, notifier.channel)
+    context.db.ahead = timedelta(seconds=20)
+    assert alerts.deliver_next(context, notifier.channel)
     assert notifier.arrived == [(alert.title, alert.message)]
-    assert alerts.deliver_next(world, notifier.channel) is None
-    assert admin.alerts.latest(world, 10)[0][0][1:] == (1, 0, 0)
+    assert alerts.deliver_next(context, notifier.channel) is None
+    assert admin.alerts.latest(context, 10)[0][0][1:] == (1, 0, 0)
 
 
 def test_a_delivery_is_given_up_in_the_end(
-    world: World, notifier: FakeNotifier, connection: psycopg.Connection
+    context: Context, notifier: FakeNotifier, connection: psycopg.Connection
 ) -> None:
-    raise_alerts(world)
+    raise_alerts(context)
     silence(connection)
-    look(world)
-    raise_alerts(world)
+    look(context)
+    raise_alerts(context)
     notifier.fails.append(True)
     for attempt in range(alerts.MOST_ATTEMPTS):
-        world.db.ahead = timedelta(hours=attempt)
+        context.db.ahead = timedelta(hours=attempt)
         with pytest.raises(ChannelFailed):
-            alerts.deliver_next(world, notifier.channel)
-    assert alerts.seconds_to_next(world, notifier.channel) is None
-    assert admin.alerts.latest(world, 10)[0][0][1:] == (0, 0, 1)
+            alerts.deliver_next(context, notifier.channel)
+    assert alerts.seconds_to_next(context, notifier.channel) is None
+    assert admin.alerts.latest(context, 10)[0][0][1:] == (0, 0, 1)
 
 
 def test_a_channel_that_hangs_holds_up_neither_the_monitor_nor_another_channel(
@@ -235,9 +239,9 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def test_one_pass_ends_while_several_channels_hang(
-    cli: Cli, world: World, connection: psycopg.Connection, dripping: Webhook
+    cli: Cli, context: Context, connection: psycopg.Connection, dripping: Webhook
 ) -> None:
-    raise_alerts(world)
+    raise_alerts(context)
     connection.execute("UPDATE monitor_leases SET expires_at = now()")
     silence(connection)
     urls = " ".join(f"{dripping.url}-{number}" for number in range(4))
@@ -259,17 +263,17 @@ class Meeting:
             raise ChannelFailed("did not take it")
 
 
-def test_all_channels_are_tried_at_once(world: World) -> None:
+def test_all_channels_are_tried_at_once(context: Context) -> None:
     meeting = Meeting(threading.Barrier(3))
     channels = ("good", "bad", "well")
-    tried = admin.alerts.try_channels(replace(world, notifier=lambda: meeting, channels=channels), "text")
+    tried = admin.alerts.try_channels(replace(context, notifier=lambda: meeting, channels=channels), "text")
     assert list(tried.items()) == [("good", ""), ("bad", "did not take it"), ("well", "")]
 
 
 def test_one_pass_delivers_what_it_raised(
-    cli: Cli, world: World, connection: psycopg.Connection, hook: Webhook
+    cli: Cli, context: Context, connection: psycopg.Connection, hook: Webhook
 ) -> None:
-    raise_alerts(world)
+    raise_alerts(context)
     connection.execute("UPDATE monitor_leases SET expires_at = now()")
     silence(connection, "w")
     done = cli("monitor", "--once", SKYCTL_ALERT_CHANNELS=hook.url)
@@ -300,29 +304,29 @@ def test_trying_the_channels(cli: Cli, hook: Webhook) -> None:
     assert "no-url-at-all" not in wrong.stderr, "it may be half a secret"
 
 
-def test_following_the_alerts(follow: Follow, world: World, connection: psycopg.Connection) -> None:
-    raise_alerts(world)
+def test_following_the_alerts(follow: Follow, context: Context, connection: psycopg.Connection) -> None:
+    raise_alerts(context)
     silence(connection, "w1")
-    look(world)
-    raise_alerts(world)
+    look(context)
+    raise_alerts(context)
     follower = follow("alerts", "follow", "-o", "json")
     assert follower.stdout
     first = json.loads(follower.stdout.readline())
     silence(connection, "w2")
-    look(world)
-    raise_alerts(world)
+    look(context)
+    raise_alerts(context)
     second = json.loads(follower.stdout.readline())
     assert [one["metadata"]["workerName"] for one in (first, second)] == ["w1", "w2"]
     follower.send_signal(signal.SIGINT)
     assert follower.wait(60) == 0
 
 
-def test_letting_moves_go_on(cli: Cli, world: World, connection: psycopg.Connection) -> None:
-    raise_alerts(world)
+def test_letting_moves_go_on(cli: Cli, context: Context, connection: psycopg.Connection) -> None:
+    raise_alerts(context)
     for name in ("a", "b", "c"):
         silence(connection, name)
-    look(world)
-    assert [alert.kind for alert in raise_alerts(world).alerts] == ["mass_failure"]
+    look(context)
+    assert [alert.kind for alert in raise_alerts(context).alerts] == ["mass_failure"]
     resumed = cli("migrations", "resume")
     assert (resumed.returncode, resumed.stdout) == (0, "resumed for 3 workers\n")
     again = cli("migrations", "resume", "--yes")
@@ -333,29 +337,29 @@ def test_letting_moves_go_on(cli: Cli, world: World, connection: psycopg.Connect
 
 
 def test_a_whole_fleet_that_falls_silent_is_concluded_in_parts_and_told_once(
-    world: World, connection: psycopg.Connection
+    context: Context, connection: psycopg.Connection
 ) -> None:
-    raise_alerts(world)
+    raise_alerts(context)
     connection.execute("""
         INSERT INTO container_workers (name, hostname, ip_address, auth_token_hash, status, last_heartbeat_at)
         SELECT 'w' || number, 'h', '10.0.0.1', 'x', 'active', now() - interval '5 min' FROM generate_series(1, 2500) number
     """)
-    look(world)
-    assert [alert.kind for alert in raise_alerts(world).alerts] == ["mass_failure"]
+    look(context)
+    assert [alert.kind for alert in raise_alerts(context).alerts] == ["mass_failure"]
     offline = connection.execute("SELECT count(*) FROM container_workers WHERE status = 'offline'").fetchone()
     assert offline == (2500,)
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now(), current_load = '{\"cpuPercent\": 99}'")
-    look(world)
-    told = [(alert.kind, alert.metadata.get("count")) for alert in raise_alerts(world).alerts]
+    look(context)
+    told = [(alert.kind, alert.metadata.get("count")) for alert in raise_alerts(context).alerts]
     assert told == [("mass_recovery", None), ("worker_unhealthy", 2500)]
 
 
-def test_a_region_of_any_length_fails_as_one(world: World, connection: psycopg.Connection) -> None:
-    raise_alerts(world)
+def test_a_region_of_any_length_fails_as_one(context: Context, connection: psycopg.Connection) -> None:
+    raise_alerts(context)
     for name in ("a", "b", "c"):
         silence(connection, name)
     connection.execute("UPDATE container_workers SET metadata = jsonb_build_object('region', repeat('r', 1000))")
     healthy(connection, 10)
-    look(world)
-    assert [alert.kind for alert in raise_alerts(world).alerts] == ["mass_failure"]
+    look(context)
+    assert [alert.kind for alert in raise_alerts(context).alerts] == ["mass_failure"]
     assert connection.execute("SELECT region FROM mass_failures").fetchall() == [("r" * 1000,)]

@@ -18,12 +18,12 @@ import jwt
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Beat, Load
+from skyctl.domain.cluster import Heartbeat, Load
 from skyctl.domain.errors import DatabaseUnavailable, Refused
 from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats, invitations
 from skyctl.operations.agents.registration import register
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from skyctl.store import db
 from skyctl.store.tables import SCHEMA_VERSION
@@ -131,9 +131,9 @@ def other_tokens(worker_id: UUID, good: str) -> dict[str, tuple[str, int]]:
 
 
 def test_other_tokens_are_refused_and_nothing_is_written(
-    api: httpx.Client, connection: psycopg.Connection, world: World
+    api: httpx.Client, connection: psycopg.Connection, context: Context
 ) -> None:
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     for what, (token, status) in other_tokens(invitation.worker_id, invitation.token).items():
         response = beat(api, invitation.worker_id, token)
         assert (what, response.status_code) == (what, status)
@@ -147,19 +147,19 @@ def test_other_tokens_are_refused_and_nothing_is_written(
 
 
 def test_an_edited_hash_and_an_expiry_in_the_database_refuse(
-    api: httpx.Client, connection: psycopg.Connection, world: World
+    api: httpx.Client, connection: psycopg.Connection, context: Context
 ) -> None:
     for change in ("auth_token_hash = repeat('0', 64)", "auth_token_expires_at = now() - interval '1 second'"):
-        invitation = invitations.invite(world, TESTS)
+        invitation = invitations.invite(context, TESTS)
         connection.execute(f"UPDATE container_workers SET {change} WHERE id = %s", (invitation.worker_id,))
         assert beat(api, invitation.worker_id, invitation.token).status_code == 401
         assert heard(connection, invitation.worker_id) is None
 
 
 def test_a_removed_worker_is_refused_and_does_not_come_back(
-    api: httpx.Client, admin: dict[str, str], connection: psycopg.Connection, world: World
+    api: httpx.Client, admin: dict[str, str], connection: psycopg.Connection, context: Context
 ) -> None:
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     assert beat(api, invitation.worker_id, invitation.token).status_code == 200
     assert api.delete(f"/api/workers/{invitation.worker_id}", headers=admin).status_code == 200
     assert beat(api, invitation.worker_id, invitation.token).status_code == 403
@@ -179,9 +179,9 @@ def test_a_worker_that_the_database_forgot_registers_again(api: httpx.Client) ->
 
 @pytest.mark.parametrize("hostname", ["h" * 255, "😀" * 255], ids=["letters", "emoji"])
 def test_the_longest_hostnames_register(
-    api: httpx.Client, connection: psycopg.Connection, world: World, hostname: str
+    api: httpx.Client, connection: psycopg.Connection, context: Context, hostname: str
 ) -> None:
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     said = REGISTRATION | {"hostname": hostname, "metadata": {"region": "r" * 1000}}
     answer = api.post("/api/workers/register", headers=bearer(invitation.token), json=said)
     assert answer.status_code == 201
@@ -189,8 +189,8 @@ def test_the_longest_hostnames_register(
     assert stored == (hostname, "r" * 1000)
 
 
-def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
-    invitation = invitations.invite(world, TESTS)
+def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.Connection, context: Context) -> None:
+    invitation = invitations.invite(context, TESTS)
     headers = bearer(invitation.token)
     assert (
         api.post("/api/workers/register", headers=headers, json=REGISTRATION).json()["data"]["name"]
@@ -202,16 +202,16 @@ def test_registering_again_is_an_update(api: httpx.Client, connection: psycopg.C
     document = again.json()["data"]
     assert (document["name"], document["swarmNodeId"]) == ("worker-renamed", "node-1")
     assert connection.execute("SELECT count(*) FROM container_workers").fetchone() == (1,)
-    other = invitations.invite(world, TESTS)
+    other = invitations.invite(context, TESTS)
     taken = api.post("/api/workers/register", headers=bearer(other.token), json=changed)
     assert taken.status_code == 409
     assert "swarmNodeId" in taken.json()["error"]["message"]
 
 
 def test_what_administrators_may_do_only_they_may(
-    api: httpx.Client, connection: psycopg.Connection, world: World
+    api: httpx.Client, connection: psycopg.Connection, context: Context
 ) -> None:
-    worker_id = invitations.invite(world, TESTS).worker_id
+    worker_id = invitations.invite(context, TESTS).worker_id
     routes = [
         ("GET", "/api/workers"),
         ("GET", f"/api/workers/{worker_id}"),
@@ -349,9 +349,9 @@ def test_the_cluster_in_figures_is_cached(
     assert api.get("/api/workers/cluster/status", headers=admin).json()["data"] == stats
 
 
-def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
+def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connection, context: Context) -> None:
     """A row that the database refuses for reasons of its own does not take the rest of its batch with it."""
-    invitations = [invitations.invite(world, TESTS) for _ in range(8)]
+    invitations = [invitations.invite(context, TESTS) for _ in range(8)]
     poison = invitations[3].worker_id
     connection.execute(f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -360,7 +360,7 @@ def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connec
     """)
     outcomes = asyncio.run(
         heartbeats.record(
-            world, [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load()) for one in invitations]
+            context, [Heartbeat(str(one.worker_id), tokens.fingerprint(one.token), Load()) for one in invitations]
         )
     )
     assert [outcome is None for outcome in outcomes] == [one.worker_id != poison for one in invitations]
@@ -368,44 +368,44 @@ def test_a_poison_beat_fails_alone(api: httpx.Client, connection: psycopg.Connec
     assert beat(api, invitations[0].worker_id, invitations[0].token).status_code == 200
 
 
-def test_a_batch_that_comes_too_late_is_not_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_comes_too_late_is_not_stored(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database carries out what it was sent, though we have given it up: nothing may come of it then."""
-    one = invitations.invite(world, TESTS)
-    beats = [Beat(str(one.worker_id), tokens.fingerprint(one.token), Load())]
+    one = invitations.invite(context, TESTS)
+    beats = [Heartbeat(str(one.worker_id), tokens.fingerprint(one.token), Load())]
     with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailable):
         patch.setattr(db, "LIMIT_SECONDS", -1)
-        asyncio.run(heartbeats.record(world, beats))
-    world.db.close()  # the limit may have cut its connection off
-    assert workers.get(world, one.worker_id).last_heartbeat_at is None
-    assert asyncio.run(heartbeats.record(world, beats)) == [None]
+        asyncio.run(heartbeats.record(context, beats))
+    context.db.close()  # the limit may have cut its connection off
+    assert workers.get(context, one.worker_id).last_heartbeat_at is None
+    assert asyncio.run(heartbeats.record(context, beats)) == [None]
 
 
-def test_two_beats_of_one_worker_in_a_batch(world: World) -> None:
+def test_two_beats_of_one_worker_in_a_batch(context: Context) -> None:
     """Both are answered, the later one stands; a stranger's beat for the same worker in the same batch is refused."""
-    one = invitations.invite(world, TESTS)
+    one = invitations.invite(context, TESTS)
     hashed = tokens.fingerprint(one.token)
     beats = [
-        Beat(str(one.worker_id), hashed, Load(1)),
-        Beat(str(one.worker_id), "0" * 64, Load(99)),
-        Beat(str(one.worker_id), hashed, Load(2)),
+        Heartbeat(str(one.worker_id), hashed, Load(1)),
+        Heartbeat(str(one.worker_id), "0" * 64, Load(99)),
+        Heartbeat(str(one.worker_id), hashed, Load(2)),
     ]
-    outcomes = asyncio.run(heartbeats.record(world, beats))
+    outcomes = asyncio.run(heartbeats.record(context, beats))
     assert [outcome is None for outcome in outcomes] == [True, False, True]
-    assert workers.get(world, one.worker_id).load.cpu_percent == 2
+    assert workers.get(context, one.worker_id).load.cpu_percent == 2
 
 
-def test_many_register_one_unknown_worker_at_once(world: World) -> None:
+def test_many_register_one_unknown_worker_at_once(context: Context) -> None:
     worker_id = uuid4()
     token = worker_token(SECRET, worker_id)
     with ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda _: register(world, token, registration("h")).id, range(8)))
+        made = list(threads.map(lambda _: register(context, token, registration("h")).id, range(8)))
     assert set(made) == {worker_id}
 
 
-def test_many_ask_for_one_name_at_once(world: World) -> None:
+def test_many_ask_for_one_name_at_once(context: Context) -> None:
     def ask(_: int) -> bool:
         try:
-            invitations.invite(world, TESTS, "wanted")
+            invitations.invite(context, TESTS, "wanted")
         except Refused:
             return False
         return True
@@ -414,8 +414,8 @@ def test_many_ask_for_one_name_at_once(world: World) -> None:
         assert list(threads.map(ask, range(8))).count(True) == 1
 
 
-def test_the_body_has_a_limit(api: httpx.Client, world: World) -> None:
-    invitation = invitations.invite(world, TESTS)
+def test_the_body_has_a_limit(api: httpx.Client, context: Context) -> None:
+    invitation = invitations.invite(context, TESTS)
 
     def chunks() -> Iterator[bytes]:
         for _ in range(100):
@@ -437,10 +437,10 @@ def test_unknown_routes_and_methods(api: httpx.Client) -> None:
     assert api.post("/api/workers/nobody/heartbeat", headers=bearer("t"), json=LOAD).status_code == 404
 
 
-def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Connection, world: World) -> None:
+def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Connection, context: Context) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
     assert api.get("/readyz").json() == {"status": "ready", "schemaVersion": SCHEMA_VERSION}
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     beat(api, invitation.worker_id, invitation.token)
     beat(api, invitation.worker_id, "other")
     beat(api, invitation.worker_id, invitation.token, {})
@@ -453,12 +453,12 @@ def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Con
 
 
 def test_sigterm_answers_what_was_accepted(
-    serve: Serve, connection: psycopg.Connection, world: World, environment: dict[str, str]
+    serve: Serve, connection: psycopg.Connection, context: Context, environment: dict[str, str]
 ) -> None:
     """A beat that waits for a lock when SIGTERM arrives is still committed and answered; then the process ends with
     0."""
     url, process = serve()
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     host, port = re.findall(r"//(.*):(\d+)", url)[0]
     body = json.dumps(LOAD)
     request = (
@@ -486,9 +486,9 @@ def _refuses(host: str, port: int) -> bool:
     return False
 
 
-def test_several_processes_share_the_port(serve: Serve, world: World) -> None:
+def test_several_processes_share_the_port(serve: Serve, context: Context) -> None:
     url, process = serve("--processes", "2")
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     for _ in range(20):
         with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             assert beat(client, invitation.worker_id, invitation.token).status_code == 200
@@ -556,8 +556,8 @@ def test_a_taken_port_is_said(cli: Cli) -> None:
     assert str(port) in result.stderr
 
 
-def test_registering_is_an_event(connection: psycopg.Connection, world: World) -> None:
-    invitation = invitations.invite(world, TESTS)
-    register(world, invitation.token, registration("h"))
+def test_registering_is_an_event(connection: psycopg.Connection, context: Context) -> None:
+    invitation = invitations.invite(context, TESTS)
+    register(context, invitation.token, registration("h"))
     kinds = connection.execute("SELECT kind, actor FROM worker_events ORDER BY seq").fetchall()
     assert kinds == [("invited", "tests"), ("registered", "worker:worker-h")]

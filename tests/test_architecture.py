@@ -2,68 +2,34 @@
 
 import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {
-    "cli": 7,
     "__main__": 8,
+    "cli": 7,
     "api": 6,
-    "monitor": 6,
-    "meters": 5,
-    "couriers": 5,
-    "mover": 5,
     "wiring": 5,
+    "monitor": 5,
     "operations": 4,
-    "rules": 3,
     "store": 3,
-    "swarm": 3,
-    "notify": 3,
-    "installer": 3,
-    "probe": 3,
-    "settings": 3,
-    "embedded": 3,
-    "units": 3.5,
-    "documents": 3,
-    "manifest": 2.5,
-    "wire": 2,
-    "programs": 2,
-    "workload": 1.5,
-    "keyring": 1.5,
-    "certificates": 1.5,
-    "engine": 1.2,
-    "data_folder": 1,
-    "accounts": 1,
-    "model": 1,
-    "trust": 1,
-    "logs": 0,
-    "signals": 0,
-    "systemd": 0,
-    "errors": 0,
-    "sender": 0,
+    "units": 3,
+    "documents": 2,
+    "settings": 2,
+    "rules": 1,
+    "host": 1,
+    "swarm": 1,
+    "notifiers": 1,
+    "installer": 1,
+    "domain": 0,
+    "lazy": 0,
 }
-GROUNDS = {
-    "store": {"tables", "db", "rows"},
-    "rules": {"tasks", "tokens"},
-    "operations": {
-        "world",
-        "leadership",
-        "presence",
-        "placing",
-        "telling",
-        "starting",
-        "issuing",
-        "joining",
-        "upgrades",
-        "workers",
-    },
-    "swarm": {"address", "connection", "specs", "readings"},
-    "cli": {"context", "show", "child", "following", "terminal", "panels", "top", "reasons", "lists", "arguments"},
-    "api": {"answers", "openapi", "connection"},
-}
-ENTRANCES = {"swarm/__init__.py", "installer/bundle.py", "cli/app.py", "cli/system.py", "api/app.py", "api/server.py"}
+CALLERS = {"admin": 2, "agents": 1, "monitor": 1, "shared": 0}
+"""The floors within `operations`: whoever calls them."""
 LIBRARIES = {
     "sqlalchemy": {"store"},
     "psycopg": {"store"},
@@ -72,21 +38,22 @@ LIBRARIES = {
     "rich": {"cli"},
     "starlette": {"api"},
     "uvicorn": {"api"},
-    "prometheus_client": {"api", "meters"},
-    "apprise": {"sender"},
     "anyio": {"api"},
-    "httpx": {"probe"},
-    "psutil": {"embedded", "certificates"},
-    "cryptography": {"certificates"},
+    "prometheus_client": {"api", "monitor"},
+    "apprise": {"notifiers"},
+    "httpx": {"host"},
+    "psutil": {"host"},
+    "cryptography": {"host"},
     "jwt": {"rules"},
-    "orjson": {"wire"},
+    "orjson": {"documents"},
 }
 NOT_FROM = {
     "cli": {"store", "rules"},
     "api": {"store", "rules"},
-    "operations": {"swarm", "settings", "notify"},
-    "rules": {"wire"},
+    "operations": {"swarm", "settings", "notifiers"},
+    "rules": {"documents"},
 }
+MOST_ROOMS, MOST_CALLERS, MOST_INNER_IMPORTS = 20, 5, 40
 
 
 def house() -> dict[str, str]:
@@ -115,19 +82,27 @@ def sources(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imported(path: Path) -> set[str]:
-    """Every module that a file imports, at its top or inside; `from a import b` counts as a.b."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def modules() -> dict[str, Path]:
+    """Every module of ours by its dotted name."""
+    paths = [path.relative_to(ROOT) for package in ("skyctl", "skyagent") for path in sources(package)]
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): ROOT / path for path in paths}
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
+    """Every import statement, at the top or inside, and what it names; `from a import b` counts as a.b."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+            yield from ((node, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def imported(path: Path) -> set[str]:
+    return {name for _, name in imports(ast.parse(path.read_text()))}
 
 
 def rooms(path: Path) -> list[tuple[str, str]]:
-    """The (floor's room, file) pairs of our own modules that a file imports."""
+    """The (room, file) pairs of our own modules that a file imports."""
     found = []
     for name in imported(path):
         parts = name.split(".")
@@ -145,10 +120,61 @@ def test_arrows_only_go_down(path: Path) -> None:
     for target, file in rooms(path):
         assert target in FLOORS, f"{inside} imports {target}, which has no floor"
         assert target not in NOT_FROM.get(room, set()), f"{inside} may not know {target}"
-        if target == room:
-            assert file in GROUNDS.get(room, set()) or str(inside) in ENTRANCES, f"{inside} imports its sibling {file}"
-        else:
+        if target != room:
             assert FLOORS[target] < FLOORS[room], f"{inside} imports {target}, an arrow up or across"
+        elif room == "operations" and len(inside.parts) > 2 and file != inside.parts[1]:
+            assert CALLERS[file] < CALLERS[inside.parts[1]], f"{inside} imports operations of {file}"
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    """Of modules, with the imports inside of functions; a package that only names its submodules for type checkers is none."""
+    known = modules()
+    arrows = {
+        name: {target for target in (_module_of(found, known) for found in imported(path)) if target}
+        for name, path in known.items()
+        if path.name != "__init__.py" or "lazy.submodules" not in path.read_text()
+    }
+    done: set[str] = set()
+    for start in arrows:
+        _walk(start, arrows, [], done)
+
+
+def _module_of(name: str, known: dict[str, Path]) -> str | None:
+    return next((one for one in (name, name.rpartition(".")[0]) if one in known), None)
+
+
+def _walk(name: str, arrows: dict[str, set[str]], path: list[str], done: set[str]) -> None:
+    assert name not in path, f"a circle: {' > '.join([*path[path.index(name) :], name])}"
+    if name not in done:
+        for target in sorted(arrows.get(name, ())):
+            if target != name:
+                _walk(target, arrows, [*path, name], done)
+        done.add(name)
+
+
+def test_the_house_stays_small() -> None:
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "skyctl").iterdir() if path.name != "__pycache__"}
+    assert rooms - {"__init__"} == set(FLOORS)
+    assert len(FLOORS) <= MOST_ROOMS
+    assert all(isinstance(floor, int) for floor in [*FLOORS.values(), *CALLERS.values()])
+    callers = {path.name for path in (ROOT / "skyctl/operations").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert callers == set(CALLERS)
+    assert len(callers) <= MOST_CALLERS
+
+
+def test_imports_within_functions_are_few_and_say_why() -> None:
+    found: Counter[str] = Counter()
+    for path in sources("skyctl"):
+        text = path.read_text()
+        lines = text.splitlines()
+        for function in ast.walk(ast.parse(text)):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for node in {node for node, _ in imports(function)}:
+                why = "#" in lines[node.lineno - 1] or lines[node.lineno - 2].lstrip().startswith("#")
+                assert why, f"{path}:{node.lineno} does not say why it is no import at the top"
+                found[f"{path}:{node.lineno}"] = 1
+    assert found.total() <= MOST_INNER_IMPORTS
 
 
 @pytest.mark.parametrize("path", sources("skyctl"), ids=lambda path: str(path.relative_to(ROOT)))

@@ -13,7 +13,7 @@ import pytest
 
 from skyctl.host import postgres_binaries
 from skyctl.host.postgres import EmbeddedPostgres
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process, clean_environment, database_of
 from tests.helpers import eventually
 from tests.reporting import agent, all_beat
@@ -62,7 +62,7 @@ def test_workers_go_on_where_the_backup_was_made(
     serve: Callable[..., tuple[str, Process]],
     start: Callable[..., Process],
     cli: Cli,
-    world: World,
+    context: Context,
     connection: psycopg.Connection,
     postgres: EmbeddedPostgres,
     restored: str,
@@ -73,7 +73,7 @@ def test_workers_go_on_where_the_backup_was_made(
     url, serving = serve(**SETTINGS)
     watching = start("monitor", "--interval", "0.5", **SETTINGS)
     with ExitStack() as stack:
-        agents = [stack.enter_context(agent(world, url, tmp_path / f"{name}.json", name)) for name in NAMES]
+        agents = [stack.enter_context(agent(context, url, tmp_path / f"{name}.json", name)) for name in NAMES]
         eventually(lambda: statuses(connection) == dict.fromkeys(NAMES, "active"))
         all_beat(connection)
         documented("Backup", **names)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer
 
@@ -48,9 +48,9 @@ REGISTER = {
 
 
 @pytest.fixture
-def door(serve: Callable[..., tuple[str, Process]], world: World) -> Iterator[tuple[httpx.Client, str]]:
+def door(serve: Callable[..., tuple[str, Process]], context: Context) -> Iterator[tuple[httpx.Client, str]]:
     """A client with a good token, and the path of that worker's heartbeat."""
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     with httpx.Client(base_url=serve()[0], headers=bearer(invitation.token), timeout=PATIENCE_SECONDS) as client:
         yield client, f"/api/workers/{invitation.worker_id}/heartbeat"
 

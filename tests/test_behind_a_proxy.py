@@ -13,7 +13,7 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
 from tests.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, need
 from tests.reporting import agent, all_beat
@@ -65,7 +65,7 @@ def proxied(
 def test_agents_do_not_notice_the_loss_of_one_serve(
     proxied: tuple[str, list[Process]],
     certificate: Path,
-    world: World,
+    context: Context,
     connection: psycopg.Connection,
     tmp_path: Path,
 ) -> None:
@@ -73,7 +73,7 @@ def test_agents_do_not_notice_the_loss_of_one_serve(
     eventually(lambda: _is_ready(url, certificate))
     with ExitStack() as stack:
         agents = [
-            stack.enter_context(agent(world, url, tmp_path / f"{n}.json", caFile=str(certificate)))
+            stack.enter_context(agent(context, url, tmp_path / f"{n}.json", caFile=str(certificate)))
             for n in range(AGENTS)
         ]
         all_beat(connection)

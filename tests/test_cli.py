@@ -12,7 +12,7 @@ import yaml
 
 from skyctl.operations.admin import workers
 from skyctl.operations.agents.registration import register
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, clean_environment
 from tests.helpers import add_worker, registration
 
@@ -142,16 +142,16 @@ def test_drain_and_undrain(cli: Cli, fleet: psycopg.Connection) -> None:
     ]
 
 
-def test_install_script(cli: Cli, world: World) -> None:
+def test_install_script(cli: Cli, context: Context) -> None:
     result = cli("workers", "install-script", "--name", "web-1", "--api-url", "https://m.example.com", "-o", "json")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert set(document) == {"workerId", "token", "script"}
     assert document["token"] in document["script"]
     assert "https://m.example.com" in document["script"]
-    (invited,) = workers.list_workers(world).workers
+    (invited,) = workers.list_workers(context).workers
     assert (invited.name, invited.status) == ("web-1", "pending")
-    registered = register(world, document["token"], registration("h"))
+    registered = register(context, document["token"], registration("h"))
     assert (str(registered.id), registered.name) == (document["workerId"], "web-1")
     again = cli("workers", "install-script", "--name", "web-1", "--api-url", "https://m.example.com")
     assert (again.returncode, again.stdout) == (4, "")

@@ -7,7 +7,8 @@ import psycopg
 import pytest
 
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.agents.registration import register
+from skyctl.operations.shared.context import Context
 from skyctl.rules.clocks import offset_seconds
 from tests.helpers import TESTS, registration
 
@@ -37,11 +38,13 @@ def test_what_is_no_time_with_an_offset_is_ignored(shown: object) -> None:
     assert offset_seconds(shown, NOW) is None
 
 
-def test_a_registration_stores_the_offset_in_place_of_the_clock(world: World, connection: psycopg.Connection) -> None:
-    invitation = invitations.invite(world, TESTS)
+def test_a_registration_stores_the_offset_in_place_of_the_clock(
+    context: Context, connection: psycopg.Connection
+) -> None:
+    invitation = invitations.invite(context, TESTS)
 
     def offset_of(**metadata: object) -> object:
-        register(world, invitation.token, replace(registration(), metadata={"region": "eu", **metadata}))
+        register(context, invitation.token, replace(registration(), metadata={"region": "eu", **metadata}))
         row = connection.execute("SELECT metadata, status, last_heartbeat_at FROM container_workers").fetchone()
         assert row
         assert row[1:] == ("pending", None)

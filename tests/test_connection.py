@@ -12,7 +12,7 @@ import pytest
 
 from skyctl.domain.cluster import Invitation
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
 from tests.helpers import LOAD, TESTS, admin_token, get, ready
 
@@ -21,8 +21,8 @@ BODY = json.dumps(LOAD).encode()
 
 
 @pytest.fixture
-def invitation(world: World) -> Invitation:
-    return invitations.invite(world, TESTS)
+def invitation(context: Context) -> Invitation:
+    return invitations.invite(context, TESTS)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import SwarmJoin
-from skyctl.domain.workloads import DrainWish, MigrationPolicy
+from skyctl.domain.workloads import DrainOptions, MigrationPolicy
 from skyctl.operations.admin import drains, migrations
-from tests.conftest import make_world
+from tests.conftest import make_context
 from tests.fakes import FakeEngine, FakeNotifier
 from tests.fleet import Fleet
 from tests.helpers import TESTS, add_user
@@ -25,11 +25,11 @@ def notifier() -> FakeNotifier:
 def fleet(database_url: str, connection: psycopg.Connection, notifier: FakeNotifier) -> Iterator[Fleet]:
     """Three empty workers, an administrator, a member of the organization, and somebody else."""
     engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
-    world = make_world(database_url, engine=engine, notifier=notifier)
-    fleet = Fleet(world, connection, engine)
+    context = make_context(database_url, engine=engine, notifier=notifier)
+    fleet = Fleet(context, connection, engine)
     fleet.add("w1", "w2", "w3")
     yield fleet
-    world.db.close()
+    context.db.close()
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_members_hear_of_their_containers_and_administrators_of_the_worker(fleet
 def test_many_containers_of_one_organization_are_one_alert(fleet: Fleet, member: UUID) -> None:
     names = [f"s{number}" for number in range(6)]
     fleet.deploy(*names, to="w1", cores=0.5)
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     heard: list[str] = []
     fleet.settle()
     heard = [message for _, message in told(fleet)["container_migrated"]]
@@ -86,10 +86,10 @@ def test_members_hear_of_a_failure_for_good_with_the_engines_words(fleet: Fleet,
     admin, _ = add_user(fleet.connection)
     fleet.deploy("a", to="w1")
     fleet.engine.absent = {(fleet.nodes[name], "app:1") for name in ("w2", "w3")}
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS, DrainWish(deadline=timedelta(hours=1)))
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(hours=1)))
     for _ in range(40):
         fleet.step()
-        fleet.world.db.ahead += timedelta(seconds=20)
+        fleet.context.db.ahead += timedelta(seconds=20)
         fleet.beat()
     heard = told(fleet)
     assert heard["migration_failed"] == [
@@ -105,7 +105,7 @@ def test_members_hear_of_a_failure_for_good_with_the_engines_words(fleet: Fleet,
 def test_administrators_are_asked_for_approval_once(fleet: Fleet) -> None:
     admin, _ = add_user(fleet.connection)
     fleet.deploy("a", "b", to="w1")
-    migrations.set_policy(fleet.world, fleet.organization, MigrationPolicy.MANUAL, TESTS)
+    migrations.set_policy(fleet.context, fleet.organization, MigrationPolicy.MANUAL, TESTS)
     fleet.fail("w1")
     fleet.settle()
     [(who, message)] = told(fleet)["manual_migration_required"]

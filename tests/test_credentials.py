@@ -10,15 +10,15 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Beat, Invitation, Load
+from skyctl.domain.cluster import Heartbeat, Invitation, Load
 from skyctl.domain.errors import Refused, Unauthorized
-from skyctl.domain.tokens import ERRAND
+from skyctl.domain.tokens import REPLY_PENDING
 from skyctl.host.keyring import Keyring
 from skyctl.operations.admin import tokens as token_operations
 from skyctl.operations.agents import heartbeats, invitations
 from skyctl.operations.monitor import token_rotation
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import identity, tokens
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
@@ -45,8 +45,8 @@ def join(
     return api.post("/api/workers/register", headers=bearer(token), json=body)
 
 
-def joined(api: httpx.Client, world: World) -> Invitation:
-    one = invitations.invite(world, TESTS, "w1")
+def joined(api: httpx.Client, context: Context) -> Invitation:
+    one = invitations.invite(context, TESTS, "w1")
     assert join(api, one.token).status_code == 201
     return one
 
@@ -68,11 +68,11 @@ def silent_for(connection: psycopg.Connection, seconds: float) -> None:
 
 @pytest.mark.parametrize("query", ["", "?past=the-lane"])
 def test_a_new_token_travels_in_the_answer_until_it_is_used(
-    api: httpx.Client, world: World, connection: psycopg.Connection, query: str
+    api: httpx.Client, context: Context, connection: psycopg.Connection, query: str
 ) -> None:
-    one = joined(api, world)
+    one = joined(api, context)
     assert "newToken" not in beat(api, one.worker_id, one.token, query).json()
-    token_operations.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(context, one.worker_id, TESTS)
     handed = beat(api, one.worker_id, one.token, query)
     assert handed.status_code == 200
     new = handed.json()["newToken"]
@@ -90,31 +90,31 @@ def test_a_new_token_travels_in_the_answer_until_it_is_used(
 
 
 def test_a_token_that_cannot_be_signed_again_is_replaced_by_one_that_is_good(
-    api: httpx.Client, world: World, connection: psycopg.Connection
+    api: httpx.Client, context: Context, connection: psycopg.Connection
 ) -> None:
-    one = joined(api, world)
-    token_operations.rotate(world, one.worker_id, TESTS)
+    one = joined(api, context)
+    token_operations.rotate(context, one.worker_id, TESTS)
     connection.execute("UPDATE container_workers SET next_token_issued_at = next_token_issued_at - interval '1 s'")
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     assert beat(api, one.worker_id, new).status_code == 200
 
 
-def test_a_batch_may_hold_the_former_and_the_new_token(api: httpx.Client, world: World) -> None:
-    one = joined(api, world)
-    token_operations.rotate(world, one.worker_id, TESTS)
+def test_a_batch_may_hold_the_former_and_the_new_token(api: httpx.Client, context: Context) -> None:
+    one = joined(api, context)
+    token_operations.rotate(context, one.worker_id, TESTS)
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     batch = [
-        Beat(str(one.worker_id), tokens.fingerprint(token), Load(1.0, 2.0, 3.0, 4))
+        Heartbeat(str(one.worker_id), tokens.fingerprint(token), Load(1.0, 2.0, 3.0, 4))
         for token in (one.token, new, "other")
     ]
-    former, latter, other = asyncio.run(heartbeats.record(world, batch))
-    assert (former, latter) == (ERRAND, ERRAND)
+    former, latter, other = asyncio.run(heartbeats.record(context, batch))
+    assert (former, latter) == (REPLY_PENDING, REPLY_PENDING)
     assert isinstance(other, Unauthorized)
 
 
-def test_a_registration_is_a_first_use_too(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
-    one = joined(api, world)
-    token_operations.rotate(world, one.worker_id, TESTS)
+def test_a_registration_is_a_first_use_too(api: httpx.Client, context: Context, connection: psycopg.Connection) -> None:
+    one = joined(api, context)
+    token_operations.rotate(context, one.worker_id, TESTS)
     new = beat(api, one.worker_id, one.token).json()["newToken"]
     assert join(api, one.token).status_code == 201, "an agent that was killed before it kept the new one"
     assert join(api, new).status_code == 201
@@ -123,23 +123,23 @@ def test_a_registration_is_a_first_use_too(api: httpx.Client, world: World, conn
 
 
 def test_an_agent_that_cannot_take_a_token_keeps_its_own(
-    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
+    api: httpx.Client, context: Context, connection: psycopg.Connection, cli: Cli
 ) -> None:
-    one = invitations.invite(world, TESTS, "w1")
+    one = invitations.invite(context, TESTS, "w1")
     assert join(api, one.token, takesTokens=None).status_code == 201
     refused = cli("workers", "rotate-token", "w1")
     assert refused.returncode == 4
     assert "cannot take a new token" in refused.stderr
     beat(api, one.worker_id, one.token)
     connection.execute("UPDATE container_workers SET created_at = now() - interval '99 d'")
-    look(world)
-    lease = leadership.lead(world, "tests", lambda _: True)
+    look(context)
+    lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert token_rotation.rotate_due(world, lease) == []
+    assert token_rotation.rotate_due(context, lease) == []
 
 
-def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Client, world: World) -> None:
-    one = joined(api, world)
+def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Client, context: Context) -> None:
+    one = joined(api, context)
     body = REGISTRATION | {
         "hostname": "host-1",
         "ipAddress": "10.0.0.1",
@@ -147,13 +147,13 @@ def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Cli
     }
     assert api.post("/api/workers/register", headers=bearer(one.token), json=body).status_code == 201
     with pytest.raises(Refused, match="cannot take a new token"):
-        token_operations.rotate(world, one.worker_id, TESTS)
+        token_operations.rotate(context, one.worker_id, TESTS)
 
 
 def test_the_monitor_has_old_tokens_replaced(
-    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
+    api: httpx.Client, context: Context, connection: psycopg.Connection, cli: Cli
 ) -> None:
-    one = joined(api, world)
+    one = joined(api, context)
     beat(api, one.worker_id, one.token)
     assert cli("monitor", "--once").returncode == 0
     assert "newToken" not in beat(api, one.worker_id, one.token).json(), "it is new"
@@ -168,23 +168,23 @@ def test_the_monitor_has_old_tokens_replaced(
     assert [kind for kind in kinds(connection) if kind.startswith("token")] == ["token_rotation_due", "token_rotated"]
 
 
-def test_so_many_at_once_and_only_those_that_beat(world: World, connection: psycopg.Connection) -> None:
+def test_so_many_at_once_and_only_those_that_beat(context: Context, connection: psycopg.Connection) -> None:
     old = datetime.now(UTC) - timedelta(days=31)
     takes = json.dumps({"takesTokens": True})
     for number in range(token_rotation.MOST_AT_ONCE + 5):
         add_worker(connection, f"t{number}", status="active", metadata=takes, created_at=old)
     away = add_worker(connection, "away", status="offline", metadata=takes, created_at=old)
-    lease = leadership.lead(world, "tests", lambda _: True)
+    lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert [len(token_rotation.rotate_due(world, lease)) for _ in range(3)] == [token_rotation.MOST_AT_ONCE, 5, 0]
+    assert [len(token_rotation.rotate_due(context, lease)) for _ in range(3)] == [token_rotation.MOST_AT_ONCE, 5, 0]
     row = connection.execute("SELECT next_token_hash FROM container_workers WHERE id = %s", (away,)).fetchone()
     assert row == (None,)
 
 
 def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_anew(
-    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
+    api: httpx.Client, context: Context, connection: psycopg.Connection, cli: Cli
 ) -> None:
-    one = joined(api, world)
+    one = joined(api, context)
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert cli("workers", "revoke", "w1", "--reason", "stolen laptop").returncode == 0
     for refused in (beat(api, one.worker_id, one.token), join(api, one.token)):
@@ -212,9 +212,9 @@ def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_an
     assert kinds(connection) == ["invited", "registered", "token_revoked", "invited_anew", "invitation_used"]
 
 
-def test_a_worker_beats_on_until_its_new_invitation_is_used(api: httpx.Client, world: World) -> None:
-    one = joined(api, world)
-    again = invitations.invite_anew(world, TESTS, one.worker_id)
+def test_a_worker_beats_on_until_its_new_invitation_is_used(api: httpx.Client, context: Context) -> None:
+    one = joined(api, context)
+    again = invitations.invite_anew(context, TESTS, one.worker_id)
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert join(api, again.token, machineId="n" * 64).status_code == 201
     assert beat(api, one.worker_id, one.token).status_code == 401
@@ -222,7 +222,7 @@ def test_a_worker_beats_on_until_its_new_invitation_is_used(api: httpx.Client, w
 
 
 def test_an_invitation_expires_unless_it_is_used(
-    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli
+    api: httpx.Client, context: Context, connection: psycopg.Connection, cli: Cli
 ) -> None:
     made = json.loads(cli("workers", "install-script", "--ttl", "2h", "--insecure", "-o", "json").stdout)
     row = connection.execute("SELECT auth_token_expires_at - created_at FROM container_workers").fetchone()
@@ -230,7 +230,7 @@ def test_an_invitation_expires_unless_it_is_used(
     assert cli("workers", "install-script", "--ttl", "soon", "--insecure").returncode == 2
     assert cli("workers", "install-script", "--worker", "nobody", "--insecure").returncode == 3
 
-    used = invitations.invite(world, TESTS, ttl=timedelta(hours=2))
+    used = invitations.invite(context, TESTS, ttl=timedelta(hours=2))
     assert join(api, used.token).status_code == 201
     connection.execute(
         "UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s' WHERE hostname = ''"
@@ -244,16 +244,16 @@ def test_an_invitation_expires_unless_it_is_used(
     ).fetchone()
     assert row == (True,), "from then on it is an ordinary token"
 
-    anew = invitations.invite_anew(world, TESTS, used.worker_id)
+    anew = invitations.invite_anew(context, TESTS, used.worker_id)
     connection.execute("UPDATE container_workers SET invitation_expires_at = now() - interval '1 s'")
     assert error(join(api, anew.token)) == (401, "INVITATION_EXPIRED")
     assert join(api, used.token).status_code == 201
 
 
 def test_an_agent_that_never_registers_uses_its_invitation_by_its_first_heartbeat(
-    api: httpx.Client, world: World, connection: psycopg.Connection
+    api: httpx.Client, context: Context, connection: psycopg.Connection
 ) -> None:
-    heard, unheard = invitations.invite(world, TESTS), invitations.invite(world, TESTS)
+    heard, unheard = invitations.invite(context, TESTS), invitations.invite(context, TESTS)
     assert beat(api, heard.worker_id, heard.token).status_code == 200
     connection.execute("UPDATE container_workers SET auth_token_expires_at = now() - interval '1 s'")
     assert beat(api, heard.worker_id, heard.token).status_code == 200
@@ -263,8 +263,8 @@ def test_an_agent_that_never_registers_uses_its_invitation_by_its_first_heartbea
     assert error(beat(api, heard.worker_id, heard.token)) == (401, "UNAUTHORIZED"), "an ordinary token that ended"
 
 
-def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, world: World) -> None:
-    one = joined(api, world)
+def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, context: Context) -> None:
+    one = joined(api, context)
     other = join(api, one.token, hostname="host-2", address="10.0.0.2", machineId="n" * 64)
     assert error(other) == (409, "TOKEN_IN_USE")
     message = other.json()["error"]["message"]
@@ -276,8 +276,8 @@ def test_a_token_belongs_to_the_first_machine_that_uses_it(api: httpx.Client, wo
     assert join(api, one.token, hostname="renamed", address="10.0.0.9").status_code == 201, "names and addresses change"
 
 
-def test_an_agent_that_is_started_again_or_moves_is_no_copy(api: httpx.Client, world: World) -> None:
-    one = joined(api, world)
+def test_an_agent_that_is_started_again_or_moves_is_no_copy(api: httpx.Client, context: Context) -> None:
+    one = joined(api, context)
     beat(api, one.worker_id, one.token)
     assert join(api, one.token, instanceId="process-2").status_code == 201, "started again"
     assert join(api, one.token, instanceId="process-2", address="10.0.0.8").status_code == 201, "another address"
@@ -286,10 +286,10 @@ def test_an_agent_that_is_started_again_or_moves_is_no_copy(api: httpx.Client, w
 
 @pytest.mark.parametrize("boot", ["boot-2", "boot-1"], ids=["another machine", "a container on the same kernel"])
 def test_a_copied_disk_is_noticed_and_refused_by_name(
-    api: httpx.Client, world: World, connection: psycopg.Connection, cli: Cli, boot: str
+    api: httpx.Client, context: Context, connection: psycopg.Connection, cli: Cli, boot: str
 ) -> None:
     cli("monitor", "--once")
-    one = joined(api, world)
+    one = joined(api, context)
     beat(api, one.worker_id, one.token)
     copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": boot, "instanceId": "process-2"}
     waiting = join(api, one.token, **copy)
@@ -313,9 +313,9 @@ def test_a_copied_disk_is_noticed_and_refused_by_name(
 
 
 def test_a_host_that_reboots_beside_its_copy_is_the_one_that_is_let_in(
-    api: httpx.Client, world: World, connection: psycopg.Connection
+    api: httpx.Client, context: Context, connection: psycopg.Connection
 ) -> None:
-    one = joined(api, world)
+    one = joined(api, context)
     copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2", "instanceId": "process-2"}
     rebooted = {"bootId": "boot-3", "instanceId": "process-3"}
     assert error(join(api, one.token, **copy)) == (409, "REBOOT_UNCONFIRMED")
@@ -327,8 +327,8 @@ def test_a_host_that_reboots_beside_its_copy_is_the_one_that_is_let_in(
     assert join(api, one.token, **rebooted).status_code == 201
 
 
-def test_each_of_several_copies_is_noticed(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
-    one = joined(api, world)
+def test_each_of_several_copies_is_noticed(api: httpx.Client, context: Context, connection: psycopg.Connection) -> None:
+    one = joined(api, context)
     beat(api, one.worker_id, one.token)
     copies = [
         {"hostname": f"host-{n}", "address": f"10.0.0.{n}", "bootId": f"boot-{n}", "instanceId": f"process-{n}"}
@@ -354,8 +354,8 @@ def test_each_of_several_copies_is_noticed(api: httpx.Client, world: World, conn
     assert error(join(api, one.token, **copies[1])) == (409, "WORKER_CLONED"), "one that was told is forgotten last"
 
 
-def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
-    one = joined(api, world)
+def test_a_reboot_is_no_copy(api: httpx.Client, context: Context, connection: psycopg.Connection) -> None:
+    one = joined(api, context)
     beat(api, one.worker_id, one.token)
     quick = {"bootId": "boot-2", "instanceId": "process-2", "address": "10.0.0.7"}
     assert error(join(api, one.token, **quick)) == (409, "REBOOT_UNCONFIRMED")
@@ -372,9 +372,9 @@ def test_a_reboot_is_no_copy(api: httpx.Client, world: World, connection: psycop
 
 
 def test_two_that_came_back_while_nobody_could_hear_are_told_apart_by_the_next_token(
-    api: httpx.Client, world: World, connection: psycopg.Connection
+    api: httpx.Client, context: Context, connection: psycopg.Connection
 ) -> None:
-    one = joined(api, world)
+    one = joined(api, context)
     silent_for(connection, 3600)
     copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2", "instanceId": "process-2"}
     assert join(api, one.token, **copy).status_code == 201
@@ -386,9 +386,11 @@ def test_two_that_came_back_while_nobody_could_hear_are_told_apart_by_the_next_t
     assert error(join(api, one.token)) == (409, "WORKER_CLONED")
 
 
-def test_a_stale_token_is_told_as_what_it_is(api: httpx.Client, world: World, connection: psycopg.Connection) -> None:
-    one = joined(api, world)
-    token_operations.rotate(world, one.worker_id, TESTS)
+def test_a_stale_token_is_told_as_what_it_is(
+    api: httpx.Client, context: Context, connection: psycopg.Connection
+) -> None:
+    one = joined(api, context)
+    token_operations.rotate(context, one.worker_id, TESTS)
     beat(api, one.worker_id, beat(api, one.worker_id, one.token).json()["newToken"])
     silent_for(connection, 3600)
     assert error(join(api, one.token, bootId="boot-2", instanceId="process-2")) == (401, "UNAUTHORIZED"), (
@@ -438,11 +440,11 @@ def test_a_new_secret_signs_and_the_old_one_is_accepted_for_a_while(
     assert kinds(connection).count("secret_rotated") == 2
 
 
-def test_a_secret_that_was_set_is_replaced_where_it_was_set(cli: Cli, serve: Serve, world: World) -> None:
+def test_a_secret_that_was_set_is_replaced_where_it_was_set(cli: Cli, serve: Serve, context: Context) -> None:
     refused = cli("secrets", "rotate")
     assert refused.returncode == 4
     assert "SKYCTL_JWT_SECRET_PREVIOUS" in refused.stderr
-    one = invitations.invite(world, TESTS)
+    one = invitations.invite(context, TESTS)
     url, _ = serve(SKYCTL_JWT_SECRET="n" * 40, SKYCTL_JWT_SECRET_PREVIOUS=cli.environment["SKYCTL_JWT_SECRET"])
     with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as api:
         assert join(api, one.token).status_code == 201
@@ -480,15 +482,15 @@ def test_a_damaged_secret_keeps_no_heartbeat_from_its_answer(
 
 
 def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
-    api: httpx.Client, world: World, connection: psycopg.Connection
+    api: httpx.Client, context: Context, connection: psycopg.Connection
 ) -> None:
-    one = joined(api, world)
-    token_operations.rotate(world, one.worker_id, TESTS)
+    one = joined(api, context)
+    token_operations.rotate(context, one.worker_id, TESTS)
     connection.execute("UPDATE container_workers SET rivals = '{\"somewhere\": {}}'")
     answered = beat(api, one.worker_id, one.token)
     assert (answered.status_code, "newToken" in answered.json()) == (200, False)
     assert error(beat(api, one.worker_id, one.token + "x")) == (401, "UNAUTHORIZED")
-    assert error(beat(api, one.worker_id, invitations.invite_anew(world, TESTS, one.worker_id).token)) == (
+    assert error(beat(api, one.worker_id, invitations.invite_anew(context, TESTS, one.worker_id).token)) == (
         500,
         "INTERNAL_ERROR",
     )

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store.tables import SCHEMA_VERSION
 from tests.agent.peers import Answer, Engine, Manager, Request
 from tests.conftest import Cli, Process
@@ -312,14 +312,14 @@ def test_a_manager_whose_clock_is_wrong(doctor: Doctor, tmp_path: Path, hours: i
 @pytest.mark.parametrize(("hours", "said"), [(1, "1h ahead"), (-1, "1h behind")])
 def test_an_agent_whose_clock_is_wrong_is_named_and_nothing_else_changes(
     well: Cli,
-    world: World,
+    context: Context,
     connection: psycopg.Connection,
     tmp_path: Path,
     hours: int,
     said: str,
     launch_agent: Callable[..., Process],
 ) -> None:
-    wrong, right = invitations.invite(world, TESTS, "wrong"), invitations.invite(world, TESTS, "right")
+    wrong, right = invitations.invite(context, TESTS, "wrong"), invitations.invite(context, TESTS, "right")
     launch_agent(wrong, well, false_clock(tmp_path, hours=hours))
     launch_agent(right, well, {})
 

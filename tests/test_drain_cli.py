@@ -27,7 +27,7 @@ def play(trio: Fleet, cli: Cli, *arguments: str) -> "subprocess.CompletedProcess
 
 
 def is_drained(trio: Fleet, name: str) -> bool:
-    return lookup.find_worker(trio.world, name).drain_requested_at is not None
+    return lookup.find_worker(trio.context, name).drain_requested_at is not None
 
 
 def test_a_drain_is_watched_until_the_worker_is_empty(cli: Cli, trio: Fleet) -> None:
@@ -43,7 +43,7 @@ def test_a_drain_is_watched_until_the_worker_is_empty(cli: Cli, trio: Fleet) -> 
 
 def test_what_is_left_at_the_deadline_is_named(cli: Cli, trio: Fleet) -> None:
     trio.deploy("a", to="w1")
-    migrations.pause(trio.world, TESTS, None, None)
+    migrations.pause(trio.context, TESTS, None, None)
     done = play(trio, cli, "workers", "drain", "w1", "w2", "--wait", "--deadline", "1s")
     assert done.returncode == 7
     assert done.stdout == "w1 drains\nw2 drains\nw1: 1 container stays there, running: a\nw2: empty, 0 moved\n"
@@ -56,7 +56,7 @@ def test_what_is_left_at_the_deadline_is_named(cli: Cli, trio: Fleet) -> None:
 
 def test_what_is_left_is_stopped_by_force(cli: Cli, trio: Fleet) -> None:
     trio.deploy("a", to="w1")
-    migrations.pause(trio.world, TESTS, None, None)
+    migrations.pause(trio.context, TESTS, None, None)
     done = play(trio, cli, "workers", "drain", "w1", "--wait", "--deadline", "1s", "--force")
     assert (done.returncode, done.stdout) == (0, "w1 drains\nw1: empty, 0 moved\n")
     assert trio.services()["a"].status == "stopped"
@@ -64,7 +64,7 @@ def test_what_is_left_is_stopped_by_force(cli: Cli, trio: Fleet) -> None:
 
 def test_a_drain_goes_on_when_nobody_watches(cli: Cli, trio: Fleet, start: Callable[..., Process]) -> None:
     trio.deploy("a", to="w1")
-    migrations.pause(trio.world, TESTS, None, None)
+    migrations.pause(trio.context, TESTS, None, None)
     watching = start("workers", "drain", "w1", "--wait")
     watching.until("0 of 1 moved")
     assert watching.stop(signal.SIGINT) == 130
@@ -77,7 +77,7 @@ def test_a_drain_goes_on_when_nobody_watches(cli: Cli, trio: Fleet, start: Calla
     assert is_drained(trio, "w1")
     asked = trio.connection.execute("SELECT count(*) FROM worker_events WHERE kind = 'drain_requested'").fetchone()
     assert asked == (1,), "the same wish again is no news"
-    migrations.resume(trio.world, TESTS)
+    migrations.resume(trio.context, TESTS)
     assert play(trio, cli, "workers", "drain", "w1", "--wait").returncode == 0
     assert trio.where() != {"a": "w1"}
 
@@ -113,10 +113,10 @@ def test_removing_drains_first_where_that_is_wanted(cli: Cli, trio: Fleet) -> No
 
 def test_a_worker_that_could_not_be_emptied_is_not_removed(cli: Cli, trio: Fleet) -> None:
     trio.deploy("a", to="w1")
-    migrations.pause(trio.world, TESTS, None, None)
+    migrations.pause(trio.context, TESTS, None, None)
     done = play(trio, cli, "workers", "remove", "w1", "--drain", "--deadline", "1s", "--yes")
     assert (done.returncode, done.stdout) == (7, "w1: 1 container stays there, running: a\n")
-    assert lookup.find_worker(trio.world, "w1")
+    assert lookup.find_worker(trio.context, "w1")
 
 
 @pytest.mark.parametrize(

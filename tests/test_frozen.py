@@ -12,7 +12,7 @@ import pytest
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema, workers
 from skyctl.operations.agents import invitations
-from tests.conftest import Process, make_world
+from tests.conftest import Process, make_context
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer
 
 Serve = Callable[..., tuple[str, Process]]
@@ -44,14 +44,14 @@ def frozen(server: EmbeddedPostgres) -> Iterator[None]:
 
 
 def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
-    world = make_world(server.url)
-    schema.initialize(world)
-    invitation = invitations.invite(world, TESTS)
+    context = make_context(server.url)
+    schema.initialize(context)
+    invitation = invitations.invite(context, TESTS)
     url, process = serve(SKYCTL_DATABASE_URL=server.url)
     path = f"/api/workers/{invitation.worker_id}/heartbeat"
     with httpx.Client(base_url=url, headers=bearer(invitation.token), timeout=PATIENCE_SECONDS) as client:
         assert client.post(path, json=LOAD).status_code == 200
-        heard = workers.get(world, invitation.worker_id).last_heartbeat_at
+        heard = workers.get(context, invitation.worker_id).last_heartbeat_at
         with frozen(server):
             for _ in range(2):
                 refused = client.post(path, json=LOAD | {"containerCount": 99})
@@ -60,18 +60,18 @@ def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
             assert client.get("/healthz").status_code == 200
             process.popen.terminate()
             assert process.popen.wait(60) == 0
-    world.db.close()
-    found = workers.get(world, invitation.worker_id)
-    world.db.close()
+    context.db.close()
+    found = workers.get(context, invitation.worker_id)
+    context.db.close()
     assert (found.last_heartbeat_at, found.load.container_count) == (heard, LOAD["containerCount"]), (
         "no false sign of life"
     )
 
 
 def test_a_monitor_ends_though_its_database_is_frozen(server: EmbeddedPostgres, start: Callable[..., Process]) -> None:
-    world = make_world(server.url)
-    schema.initialize(world)
-    world.db.close()
+    context = make_context(server.url)
+    schema.initialize(context)
+    context.db.close()
     monitor = start("monitor", "--interval", "0.5", SKYCTL_DATABASE_URL=server.url)
     monitor.until("action=leads")
     with frozen(server):

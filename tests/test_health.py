@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import Capacity, Limits, Load, Outage, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Outage, Worker, WorkerStatus
 from skyctl.operations.admin import workers
 from skyctl.operations.monitor.health import check
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import health
 from skyctl.store import health as store
 from tests.helpers import add_worker, look
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-LIMITS = Limits()
+POLICY = HealthPolicy()
 
 
 def worker(status: str = "active", silent: float | None = 1, load: Load | None = None, **facts: Any) -> Worker:
@@ -67,7 +67,7 @@ def worker(status: str = "active", silent: float | None = 1, load: Load | None =
     ],
 )
 def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) -> None:
-    verdict = health.assess(worker(**facts), NOW, [], LIMITS)
+    verdict = health.assess(worker(**facts), NOW, [], POLICY)
     assert verdict.status == status
     assert reason in verdict.reason
 
@@ -97,11 +97,11 @@ def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) 
     ],
 )
 def test_what_would_change_a_status(facts: dict[str, Any], changes: list[str]) -> None:
-    assert health.outlook(worker(**facts), NOW, [], LIMITS) == changes
+    assert health.outlook(worker(**facts), NOW, [], POLICY) == changes
 
 
 def test_our_outages_put_off_what_would_change() -> None:
-    [silent, _] = health.outlook(worker(silent=620), NOW, outages(NOW, [(10, 600)]), LIMITS)
+    [silent, _] = health.outlook(worker(silent=620), NOW, outages(NOW, [(10, 600)]), POLICY)
     assert silent == "offline, if it stays silent for 100 s more"
 
 
@@ -129,8 +129,8 @@ def test_the_cutoff_is_where_heard_silence_is_the_timeout(
 def test_silence_counts_only_while_somebody_could_have_heard() -> None:
     ten_minutes = outages(NOW, [(10, 600), (300, 100)])
     for silent, status in ((620, "active"), (720, "active"), (721, "offline")):
-        assert health.assess(worker(silent=silent), NOW, ten_minutes, LIMITS).status == status
-    reason = health.assess(worker(silent=721), NOW, ten_minutes, LIMITS).reason
+        assert health.assess(worker(silent=silent), NOW, ten_minutes, POLICY).status == status
+    reason = health.assess(worker(silent=721), NOW, ten_minutes, POLICY).reason
     assert reason == "silent for 121 s > 120 s"
 
 
@@ -146,7 +146,7 @@ def test_silence_counts_only_while_somebody_could_have_heard() -> None:
     snake=st.booleans(),
 )
 def test_the_query_picks_exactly_whom_the_rule_would_change(
-    world: World,
+    context: Context,
     connection: psycopg.Connection,
     status: WorkerStatus | None,
     spans: list[tuple[int, int]],
@@ -171,10 +171,10 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         drain_requested_at=now if draining else None,
         undrained_at=now if undrained else None,
     )
-    found, ours = workers.get(world, worker_id), outages(now, spans)
-    with world.db.transaction() as tx:
-        picked = store.survey(tx, LIMITS, health.cutoff(now, ours, LIMITS.heartbeat_timeout)).suspects
-    changes = health.assess(found, now, ours, LIMITS).status is not found.status
+    found, ours = workers.get(context, worker_id), outages(now, spans)
+    with context.db.transaction() as tx:
+        picked = store.survey(tx, POLICY, health.cutoff(now, ours, POLICY.heartbeat_timeout)).suspects
+    changes = health.assess(found, now, ours, POLICY).status is not found.status
     assert list(picked) == ([worker_id] if changes else [])
 
 
@@ -182,14 +182,14 @@ def statuses(connection: psycopg.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT name, status FROM container_workers").fetchall())
 
 
-def test_a_pass_changes_each_status_once_with_its_event(world: World, connection: psycopg.Connection) -> None:
+def test_a_pass_changes_each_status_once_with_its_event(context: Context, connection: psycopg.Connection) -> None:
     now = datetime.now(UTC)
     add_worker(connection, name="new")
     add_worker(connection, name="fresh", last_heartbeat_at=now)
     add_worker(connection, name="dead", status="active", last_heartbeat_at=now - timedelta(seconds=121))
     add_worker(connection, name="full", status="active", last_heartbeat_at=now, current_load='{"diskPercent": 91}')
     add_worker(connection, name="odd", status="active", last_heartbeat_at=now, current_load='{"diskPercent": "many"}')
-    done = look(world)
+    done = look(context)
     assert {(c.worker_name, c.from_status, c.to_status) for c in done.events} == {
         ("fresh", "pending", "active"),
         ("dead", "active", "offline"),
@@ -202,7 +202,7 @@ def test_a_pass_changes_each_status_once_with_its_event(world: World, connection
         "full": "unhealthy",
         "odd": "active",
     }
-    assert look(world).events == []
+    assert look(context).events == []
     events = connection.execute(
         "SELECT worker_name, from_status, to_status, reason FROM worker_events ORDER BY 1"
     ).fetchall()
@@ -214,42 +214,42 @@ def test_a_pass_changes_each_status_once_with_its_event(world: World, connection
     assert events[2][3] == "disk 91 % > 90 %"
 
 
-def test_figures_beyond_reason_stop_nobody(world: World, connection: psycopg.Connection) -> None:
+def test_figures_beyond_reason_stop_nobody(context: Context, connection: psycopg.Connection) -> None:
     now = datetime.now(UTC)
     odd = '{"cpu_percent": 1e400, "containerCount": -1e300}'
     add_worker(connection, name="odd", last_heartbeat_at=now, current_load=odd)
     add_worker(connection, name="good", last_heartbeat_at=now)
-    look(world)
+    look(context)
     assert statuses(connection) == {"odd": "active", "good": "active"}
-    assert {worker.load.cpu_percent for worker in workers.list_workers(world).workers} == {0}
-    assert workers.stats(world).load.container_count == 0
+    assert {worker.load.cpu_percent for worker in workers.list_workers(context).workers} == {0}
+    assert workers.stats(context).load.container_count == 0
 
 
-def test_a_drain_that_the_panel_wrote_outlives_offline(world: World, connection: psycopg.Connection) -> None:
+def test_a_drain_that_the_panel_wrote_outlives_offline(context: Context, connection: psycopg.Connection) -> None:
     long_ago = datetime.now(UTC) - timedelta(seconds=600)
     add_worker(connection, name="w", status="draining", last_heartbeat_at=long_ago)
-    look(world)
+    look(context)
     assert statuses(connection) == {"w": "offline"}
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
-    look(world)
+    look(context)
     assert statuses(connection) == {"w": "draining"}
 
 
-def test_somebody_who_was_first_wins(world: World, connection: psycopg.Connection) -> None:
+def test_somebody_who_was_first_wins(context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, status="active")
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         assert not store.change(tx, [store.Change(worker_id, WorkerStatus.OFFLINE, WorkerStatus.ACTIVE, None)])
         assert store.change(tx, [store.Change(worker_id, WorkerStatus.ACTIVE, WorkerStatus.OFFLINE, None)]) == {
             worker_id
         }
 
 
-def test_the_next_deadline_is_the_oldest_heartbeats(world: World, connection: psycopg.Connection) -> None:
+def test_the_next_deadline_is_the_oldest_heartbeats(context: Context, connection: psycopg.Connection) -> None:
     now = datetime.now(UTC)
-    assert look(world).next_deadline_seconds is None
+    assert look(context).next_deadline_seconds is None
     add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=60))
     add_worker(connection, status="active", last_heartbeat_at=now)
-    deadline = look(world).next_deadline_seconds
+    deadline = look(context).next_deadline_seconds
     assert deadline is not None
     assert 0 < deadline <= 60
 
@@ -262,19 +262,23 @@ def silent_region(connection: psycopg.Connection, region: str) -> list[UUID]:
 
 
 @pytest.mark.parametrize("region", ['"eu"', "5", "true", '{"a": 1}', "null"])
-def test_a_mass_failure_holds_whatever_the_region_is(world: World, connection: psycopg.Connection, region: str) -> None:
+def test_a_mass_failure_holds_whatever_the_region_is(
+    context: Context, connection: psycopg.Connection, region: str
+) -> None:
     silent_region(connection, region)
-    done = look(world)
+    done = look(context)
     assert [event.kind for event in done.events] == ["mass_failure"] + 4 * ["status_changed"]
     assert all("massFailureId" in event.details for event in done.events)
-    assert look(world).events == [], "it holds"
+    assert look(context).events == [], "it holds"
 
 
-def test_a_hold_is_lifted_too_where_the_panel_writes_the_status(world: World, connection: psycopg.Connection) -> None:
+def test_a_hold_is_lifted_too_where_the_panel_writes_the_status(
+    context: Context, connection: psycopg.Connection
+) -> None:
     silent_region(connection, '"eu"')
-    look(world)
+    look(context)
     connection.execute("UPDATE container_workers SET status = 'active', last_heartbeat_at = now()")
-    assert [event.kind for event in look(world).events] == ["mass_recovery"]
+    assert [event.kind for event in look(context).events] == ["mass_recovery"]
 
 
 def refuse_updates(connection: psycopg.Connection, name: str) -> None:
@@ -285,7 +289,7 @@ def refuse_updates(connection: psycopg.Connection, name: str) -> None:
     """)
 
 
-def test_a_flapping_worker_that_cannot_settle_stops_no_other(world: World, connection: psycopg.Connection) -> None:
+def test_a_flapping_worker_that_cannot_settle_stops_no_other(context: Context, connection: psycopg.Connection) -> None:
     now, long_ago = datetime.now(UTC), datetime.now(UTC) - timedelta(hours=1)
     for name in ("poison", "well"):
         add_worker(
@@ -297,34 +301,34 @@ def test_a_flapping_worker_that_cannot_settle_stops_no_other(world: World, conne
             status_changed_at=long_ago,
         )
     refuse_updates(connection, "poison")
-    done = look(world)
+    done = look(context)
     assert [(event.worker_name, event.kind) for event in done.events] == [("well", "settled")]
     assert [poison.worker.name for poison in done.poison] == ["poison"]
 
 
-def test_who_is_passed_over_calls_for_no_look(world: World, connection: psycopg.Connection) -> None:
+def test_who_is_passed_over_calls_for_no_look(context: Context, connection: psycopg.Connection) -> None:
     """A silent worker that cannot be changed would else call for the next look at once, for ever."""
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     poison = add_worker(connection, name="poison", status="active", last_heartbeat_at=long_ago)
     add_worker(connection, status="active", last_heartbeat_at=datetime.now(UTC))
     refuse_updates(connection, "poison")
-    lease = leadership.lead(world, "tests", lambda _: True)
+    lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert [one.worker.id for one in check(world, lease).poison] == [poison]
-    again = check(world, lease, {poison})
+    assert [one.worker.id for one in check(context, lease).poison] == [poison]
+    again = check(context, lease, {poison})
     assert (again.poison, again.events) == ([], [])
     assert again.next_deadline_seconds is not None
     assert again.next_deadline_seconds > 0
 
 
-def test_a_hold_stands_while_others_are_on_their_way_offline(world: World, connection: psycopg.Connection) -> None:
+def test_a_hold_stands_while_others_are_on_their_way_offline(context: Context, connection: psycopg.Connection) -> None:
     """The two that timed out first come back; two that fell silent with them have not timed out yet."""
     now = datetime.now(UTC)
     first = [add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=121)) for _ in range(2)]
     for _ in range(2):
         add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=80))
-    assert look(world).events[0].kind == "mass_failure"
+    assert look(context).events[0].kind == "mass_failure"
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now() WHERE id = ANY (%s)", (first,))
-    assert {event.kind for event in look(world).events} == {"status_changed"}
+    assert {event.kind for event in look(context).events} == {"status_changed"}
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
-    assert [event.kind for event in look(world).events] == ["mass_recovery"]
+    assert [event.kind for event in look(context).events] == ["mass_recovery"]

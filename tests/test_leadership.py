@@ -10,15 +10,15 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Limits
+from skyctl.domain.cluster import AlertPolicy, HealthPolicy
 from skyctl.domain.errors import LostLead
 from skyctl.host.signals import Stop
 from skyctl.monitor.loop import Monitor, has_ended
 from skyctl.monitor.metrics import Meters
 from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
-from tests.conftest import Cli, Process, make_world
+from skyctl.operations.shared.context import Context
+from tests.conftest import Cli, Process, make_context
 from tests.helpers import add_user, add_worker, eventually
 
 Start = Callable[..., Process]
@@ -32,46 +32,46 @@ def nobody(_holder: str) -> bool:
     return False
 
 
-def test_one_leads_and_a_new_term_ends_the_old_one(world: World) -> None:
-    first = leadership.lead(world, "a", nobody)
+def test_one_leads_and_a_new_term_ends_the_old_one(context: Context) -> None:
+    first = leadership.lead(context, "a", nobody)
     assert first
-    assert leadership.lead(world, "b", nobody) is None
-    leadership.renew(world, first)
-    world.db.ahead = timedelta(seconds=14)
-    assert leadership.lead(world, "b", nobody) is None, "the lease stands"
-    world.db.ahead = timedelta(seconds=16)
-    second = leadership.lead(world, "b", nobody)
+    assert leadership.lead(context, "b", nobody) is None
+    leadership.renew(context, first)
+    context.db.ahead = timedelta(seconds=14)
+    assert leadership.lead(context, "b", nobody) is None, "the lease stands"
+    context.db.ahead = timedelta(seconds=16)
+    second = leadership.lead(context, "b", nobody)
     assert second
     assert second.term == first.term + 1
     for write in (leadership.renew, health.check, alerts.raise_alerts):
         with pytest.raises(LostLead):
-            write(world, first)
-    leadership.release(world, first)
-    leadership.renew(world, second)
-    leadership.release(world, second)
-    assert leadership.lead(world, "c", nobody), "at once"
+            write(context, first)
+    leadership.release(context, first)
+    leadership.renew(context, second)
+    leadership.release(context, second)
+    assert leadership.lead(context, "c", nobody), "at once"
 
 
-def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(world: World) -> None:
-    lease = leadership.lead(world, "a", nobody)
+def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(context: Context) -> None:
+    lease = leadership.lead(context, "a", nobody)
     assert lease
-    world.db.ahead = timedelta(seconds=16)
+    context.db.ahead = timedelta(seconds=16)
     with pytest.raises(LostLead):
-        health.check(world, lease)
+        health.check(context, lease)
 
 
-def test_who_lost_the_database_leads_again_at_once_in_a_new_term(world: World) -> None:
-    first, second = (leadership.lead(world, "a", nobody) for _ in range(2))
+def test_who_lost_the_database_leads_again_at_once_in_a_new_term(context: Context) -> None:
+    first, second = (leadership.lead(context, "a", nobody) for _ in range(2))
     assert first
     assert second
     assert second.term == first.term + 1
     with pytest.raises(LostLead):
-        health.check(world, first)
+        health.check(context, first)
 
 
-def test_who_is_known_to_have_ended_holds_nobody_up(world: World) -> None:
-    assert leadership.lead(world, "a", nobody)
-    assert leadership.lead(world, "b", lambda holder: holder == "a")
+def test_who_is_known_to_have_ended_holds_nobody_up(context: Context) -> None:
+    assert leadership.lead(context, "a", nobody)
+    assert leadership.lead(context, "b", lambda holder: holder == "a")
     assert has_ended("another-host:1:x") is False
     assert has_ended("nonsense") is False
 
@@ -156,9 +156,11 @@ def test_two_from_cron_do_not_act_twice(cli: Cli, start: Start) -> None:
     assert "another monitor leads" not in cli("monitor", "--once").stderr
 
 
-def lively(url: str) -> World:
+def lively(url: str) -> Context:
     """Nothing here is a mass failure, flapping, or told with others, so that each change has an alert of its own."""
-    return make_world(url, limits=Limits(mass_workers=1000, flap_transitions=10**6, one_by_one=1000))
+    return make_context(
+        url, health=HealthPolicy(mass_workers=1000, flap_transitions=10**6), alerting=AlertPolicy(one_by_one=1000)
+    )
 
 
 def monitor(url: str) -> None:
@@ -194,10 +196,10 @@ def test_killed_at_any_moment_each_change_is_told_once(
     administrators = [add_user(connection)[0] for _ in range(2)]
     ids = [add_worker(connection, name=f"w{number}", status="active") for number in range(WORKERS)]
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
-    world = lively(database_url)
-    lease = leadership.lead(world, "tests", nobody)
+    context = lively(database_url)
+    lease = leadership.lead(context, "tests", nobody)
     assert lease
-    leadership.release(world, lease)
+    leadership.release(context, lease)
     for _ in range(ROUNDS):
         process = fork(database_url)
         for worker_id in chance.sample(ids, 2):
@@ -210,11 +212,11 @@ def test_killed_at_any_moment_each_change_is_told_once(
             time.sleep(chance.random() * LONGEST_LIFE_SECONDS)
         process.kill()
         process.join()
-    lease = leadership.lead(world, "tests", lambda _: True)
+    lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    health.check(world, lease)
-    alerts.raise_alerts(world, lease)
-    world.db.close()
+    health.check(context, lease)
+    alerts.raise_alerts(context, lease)
+    context.db.close()
     check_chains(connection)
     check_told_once(connection, len(administrators))
 

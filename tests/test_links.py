@@ -20,7 +20,7 @@ from skyctl.installer import agent_archive
 from skyctl.operations.admin import tokens, workers
 from skyctl.operations.agents import install_links, invitations
 from skyctl.operations.agents.registration import register
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import events
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import TESTS, admin_token, bearer, get, registration
@@ -47,17 +47,17 @@ def ahead(connection: psycopg.Connection, table: str) -> None:
     connection.execute(f"UPDATE {table} SET {column} = now() - interval '1 second'")
 
 
-def test_a_link_gives_a_script_whose_token_registers(world: World) -> None:
-    worker_id, link = install_links.invite(world, TESTS, "web-1")
+def test_a_link_gives_a_script_whose_token_registers(context: Context) -> None:
+    worker_id, link = install_links.invite(context, TESTS, "web-1")
     assert link.startswith("https://manager.example.com/install/")
-    script = install_links.redeem(world, HOST, secret_of(link))
-    worker = register(world, token_in(script), registration())
+    script = install_links.redeem(context, HOST, secret_of(link))
+    worker = register(context, token_in(script), registration())
     assert (worker.id, worker.name) == (worker_id, "web-1")
 
 
-def test_only_hashes_are_stored(world: World, connection: psycopg.Connection) -> None:
-    _, link = install_links.invite(world, TESTS)
-    script = install_links.redeem(world, HOST, secret_of(link))
+def test_only_hashes_are_stored(context: Context, connection: psycopg.Connection) -> None:
+    _, link = install_links.invite(context, TESTS)
+    script = install_links.redeem(context, HOST, secret_of(link))
     rows = connection.execute(
         "SELECT l::text || w::text || e::text || a::text "
         "FROM install_links l, container_workers w, worker_events e, activity_logs a"
@@ -68,131 +68,131 @@ def test_only_hashes_are_stored(world: World, connection: psycopg.Connection) ->
     assert token_in(script) not in stored
 
 
-def test_a_link_is_good_once(world: World) -> None:
-    _, link = install_links.invite(world, TESTS)
-    install_links.redeem(world, HOST, secret_of(link))
+def test_a_link_is_good_once(context: Context) -> None:
+    _, link = install_links.invite(context, TESTS)
+    install_links.redeem(context, HOST, secret_of(link))
     with pytest.raises(LinkGone, match="this link has been used") as caught:
-        install_links.redeem(world, HOST, secret_of(link))
+        install_links.redeem(context, HOST, secret_of(link))
     assert caught.value.script_code == install_links.USED
 
 
-def test_a_link_expires(world: World, connection: psycopg.Connection) -> None:
-    _, link = install_links.invite(world, TESTS, ttl=timedelta(hours=1))
+def test_a_link_expires(context: Context, connection: psycopg.Connection) -> None:
+    _, link = install_links.invite(context, TESTS, ttl=timedelta(hours=1))
     ahead(connection, "install_links")
     with pytest.raises(LinkGone, match="this link has expired") as caught:
-        install_links.redeem(world, HOST, secret_of(link))
+        install_links.redeem(context, HOST, secret_of(link))
     assert caught.value.script_code == install_links.EXPIRED
 
 
-def test_a_link_of_nobody_or_of_a_removed_worker_is_none(world: World) -> None:
-    worker_id, link = install_links.invite(world, TESTS)
-    workers.remove(world, worker_id, TESTS)
+def test_a_link_of_nobody_or_of_a_removed_worker_is_none(context: Context) -> None:
+    worker_id, link = install_links.invite(context, TESTS)
+    workers.remove(context, worker_id, TESTS)
     for secret in (secret_of(link), "guessed", ""):
         with pytest.raises(LinkGone, match="there is no such link") as caught:
-            install_links.redeem(world, HOST, secret)
+            install_links.redeem(context, HOST, secret)
         assert caught.value.script_code == install_links.UNKNOWN
 
 
 @pytest.mark.parametrize("has_joined", [False, True])
 def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
-    world: World, serve: Serve, has_joined: bool
+    context: Context, serve: Serve, has_joined: bool
 ) -> None:
-    invitation, _ = invitations.generate_script(world, TESTS, "web-1")
+    invitation, _ = invitations.generate_script(context, TESTS, "web-1")
     if has_joined:
-        register(world, invitation.token, registration())
-    before = install_links.make(world, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
-    tokens.revoke(world, invitation.worker_id, TESTS)
-    plain = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
+        register(context, invitation.token, registration())
+    before = install_links.make(context, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
+    tokens.revoke(context, invitation.worker_id, TESTS)
+    plain = install_links.make(context, TESTS, invitation.worker_id, insecure=False)
     url, _ = serve()
     for link in (before, plain):
         refused = get(f"{url}/install/{secret_of(link)}")
         assert refused.status_code == 410
         assert "authToken" not in refused.text
-    assert state(world, invitation.worker_id, invitation.token) == "unknown"
+    assert state(context, invitation.worker_id, invitation.token) == "unknown"
 
-    _, link = install_links.invite(world, TESTS, anew=invitation.worker_id)
+    _, link = install_links.invite(context, TESTS, anew=invitation.worker_id)
     token = token_in(get(f"{url}/install/{secret_of(link)}").text)
-    assert state(world, invitation.worker_id, token) == "good"
-    assert register(world, token, registration()).token_revoked_at is None
+    assert state(context, invitation.worker_id, token) == "good"
+    assert register(context, token, registration()).token_revoked_at is None
     assert get(f"{url}/install/{secret_of(before)}").status_code == 410, "it stays gone"
 
 
 def test_a_token_that_somebody_stored_for_a_revoked_worker_is_no_invitation(
-    world: World, connection: psycopg.Connection
+    context: Context, connection: psycopg.Connection
 ) -> None:
-    invitation, _ = invitations.generate_script(world, TESTS)
-    tokens.revoke(world, invitation.worker_id, TESTS)
+    invitation, _ = invitations.generate_script(context, TESTS)
+    tokens.revoke(context, invitation.worker_id, TESTS)
     known = hashlib.sha256(invitation.token.encode()).hexdigest()
     connection.execute("UPDATE container_workers SET auth_token_hash = %s", (known,))
-    assert state(world, invitation.worker_id, invitation.token) == "unknown"
+    assert state(context, invitation.worker_id, invitation.token) == "unknown"
 
 
-def test_a_link_beside_a_script_that_was_used_is_used_too(world: World) -> None:
-    invitation, _ = invitations.generate_script(world, TESTS)
-    link = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
-    register(world, invitation.token, registration())
+def test_a_link_beside_a_script_that_was_used_is_used_too(context: Context) -> None:
+    invitation, _ = invitations.generate_script(context, TESTS)
+    link = install_links.make(context, TESTS, invitation.worker_id, insecure=False)
+    register(context, invitation.token, registration())
     with pytest.raises(LinkGone, match="this link has been used"):
-        install_links.redeem(world, HOST, secret_of(link))
+        install_links.redeem(context, HOST, secret_of(link))
 
 
-def test_a_link_beside_a_token_that_beats_is_used(world: World, connection: psycopg.Connection) -> None:
-    invitation, _ = invitations.generate_script(world, TESTS)
-    link = install_links.make(world, TESTS, invitation.worker_id, insecure=False)
+def test_a_link_beside_a_token_that_beats_is_used(context: Context, connection: psycopg.Connection) -> None:
+    invitation, _ = invitations.generate_script(context, TESTS)
+    link = install_links.make(context, TESTS, invitation.worker_id, insecure=False)
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
-    assert state(world, invitation.worker_id, invitation.token) == "used"
+    assert state(context, invitation.worker_id, invitation.token) == "used"
     with pytest.raises(LinkGone, match="this link has been used"):
-        install_links.redeem(world, HOST, secret_of(link))
+        install_links.redeem(context, HOST, secret_of(link))
 
 
-def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(world: World) -> None:
-    invitation, _ = invitations.generate_script(world, TESTS, "web-1")
-    register(world, invitation.token, registration())
-    worker_id, link = install_links.invite(world, TESTS, anew=invitation.worker_id)
-    token = token_in(install_links.redeem(world, HOST, secret_of(link)))
-    assert state(world, worker_id, token) == "good"
-    assert register(world, token, registration("reinstalled")).id == invitation.worker_id
-    assert state(world, worker_id, invitation.token) == "unknown"
+def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(context: Context) -> None:
+    invitation, _ = invitations.generate_script(context, TESTS, "web-1")
+    register(context, invitation.token, registration())
+    worker_id, link = install_links.invite(context, TESTS, anew=invitation.worker_id)
+    token = token_in(install_links.redeem(context, HOST, secret_of(link)))
+    assert state(context, worker_id, token) == "good"
+    assert register(context, token, registration("reinstalled")).id == invitation.worker_id
+    assert state(context, worker_id, invitation.token) == "unknown"
 
 
-def test_a_link_that_a_failed_run_has_used_up_is_followed_by_another(world: World) -> None:
-    worker_id, link = install_links.invite(world, TESTS, "web-1")
-    script = install_links.redeem(world, HOST, secret_of(link))
+def test_a_link_that_a_failed_run_has_used_up_is_followed_by_another(context: Context) -> None:
+    worker_id, link = install_links.invite(context, TESTS, "web-1")
+    script = install_links.redeem(context, HOST, secret_of(link))
     next_link = f"skyctl workers install-script --worker {worker_id} --link"
     assert f"next_link='{next_link}'" in script
-    _, another = install_links.invite(world, TESTS, anew=worker_id)
-    token = token_in(install_links.redeem(world, HOST, secret_of(another)))
-    assert state(world, worker_id, token) == "good"
-    assert register(world, token, registration()).name == "web-1"
+    _, another = install_links.invite(context, TESTS, anew=worker_id)
+    token = token_in(install_links.redeem(context, HOST, secret_of(another)))
+    assert state(context, worker_id, token) == "good"
+    assert register(context, token, registration()).name == "web-1"
 
 
-def test_links_are_events(world: World) -> None:
-    worker_id, link = install_links.invite(world, TESTS)
-    install_links.redeem(world, HOST, secret_of(link))
-    with world.db.transaction() as tx:
+def test_links_are_events(context: Context) -> None:
+    worker_id, link = install_links.invite(context, TESTS)
+    install_links.redeem(context, HOST, secret_of(link))
+    with context.db.transaction() as tx:
         told = events.latest(tx, 10, worker_id)
     assert [event.kind for event in told] == ["invited", "link_made", "link_used"]
     assert told[-1].details == {"ipAddress": "10.0.0.7"}
 
 
-def state(world: World, worker_id: UUID, token: str) -> str:
-    return install_links.check(world, worker_id, hashlib.sha256(token.encode()).hexdigest())[1]
+def state(context: Context, worker_id: UUID, token: str) -> str:
+    return install_links.check(context, worker_id, hashlib.sha256(token.encode()).hexdigest())[1]
 
 
 def test_what_a_script_asks_is_answered_from_what_became_of_its_invitation(
-    world: World, connection: psycopg.Connection
+    context: Context, connection: psycopg.Connection
 ) -> None:
-    invitation, _ = invitations.generate_script(world, TESTS)
+    invitation, _ = invitations.generate_script(context, TESTS)
     worker_id, token = invitation.worker_id, invitation.token
-    assert state(world, worker_id, token) == "good"
-    assert state(world, worker_id, "another") == "unknown"
-    assert state(world, uuid4(), token) == "unknown"
+    assert state(context, worker_id, token) == "good"
+    assert state(context, worker_id, "another") == "unknown"
+    assert state(context, uuid4(), token) == "unknown"
     ahead(connection, "container_workers")
-    assert state(world, worker_id, token) == "expired"
+    assert state(context, worker_id, token) == "expired"
     connection.execute("UPDATE container_workers SET auth_token_expires_at = NULL")
-    register(world, token, registration())
-    assert state(world, worker_id, token) == "used"
-    workers.remove(world, worker_id, TESTS)
-    assert state(world, worker_id, token) == "removed"
+    register(context, token, registration())
+    assert state(context, worker_id, token) == "used"
+    workers.remove(context, worker_id, TESTS)
+    assert state(context, worker_id, token) == "removed"
 
 
 # Over HTTP
@@ -202,9 +202,9 @@ def piped_into_a_shell(answer: httpx.Response) -> "subprocess.CompletedProcess[s
     return subprocess.run(["sh"], input=answer.text, capture_output=True, text=True, timeout=60)
 
 
-def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, world: World) -> None:
+def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, context: Context) -> None:
     url, _ = serve()
-    _, link = install_links.invite(world, TESTS, "web-1")
+    _, link = install_links.invite(context, TESTS, "web-1")
     path = link.removeprefix("https://manager.example.com")
     first = get(url + path)
     assert (first.status_code, first.headers["content-type"]) == (200, "text/x-shellscript; charset=utf-8")
@@ -219,18 +219,20 @@ def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, world: Wor
     )
 
 
-def test_an_expired_link_is_a_script_that_says_so(serve: Serve, world: World, connection: psycopg.Connection) -> None:
+def test_an_expired_link_is_a_script_that_says_so(
+    serve: Serve, context: Context, connection: psycopg.Connection
+) -> None:
     url, _ = serve()
-    _, link = install_links.invite(world, TESTS)
+    _, link = install_links.invite(context, TESTS)
     ahead(connection, "install_links")
     answer = get(url + link.removeprefix("https://manager.example.com"))
     assert answer.status_code == 410
     assert piped_into_a_shell(answer).returncode == install_links.EXPIRED
 
 
-def test_the_question_of_a_script_is_answered_in_lines(serve: Serve, world: World) -> None:
+def test_the_question_of_a_script_is_answered_in_lines(serve: Serve, context: Context) -> None:
     url, _ = serve()
-    invitation, _ = invitations.generate_script(world, TESTS)
+    invitation, _ = invitations.generate_script(context, TESTS)
     fingerprint = hashlib.sha256(invitation.token.encode()).hexdigest()
     answer = get(f"{url}/install/check/{invitation.worker_id}/{fingerprint}")
     assert answer.status_code == 200

@@ -15,8 +15,8 @@ import pytest
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
-from tests.conftest import Process, make_world
+from skyctl.operations.shared.context import Context
+from tests.conftest import Process, make_context
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, bearer, eventually, kill_server, not_started_again
 
 CLIENTS, SECONDS = 1000, 30.0
@@ -40,15 +40,15 @@ def own_server(open_folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-def crowd(own_server: EmbeddedPostgres) -> Iterator[tuple[World, list[tuple[str, str]]]]:
+def crowd(own_server: EmbeddedPostgres) -> Iterator[tuple[Context, list[tuple[str, str]]]]:
     """A thousand invited workers, and a log of every update of theirs, written by the database itself."""
-    world = make_world(own_server.url)
-    schema.initialize(world)
-    invited = [invitations.invite(world, TESTS) for _ in range(CLIENTS)]
+    context = make_context(own_server.url)
+    schema.initialize(context)
+    invited = [invitations.invite(context, TESTS) for _ in range(CLIENTS)]
     with psycopg.connect(own_server.url, autocommit=True) as connection:
         connection.execute(LOG)
-    yield world, [(str(one.worker_id), one.token) for one in invited]
-    world.db.close()
+    yield context, [(str(one.worker_id), one.token) for one in invited]
+    context.db.close()
 
 
 @dataclass
@@ -103,7 +103,9 @@ def heard(server: EmbeddedPostgres) -> Counter[tuple[str, int]]:
 
 
 def test_every_200_was_committed_once(
-    serve: Callable[..., tuple[str, Process]], own_server: EmbeddedPostgres, crowd: tuple[World, list[tuple[str, str]]]
+    serve: Callable[..., tuple[str, Process]],
+    own_server: EmbeddedPostgres,
+    crowd: tuple[Context, list[tuple[str, str]]],
 ) -> None:
     url, _ = serve(SKYCTL_DATABASE_URL=own_server.url)
     answers = asyncio.run(beat_at_once(url, crowd[1], lambda _: asyncio.sleep(SECONDS)))
@@ -113,7 +115,9 @@ def test_every_200_was_committed_once(
 
 
 def test_postgresql_is_killed_under_the_load(
-    serve: Callable[..., tuple[str, Process]], own_server: EmbeddedPostgres, crowd: tuple[World, list[tuple[str, str]]]
+    serve: Callable[..., tuple[str, Process]],
+    own_server: EmbeddedPostgres,
+    crowd: tuple[Context, list[tuple[str, str]]],
 ) -> None:
     url, _ = serve(SKYCTL_DATABASE_URL=own_server.url)
 

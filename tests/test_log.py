@@ -9,9 +9,9 @@ from uuid import UUID
 
 import psycopg
 
-from skyctl.domain.workloads import DrainWish
+from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, events
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import Cli
 from tests.helpers import TESTS, add_worker
 
@@ -19,20 +19,20 @@ Follow = Callable[..., "subprocess.Popen[str]"]
 WRITERS, EACH = 8, 40
 
 
-def drain_and_undrain(world: World, worker_id: UUID) -> None:
+def drain_and_undrain(context: Context, worker_id: UUID) -> None:
     for _ in range(EACH):
-        drains.drain(world, [worker_id], TESTS)
-        drains.undrain(world, worker_id, TESTS)
+        drains.drain(context, [worker_id], TESTS)
+        drains.undrain(context, worker_id, TESTS)
 
 
 def test_followers_miss_nothing_and_repeat_nothing(
-    follow: Follow, world: World, connection: psycopg.Connection
+    follow: Follow, context: Context, connection: psycopg.Connection
 ) -> None:
     """Eight write at once, others roll back; the follower is killed in the middle and goes on where it was."""
     ids = [add_worker(connection, status="active") for _ in range(WRITERS)]
     seen: list[int] = []
     with ThreadPoolExecutor(WRITERS + 1) as pool:
-        writing = [pool.submit(drain_and_undrain, world, worker_id) for worker_id in ids]
+        writing = [pool.submit(drain_and_undrain, context, worker_id) for worker_id in ids]
         writing.append(pool.submit(roll_back, connection))
         follower = follow("events", "--follow", "--since", "0", "-o", "json")
         assert follower.stdout
@@ -68,24 +68,24 @@ def roll_back(connection: psycopg.Connection) -> None:
 
 
 def test_an_event_appears_only_after_those_before_it(
-    world: World, connection: psycopg.Connection, database_url: str
+    context: Context, connection: psycopg.Connection, database_url: str
 ) -> None:
     """Who has written but not yet committed holds up whoever would get a higher number."""
     worker_id = add_worker(connection, status="active")
     with psycopg.connect(database_url) as slow, ThreadPoolExecutor(1) as pool:
         slow.execute("SELECT skyctl_lock_events()")
         slow.execute("INSERT INTO worker_events (kind) VALUES ('slow')")
-        fast = pool.submit(drains.drain, world, [worker_id], TESTS)
-        assert events.since(world, 0) == []
+        fast = pool.submit(drains.drain, context, [worker_id], TESTS)
+        assert events.since(context, 0) == []
         slow.commit()
         fast.result(60)
-    assert [event.kind for event in events.since(world, 0)] == ["slow", "drain_requested"]
+    assert [event.kind for event in events.since(context, 0)] == ["slow", "drain_requested"]
 
 
-def test_looking_at_the_log(cli: Cli, world: World, connection: psycopg.Connection) -> None:
+def test_looking_at_the_log(cli: Cli, context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, name="w\x1b[31m", status="active")
-    drains.drain(world, [worker_id], TESTS, DrainWish("new\ndisks"))
-    drains.undrain(world, worker_id, TESTS)
+    drains.drain(context, [worker_id], TESTS, DrainOptions("new\ndisks"))
+    drains.undrain(context, worker_id, TESTS)
     lines = cli("events").stdout.splitlines()
     assert len(lines) == 2
     assert "drain_requested w\\x1b[31m: new\\ndisks (tests)" in lines[0]

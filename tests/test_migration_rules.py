@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import Capacity, Limits, SwarmJoin
+from skyctl.domain.cluster import Capacity, SwarmJoin
 from skyctl.domain.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
 from skyctl.domain.errors import EngineUnavailable, MigrationNotFound, Refused
-from skyctl.domain.workloads import MigrationState
+from skyctl.domain.workloads import MigrationSettings, MigrationState
 from skyctl.operations.admin import drains, migrations
 from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step
-from tests.conftest import make_world
+from tests.conftest import make_context
 from tests.fakes import FakeEngine
 from tests.fleet import Fleet
 from tests.helpers import TESTS, look
@@ -101,9 +101,9 @@ def test_no_step_is_ever_wrong(
 
 @pytest.fixture
 def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
-    world = make_world(database_url, limits=Limits(migration_timeout=timedelta(seconds=30)))
-    yield Fleet(world, connection, FakeEngine(None))
-    world.db.close()
+    context = make_context(database_url, migrations=MigrationSettings(timeout=timedelta(seconds=30)))
+    yield Fleet(context, connection, FakeEngine(None))
+    context.db.close()
 
 
 WORKERS, SERVICES = ("w1", "w2", "w3"), ("a", "b")
@@ -137,9 +137,9 @@ def test_whatever_happens_each_service_ends_once_and_on_a_healthy_worker(
     ]:
         act(fleet, verb, subject)
     for _ in range(4):
-        fleet.world.db.ahead += timedelta(minutes=6)  # longer than any pause, deadline or flapping lasts
+        fleet.context.db.ahead += timedelta(minutes=6)  # longer than any pause, deadline or flapping lasts
         fleet.beat()
-        look(fleet.world)
+        look(fleet.context)
         fleet.settle()
     assert_once(fleet)
     assert all(each.finished_at for each in fleet.migrations().values())
@@ -148,9 +148,9 @@ def test_whatever_happens_each_service_ends_once_and_on_a_healthy_worker(
 
 def begin_anew(fleet: Fleet) -> None:
     fleet.connection.execute("TRUNCATE container_services, container_workers, worker_events CASCADE")
-    fleet.world.db.ahead = timedelta()
+    fleet.context.db.ahead = timedelta()
     engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
-    object.__setattr__(fleet.world, "engine", lambda: engine)
+    object.__setattr__(fleet.context, "engine", lambda: engine)
     fleet.engine = engine
     fleet.ids.clear()
     fleet.nodes.clear()
@@ -171,11 +171,11 @@ def act(fleet: Fleet, verb: str, subject: object) -> None:
         case "heal":
             fleet.heal(name)
         case "drain":
-            drains.drain(fleet.world, [fleet.ids[name]], TESTS)
-            look(fleet.world)
+            drains.drain(fleet.context, [fleet.ids[name]], TESTS)
+            look(fleet.context)
         case "undrain":
-            drains.undrain(fleet.world, fleet.ids[name], TESTS)
-            look(fleet.world)
+            drains.undrain(fleet.context, fleet.ids[name], TESTS)
+            look(fleet.context)
         case "sicken":
             fleet.engine.unhealthy.add((fleet.nodes[name], "app:1"))
         case "cure":
@@ -190,14 +190,14 @@ def act(fleet: Fleet, verb: str, subject: object) -> None:
         case "engine back":
             fleet.engine.unavailable = ""
         case "time":
-            fleet.world.db.ahead += timedelta(seconds=40)
+            fleet.context.db.ahead += timedelta(seconds=40)
 
 
 def decide(fleet: Fleet, verb: str, service: str) -> None:
     found = fleet.migrations().get(service)
     how = {"cancel": migrations.cancel, "approve": migrations.approve, "retry": migrations.retry}[verb]
     with suppress(Refused, MigrationNotFound):
-        how(fleet.world, found.id if found else uuid4(), TESTS)
+        how(fleet.context, found.id if found else uuid4(), TESTS)
 
 
 def meddle(fleet: Fleet, service: str, worker: str) -> None:

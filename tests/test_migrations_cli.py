@@ -16,7 +16,7 @@ LARGE = {"cores": 3.0, "memory": 3000}
 
 
 def ask_first(trio: Fleet) -> None:
-    migrations.set_policy(trio.world, trio.organization, MigrationPolicy.MANUAL, TESTS)
+    migrations.set_policy(trio.context, trio.organization, MigrationPolicy.MANUAL, TESTS)
 
 
 def identity(trio: Fleet, name: str) -> str:
@@ -157,7 +157,7 @@ def test_those_of_a_mass_failure_are_shown_as_held(cli: Cli, trio: Fleet) -> Non
     for name in ("w1", "w2", "w3"):
         trio.engine.lose(trio.nodes[name])
     trio.connection.execute("UPDATE container_workers SET last_heartbeat_at = now() - interval '1 hour'")
-    look(trio.world)
+    look(trio.context)
     trio.settle()
     listed = cli("migrations", "list")
     assert " held " in listed.stdout
@@ -166,9 +166,9 @@ def test_those_of_a_mass_failure_are_shown_as_held(cli: Cli, trio: Fleet) -> Non
 
 
 def test_an_engine_that_cannot_be_asked_is_said(cli: Cli, trio: Fleet) -> None:
-    lease = leadership.lead(trio.world, "tests", lambda _: True)
+    lease = leadership.lead(trio.context, "tests", lambda _: True)
     assert lease
-    migrations_monitor.note_engine(trio.world, lease, "the engine does not answer")
+    migrations_monitor.note_engine(trio.context, lease, "the engine does not answer")
     listed = cli("migrations", "list")
     assert listed.stdout == "No migrations.\n"
     assert "note: the engine cannot be asked, nothing moves: the engine does not answer" in listed.stderr

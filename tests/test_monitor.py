@@ -11,25 +11,25 @@ import pytest
 
 from skyctl.operations.admin import drains, workers
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually
 
 Start = Callable[..., Process]
 
 
-def status_of(world: World, worker_id: object) -> str:
-    return next(worker.status.value for worker in workers.list_workers(world).workers if worker.id == worker_id)
+def status_of(context: Context, worker_id: object) -> str:
+    return next(worker.status.value for worker in workers.list_workers(context).workers if worker.id == worker_id)
 
 
 def test_a_heartbeat_is_news(
-    start: Start, serve: Callable[..., tuple[str, Process]], world: World, connection: psycopg.Connection
+    start: Start, serve: Callable[..., tuple[str, Process]], context: Context, connection: psycopg.Connection
 ) -> None:
     """With an interval of an hour, each change of status comes from a NOTIFY."""
     monitor = start("monitor", "--interval", "3600")
     monitor.until("action=watching")
     url, _ = serve()
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
 
     def beat(cpu: float) -> None:
         path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
@@ -40,11 +40,11 @@ def test_a_heartbeat_is_news(
     for cpu, status in ((10, "active"), (99, "unhealthy"), (10, "active")):
         beat(cpu)
         assert f"to={status}" in monitor.until("action=status_changed")
-        assert status_of(world, invitation.worker_id) == status
-    drains.drain(world, [invitation.worker_id], TESTS)
+        assert status_of(context, invitation.worker_id) == status
+    drains.drain(context, [invitation.worker_id], TESTS)
     assert "to=draining" in monitor.until("action=status_changed")
     beat(99)
-    workers.note_stopped(world, invitation.worker_id, TESTS)
+    workers.note_stopped(context, invitation.worker_id, TESTS)
     assert "to=offline" in monitor.until("action=status_changed")
     beat(10)
     assert "to=draining" in monitor.until("action=status_changed"), "the drain outlives offline"
@@ -52,12 +52,12 @@ def test_a_heartbeat_is_news(
     assert kinds == (6,)
 
 
-def test_it_wakes_for_the_next_deadline(start: Start, world: World, connection: psycopg.Connection) -> None:
+def test_it_wakes_for_the_next_deadline(start: Start, context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, status="active")
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
     monitor = start("monitor", "--interval", "3600", WORKER_HEARTBEAT_TIMEOUT="2", WORKER_HEARTBEAT_INTERVAL="1")
     assert "to=offline" in monitor.until("action=status_changed")
-    assert status_of(world, worker_id) == "offline"
+    assert status_of(context, worker_id) == "offline"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -67,27 +67,29 @@ def test_a_signal_ends_it(start: Start, number: signal.Signals) -> None:
     assert monitor.stop(number) == 0
 
 
-def test_once(cli: Cli, world: World, connection: psycopg.Connection) -> None:
+def test_once(cli: Cli, context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, status="active")
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now() - interval '1 hour'")
     done = cli("monitor", "--once")
     assert (done.returncode, done.stdout) == (0, "")
     assert "to=offline" in done.stderr
-    assert status_of(world, worker_id) == "offline"
-    assert workers.list_workers(world).monitor_seen_at is not None
+    assert status_of(context, worker_id) == "offline"
+    assert workers.list_workers(context).monitor_seen_at is not None
     assert cli("monitor", "--once", SKYCTL_DATABASE_URL="postgresql://127.0.0.1:1/x").returncode == 5
 
 
-def test_it_survives_the_loss_of_its_connections(start: Start, world: World, connection: psycopg.Connection) -> None:
+def test_it_survives_the_loss_of_its_connections(
+    start: Start, context: Context, connection: psycopg.Connection
+) -> None:
     monitor = start("monitor", "--interval", "3600")
     monitor.until("action=watching")
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
     connection.execute(kill)
     assert "action=database_lost" in monitor.until("action=database_lost")
     monitor.until("action=watching")
-    world.db.close()
-    worker_id = invitations.invite(world, TESTS).worker_id
-    workers.note_stopped(world, worker_id, TESTS)
+    context.db.close()
+    worker_id = invitations.invite(context, TESTS).worker_id
+    workers.note_stopped(context, worker_id, TESTS)
     assert "to=offline" in monitor.until("action=status_changed")
 
 

@@ -11,7 +11,7 @@ import pytest
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
-from skyctl.domain.workloads import DrainWish, ServiceSpec
+from skyctl.domain.workloads import DrainOptions, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import drains, services, workers
 from skyctl.operations.monitor import services as services_monitor
@@ -24,7 +24,7 @@ __all__ = ["fleet"]
 
 
 def again(fleet: Fleet, name: str, image: str) -> None:
-    deploy_admin.deploy(fleet.world, TESTS, fleet.organization, ServiceSpec(name, image, Capacity(1, 512, 1)))
+    deploy_admin.deploy(fleet.context, TESTS, fleet.organization, ServiceSpec(name, image, Capacity(1, 512, 1)))
 
 
 def images(fleet: Fleet) -> list[str]:
@@ -69,7 +69,7 @@ def test_a_bad_image_goes_back_to_the_one_before_with_all_that_was_wanted(
     fleet.engine.absent = {("*", "app:bad")}
     before_it_is_told(fleet, monkeypatch, fleet.settle)
     spec = ServiceSpec("a", "app:bad", Capacity(2, 1024, 1), {"NEW": "1"})
-    deploy_admin.deploy(fleet.world, TESTS, fleet.organization, spec)
+    deploy_admin.deploy(fleet.context, TESTS, fleet.organization, spec)
     fleet.engine.settle()
     fleet.settle()
     found = fleet.services()["a"]
@@ -82,7 +82,7 @@ def test_a_bad_image_goes_back_to_the_one_before_with_all_that_was_wanted(
     again(fleet, "a", "app:3")
     fleet.settle()
     assert (fleet.services()["a"].status, images(fleet)) == ("running", ["app:3"])
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     fleet.settle()
     assert fleet.where()["a"] != "w1"
 
@@ -120,7 +120,7 @@ def test_the_panels_own_deployments_are_not_started(fleet: Fleet, connection: ps
         )
         connection.execute("UPDATE container_services SET current_deployment_id = %s WHERE id = %s", (made, service))
     fleet.settle()
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS, DrainWish(deadline=timedelta(seconds=1), force=True))
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(seconds=1), force=True))
     pass_time(fleet, seconds=2)
     fleet.beat()
     fleet.settle()
@@ -130,12 +130,12 @@ def test_the_panels_own_deployments_are_not_started(fleet: Fleet, connection: ps
 def test_a_worker_that_fails_after_its_drain_has_ended_loses_nothing(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     fleet.engine.unhealthy = {(fleet.nodes[name], "app:1") for name in ("w2", "w3")}
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS, DrainWish(deadline=timedelta(seconds=10)))
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(seconds=10)))
     fleet.settle()
     pass_time(fleet, seconds=11)
     fleet.beat()
     fleet.settle()
-    assert drains.progress(fleet.world, [fleet.ids["w1"]])[0].left == ["a"]
+    assert drains.progress(fleet.context, [fleet.ids["w1"]])[0].left == ["a"]
     fleet.engine.unhealthy.clear()
     fleet.fail("w1")
     fleet.settle()
@@ -150,14 +150,14 @@ def test_a_worker_that_has_joined_anew_is_drained_all_the_same(fleet: Fleet) -> 
     fleet.connection.execute(
         "UPDATE container_workers SET swarm_node_id = %s WHERE id = %s", (fleet.nodes["w1"], fleet.ids["w1"])
     )
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     fleet.settle()
     assert states(fleet) == {"a": "completed"}
 
 
 def test_a_target_that_leaves_the_swarm_is_not_waited_for(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     fleet.step()
     target = str(fleet.migrations()["a"].target_worker_name)
     fleet.engine.unhealthy = {(fleet.nodes[target], "app:1")}
@@ -174,26 +174,26 @@ def test_a_target_that_leaves_the_swarm_is_not_waited_for(fleet: Fleet) -> None:
 def test_a_service_that_is_removed_while_it_is_deployed_leaves_nothing(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_it_is_told(fleet, monkeypatch, lambda: services.remove(fleet.world, fleet.services()["a"].id, TESTS))
+    before_it_is_told(fleet, monkeypatch, lambda: services.remove(fleet.context, fleet.services()["a"].id, TESTS))
     again(fleet, "a", "app:1")
     fleet.settle()
     assert images(fleet) == []
     for name in ("w1", "w2", "w3"):
-        workers.check_removable(fleet.world, lookup.find_worker(fleet.world, name))
+        workers.check_removable(fleet.context, lookup.find_worker(fleet.context, name))
 
 
 def test_a_node_that_runs_what_is_not_ours_stays_in_the_swarm(fleet: Fleet) -> None:
     fleet.engine.deploy(EngineSpec("theirs", "net", "theirs", fleet.nodes["w1"], "app:1", Capacity(), {}, {}))
     fleet.engine.settle()
-    assert "theirs" in workers.remove(fleet.world, fleet.ids["w1"], TESTS)[1]
+    assert "theirs" in workers.remove(fleet.context, fleet.ids["w1"], TESTS)[1]
     assert fleet.nodes["w1"] in fleet.engine.nodes
 
 
 def test_a_node_that_somebody_paused_stays_paused(fleet: Fleet) -> None:
     fleet.engine.set_availability(fleet.nodes["w1"], "pause")
-    drains.drain(fleet.world, [fleet.ids["w1"]], TESTS)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     fleet.settle()
-    drains.undrain(fleet.world, fleet.ids["w1"], TESTS)
+    drains.undrain(fleet.context, fleet.ids["w1"], TESTS)
     fleet.settle()
     assert fleet.engine.nodes[fleet.nodes["w1"]].availability == "pause"
 
@@ -213,7 +213,7 @@ def test_a_drain_of_several_waits_for_heartbeats_and_never_they_for_it(fleet: Fl
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with psycopg.connect(database_url) as batch, ThreadPoolExecutor() as administrator:
         batch.execute(beat, (second,))
-        drained = administrator.submit(drains.drain, fleet.world, [first, second], TESTS)
+        drained = administrator.submit(drains.drain, fleet.context, [first, second], TESTS)
         eventually(lambda: fleet.connection.execute(waiting).fetchone() == (1,))
         batch.execute(beat, (first,))
         batch.commit()
@@ -226,14 +226,14 @@ def test_a_drain_of_several_waits_for_heartbeats_and_never_they_for_it(fleet: Fl
 def test_only_what_is_on_its_way_is_followed_between_the_looks_at_all(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     again(fleet, "b", "app:1")
-    lease = leadership.lead(fleet.world, "fleet", lambda _: True)
+    lease = leadership.lead(fleet.context, "fleet", lambda _: True)
     assert lease
     current = fleet.services()["a"].current
     assert current
     fleet.engine.stop(str(current.swarm_service_id))
     fleet.engine.settle()
-    services_monitor.follow(fleet.world, lease, all_of_them=False)
+    services_monitor.reconcile_services(fleet.context, lease, all_of_them=False)
     assert {name: each.status.value for name, each in fleet.services().items()} == {"a": "running", "b": "running"}
-    services_monitor.follow(fleet.world, lease, all_of_them=True)
+    services_monitor.reconcile_services(fleet.context, lease, all_of_them=True)
     assert fleet.services()["a"].status == "stopped"
-    look(fleet.world)
+    look(fleet.context)

@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 
 from skyctl.api.app import ROUTES
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process, clean_environment
 from tests.helpers import TESTS, admin_token, get
 
@@ -29,12 +29,12 @@ def test_the_document_is_valid_and_names_every_route(serve: Serve) -> None:
 
 @pytest.mark.parametrize("who", ["administrator", "worker", "nobody"])
 def test_no_answer_is_a_surprise(
-    serve: Serve, connection: psycopg.Connection, world: World, who: str, tmp_path: Path
+    serve: Serve, connection: psycopg.Connection, context: Context, who: str, tmp_path: Path
 ) -> None:
     """schemathesis sends what the document allows and what it does not: no 5xx, nothing that the document leaves
     out."""
     url, process = serve()
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     tokens = {"administrator": admin_token(SECRET, connection), "worker": invitation.token, "nobody": "nobody"}
     config = tmp_path / "schemathesis.toml"
     config.write_text(f'headers = {{ Authorization = "Bearer {tokens[who]}" }}\n')

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import Capacity, Limits, Load, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker, WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
 from skyctl.rules.placement import plan
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-LIMITS = Limits()
+POLICY = HealthPolicy()
 # A container's needs are rounded to the nearest billionth, and so are a worker's capacity and use: half of one each.
 HALF_A_BILLIONTH = Fraction(1, 2 * 10**9)
 
@@ -52,12 +52,12 @@ def ids(*numbers: int) -> frozenset[UUID]:
 
 def places(demands: Sequence[Demand], candidates: Sequence[Candidate]) -> list[int]:
     """The number of the worker that each demand gets, 0 for none."""
-    answers = plan(demands, candidates, LIMITS)
+    answers = plan(demands, candidates, POLICY)
     return [answer.worker_id.int if isinstance(answer, Placement) else 0 for answer in answers]
 
 
 def refusal(wanted: Demand, candidates: Sequence[Candidate]) -> Refusal:
-    [answer] = plan([wanted], candidates, LIMITS)
+    [answer] = plan([wanted], candidates, POLICY)
     assert isinstance(answer, Refusal)
     return answer
 
@@ -183,7 +183,7 @@ def test_no_capacity_is_exceeded_and_nobody_goes_where_it_may_not(
 ) -> None:
     workers = {one.worker.id: one for one in candidates}
     left, count = {one.worker.id: room(one) for one in candidates}, defaultdict[UUID, int](int)
-    answers = plan(demands, candidates, LIMITS)
+    answers = plan(demands, candidates, POLICY)
     assert [answer.id for answer in answers] == [wanted.id for wanted in demands]
     for wanted, answer in zip(demands, answers, strict=True):
         if isinstance(answer, Placement):
@@ -200,21 +200,21 @@ def test_the_order_of_what_is_given_decides_nothing(
     demands: list[Demand], candidates: list[Candidate], data: st.DataObject
 ) -> None:
     others = data.draw(st.permutations(demands)), data.draw(st.permutations(candidates))
-    answers = {answer.id: answer for answer in plan(demands, candidates, LIMITS)}
-    assert {answer.id: answer for answer in plan(*others, LIMITS)} == answers
+    answers = {answer.id: answer for answer in plan(demands, candidates, POLICY)}
+    assert {answer.id: answer for answer in plan(*others, POLICY)} == answers
 
 
 @BATCHES
 @given(demands=some_demands(), candidates=candidates_of_five())
 def test_it_places_whatever_a_packer_places(demands: list[Demand], candidates: list[Candidate]) -> None:
-    placed = {answer.id for answer in plan(demands, candidates, LIMITS) if isinstance(answer, Placement)}
+    placed = {answer.id for answer in plan(demands, candidates, POLICY) if isinstance(answer, Placement)}
     assert placed >= first_fit_decreasing(demands, candidates)
 
 
 @BATCHES
 @given(demands=some_demands(), candidates=candidates_of_five())
 def test_who_is_refused_fits_nowhere_and_hears_why(demands: list[Demand], candidates: list[Candidate]) -> None:
-    answers = plan(demands, candidates, LIMITS)
+    answers = plan(demands, candidates, POLICY)
     left = {one.worker.id: room(one) for one in candidates}
     for wanted, answer in zip(demands, answers, strict=True):
         if isinstance(answer, Placement):
@@ -354,7 +354,7 @@ def test_a_refusal_names_what_the_nearest_worker_lacks() -> None:
 
 def test_a_placement_names_the_figure_that_decided() -> None:
     def reason(wanted: Demand, *candidates: Candidate) -> str:
-        [answer] = plan([wanted], candidates, LIMITS)
+        [answer] = plan([wanted], candidates, POLICY)
         return answer.reason
 
     one, two = candidate(1, load=Load(10, 10, 10), siblings={"web": 2}), candidate(2, status=WorkerStatus.OFFLINE)

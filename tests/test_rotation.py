@@ -14,7 +14,7 @@ import pytest
 from skyctl.domain.cluster import Invitation
 from skyctl.operations.admin import tokens as token_operations
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Process
@@ -67,14 +67,14 @@ def rotated(connection: psycopg.Connection) -> int:
 
 
 def test_a_rotation_loses_no_heartbeat(
-    url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path
+    url: str, context: Context, connection: psycopg.Connection, launch: Launch, tmp_path: Path
 ) -> None:
-    one = invitations.invite(world, TESTS)
+    one = invitations.invite(context, TESTS)
     config = configure(tmp_path, url, one)
     agent = launch(*agent_command("--config", config))
     beats(connection, one.worker_id)
     for number in range(1, 4):
-        token_operations.rotate(world, one.worker_id, TESTS)
+        token_operations.rotate(context, one.worker_id, TESTS)
         eventually(lambda number=number: rotated(connection) == number)  # type: ignore[misc]
         beats(connection, one.worker_id)
     assert 'outcome="refused"} 0.0' in get(f"{url}/metrics").text
@@ -91,13 +91,13 @@ def test_a_rotation_loses_no_heartbeat(
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_an_agent_that_is_killed_while_it_takes_a_token_works_afterwards(
-    url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path, moment: str
+    url: str, context: Context, connection: psycopg.Connection, launch: Launch, tmp_path: Path, moment: str
 ) -> None:
-    one = invitations.invite(world, TESTS)
+    one = invitations.invite(context, TESTS)
     config = configure(tmp_path, url, one)
     mortal = launch(sys.executable, "-m", "tests.mortal_agent", moment, "--config", config)
     beats(connection, one.worker_id)
-    token_operations.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(context, one.worker_id, TESTS)
     assert mortal.exit_code() == -signal.SIGKILL
     launch(*agent_command("--config", config))
     eventually(lambda: rotated(connection) == 1)
@@ -106,35 +106,35 @@ def test_an_agent_that_is_killed_while_it_takes_a_token_works_afterwards(
 
 
 def test_an_agent_goes_on_after_its_manager_returned_to_a_backup_of_before_a_rotation(
-    url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path
+    url: str, context: Context, connection: psycopg.Connection, launch: Launch, tmp_path: Path
 ) -> None:
-    one = invitations.invite(world, TESTS)
+    one = invitations.invite(context, TESTS)
     launch(*agent_command("--config", configure(tmp_path, url, one)))
     beats(connection, one.worker_id)
-    token_operations.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(context, one.worker_id, TESTS)
     eventually(lambda: rotated(connection) == 1)
     beats(connection, one.worker_id)
     before = tokens.fingerprint(one.token)
     connection.execute("UPDATE container_workers SET auth_token_hash = %s, auth_token_issued_at = NULL", (before,))
     beats(connection, one.worker_id)
-    token_operations.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(context, one.worker_id, TESTS)
     eventually(lambda: rotated(connection) == 2)
     beats(connection, one.worker_id)
 
 
 def test_a_host_that_is_invited_anew_leaves_the_token_that_it_kept(
-    url: str, world: World, connection: psycopg.Connection, launch: Launch, tmp_path: Path
+    url: str, context: Context, connection: psycopg.Connection, launch: Launch, tmp_path: Path
 ) -> None:
-    one = invitations.invite(world, TESTS, "w1")
+    one = invitations.invite(context, TESTS, "w1")
     agent = launch(*agent_command("--config", configure(tmp_path, url, one)))
     beats(connection, one.worker_id)
-    token_operations.rotate(world, one.worker_id, TESTS)
+    token_operations.rotate(context, one.worker_id, TESTS)
     eventually(lambda: rotated(connection) == 1)
-    token_operations.revoke(world, one.worker_id, TESTS, "lost")
+    token_operations.revoke(context, one.worker_id, TESTS, "lost")
     [line] = agent.says("action=refused")
     assert "TOKEN_REVOKED" in line
     assert "lost" in line
     agent.ends_on(signal.SIGTERM)
-    config = configure(tmp_path, url, invitations.invite_anew(world, TESTS, one.worker_id))
+    config = configure(tmp_path, url, invitations.invite_anew(context, TESTS, one.worker_id))
     launch(*agent_command("--config", config))
     beats(connection, one.worker_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.helpers import add_user
 from tests.story import replay
 
@@ -15,13 +15,13 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 
 
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda path: path.stem)
-def test_it_goes_as_written(world: World, connection: psycopg.Connection, transcript: Path) -> None:
+def test_it_goes_as_written(context: Context, connection: psycopg.Connection, transcript: Path) -> None:
     """With UPDATE_DOCUMENTS=1 the transcripts are written anew. Each alert is told every administrator once."""
     for _ in range(2):
         add_user(connection)
     add_user(connection, "user")
     written = transcript.read_text()
-    played = replay(world, written)
+    played = replay(context, written)
     if os.environ.get("UPDATE_DOCUMENTS"):
         transcript.write_text(played)
     assert played == transcript.read_text()

@@ -13,9 +13,9 @@ from skyctl.domain.cluster import WorkerStatus
 from skyctl.operations.admin import schema, workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.agents.registration import register
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import tables
-from tests.conftest import Cli, make_world
+from tests.conftest import Cli, make_context
 from tests.helpers import TESTS, add_worker, look, registration
 
 PANEL = (Path(__file__).parent / "panel.sql").read_text()
@@ -53,8 +53,8 @@ def dump(connection: psycopg.Connection) -> list[tuple[object, ...]]:
     """).fetchall()
 
 
-def test_tables_py_is_what_postgresql_reflects(world: World) -> None:
-    with world.db.transaction() as tx:
+def test_tables_py_is_what_postgresql_reflects(context: Context) -> None:
+    with context.db.transaction() as tx:
         reflected = sa.MetaData()
         reflected.reflect(tx)
     described = {name: {c.name: str(c.type) for c in table.c} for name, table in tables.metadata.tables.items()}
@@ -62,73 +62,73 @@ def test_tables_py_is_what_postgresql_reflects(world: World) -> None:
     assert found == described
 
 
-def test_init_again_changes_nothing(world: World, connection: psycopg.Connection) -> None:
+def test_init_again_changes_nothing(context: Context, connection: psycopg.Connection) -> None:
     before = dump(connection)
-    assert schema.initialize(world).complete
-    assert schema.initialize(world).complete
+    assert schema.initialize(context).complete
+    assert schema.initialize(context).complete
     assert dump(connection) == before
 
 
-def test_init_lifts_the_limits_of_an_older_database(world: World, connection: psycopg.Connection) -> None:
+def test_init_lifts_the_limits_of_an_older_database(context: Context, connection: psycopg.Connection) -> None:
     before = dump(connection)
     connection.execute("""
         ALTER TABLE worker_events ALTER COLUMN actor TYPE varchar(255);
         ALTER TABLE mass_failures ALTER COLUMN region TYPE varchar(255), ALTER COLUMN lifted_by TYPE varchar(255);
         UPDATE skyctl_schema SET version = 2;
     """)
-    assert schema.check(world).pending_upgrade
-    assert schema.initialize(world).complete
+    assert schema.check(context).pending_upgrade
+    assert schema.initialize(context).complete
     assert dump(connection) == before
 
 
 def test_two_inits_at_once_both_succeed(make_database: Callable[[str], str]) -> None:
-    world = make_world(make_database("template1"))
+    context = make_context(make_database("template1"))
     states: list[bool] = []
-    threads = [threading.Thread(target=lambda: states.append(schema.initialize(world).complete)) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: states.append(schema.initialize(context).complete)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    world.db.close()
+    context.db.close()
     assert states == [True] * 3
 
 
 def test_init_takes_nothing_from_the_panel(panel_url: str) -> None:
-    world = make_world(panel_url)
+    context = make_context(panel_url)
     with psycopg.connect(panel_url, autocommit=True) as connection:
         before = dump(connection)
         users_before = columns_of(connection, "users")
-        assert schema.check(world).missing
-        assert schema.initialize(world).complete
+        assert schema.check(context).missing
+        assert schema.initialize(context).complete
         after = dump(connection)
         assert set(before) <= set(after)
         assert columns_of(connection, "users") == users_before
-        schema.initialize(world)
+        schema.initialize(context)
         assert dump(connection) == after
-    world.db.close()
+    context.db.close()
 
 
 def test_everything_works_in_the_panels_database(panel_url: str) -> None:
-    world = make_world(panel_url)
-    schema.initialize(world)
-    invitation = invitations.invite(world, TESTS)
-    register(world, invitation.token, registration("new"))
-    names = {worker.name: worker for worker in workers.list_workers(world).workers}
+    context = make_context(panel_url)
+    schema.initialize(context)
+    invitation = invitations.invite(context, TESTS)
+    register(context, invitation.token, registration("new"))
+    names = {worker.name: worker for worker in workers.list_workers(context).workers}
     assert set(names) == {"panel-worker", "worker-new"}
     assert names["panel-worker"].capacity.memory_mb == 8192
-    look(world)
-    assert workers.stats(world).by_status == {WorkerStatus.PENDING: 2}
-    world.db.close()
+    look(context)
+    assert workers.stats(context).by_status == {WorkerStatus.PENDING: 2}
+    context.db.close()
 
 
 def test_a_worker_that_the_panel_removes_is_an_event_too(panel_url: str) -> None:
-    world = make_world(panel_url)
-    schema.initialize(world)
-    invitation = invitations.invite(world, TESTS)
+    context = make_context(panel_url)
+    schema.initialize(context)
+    invitation = invitations.invite(context, TESTS)
     with psycopg.connect(panel_url, autocommit=True) as connection:
         connection.execute("DELETE FROM container_workers WHERE id = %s", (invitation.worker_id,))
         event = connection.execute("SELECT kind, actor FROM worker_events ORDER BY seq DESC LIMIT 1").fetchone()
-    world.db.close()
+    context.db.close()
     assert event == ("removed", "panel")
 
 

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Cli, Process
 from tests.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, admin_token, bearer, eventually, get, ready
 
@@ -48,10 +48,10 @@ def test_the_parents_death_is_the_end_of_all(serve: Serve, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_every_process_logs_with_the_time(
-    serve: Serve, world: World, connection: psycopg.Connection, tmp_path: Path, processes: str
+    serve: Serve, context: Context, connection: psycopg.Connection, tmp_path: Path, processes: str
 ) -> None:
     url, process = serve("--processes", processes, TMPDIR=str(tmp_path))
-    invitation = invitations.invite(world, TESTS)
+    invitation = invitations.invite(context, TESTS)
     connection.execute("ALTER TABLE container_workers RENAME TO elsewhere")
     path = f"{url}/api/workers/{invitation.worker_id}/heartbeat"
     refused = httpx.post(path, headers=bearer(invitation.token), json=LOAD, timeout=PATIENCE_SECONDS)

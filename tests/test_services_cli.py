@@ -186,14 +186,14 @@ def test_remove_says_what_it_would_do_and_needs_the_engine(cli: Cli, trio: Fleet
 
 
 def test_a_dry_run_makes_no_organization(trio: Fleet) -> None:
-    assert services.organization(trio.world, None, make=True, dry_run=True).slug == "default"
+    assert services.organization(trio.context, None, make=True, dry_run=True).slug == "default"
     assert trio.connection.execute("SELECT count(*) FROM organizations").fetchone() == (0,)
 
 
 def test_limits_that_are_given_win_over_those_that_the_engine_has(trio: Fleet) -> None:
     trio.deploy("web", to="w1", cores=0.5, memory=256)
     trio.connection.execute("UPDATE container_services SET status = 'deleted', current_deployment_id = NULL")
-    [found] = services.adoptable(trio.world)
+    [found] = services.adoptable(trio.context)
     assert found.limits == Capacity(0.5, 256, 10)
-    [given] = services.adoptable(trio.world, Capacity(memory_mb=1024))
+    [given] = services.adoptable(trio.context, Capacity(memory_mb=1024))
     assert given.limits == Capacity(0.5, 1024, 10)

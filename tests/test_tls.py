@@ -16,7 +16,7 @@ import pytest
 from skyctl.domain.errors import Refused
 from skyctl.host.certificates import Certificates
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Cli, Process
 from tests.helpers import PATIENCE_SECONDS, TESTS, eventually, need
@@ -194,11 +194,11 @@ def agent(tmp_path: Path) -> Iterator[Callable[..., Agent]]:
 
 
 def test_an_agent_trusts_our_authority_and_no_other(
-    cli: Cli, serve: Serve, certificates: Certificates, world: World, agent: Callable[..., Agent], tmp_path: Path
+    cli: Cli, serve: Serve, certificates: Certificates, context: Context, agent: Callable[..., Agent], tmp_path: Path
 ) -> None:
     cli("tls", "init")
     url, _ = serve()
-    token = invitations.invite(world, TESTS).token
+    token = invitations.invite(context, TESTS).token
     agent(apiUrl=url, authToken=token, caFile=str(certificates.authority)).says("action=accepted")
     other = Certificates(tmp_path / "other")
     other.folder.parent.mkdir()

@@ -29,14 +29,14 @@ from rich.console import Console
 
 from skyctl.cli.views import top as top_views
 from skyctl.domain.cluster import Load, Overview
-from skyctl.domain.workloads import DrainWish
+from skyctl.domain.workloads import DrainOptions
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import drains, schema
 from skyctl.operations.admin import overview as overview_admin
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import leadership, lookup
-from skyctl.operations.shared.context import World
-from tests.conftest import Cli, clean_environment, make_world
+from skyctl.operations.shared.context import Context
+from tests.conftest import Cli, clean_environment, make_context
 from tests.helpers import TESTS, add_worker, kill_server, look, not_started_again
 from tests.test_frozen import frozen
 
@@ -127,7 +127,7 @@ def terminal(environment: dict[str, str]) -> Iterator[Open]:
 
 
 @pytest.fixture
-def fleet(connection: psycopg.Connection, world: World) -> psycopg.Connection:
+def fleet(connection: psycopg.Connection, context: Context) -> psycopg.Connection:
     """Workers of each status, as a monitor concluded."""
     for name, silent, cpu in (("gone", 300, 10), ("full", 1, 97), ("busy", 1, 80), ("idle", 1, 5), ("new", None, 0)):
         add_worker(
@@ -141,8 +141,8 @@ def fleet(connection: psycopg.Connection, world: World) -> psycopg.Connection:
                 "UPDATE container_workers SET last_heartbeat_at = now() - make_interval(secs => %s) WHERE name = %s",
                 (silent, name),
             )
-    drains.drain(world, [lookup.find_worker(world, "idle").id], TESTS, DrainWish("new disk"))
-    look(world)
+    drains.drain(context, [lookup.find_worker(context, "idle").id], TESTS, DrainOptions("new disk"))
+    look(context)
     return connection
 
 
@@ -179,13 +179,13 @@ def test_what_else_ends_it(terminal: Open, fleet: psycopg.Connection, how: str) 
     assert termios.tcgetattr(top.slave) == top.before
 
 
-def test_events_and_another_size_are_seen(terminal: Open, fleet: psycopg.Connection, world: World) -> None:
+def test_events_and_another_size_are_seen(terminal: Open, fleet: psycopg.Connection, context: Context) -> None:
     assert fleet
     top = terminal()
     assert "CONTAINERS" not in top.until("q quits")
-    drains.drain(world, [lookup.find_worker(world, "busy").id], TESTS, DrainWish("to be moved"))
+    drains.drain(context, [lookup.find_worker(context, "busy").id], TESTS, DrainOptions("to be moved"))
     top.until("busy drain requested: to be moved (tests)")
-    look(world)
+    look(context)
     top.until("busy active to draining", "2 draining")
     top.resize(120, 30)
     top.until("CONTAINERS", "NOTE", "drain: new disk")
@@ -201,22 +201,22 @@ def server(open_folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 def test_it_outlives_its_database(terminal: Open, server: EmbeddedPostgres) -> None:
-    world = make_world(server.url)
-    schema.initialize(world)
-    invitations.invite(world, TESTS, "first")
+    context = make_context(server.url)
+    schema.initialize(context)
+    invitations.invite(context, TESTS, "first")
     top = terminal(SKYCTL_DATABASE_URL=server.url)
     top.until("first", "q quits")
-    world.db.close()
+    context.db.close()
     with not_started_again(server):
         kill_server(server)
         assert "first" in top.until("no news since "), "the last picture stays"
     server.revive()
-    invitations.invite(world, TESTS, "second")
+    invitations.invite(context, TESTS, "second")
     assert "no news" not in top.until("2 workers", "second", "EVENTS").rpartition("2 workers")[2]
     with frozen(server):
         top.press("q")
         assert top.end() == 0
-    world.db.close()
+    context.db.close()
 
 
 def test_a_database_that_is_away_from_the_start(terminal: Open) -> None:
@@ -251,7 +251,7 @@ def test_without_a_terminal_it_is_one_plain_page(cli: Cli, terminal: Open, fleet
     assert "\x1b" not in dumb.raw
 
 
-def test_one_document(cli: Cli, fleet: psycopg.Connection, world: World) -> None:
+def test_one_document(cli: Cli, fleet: psycopg.Connection, context: Context) -> None:
     assert fleet
     document = json.loads(cli("cluster", "top", "-o", "json").stdout)
     assert document["stats"]["totalWorkers"] == 5
@@ -259,13 +259,13 @@ def test_one_document(cli: Cli, fleet: psycopg.Connection, world: World) -> None
     assert document["events"][-1]["kind"] == "status_changed"
     assert document["monitor"]["leader"] is None
     assert document["massFailures"] == []
-    leadership.lead(world, "host:1:x", lambda _: True)
+    leadership.lead(context, "host:1:x", lambda _: True)
     again = yaml.safe_load(cli("cluster", "top", "-o", "yaml").stdout)
     assert again["monitor"] == document["monitor"] | {"leader": "host:1:x", "term": again["monitor"]["term"]}
     assert cli("cluster", "top", "-o", "name").stdout == "gone\nfull\nbusy\nidle\nnew\n"
 
 
-def test_who_fell_last_comes_first(world: World, connection: psycopg.Connection) -> None:
+def test_who_fell_last_comes_first(context: Context, connection: psycopg.Connection) -> None:
     for name, status, minutes, cpu in (
         ("long gone", "offline", 90, 99),
         ("just gone", "offline", 1, 1),
@@ -280,9 +280,9 @@ def test_who_fell_last_comes_first(world: World, connection: psycopg.Connection)
             "UPDATE container_workers SET status_changed_at = now() - make_interval(mins => %s) WHERE id = %s",
             (minutes, worker_id),
         )
-    names = [worker.name for worker in overview_admin.overview(world, 20).worst]
+    names = [worker.name for worker in overview_admin.overview(context, 20).worst]
     assert names == ["just gone", "long gone", "odd", "fullest", "full", "a", "b"]
-    assert [worker.name for worker in overview_admin.overview(world, 2).worst] == names[:2]
+    assert [worker.name for worker in overview_admin.overview(context, 2).worst] == names[:2]
 
 
 def drawn(picture: top_views.Picture, width: int, height: int) -> list[str]:
@@ -300,10 +300,10 @@ def drawn(picture: top_views.Picture, width: int, height: int) -> list[str]:
     count=st.integers(0, 3),
 )
 def test_every_size_is_filled_and_never_overrun(
-    world: World, fleet: psycopg.Connection, width: int, height: int, trouble: str, count: int
+    context: Context, fleet: psycopg.Connection, width: int, height: int, trouble: str, count: int
 ) -> None:
     assert fleet
-    seen = overview_admin.overview(world, height)
+    seen = overview_admin.overview(context, height)
     if count < 3:
         seen = replace(seen, worst=seen.worst[:count], events=seen.events[:count])
     lines = drawn(top_views.Picture(seen, [Load(10 * n, 50, 100, 0) for n in range(11)], trouble), width, height)
@@ -313,26 +313,26 @@ def test_every_size_is_filled_and_never_overrun(
     assert (lines[-2] == "away") == bool(trouble)
 
 
-def overview(world: World) -> Overview:
-    return overview_admin.overview(world, 10)
+def overview(context: Context) -> Overview:
+    return overview_admin.overview(context, 10)
 
 
-def test_the_footer_warns(world: World, connection: psycopg.Connection) -> None:
-    seen = overview(world)
+def test_the_footer_warns(context: Context, connection: psycopg.Connection) -> None:
+    seen = overview(context)
     assert drawn(top_views.Picture(seen), 80, 24)[-1] == "q quits · no monitor has run yet: statuses do not change"
     assert "No workers" in "\n".join(drawn(top_views.Picture(seen), 80, 24))
-    look(world)
-    lease = leadership.lead(world, "host:42:abc", lambda _: True)
+    look(context)
+    lease = leadership.lead(context, "host:42:abc", lambda _: True)
     assert lease
-    assert "by host:42, term " in drawn(top_views.Picture(overview(world)), 80, 24)[-1]
-    seen = replace(overview(world), monitor_seen_at=seen.read_at - timedelta(minutes=5))
+    assert "by host:42, term " in drawn(top_views.Picture(overview(context)), 80, 24)[-1]
+    seen = replace(overview(context), monitor_seen_at=seen.read_at - timedelta(minutes=5))
     assert "last pass 5m ago: statuses may be old" in drawn(top_views.Picture(seen), 80, 24)[-1]
     connection.execute("INSERT INTO mass_failures (region, silent, schedulable) VALUES ('eu', 60, 100)")
-    held = drawn(top_views.Picture(overview(world)), 100, 24)[-2]
+    held = drawn(top_views.Picture(overview(context)), 100, 24)[-2]
     assert held.startswith("held: 60 of 100 workers in eu fell silent 0s ago; nothing is moved until they return")
 
 
-def test_the_last_minute_is_a_line_of_its_own(world: World) -> None:
+def test_the_last_minute_is_a_line_of_its_own(context: Context) -> None:
     history = [Load(percent, 0, 0, 0) for percent in (0, 13, 50, 88, 100)]
-    lines = drawn(top_views.Picture(overview(world), history), 80, 24)
+    lines = drawn(top_views.Picture(overview(context), history), 80, 24)
     assert any(line.startswith("cpu") and "▁▂▅██" in line for line in lines)

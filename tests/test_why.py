@@ -7,10 +7,10 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from skyctl.domain.workloads import DrainWish
+from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import diagnosis, drains, workers
 from skyctl.operations.shared import outages
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process
 from tests.helpers import TESTS, add_worker, look
 
@@ -39,7 +39,7 @@ def told(cli: Cli, name: str = "w") -> str:
 )
 def test_each_status_tells_what_decided_it(
     cli: Cli,
-    world: World,
+    context: Context,
     connection: psycopg.Connection,
     load: int,
     silent: int,
@@ -49,7 +49,7 @@ def test_each_status_tells_what_decided_it(
 ) -> None:
     add_worker(connection, name="w", current_load=json.dumps({"cpuPercent": load}))
     connection.execute(HEARD, [silent])
-    look(world)
+    look(context)
     text = told(cli)
     assert f"Status {status}, since " in text
     assert f"Decided {decided}" in text
@@ -76,59 +76,59 @@ def test_nobody_has_looked_yet(cli: Cli, connection: psycopg.Connection) -> None
     assert "none has run yet: run `skyctl monitor`" in told(cli)
 
 
-def test_a_drain_tells_who_wanted_it_and_why(cli: Cli, world: World, connection: psycopg.Connection) -> None:
+def test_a_drain_tells_who_wanted_it_and_why(cli: Cli, context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, name="w")
     connection.execute(HEARD, [1])
-    look(world)
-    drains.drain(world, [worker_id], TESTS, DrainWish("new \x1b[31mdisk"))
+    look(context)
+    drains.drain(context, [worker_id], TESTS, DrainOptions("new \x1b[31mdisk"))
     before = told(cli)
     assert "Status active" in before
     assert (
         "Now draining: to be drained: new \\x1b[31mdisk (but the monitor has not looked yet; its last pass was"
         in before
     )
-    look(world)
+    look(context)
     after = told(cli)
     assert "Status draining" in after
     assert "drain asked" in after
     assert "back in service, by `skyctl workers undrain`" in after
     assert not {"\x1b"} & set(before + after)
-    drains.undrain(world, worker_id, TESTS)
+    drains.undrain(context, worker_id, TESTS)
     assert "drain taken back" in told(cli)
 
 
-def test_stopped_on_purpose(cli: Cli, world: World, connection: psycopg.Connection) -> None:
+def test_stopped_on_purpose(cli: Cli, context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, name="w")
     connection.execute(HEARD, [1])
-    workers.note_stopped(world, worker_id, TESTS)
-    look(world)
+    workers.note_stopped(context, worker_id, TESTS)
+    look(context)
     text = told(cli)
     assert "pending to offline: its agent was stopped on purpose" in text
     assert "sample onPurpose: true" in text
     assert "stopped its agent was stopped on purpose" in text
 
 
-def test_outages_of_ours_are_taken_out_of_silence(world: World, connection: psycopg.Connection) -> None:
+def test_outages_of_ours_are_taken_out_of_silence(context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, name="w")
     connection.execute(HEARD, [700])
     connection.execute(
         "INSERT INTO serve_outages (started_at, ended_at) SELECT now() - interval '660 s', now() - interval '60 s'"
     )
-    found = diagnosis.diagnose(world, worker_id)
+    found = diagnosis.diagnose(context, worker_id)
     assert found.silence is not None
     assert timedelta(seconds=100) <= found.silence < timedelta(seconds=110)
     assert found.deaf == timedelta(seconds=600)
     assert found.verdict.status == "active"
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         assert len(outages.known_outages(tx)) == 1
 
 
-def test_a_mass_failure_is_named(cli: Cli, world: World, connection: psycopg.Connection) -> None:
+def test_a_mass_failure_is_named(cli: Cli, context: Context, connection: psycopg.Connection) -> None:
     for name in "abcd":
         add_worker(connection, name=name, status="active")
     connection.execute(HEARD, [130])
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now() WHERE name = 'd'")
-    look(world)
+    look(context)
     text = told(cli, "a")
     assert "3 of 4 workers fell silent at once" in text
     assert "nothing is moved off them automatically until they return" in text

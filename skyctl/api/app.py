@@ -26,17 +26,17 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from skyctl.api import openapi
-from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_errand
+from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_reply
 from skyctl.api.responses import Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.documents import http
-from skyctl.domain.cluster import Actor, Beat
+from skyctl.domain.cluster import Actor, Heartbeat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
-from skyctl.domain.tokens import ERRAND
-from skyctl.domain.workloads import DrainWish
+from skyctl.domain.tokens import REPLY_PENDING
+from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, schema, workers
 from skyctl.operations.agents import heartbeats, install_links, invitations, registration, upgrades
 from skyctl.operations.shared import authentication
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 THREADS = 8
 MAX_PAGE = 1000
@@ -67,32 +67,32 @@ class Call:
         return worker_id
 
 
-Handler = Callable[[World, Call], tuple[int, dict[str, Any] | Content]]
+Handler = Callable[[Context, Call], tuple[int, dict[str, Any] | Content]]
 
 
-def register(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def register(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """A host joins, or says anew what it is."""
-    worker = registration.register(world, call.token, http.registration(http.parse(call.body)))
+    worker = registration.register(context, call.token, http.registration(http.parse(call.body)))
     return 201, {"success": True, "data": http.worker_document(worker)}
 
 
-def beat(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def beat(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """A heartbeat that did not come by the lane for heartbeats: a batch of one."""
     load = http.heartbeat(http.parse(call.body))
-    one = Beat(str(call.worker_id), heartbeats.fingerprint(call.token), load)
-    outcome = anyio.from_thread.run(heartbeats.record, world, [one])[0]
+    one = Heartbeat(str(call.worker_id), heartbeats.fingerprint(call.token), load)
+    outcome = anyio.from_thread.run(heartbeats.record, context, [one])[0]
     if isinstance(outcome, Unauthorized):
-        outcome = heartbeats.why_refused(world, call.worker_id, call.token)
+        outcome = heartbeats.why_refused(context, call.worker_id, call.token)
     if isinstance(outcome, SkyctlError):
         raise outcome
-    return 200, answer_with_errand(world, one) if outcome is ERRAND else accepted(world)
+    return 200, answer_with_reply(context, one) if outcome is REPLY_PENDING else accepted(context)
 
 
-def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def list_workers(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """One page of workers."""
     query = call.query
     page = workers.list_workers(
-        world,
+        context,
         status=http.status(query["status"]) if query.get("status") else None,
         search=http.text_filter("search", query["search"]) if query.get("search") else None,
         limit=http.whole_number("limit", query.get("limit"), 100, 1, MAX_PAGE),
@@ -103,78 +103,78 @@ def list_workers(world: World, call: Call) -> tuple[int, dict[str, Any]]:
     return 200, {"success": True, "data": data, "pagination": pagination}
 
 
-def show_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def show_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """One worker."""
-    return 200, {"success": True, "data": http.worker_document(workers.get(world, call.worker_id))}
+    return 200, {"success": True, "data": http.worker_document(workers.get(context, call.worker_id))}
 
 
-def remove_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def remove_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """Remove a worker without containers."""
-    worker, _ = workers.remove(world, call.worker_id, call.actor)
+    worker, _ = workers.remove(context, call.worker_id, call.actor)
     return 200, {"success": True, "message": f"Worker {worker.name} removed"}
 
 
-def drain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def drain_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """Ask for a worker to be emptied."""
-    worker = drains.drain(world, [call.worker_id], call.actor, DrainWish(http.drain_request(call.body)))[0]
+    worker = drains.drain(context, [call.worker_id], call.actor, DrainOptions(http.drain_request(call.body)))[0]
     return 200, {"success": True, "message": f"Worker {worker.name} is set to drain"}
 
 
-def undrain_worker(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def undrain_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """Take back that a worker is to be emptied."""
-    worker = drains.undrain(world, call.worker_id, call.actor, http.drain_request(call.body))
+    worker = drains.undrain(context, call.worker_id, call.actor, http.drain_request(call.body))
     return 200, {"success": True, "message": f"Worker {worker.name} is back in service"}
 
 
-def generate_script(world: World, call: Call) -> tuple[int, dict[str, Any]]:
+def generate_script(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     """Invite a worker."""
     wanted = http.parse(call.body) if call.body else {}
     name, insecure = http.script_request(wanted)
-    invitation, script = invitations.generate_script(world, call.actor, name, insecure=insecure)
+    invitation, script = invitations.generate_script(context, call.actor, name, insecure=insecure)
     return 200, {
         "success": True,
         "data": {
             "workerId": str(invitation.worker_id),
             "script": script,
             "token": invitation.token,
-            "link": install_links.make(world, call.actor, invitation.worker_id, insecure=insecure),
+            "link": install_links.make(context, call.actor, invitation.worker_id, insecure=insecure),
         },
     }
 
 
-def agent_archive(world: World, call: Call) -> tuple[int, Content]:
+def agent_archive(context: Context, call: Call) -> tuple[int, Content]:
     """The agent that a worker was offered."""
-    return 200, Content(upgrades.archive(world, call.token, call.path["sha256"]), GZIP)
+    return 200, Content(upgrades.archive(context, call.token, call.path["sha256"]), GZIP)
 
 
-def install_script(world: World, call: Call) -> tuple[int, Content]:
+def install_script(context: Context, call: Call) -> tuple[int, Content]:
     """The script of a link, or in its place one that says why there is none: it may be piped into a shell."""
     try:
-        return 200, Content(install_links.redeem(world, call.actor, call.path["secret"]).encode(), SHELL)
+        return 200, Content(install_links.redeem(context, call.actor, call.path["secret"]).encode(), SHELL)
     except SkyctlError as error:
         return error.http_status, Content(install_links.refusal(error).encode(), SHELL)
 
 
-def check_invitation(world: World, call: Call) -> tuple[int, Content]:
+def check_invitation(context: Context, call: Call) -> tuple[int, Content]:
     """What an install script asks first, as lines that any shell can read."""
-    now, state = install_links.check(world, call.worker_id, call.path["fingerprint"])
+    now, state = install_links.check(context, call.worker_id, call.path["fingerprint"])
     return 200, Content(f"time {int(now.timestamp())}\ninvitation {state}\n".encode(), TEXT)
 
 
-def installed_agent(_world: World, _call: Call) -> tuple[int, Content]:
+def installed_agent(_context: Context, _call: Call) -> tuple[int, Content]:
     """The agent that install scripts carry."""
     return 200, Content(install_links.archive(), GZIP)
 
 
-def installed_agent_checksum(_world: World, _call: Call) -> tuple[int, Content]:
+def installed_agent_checksum(_context: Context, _call: Call) -> tuple[int, Content]:
     """Its checksum, as `sha256sum -c` reads it."""
     checksum = hashlib.sha256(install_links.archive()).hexdigest()
     return 200, Content(f"{checksum}  skyagent.tar.gz\n".encode(), TEXT)
 
 
-def stats(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+def stats(context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
     """The cluster in figures."""
-    return 200, {"success": True, "data": http.stats_document(workers.stats(world))}
+    return 200, {"success": True, "data": http.stats_document(workers.stats(context))}
 
 
 class Cached:
@@ -185,23 +185,23 @@ class Cached:
         self._answer: tuple[int, dict[str, Any] | Content] = (0, {})
         self._good_until = 0.0
 
-    def __call__(self, world: World, call: Call) -> tuple[int, dict[str, Any] | Content]:
+    def __call__(self, context: Context, call: Call) -> tuple[int, dict[str, Any] | Content]:
         """The handler's answer, of now or of some seconds ago."""
         if time.monotonic() >= self._good_until:
-            self._answer = self._handler(world, call)
+            self._answer = self._handler(context, call)
             self._good_until = time.monotonic() + self._seconds
         return self._answer
 
 
-def ready(world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+def ready(context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
     """The database answers, and has our schema."""
-    state = schema.check(world)
+    state = schema.check(context)
     if not state.complete:
         return 503, error_document("SCHEMA_INCOMPLETE", "run `skyctl db init`")
     return 200, {"status": "ready", "schemaVersion": state.version}
 
 
-def specification(_world: World, _call: Call) -> tuple[int, dict[str, Any]]:
+def specification(_context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
     """The OpenAPI document."""
     return 200, openapi.DOCUMENT
 
@@ -228,12 +228,12 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
 class Application:
     """The ASGI application of a world, and beside it the lane for heartbeats."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.beats = Heartbeats(world)
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.beats = Heartbeats(context)
         threads = anyio.CapacityLimiter(THREADS)
         cached = {"/api/workers/cluster/status": {"GET": ("admin", Cached(stats, STATS_SECONDS))}}
-        routes = [Route(path, Endpoint(world, threads, path, methods)) for path, methods in (ROUTES | cached).items()]
+        routes = [Route(path, Endpoint(context, threads, path, methods)) for path, methods in (ROUTES | cached).items()]
         routes += [Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthy, methods=["GET"])]
         self._others = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _unexpected})
         self._others.router.redirect_slashes = False
@@ -247,9 +247,9 @@ class Endpoint:
     """The ASGI application of one path: find the method, authenticate, read, call the handler on a thread, answer."""
 
     def __init__(
-        self, world: World, threads: anyio.CapacityLimiter, path: str, methods: Mapping[str, tuple[str, Handler]]
+        self, context: Context, threads: anyio.CapacityLimiter, path: str, methods: Mapping[str, tuple[str, Handler]]
     ) -> None:
-        self._world, self._threads, self._path, self._methods = world, threads, path, methods
+        self._context, self._threads, self._path, self._methods = context, threads, path, methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -282,8 +282,8 @@ class Endpoint:
         client, agent = request.client.host if request.client else None, request.headers.get("user-agent")
         actor = Actor("", None, client, agent)
         if who == "admin":
-            actor = authentication.administrator(self._world, token, client, agent)
-        return handler(self._world, Call(actor, token, request.path_params, request.query_params, body))
+            actor = authentication.administrator(self._context, token, client, agent)
+        return handler(self._context, Call(actor, token, request.path_params, request.query_params, body))
 
 
 async def healthy(_request: Request) -> Response:

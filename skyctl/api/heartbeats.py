@@ -14,14 +14,14 @@ from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 
-from skyctl.api.http_protocol import Exchange, compose
+from skyctl.api.http_protocol import HeartbeatRequest, compose
 from skyctl.api.responses import bearer_token
 from skyctl.documents import http
-from skyctl.domain.cluster import Beat
+from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
-from skyctl.domain.tokens import ERRAND, Outcome
+from skyctl.domain.tokens import REPLY_PENDING, Outcome
 from skyctl.operations.agents import heartbeats, reply
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 MAX_BATCH = 2000
 UNEXPECTED = SkyctlError("unexpected error", "see the log of skyctl serve")
@@ -38,25 +38,27 @@ REFUSED = HEARTBEATS.labels("refused")
 INVALID = HEARTBEATS.labels("invalid")
 UNAVAILABLE = HEARTBEATS.labels("unavailable")
 
-Waiting = tuple[Beat, Exchange]
+ReplyPending = tuple[Heartbeat, HeartbeatRequest]
 
 
 class Heartbeats:
     """All heartbeats of a process, from the exchange that a connection hands over to its answer."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._waiting: list[Waiting] = []
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._waiting: list[ReplyPending] = []
         self._busy = False
         self._tasks: set[asyncio.Task[None]] = set()
-        document = accepted(world)
+        document = accepted(context)
         self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
 
-    def take(self, exchange: Exchange) -> None:
+    def take(self, exchange: HeartbeatRequest) -> None:
         """Let a heartbeat wait for the next batch, or refuse it for what can be seen at once."""
         try:
             token = bearer_token(exchange.headers)
-            beat = Beat(exchange.worker_id, heartbeats.fingerprint(token), http.heartbeat(http.parse(exchange.body)))
+            beat = Heartbeat(
+                exchange.worker_id, heartbeats.fingerprint(token), http.heartbeat(http.parse(exchange.body))
+            )
         except SkyctlError as error:
             _refuse(exchange, error)
             return
@@ -76,10 +78,10 @@ class Heartbeats:
         finally:
             self._busy = False
 
-    async def _write(self, beats: list[Beat]) -> list[Outcome]:
+    async def _write(self, beats: list[Heartbeat]) -> list[Outcome]:
         started = time.perf_counter()
         try:
-            outcomes = await heartbeats.record(self._world, beats)
+            outcomes = await heartbeats.record(self._context, beats)
         except DatabaseUnavailable as error:
             log.warning("action=heartbeats_refused count=%d reason=%s", len(beats), error.message)
             return [error] * len(beats)
@@ -88,29 +90,29 @@ class Heartbeats:
             return [UNEXPECTED] * len(beats)
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_SIZE.observe(len(beats))
-        ACCEPTED.inc(outcomes.count(None) + outcomes.count(ERRAND))
+        ACCEPTED.inc(outcomes.count(None) + outcomes.count(REPLY_PENDING))
         return outcomes
 
-    def _answer(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
+    def _answer(self, batch: list[ReplyPending], outcomes: list[Outcome]) -> None:
         for (beat, exchange), outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
                 exchange.answer(self._accepted[exchange.keep_alive])
-            elif outcome is ERRAND:
-                self._spawn(self._send_errand(beat, exchange))
+            elif outcome is REPLY_PENDING:
+                self._spawn(self._send_reply(beat, exchange))
             elif isinstance(outcome, Unauthorized):
                 self._spawn(self._explain(beat, exchange))
             else:
                 _refuse(exchange, outcome)
 
-    async def _send_errand(self, beat: Beat, exchange: Exchange) -> None:
+    async def _send_reply(self, beat: Heartbeat, exchange: HeartbeatRequest) -> None:
         """Answer a beat that is committed, with what else waits for its worker, read off this path."""
-        document = await asyncio.to_thread(answer_with_errand, self._world, beat)
+        document = await asyncio.to_thread(answer_with_reply, self._context, beat)
         exchange.answer(compose(200, document, keep_alive=exchange.keep_alive))
 
-    async def _explain(self, beat: Beat, exchange: Exchange) -> None:
+    async def _explain(self, beat: Heartbeat, exchange: HeartbeatRequest) -> None:
         """Find out, off this path, whether a beat that was not stored is a 401, a 403 or a 404."""
         token = bearer_token(exchange.headers).decode("latin-1")
-        why = asyncio.to_thread(heartbeats.why_refused, self._world, UUID(beat.worker_id), token)
+        why = asyncio.to_thread(heartbeats.why_refused, self._context, UUID(beat.worker_id), token)
         try:
             _refuse(exchange, await why)
         except SkyctlError as error:
@@ -125,25 +127,25 @@ class Heartbeats:
         task.add_done_callback(self._tasks.discard)
 
 
-def accepted(world: World) -> dict[str, Any]:
+def accepted(context: Context) -> dict[str, Any]:
     """The answer to a heartbeat that is committed."""
-    interval = world.limits.heartbeat_interval.total_seconds()
+    interval = context.health.heartbeat_interval.total_seconds()
     return {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": interval}
 
 
-def answer_with_errand(world: World, beat: Beat) -> dict[str, Any]:
+def answer_with_reply(context: Context, beat: Heartbeat) -> dict[str, Any]:
     """The answer to a heartbeat that is committed, with what else waits for its worker; where that fails, it waits for
     the next."""
     try:
-        return accepted(world) | reply.take(world, UUID(beat.worker_id), beat.token_hash).document()
+        return accepted(context) | reply.take(context, UUID(beat.worker_id), beat.token_hash).document()
     except SkyctlError as error:
-        log.warning("action=errand_failed worker_id=%s reason=%s", beat.worker_id, error.message)
+        log.warning("action=reply_failed worker_id=%s reason=%s", beat.worker_id, error.message)
     except Exception:
-        log.exception("action=errand_failed worker_id=%s", beat.worker_id)
-    return accepted(world)
+        log.exception("action=reply_failed worker_id=%s", beat.worker_id)
+    return accepted(context)
 
 
-def _refuse(exchange: Exchange, error: SkyctlError) -> None:
+def _refuse(exchange: HeartbeatRequest, error: SkyctlError) -> None:
     if isinstance(error, DatabaseUnavailable):
         UNAVAILABLE.inc()
     elif isinstance(error, ValidationError):

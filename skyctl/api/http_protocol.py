@@ -23,7 +23,7 @@ HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{
 class Taker(Protocol):
     """Who takes heartbeats."""
 
-    def take(self, exchange: "Exchange") -> None:
+    def take(self, exchange: "HeartbeatRequest") -> None:
         """Answer the exchange, now or later."""
 
 
@@ -77,7 +77,7 @@ class Connection(HttpToolsProtocol):
         heartbeat = HEARTBEAT.fullmatch(self.url)
         idle = self.cycle is None or self.cycle.response_complete
         if heartbeat and idle and not self.expect_100_continue and self.parser.get_method() == b"POST":
-            self.cycle = Exchange(self, heartbeat[1].decode())  # type: ignore[assignment]
+            self.cycle = HeartbeatRequest(self, heartbeat[1].decode())  # type: ignore[assignment]
         else:
             super().on_headers_complete()
 
@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End: at once where nothing was accepted yet."""
         cycle: object = self.cycle
-        if self._reading and isinstance(cycle, Exchange):
+        if self._reading and isinstance(cycle, HeartbeatRequest):
             self.transport.close()
         else:
             super().shutdown()
@@ -101,7 +101,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-class Exchange:
+class HeartbeatRequest:
     """One heartbeat and its answer. uvicorn sees in it the connection's current cycle, and uses these attributes."""
 
     __slots__ = (
@@ -126,7 +126,7 @@ class Exchange:
         self.response_complete = False
 
     @property
-    def message_event(self) -> "Exchange":
+    def message_event(self) -> "HeartbeatRequest":
         """What uvicorn sets when there is more of the body, all of it, or nobody there any more."""
         return self
 

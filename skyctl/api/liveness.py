@@ -8,24 +8,24 @@ from uuid import uuid4
 
 from skyctl.domain.errors import SkyctlError
 from skyctl.operations.shared import outages
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 EVERY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-def begin(world: World) -> None:
+def begin(context: Context) -> None:
     """Give the sign from now on until the process ends."""
-    threading.Thread(target=_give, args=[world], name="presence", daemon=True).start()
+    threading.Thread(target=_give, args=[context], name="presence", daemon=True).start()
 
 
-def _give(world: World) -> None:
+def _give(context: Context) -> None:
     instance, hostname, pid = uuid4(), socket.gethostname(), os.getpid()
     give, heard, pause = outages.begin, True, threading.Event()
     while True:
         try:
-            give(world, instance, hostname, pid)
+            give(context, instance, hostname, pid)
             give, heard = outages.touch, True
         except SkyctlError as error:
             if heard:

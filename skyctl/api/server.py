@@ -27,7 +27,7 @@ from skyctl.host import logs, sd_notify, signals
 from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 BACKLOG = 2048
 CONNECTIONS = 10
@@ -47,10 +47,10 @@ def application() -> ASGIApp:
     given = settings.load()
     if given.database_url is None:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
-    world = wiring.connect(given, given.database_url, connections=CONNECTIONS)
-    application = Application(world)
-    liveness.begin(world)
-    sd_notify.tell("READY=1")  # of several processes the first: who connects now is answered by it
+    context = wiring.connect(given, given.database_url, connections=CONNECTIONS)
+    application = Application(context)
+    liveness.begin(context)
+    sd_notify.notify("READY=1")  # of several processes the first: who connects now is answered by it
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)
     return application
@@ -67,20 +67,20 @@ class _Config(uvicorn.Config):
             self.loaded_app.beats = application.beats
         if self.ssl and self.ssl_certfile and self.ssl_keyfile:
             certificate, key = Path(self.ssl_certfile), Path(self.ssl_keyfile)
-            tls.follow(self.ssl, certificate, key, partial(_renew, application.world, certificate))
+            tls.follow(self.ssl, certificate, key, partial(_renew, application.context, certificate))
 
 
-def _renew(world: World, certificate: Path) -> bool:
+def _renew(context: Context, certificate: Path) -> bool:
     """Renew the certificate if it is ours and about to end; whether it was."""
     ours = Certificates(settings.load().data_dir)
-    return certificate == ours.server and certificates.renew_if_due(world, ours)
+    return certificate == ours.server and certificates.renew_if_due(context, ours)
 
 
 class _Server(uvicorn.Server):
     """Tells the service manager that it ends, before it answers what it has accepted."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        sd_notify.tell("STOPPING=1")
+        sd_notify.notify("STOPPING=1")
         await super().shutdown(sockets)
 
 
@@ -88,7 +88,7 @@ class _Parent(Multiprocess):
     """The same, of several processes."""
 
     def terminate_all(self) -> None:
-        sd_notify.tell("STOPPING=1")
+        sd_notify.notify("STOPPING=1")
         super().terminate_all()
 
 

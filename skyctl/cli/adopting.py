@@ -8,7 +8,7 @@ import typer
 from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import CpuOption, DiskOption, DryRunOption, MemoryOption, OrganizationOption, YesOption
-from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, open_world, options, say
+from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, info, open_context, options
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import ServiceNotFound, ValidationError
 from skyctl.domain.text import printable
@@ -23,7 +23,7 @@ REFUSED, PARTLY_DONE = 4, 7
 
 
 def adopt(
-    context: typer.Context,
+    ctx: typer.Context,
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names or ids in the engine.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All that the engine has.")] = False,
     organization: OrganizationOption = None,
@@ -43,28 +43,28 @@ def adopt(
     if every and names:
         raise ValidationError("NAME and --all are both given", "give one of them")
     limits = documents.manifest.limits({"cpu": cpu, "memory": memory, "disk": disk}, Capacity())
-    with open_world(context) as world:
-        found = admin.services.adoptable(world, limits)
+    with open_context(ctx) as context:
+        found = admin.services.adoptable(context, limits)
         those = _chosen(found, names or []) if names else found
         if dry_run or not (names or every):
             document = {"services": [documents.cli.adoptable_document(each) for each in those]}
             emit(
-                context,
+                ctx,
                 output,
                 document,
                 lambda: views.workloads.adoptable_table(those),
                 [each.engine.name for each in those],
             )
             return
-        where = admin.services.organization(world, organization, make=True)
+        where = admin.services.organization(context, organization, make=True)
         if not those:
-            say(context, "the engine has no service that is not under management")
+            info(ctx, "the engine has no service that is not under management")
             return
         confirm(
             f"Take {len(those)} service{'s' * (len(those) != 1)} under management of {printable(where.slug)}?", yes=yes
         )
-        trouble = admin.services.adopt(world, actor(), where, those)
-    _tell_adopted(context, those, trouble)
+        trouble = admin.services.adopt(context, actor(), where, those)
+    _tell_adopted(ctx, those, trouble)
 
 
 def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adoptable]":
@@ -78,12 +78,10 @@ def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adopt
     return [each for each in found if each.engine.name in names or each.engine.id in names]
 
 
-def _tell_adopted(
-    context: typer.Context, those: "Sequence[Adoptable]", trouble: "Sequence[tuple[Adoptable, str]]"
-) -> None:
+def _tell_adopted(ctx: typer.Context, those: "Sequence[Adoptable]", trouble: "Sequence[tuple[Adoptable, str]]") -> None:
 
     failed = {each.engine.id for each, _ in trouble}
-    if not options(context).quiet:
+    if not options(ctx).quiet:
         for each in those:
             if each.engine.id not in failed:
                 where = printable(each.worker_name or each.node)

@@ -71,7 +71,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context,
+    ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="Settings file (YAML); else SKYCTL_CONFIG.")] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
@@ -84,11 +84,11 @@ def root(
 
     Hosts join by one script and report their load; skyctl shows who is healthy.
     """
-    context.obj = Options(config, no_color, quiet, debug)
+    ctx.obj = Options(config, no_color, quiet, debug)
     if debug:
         log.setLevel(logging.DEBUG)
-    if context.invoked_subcommand is None:
-        sys.stderr.write(context.get_help() + "\n")
+    if ctx.invoked_subcommand is None:
+        sys.stderr.write(ctx.get_help() + "\n")
         raise typer.Exit(2)
 
 

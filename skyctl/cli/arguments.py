@@ -6,54 +6,54 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skyctl import documents
-from skyctl.cli.context import open_world, settings
+from skyctl.cli.context import open_context, settings
 from skyctl.domain.errors import SkyctlError, ValidationError
 from skyctl.operations import admin
 
 if TYPE_CHECKING:
-    from skyctl.operations.shared.context import World
+    from skyctl.operations.shared.context import Context
 
 
-def complete_worker(context: typer.Context, incomplete: str) -> list[str]:
+def complete_worker(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of workers that begin so."""
 
-    def names(world: "World") -> Sequence[str]:
+    def names(context: "Context") -> Sequence[str]:
 
-        return admin.workers.names_from(world, incomplete)
+        return admin.workers.names_from(context, incomplete)
 
-    return _completed(context, names)
+    return _completed(ctx, names)
 
 
-def complete_service(context: typer.Context, incomplete: str) -> list[str]:
+def complete_service(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of services that begin so."""
 
-    def names(world: "World") -> Sequence[str]:
+    def names(context: "Context") -> Sequence[str]:
 
-        return admin.services.names_from(world, incomplete)
+        return admin.services.names_from(context, incomplete)
 
-    return _completed(context, names)
+    return _completed(ctx, names)
 
 
-def complete_organization(context: typer.Context, incomplete: str) -> list[str]:
+def complete_organization(ctx: typer.Context, incomplete: str) -> list[str]:
     """Slugs of organizations that begin so."""
 
-    def names(world: "World") -> Sequence[str]:
+    def names(context: "Context") -> Sequence[str]:
 
-        return [each.slug for each in admin.migrations.policies(world) if each.slug.startswith(incomplete)]
+        return [each.slug for each in admin.migrations.policies(context) if each.slug.startswith(incomplete)]
 
-    return _completed(context, names)
+    return _completed(ctx, names)
 
 
-def _completed(context: typer.Context, names: "Callable[[World], Sequence[str]]") -> list[str]:
+def _completed(ctx: typer.Context, names: "Callable[[Context], Sequence[str]]") -> list[str]:
     """Names from the database; none where it is away. The embedded one is not started for it."""
     from skyctl.host.postgres import EmbeddedPostgres
 
     try:
-        given = settings(context)
+        given = settings(ctx)
         if given.database_url is None and not EmbeddedPostgres(given.data_dir).answers():
             return []
-        with open_world(context) as world:
-            return list(names(world))
+        with open_context(ctx) as context:
+            return list(names(context))
     except (SkyctlError, OSError):
         return []
 

@@ -9,13 +9,13 @@ import typer
 
 from skyctl import documents
 from skyctl.cli.arguments import complete_worker, invited_name
-from skyctl.cli.context import actor, say, settings
+from skyctl.cli.context import actor, info, settings
 from skyctl.domain.errors import ValidationError
 from skyctl.operations import admin, shared
 
 
 def bundle(
-    context: typer.Context,
+    ctx: typer.Context,
     folder: Annotated[Path, typer.Option("--output", help="The folder to make.", file_okay=False)],
     platforms: Annotated[
         list[str] | None, typer.Option("--platform", help="x86_64 or aarch64; may be repeated; else both.")
@@ -44,7 +44,7 @@ def bundle(
     from skyctl import settings as settings_module
     from skyctl import wiring
 
-    given, lifetime = settings(context), documents.http.duration("--ttl", ttl)
+    given, lifetime = settings(ctx), documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
@@ -53,10 +53,10 @@ def bundle(
             raise ValidationError(
                 f"--platform: {platform!r} is not accepted", f"one of {', '.join(admin.bundles.PLATFORMS)}"
             )
-    with wiring.open_world(given) as world:
-        anew = shared.lookup.find_worker(world, worker).id if worker is not None else None
+    with wiring.open_context(given) as context:
+        anew = shared.lookup.find_worker(context, worker).id if worker is not None else None
         invitation = admin.bundles.bundle(
-            world,
+            context,
             actor(),
             folder,
             platforms=platforms or admin.bundles.PLATFORMS,
@@ -67,7 +67,7 @@ def bundle(
             anew=anew,
         )
     sys.stdout.write(f"{folder}\n")
-    say(
-        context,
+    info(
+        ctx,
         f"worker {invitation.worker_id}: copy the folder to its host, and run there as root: sh install.sh --offline .",
     )

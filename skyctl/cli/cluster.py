@@ -7,7 +7,7 @@ import typer
 
 from skyctl import documents
 from skyctl.cli import views
-from skyctl.cli.context import Output, OutputOption, console, emit, group, open_world
+from skyctl.cli.context import Output, OutputOption, console, emit, group, open_context
 from skyctl.operations import admin
 
 PAGE_ROWS = 20
@@ -17,23 +17,23 @@ group(app)
 
 
 @app.command("stats")
-def stats(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def stats(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Workers by status, capacity, load and containers."""
 
-    with open_world(context) as world:
-        figures = admin.workers.stats(world)
+    with open_context(ctx) as context:
+        figures = admin.workers.stats(context)
 
-    emit(context, output, documents.http.stats_document(figures), lambda: views.workers.stats_tables(figures), [])
+    emit(ctx, output, documents.http.stats_document(figures), lambda: views.workers.stats_tables(figures), [])
 
 
 @app.command("top")
-def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def top(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Watch the cluster on the whole screen: figures, the workers that need a look, the last events. `q` quits.
 
     Without a terminal, or with -o json or yaml, it is told once.
     """
 
-    with open_world(context) as world:
+    with open_context(ctx) as context:
         if (
             output in (Output.TABLE, Output.WIDE)
             and sys.stdout.isatty()
@@ -41,9 +41,9 @@ def top(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
         ):
             from skyctl.cli import top
 
-            top.show(world, console(context))
+            top.show(context, console(ctx))
             return
-        seen = admin.overview.overview(world, PAGE_ROWS)
+        seen = admin.overview.overview(context, PAGE_ROWS)
 
     names = [worker.name for worker in seen.worst]
-    emit(context, output, documents.cli.overview_document(seen), lambda: views.top.page(seen), names)
+    emit(ctx, output, documents.cli.overview_document(seen), lambda: views.top.page(seen), names)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from skyctl.domain.cluster import Actor
-    from skyctl.operations.shared.context import World
+    from skyctl.operations.shared.context import Context
     from skyctl.settings import Settings
 
 PLAIN_WIDTH = 400
@@ -49,29 +49,29 @@ class Options:
     debug: bool = False
 
 
-def options(context: typer.Context) -> Options:
+def options(ctx: typer.Context) -> Options:
     """The global options of this call."""
-    found = context.find_object(Options)
+    found = ctx.find_object(Options)
     return found or Options()
 
 
-def settings(context: typer.Context) -> "Settings":
+def settings(ctx: typer.Context) -> "Settings":
     """The settings of this call. Raises ValidationError."""
     from skyctl import settings as settings_module
 
-    return settings_module.load(options(context).config)
+    return settings_module.load(options(ctx).config)
 
 
 @contextmanager
-def open_world(context: typer.Context) -> Iterator["World"]:
+def open_context(ctx: typer.Context) -> Iterator["Context"]:
     """The world of this call's settings."""
     from skyctl import wiring
 
-    with wiring.open_world(settings(context)) as world:
-        yield world
+    with wiring.open_context(settings(ctx)) as context:
+        yield context
 
 
-def console(context: typer.Context, *, stderr: bool = False) -> "Console":
+def console(ctx: typer.Context, *, stderr: bool = False) -> "Console":
     """A console for tables: as wide as they need where nobody looks, never with colour where it is not wanted."""
     from rich.console import Console
 
@@ -83,17 +83,17 @@ def console(context: typer.Context, *, stderr: bool = False) -> "Console":
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PLAIN_WIDTH
     return Plain(
-        file=stream, no_color=options(context).no_color or None, width=width, highlight=False, emoji=False, markup=False
+        file=stream, no_color=options(ctx).no_color or None, width=width, highlight=False, emoji=False, markup=False
     )
 
 
-def say(context: typer.Context, text: str) -> None:
+def info(ctx: typer.Context, text: str) -> None:
     """A message beside the result, on stderr; nothing with --quiet."""
-    if not options(context).quiet:
+    if not options(ctx).quiet:
         sys.stderr.write(text + "\n")
 
 
-def emit(context: typer.Context, output: Output, document: Any, table: Any, names: list[str]) -> None:
+def emit(ctx: typer.Context, output: Output, document: Any, table: Any, names: list[str]) -> None:
     """Print a result on stdout: the document as JSON or YAML, the names, or the renderables of `table`, a function."""
     if output is Output.JSON:
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -105,10 +105,10 @@ def emit(context: typer.Context, output: Output, document: Any, table: Any, name
         sys.stdout.write("".join(f"{printable(name)}\n" for name in names))
     else:
         for renderable in table():
-            console(context).print(renderable)
+            console(ctx).print(renderable)
 
 
-def emit_one(context: typer.Context, output: Output, document: Any, line: Any, name: str) -> None:
+def emit_one(ctx: typer.Context, output: Output, document: Any, line: Any, name: str) -> None:
     """Print one of many on stdout, at once: a JSON or YAML document, the name, or the renderable that `line`, a
     function, gives."""
     if output is Output.JSON:
@@ -120,7 +120,7 @@ def emit_one(context: typer.Context, output: Output, document: Any, line: Any, n
     elif output is Output.NAME:
         sys.stdout.write(f"{name}\n")
     else:
-        console(context).print(line(), soft_wrap=True)
+        console(ctx).print(line(), soft_wrap=True)
     sys.stdout.flush()
 
 
@@ -146,7 +146,7 @@ def group(app: typer.Typer) -> None:
     """Let a group without a command print its help, and exit as a usage error does."""
 
     @app.callback(invoke_without_command=True)
-    def show_help(context: typer.Context) -> None:
-        if context.invoked_subcommand is None:
-            sys.stderr.write(context.get_help() + "\n")
+    def show_help(ctx: typer.Context) -> None:
+        if ctx.invoked_subcommand is None:
+            sys.stderr.write(ctx.get_help() + "\n")
             raise typer.Exit(2)

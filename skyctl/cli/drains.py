@@ -10,10 +10,10 @@ import typer
 from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import DryRunOption, ReasonOption, WorkerArgument, WorkersArgument, YesOption
-from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, open_world, options, say
+from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, info, open_context, options
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import DrainWish
+from skyctl.domain.workloads import DrainOptions
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from skyctl.domain.cluster import Worker
     from skyctl.domain.workloads import DrainProgress
-    from skyctl.operations.shared.context import World
+    from skyctl.operations.shared.context import Context
 
 REFUSED, PARTLY_DONE = 4, 7
 
@@ -34,7 +34,7 @@ TimeoutOption = Annotated[str | None, typer.Option(metavar="TIME", help="Wait no
 
 
 def drain(
-    context: typer.Context,
+    ctx: typer.Context,
     workers: WorkersArgument,
     plan: Annotated[bool, typer.Option("--plan", help="Only show where each container would go.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Watch until it is over; Ctrl-C cancels nothing.")] = False,
@@ -63,28 +63,30 @@ def drain(
         raise ValidationError("--timeout needs --wait", "without it, nothing is waited for")
     seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
     within = None if deadline is None else documents.http.duration("--deadline", deadline)
-    wish = DrainWish(None if reason is None else documents.http.drain_reason(reason), within, max_parallel, force)
-    with open_world(context) as world:
-        found = shared.lookup.find_workers(world, workers)
+    drain_options = DrainOptions(
+        None if reason is None else documents.http.drain_reason(reason), within, max_parallel, force
+    )
+    with open_context(ctx) as context:
+        found = shared.lookup.find_workers(context, workers)
         ids = [worker.id for worker in found]
         if plan:
-            _show_plan(context, world, ids, output)
+            _show_plan(ctx, context, ids, output)
             return
         if dry_run:
             for worker in found:
-                say(context, f"{printable(worker.name)} ({worker.id}) would drain")
+                info(ctx, f"{printable(worker.name)} ({worker.id}) would drain")
             return
-        admin.drains.drain(world, ids, actor(), wish)
-        if output is Output.TABLE and not options(context).quiet:
+        admin.drains.drain(context, ids, actor(), drain_options)
+        if output is Output.TABLE and not options(ctx).quiet:
             sys.stdout.write("".join(f"{printable(worker.name)} drains\n" for worker in found))
             sys.stdout.flush()
-        _note_no_monitor(context, world)
-        seen = _watch(context, world, found, seconds) if wait else admin.drains.progress(world, ids)
-    _report(context, seen, output, waited=wait)
+        _note_no_monitor(ctx, context)
+        seen = _watch(ctx, context, found, seconds) if wait else admin.drains.progress(context, ids)
+    _report(ctx, seen, output, waited=wait)
 
 
 def undrain(
-    context: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
+    ctx: typer.Context, workers: WorkersArgument, reason: ReasonOption = None, dry_run: DryRunOption = False
 ) -> None:
     """Take drained workers back into service.
 
@@ -92,18 +94,18 @@ def undrain(
     """
 
     why = None if reason is None else documents.http.drain_reason(reason)
-    with open_world(context) as world:
-        for worker in shared.lookup.find_workers(world, workers):
+    with open_context(ctx) as context:
+        for worker in shared.lookup.find_workers(context, workers):
             if dry_run:
-                say(context, f"{printable(worker.name)} ({worker.id}) would be back in service")
+                info(ctx, f"{printable(worker.name)} ({worker.id}) would be back in service")
                 continue
-            admin.drains.undrain(world, worker.id, actor(), why)
-            if not options(context).quiet:
+            admin.drains.undrain(context, worker.id, actor(), why)
+            if not options(ctx).quiet:
                 sys.stdout.write(f"{printable(worker.name)} is back in service\n")
 
 
 def remove(
-    context: typer.Context,
+    ctx: typer.Context,
     worker: WorkerArgument,
     drain: Annotated[bool, typer.Option("--drain", help="Empty it first, and wait for that.")] = False,
     deadline: DeadlineOption = None,
@@ -120,60 +122,58 @@ def remove(
         raise ValidationError("--deadline and --timeout need --drain", "without it, nothing is moved")
     seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
     within = None if deadline is None else documents.http.duration("--deadline", deadline)
-    with open_world(context) as world:
-        found = shared.lookup.find_worker(world, worker)
+    with open_context(ctx) as context:
+        found = shared.lookup.find_worker(context, worker)
         name = printable(found.name)
         if not drain or dry_run:
             if not drain:
-                admin.workers.check_removable(world, found)
+                admin.workers.check_removable(context, found)
             if dry_run:
-                say(context, f"{name} ({found.id}) would be {'drained and ' if drain else ''}removed")
+                info(ctx, f"{name} ({found.id}) would be {'drained and ' if drain else ''}removed")
                 return
         confirm(f"{'Drain and remove' if drain else 'Remove'} {name} ({found.id}, {found.status.value})?", yes=yes)
         if drain:
-            _empty(context, world, found, within, seconds)
-        _, still_there = admin.workers.remove(world, found.id, actor())
-    if not options(context).quiet:
+            _empty(ctx, context, found, within, seconds)
+        _, still_there = admin.workers.remove(context, found.id, actor())
+    if not options(ctx).quiet:
         sys.stdout.write(f"{name} removed\n")
     if still_there:
         node = printable(found.swarm_node_id)
-        say(
-            context,
+        info(
+            ctx,
             f"note: its node is still in the swarm: {printable(still_there)}; see `docker node rm {node}`",
         )
 
 
-def _show_plan(context: typer.Context, world: "World", ids: "Sequence[UUID]", output: Output) -> None:
+def _show_plan(ctx: typer.Context, context: "Context", ids: "Sequence[UUID]", output: Output) -> None:
 
-    planned = admin.drains.plan(world, ids)
+    planned = admin.drains.plan(context, ids)
 
     document = {"containers": [documents.cli.planned_document(each) for each in planned]}
-    emit(
-        context, output, document, lambda: views.workloads.plan_table(planned), [each.service_name for each in planned]
-    )
+    emit(ctx, output, document, lambda: views.workloads.plan_table(planned), [each.service_name for each in planned])
     if any(each.target is None for each in planned):
         raise typer.Exit(REFUSED)
 
 
 def _empty(
-    context: typer.Context, world: "World", worker: "Worker", deadline: "timedelta | None", seconds: float | None
+    ctx: typer.Context, context: "Context", worker: "Worker", deadline: "timedelta | None", seconds: float | None
 ) -> None:
     """Drain a worker that is to be removed, and wait for it. Raises Exit where containers are left."""
 
-    admin.drains.drain(world, [worker.id], actor(), DrainWish("to be removed", deadline))
-    _note_no_monitor(context, world)
-    _report(context, _watch(context, world, [worker], seconds), Output.TABLE, waited=True)
+    admin.drains.drain(context, [worker.id], actor(), DrainOptions("to be removed", deadline))
+    _note_no_monitor(ctx, context)
+    _report(ctx, _watch(ctx, context, [worker], seconds), Output.TABLE, waited=True)
 
 
-def _note_no_monitor(context: typer.Context, world: "World") -> None:
+def _note_no_monitor(ctx: typer.Context, context: "Context") -> None:
 
-    page = admin.workers.list_workers(world, limit=1)
-    if note := views.workers.monitor_footnote(page, world.limits.heartbeat_interval):
-        say(context, note.replace("statuses do not change", "nothing is moved"))
+    page = admin.workers.list_workers(context, limit=1)
+    if note := views.workers.monitor_footnote(page, context.health.heartbeat_interval):
+        info(ctx, note.replace("statuses do not change", "nothing is moved"))
 
 
 def _watch(
-    context: typer.Context, world: "World", found: "Sequence[Worker]", seconds: float | None
+    ctx: typer.Context, context: "Context", found: "Sequence[Worker]", seconds: float | None
 ) -> "Sequence[DrainProgress]":
     """Show how far the drains are until all are over; what is there then."""
     from skyctl.cli.following import watch
@@ -181,31 +181,31 @@ def _watch(
     ids = [worker.id for worker in found]
     seen: list[DrainProgress] = []
     names = " ".join(printable(worker.name) for worker in found)
-    with _shown(context) as show_them:
+    with _shown(ctx) as show_them:
 
         def is_over() -> bool:
-            seen[:] = admin.drains.progress(world, ids)
+            seen[:] = admin.drains.progress(context, ids)
             show_them(seen)
             return all(each.is_over for each in seen)
 
         again = f"watch it again with `skyctl workers drain {names} --wait`, cancel it with `skyctl workers undrain {names}`"
-        watch(context, world, is_over, seconds, f"the drain goes on; {again}")
+        watch(ctx, context, is_over, seconds, f"the drain goes on; {again}")
     return seen
 
 
 @contextmanager
-def _shown(context: typer.Context) -> "Iterator[Callable[[Sequence[DrainProgress]], None]]":
+def _shown(ctx: typer.Context) -> "Iterator[Callable[[Sequence[DrainProgress]], None]]":
     """Bars on a terminal, else a line at each change; on stderr. Each reason why a container waits is told once."""
     from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
     told: set[str] = set()
     bars: dict[UUID, TaskID] = {}
-    screen = console(context, stderr=True)
+    screen = console(ctx, stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-    with Progress(*columns, console=screen, disable=options(context).quiet or not screen.is_terminal) as progress:
+    with Progress(*columns, console=screen, disable=options(ctx).quiet or not screen.is_terminal) as progress:
 
         def tell(line: str) -> None:
-            if line not in told and not options(context).quiet:
+            if line not in told and not options(ctx).quiet:
                 told.add(line)
                 progress.console.print(line, soft_wrap=True)
 
@@ -231,12 +231,12 @@ def counts(drain: "DrainProgress") -> str:
     return ", ".join([f"{drain.moved} of {drain.total} moved", *(f"{n} {what}" for n, what in figures if n)])
 
 
-def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
+def _report(ctx: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
     """What has come of the drains; where it was waited for, raises Exit if containers are left."""
 
     if output is not Output.TABLE and output is not Output.WIDE:
         document = {"drains": [documents.cli.drain_document(each) for each in seen]}
-        emit(context, output, document, list, [each.worker.name for each in seen])
+        emit(ctx, output, document, list, [each.worker.name for each in seen])
     elif waited:
         for each in seen:
             name = printable(each.worker.name)
@@ -247,6 +247,6 @@ def _report(context: typer.Context, seen: "Sequence[DrainProgress]", output: Out
     elif todo := sum(each.total - each.moved for each in seen):
         names = " ".join(printable(each.worker.name) for each in seen)
         noun = "container" if todo == 1 else "containers"
-        say(context, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
+        info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
     if waited and any(each.left or not each.is_over for each in seen):
         raise typer.Exit(PARTLY_DONE)

@@ -6,7 +6,7 @@ import typer
 
 from skyctl import documents
 from skyctl.cli import views
-from skyctl.cli.context import Output, OutputOption, emit, emit_one, open_world
+from skyctl.cli.context import Output, OutputOption, emit, emit_one, open_context
 from skyctl.operations import admin
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def events(
-    context: typer.Context,
+    ctx: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
     since: Annotated[int | None, typer.Option(min=0, help="Only events after this number; 0 is all.")] = None,
     limit: Annotated[
@@ -28,26 +28,24 @@ def events(
     repetition. With --follow, json is one document a line.
     """
 
-    with open_world(context) as world:
+    with open_context(ctx) as context:
         if follow:
             from skyctl.cli.following import follow as follow_log
 
             def read(last: int | None) -> "list[Event]":
-                return admin.events.latest(world, limit)[0] if last is None else admin.events.since(world, last)
+                return admin.events.latest(context, limit)[0] if last is None else admin.events.since(context, last)
 
             def show_one(event: "Event") -> None:
-                _show(context, output, event)
+                _show(ctx, output, event)
 
-            follow_log(context, lambda: admin.events.listening(world), read, lambda event: event.seq, since, show_one)
+            follow_log(ctx, lambda: admin.events.listening(context), read, lambda event: event.seq, since, show_one)
             return
-        found = admin.events.latest(world, limit)[0] if since is None else admin.events.since(world, since, limit)
+        found = admin.events.latest(context, limit)[0] if since is None else admin.events.since(context, since, limit)
 
     document = {"events": [documents.cli.event_document(event) for event in found]}
-    emit(context, output, document, lambda: map(views.workers.event_line, found), [str(event.seq) for event in found])
+    emit(ctx, output, document, lambda: map(views.workers.event_line, found), [str(event.seq) for event in found])
 
 
-def _show(context: typer.Context, output: Output, event: "Event") -> None:
+def _show(ctx: typer.Context, output: Output, event: "Event") -> None:
 
-    emit_one(
-        context, output, documents.cli.event_document(event), lambda: views.workers.event_line(event), str(event.seq)
-    )
+    emit_one(ctx, output, documents.cli.event_document(event), lambda: views.workers.event_line(event), str(event.seq))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from skyctl.cli.context import say
+from skyctl.cli.context import info
 from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.host.signals import Stop
 from skyctl.operations.admin import events
 
 if TYPE_CHECKING:
-    from skyctl.operations.shared.context import World
+    from skyctl.operations.shared.context import Context
 
 T = TypeVar("T")
 TIMED_OUT, INTERRUPTED = 6, 130  # exit codes
@@ -23,7 +23,7 @@ LOOK_SECONDS = 30.0
 
 
 def follow(
-    context: typer.Context,
+    ctx: typer.Context,
     listening: Callable[[], AbstractContextManager[Any]],
     since: Callable[[int | None], Sequence[T]],
     number: Callable[[T], int],
@@ -44,7 +44,7 @@ def follow(
                     events.drain(news)
         except DatabaseUnavailable as error:
             if not lost:
-                say(context, f"waiting: {error.message}")
+                info(ctx, f"waiting: {error.message}")
             lost = True
             stop.wait(PAUSE_SECONDS)
 
@@ -61,7 +61,7 @@ def _show_new(
 
 
 def watch(
-    context: typer.Context, world: "World", is_over: Callable[[], bool], seconds: float | None, cut_short: str
+    ctx: typer.Context, context: "Context", is_over: Callable[[], bool], seconds: float | None, cut_short: str
 ) -> None:
     """Look at every event, and once a second, until it is over. Ends the command where that takes longer than so many
     seconds, or at Ctrl-C: what is watched goes on, and `cut_short` says how to see more of it."""
@@ -70,18 +70,18 @@ def watch(
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         try:
-            with events.listening(world) as news:
+            with events.listening(context) as news:
                 while not is_over():
                     lost = False
-                    _check(context, stop, deadline, cut_short)
+                    _check(ctx, stop, deadline, cut_short)
                     stop.wait(_left(deadline), news)
                     events.drain(news)
                 return
         except DatabaseUnavailable as error:
             if not lost:
-                say(context, f"waiting: {error.message}")
+                info(ctx, f"waiting: {error.message}")
             lost = True
-            _check(context, stop, deadline, cut_short)
+            _check(ctx, stop, deadline, cut_short)
             stop.wait(_left(deadline))
 
 
@@ -89,9 +89,9 @@ def _left(deadline: float | None) -> float:
     return PAUSE_SECONDS if deadline is None else max(0.0, min(PAUSE_SECONDS, deadline - time.monotonic()))
 
 
-def _check(context: typer.Context, stop: Stop, deadline: float | None, cut_short: str) -> None:
+def _check(ctx: typer.Context, stop: Stop, deadline: float | None, cut_short: str) -> None:
     """Raises Exit when the time is up, or somebody wants no more."""
     late = deadline is not None and time.monotonic() >= deadline
     if stop.is_set or late:
-        say(context, f"{'timed out' if late else 'stopped watching'}: {cut_short}")
+        info(ctx, f"{'timed out' if late else 'stopped watching'}: {cut_short}")
         raise typer.Exit(TIMED_OUT if late else INTERRUPTED)

@@ -9,7 +9,7 @@ import typer
 from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import LimitOption, OffsetOption, WorkerOption, YesOption
-from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
+from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import MigrationState
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from skyctl.domain.cluster import Actor
     from skyctl.domain.workloads import Migration
-    from skyctl.operations.shared.context import World
+    from skyctl.operations.shared.context import Context
 
 PARTLY_DONE, REFUSED = 7, 4
 MOST_AT_ONCE = 100_000
@@ -40,7 +40,7 @@ MigrationsArgument = Annotated[
 
 @app.command("list")
 def list_migrations(
-    context: typer.Context,
+    ctx: typer.Context,
     state: Annotated[list[MigrationState] | None, typer.Option(help="Only those in this state; repeatable.")] = None,
     worker: WorkerOption = None,
     limit: LimitOption = 100,
@@ -52,40 +52,40 @@ def list_migrations(
     Each tells why it is not further; below stands what holds them all.
     """
 
-    with open_world(context) as world:
-        worker_id = shared.lookup.find_worker(world, worker).id if worker is not None else None
+    with open_context(ctx) as context:
+        worker_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
         page = admin.migrations.list_migrations(
-            world, states=tuple(state or ()), worker_id=worker_id, limit=limit, offset=offset
+            context, states=tuple(state or ()), worker_id=worker_id, limit=limit, offset=offset
         )
 
     names = [str(each.id) for each in page.migrations]
     emit(
-        context,
+        ctx,
         output,
         documents.cli.migrations_document(page),
         lambda: views.workloads.migration_table(page, offset),
         names,
     )
     for note in views.workloads.pause_note(page):
-        say(context, note)
+        info(ctx, note)
 
 
 @app.command("show")
-def show_migration(context: typer.Context, migration: MigrationArgument, output: OutputOption = Output.TABLE) -> None:
+def show_migration(ctx: typer.Context, migration: MigrationArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one migration, and what happened to it."""
 
-    with open_world(context) as world:
-        found = shared.lookup.find_migration(world, migration)
-        events, now = admin.migrations.history(world, found.id), admin.workers.read_at(world)
+    with open_context(ctx) as context:
+        found = shared.lookup.find_migration(context, migration)
+        events, now = admin.migrations.history(context, found.id), admin.workers.read_at(context)
 
     document = documents.cli.migration_document(found)
     document["events"] = [documents.cli.event_document(event) for event in events]
-    emit(context, output, document, lambda: views.workloads.migration_details(found, events, now), [str(found.id)])
+    emit(ctx, output, document, lambda: views.workloads.migration_details(found, events, now), [str(found.id)])
 
 
 @app.command("approve")
 def approve(
-    context: typer.Context,
+    ctx: typer.Context,
     migration: Annotated[
         list[str] | None,
         typer.Argument(metavar="MIGRATION", help="Ids, unique beginnings of them, or services."),
@@ -96,47 +96,47 @@ def approve(
 
     if every == bool(migration):
         raise ValidationError("MIGRATION or --all is missing, or both are given", "see `skyctl migrations list`")
-    with open_world(context) as world:
+    with open_context(ctx) as context:
         if every:
             waiting = (MigrationState.AWAITING_APPROVAL,)
-            those = list(admin.migrations.list_migrations(world, states=waiting, limit=MOST_AT_ONCE).migrations)
+            those = list(admin.migrations.list_migrations(context, states=waiting, limit=MOST_AT_ONCE).migrations)
             if not those:
-                say(context, "no migration waits for approval")
+                info(ctx, "no migration waits for approval")
         else:
-            those = _all_found(world, migration or [])
-        _each(context, world, those, admin.migrations.approve, "goes on")
+            those = _all_found(context, migration or [])
+        _each(ctx, context, those, admin.migrations.approve, "goes on")
 
 
 @app.command("reject")
-def reject(context: typer.Context, migration: MigrationsArgument) -> None:
+def reject(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """Let containers stay that wait for approval, or are held."""
 
-    with open_world(context) as world:
-        _each(context, world, _all_found(world, migration), admin.migrations.reject, "stays where it is")
+    with open_context(ctx) as context:
+        _each(ctx, context, _all_found(context, migration), admin.migrations.reject, "stays where it is")
 
 
 @app.command("retry")
-def retry(context: typer.Context, migration: MigrationsArgument) -> None:
+def retry(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """Try failed migrations again at once, with all their attempts."""
 
-    with open_world(context) as world:
-        _each(context, world, _all_found(world, migration), admin.migrations.retry, "is tried again")
+    with open_context(ctx) as context:
+        _each(ctx, context, _all_found(context, migration), admin.migrations.retry, "is tried again")
 
 
 @app.command("cancel")
-def cancel(context: typer.Context, migration: MigrationsArgument) -> None:
+def cancel(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """Let containers stay, or go back to where they were.
 
     What has not started is cancelled; what is under way is rolled back, unless it completes before that.
     """
 
-    with open_world(context) as world:
-        _each(context, world, _all_found(world, migration), admin.migrations.cancel, "is cancelled")
+    with open_context(ctx) as context:
+        _each(ctx, context, _all_found(context, migration), admin.migrations.cancel, "is cancelled")
 
 
 @app.command("pause")
 def pause(
-    context: typer.Context,
+    ctx: typer.Context,
     length: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="How long, such as 30m or 2h; else until `resume`.")
     ] = None,
@@ -146,45 +146,45 @@ def pause(
 
     wanted = None if length is None else documents.http.duration("--for", length)
     why = None if message is None else documents.http.drain_reason(message)
-    with open_world(context) as world:
-        admin.migrations.pause(world, actor(), wanted, why)
+    with open_context(ctx) as context:
+        admin.migrations.pause(context, actor(), wanted, why)
     sys.stdout.write(f"paused {'until `skyctl migrations resume`' if length is None else f'for {length.strip()}'}\n")
 
 
 @app.command("resume")
-def resume(context: typer.Context, yes: YesOption = False) -> None:
+def resume(ctx: typer.Context, yes: YesOption = False) -> None:
     """Let containers be moved again.
 
     It ends a pause, and lets those be moved that are held since many workers fell silent at once.
     """
 
-    with open_world(context) as world:
+    with open_context(ctx) as context:
         confirm("Move containers again, also off all workers that fell silent at once?", yes=yes)
-        was_paused, lifted = admin.migrations.resume(world, actor())
+        was_paused, lifted = admin.migrations.resume(context, actor())
     if was_paused:
         sys.stdout.write("the pause is over\n")
     elif not lifted:
-        say(context, "nothing is held")
+        info(ctx, "nothing is held")
     for failure in lifted:
         where = f" of region {failure.region}" if failure.region else ""
         sys.stdout.write(f"resumed for {failure.silent} workers{where}\n")
 
 
-def _all_found(world: "World", references: list[str]) -> "list[Migration]":
+def _all_found(context: "Context", references: list[str]) -> "list[Migration]":
     """The migrations that are meant, each once."""
 
     return list(
         {
-            found.id: found for found in (shared.lookup.find_migration(world, reference) for reference in references)
+            found.id: found for found in (shared.lookup.find_migration(context, reference) for reference in references)
         }.values()
     )
 
 
 def _each(
-    context: typer.Context,
-    world: "World",
+    ctx: typer.Context,
+    context: "Context",
     those: "list[Migration]",
-    operation: "Callable[[World, UUID, Actor], Migration]",
+    operation: "Callable[[Context, UUID, Actor], Migration]",
     said: str,
 ) -> None:
     """Do something to each of the migrations; a refusal ends the command only where it is about the only one."""
@@ -192,14 +192,14 @@ def _each(
     done = 0
     for each in those:
         try:
-            operation(world, each.id, actor())
+            operation(context, each.id, actor())
         except Refused as error:
             if len(those) == 1:
                 raise
             sys.stderr.write(f"error: {printable(error.message)}\n")
             continue
         done += 1
-        if not options(context).quiet:
+        if not options(ctx).quiet:
             sys.stdout.write(f"{printable(each.service_name)} ({str(each.id)[:8]}) {said}\n")
     if done < len(those):
         sys.stderr.write("hint: see `skyctl migrations list`\n")

@@ -8,7 +8,7 @@ import typer
 from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import complete_organization
-from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world
+from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_context
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import MigrationPolicy
 from skyctl.operations import admin
@@ -19,7 +19,7 @@ group(app)
 
 @app.command("get")
 def get(
-    context: typer.Context,
+    ctx: typer.Context,
     organization: Annotated[
         str | None,
         typer.Argument(metavar="ORG", help="Slug or id; without it, all.", autocompletion=complete_organization),
@@ -28,18 +28,18 @@ def get(
 ) -> None:
     """Show the policies: automatic moves containers, manual asks before it does, none leaves them."""
 
-    with open_world(context) as world:
+    with open_context(ctx) as context:
         one = organization is not None
-        found = [admin.services.organization(world, organization)] if one else admin.migrations.policies(world)
+        found = [admin.services.organization(context, organization)] if one else admin.migrations.policies(context)
 
     rows = [documents.cli.organization_document(each) for each in found]
     document = rows[0] if one else {"organizations": rows, "total": len(rows)}
-    emit(context, output, document, lambda: views.workloads.policy_table(found), [each.slug for each in found])
+    emit(ctx, output, document, lambda: views.workloads.policy_table(found), [each.slug for each in found])
 
 
 @app.command("set")
 def set_policy(
-    context: typer.Context,
+    ctx: typer.Context,
     organization: Annotated[
         str, typer.Argument(metavar="ORG", help="Slug or id.", autocompletion=complete_organization)
     ],
@@ -47,7 +47,7 @@ def set_policy(
 ) -> None:
     """Set the policy of an organization, from the next failure of a worker on."""
 
-    with open_world(context) as world:
-        found = admin.services.organization(world, organization)
-        admin.migrations.set_policy(world, found, policy, actor())
+    with open_context(ctx) as context:
+        found = admin.services.organization(context, organization)
+        admin.migrations.set_policy(context, found, policy, actor())
     sys.stdout.write(f"{printable(found.slug)}: {policy.value}\n")

@@ -22,7 +22,7 @@ from skyctl.cli.arguments import (
     YesOption,
     complete_service,
 )
-from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, open_world, options, say
+from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
 from skyctl.domain.engine import EndpointMode
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
@@ -31,7 +31,7 @@ from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
     from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec
-    from skyctl.operations.shared.context import World
+    from skyctl.operations.shared.context import Context
 
 FAILED = 1
 COMMAND = "skyctl.command"  # where the words behind `--` are kept
@@ -57,7 +57,7 @@ class BeforeCommand(TyperCommand):
 
 @app.command("deploy", cls=BeforeCommand)
 def deploy(
-    context: typer.Context,
+    ctx: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(metavar="NAME", help="Its name; else the file's.", autocompletion=complete_service),
@@ -80,13 +80,13 @@ def deploy(
     spread: Annotated[str | None, typer.Option(help="Services of one group go to different workers.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it runs, or has failed.")] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="With --wait, no longer than that.")] = "5m",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would go, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only info where it would go, and why.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Deploy a service, or change one where it is.
 
     A new one goes to the worker that the placement rule chooses. What is not given stays as it is; variables
-    and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
+    and labels are added. With a file, what it does not info is the default. COMMAND is what its container runs.
     """
 
     given = {
@@ -96,7 +96,7 @@ def deploy(
         "memory": memory,
         "disk": disk,
         "ports": port,
-        "command": context.meta.get(COMMAND),
+        "command": ctx.meta.get(COMMAND),
         "endpointMode": endpoint_mode,
         "region": region,
         "pool": pool,
@@ -105,18 +105,18 @@ def deploy(
     seconds = documents.http.duration("--timeout", timeout).total_seconds()
     pairs = _pairs(env, env_from, label)
     stored = _file(file)
-    with open_world(context) as world:
-        where = admin.services.organization(world, organization, make=True, dry_run=dry_run)
-        spec = _spec(world, where, stored, given, pairs)
-        planned = admin.deploy.deploy(world, actor(), where, spec, dry_run=dry_run)
+    with open_context(ctx) as context:
+        where = admin.services.organization(context, organization, make=True, dry_run=dry_run)
+        spec = _spec(context, where, stored, given, pairs)
+        planned = admin.deploy.deploy(context, actor(), where, spec, dry_run=dry_run)
         if wait and not dry_run:
-            _wait_until_it_runs(context, world, where, spec.name, seconds)
-    _tell(context, output, planned, "would go" if dry_run else "runs" if wait else "goes")
+            _wait_until_it_runs(ctx, context, where, spec.name, seconds)
+    _tell(ctx, output, planned, "would go" if dry_run else "runs" if wait else "goes")
 
 
 @app.command("list")
 def list_services(
-    context: typer.Context,
+    ctx: typer.Context,
     organization: OrganizationOption = None,
     worker: WorkerOption = None,
     limit: LimitOption = 100,
@@ -125,15 +125,17 @@ def list_services(
 ) -> None:
     """List services by organization and name: status, worker, image."""
 
-    with open_world(context) as world:
-        where = admin.services.organization(world, organization) if organization is not None else None
-        worker_id = shared.lookup.find_worker(world, worker).id if worker is not None else None
-        page = admin.services.list_services(world, organization=where, worker_id=worker_id, limit=limit, offset=offset)
+    with open_context(ctx) as context:
+        where = admin.services.organization(context, organization) if organization is not None else None
+        worker_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
+        page = admin.services.list_services(
+            context, organization=where, worker_id=worker_id, limit=limit, offset=offset
+        )
 
     names = [service.spec.name for service in page.services]
     wide = output is Output.WIDE
     emit(
-        context,
+        ctx,
         output,
         documents.cli.services_document(page),
         lambda: views.workloads.service_table(page, offset, wide=wide),
@@ -143,24 +145,24 @@ def list_services(
 
 @app.command("show")
 def show_service(
-    context: typer.Context,
+    ctx: typer.Context,
     service: ServiceArgument,
     organization: OrganizationOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Show a service, its deployments and its migrations."""
 
-    with open_world(context) as world:
-        found = _found(world, service, organization)
-        (past, moves), now = admin.services.history(world, found.id), admin.workers.read_at(world)
+    with open_context(ctx) as context:
+        found = _found(context, service, organization)
+        (past, moves), now = admin.services.history(context, found.id), admin.workers.read_at(context)
 
     document = documents.cli.service_history_document(found, past, moves)
-    emit(context, output, document, lambda: views.workloads.service_details(found, past, moves, now), [found.spec.name])
+    emit(ctx, output, document, lambda: views.workloads.service_details(found, past, moves, now), [found.spec.name])
 
 
 @app.command("remove")
 def remove(
-    context: typer.Context,
+    ctx: typer.Context,
     service: ServiceArgument,
     organization: OrganizationOption = None,
     yes: YesOption = False,
@@ -171,15 +173,15 @@ def remove(
     What happened to it stays in the log.
     """
 
-    with open_world(context) as world:
-        found = _found(world, service, organization)
+    with open_context(ctx) as context:
+        found = _found(context, service, organization)
         named = f"{printable(found.spec.name)} of {printable(found.organization)}"
         if dry_run:
-            say(context, f"{named} ({found.id}) would be removed")
+            info(ctx, f"{named} ({found.id}) would be removed")
             return
         confirm(f"Remove {named} ({found.status.value})?", yes=yes)
-        admin.services.remove(world, found.id, actor())
-    if not options(context).quiet:
+        admin.services.remove(context, found.id, actor())
+    if not options(ctx).quiet:
         sys.stdout.write(f"{printable(found.spec.name)} removed\n")
 
 
@@ -199,7 +201,7 @@ def _pairs(env: list[str] | None, env_from: list[Path] | None, label: list[str] 
 
 
 def _spec(
-    world: "World",
+    context: "Context",
     where: "Organization",
     stored: dict[str, Any] | None,
     given: dict[str, Any],
@@ -212,7 +214,7 @@ def _spec(
         raise ValidationError(
             "NAME is missing", "skyctl services deploy NAME --image IMAGE, or -f with a file that has a name"
         )
-    before = None if stored is not None else admin.services.existing(world, where, str(name))
+    before = None if stored is not None else admin.services.existing(context, where, str(name))
     fields = stored if stored is not None else documents.manifest.fields(before.spec) if before else {}
     fields = fields | {key: value for key, value in given.items() if value not in (None, [])}
     if before:
@@ -226,36 +228,36 @@ def _spec(
     return documents.manifest.spec(fields)
 
 
-def _found(world: "World", reference: str, organization: str | None) -> "Service":
+def _found(context: "Context", reference: str, organization: str | None) -> "Service":
 
-    where = admin.services.organization(world, organization) if organization is not None else None
-    return shared.lookup.find_service(world, reference, where)
+    where = admin.services.organization(context, organization) if organization is not None else None
+    return shared.lookup.find_service(context, reference, where)
 
 
 def _wait_until_it_runs(
-    context: typer.Context, world: "World", where: "Organization", name: str, seconds: float
+    ctx: typer.Context, context: "Context", where: "Organization", name: str, seconds: float
 ) -> None:
     """Wait for the service's last deployment. Raises Exit where it has failed, or takes longer."""
     from skyctl.cli.following import watch
 
-    service = admin.services.existing(world, where, name)
+    service = admin.services.existing(context, where, name)
     if service is None:
         return
-    seen = admin.services.history(world, service.id)[0][0]
+    seen = admin.services.history(context, service.id)[0][0]
     if note := views.workers.monitor_footnote(
-        admin.workers.list_workers(world, limit=1), world.limits.heartbeat_interval
+        admin.workers.list_workers(context, limit=1), context.health.heartbeat_interval
     ):
-        say(context, note.replace("statuses do not change", "nobody follows what becomes of it"))
+        info(ctx, note.replace("statuses do not change", "nobody follows what becomes of it"))
 
     def is_over() -> bool:
         nonlocal seen
-        now = next(each for each in admin.services.history(world, service.id)[0] if each.id == seen.id)
+        now = next(each for each in admin.services.history(context, service.id)[0] if each.id == seen.id)
         if now.log and now.log != seen.log:
-            say(context, f"the engine: {printable(now.log)}")
+            info(ctx, f"the engine: {printable(now.log)}")
         seen = now
         return now.status not in (DeploymentStatus.PENDING, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
 
-    watch(context, world, is_over, seconds, f"the deployment goes on; see `skyctl services show {printable(name)}`")
+    watch(ctx, context, is_over, seconds, f"the deployment goes on; see `skyctl services show {printable(name)}`")
     if seen.status is not DeploymentStatus.RUNNING:
         sys.stderr.write(
             f"error: {printable(name)} {_fate(seen)}\nhint: see `skyctl services show {printable(name)}`\n"
@@ -268,12 +270,12 @@ def _fate(deployment: "Deployment") -> str:
     return deployment.status.value.replace("_", " ") + (f": {printable(deployment.log)}" if deployment.log else "")
 
 
-def _tell(context: typer.Context, output: Output, planned: "Planned", verb: str) -> None:
+def _tell(ctx: typer.Context, output: Output, planned: "Planned", verb: str) -> None:
 
     def line() -> list[str]:
         why = f": {printable(planned.reason)}" if planned.reason else ""
         where = f"{'on' if verb == 'runs' else 'to'} {printable(planned.target)}"
         return [f"{printable(planned.service_name)} {verb} {where}{why}"]
 
-    if output is not Output.TABLE or not options(context).quiet:
-        emit(context, output, documents.cli.planned_document(planned), line, [planned.service_name])
+    if output is not Output.TABLE or not options(ctx).quiet:
+        emit(ctx, output, documents.cli.planned_document(planned), line, [planned.service_name])

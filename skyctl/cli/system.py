@@ -10,7 +10,7 @@ import typer
 
 from skyctl import documents
 from skyctl.cli import views
-from skyctl.cli.context import Output, OutputOption, console, emit, group, open_world, options, say, settings
+from skyctl.cli.context import Output, OutputOption, console, emit, group, info, open_context, options, settings
 from skyctl.operations import admin
 
 if TYPE_CHECKING:
@@ -20,18 +20,18 @@ db = typer.Typer(help="The database: set it up, check it.", rich_markup_mode=Non
 group(db)
 
 
-def up(context: typer.Context) -> None:
+def up(ctx: typer.Context) -> None:
     """Run everything in the foreground: database, API, monitor, and this machine as the first worker.
 
     Without a database URL the embedded PostgreSQL is used. Ctrl-C stops all of it.
     """
     from skyctl.cli.up import Supervisor
 
-    Supervisor(settings(context), console(context, stderr=True), options(context).config).run()
+    Supervisor(settings(ctx), console(ctx, stderr=True), options(ctx).config).run()
 
 
 def serve(
-    context: typer.Context,
+    ctx: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8642,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate, with its chain.")] = None,
@@ -56,7 +56,7 @@ def serve(
     from skyctl.host.logs import to_stderr
 
     to_stderr()
-    given = settings(context)
+    given = settings(ctx)
     if not (tls_cert or tls_key or insecure_http or inherited):
         tls_cert, tls_key = server.own_certificate(given, host)
     server.check_tls(tls_cert, tls_key)
@@ -65,15 +65,15 @@ def serve(
     with wiring.database_url(given) as url:
         wiring.connect(given, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
         os.environ["SKYCTL_DATABASE_URL"] = url
-        if config := options(context).config:
+        if config := options(ctx).config:
             os.environ["SKYCTL_CONFIG"] = str(config)
         scheme, shown = "https" if tls_cert else "http", f"[{host}]" if ":" in host else host
-        say(context, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
+        info(ctx, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
         server.serve(listener, processes=processes, certificate=tls_cert, key=tls_key, proxies=proxy or ())
 
 
 def monitor(
-    context: typer.Context,
+    ctx: typer.Context,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks at all workers.")] = 30,
     once: Annotated[bool, typer.Option("--once", help="Look once and exit, as from cron.")] = False,
     metrics_port: Annotated[
@@ -93,57 +93,57 @@ def monitor(
     to_stderr()
     if metrics_port:
         metrics.publish(metrics_port)
-    given = settings(context)
+    given = settings(ctx)
     # one for the looks, two for what moves and its alerts, and one a channel
-    with wiring.open_world(given, connections=3 + len(given.alert_channels)) as world:
-        watcher = Monitor(world, timedelta(seconds=interval), metrics.Meters())
+    with wiring.open_context(given, connections=3 + len(given.alert_channels)) as context:
+        watcher = Monitor(context, timedelta(seconds=interval), metrics.Meters())
         if once:
             if not watcher.run_once():
-                say(context, "another monitor leads: nothing to do")
+                info(ctx, "another monitor leads: nothing to do")
             return
         stop = Stop()
         stop.on_signals()
         watcher.run(stop)
 
 
-def doctor(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Look at everything that has to work, and say what to do about what does not.
+def doctor(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
+    """Look at everything that has to work, and info what to do about what does not.
 
     Exit code 0 when nothing failed, 1 otherwise; warnings do not count.
     """
     from skyctl import wiring
 
-    checks = admin.doctor.examine(wiring.case(settings(context)))
+    checks = admin.doctor.examine(wiring.case(settings(ctx)))
     healthy = admin.doctor.is_healthy(checks)
 
     document = documents.http.checkup_document(checks, healthy=healthy)
-    emit(context, output, document, lambda: views.workers.check_table(checks), [check.name for check in checks])
+    emit(ctx, output, document, lambda: views.workers.check_table(checks), [check.name for check in checks])
     if not healthy:
         raise typer.Exit(1)
 
 
 @db.command("init")
-def init(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def init(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Make or upgrade the schema; what is there already stays. May be run any number of times."""
 
-    with open_world(context) as world:
-        state = admin.schema.initialize(world)
-    _show_schema(context, output, state)
+    with open_context(ctx) as context:
+        state = admin.schema.initialize(context)
+    _show_schema(ctx, output, state)
 
 
 @db.command("check")
-def check(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def check(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """See whether the schema is complete: exit code 0 when it is, 1 when `skyctl db init` is needed."""
 
-    with open_world(context) as world:
-        state = admin.schema.check(world)
-    _show_schema(context, output, state)
+    with open_context(ctx) as context:
+        state = admin.schema.check(context)
+    _show_schema(ctx, output, state)
     if not state.complete:
-        say(context, "hint: run `skyctl db init`")
+        info(ctx, "hint: run `skyctl db init`")
         raise typer.Exit(1)
 
 
-def _show_schema(context: typer.Context, output: Output, state: "SchemaState") -> None:
+def _show_schema(ctx: typer.Context, output: Output, state: "SchemaState") -> None:
 
     document = {
         "version": state.version,
@@ -152,6 +152,4 @@ def _show_schema(context: typer.Context, output: Output, state: "SchemaState") -
         "missing": list(state.missing),
         "complete": state.complete,
     }
-    emit(
-        context, output, document, lambda: views.workers.schema_table(state.version, state.expected, state.missing), []
-    )
+    emit(ctx, output, document, lambda: views.workers.schema_table(state.version, state.expected, state.missing), [])

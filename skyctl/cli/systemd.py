@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from skyctl.cli.context import group, options, say
+from skyctl.cli.context import group, info, options
 
 app = typer.Typer(help="The services of this host: serve and monitor under systemd.", rich_markup_mode=None)
 group(app)
@@ -14,7 +14,7 @@ group(app)
 
 @app.command("install")
 def install(
-    context: typer.Context,
+    ctx: typer.Context,
     user: Annotated[str, typer.Option(help="System user as whom they run; made where it is missing.")] = "skyctl",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     uninstall: Annotated[
@@ -28,7 +28,7 @@ def install(
     """
     from skyctl import units
 
-    config = options(context).config
+    config = options(ctx).config
     environment = os.environ | ({"SKYCTL_CONFIG": str(config)} if config else {})
     services = units.Services(user, environment)
     services.check(changes=not dry_run)
@@ -43,4 +43,4 @@ def install(
         sys.stdout.write("no change\n")
     kept = [str(path) for path in (units.SETTINGS, units.DATA) if path.exists()] if uninstall else []
     if kept:
-        say(context, f"note: {' and '.join(kept)} stay: no other copy of their secrets may exist")
+        info(ctx, f"note: {' and '.join(kept)} stay: no other copy of their secrets may exist")

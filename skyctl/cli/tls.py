@@ -7,7 +7,7 @@ import typer
 
 from skyctl import documents
 from skyctl.cli import views
-from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
+from skyctl.cli.context import Output, OutputOption, actor, emit, group, info, open_context, settings
 from skyctl.domain.errors import Refused
 from skyctl.operations import admin
 
@@ -20,7 +20,7 @@ group(app)
 
 @app.command("init")
 def init(
-    context: typer.Context,
+    ctx: typer.Context,
     host: Annotated[
         list[str] | None, typer.Option(help="A name or address by which hosts reach this manager; repeatable.")
     ] = None,
@@ -35,41 +35,41 @@ def init(
 
     from skyctl.host import certificates
 
-    given = settings(context)
+    given = settings(ctx)
     ours = certificates.Certificates(given.data_dir)
     reached = urlsplit(given.api_url).hostname or "localhost"
     named = [certificates.checked_name(each) for each in (*(host or ()), reached)]
     made = admin.certificates.initialize(ours, [*named, *certificates.names_of_this_machine()], renew=renew)
     if made:
-        _note(context, ours)
+        _note(ctx, ours)
     server = ours.look()[-1]
     done = f"made {server.path} for" if made else f"{server.path} is there already, and names all of this:"
-    say(context, f"{done} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
+    info(ctx, f"{done} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
     if made and not given.api_url.startswith("https://"):
-        say(context, f"set SKYCTL_API_URL to where hosts reach it, such as https://{named[0]}:8642")
+        info(ctx, f"set SKYCTL_API_URL to where hosts reach it, such as https://{named[0]}:8642")
 
 
-def _note(context: typer.Context, ours: "Certificates") -> None:
+def _note(ctx: typer.Context, ours: "Certificates") -> None:
     """Write the event, unless the database is one of ours that was never used."""
     from skyctl.host.postgres import EmbeddedPostgres
 
-    given = settings(context)
+    given = settings(ctx)
     if not (given.database_url or EmbeddedPostgres(given.data_dir).data.exists()):
         return
-    with open_world(context) as world:
-        if not admin.certificates.note(world, ours, actor()):
-            say(context, "note: the log of events could not take this, since the database is away or has no schema yet")
+    with open_context(ctx) as context:
+        if not admin.certificates.note(context, ours, actor()):
+            info(ctx, "note: the log of events could not take this, since the database is away or has no schema yet")
 
 
 @app.command("show")
-def show_certificates(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
+def show_certificates(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the authority and the server's certificate: names, until when, fingerprint."""
     from skyctl.host.certificates import Certificates
 
-    given = settings(context)
+    given = settings(ctx)
     found = Certificates(given.data_dir).look()
     if not found:
         raise Refused(f"there is no certificate in {given.data_dir / 'tls'}", "make one: skyctl tls init")
 
     document = {"certificates": [documents.cli.certificate_document(each) for each in found]}
-    emit(context, output, document, lambda: views.workloads.certificate_details(found), [each.role for each in found])
+    emit(ctx, output, document, lambda: views.workloads.certificate_details(found), [each.role for each in found])

@@ -7,7 +7,7 @@ import typer
 
 from skyctl import documents
 from skyctl.cli.arguments import WorkerArgument
-from skyctl.cli.context import actor, confirm, group, open_world, say
+from skyctl.cli.context import actor, confirm, group, info, open_context
 from skyctl.domain.text import printable
 from skyctl.operations import admin, shared
 
@@ -15,20 +15,20 @@ secrets = typer.Typer(help="The secret that signs tokens.", rich_markup_mode=Non
 group(secrets)
 
 
-def rotate_token(context: typer.Context, worker: WorkerArgument) -> None:
+def rotate_token(ctx: typer.Context, worker: WorkerArgument) -> None:
     """Replace a worker's token: its next heartbeat's answer brings the new one.
 
     The old one is good until the new one was used, so no heartbeat is lost. Old tokens are replaced by themselves; see
     SKYCTL_TOKEN_ROTATION_DAYS.
     """
 
-    with open_world(context) as world:
-        found = admin.tokens.rotate(world, shared.lookup.find_worker(world, worker).id, actor())
-    say(context, f"{printable(found.name)}: a new token goes out with its next heartbeat")
+    with open_context(ctx) as context:
+        found = admin.tokens.rotate(context, shared.lookup.find_worker(context, worker).id, actor())
+    info(ctx, f"{printable(found.name)}: a new token goes out with its next heartbeat")
 
 
 def revoke(
-    context: typer.Context,
+    ctx: typer.Context,
     worker: WorkerArgument,
     reason: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -39,17 +39,17 @@ def revoke(
     """
 
     why = documents.http.drain_reason(reason) if reason is not None else None
-    with open_world(context) as world:
-        found = shared.lookup.find_worker(world, worker)
+    with open_context(ctx) as context:
+        found = shared.lookup.find_worker(context, worker)
         confirm(f"Revoke the token of {printable(found.name)}?", yes=yes)
-        admin.tokens.revoke(world, found.id, actor(), why)
+        admin.tokens.revoke(context, found.id, actor(), why)
     name = printable(found.name)
-    say(context, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
+    info(ctx, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
 
 
 @secrets.command("rotate")
 def rotate_secret(
-    context: typer.Context,
+    ctx: typer.Context,
     overlap: Annotated[str, typer.Option(help="How long tokens of the present secret are accepted: 12h, 7d.")] = "7d",
 ) -> None:
     """Sign tokens by a new secret from now on.
@@ -59,10 +59,10 @@ def rotate_secret(
     """
 
     length = documents.http.duration("--overlap", overlap)
-    with open_world(context) as world:
-        until, left = admin.tokens.rotate_secret(world, actor(), length)
-    say(
-        context,
+    with open_context(ctx) as context:
+        until, left = admin.tokens.rotate_secret(context, actor(), length)
+    info(
+        ctx,
         f"tokens are signed by a new secret; those of the old one are accepted until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
     )
     if left:
@@ -71,4 +71,4 @@ def rotate_secret(
             if left == 1
             else f"{left} workers cannot take a new token by themselves"
         )
-        say(context, f"note: {who}; until then run a new script on the host: skyctl workers install-script --worker W")
+        info(ctx, f"note: {who}; until then run a new script on the host: skyctl workers install-script --worker W")

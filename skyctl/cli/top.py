@@ -19,7 +19,7 @@ from skyctl.domain.cluster import Load, Overview
 from skyctl.domain.errors import SkyctlError
 from skyctl.host.signals import Stop
 from skyctl.operations.admin import events, overview
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 REFRESH_SECONDS = 2.0
 LEAST_SECONDS = 0.2
@@ -55,9 +55,9 @@ class Lookout(threading.Thread):
     `picture` is what was seen last; the bell rings when there is another.
     """
 
-    def __init__(self, world: World, console: Console, bell: Bell, first: Overview) -> None:
+    def __init__(self, context: Context, console: Console, bell: Bell, first: Overview) -> None:
         super().__init__(name="lookout", daemon=True)
-        self._world, self._console, self._bell = world, console, bell
+        self._context, self._console, self._bell = context, console, bell
         self._over = Stop()
         self._loads: deque[Load] = deque(maxlen=MOST_LOADS)
         self._sampled_at = 0.0
@@ -68,10 +68,10 @@ class Lookout(threading.Thread):
         """Look until `leave`; while the database is away, try again."""
         while not self._over.is_set:
             try:
-                with events.listening(self._world) as news:
+                with events.listening(self._context) as news:
                     while not self._over.is_set:
                         began = time.monotonic()
-                        self._note(look(self._world, self._console))
+                        self._note(look(self._context, self._console))
                         took = time.monotonic() - began
                         self._over.wait(max(LEAST_SECONDS, LEAST_RESTS * took))
                         self._over.wait(max(0.0, REFRESH_SECONDS - (time.monotonic() - began)), news)
@@ -96,17 +96,17 @@ class Lookout(threading.Thread):
         self._bell.ring()
 
 
-def look(world: World, console: Console) -> Overview:
+def look(context: Context, console: Console) -> Overview:
     """The cluster now, with as much as fits on the screen. Raises DatabaseUnavailable."""
-    return overview.overview(world, max(1, console.height))
+    return overview.overview(context, max(1, console.height))
 
 
-def show(world: World, console: Console) -> None:
+def show(context: Context, console: Console) -> None:
     """Show the cluster until `q`, Ctrl-C, SIGTERM, or the end of the terminal. Raises DatabaseUnavailable at the start
     alone."""
     stop, bell = Stop(), Bell()
     stop.on_signals()
-    lookout = Lookout(world, console, bell, look(world, console))
+    lookout = Lookout(context, console, bell, look(context, console))
 
     def resized(_number: int, _frame: FrameType | None) -> None:
         bell.ring()

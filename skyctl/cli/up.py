@@ -36,7 +36,7 @@ from skyctl.monitor.metrics import Meters
 from skyctl.operations.admin import schema, workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import authentication
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.settings import DEFAULT_PORT, Settings
 
 HOST = "127.0.0.1"
@@ -84,21 +84,21 @@ class Supervisor:
             self._say_of_certificate()
             database = stack.enter_context(wiring.database_url(self._settings))
             settings = replace(self._settings, database_url=database, api_url=url)
-            world = wiring.connect(settings, database)
-            stack.callback(world.db.close)
-            if not schema.check(world).complete:
-                schema.initialize(world)
-            mine, agent_file = self._local_worker(world)
+            context = wiring.connect(settings, database)
+            stack.callback(context.db.close)
+            if not schema.check(context).complete:
+                schema.initialize(context)
+            mine, agent_file = self._local_worker(context)
             self._say(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
             number = listener.fileno()
             serve = self._start(
                 stack, database, "serve", "skyctl", "serve", "--listener", str(number), keeping=[number]
             )
-            stack.callback(self._conclude, world)
+            stack.callback(self._conclude, context)
             children = [serve, self._start(stack, database, "monitor", "skyctl", "monitor")]
-            stack.callback(self._mark_gone, world, mine)
+            stack.callback(self._mark_gone, context, mine)
             agent = partial(self._start, stack, database, "agent", "skyagent", "--config", str(agent_file))
-            self._watch(world, mine, children, agent)
+            self._watch(context, mine, children, agent)
             self._say("stopping")
 
     def _handle(self, _number: int, _frame: object) -> None:
@@ -121,7 +121,7 @@ class Supervisor:
                 ends = "ended" if each.ends_at <= now else "ends"
                 self._say(f"the {each.role}'s certificate {ends} on {each.ends_at:%Y-%m-%d}: skyctl tls init --renew")
 
-    def _local_worker(self, world: World) -> tuple[UUID, Path]:
+    def _local_worker(self, context: Context) -> tuple[UUID, Path]:
         """The worker that this machine is, and the agent's file with its token: the kept one while one is good, else a
         new one.
 
@@ -130,13 +130,13 @@ class Supervisor:
         path = self._settings.data_dir / "agent.json"
         token = _kept(path, "authToken")
         for one in filter(None, (_kept(path.with_name("token.json"), "token"), token)):
-            if worker := authentication.worker_of_token(world, one):
+            if worker := authentication.worker_of_token(context, one):
                 token = token or one
                 break
         else:
-            invitation = invitations.invite(world, UP)
-            worker, token = workers.get(world, invitation.worker_id), invitation.token
-        write_private(path, json.dumps({"apiUrl": world.api_url, "authToken": token}))
+            invitation = invitations.invite(context, UP)
+            worker, token = workers.get(context, invitation.worker_id), invitation.token
+        write_private(path, json.dumps({"apiUrl": context.api_url, "authToken": token}))
         return worker.id, path
 
     def _start(self, stack: ExitStack, database: str, name: str, *command: str, keeping: Sequence[int] = ()) -> Child:
@@ -148,7 +148,7 @@ class Supervisor:
         stack.callback(child.stop)
         return child
 
-    def _watch(self, world: World, mine: UUID, children: list[Child], agent: Callable[[], Child]) -> None:
+    def _watch(self, context: Context, mine: UUID, children: list[Child], agent: Callable[[], Child]) -> None:
         """Show the cluster until the stop, and keep everything running.
 
         The agent starts once the API answers: the first load that it reports shall not be that of our own start.
@@ -158,12 +158,12 @@ class Supervisor:
             while not self._stopping:
                 for child in children:
                     child.restart_if_ended()
-                if waits and _answers(world.api_url):
+                if waits and _answers(context.api_url):
                     children.append(agent())
                     waits = False
                 try:
-                    page = workers.list_workers(world, limit=max(1, self._console.height - KEPT_LINES - 5))
-                    self._show(live, page, _status(world, mine))
+                    page = workers.list_workers(context, limit=max(1, self._console.height - KEPT_LINES - 5))
+                    self._show(live, page, _status(context, mine))
                 except DatabaseUnavailable as error:
                     self._note_once(error.message)
                 self._take_lines(live)
@@ -205,25 +205,25 @@ class Supervisor:
             tail = Text("Ctrl-C stops; in a second terminal: skyctl workers list", style="dim")
             live.update(Group(*workers_views.worker_table(page, wide=False), Text(""), lines, tail), refresh=True)
 
-    def _mark_gone(self, world: World, mine: UUID) -> None:
+    def _mark_gone(self, context: Context, mine: UUID) -> None:
         """Write that this machine's agent ended on purpose."""
         try:
-            workers.note_stopped(world, mine, UP)
+            workers.note_stopped(context, mine, UP)
         except WorkerNotFound:
             return
         except SkyctlError as error:
             self._say(f"could not mark this machine as gone: {error.message}")
 
-    def _conclude(self, world: World) -> None:
+    def _conclude(self, context: Context) -> None:
         """Once our monitor has ended, look for it a last time."""
         with suppress(SkyctlError):
-            Monitor(world, timedelta(seconds=1), Meters()).run_once()
+            Monitor(context, timedelta(seconds=1), Meters()).run_once()
 
 
-def _status(world: World, worker_id: UUID) -> WorkerStatus | None:
+def _status(context: Context, worker_id: UUID) -> WorkerStatus | None:
     """A worker's status; None where it was removed, or is let in no more."""
     try:
-        worker = workers.get(world, worker_id)
+        worker = workers.get(context, worker_id)
     except WorkerNotFound:
         return None
     return None if worker.token_revoked_at else worker.status

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skyctl.cli.arguments import DryRunOption, complete_worker
-from skyctl.cli.context import Output, OutputOption, actor, emit, open_world, options
+from skyctl.cli.context import Output, OutputOption, actor, emit, open_context, options
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
 from skyctl.operations import agents, shared
@@ -18,7 +18,7 @@ REFUSED, PARTLY_DONE = 4, 7
 
 
 def upgrade(
-    context: typer.Context,
+    ctx: typer.Context,
     workers: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,16 +37,14 @@ def upgrade(
 
     if everyone == bool(workers):
         raise ValidationError("give either WORKER or --all", "such as `skyctl workers upgrade web-1`")
-    with open_world(context) as world:
-        only = None if everyone else [worker.id for worker in shared.lookup.find_workers(world, workers or [])]
-        seen = agents.upgrades.upgrade(world, actor(), only, dry_run=dry_run)
+    with open_context(ctx) as context:
+        only = None if everyone else [worker.id for worker in shared.lookup.find_workers(context, workers or [])]
+        seen = agents.upgrades.upgrade(context, actor(), only, dry_run=dry_run)
     if output is Output.TABLE or output is Output.WIDE:
-        if not options(context).quiet:
+        if not options(ctx).quiet:
             sys.stdout.write("".join(_line(each, dry_run=dry_run) for each in seen) or "No workers.\n")
     else:
-        emit(
-            context, output, {"workers": [_document(each) for each in seen]}, list, [each.worker.name for each in seen]
-        )
+        emit(ctx, output, {"workers": [_document(each) for each in seen]}, list, [each.worker.name for each in seen])
     impossible = [each for each in seen if each.outcome is agents.upgrades.Upgrade.IMPOSSIBLE]
     if impossible:
         raise typer.Exit(REFUSED if len(impossible) == len(seen) else PARTLY_DONE)

@@ -9,7 +9,7 @@ import typer
 from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import WorkerArgument, complete_worker, invited_name
-from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_world, say, settings
+from skyctl.cli.context import Output, OutputOption, actor, emit, group, info, open_context, settings
 from skyctl.domain.cluster import WorkerStatus
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
@@ -23,7 +23,7 @@ group(app)
 
 @app.command("install-script")
 def install_script(
-    context: typer.Context,
+    ctx: typer.Context,
     name: Annotated[str | None, typer.Option(help="The worker's name; else worker-HOSTNAME.")] = None,
     api_url: Annotated[str | None, typer.Option(help="Where the host reaches the API; else SKYCTL_API_URL.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Let the agent send its token over plain HTTP.")] = False,
@@ -52,39 +52,39 @@ def install_script(
     from skyctl import settings as settings_module
     from skyctl import wiring
 
-    given = settings(context)
+    given = settings(ctx)
     lifetime = documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     if api_url:
         given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
-    with wiring.open_world(given) as world:
-        anew = shared.lookup.find_worker(world, worker).id if worker is not None else None
+    with wiring.open_context(given) as context:
+        anew = shared.lookup.find_worker(context, worker).id if worker is not None else None
         if link:
             worker_id, url = agents.install_links.invite(
-                world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
+                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
             )
-            result = agents.install_links.command(world, url)
+            result = agents.install_links.command(context, url)
             document = {"workerId": str(worker_id), "link": url, "command": result}
         else:
             invitation, result = agents.invitations.generate_script(
-                world, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
+                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
             )
             worker_id = invitation.worker_id
             document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
     if agents.invitations.is_loopback(given.api_url):
-        say(
-            context,
+        info(
+            ctx,
             f"note: the script reaches the API at {given.api_url}, so only from this machine; see SKYCTL_API_URL",
         )
     if output in (Output.TABLE, Output.WIDE):
         sys.stdout.write(result)
     else:
-        emit(context, output, document, list, [str(worker_id)])
+        emit(ctx, output, document, list, [str(worker_id)])
 
 
 @app.command("list")
 def list_workers(
-    context: typer.Context,
+    ctx: typer.Context,
     status: Annotated[WorkerStatus | None, typer.Option(help="Only workers of this status.")] = None,
     search: Annotated[
         str | None, typer.Option(help="Only workers with this in their name, hostname, address or id.")
@@ -96,32 +96,32 @@ def list_workers(
     """List workers by name: status, load, and when they were last heard."""
 
     wanted = documents.http.text_filter("--search", search) if search else None
-    with open_world(context) as world:
-        page = admin.workers.list_workers(world, status=status, search=wanted, limit=limit, offset=offset)
-        interval = world.limits.heartbeat_interval
+    with open_context(ctx) as context:
+        page = admin.workers.list_workers(context, status=status, search=wanted, limit=limit, offset=offset)
+        interval = context.health.heartbeat_interval
 
     names = [worker.name for worker in page.workers]
     emit(
-        context,
+        ctx,
         output,
         documents.cli.page_document(page),
         lambda: views.workers.worker_table(page, wide=output is Output.WIDE),
         names,
     )
     if page.total and (note := views.workers.monitor_footnote(page, interval)):
-        say(context, note)
+        info(ctx, note)
 
 
 @app.command("show")
-def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
+def show_worker(ctx: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one worker."""
 
-    with open_world(context) as world:
-        found, now = shared.lookup.find_worker(world, worker), admin.workers.read_at(world)
-        (drain,) = admin.drains.progress(world, [found.id])
+    with open_context(ctx) as context:
+        found, now = shared.lookup.find_worker(context, worker), admin.workers.read_at(context)
+        (drain,) = admin.drains.progress(context, [found.id])
 
     emit(
-        context,
+        ctx,
         output,
         documents.http.worker_document(found),
         lambda: views.workers.worker_details(found, now, drain),
@@ -130,25 +130,25 @@ def show_worker(context: typer.Context, worker: WorkerArgument, output: OutputOp
 
 
 @app.command("why")
-def explain(context: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
+def explain(ctx: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
     """Tell why a worker has its status.
 
     What decided it, what the facts are now, what would change it; and why its containers are still there.
     """
 
-    with open_world(context) as world:
-        found = admin.diagnosis.diagnose(world, shared.lookup.find_worker(world, worker).id)
-        there = admin.services.list_services(world, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
-        page = admin.migrations.list_migrations(world, worker_id=found.worker.id, limit=MOST_CONTAINERS)
+    with open_context(ctx) as context:
+        found = admin.diagnosis.diagnose(context, shared.lookup.find_worker(context, worker).id)
+        there = admin.services.list_services(context, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
+        page = admin.migrations.list_migrations(context, worker_id=found.worker.id, limit=MOST_CONTAINERS)
         moves = [each for each in page.migrations if each.finished_at is None]
 
     document = documents.cli.diagnosis_document(found, there, moves)
-    emit(context, output, document, lambda: views.diagnosis.diagnosis(found, there, moves), [found.worker.name])
+    emit(ctx, output, document, lambda: views.diagnosis.diagnosis(found, there, moves), [found.worker.name])
 
 
 @app.command("label")
 def label(
-    context: typer.Context,
+    ctx: typer.Context,
     worker: WorkerArgument,
     region: Annotated[str | None, typer.Option(help="Its region; '' for none.")] = None,
     pool: Annotated[str | None, typer.Option(help="Its pool, such as gpu; '' for none.")] = None,
@@ -162,7 +162,7 @@ def label(
     if not given:
         raise ValidationError("nothing to set", "give --region, --pool or both")
     labels = {key: documents.http.label(f"--{key}", value) for key, value in given.items()}
-    with open_world(context) as world:
-        found = admin.workers.label(world, shared.lookup.find_worker(world, worker).id, actor(), labels)
+    with open_context(ctx) as context:
+        found = admin.workers.label(context, shared.lookup.find_worker(context, worker).id, actor(), labels)
     said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
-    say(context, f"{printable(found.name)}: {said}")
+    info(ctx, f"{printable(found.name)}: {said}")

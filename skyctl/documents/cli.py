@@ -58,7 +58,7 @@ def page_document(page: WorkerPage) -> Document:
 
 def diagnosis_document(found: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> Document:
     """Why a worker has its status, what is on it, and what is to be moved off it or to it."""
-    worker, limits = found.worker, found.limits
+    worker, limits = found.worker, found.policy
     return {
         "worker": worker_document(worker),
         "readAt": moment(found.read_at),

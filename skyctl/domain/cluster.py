@@ -71,15 +71,12 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Where health ends (mission document, Health Detection), what is too often, what is too many.
+class HealthPolicy:
+    """When a worker is offline, unhealthy or flapping, and when many of them are a mass failure.
 
-    Percents above which a worker is exhausted, and how long it may be silent. `flap_*`: so many transitions within the
-    window hold a worker out of placement until it was quiet for so long. `mass_*`: so many workers, and this share of
-    those that could take containers, silent within the window are a mass failure. Exhaustion is told again only after
-    its cooldown, and more than `one_by_one` workers of one pass are told in one alert. So many migrations run at once,
-    of these so many into one worker; each is rolled back after its timeout, and given up after so many attempts. A
-    token is replaced at that age; zero: never.
+    `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many transitions
+    within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that many workers, and
+    that share of those that could take containers, silent within the window are a mass failure.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -93,13 +90,15 @@ class Limits:
     mass_workers: int = 3
     mass_share: float = 0.5
     mass_window: timedelta = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPolicy:
+    """How often people are alerted: exhaustion again only after its cooldown; more than `one_by_one` workers that change
+    in one pass share an alert."""
+
     exhaustion_cooldown: timedelta = timedelta(minutes=15)
     one_by_one: int = 5
-    migrations_at_once: int = 4
-    migrations_into_one: int = 2
-    migration_timeout: timedelta = timedelta(minutes=5)
-    migration_attempts: int = 3
-    token_rotation: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Verdict:
     reason: str
 
 
-class Beat(NamedTuple):
+class Heartbeat(NamedTuple):
     """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, its load."""
 
     worker_id: str
@@ -232,7 +231,7 @@ class Diagnosis:
 
     worker: Worker
     read_at: datetime
-    limits: Limits
+    policy: HealthPolicy
     decided_by: Event | None
     silence: timedelta | None
     deaf: timedelta
@@ -255,7 +254,7 @@ class Overview:
     """
 
     read_at: datetime
-    limits: Limits
+    policy: HealthPolicy
     stats: ClusterStats
     worst: Sequence[Worker]
     events: Sequence[Event]

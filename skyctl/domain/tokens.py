@@ -23,21 +23,21 @@ class Key:
         return hashlib.sha256(f"key:{self.secret}".encode()).hexdigest()[:12]
 
 
-class Waiting(Enum):
+class ReplyPending(Enum):
     """That something waits for a worker whose heartbeat is stored."""
 
-    ERRAND = "errand"
+    REPLY_PENDING = "errand"
 
 
-ERRAND: Final = Waiting.ERRAND
+REPLY_PENDING: Final = ReplyPending.REPLY_PENDING
 
-Outcome = SkyctlError | Literal[Waiting.ERRAND] | None
+Outcome = SkyctlError | Literal[ReplyPending.REPLY_PENDING] | None
 """Of a heartbeat: None once it is committed, ERRAND where its answer has to carry something besides, or why it was not
 stored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Reply:
     """What the answer to a heartbeat carries besides: the token to use from now on (a secret), an agent to upgrade
     to."""
 
@@ -57,7 +57,7 @@ class IssuedToken(NamedTuple):
     key_id: str
 
 
-class Sighting(NamedTuple):
+class HostIdentity(NamedTuple):
     """Where a token is used: the machine by the digest of its id, its boot, the process of its agent, what it is
     called; empty what it does not say."""
 
@@ -74,7 +74,7 @@ class Sighting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class Claimant:
     """Another one that wants to register as a worker's machine while the worker beats: since when, and whether it was
     told that both are alive, so that one is a copy."""
 
@@ -95,14 +95,14 @@ class Credentials:
     invitation_expires_at: datetime | None
     revoked_at: datetime | None
     revoked_reason: str | None
-    holder: Sighting
-    rivals: Mapping[str, Rival]
+    holder: HostIdentity
+    claimants: Mapping[str, Claimant]
     takes_tokens: bool
     last_heartbeat_at: datetime | None
     bound_at: datetime | None
 
 
-class Standing(Enum):
+class TokenState(Enum):
     """What a token is to its worker."""
 
     CURRENT = "current"

@@ -48,6 +48,17 @@ class MigrationPolicy(StrEnum):
     NONE = "none"
 
 
+@dataclass(frozen=True, slots=True)
+class MigrationSettings:
+    """How migrations run: at most `at_once` of them, `into_one` of these to the same worker; an attempt is rolled back
+    after `timeout`, and the migration given up after `attempts`."""
+
+    at_once: int = 4
+    into_one: int = 2
+    timeout: timedelta = timedelta(minutes=5)
+    attempts: int = 3
+
+
 class MigrationState(StrEnum):
     """How far a migration has come. Final are completed and cancelled, and failed once it is not tried again."""
 
@@ -172,7 +183,7 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
-class DrainWish:
+class DrainOptions:
     """How an administrator wants a worker emptied: why, within what time, how many containers at once, and whether
     those that are left then are to be stopped."""
 

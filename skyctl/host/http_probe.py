@@ -17,7 +17,7 @@ class Answer(NamedTuple):
     trouble: str
 
 
-def knock(api_url: str, limit_seconds: float, *, by_proxy: bool, authority: str = "") -> Answer:
+def probe(api_url: str, limit_seconds: float, *, by_proxy: bool, authority: str = "") -> Answer:
     """Ask for /healthz. `by_proxy`: by the proxies of the environment, if it names some. `authority`: the PEM
     certificate that alone may vouch for it, if not the system's own.
 

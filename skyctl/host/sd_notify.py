@@ -4,7 +4,7 @@ import os
 import socket
 
 
-def tell(*lines: str) -> None:
+def notify(*lines: str) -> None:
     """Send one message; without a service manager, or with one that does not listen, it goes nowhere."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:

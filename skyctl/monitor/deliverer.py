@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
 from skyctl.operations.monitor import alerts
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 LONGEST_REST_SECONDS = 30.0
 AFTER_ERROR_SECONDS = 5.0
@@ -16,18 +16,18 @@ AFTER_ERROR_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-class Couriers:
+class Deliverer:
     """The couriers of all channels; `sent` is told of each attempt, whether it arrived."""
 
-    def __init__(self, world: World, sent: Callable[[str, bool], None]) -> None:
-        self._world, self._sent = world, sent
-        self._wakes = {channel: threading.Event() for channel in world.channels}
+    def __init__(self, context: Context, sent: Callable[[str, bool], None]) -> None:
+        self._context, self._sent = context, sent
+        self._wakes = {channel: threading.Event() for channel in context.channels}
         self._over = False
 
     def start(self) -> None:
         """Begin to deliver, until the process ends."""
         for channel in self._wakes:
-            threading.Thread(target=self._serve, args=[channel], name=f"courier {channel}", daemon=True).start()
+            threading.Thread(target=self._serve, args=[channel], name=f"deliverer {channel}", daemon=True).start()
 
     def wake(self) -> None:
         """Say that something waits."""
@@ -54,7 +54,7 @@ class Couriers:
         try:
             while self._deliver(channel):
                 pass
-            return min(LONGEST_REST_SECONDS, alerts.seconds_to_next(self._world, channel) or LONGEST_REST_SECONDS)
+            return min(LONGEST_REST_SECONDS, alerts.seconds_to_next(self._context, channel) or LONGEST_REST_SECONDS)
         except SkyctlError as error:
             log.warning("action=delivery_waits channel=%s reason=%r", channel, error.message)
             return AFTER_ERROR_SECONDS
@@ -62,7 +62,7 @@ class Couriers:
     def _deliver(self, channel: str) -> bool:
         """Send one alert; False where none is due."""
         try:
-            alert = alerts.deliver_next(self._world, channel)
+            alert = alerts.deliver_next(self._context, channel)
         except ChannelFailed as error:
             log.warning("action=alert_not_delivered channel=%s reason=%r", channel, error.message)
             self._sent(channel, False)

@@ -20,11 +20,11 @@ from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
-from skyctl.monitor.deliverer import Couriers
-from skyctl.monitor.migrator import Mover
+from skyctl.monitor.deliverer import Deliverer
+from skyctl.monitor.migrator import Migrator
 from skyctl.operations.monitor import alerts, health, token_rotation
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import db
 
 DEBOUNCE_SECONDS = 0.2
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Observer(Protocol):
     """Who counts what a monitor does."""
 
-    def passed(self, seconds: float, done: health.Pass, raised: alerts.Raised) -> None:
+    def passed(self, seconds: float, done: health.HealthPass, raised: alerts.Raised) -> None:
         """A pass was made."""
 
     def leads(self, leading: bool) -> None:
@@ -59,12 +59,12 @@ class Observer(Protocol):
 class Monitor:
     """One monitor: `run` until it is stopped, or `run_once`."""
 
-    def __init__(self, world: World, interval: timedelta, observer: Observer) -> None:
-        self._world = world
+    def __init__(self, context: Context, interval: timedelta, observer: Observer) -> None:
+        self._context = context
         self._interval = interval.total_seconds()
         self._observer = observer
-        self._couriers = Couriers(world, observer.sent)
-        self._mover = Mover(world, self._has_moved)
+        self._deliverer = Deliverer(context, observer.sent)
+        self._migrator = Migrator(context, self._has_moved)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
@@ -73,25 +73,25 @@ class Monitor:
     def run_once(self) -> bool:
         """One pass over all workers, its alerts delivered; False where another monitor leads. Raises
         DatabaseUnavailable."""
-        lease = leadership.lead(self._world, self._holder, has_ended)
+        lease = leadership.lead(self._context, self._holder, has_ended)
         if lease is None:
             return False
         self._look(lease)
-        self._mover.move_what_can_be(lease, MOVING_SECONDS)
-        leadership.release(self._world, lease)
-        self._couriers.deliver_what_waits(DELIVERY_SECONDS)
+        self._migrator.run_until_idle(lease, MOVING_SECONDS)
+        leadership.release(self._context, lease)
+        self._deliverer.deliver_what_waits(DELIVERY_SECONDS)
         return True
 
     def run(self, stop: Stop) -> None:
         """Lead or stand by until the stop; while the database is away, try again with growing pauses."""
-        sd_notify.tell("READY=1", "STATUS=starting")
-        self._couriers.start()
-        self._mover.start()
+        sd_notify.notify("READY=1", "STATUS=starting")
+        self._deliverer.start()
+        self._migrator.start()
         threading.Thread(target=self._end_in_time, args=[stop], name="end", daemon=True).start()
         pause = 1.0
         while not stop.is_set:
             try:
-                with self._world.db.listening() as news:
+                with self._context.db.listening() as news:
                     log.info("action=watching interval_seconds=%g", self._interval)
                     pause = 1.0
                     self._lead_or_stand_by(stop, news)
@@ -99,10 +99,10 @@ class Monitor:
                 self._observer.leads(False)
                 if pause == 1.0:
                     log.warning("action=database_lost reason=%s", error.message)
-                    sd_notify.tell("STATUS=the database does not answer")
+                    sd_notify.notify("STATUS=the database does not answer")
                 self._rest(stop, pause)
                 pause = min(2 * pause, LONGEST_BACKOFF_SECONDS)
-        sd_notify.tell("STOPPING=1")
+        sd_notify.notify("STOPPING=1")
         log.info("action=stopped")
 
     def _end_in_time(self, stop: Stop) -> None:
@@ -110,40 +110,40 @@ class Monitor:
         while not stop.is_set:
             stop.wait(3600)
         threading.Event().wait(END_SECONDS)
-        self._world.db.give_up()
+        self._context.db.give_up()
 
     def _lead_or_stand_by(self, stop: Stop, news: db.Listener) -> None:
         while not stop.is_set:
-            lease = leadership.lead(self._world, self._holder, has_ended)
+            lease = leadership.lead(self._context, self._holder, has_ended)
             if lease is None:
                 if not self._stands_by:
                     log.info("action=stands_by")
-                    sd_notify.tell("STATUS=stands by: another monitor leads")
+                    sd_notify.notify("STATUS=stands by: another monitor leads")
                 self._stands_by = True
                 self._rest(stop, STAND_BY_SECONDS)
                 continue
             self._stands_by = False
             log.info("action=leads term=%d", lease.term)
-            sd_notify.tell(f"STATUS=leads term {lease.term}")
+            sd_notify.notify(f"STATUS=leads term {lease.term}")
             self._observer.leads(True)
             try:
                 self._watch(lease, stop, news)
-                leadership.release(self._world, lease)
+                leadership.release(self._context, lease)
             except (LostLead, DatabaseUnavailable, DatabaseRefused) as error:
                 log.warning("action=lost_lead term=%d", lease.term)
                 if not isinstance(error, LostLead):
                     raise
             finally:
-                self._mover.lead(None)
+                self._migrator.lead(None)
                 self._observer.leads(False)
 
     def _watch(self, lease: Lease, stop: Stop, news: db.Listener) -> None:
         """Pass after pass until the stop. Raises LostLead, DatabaseUnavailable."""
-        self._couriers.wake()
-        self._mover.lead(lease)
+        self._deliverer.wake()
+        self._migrator.lead(lease)
         while not stop.is_set:
             deadline = self._look(lease)
-            self._mover.wake()
+            self._migrator.wake()
             longest = self._interval if deadline is None else min(self._interval, max(0.0, deadline) + DEBOUNCE_SECONDS)
             look_at = time.monotonic() + longest
             while not stop.is_set and (left := look_at - time.monotonic()) > 0:
@@ -152,7 +152,7 @@ class Monitor:
                     stop.wait(DEBOUNCE_SECONDS)
                     db.drain(news)
                     break
-                leadership.renew(self._world, lease)
+                leadership.renew(self._context, lease)
 
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
         """Wait, as `Stop.wait` does, and feed the watchdog meanwhile."""
@@ -160,7 +160,7 @@ class Monitor:
         end = time.monotonic() + seconds
         while True:
             if period:
-                sd_notify.tell("WATCHDOG=1")
+                sd_notify.notify("WATCHDOG=1")
             left = end - time.monotonic()
             if stop.wait(min(left, period / 3) if period else left, *others):
                 return True
@@ -172,11 +172,11 @@ class Monitor:
         DatabaseUnavailable."""
         started = time.monotonic()
         self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
-        done = health.check(self._world, lease, self._passed_over)
+        done = health.check(self._context, lease, self._passed_over)
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
-            self._tell(token_rotation.rotate_due(self._world, lease), alerts.Raised())
-        raised = alerts.raise_alerts(self._world, lease)
+            self._tell(token_rotation.rotate_due(self._context, lease), alerts.Raised())
+        raised = alerts.raise_alerts(self._context, lease)
         self._observer.passed(time.monotonic() - started, done, raised)
         self._tell(done.events, raised)
         for poison in done.poison:
@@ -210,7 +210,7 @@ class Monitor:
         for event in raised.poison:
             log.error("action=alert_passed_over event=%d kind=%s", event.seq, event.kind)
         if raised.alerts:
-            self._couriers.wake()
+            self._deliverer.wake()
 
 
 def _place() -> str:

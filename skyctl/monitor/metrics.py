@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from skyctl.domain.cluster import Event
 from skyctl.domain.errors import Refused
 from skyctl.operations.monitor.alerts import Raised
-from skyctl.operations.monitor.health import Pass
+from skyctl.operations.monitor.health import HealthPass
 
 PASSES = Histogram("skyctl_monitor_pass_seconds", "Time of one pass over all workers, its alerts raised")
 EVENTS = Counter("skyctl_monitor_events", "What the monitor concluded, by kind and new status", ["kind", "status"])
@@ -24,7 +24,7 @@ LEADING = Gauge("skyctl_monitor_leading", "1 while this monitor leads")
 class Meters:
     """Counts what one monitor does."""
 
-    def passed(self, seconds: float, done: Pass, raised: Raised) -> None:
+    def passed(self, seconds: float, done: HealthPass, raised: Raised) -> None:
         """A pass was made."""
         PASSES.observe(seconds)
         PASSED_OVER.inc(len(done.poison))

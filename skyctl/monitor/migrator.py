@@ -19,7 +19,7 @@ from skyctl.domain.errors import (
     SkyctlError,
 )
 from skyctl.operations.monitor import alerts, migrations, services
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -30,12 +30,12 @@ UNKNOWN = "not asked yet"
 log = logging.getLogger(__name__)
 
 
-class Mover:
+class Migrator:
     """Moves for one term after the other; `moved` is told of the events of each step, and of the alerts that they call
     for."""
 
-    def __init__(self, world: World, moved: Callable[[Sequence[Event], alerts.Raised], None]) -> None:
-        self._world, self._moved = world, moved
+    def __init__(self, context: Context, moved: Callable[[Sequence[Event], alerts.Raised], None]) -> None:
+        self._context, self._moved = context, moved
         self._wake = threading.Event()
         self._lease: Lease | None = None
         self._trouble: str | None = UNKNOWN
@@ -44,7 +44,7 @@ class Mover:
 
     def start(self) -> None:
         """Begin, until the process ends; nothing is done without a term."""
-        threading.Thread(target=self._serve, name="mover", daemon=True).start()
+        threading.Thread(target=self._serve, name="migrator", daemon=True).start()
 
     def lead(self, lease: Lease | None) -> None:
         """Move for this term; None for no more."""
@@ -55,7 +55,7 @@ class Mover:
         """Say that there may be something to do."""
         self._wake.set()
 
-    def move_what_can_be(self, lease: Lease, seconds: float) -> None:
+    def run_until_idle(self, lease: Lease, seconds: float) -> None:
         """Take step after step until nothing is left that a step can be taken of, or that time has passed."""
         deadline = time.monotonic() + seconds
         pause = self._step(lease)
@@ -72,10 +72,10 @@ class Mover:
     def _step(self, lease: Lease) -> float | None:
         """One step of everything; in how many seconds to take the next, if not when there is news."""
         try:
-            progress = migrations.advance(self._world, lease)
-            followed, later = services.follow(self._world, lease, all_of_them=self._all_are_due())
+            progress = migrations.reconcile_migrations(self._context, lease)
+            followed, later = services.reconcile_services(self._context, lease, all_of_them=self._all_are_due())
             if told := [*progress.events, *followed]:
-                self._moved(told, alerts.raise_alerts(self._world, lease))
+                self._moved(told, alerts.raise_alerts(self._context, lease))
             self._note(lease, None)
             return min((each for each in (progress.next_seconds, later) if each is not None), default=None)
         except LostLead:
@@ -109,7 +109,7 @@ class Mover:
         if trouble == self._trouble:
             return
         try:
-            migrations.note_engine(self._world, lease, trouble)
+            migrations.note_engine(self._context, lease, trouble)
         except (DatabaseUnavailable, DatabaseRefused, LostLead):
             return
         if trouble is None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from skyctl.domain.cluster import Alert, Event, Incident, Limits, Worker, WorkerStatus
+from skyctl.domain.cluster import Alert, AlertPolicy, Event, Incident, Worker, WorkerStatus
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
@@ -68,7 +68,7 @@ class _Memory:
 
 
 def compose(
-    events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], limits: Limits
+    events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], policy: AlertPolicy
 ) -> tuple[list[Draft], dict[UUID, int | None]]:
     """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first
     of them.
@@ -83,12 +83,12 @@ def compose(
     for event in events:
         if event.kind in (MASS_FAILURE, MASS_RECOVERY):
             drafts.append(Draft(_of_the_mass(event)))
-        elif kind := _kind(event, memory, limits):
+        elif kind := _kind(event, memory, policy):
             told.setdefault(kind, []).append(event)
     for kind, those in told.items():
-        groups = [those] if len(those) > limits.one_by_one else [[one] for one in those]
+        groups = [those] if len(those) > policy.one_by_one else [[one] for one in those]
         drafts += [_draft(kind, group, memory) for group in groups]
-    return drafts + _of_containers(events, limits), memory.untold
+    return drafts + _of_containers(events, policy), memory.untold
 
 
 def reminder(worker: Worker, figures: str, now: datetime) -> Event:
@@ -96,7 +96,7 @@ def reminder(worker: Worker, figures: str, now: datetime) -> Event:
     return Event("status_changed", worker.id, worker.name, "monitor", None, WorkerStatus.UNHEALTHY, figures, at=now)
 
 
-def _kind(event: Event, memory: _Memory, limits: Limits) -> str | None:
+def _kind(event: Event, memory: _Memory, policy: AlertPolicy) -> str | None:
     """The alert that an event calls for by itself; None where people need not hear of it."""
     worker_id = event.worker_id
     if worker_id is None or event.kind not in ("status_changed", "flapping", "settled"):
@@ -112,7 +112,7 @@ def _kind(event: Event, memory: _Memory, limits: Limits) -> str | None:
         memory.opened[worker_id] = kind == OFFLINE
         memory.untold[worker_id] = event.details["massFailureId"] if kind == OFFLINE else None
         return None
-    if kind == UNHEALTHY and _was_told_lately(event, memory.incidents.get(worker_id), limits):
+    if kind == UNHEALTHY and _was_told_lately(event, memory.incidents.get(worker_id), policy):
         return None
     if kind:
         memory.untold.pop(worker_id, None)
@@ -135,9 +135,9 @@ def _by_status(event: Event, memory: _Memory) -> str | None:
     return None
 
 
-def _was_told_lately(event: Event, incident: Incident | None, limits: Limits) -> bool:
+def _was_told_lately(event: Event, incident: Incident | None, policy: AlertPolicy) -> bool:
     last = incident.exhaustion_alerted_at if incident else None
-    return last is not None and event.at is not None and event.at - last < limits.exhaustion_cooldown
+    return last is not None and event.at is not None and event.at - last < policy.exhaustion_cooldown
 
 
 def _draft(kind: str, events: Sequence[Event], memory: _Memory) -> Draft:
@@ -186,7 +186,7 @@ def _of_the_mass(event: Event) -> Alert:
     return Alert(event.kind, None, title, message, {**details, "eventSeq": event.seq})
 
 
-def _of_containers(events: Sequence[Event], limits: Limits) -> list[Draft]:
+def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
     """What people are told of containers: members of each of theirs, or of many at once; administrators of each
     worker's."""
     members: dict[tuple[str, str], list[Event]] = {}
@@ -198,7 +198,7 @@ def _of_containers(events: Sequence[Event], limits: Limits) -> list[Draft]:
         elif alert := _of_a_worker(event):
             alerts.append(alert)
     for (kind, organization), those in members.items():
-        groups = [those] if len(those) > limits.one_by_one else [[one] for one in those]
+        groups = [those] if len(those) > policy.one_by_one else [[one] for one in those]
         alerts += [_to_members(kind, UUID(organization), group) for group in groups]
     return [Draft(alert) for alert in alerts]
 

@@ -2,17 +2,17 @@
 
 from datetime import datetime
 
-from skyctl.domain.cluster import Limits, WorkerStatus
+from skyctl.domain.cluster import HealthPolicy, WorkerStatus
 
 # A transition between these is a change of health; a drain or a first heartbeat is none.
 HEALTH = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.OFFLINE)
 
 
-def is_flapping(transitions: int, limits: Limits) -> bool:
+def is_flapping(transitions: int, policy: HealthPolicy) -> bool:
     """Whether a worker with so many changes of health within the window is held out of placement."""
-    return transitions >= limits.flap_transitions
+    return transitions >= policy.flap_transitions
 
 
-def has_settled(changed_at: datetime, now: datetime, limits: Limits) -> bool:
+def has_settled(changed_at: datetime, now: datetime, policy: HealthPolicy) -> bool:
     """Whether a flapping worker has been quiet for long enough since its last change."""
-    return now - changed_at >= limits.flap_quiet
+    return now - changed_at >= policy.flap_quiet

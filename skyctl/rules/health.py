@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from skyctl.domain.cluster import Limits, Load, Outage, Verdict, Worker, WorkerStatus
+from skyctl.domain.cluster import HealthPolicy, Load, Outage, Verdict, Worker, WorkerStatus
 
 
 class Excess(NamedTuple):
@@ -27,15 +27,15 @@ class Excess(NamedTuple):
     limit: float
 
 
-def assess(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Limits) -> Verdict:
+def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> Verdict:
     """The status that the facts call for at `now`, and the figure that decides. The outages are `merged` ones."""
     heard_at = worker.last_heartbeat_at
     if stopped_on_purpose(worker):
         return Verdict(WorkerStatus.OFFLINE, "its agent was stopped on purpose")
-    if heard_at is not None and heard_at < cutoff(now, outages, limits.heartbeat_timeout):
+    if heard_at is not None and heard_at < cutoff(now, outages, policy.heartbeat_timeout):
         silence = heard_silence(heard_at, now, outages).total_seconds()
         return Verdict(
-            WorkerStatus.OFFLINE, f"silent for {round(silence, 1):g} s > {limits.heartbeat_timeout.total_seconds():g} s"
+            WorkerStatus.OFFLINE, f"silent for {round(silence, 1):g} s > {policy.heartbeat_timeout.total_seconds():g} s"
         )
     if is_to_drain(worker):
         return Verdict(
@@ -43,8 +43,8 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Lim
         )
     if heard_at is None:
         return Verdict(WorkerStatus.PENDING, "never heard from")
-    if is_exhausted(worker.load, limits):
-        return Verdict(WorkerStatus.UNHEALTHY, figures(worker.load, limits))
+    if is_exhausted(worker.load, policy):
+        return Verdict(WorkerStatus.UNHEALTHY, figures(worker.load, policy))
     return Verdict(WorkerStatus.ACTIVE, "heard from, and within its limits")
 
 
@@ -90,52 +90,52 @@ def cutoff(now: datetime, outages: Sequence[Outage], timeout: timedelta) -> date
     return at - left
 
 
-def is_exhausted(load: Load, limits: Limits) -> bool:
+def is_exhausted(load: Load, policy: HealthPolicy) -> bool:
     """Whether a dimension is above its limit."""
     return (
-        load.cpu_percent > limits.cpu_percent
-        or load.memory_percent > limits.memory_percent
-        or load.disk_percent > limits.disk_percent
+        load.cpu_percent > policy.cpu_percent
+        or load.memory_percent > policy.memory_percent
+        or load.disk_percent > policy.disk_percent
     )
 
 
-def excesses(load: Load, limits: Limits) -> list[Excess]:
+def excesses(load: Load, policy: HealthPolicy) -> list[Excess]:
     """The dimensions above their limits."""
     dimensions = (
-        Excess("CPU", load.cpu_percent, limits.cpu_percent),
-        Excess("memory", load.memory_percent, limits.memory_percent),
-        Excess("disk", load.disk_percent, limits.disk_percent),
+        Excess("CPU", load.cpu_percent, policy.cpu_percent),
+        Excess("memory", load.memory_percent, policy.memory_percent),
+        Excess("disk", load.disk_percent, policy.disk_percent),
     )
     return [each for each in dimensions if each.percent > each.limit]
 
 
-def figures(load: Load, limits: Limits) -> str:
+def figures(load: Load, policy: HealthPolicy) -> str:
     """The dimensions above their limits, in words."""
-    return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(load, limits))
+    return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(load, policy))
 
 
-def is_news(status: WorkerStatus, load: Load, limits: Limits) -> bool:
+def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy) -> bool:
     """Whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
     if status is WorkerStatus.DRAINING:
         return False
-    return status is not (WorkerStatus.UNHEALTHY if is_exhausted(load, limits) else WorkerStatus.ACTIVE)
+    return status is not (WorkerStatus.UNHEALTHY if is_exhausted(load, policy) else WorkerStatus.ACTIVE)
 
 
-def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], limits: Limits) -> list[str]:
+def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> list[str]:
     """What would change the status that `assess` gives, one sentence each."""
-    status, heard_at = assess(worker, now, outages, limits).status, worker.last_heartbeat_at
+    status, heard_at = assess(worker, now, outages, policy).status, worker.last_heartbeat_at
     if status is WorkerStatus.OFFLINE:
         return ["a heartbeat brings it back"]
     changes = []
     if heard_at is not None:
-        left = (limits.heartbeat_timeout - heard_silence(heard_at, now, outages)).total_seconds()
+        left = (policy.heartbeat_timeout - heard_silence(heard_at, now, outages)).total_seconds()
         changes.append(f"offline, if it stays silent for {max(0.0, left):.0f} s more")
     if status is WorkerStatus.DRAINING:
         return [*changes, "back in service, by `skyctl workers undrain`"]
     if status is WorkerStatus.PENDING:
         return ["active, by its first heartbeat"]
     if status is WorkerStatus.UNHEALTHY:
-        most = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, limits))
+        most = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, policy))
         return [*changes, f"active, by a heartbeat with {most}"]
-    most = f"CPU > {limits.cpu_percent:g} %, memory > {limits.memory_percent:g} % or disk > {limits.disk_percent:g} %"
+    most = f"CPU > {policy.cpu_percent:g} %, memory > {policy.memory_percent:g} % or disk > {policy.disk_percent:g} %"
     return [*changes, f"unhealthy, by a heartbeat with {most}"]

@@ -13,23 +13,23 @@ registered, so that each beat meanwhile is the other host's.
 
 from datetime import datetime, timedelta
 
-from skyctl.domain.tokens import Credentials, Identity, Rival, Sighting, Standing
+from skyctl.domain.tokens import Claimant, Credentials, HostIdentity, Identity, TokenState
 from skyctl.rules.tokens import same
 
 SILENT_BEATS = 2
 MOST_RIVALS = 16
 
 
-def standing(known: Credentials, token_hash: str) -> Standing:
+def token_state(known: Credentials, token_hash: str) -> TokenState:
     """What a token that we signed for a worker is to it now."""
     if known.next_token and same(known.next_token.token_hash, token_hash):
-        return Standing.NEXT
+        return TokenState.NEXT
     if known.invitation_hash and same(known.invitation_hash, token_hash):
-        return Standing.INVITATION
-    return Standing.CURRENT if same(known.token_hash, token_hash) else Standing.STALE
+        return TokenState.INVITATION
+    return TokenState.CURRENT if same(known.token_hash, token_hash) else TokenState.STALE
 
 
-def identify(known: Credentials, host: Sighting, silence: timedelta | None, interval: timedelta) -> Identity:
+def identify(known: Credentials, host: HostIdentity, silence: timedelta | None, interval: timedelta) -> Identity:
     """What comes of the host. `silence`: for how long a heartbeat of the worker would have been heard, None where none
     ever was."""
     holder = known.holder
@@ -39,7 +39,7 @@ def identify(known: Credentials, host: Sighting, silence: timedelta | None, inte
         return Identity.OTHER_MACHINE
     if is_at_home(holder, host):
         return Identity.SAME
-    rival = known.rivals.get(host.place)
+    rival = known.claimants.get(host.place)
     if rival and (rival.is_told or (known.last_heartbeat_at and known.last_heartbeat_at > rival.since)):
         return Identity.CLONE
     if silence is None or silence >= SILENT_BEATS * interval:
@@ -47,17 +47,17 @@ def identify(known: Credentials, host: Sighting, silence: timedelta | None, inte
     return Identity.UNCERTAIN
 
 
-def is_at_home(holder: Sighting, host: Sighting) -> bool:
+def is_at_home(holder: HostIdentity, host: HostIdentity) -> bool:
     """Whether a host is where the worker's machine was last seen, or its very process moved."""
     return holder.place == host.place or bool(holder.instance_id and holder.instance_id == host.instance_id)
 
 
-def rivals_with(known: Credentials, host: Sighting, verdict: Identity, now: datetime) -> dict[str, Rival]:
+def claimants_with(known: Credentials, host: HostIdentity, verdict: Identity, now: datetime) -> dict[str, Claimant]:
     """The rivals to remember, by their place, with a host that is uncertain, or a copy. Where there are too many, the
     oldest is forgotten, one that was not told first."""
-    before = known.rivals.get(host.place)
-    this = Rival(before.since if before else now, is_told=verdict is Identity.CLONE)
-    others = {place: rival for place, rival in known.rivals.items() if place != host.place}
+    before = known.claimants.get(host.place)
+    this = Claimant(before.since if before else now, is_told=verdict is Identity.CLONE)
+    others = {place: rival for place, rival in known.claimants.items() if place != host.place}
     if len(others) >= MOST_RIVALS:
         del others[min(others, key=lambda place: (others[place].is_told, others[place].since))]
     return {**others, host.place: this}

@@ -1,9 +1,9 @@
 """Mass failure: so many workers that fall silent at once that the cause is hardly theirs."""
 
-from skyctl.domain.cluster import Limits, Silence
+from skyctl.domain.cluster import HealthPolicy, Silence
 
 
-def is_mass_failure(silence: Silence, limits: Limits) -> bool:
+def is_mass_failure(silence: Silence, policy: HealthPolicy) -> bool:
     """Whether so many fell silent that the cause is hardly theirs: moving all their containers at once would be a
     stampede."""
-    return silence.silent >= limits.mass_workers and silence.silent >= limits.mass_share * silence.schedulable
+    return silence.silent >= policy.mass_workers and silence.silent >= policy.mass_share * silence.schedulable

@@ -23,7 +23,7 @@ from functools import cache
 from heapq import heapify, heappop, heappush
 from uuid import UUID
 
-from skyctl.domain.cluster import Capacity, Limits, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Worker, WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
 
 # Amounts are whole billionths of a core, a MiB and a GiB: three containers of 0.1 cores fit where there are 0.3.
@@ -35,11 +35,11 @@ DIMENSIONS = ("CPU", "memory", "disk")
 WORDS = ("CPU cores", "MiB of memory", "GiB of disk")
 
 
-def plan(demands: Sequence[Demand], candidates: Sequence[Candidate], limits: Limits) -> list[Placement | Refusal]:
+def plan(demands: Sequence[Demand], candidates: Sequence[Candidate], policy: HealthPolicy) -> list[Placement | Refusal]:
     """One answer to each demand, in the order of the demands; what they say depends on no order. Ids are unique, needs
     not negative. Takes about 30 us a demand; many times that where most are refused and each needs something else.
     """
-    cluster = Cluster(candidates, limits, {(demand.region, demand.pool) for demand in demands})
+    cluster = Cluster(candidates, policy, {(demand.region, demand.pool) for demand in demands})
     ordered = cluster.largest_first(demands)
     batch = Batch(cluster, ordered)
     if len(batch.placed) < len(ordered):
@@ -55,11 +55,11 @@ def amounts(capacity: Capacity) -> Amounts:
     return (round(capacity.cpu_cores * UNIT), round(capacity.memory_mb * UNIT), round(capacity.disk_gb * UNIT))
 
 
-def exclusion(candidate: Candidate, limits: Limits) -> str:
+def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
     """What keeps a worker from taking any container, in words; empty for nothing. Exhaustion counts as soon as it is
     measured."""
     worker, load = candidate.worker, candidate.worker.load
-    most = (limits.cpu_percent, limits.memory_percent, limits.disk_percent)
+    most = (policy.cpu_percent, policy.memory_percent, policy.disk_percent)
     is_exhausted = any(percent > limit for percent, limit in zip(load[:3], most, strict=True))
     causes = {
         "offline": worker.status is WorkerStatus.OFFLINE,
@@ -119,9 +119,9 @@ def target(candidate: Candidate, place: int) -> Target:
 class Cluster:
     """What stays the same while a batch is placed: who is eligible where, and why the others are not."""
 
-    def __init__(self, candidates: Iterable[Candidate], limits: Limits, wanted: set[Where]) -> None:
+    def __init__(self, candidates: Iterable[Candidate], policy: HealthPolicy, wanted: set[Where]) -> None:
         ordered = sorted(candidates, key=lambda candidate: candidate.worker.id.int)
-        found = [(candidate, exclusion(candidate, limits)) for candidate in ordered]
+        found = [(candidate, exclusion(candidate, policy)) for candidate in ordered]
         self.excluded = Counter(cause for _, cause in found if cause)
         self.eligible = [candidate for candidate, cause in found if not cause]
         self.ids = {candidate.worker.id for candidate in self.eligible}

@@ -61,7 +61,7 @@ class Database:
             hide_parameters=True,
         )
         _check_the_rested(self._engine, self._waits)
-        self.lane = Lane(self)
+        self.lane = HeartbeatConnection(self)
 
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
@@ -111,7 +111,7 @@ class Database:
         self.lane.close()
 
 
-class Lane:
+class HeartbeatConnection:
     """One connection of an event loop, for one statement at a time, each a transaction of its own in one round trip.
 
     Between the round trips of an ordinary transaction a busy loop does its other work first. But a statement that was
@@ -195,7 +195,7 @@ def notify_news(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))
 
 
-async def notify_news_now(lane: Lane) -> None:
+async def notify_news_now(lane: HeartbeatConnection) -> None:
     """Wake the monitors."""
     await lane.fetch("SELECT now(), pg_notify(%(channel)s, '')", {"channel": NEWS_CHANNEL})
 

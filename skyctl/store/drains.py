@@ -7,7 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import WorkerStatus
-from skyctl.domain.workloads import DrainWish
+from skyctl.domain.workloads import DrainOptions
 from skyctl.store.rows import STATUS, among
 from skyctl.store.tables import migrations, workers
 
@@ -27,7 +27,7 @@ class Drained(NamedTuple):
     force: bool
 
 
-def request(connection: sa.Connection, worker_id: UUID, wish: DrainWish) -> bool:
+def request(connection: sa.Connection, worker_id: UUID, drain_options: DrainOptions) -> bool:
     """Note that an administrator wants the worker empty, and how; False where just that stood already.
 
     A drain that is over begins anew.
@@ -37,19 +37,23 @@ def request(connection: sa.Connection, worker_id: UUID, wish: DrainWish) -> bool
         "drain_requested_at": sa.case(
             (sa.or_(_C.drain_requested_at.is_(None), over), _NOW), else_=_C.drain_requested_at
         ),
-        "drain_reason": sa.func.coalesce(wish.reason, _C.drain_reason),
-        "drain_max_parallel": sa.func.coalesce(wish.max_parallel, _C.drain_max_parallel),
+        "drain_reason": sa.func.coalesce(drain_options.reason, _C.drain_reason),
+        "drain_max_parallel": sa.func.coalesce(drain_options.max_parallel, _C.drain_max_parallel),
         "drain_finished_at": None,
         "undrained_at": None,
         "updated_at": _NOW,
     }
-    if wish.deadline is not None:
-        values |= {"drain_deadline_at": _NOW + wish.deadline, "drain_force": wish.force}
+    if drain_options.deadline is not None:
+        values |= {"drain_deadline_at": _NOW + drain_options.deadline, "drain_force": drain_options.force}
     else:
         values |= {"drain_deadline_at": sa.case((over, None), else_=_C.drain_deadline_at)}
-    changes = [_C.drain_requested_at.is_(None), over, sa.literal(wish.deadline is not None)]
-    changes += [] if wish.reason is None else [_C.drain_reason.is_distinct_from(wish.reason)]
-    changes += [] if wish.max_parallel is None else [_C.drain_max_parallel.is_distinct_from(wish.max_parallel)]
+    changes = [_C.drain_requested_at.is_(None), over, sa.literal(drain_options.deadline is not None)]
+    changes += [] if drain_options.reason is None else [_C.drain_reason.is_distinct_from(drain_options.reason)]
+    changes += (
+        []
+        if drain_options.max_parallel is None
+        else [_C.drain_max_parallel.is_distinct_from(drain_options.max_parallel)]
+    )
     asked = sa.update(workers).where(_C.id == worker_id, sa.or_(*changes))
     return connection.execute(asked.values(values)).rowcount > 0
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import Limits, MassFailure, Silence, Worker, WorkerStatus
+from skyctl.domain.cluster import HealthPolicy, MassFailure, Silence, Worker, WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import mass_failures, workers
 
@@ -38,7 +38,7 @@ class Change(NamedTuple):
 
 
 def survey(
-    connection: sa.Connection, limits: Limits, silent_since: datetime, passed_over: Collection[UUID] = ()
+    connection: sa.Connection, policy: HealthPolicy, silent_since: datetime, passed_over: Collection[UUID] = ()
 ) -> Survey:
     """Look at every worker but those passed over, in one scan: the table of `rules/health`, as a query.
 
@@ -60,9 +60,9 @@ def survey(
         (c.last_heartbeat_at.is_(None), WorkerStatus.PENDING),
         (
             sa.or_(
-                c.cpu_percent > limits.cpu_percent,
-                c.memory_percent > limits.memory_percent,
-                c.disk_percent > limits.disk_percent,
+                c.cpu_percent > policy.cpu_percent,
+                c.memory_percent > policy.memory_percent,
+                c.disk_percent > policy.disk_percent,
             ),
             WorkerStatus.UNHEALTHY,
         ),
@@ -72,7 +72,7 @@ def survey(
     row = connection.execute(
         sa.select(
             sa.func.array_agg(c.id).filter(concluded != STATUS),
-            sa.func.array_agg(c.id).filter(flaps, c.status_changed_at <= _NOW - limits.flap_quiet),
+            sa.func.array_agg(c.id).filter(flaps, c.status_changed_at <= _NOW - policy.flap_quiet),
             sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
             sa.func.min(c.status_changed_at).filter(flaps),
         ).where(*([sa.not_(among(c.id, passed_over))] if passed_over else []))

@@ -60,7 +60,7 @@ class Work(NamedTuple):
 
     under_way: Sequence[Migration]
     queued: Sequence[Migration]
-    ghosts: Sequence[Migration]
+    orphans: Sequence[Migration]
 
 
 # A container is to leave a worker that has failed, or that somebody wants empty; once for each time that this came about.
@@ -180,10 +180,10 @@ def work(connection: sa.Connection, most_queued: int) -> Work:
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(_UNFINISHED, states == MigrationState.QUEUED.value)
     rows = connection.execute(query.order_by(urgent, migrations.c.created_at, migrations.c.id).limit(most_queued))
     returned = sa.and_(_SOURCE.c.status.is_distinct_from("offline"), _SOURCE.c.id.is_not(None))
-    ghosts = _read(
+    orphans = _read(
         connection, states == MigrationState.COMPLETED.value, migrations.c.source_stopped_at.is_(None), returned
     )
-    return Work(under_way, [read(row) for row in rows], ghosts)
+    return Work(under_way, [read(row) for row in rows], orphans)
 
 
 def change(connection: sa.Connection, migration: Migration, state: MigrationState, **values: Any) -> bool:

@@ -178,14 +178,14 @@ def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: b
     return [Followed._make([*row[:8], DeploymentStatus(row[8]), *row[9:]]) for row in rows]
 
 
-def untold(connection: sa.Connection, since: timedelta) -> list[Service]:
+def apply_pending(connection: sa.Connection, since: timedelta) -> list[Service]:
     """The services whose deployment was written down so long ago, and of which the engine was never told."""
     d = deployments.c
     waiting = (d.untold_since <= _NOW - since, d.status == DeploymentStatus.DEPLOYING.value, _KEPT)
     return [read(row) for row in connection.execute(sa.select(*_COLUMNS).select_from(_JOINED).where(*waiting))]
 
 
-def note_told(connection: sa.Connection, deployment_id: UUID, swarm_service_id: str | None) -> None:
+def note_applied(connection: sa.Connection, deployment_id: UUID, swarm_service_id: str | None) -> None:
     """Note that the engine was told of a deployment, or has refused it."""
     values: dict[str, Any] = {"untold_since": None, "updated_at": _NOW}
     values |= {"swarm_service_id": swarm_service_id} if swarm_service_id else {}

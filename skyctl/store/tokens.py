@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import Worker, WorkerStatus
-from skyctl.domain.tokens import Credentials, IssuedToken, Rival, Sighting
+from skyctl.domain.tokens import Claimant, Credentials, HostIdentity, IssuedToken
 from skyctl.store.rows import COLUMNS, STATUS, read
 from skyctl.store.tables import workers
 
@@ -38,7 +38,7 @@ def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Cr
         revoked_at=row.token_revoked_at,
         revoked_reason=row.token_revoked_reason,
         holder=_holder(row),
-        rivals=_rivals(row.rivals),
+        claimants=_claimants(row.rivals),
         takes_tokens=row.takes_tokens,
         last_heartbeat_at=row.last_heartbeat_at,
         bound_at=row.bound_at,
@@ -101,16 +101,16 @@ def settle(connection: sa.Connection, worker_id: UUID, expires_at: datetime | No
     _set(connection, worker_id, auth_token_expires_at=expires_at, auth_token_key=key_id)
 
 
-def bind(connection: sa.Connection, worker_id: UUID, host: Sighting) -> None:
+def bind(connection: sa.Connection, worker_id: UUID, host: HostIdentity) -> None:
     """Bind the worker's token to a machine, and note its boot and agent; what it does not say stays as it was."""
     said = {"machine_id": host.machine_id, "boot_id": host.boot_id, "instance_id": host.instance_id}
     told = {name: value for name, value in said.items() if value}
     _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rivals=sa.null(), **told)
 
 
-def note_rivals(connection: sa.Connection, worker_id: UUID, rivals: Mapping[str, Rival]) -> None:
+def note_claimants(connection: sa.Connection, worker_id: UUID, claimants: Mapping[str, Claimant]) -> None:
     """Note who else wants to register as the machine, by their places."""
-    document = {place: {"since": one.since.isoformat(), "isTold": one.is_told} for place, one in rivals.items()}
+    document = {place: {"since": one.since.isoformat(), "isTold": one.is_told} for place, one in claimants.items()}
     _set(connection, worker_id, rivals=document)
 
 
@@ -160,11 +160,11 @@ def _set(connection: sa.Connection, worker_id: UUID, **values: Any) -> None:
     connection.execute(sa.update(workers).where(_c.id == worker_id).values(updated_at=sa.func.skyctl_now(), **values))
 
 
-def _holder(row: Any) -> Sighting:
+def _holder(row: Any) -> HostIdentity:
     said = (row.machine_id or "", row.boot_id or "", row.instance_id or "")
-    return Sighting(*said, row.hostname, str(row.ip_address))
+    return HostIdentity(*said, row.hostname, str(row.ip_address))
 
 
-def _rivals(document: Any) -> dict[str, Rival]:
+def _claimants(document: Any) -> dict[str, Claimant]:
     said = document or {}
-    return {place: Rival(datetime.fromisoformat(one["since"]), is_told=one["isTold"]) for place, one in said.items()}
+    return {place: Claimant(datetime.fromisoformat(one["since"]), is_told=one["isTold"]) for place, one in said.items()}

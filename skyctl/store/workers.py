@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from skyctl.documents import http
-from skyctl.domain.cluster import Beat, Capacity, ClusterStats, Load, Registration, Worker, WorkerStatus
-from skyctl.store.db import Lane
+from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker, WorkerStatus
+from skyctl.store.db import HeartbeatConnection
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import deployments, workers
 
@@ -44,7 +44,7 @@ _OF_THE_HOST = [
 
 # The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. One that never
 # registers has used its invitation by its first heartbeat, and the invitation's end binds it no more. What else its answer has to
-# carry (an errand) is read where there is any, and only there.
+# carry (a reply) is read where there is any, and only there.
 _RECORD_LOADS: LiteralString = """
     WITH clock AS MATERIALIZED (SELECT now(), skyctl_now() AS at), stored AS (
         UPDATE container_workers AS w
@@ -59,15 +59,17 @@ _RECORD_LOADS: LiteralString = """
                OR w.hostname = '' AND w.last_heartbeat_at IS NOT NULL)
           AND clock.now <= %(until)s
         RETURNING d.position, coalesce(w.status, 'pending') AS status,
-                  w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS errand
+                  w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS reply_pending
     )
-    SELECT now, status, errand, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status, errand
+    SELECT now, status, reply_pending, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status, reply_pending
 """
 
 
-async def record_loads(lane: Lane, beats: Sequence[Beat]) -> list[tuple[WorkerStatus, bool, list[int]]]:
+async def record_loads(
+    lane: HeartbeatConnection, beats: Sequence[Heartbeat]
+) -> list[tuple[WorkerStatus, bool, list[int]]]:
     """Store the beats whose token is the worker's own, or its next one, and still good; which of them were stored, by
-    the worker's status and whether an errand waits for it.
+    the worker's status and whether a reply is pending for it.
 
     At least one beat, and at most one a worker and token: the caller keeps the last.
     """
@@ -75,7 +77,9 @@ async def record_loads(lane: Lane, beats: Sequence[Beat]) -> list[tuple[WorkerSt
     columns = (ids, hashes, *zip(*loads, strict=True))
     names = ("ids", "hashes", "cpu", "memory", "disk", "containers")
     rows = await lane.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
-    return [(WorkerStatus(status), errand, found) for _, status, errand, found in rows if status is not None]
+    return [
+        (WorkerStatus(status), reply_pending, found) for _, status, reply_pending, found in rows if status is not None
+    ]
 
 
 def _array(values: Iterable[object]) -> str:

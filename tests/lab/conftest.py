@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Limits
-from tests.conftest import Process, make_world
+from skyctl.domain.cluster import HealthPolicy
+from tests.conftest import Process, make_context
 
 from .machines import Node
 from .network import Network
@@ -20,7 +20,7 @@ from .site import Site
 from .swarm import Swarm
 
 # as the settings of the site's processes say
-ANY_LOAD = Limits(cpu_percent=100, memory_percent=100, disk_percent=100)
+ANY_LOAD = HealthPolicy(cpu_percent=100, memory_percent=100, disk_percent=100)
 # What the lab calls, and the Debian package that has it.
 PACKAGES = {
     "apt-get": "apt",
@@ -94,11 +94,11 @@ def site(
     swarm: Swarm, database_url: str, connection: psycopg.Connection, start: Callable[..., Process]
 ) -> Iterator[Site]:
     """The lab's workers, north and south, with their agents; a monitor is started by whoever needs one."""
-    world = make_world(database_url, engine=swarm.engine, limits=ANY_LOAD)
-    site = Site(swarm, world, connection, start)
+    context = make_context(database_url, engine=swarm.engine, health=ANY_LOAD)
+    site = Site(swarm, context, connection, start)
     yield site
     site.close()
-    world.db.close()
+    context.db.close()
 
 
 @pytest.fixture

@@ -78,14 +78,14 @@ def main() -> None:
     """Monitor until the end."""
     to_stderr()
     given = settings.load()
-    world = wiring.connect(given, given.database_url or "", connections=4)
+    context = wiring.connect(given, given.database_url or "", connections=4)
     fate = Fate(int(sys.argv[1]))
     database = MortalDatabase(given.database_url or "", connections=4)
     database.fate = fate
-    engine = MortalEngine(world.engine(), fate)
+    engine = MortalEngine(context.engine(), fate)
     stop = Stop()
     stop.on_signals()
-    Monitor(replace(world, db=database, engine=lambda: engine), timedelta(seconds=1), metrics.Meters()).run(stop)
+    Monitor(replace(context, db=database, engine=lambda: engine), timedelta(seconds=1), metrics.Meters()).run(stop)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import migrations, services, workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import lookup
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules.tasks import runs
 from tests.conftest import Process
 from tests.helpers import TESTS, eventually
@@ -53,9 +53,9 @@ class Site:
     """The installation; `start` starts a process of skyctl that is gone at the end of the test."""
 
     def __init__(
-        self, swarm: Swarm, world: World, connection: psycopg.Connection, start: Callable[..., Process]
+        self, swarm: Swarm, context: Context, connection: psycopg.Connection, start: Callable[..., Process]
     ) -> None:
-        self.swarm, self.world, self.connection = swarm, world, connection
+        self.swarm, self.context, self.connection = swarm, context, connection
         connection.execute(IDLE)
         self.environment = {**SETTINGS, "DOCKER_HOST": swarm.manager.engine}
         self._start = start
@@ -73,7 +73,7 @@ class Site:
 
     def join(self, node: Node) -> None:
         """Let a node be a worker; returns when it has been heard from."""
-        invited = invitations.invite(self.world, TESTS, node.name)
+        invited = invitations.invite(self.context, TESTS, node.name)
         config = node.folder / "agent.json"
         config.touch(0o600)
         config.write_text(
@@ -103,7 +103,7 @@ class Site:
 
     def worker(self, name: str) -> Worker:
         """A worker as it is stored."""
-        return lookup.find_worker(self.world, name)
+        return lookup.find_worker(self.context, name)
 
     def until_active(self, *names: str) -> None:
         """Wait until the monitor has concluded that these workers are active."""
@@ -112,7 +112,7 @@ class Site:
     @property
     def organization(self) -> Organization:
         """The organization whose services these are."""
-        return services.organization(self.world, None, make=True)
+        return services.organization(self.context, None, make=True)
 
     @property
     def network(self) -> str:
@@ -121,18 +121,18 @@ class Site:
 
     def deploy(self, *names: str, to: str, image: str = images.WEB, limits: Capacity = LIMITS, **more: Any) -> None:
         """Let services run on a worker; returns when the monitor knows that they do."""
-        others = [each.id for each in workers.list_workers(self.world).workers if each.name != to]
+        others = [each.id for each in workers.list_workers(self.context).workers if each.name != to]
         self._flap(others, flap=True)
         for name in names:
             spec = ServiceSpec(name, image, limits, endpoint_mode=EndpointMode.DNSRR, **more)
-            deploy_admin.deploy(self.world, TESTS, self.organization, spec)
+            deploy_admin.deploy(self.context, TESTS, self.organization, spec)
         self._flap(others, flap=False)
         self.connection.execute("NOTIFY skyctl_news")
         eventually(lambda: all(self.services()[name].status == "running" for name in names))
 
     def services(self) -> dict[str, Service]:
         """The services by name."""
-        return {each.spec.name: each for each in services.list_services(self.world, limit=1000).services}
+        return {each.spec.name: each for each in services.list_services(self.context, limit=1000).services}
 
     def where(self) -> dict[str, str | None]:
         """Of each service the worker on which its current deployment is."""
@@ -156,7 +156,7 @@ class Site:
 
     def migrations(self) -> Mapping[str, Migration]:
         """The latest migration of each service, by the service's name."""
-        found = migrations.list_migrations(self.world, limit=1000).migrations
+        found = migrations.list_migrations(self.context, limit=1000).migrations
         return {each.service_name: each for each in sorted(found, key=lambda each: each.created_at)}
 
     def states(self) -> dict[str, str]:
@@ -165,7 +165,7 @@ class Site:
 
     def history(self, migration_id: UUID) -> list[str]:
         """The kinds of what happened to a migration."""
-        return [event.kind for event in migrations.history(self.world, migration_id)]
+        return [event.kind for event in migrations.history(self.context, migration_id)]
 
     def _flap(self, worker_ids: list[UUID], *, flap: bool) -> None:
         since = "now()" if flap else "NULL"

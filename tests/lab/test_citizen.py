@@ -23,8 +23,8 @@ from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import events as events_admin
 from skyctl.operations.admin import workers
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
-from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_world
+from skyctl.operations.shared.context import Context
+from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_context
 from tests.helpers import TESTS, eventually
 
 from . import images
@@ -52,7 +52,7 @@ class Citizen:
     """A host whose agent was installed by the script, and its manager: the API, and skyctl as people call it."""
 
     host: Host
-    world: World
+    context: Context
     worker_id: UUID
     environment: dict[str, str]
     serve: Callable[[Path], None]
@@ -60,7 +60,7 @@ class Citizen:
     @property
     def worker(self) -> Worker:
         """What the manager knows of it."""
-        return workers.get(self.world, self.worker_id)
+        return workers.get(self.context, self.worker_id)
 
     @property
     def pid(self) -> str:
@@ -76,7 +76,7 @@ class Citizen:
         eventually(lambda: self.worker.last_heartbeat_at != before)
 
     def events(self) -> list[str]:
-        return [event.kind for event in events_admin.since(self.world, 0, 1000)]
+        return [event.kind for event in events_admin.since(self.context, 0, 1000)]
 
     def manage_with(self, package: Path) -> None:
         """Let the manager be one whose agent is this package, and let it offer that."""
@@ -123,9 +123,9 @@ def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.T
         serving.append(Process(command, environment | {"PYTHONPATH": f"{package.parent}:{ROOT}"}))
         serving[0].until("listening on ")
 
-    world = replace(make_world(database_url), api_url=url)
+    context = replace(make_context(database_url), api_url=url)
     with ExitStack() as stack:
-        stack.callback(world.db.close)
+        stack.callback(context.db.close)
         host = stack.enter_context(Host(lab, "citizen", fresh=False))
         stack.callback(stop)
         serve(Path(skyagent.__file__).parent)
@@ -134,9 +134,9 @@ def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.T
         host.run("docker", "swarm", "init", "--advertise-addr", host.address)
         host.run("docker", "import", "-", images.IMAGE, stdin=images.busybox())
         host.run("docker", "run", "--detach", images.IMAGE, "sleep", "10000")
-        invited, script = invitations.generate_script(world, TESTS, "citizen", insecure=True)
+        invited, script = invitations.generate_script(context, TESTS, "citizen", insecure=True)
         host.run("sh", "-c", "sh 2>&1", stdin=script, timeout_seconds=300)
-        yield Citizen(host, world, invited.worker_id, environment, serve)
+        yield Citizen(host, context, invited.worker_id, environment, serve)
 
 
 def test_the_unit_is_hardened_and_its_user_is_not_root(citizen: Citizen) -> None:

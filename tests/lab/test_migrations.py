@@ -13,7 +13,7 @@ from itertools import cycle
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineConflict
-from skyctl.domain.workloads import DrainWish, MigrationPolicy
+from skyctl.domain.workloads import DrainOptions, MigrationPolicy
 from skyctl.operations.admin import drains, migrations
 from tests.conftest import clean_environment
 from tests.helpers import TESTS, eventually
@@ -46,14 +46,14 @@ def test_a_drain_loses_no_request(site: Site) -> None:
     site.deploy(*SIX, to="north")
     site.deploy("slow", to="north", image=images.SLOW)
     with Probe(site.swarm.manager, site.network, *SIX, "slow", per_second=80) as probe:
-        drains.drain(site.world, [site.worker("north").id], TESTS)
-        eventually(lambda: drains.progress(site.world, [site.worker("north").id])[0].is_over)
+        drains.drain(site.context, [site.worker("north").id], TESTS)
+        eventually(lambda: drains.progress(site.context, [site.worker("north").id])[0].is_over)
         ours = probe.ended()
     assert set(site.where().values()) == {"south"}
     assert site.containers(site.swarm.workers[0]) == 0
     assert {name: dict(one.failures) for name, one in ours.items()} == {name: {} for name in ours}
     assert all(len(one.by) == 2 for one in ours.values()), "each was answered by the old and by the new container"
-    drains.undrain(site.world, site.worker("north").id, TESTS)
+    drains.undrain(site.context, site.worker("north").id, TESTS)
     for service in site.swarm.engine.observe().services.values():
         unpin = ["--constraint-rm", f"node.id=={site.swarm.ids['south']}"]
         site.swarm.manager.run("docker", "service", "update", "--detach", *unpin, service.id)
@@ -97,11 +97,11 @@ def test_manual_moves_what_is_approved(site: Site) -> None:
     north, _ = site.swarm.workers
     site.until_active("north", "south")
     site.deploy("asked", "refused", to="north")
-    migrations.set_policy(site.world, site.organization, MigrationPolicy.MANUAL, TESTS)
+    migrations.set_policy(site.context, site.organization, MigrationPolicy.MANUAL, TESTS)
     north.cut()
     eventually(lambda: site.states() == {"asked": "awaiting_approval", "refused": "awaiting_approval"})
-    migrations.approve(site.world, site.migrations()["asked"].id, TESTS)
-    migrations.reject(site.world, site.migrations()["refused"].id, TESTS)
+    migrations.approve(site.context, site.migrations()["asked"].id, TESTS)
+    migrations.reject(site.context, site.migrations()["refused"].id, TESTS)
     eventually(lambda: moved(site, "asked"))
     assert site.where() == {"asked": "south", "refused": "north"}
     assert site.states()["refused"] == "cancelled"
@@ -124,7 +124,7 @@ def test_none_moves_nothing_and_tells_of_the_worker_alone(site: Site) -> None:
     north, _ = site.swarm.workers
     site.until_active("north", "south")
     site.deploy("stays", to="north")
-    migrations.set_policy(site.world, site.organization, MigrationPolicy.NONE, TESTS)
+    migrations.set_policy(site.context, site.organization, MigrationPolicy.NONE, TESTS)
     north.cut()
     eventually(lambda: site.worker("north").status == "offline")
     for _ in range(3):
@@ -142,7 +142,7 @@ def test_without_room_it_waits_for_a_worker_that_joins(site: Site, lab: Network)
     half = Capacity(0.2, site.worker("south").capacity.memory_mb * 0.6, 0.001)
     site.deploy("big", to="north", limits=half)
     site.deploy("other", to="south", limits=half)
-    drains.drain(site.world, [site.worker("north").id], TESTS)
+    drains.drain(site.context, [site.worker("north").id], TESTS)
     eventually(lambda: "memory" in site.migrations()["big"].reason if "big" in site.migrations() else False)
     assert "south" in site.migrations()["big"].reason
     with Node(lab, "east") as east:
@@ -162,15 +162,15 @@ def test_what_never_gets_healthy_stays(site: Site) -> None:
     south.run("docker", "tag", images.SICK, images.FICKLE)
     site.deploy("fickle", to="north", image=images.FICKLE)
     with Probe(site.swarm.manager, site.network, "fickle") as probe:
-        drains.drain(site.world, [site.worker("north").id], TESTS, DrainWish(deadline=timedelta(seconds=30)))
-        eventually(lambda: drains.progress(site.world, [site.worker("north").id])[0].is_over, 120)
+        drains.drain(site.context, [site.worker("north").id], TESTS, DrainOptions(deadline=timedelta(seconds=30)))
+        eventually(lambda: drains.progress(site.context, [site.worker("north").id])[0].is_over, 120)
         assert failures(probe) == {}
     found = site.migrations()["fickle"]
     assert found.state == "failed"
     assert "unhealthy" in found.reason
     assert site.where() == {"fickle": "north"}
     assert site.running() == {"fickle": ["north"]}
-    assert drains.progress(site.world, [site.worker("north").id])[0].left == ["fickle"]
+    assert drains.progress(site.context, [site.worker("north").id])[0].left == ["fickle"]
 
 
 def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict[str, str]) -> None:
@@ -180,7 +180,7 @@ def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict
     assert first.stop() == 0
     killed = 0
     for source, target, order in (("north", "south", (1, 2)), ("south", "north", (2, 1))):
-        drains.drain(site.world, [site.worker(source).id], TESTS)
+        drains.drain(site.context, [site.worker(source).id], TESTS)
         boundaries = cycle(order)  # each monitor comes a boundary further than the one before it, or not at all
         while not drained(site, source):
             killed += die_at(site, next(boundaries), environment | site.environment, source)
@@ -193,7 +193,7 @@ def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict
                 1,
                 1,
             ]
-        drains.undrain(site.world, site.worker(source).id, TESTS)
+        drains.undrain(site.context, site.worker(source).id, TESTS)
     say(f"killed at {killed} boundaries")
     assert killed > 10
 
@@ -208,7 +208,7 @@ def die_at(site: Site, boundary: int, environment: dict[str, str], source: str) 
 
 
 def drained(site: Site, name: str) -> bool:
-    return drains.progress(site.world, [site.worker(name).id])[0].is_over
+    return drains.progress(site.context, [site.worker(name).id])[0].is_over
 
 
 def test_two_monitors_and_somebody_who_changes_the_services(site: Site) -> None:
@@ -231,7 +231,7 @@ def test_two_monitors_and_somebody_who_changes_the_services(site: Site) -> None:
     meddler = threading.Thread(target=meddle)
     meddler.start()
     try:
-        drains.drain(site.world, [site.worker("north").id], TESTS)
+        drains.drain(site.context, [site.worker("north").id], TESTS)
         eventually(lambda: "completed" in site.states().values())
         for monitor in monitors:
             os.kill(monitor.popen.pid, signal.SIGSTOP)
@@ -253,7 +253,7 @@ def test_the_engine_restarts_in_the_middle(site: Site) -> None:
     site.monitor()
     site.until_active("north", "south")
     site.deploy(*SIX, to="north")
-    drains.drain(site.world, [site.worker("north").id], TESTS)
+    drains.drain(site.context, [site.worker("north").id], TESTS)
     eventually(lambda: "verifying" in site.states().values())
     site.swarm.manager.kill()
     site.swarm.manager.power_on()

@@ -97,19 +97,19 @@ def _heartbeat(found: Diagnosis) -> str:
     heard_at = found.worker.last_heartbeat_at
     if heard_at is None or found.silence is None:
         return "never"
-    silence = f"silent for {_seconds(found.silence)}, of at most {_seconds(found.limits.heartbeat_timeout)}"
+    silence = f"silent for {_seconds(found.silence)}, of at most {_seconds(found.policy.heartbeat_timeout)}"
     ours = f", without {_seconds(found.deaf)} in which no `serve` could hear it" if found.deaf else ""
     return f"{_when(heard_at, found.read_at)}: {silence}{ours}"
 
 
 def _loads(found: Diagnosis) -> Iterator[tuple[str, Any]]:
-    load, limits = found.worker.load, found.limits
+    load, policy = found.worker.load, found.policy
     if found.worker.last_heartbeat_at is None:
         return
     figures = (
-        ("  CPU", load.cpu_percent, limits.cpu_percent),
-        ("  memory", load.memory_percent, limits.memory_percent),
-        ("  disk", load.disk_percent, limits.disk_percent),
+        ("  CPU", load.cpu_percent, policy.cpu_percent),
+        ("  memory", load.memory_percent, policy.memory_percent),
+        ("  disk", load.disk_percent, policy.disk_percent),
     )
     for name, percent, limit in figures:
         verb, style = ("above", "red") if percent > limit else ("within", "green")

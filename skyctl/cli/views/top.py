@@ -72,8 +72,8 @@ def _head(picture: Picture, width: int) -> list[Text]:
         Text(f"{stats.by_status[s]} {s.value}", style=workers.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
     ]
     counts += [Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in seen.migrations.items()]
-    limits, capacities = seen.limits, workers.capacities(stats.capacity)
-    most = (limits.cpu_percent, limits.memory_percent, limits.disk_percent)
+    policy, capacities = seen.policy, workers.capacities(stats.capacity)
+    most = (policy.cpu_percent, policy.memory_percent, policy.disk_percent)
     bars = []
     for number, name in enumerate(("cpu", "memory", "disk")):
         past = [load[number] for load in picture.history]
@@ -112,7 +112,7 @@ def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand
         table.add_column("CONTAINERS", width=10)
         table.add_column("NOTE", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
     for worker in seen.worst[: max(0, rows)]:
-        *loads, containers = workers.load_bars(worker, seen.limits)
+        *loads, containers = workers.load_bars(worker, seen.policy)
         more = [Text(workers.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
         cells = [Text(printable(worker.name)), workers.standing_text(worker), *loads, *more]
         table.add_row(*cells[: len(table.columns)])
@@ -162,7 +162,7 @@ def _monitor(seen: Overview) -> Text:
     if seen.monitor_seen_at is None:
         return Text("no monitor has run yet: statuses do not change", style="yellow")
     passed = f"pass {workers.ago(seen.monitor_seen_at, seen.read_at)}"
-    if seen.read_at - seen.monitor_seen_at > LATE_INTERVALS * seen.limits.heartbeat_interval:
+    if seen.read_at - seen.monitor_seen_at > LATE_INTERVALS * seen.policy.heartbeat_interval:
         return Text(f"last {passed}: statuses may be old; run `skyctl monitor`", style="yellow")
     if seen.leader is None:
         return Text(f"{passed}, no monitor leads now")

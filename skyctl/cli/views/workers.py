@@ -17,7 +17,7 @@ from skyctl.domain.cluster import (
     CheckState,
     ClusterStats,
     Event,
-    Limits,
+    HealthPolicy,
     Load,
     Worker,
     WorkerPage,
@@ -244,11 +244,11 @@ class Bar:
         yield Text.assemble((bar, self._style), f"{self._percent:3.0f}%")
 
 
-def load_bars(worker: Worker, limits: Limits = Limits()) -> list[Bar | Text]:
+def load_bars(worker: Worker, policy: HealthPolicy = HealthPolicy()) -> list[Bar | Text]:
     """CPU, memory and disk as bars, and the number of containers; dashes for a worker that never reported."""
     if worker.last_heartbeat_at is None:
         return [Text("-")] * 4
-    return [*_bars(worker.load, limits), Text(str(worker.load.container_count))]
+    return [*_bars(worker.load, policy), Text(str(worker.load.container_count))]
 
 
 def capacity_text(capacity: Capacity) -> str:
@@ -327,11 +327,11 @@ def counted(noun: str, shown: int, total: int, offset: int) -> str:
     return f"{offset + 1} to {last} of {total} {noun}s{more}"
 
 
-def _bars(load: Load, limits: Limits = Limits()) -> list[Bar]:
+def _bars(load: Load, policy: HealthPolicy = HealthPolicy()) -> list[Bar]:
     return [
-        Bar(load.cpu_percent, limits.cpu_percent),
-        Bar(load.memory_percent, limits.memory_percent),
-        Bar(load.disk_percent, limits.disk_percent),
+        Bar(load.cpu_percent, policy.cpu_percent),
+        Bar(load.memory_percent, policy.memory_percent),
+        Bar(load.disk_percent, policy.disk_percent),
     ]
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import alerts
 from skyctl.store import alerts as store
 from skyctl.store import db
@@ -13,28 +13,28 @@ from skyctl.store import db
 MOST_ALERTS = 100_000
 
 
-def try_channels(world: World, text: str) -> dict[str, str]:
+def try_channels(context: Context, text: str) -> dict[str, str]:
     """Send a test by all channels at once; for each, what went wrong, empty where it arrived."""
     alert = Alert(alerts.TEST, None, "Test of skyctl's alerts", text)
 
     def trouble(channel: str) -> str:
         try:
-            world.notifier().send(channel, alert)
+            context.notifier().send(channel, alert)
         except ChannelFailed as error:
             return error.message
         return ""
 
-    with ThreadPoolExecutor(max(1, len(world.channels))) as pool:
-        return dict(zip(world.channels, pool.map(trouble, world.channels), strict=True))
+    with ThreadPoolExecutor(max(1, len(context.channels))) as pool:
+        return dict(zip(context.channels, pool.map(trouble, context.channels), strict=True))
 
 
-def latest(world: World, limit: int) -> tuple[list[tuple[Alert, int, int, int]], datetime]:
+def latest(context: Context, limit: int) -> tuple[list[tuple[Alert, int, int, int]], datetime]:
     """The last alerts, in order, each with its deliveries (made, waiting, given up); and the database's time."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return store.latest(tx, limit), db.now(tx)
 
 
-def since(world: World, number: int | None) -> list[Alert]:
+def since(context: Context, number: int | None) -> list[Alert]:
     """The alerts after a number, in order; without one only the last."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return store.since(tx, store.last_id(tx) - 1 if number is None else number, MOST_ALERTS)

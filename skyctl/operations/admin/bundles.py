@@ -10,13 +10,13 @@ from skyctl.domain.cluster import Actor, Invitation
 from skyctl.domain.errors import Refused
 from skyctl.installer import bundle as bundling
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 
 PLATFORMS = bundling.PLATFORMS
 
 
 def bundle(
-    world: World,
+    context: Context,
     actor: Actor,
     output: Path,
     *,
@@ -36,13 +36,13 @@ def bundle(
         raise Refused(f"--output: {output} is there already", "name a folder that is to be made")
     if not output.parent.is_dir():
         raise Refused(f"--output: there is no folder {output.parent}", "make it first")
-    invitations.check_transport(world, insecure=insecure)
+    invitations.check_transport(context, insecure=insecure)
     half = output.with_name(f"{output.name}.half")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(mode=0o700)
     try:
         bundling.collect(half, platforms, packages)
-        invitation, script = invitations.generate_script(world, actor, name, insecure=insecure, ttl=ttl, anew=anew)
+        invitation, script = invitations.generate_script(context, actor, name, insecure=insecure, ttl=ttl, anew=anew)
         bundling.seal(half, script)
         half.rename(output)
     finally:

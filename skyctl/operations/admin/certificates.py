@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable
 from skyctl.host.certificates import Certificates
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import events
 
 SERVE = Actor("serve")
@@ -17,20 +17,20 @@ def initialize(certificates: Certificates, names: Iterable[str], *, renew: bool)
     return certificates.make(names, datetime.now(UTC), renew=renew)
 
 
-def renew_if_due(world: World, certificates: Certificates) -> bool:
+def renew_if_due(context: Context, certificates: Certificates) -> bool:
     """Renew the server's certificate where it is about to end; whether it was."""
     renewed = certificates.renew_if_due(datetime.now(UTC))
     if renewed:
-        note(world, certificates, SERVE)
+        note(context, certificates, SERVE)
     return renewed
 
 
-def note(world: World, certificates: Certificates, actor: Actor) -> bool:
+def note(context: Context, certificates: Certificates, actor: Actor) -> bool:
     """Write the event of a certificate that was made; whether the database could take it."""
     server = certificates.look()[-1]
     details = {"names": list(server.names), "endsAt": server.ends_at.isoformat(), "fingerprint": server.fingerprint}
     try:
-        with world.db.transaction() as tx:
+        with context.db.transaction() as tx:
             events.lock(tx)
             reason = f"good until {server.ends_at:%Y-%m-%d}"
             events.record(tx, Event("certificate_made", None, None, actor.name, reason=reason, details=details), actor)

@@ -9,13 +9,13 @@ from skyctl.domain.engine import EngineNode
 from skyctl.domain.errors import EngineUnavailable, Refused, ValidationError
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
 from skyctl.operations.shared import apply_deployment, candidates
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
 from skyctl.store import db, events, migrations, services, workers
 
 
 def deploy(
-    world: World, actor: Actor, organization: Organization, spec: ServiceSpec, *, dry_run: bool = False
+    context: Context, actor: Actor, organization: Organization, spec: ServiceSpec, *, dry_run: bool = False
 ) -> Planned:
     """Deploy a service of this organization: a new one where the rule says, one that exists where it is, while it fits
     there.
@@ -26,13 +26,13 @@ def deploy(
     slug = rules.slug(spec.name)
     if not slug:
         raise ValidationError(f"name: {spec.name!r} holds no letter and no digit of ASCII", "choose a name with some")
-    nodes = world.engine().observe(()).nodes
-    with world.db.transaction() as tx:
+    nodes = context.engine().observe(()).nodes
+    with context.db.transaction() as tx:
         events.lock(tx)
         existing = services.by_slug(tx, organization.id, slug)
         if existing:
             _refuse_unless_changeable(tx, existing, spec)
-        place = _place(tx, world, spec, existing, nodes)
+        place = _place(tx, context, spec, existing, nodes)
         if isinstance(place, Refusal):
             raise Refused(f"{spec.name} finds no place: {place.reason}", "see `skyctl workers list -o wide`")
         before = existing.current if existing else None
@@ -45,7 +45,7 @@ def deploy(
         service = _write_down(tx, actor, organization, spec, place, existing)
     if service and service.current:
         try:
-            apply_deployment.tell(world, service, service.current.id, node_id)
+            apply_deployment.apply_deployment(context, service, service.current.id, node_id)
         except EngineUnavailable as error:
             error.hint = (
                 f"{spec.name} is written down, and deployed by the monitor once the engine answers. {error.hint}"
@@ -80,7 +80,7 @@ def _write_down(
 
 
 def _place(
-    tx: db.Transaction, world: World, spec: ServiceSpec, existing: Service | None, nodes: Mapping[str, EngineNode]
+    tx: db.Transaction, context: Context, spec: ServiceSpec, existing: Service | None, nodes: Mapping[str, EngineNode]
 ) -> Placement | Refusal:
     """A place for a service: where it is, while it fits there; else the one that the rule gives."""
     here = existing.current.worker_id if existing and existing.current else None
@@ -94,10 +94,10 @@ def _place(
         growth = candidates.demand(
             uuid4(), ServiceSpec(spec.name, spec.image, more, region=spec.region, pool=spec.pool)
         )
-        stays = candidates.plan(tx, [growth], nodes, world.limits, only=[here])[0]
+        stays = candidates.plan(tx, [growth], nodes, context.health, only=[here])[0]
         if isinstance(stays, Placement):
             return Placement(stays.id, here, "it stays where it is")
-    return candidates.plan(tx, [candidates.demand(uuid4(), spec)], nodes, world.limits)[0]
+    return candidates.plan(tx, [candidates.demand(uuid4(), spec)], nodes, context.health)[0]
 
 
 def _refuse_unless_changeable(tx: db.Transaction, service: Service, spec: ServiceSpec) -> None:

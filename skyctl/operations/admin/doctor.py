@@ -14,7 +14,7 @@ from skyctl.domain.cluster import Check, CheckState, WorkerStatus
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import START_ANEW, is_due
-from skyctl.operations.shared.context import Case, Engine
+from skyctl.operations.shared.context import DoctorInputs, Engine
 from skyctl.rules import transport
 from skyctl.store import alerts, db, doctor, health, leases, outages, schema
 from skyctl.store.tables import SCHEMA_VERSION
@@ -42,7 +42,7 @@ ON_THE_HOST = "on the host: systemctl status skypanel-worker, journalctl -u skyp
 OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED
 
 
-def examine(case: Case) -> list[Check]:
+def examine(case: DoctorInputs) -> list[Check]:
     """Make every check. What depends on a part that is away is told as not known, and does not fail by itself."""
     return [
         Check("settings", OK, "can be read"),
@@ -60,7 +60,7 @@ def is_healthy(checks: list[Check]) -> bool:
     return all(check.state is not FAILED for check in checks)
 
 
-def _data_folder(case: Case) -> Check:
+def _data_folder(case: DoctorInputs) -> Check:
     if not case.keeps_database and case.kept_secret is None:
         return Check("data folder", OK, "not needed: database and signing secret were set")
     try:
@@ -91,7 +91,7 @@ def _signing_secret(kept: Path | None) -> Check:
     return Check(name, OK, f"{kept}, mode {mode:04o}")
 
 
-def _in_database(case: Case) -> list[Check]:
+def _in_database(case: DoctorInputs) -> list[Check]:
     """The checks for which the database must answer; where it does not, that one fails and the others are not known."""
     try:
         with case.database() as opened:
@@ -226,12 +226,12 @@ def _sick(name: str, group: doctor.Group, say: Callable[[Any], str]) -> Check:
 
 
 def _mass_failures(tx: db.Transaction) -> Check:
-    now, standing = db.now(tx), health.open_mass_failures(tx)
-    if not standing:
+    now, open_failures = db.now(tx), health.open_mass_failures(tx)
+    if not open_failures:
         return Check("mass failures", OK, "none")
     told = [
         f"{each.silent} workers{f' of {each.region}' if each.region else ''} fell silent {_ago(now, each.detected_at)}"
-        for each in standing
+        for each in open_failures
     ]
     remedy = "see the network and the hosts; it ends when they return, or by `skyctl migrations resume`"
     return Check("mass failures", WARNING, f"{_listed(len(told), told)}: automatic moves are held", remedy)
@@ -260,7 +260,7 @@ LOOKS: dict[str, Callable[[db.Transaction], Check]] = {
 }
 
 
-def _certificate(case: Case) -> Check:
+def _certificate(case: DoctorInputs) -> Check:
     name, now = "certificate", datetime.now(UTC)
     try:
         found = case.certificates.look()
@@ -280,13 +280,13 @@ def _certificate(case: Case) -> Check:
     return Check(name, OK, f"for {', '.join(server.names[:NAMED])}; good until {server.ends_at:%Y-%m-%d}")
 
 
-def _api(case: Case) -> Check:
+def _api(case: DoctorInputs) -> Check:
     api_url = case.api_url
     try:
         authority = case.certificates.authority_for(api_url)
     except SkyctlError:
         authority = ""  # that is told by itself
-    answer = http_probe.knock(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
+    answer = http_probe.probe(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
     if answer.trouble:
         remedy = "see that `skyctl serve` runs and listens there; set SKYCTL_API_URL to where hosts reach it"
         return Check("api", FAILED, f"{api_url} does not answer as it should: {answer.trouble}", remedy)

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.workloads import (
+    DrainOptions,
     DrainProgress,
-    DrainWish,
     Migration,
     MigrationState,
     Placement,
@@ -16,7 +16,7 @@ from skyctl.domain.workloads import (
     Service,
 )
 from skyctl.operations.shared import candidates, lookup
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import health
 from skyctl.rules.migrations import UNDER_WAY
 from skyctl.store import db, events, migrations, services, workers
@@ -25,27 +25,29 @@ from skyctl.store import drains as store
 MOST_REASONS = 5
 
 
-def drain(world: World, worker_ids: Sequence[UUID], actor: Actor, wish: DrainWish = DrainWish()) -> list[Worker]:
+def drain(
+    context: Context, worker_ids: Sequence[UUID], actor: Actor, drain_options: DrainOptions = DrainOptions()
+) -> list[Worker]:
     """Note that workers are to be emptied: none of them takes anything new from then on. The monitor moves what is
     there.
 
     A drain that stands goes on, as it is now wished; one that is over begins anew. Raises WorkerNotFound.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         store.hold_heartbeats(tx)
         found = [lookup.lock_worker(tx, worker_id) for worker_id in sorted(worker_ids)]
         for worker in found:
-            if store.request(tx, worker.id, wish):
-                asked = Event("drain_requested", worker.id, worker.name, actor.name, reason=wish.reason or "")
+            if store.request(tx, worker.id, drain_options):
+                asked = Event("drain_requested", worker.id, worker.name, actor.name, reason=drain_options.reason or "")
                 events.record(tx, asked, actor)
         db.notify_news(tx)
         return found
 
 
-def undrain(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
+def undrain(context: Context, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
     """Note that a worker is no longer to be emptied: what has not started stays. Raises WorkerNotFound."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         worker = lookup.lock_worker(tx, worker_id)
         if health.is_to_drain(worker):
@@ -55,19 +57,19 @@ def undrain(world: World, worker_id: UUID, actor: Actor, reason: str | None = No
         return worker
 
 
-def plan(world: World, worker_ids: Sequence[UUID]) -> list[Planned]:
+def plan(context: Context, worker_ids: Sequence[UUID]) -> list[Planned]:
     """Where the containers of these workers would go if all of them were emptied at once, or what is missing; changes
     nothing.
 
     Raises EngineUnavailable.
     """
-    nodes = world.engine().observe(()).nodes
-    with world.db.transaction() as tx:
+    nodes = context.engine().observe(()).nodes
+    with context.db.transaction() as tx:
         there = services.on_workers(tx, worker_ids)
         demands = [
             candidates.demand(each.id, each.spec, each.current.worker_id if each.current else None) for each in there
         ]
-        places = candidates.plan(tx, demands, nodes, world.limits, closed=worker_ids)
+        places = candidates.plan(tx, demands, nodes, context.health, closed=worker_ids)
         names = workers.names_of(tx)
     return [_planned(service, place, names) for service, place in zip(there, places, strict=True)]
 
@@ -78,9 +80,9 @@ def _planned(service: Service, place: Placement | Refusal, names: dict[UUID, str
     return Planned(service.spec.name, service.organization, source, target, place.reason)
 
 
-def progress(world: World, worker_ids: Sequence[UUID]) -> list[DrainProgress]:
+def progress(context: Context, worker_ids: Sequence[UUID]) -> list[DrainProgress]:
     """How far the drains of these workers are. Raises WorkerNotFound."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         found = [lookup.get_worker(tx, worker_id) for worker_id in worker_ids]
         return [_progress(tx, worker) for worker in found]
 

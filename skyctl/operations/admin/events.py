@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from skyctl.domain.cluster import Event
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import alerts, db, events
 
 AT_ONCE = 1000
@@ -13,20 +13,20 @@ AT_ONCE = 1000
 drain = db.drain
 
 
-def since(world: World, seq: int, limit: int = AT_ONCE) -> list[Event]:
+def since(context: Context, seq: int, limit: int = AT_ONCE) -> list[Event]:
     """The events after a number, in order, without a gap: none before the last of them can still appear."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return events.since(tx, seq, limit)
 
 
-def latest(world: World, limit: int) -> tuple[list[Event], datetime]:
+def latest(context: Context, limit: int) -> tuple[list[Event], datetime]:
     """The last events, in order, and the database's time."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return events.latest(tx, limit), db.now(tx)
 
 
 @contextmanager
-def listening(world: World, *, to_alerts: bool = False) -> Iterator[db.Listener]:
+def listening(context: Context, *, to_alerts: bool = False) -> Iterator[db.Listener]:
     """A connection that becomes readable when there are new events, or alerts. See `drain`."""
-    with world.db.listening(alerts.NEWS_CHANNEL if to_alerts else events.NEWS_CHANNEL) as news:
+    with context.db.listening(alerts.NEWS_CHANNEL if to_alerts else events.NEWS_CHANNEL) as news:
         yield news

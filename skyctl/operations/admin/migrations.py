@@ -7,7 +7,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import migrations as rules
 from skyctl.store import db, events, health, leases, migration_pauses, organizations
 from skyctl.store import migrations as store
@@ -17,7 +17,7 @@ STATES = MigrationState
 
 
 def list_migrations(
-    world: World,
+    context: Context,
     *,
     states: Sequence[MigrationState] = (),
     worker_id: UUID | None = None,
@@ -25,29 +25,29 @@ def list_migrations(
     offset: int = 0,
 ) -> MigrationPage:
     """One page of the migrations: the unfinished ones first, then the latest."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         found, total = store.page(tx, states, worker_id, limit, offset)
         return MigrationPage(found, total, db.now(tx), migration_pauses.current(tx), leases.engine_trouble(tx))
 
 
-def history(world: World, migration_id: UUID) -> list[Event]:
+def history(context: Context, migration_id: UUID) -> list[Event]:
     """What happened to a migration, in order."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return events.of_migration(tx, migration_id)
 
 
-def approve(world: World, migration_id: UUID, actor: Actor) -> Migration:
+def approve(context: Context, migration_id: UUID, actor: Actor) -> Migration:
     """Let a migration go on that waits for approval, or is held. Raises MigrationNotFound, Refused."""
-    return _change(world, migration_id, actor, "approved", (STATES.AWAITING_APPROVAL, STATES.HELD), STATES.QUEUED, "")
+    return _change(context, migration_id, actor, "approved", (STATES.AWAITING_APPROVAL, STATES.HELD), STATES.QUEUED, "")
 
 
-def reject(world: World, migration_id: UUID, actor: Actor) -> Migration:
+def reject(context: Context, migration_id: UUID, actor: Actor) -> Migration:
     """Let a container stay that waits for approval, or is held. Raises MigrationNotFound, Refused."""
     waiting = (STATES.AWAITING_APPROVAL, STATES.HELD)
-    return _change(world, migration_id, actor, "rejected", waiting, STATES.CANCELLED, f"rejected by {actor.name}")
+    return _change(context, migration_id, actor, "rejected", waiting, STATES.CANCELLED, f"rejected by {actor.name}")
 
 
-def retry(world: World, migration_id: UUID, actor: Actor) -> Migration:
+def retry(context: Context, migration_id: UUID, actor: Actor) -> Migration:
     """Try a failed migration again, at once and with all its attempts. Raises MigrationNotFound, Refused."""
 
     def change(tx: db.Transaction, found: Migration) -> bool:
@@ -58,10 +58,10 @@ def retry(world: World, migration_id: UUID, actor: Actor) -> Migration:
             )
         return store.try_again(tx, found)
 
-    return _decide(world, migration_id, actor, "retried", (STATES.FAILED,), change)
+    return _decide(context, migration_id, actor, "retried", (STATES.FAILED,), change)
 
 
-def cancel(world: World, migration_id: UUID, actor: Actor) -> Migration:
+def cancel(context: Context, migration_id: UUID, actor: Actor) -> Migration:
     """Let a container stay: one that has not started is cancelled, one that is under way is rolled back, unless it
     completes before that. Raises MigrationNotFound, Refused."""
 
@@ -70,12 +70,12 @@ def cancel(world: World, migration_id: UUID, actor: Actor) -> Migration:
             return store.cancel_under_way(tx, found, actor.name)
         return store.change(tx, found, STATES.CANCELLED, reason=f"cancelled by {actor.name}")
 
-    return _decide(world, migration_id, actor, "cancelled", (*rules.WAITING, *rules.UNDER_WAY), change)
+    return _decide(context, migration_id, actor, "cancelled", (*rules.WAITING, *rules.UNDER_WAY), change)
 
 
-def pause(world: World, actor: Actor, length: timedelta | None, reason: str | None) -> None:
+def pause(context: Context, actor: Actor, length: timedelta | None, reason: str | None) -> None:
     """Let no migration begin, for so long or until `resume`; what is under way goes on."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         migration_pauses.begin(tx, actor.name, length, reason)
         said = f"for {length}" if length else "until they are resumed"
@@ -83,35 +83,35 @@ def pause(world: World, actor: Actor, length: timedelta | None, reason: str | No
         events.record(tx, Event("migrations_paused", None, None, actor.name, reason=told), actor)
 
 
-def resume(world: World, actor: Actor) -> tuple[bool, list[MassFailure]]:
+def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
     """Let containers be moved again: after a pause, and off all workers that fell silent at once; whether there was a
     pause, and the mass failures that are lifted."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         was_paused = migration_pauses.end(tx, actor.name)
-        standing = health.open_mass_failures(tx)
-        health.lift_mass_failures(tx, [failure.id for failure in standing], actor.name)
+        open_failures = health.open_mass_failures(tx)
+        health.lift_mass_failures(tx, [failure.id for failure in open_failures], actor.name)
         if was_paused:
             events.record(tx, Event("migrations_resumed", None, None, actor.name, reason="the pause is over"), actor)
-        for failure in standing:
+        for failure in open_failures:
             details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
             reason = f"{failure.silent} workers fell silent at once, and are dealt with as if one by one"
             events.record(
                 tx, Event("migrations_resumed", None, None, actor.name, reason=reason, details=details), actor
             )
         db.notify_news(tx)
-        return was_paused, standing
+        return was_paused, open_failures
 
 
-def policies(world: World) -> list[Organization]:
+def policies(context: Context) -> list[Organization]:
     """What each organization wants when a worker fails, by its slug."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return organizations.matching_organizations(tx, None)
 
 
-def set_policy(world: World, organization: Organization, policy: MigrationPolicy, actor: Actor) -> None:
+def set_policy(context: Context, organization: Organization, policy: MigrationPolicy, actor: Actor) -> None:
     """Write down what an organization wants when a worker fails, from the next failure on."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         organizations.set_policy(tx, organization.id, policy)
         details = {"organizationId": str(organization.id), "policy": policy.value}
@@ -120,7 +120,7 @@ def set_policy(world: World, organization: Organization, policy: MigrationPolicy
 
 
 def _change(
-    world: World,
+    context: Context,
     migration_id: UUID,
     actor: Actor,
     verb: str,
@@ -129,12 +129,12 @@ def _change(
     reason: str,
 ) -> Migration:
     return _decide(
-        world, migration_id, actor, verb, seen, lambda tx, found: store.change(tx, found, then, reason=reason)
+        context, migration_id, actor, verb, seen, lambda tx, found: store.change(tx, found, then, reason=reason)
     )
 
 
 def _decide(
-    world: World,
+    context: Context,
     migration_id: UUID,
     actor: Actor,
     verb: str,
@@ -142,7 +142,7 @@ def _decide(
     change: Callable[[db.Transaction, Migration], bool],
 ) -> Migration:
     """Change a migration that is in one of these states; what it is then."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         found = next(iter(store.fetch(tx, [migration_id])), None)
         if found is None:

@@ -1,17 +1,17 @@
 """The story of the cluster as a whole: everything that one look at it shows."""
 
 from skyctl.domain.cluster import Lease, Overview
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, health, leases, migration_summaries, workers
 
 
-def overview(world: World, most: int) -> Overview:
+def overview(context: Context, most: int) -> Overview:
     """The cluster at one moment, with at most so many of the worst workers and of the last events."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         lead = leases.latest(tx)
         return Overview(
             read_at=db.now(tx),
-            limits=world.limits,
+            policy=context.health,
             stats=workers.stats(tx),
             worst=workers.worst(tx, most),
             events=events.latest(tx, most),

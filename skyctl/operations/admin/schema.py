@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyctl.operations.agents import upgrades
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import drains, schema, workers
 from skyctl.store.tables import SCHEMA_VERSION
 
@@ -32,19 +32,19 @@ class SchemaState:
         return (self.version or 0) < self.expected
 
 
-def initialize(world: World) -> SchemaState:
+def initialize(context: Context) -> SchemaState:
     """Apply `schema.sql`; what was there already stays as it is, but for offers of an agent that went with another
     version."""
-    with world.db.transaction(limit_seconds=UPGRADE_SECONDS) as tx:
+    with context.db.transaction(limit_seconds=UPGRADE_SECONDS) as tx:
         schema.apply(tx, _schema_file().read_text(encoding="utf-8"))
         drains.hold_heartbeats(tx)
         workers.withdraw_other_agents(tx, upgrades.release().sha256)
-    return check(world)
+    return check(context)
 
 
-def check(world: World) -> SchemaState:
+def check(context: Context) -> SchemaState:
     """See what the database has of the schema."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return SchemaState(schema.version(tx), SCHEMA_VERSION, schema.missing(tx))
 
 

@@ -24,7 +24,7 @@ from skyctl.domain.workloads import (
     ServiceSpec,
     ServiceStatus,
 )
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs
 from skyctl.store import db, events, migrations, organizations, services, workers
@@ -34,7 +34,7 @@ DEFAULT_ORGANIZATION = "default"
 
 
 def list_services(
-    world: World,
+    context: Context,
     *,
     organization: Organization | None = None,
     worker_id: UUID | None = None,
@@ -42,24 +42,24 @@ def list_services(
     offset: int = 0,
 ) -> ServicePage:
     """One page of the services, by organization and name."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         found, total = services.page(tx, organization.id if organization else None, worker_id, limit, offset)
         return ServicePage(found, total, db.now(tx))
 
 
-def history(world: World, service_id: UUID) -> tuple[list[Deployment], list[Migration]]:
+def history(context: Context, service_id: UUID) -> tuple[list[Deployment], list[Migration]]:
     """The deployments and the migrations of a service, the latest first."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return services.deployments_of(tx, service_id), migrations.of_service(tx, service_id)
 
 
-def remove(world: World, service_id: UUID, actor: Actor) -> Service:
+def remove(context: Context, service_id: UUID, actor: Actor) -> Service:
     """Remove a service from the engine, and from the list. Raises ServiceNotFound, EngineUnavailable."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         service = _known(services.get(tx, service_id), service_id)
     if swarm_service_id := _swarm_service_id(service):
-        world.engine().remove(swarm_service_id)
-    with world.db.transaction() as tx:
+        context.engine().remove(swarm_service_id)
+    with context.db.transaction() as tx:
         events.lock(tx)
         migrations.cancel_of_service(tx, service_id, f"the service was removed by {actor.name}")
         services.delete(tx, service_id)
@@ -71,19 +71,19 @@ def remove(world: World, service_id: UUID, actor: Actor) -> Service:
     return service
 
 
-def existing(world: World, organization: Organization, name: str) -> Service | None:
+def existing(context: Context, organization: Organization, name: str) -> Service | None:
     """The service of this organization that `deploy` of this name would change."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return services.by_slug(tx, organization.id, rules.slug(name))
 
 
-def organization(world: World, reference: str | None, *, make: bool = False, dry_run: bool = False) -> Organization:
+def organization(context: Context, reference: str | None, *, make: bool = False, dry_run: bool = False) -> Organization:
     """The organization of an id or slug; without one, the only one, which `make` makes where there is none, but for a
     dry run.
 
     Raises OrganizationNotFound, or ValidationError where there are several.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         found = organizations.matching_organizations(tx, reference)
         if not found and make and reference in (None, DEFAULT_ORGANIZATION):
             if dry_run:
@@ -100,13 +100,13 @@ def organization(world: World, reference: str | None, *, make: bool = False, dry
     return found[0]
 
 
-def adoptable(world: World, limits: Capacity = Capacity()) -> list[Adoptable]:
+def adoptable(context: Context, limits: Capacity = Capacity()) -> list[Adoptable]:
     """The services of the engine that are not under management, by name, and what speaks against each.
 
     Of the limits, those over 0 are given, instead of what the engine has. Raises EngineUnavailable.
     """
-    seen = world.engine().observe()
-    with world.db.transaction() as tx:
+    seen = context.engine().observe()
+    with context.db.transaction() as tx:
         managed = services.engine_ids(tx)
         by_node, names = workers.by_node(tx, seen.nodes), workers.names_of(tx)
     others = [each for each in seen.services.values() if each.id not in managed]
@@ -140,20 +140,20 @@ def _adoptable(
 
 
 def adopt(
-    world: World, actor: Actor, organization: Organization, those: Collection[Adoptable]
+    context: Context, actor: Actor, organization: Organization, those: Collection[Adoptable]
 ) -> list[tuple[Adoptable, str]]:
     """Take services of the engine under management where they run, without a new container; those that could not be,
     and why."""
     trouble = []
     for each in those:
         try:
-            _adopt(world, actor, organization, each)
+            _adopt(context, actor, organization, each)
         except (EngineRefused, Refused) as error:
             trouble.append((each, error.message))
     return trouble
 
 
-def _adopt(world: World, actor: Actor, organization: Organization, adopted: Adoptable) -> None:
+def _adopt(context: Context, actor: Actor, organization: Organization, adopted: Adoptable) -> None:
     found, worker_id = adopted.engine, adopted.worker_id
     slug = rules.slug(found.name)
     if adopted.obstacle or worker_id is None:
@@ -162,7 +162,7 @@ def _adopt(world: World, actor: Actor, organization: Organization, adopted: Adop
     spec = ServiceSpec(
         found.name, found.image, adopted.limits, endpoint_mode=found.endpoint_mode, labels=labels, adopted=True
     )
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         if services.by_slug(tx, organization.id, slug):
             raise Refused(
@@ -180,16 +180,16 @@ def _adopt(world: World, actor: Actor, organization: Organization, adopted: Adop
     node_id = next(task.node_id for task in found.tasks if runs(task) and task.node_id)
     try:
         ours = rules.engine_spec(service, deployment_id, node_id).labels
-        world.engine().move(found.id, found.version, node_id, ours)
+        context.engine().move(found.id, found.version, node_id, ours)
     except (EngineRefused, EngineUnavailable):
-        with world.db.transaction() as tx:
+        with context.db.transaction() as tx:
             services.delete(tx, service_id)
         raise
 
 
-def names_from(world: World, prefix: str) -> Sequence[str]:
+def names_from(context: Context, prefix: str) -> Sequence[str]:
     """The names of services that begin so, for completion."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return services.names(tx, prefix)
 
 

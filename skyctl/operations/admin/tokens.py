@@ -6,36 +6,36 @@ from uuid import UUID
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import Refused
 from skyctl.operations.shared import lookup, token_issue
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, install_links, tokens
 
 INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
 
 
-def rotate(world: World, worker_id: UUID, actor: Actor) -> Worker:
+def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
     """Let a worker's token be replaced: its next heartbeat's answer carries the new one, the old one is good until that
     was used.
 
     Raises WorkerNotFound, or Refused where the worker's agent cannot take a new token.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         known = tokens.get(tx, worker_id)
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked", INVITE_ANEW + worker.name)
         if not (known and known.takes_tokens):
             raise Refused(f"the agent of {worker.name} cannot take a new token", INVITE_ANEW + worker.name)
-        token_issue.replace_token(world, tx, worker_id)
+        token_issue.replace_token(context, tx, worker_id)
         events.record(tx, Event("token_rotation_asked", worker_id, worker.name, actor.name), actor)
         return worker
 
 
-def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
+def revoke(context: Context, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
     """Let no token of a worker be good any more, from its next heartbeat on, and no link that was made for it so far.
 
     Raises WorkerNotFound, Refused where it is so.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         if worker.token_revoked_at:
             raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
@@ -45,16 +45,16 @@ def revoke(world: World, worker_id: UUID, actor: Actor, reason: str | None = Non
         return worker
 
 
-def rotate_secret(world: World, actor: Actor, overlap: timedelta) -> tuple[datetime, int]:
+def rotate_secret(context: Context, actor: Actor, overlap: timedelta) -> tuple[datetime, int]:
     """Sign tokens by a new secret; until when those of the present one are accepted. Workers get new tokens meanwhile,
     but for so many that cannot take one by themselves.
 
     Raises Refused where the secret was set.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         now = db.now(tx)
-        world.keys.rotate(now, now + overlap)
-        details = {"acceptedUntil": (now + overlap).isoformat(), "keyId": world.keys.signing().id}
+        context.keys.rotate(now, now + overlap)
+        details = {"acceptedUntil": (now + overlap).isoformat(), "keyId": context.keys.signing().id}
         events.record(tx, Event("secret_rotated", None, None, actor.name, details=details), actor)
         return now + overlap, tokens.without_successor(tx)

@@ -10,60 +10,65 @@ from skyctl.domain.errors import (
     WorkerHasContainers,
 )
 from skyctl.operations.shared import lookup
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules.tasks import is_on
 from skyctl.store import db, events, leases, workers
 
 
 def list_workers(
-    world: World, *, status: WorkerStatus | None = None, search: str | None = None, limit: int = 100, offset: int = 0
+    context: Context,
+    *,
+    status: WorkerStatus | None = None,
+    search: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
 ) -> WorkerPage:
     """One page of the workers, by name; `search` looks in name, hostname, address and id."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         found, total = workers.page(tx, status, search, limit, offset)
         return WorkerPage(tuple(found), total, limit, offset, db.now(tx), leases.last_pass_at(tx))
 
 
-def get(world: World, worker_id: UUID) -> Worker:
+def get(context: Context, worker_id: UUID) -> Worker:
     """One worker. Raises WorkerNotFound."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return lookup.get_worker(tx, worker_id)
 
 
-def read_at(world: World) -> datetime:
+def read_at(context: Context) -> datetime:
     """The database's time."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return db.now(tx)
 
 
-def check_removable(world: World, worker: Worker) -> None:
+def check_removable(context: Context, worker: Worker) -> None:
     """Raise WorkerHasContainers where `remove` would."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         _refuse_occupied(tx, worker)
 
 
-def remove(world: World, worker_id: UUID, actor: Actor) -> tuple[Worker, str]:
+def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str]:
     """Remove a worker, and its node from the swarm; its token is refused from then on. Beside it, why its node is still
     there.
 
     Raises WorkerNotFound, WorkerHasContainers.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         _refuse_occupied(tx, worker)
         events.set_actor(tx, actor)
         workers.delete(tx, worker_id)
         events.log_activity(tx, [Event("removed", worker_id, worker.name, actor.name)], actor)
         db.notify_news(tx)
-    return worker, _leave_swarm(world, worker)
+    return worker, _leave_swarm(context, worker)
 
 
-def _leave_swarm(world: World, worker: Worker) -> str:
+def _leave_swarm(context: Context, worker: Worker) -> str:
     """Remove a worker's node from the swarm; why that was not done, empty where it was, or where it is in none."""
     if worker.swarm_node_id is None:
         return ""
     try:
-        engine = world.engine()
+        engine = context.engine()
         if engine.state() is None:
             return ""
         seen, node_id = engine.observe(), worker.swarm_node_id
@@ -77,12 +82,12 @@ def _leave_swarm(world: World, worker: Worker) -> str:
     return ""
 
 
-def label(world: World, worker_id: UUID, actor: Actor, labels: dict[str, str]) -> Worker:
+def label(context: Context, worker_id: UUID, actor: Actor, labels: dict[str, str]) -> Worker:
     """Set the region or the pool of a worker, which services may ask for; one that is empty is taken away.
 
     Containers that are there already stay. Raises WorkerNotFound.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         workers.set_labels(tx, worker_id, labels)
         said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
@@ -93,27 +98,27 @@ def label(world: World, worker_id: UUID, actor: Actor, labels: dict[str, str]) -
         return worker
 
 
-def note_stopped(world: World, worker_id: UUID, actor: Actor) -> None:
+def note_stopped(context: Context, worker_id: UUID, actor: Actor) -> None:
     """Note that a worker's agent was stopped on purpose, so that nobody waits for its silence to run out.
 
     Raises WorkerNotFound.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         workers.note_stopped(tx, worker_id)
         events.record(tx, Event("stopped", worker_id, worker.name, actor.name), actor)
         db.notify_news(tx)
 
 
-def stats(world: World) -> ClusterStats:
+def stats(context: Context) -> ClusterStats:
     """The cluster in figures."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return workers.stats(tx)
 
 
-def names_from(world: World, prefix: str) -> list[str]:
+def names_from(context: Context, prefix: str) -> list[str]:
     """The names of workers that begin so, for completion."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         return workers.names(tx, prefix)
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from skyctl.domain.cluster import Beat
+from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import DatabaseRefused, Forbidden, SkyctlError, Unauthorized, WorkerNotFound
-from skyctl.domain.tokens import ERRAND, Outcome
+from skyctl.domain.tokens import REPLY_PENDING, Outcome
 from skyctl.operations.agents import registration as registration
 from skyctl.operations.agents import token_refusals
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import health, identity, tokens
 from skyctl.store import db, workers
 from skyctl.store import tokens as stored_tokens
@@ -19,7 +19,7 @@ Key = tuple[str, str]
 fingerprint = tokens.fingerprint
 
 
-async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
+async def record(context: Context, beats: Sequence[Heartbeat]) -> list[Outcome]:
     """Store a batch of heartbeats in one statement; for each, None once it is committed, ERRAND where the answer has to
     carry something besides (see `errands`), or why it was not stored.
 
@@ -29,52 +29,54 @@ async def record(world: World, beats: Sequence[Beat]) -> list[Outcome]:
     keys = [(beat.worker_id, beat.token_hash) for beat in beats]
     last = dict(zip(keys, beats, strict=True))
     try:
-        positions = await _record_batch(world, list(last.values()))
+        positions = await _record_batch(context, list(last.values()))
     except DatabaseRefused as error:
         if len(beats) == 1:
             return [error]
         middle = len(beats) // 2
-        return await record(world, beats[:middle]) + await record(world, beats[middle:])
+        return await record(context, beats[:middle]) + await record(context, beats[middle:])
     kept = list(last)
     stored: dict[Key, Outcome] = {kept[position]: outcome for position, outcome in positions}
     if len(stored) < len(last):
-        stored |= await _record_second(world, [(key, last[key]) for key in kept if key not in stored], stored)
+        stored |= await _record_second(context, [(key, last[key]) for key in kept if key not in stored], stored)
     refused = Unauthorized("the token is not this worker's", token_refusals.REPLACED)
     return [stored.get(key, refused) for key in keys]
 
 
 async def _record_second(
-    world: World, left: Sequence[tuple[Key, Beat]], stored: Mapping[Key, Outcome]
+    context: Context, left: Sequence[tuple[Key, Heartbeat]], stored: Mapping[Key, Outcome]
 ) -> dict[Key, Outcome]:
     """Store what was left of workers that have beaten with another token in the same batch: a statement touches a row
     once."""
     heard = {worker_id for worker_id, _ in stored}
     second = [(key, beat) for key, beat in left if key[0] in heard]
-    positions = await _record_batch(world, [beat for _, beat in second]) if second else []
+    positions = await _record_batch(context, [beat for _, beat in second]) if second else []
     return {second[position][0]: outcome for position, outcome in positions}
 
 
-async def _record_batch(world: World, beats: Sequence[Beat]) -> list[tuple[int, Outcome]]:
+async def _record_batch(context: Context, beats: Sequence[Heartbeat]) -> list[tuple[int, Outcome]]:
     """Store beats of different workers; the positions and outcomes of those that were.
 
     News is told after the commit and before the answer: where that fails, the worker beats again, and it is news again.
     """
-    stored = await workers.record_loads(world.db.lane, beats)
-    if any(health.is_news(status, beats[n].load, world.limits) for status, _, found in stored for n in found):
-        await db.notify_news_now(world.db.lane)
-    return [(position, ERRAND if errand else None) for _, errand, found in stored for position in found]
+    stored = await workers.record_loads(context.db.lane, beats)
+    if any(health.is_news(status, beats[n].load, context.health) for status, _, found in stored for n in found):
+        await db.notify_news_now(context.db.lane)
+    return [
+        (position, REPLY_PENDING if reply_pending else None) for _, reply_pending, found in stored for position in found
+    ]
 
 
-def why_refused(world: World, path_id: UUID, token: str) -> SkyctlError:
+def why_refused(context: Context, path_id: UUID, token: str) -> SkyctlError:
     """Why a heartbeat was not stored, looked at in full once it was not: 401, 403 or 404."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         now = db.now(tx)
         try:
-            claims = tokens.verify_worker_token(world.keys.accepted(now), token, now)
+            claims = tokens.verify_worker_token(context.keys.accepted(now), token, now)
             if claims.worker_id != path_id:
                 return Forbidden("the token is another worker's", "each worker beats with its own token")
             if known := stored_tokens.get(tx, path_id):
-                token_refusals.refuse_unusable(known, identity.standing(known, tokens.fingerprint(token)), now)
+                token_refusals.refuse_unusable(known, identity.token_state(known, tokens.fingerprint(token)), now)
                 return Unauthorized("the token is not this worker's", token_refusals.REPLACED)
             token_refusals.refuse_removed(tx, path_id)
         except (Unauthorized, Forbidden) as error:

@@ -10,10 +10,10 @@ from uuid import UUID
 from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
-from skyctl.domain.tokens import Credentials, Standing
+from skyctl.domain.tokens import Credentials, TokenState
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import lookup
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import identity, tokens
 from skyctl.store import db, events, install_links, workers
 from skyctl.store import tokens as stored_tokens
@@ -25,7 +25,7 @@ AWAY, EXPIRED, USED, UNKNOWN = 21, 24, 25, 26
 
 
 def invite(
-    world: World,
+    context: Context,
     actor: Actor,
     name: str | None = None,
     *,
@@ -37,13 +37,13 @@ def invite(
 
     Raises Refused as `workers.generate_script` does.
     """
-    invitations.check_transport(world, insecure=insecure)
-    worker_id = anew or invitations.invite(world, actor, name, ttl).worker_id
-    return worker_id, make(world, actor, worker_id, insecure=insecure, ttl=ttl, anew=anew is not None)
+    invitations.check_transport(context, insecure=insecure)
+    worker_id = anew or invitations.invite(context, actor, name, ttl).worker_id
+    return worker_id, make(context, actor, worker_id, insecure=insecure, ttl=ttl, anew=anew is not None)
 
 
 def make(
-    world: World,
+    context: Context,
     actor: Actor,
     worker_id: UUID,
     *,
@@ -56,50 +56,50 @@ def make(
     Raises WorkerNotFound.
     """
     secret = secrets.token_urlsafe(SECRET_BYTES)
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         expires_at = db.now(tx) + ttl
         install_links.insert(
             tx,
             tokens.fingerprint(secret),
-            install_links.Link(worker_id, world.api_url, insecure, anew, actor.name, expires_at),
+            install_links.Link(worker_id, context.api_url, insecure, anew, actor.name, expires_at),
         )
         details = {"expiresAt": expires_at.isoformat()}
         events.record(tx, Event("link_made", worker_id, worker.name, actor.name, details=details), actor)
-    return f"{world.api_url}/install/{secret}"
+    return f"{context.api_url}/install/{secret}"
 
 
-def command(world: World, link: str) -> str:
+def command(context: Context, link: str) -> str:
     """What is pasted into root's shell on a host: it fetches the script and runs it. Our authority goes along.
 
     Not with curl's --fail: what is answered in place of a script is one that says why, and fails.
     """
-    authority = world.authority(link).strip()
+    authority = context.authority(link).strip()
     if not authority:
         return f"curl -sS {shlex.quote(link)} | sh\n"
     return f"curl -sS --cacert /dev/fd/3 {shlex.quote(link)} 3<<'CA' | sh\n{authority}\nCA\n"
 
 
-def redeem(world: World, actor: Actor, secret: str) -> str:
+def redeem(context: Context, actor: Actor, secret: str) -> str:
     """The script of a link, with a token that is issued now and replaces whatever the invitation had; the link is used
     up.
 
     Raises LinkGone, or EngineUnavailable where the engine that was set does not answer: then the link is still good.
     """
     key = tokens.fingerprint(secret)
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         link, _ = _good(tx, key)
-    join = world.engine().worker_join()
-    with world.db.transaction() as tx:
+    join = context.engine().worker_join()
+    with context.db.transaction() as tx:
         events.lock(tx)
         link, worker = _good(tx, key)
-        token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker.id, link.made_by, db.now(tx))
+        token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker.id, link.made_by, db.now(tx))
         install_links.use(tx, key)
         store_token = stored_tokens.invite if link.anew else install_links.renew
         store_token(tx, worker.id, tokens.fingerprint(token), link.expires_at)
         details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
         events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
-    as_made = replace(world, api_url=link.api_url)
+    as_made = replace(context, api_url=link.api_url)
     return invitations.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure, by_link=True)
 
 
@@ -109,25 +109,25 @@ def refusal(error: SkyctlError) -> str:
     return installer.refusal(code, error.message, error.hint)
 
 
-def check(world: World, worker_id: UUID, fingerprint: str) -> tuple[datetime, str]:
+def check(context: Context, worker_id: UUID, fingerprint: str) -> tuple[datetime, str]:
     """What an install script asks before it changes its host: the time, and what became of its invitation.
 
     That is `good`, `expired`, `used`, `removed`, or `unknown` where another token took its place. It is named by the
     SHA-256 of its token, which gives nobody access, so anybody may ask.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         now, worker, stored = db.now(tx), workers.get(tx, worker_id), stored_tokens.get(tx, worker_id)
         if worker is None or stored is None:
             return now, "removed" if events.was_removed(tx, worker_id) else "unknown"
-        return now, _state(identity.standing(stored, fingerprint), stored, worker, now)
+        return now, _state(identity.token_state(stored, fingerprint), stored, worker, now)
 
 
-def _state(standing: Standing, stored: Credentials, worker: Worker, now: datetime) -> str:
-    if standing is Standing.STALE or (stored.revoked_at and standing is not Standing.INVITATION):
+def _state(token_state: TokenState, stored: Credentials, worker: Worker, now: datetime) -> str:
+    if token_state is TokenState.STALE or (stored.revoked_at and token_state is not TokenState.INVITATION):
         return "unknown"
-    if standing is not Standing.INVITATION and _has_joined(worker):
+    if token_state is not TokenState.INVITATION and _has_joined(worker):
         return "used"
-    until = stored.invitation_expires_at if standing is Standing.INVITATION else stored.expires_at
+    until = stored.invitation_expires_at if token_state is TokenState.INVITATION else stored.expires_at
     return "expired" if until is not None and until <= now else "good"
 
 

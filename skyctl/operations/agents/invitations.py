@@ -8,7 +8,7 @@ from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, SwarmJoin
 from skyctl.domain.errors import Refused
 from skyctl.operations.shared import lookup
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import names, tokens, transport
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens
@@ -16,14 +16,14 @@ from skyctl.store import tokens as stored_tokens
 INVITATION_TTL = timedelta(hours=24)
 
 
-def invite(world: World, actor: Actor, name: str | None = None, ttl: timedelta = INVITATION_TTL) -> Invitation:
+def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedelta = INVITATION_TTL) -> Invitation:
     """Make a worker that is `pending` until its host registers, and its token, of which only the SHA-256 is stored.
 
     Its host must register within `ttl`. Raises Refused where the name is taken.
     """
     worker_id = uuid4()
     label = name or names.invited(worker_id)
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         if name and workers.named(tx, name):
             again = f"skyctl workers install-script --worker {shlex.quote(name)}, with --link for a link"
@@ -31,22 +31,22 @@ def invite(world: World, actor: Actor, name: str | None = None, ttl: timedelta =
                 f"name: there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name"
             )
         now = db.now(tx)
-        token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker_id, actor.name, now)
+        token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker_id, actor.name, now)
         workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), now + ttl)
         details = {"expiresAt": (now + ttl).isoformat()}
         events.record(tx, Event("invited", worker_id, label, actor.name, details=details), actor)
     return Invitation(worker_id, token)
 
 
-def invite_anew(world: World, actor: Actor, worker_id: UUID, ttl: timedelta = INVITATION_TTL) -> Invitation:
+def invite_anew(context: Context, actor: Actor, worker_id: UUID, ttl: timedelta = INVITATION_TTL) -> Invitation:
     """Invite the host of a worker that is there once more: its reinstalled machine, another one, or after its token was
     revoked.
 
     What token it has stays good until the new one is used. Raises WorkerNotFound.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         worker, now = lookup.lock_worker(tx, worker_id), db.now(tx)
-        token, _ = tokens.issue_worker_token(world.keys.signing().secret, worker_id, actor.name, now)
+        token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker_id, actor.name, now)
         stored_tokens.invite(tx, worker_id, tokens.fingerprint(token), now + ttl)
         details = {"expiresAt": (now + ttl).isoformat()}
         events.record(tx, Event("invited_anew", worker_id, worker.name, actor.name, details=details), actor)
@@ -54,7 +54,7 @@ def invite_anew(world: World, actor: Actor, worker_id: UUID, ttl: timedelta = IN
 
 
 def generate_script(
-    world: World,
+    context: Context,
     actor: Actor,
     name: str | None = None,
     *,
@@ -67,33 +67,33 @@ def generate_script(
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
     where the engine that was set does not answer.
     """
-    check_transport(world, insecure=insecure)
-    join = world.engine().worker_join()
-    invitation = invite_anew(world, actor, anew, ttl) if anew else invite(world, actor, name, ttl)
-    return invitation, write_script(world, invitation, join, insecure=insecure)
+    check_transport(context, insecure=insecure)
+    join = context.engine().worker_join()
+    invitation = invite_anew(context, actor, anew, ttl) if anew else invite(context, actor, name, ttl)
+    return invitation, write_script(context, invitation, join, insecure=insecure)
 
 
-def check_transport(world: World, *, insecure: bool) -> None:
+def check_transport(context: Context, *, insecure: bool) -> None:
     """Raise Refused where an agent would have to send its token unencrypted, and that was not allowed."""
-    if not (insecure or transport.transport_is_safe(world.api_url)):
+    if not (insecure or transport.transport_is_safe(context.api_url)):
         raise Refused(
-            f"{world.api_url} is plain HTTP: agents would send their tokens unencrypted",
+            f"{context.api_url} is plain HTTP: agents would send their tokens unencrypted",
             "set SKYCTL_API_URL to an https:// address, or accept the risk: --insecure",
         )
 
 
 def write_script(
-    world: World, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool, by_link: bool = False
+    context: Context, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool, by_link: bool = False
 ) -> str:
     """The script that makes a host the worker that was invited."""
     script = installer.InstallScript(
         worker_id=str(invitation.worker_id),
         token=invitation.token,
-        api_url=world.api_url,
-        heartbeat_interval_seconds=max(1, round(world.limits.heartbeat_interval.total_seconds())),
+        api_url=context.api_url,
+        heartbeat_interval_seconds=max(1, round(context.health.heartbeat_interval.total_seconds())),
         insecure=insecure,
         join=join,
-        ca_certificate=world.authority(world.api_url),
+        ca_certificate=context.authority(context.api_url),
         by_link=by_link,
     )
     return installer.render(script)

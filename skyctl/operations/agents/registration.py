@@ -15,22 +15,22 @@ from skyctl.domain.errors import (
     Unauthorized,
     WorkerCloned,
 )
-from skyctl.domain.tokens import Credentials, Identity, IssuedToken, Sighting, Standing
+from skyctl.domain.tokens import Credentials, HostIdentity, Identity, IssuedToken, TokenState
 from skyctl.operations.agents import token_refusals, upgrades
 from skyctl.operations.shared import lookup, token_issue
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import clocks, health, identity, names, tokens
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens
 
 
-def admit(
-    world: World, tx: db.Transaction, claims: tokens.WorkerClaims, token_hash: str, registration: Registration
+def authorize(
+    context: Context, tx: db.Transaction, claims: tokens.WorkerClaims, token_hash: str, registration: Registration
 ) -> SkyctlError | None:
     """Let a host be the worker that its token names, or give the refusal of which something was noted, to be raised
     after the commit. The log is locked. Raises Unauthorized, Forbidden, for which there is nothing to keep."""
-    worker_id, now, host = claims.worker_id, db.now(tx), sighting(registration)
+    worker_id, now, host = claims.worker_id, db.now(tx), host_identity(registration)
     if not workers.exists(tx, worker_id):
         token_refusals.refuse_removed(tx, worker_id)
         workers.insert_invited(tx, worker_id, names.invited(worker_id), token_hash, claims.expires_at)
@@ -38,17 +38,17 @@ def admit(
     worker = workers.get(tx, worker_id)
     if known is None or worker is None:  # the lock of the log keeps it from being removed
         raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
-    standing = identity.standing(known, token_hash)
-    token_refusals.refuse_unusable(known, standing, now)
-    if standing is Standing.INVITATION:
+    token_state = identity.token_state(known, token_hash)
+    token_refusals.refuse_unusable(known, token_state, now)
+    if token_state is TokenState.INVITATION:
         stored_tokens.accept(tx, worker_id, IssuedToken(token_hash, now, claims.key.id), claims.expires_at)
         details = {"hostname": host.hostname, "ipAddress": host.ip_address}
         events.append(tx, Event("invitation_used", worker_id, worker.name, f"worker:{worker.name}", details=details))
-    elif refusal := _recognize(world, tx, worker, known, host):
+    elif refusal := _recognize(context, tx, worker, known, host):
         return refusal
-    elif standing is Standing.STALE:
+    elif token_state is TokenState.STALE:
         raise Unauthorized("the token is not this worker's", token_refusals.REPLACED)
-    elif standing is Standing.NEXT and known.next_token:
+    elif token_state is TokenState.NEXT and known.next_token:
         stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
         events.append(tx, Event("token_rotated", worker_id, worker.name, f"worker:{worker.name}"))
     else:
@@ -57,24 +57,24 @@ def admit(
     stored_tokens.bind(tx, worker_id, host)
     moved = bool(known.holder.machine_id) and not identity.is_at_home(known.holder, host)
     takes_tokens = registration.metadata.get(stored_tokens.TAKES_TOKENS) is True
-    if takes_tokens and moved and standing is not Standing.INVITATION:
+    if takes_tokens and moved and token_state is not TokenState.INVITATION:
         # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
-        token_issue.replace_token(world, tx, worker_id)
+        token_issue.replace_token(context, tx, worker_id)
     return None
 
 
-def sighting(registration: Registration) -> Sighting:
+def host_identity(registration: Registration) -> HostIdentity:
     """What a registration says of the machine itself."""
     said = (registration.metadata.get(key) for key in ("machineId", "bootId", "instanceId"))
     machine, boot, instance = (each if isinstance(each, str) else "" for each in said)
-    return Sighting(machine, boot, instance, registration.hostname, registration.ip_address)
+    return HostIdentity(machine, boot, instance, registration.hostname, registration.ip_address)
 
 
 def _recognize(
-    world: World, tx: db.Transaction, worker: Worker, known: Credentials, host: Sighting
+    context: Context, tx: db.Transaction, worker: Worker, known: Credentials, host: HostIdentity
 ) -> SkyctlError | None:
     """Why a host is not this worker's; None where it is. What is seen of a rival is noted, and told once."""
-    now, interval = db.now(tx), world.limits.heartbeat_interval
+    now, interval = db.now(tx), context.health.heartbeat_interval
     heard = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
     silence = health.heard_silence(max(heard), now, known_outages(tx)) if heard else None
     verdict = identity.identify(known, host, silence, interval)
@@ -88,7 +88,7 @@ def _recognize(
             "each host needs an invitation of its own: skyctl workers install-script; where this is that host, reinstalled: "
             f"skyctl workers install-script --worker {worker.name}",
         )
-    stored_tokens.note_rivals(tx, worker.id, identity.rivals_with(known, host, verdict, now))
+    stored_tokens.note_claimants(tx, worker.id, identity.claimants_with(known, host, verdict, now))
     if verdict is Identity.UNCERTAIN:
         wait = identity.SILENT_BEATS * interval - (silence or timedelta())
         return RebootUnconfirmed(
@@ -96,7 +96,7 @@ def _recognize(
             "if it was rebooted, it is let in as soon as the one before is known to be silent",
             max(1, math.ceil(wait.total_seconds())),
         )
-    before = known.rivals.get(host.place)
+    before = known.claimants.get(host.place)
     if not (before and before.is_told):
         _tell_of_clone(tx, worker, holder, host)
     return WorkerCloned(
@@ -106,7 +106,7 @@ def _recognize(
     )
 
 
-def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: Sighting, host: Sighting) -> None:
+def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: HostIdentity, host: HostIdentity) -> None:
     hosts = {
         name: {"hostname": each.hostname, "ipAddress": each.ip_address}
         for name, each in (("holder", holder), ("clone", host))
@@ -118,18 +118,18 @@ def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: Sighting, host: S
     db.notify_news(tx)
 
 
-def register(world: World, token: str, registration: Registration) -> Worker:
+def register(context: Context, token: str, registration: Registration) -> Worker:
     """Store what a host says of itself. Its token must be ours, a worker's, and good for that worker on that machine.
 
     A token that we signed for a worker that the database does not know (it was restored from a backup, or the panel
     issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden,
     Refused.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         now = db.now(tx)
-        claims = tokens.verify_worker_token(world.keys.accepted(now), token, now)
-        refusal = admit(world, tx, claims, tokens.fingerprint(token), registration)
+        claims = tokens.verify_worker_token(context.keys.accepted(now), token, now)
+        refusal = authorize(context, tx, claims, tokens.fingerprint(token), registration)
         if refusal is None:
             return _store(tx, claims.worker_id, registration)
     raise refusal  # once what was seen of it is stored

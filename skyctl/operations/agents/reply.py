@@ -3,47 +3,47 @@
 from uuid import UUID
 
 from skyctl.domain.cluster import Event
-from skyctl.domain.tokens import Errand, IssuedToken
+from skyctl.domain.tokens import IssuedToken, Reply
 from skyctl.operations.agents import upgrades
 from skyctl.operations.shared import token_issue
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens
 
 
-def take(world: World, worker_id: UUID, token_hash: str) -> Errand:
+def take(context: Context, worker_id: UUID, token_hash: str) -> Reply:
     """What waits for a worker whose heartbeat, with the token of this hash, is stored.
 
     A beat with the new token is its first use: from then on it alone is good. Until then each beat is handed it again,
     for an answer may be lost; only its hash is stored, so it is signed anew from the same claims.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         known, worker, now = stored_tokens.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
     agent = upgrades.offer(worker) if worker else None
     waits = known.next_token if known else None
     if waits is None:
-        return Errand(agent=agent)
+        return Reply(agent=agent)
     if tokens.same(waits.token_hash, token_hash):
-        _promote(world, worker_id, token_hash)
-        return Errand(agent=agent)
-    keys = {key.id: key for key in world.keys.accepted(now)}
+        _promote(context, worker_id, token_hash)
+        return Reply(agent=agent)
+    keys = {key.id: key for key in context.keys.accepted(now)}
     signed = token_issue.sign(keys[waits.key_id], worker_id, waits.issued_at) if waits.key_id in keys else ""
     if not tokens.same(tokens.fingerprint(signed), waits.token_hash):
-        return Errand(new_token=_issue_anew(world, worker_id, waits), agent=agent)
-    return Errand(new_token=signed, agent=agent)
+        return Reply(new_token=_issue_anew(context, worker_id, waits), agent=agent)
+    return Reply(new_token=signed, agent=agent)
 
 
-def _issue_anew(world: World, worker_id: UUID, gone: IssuedToken) -> str | None:
+def _issue_anew(context: Context, worker_id: UUID, gone: IssuedToken) -> str | None:
     """Another token in place of one that cannot be signed again, so that nobody has it; None where somebody else was
     first."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         known = stored_tokens.get(tx, worker_id, lock=True)
-        return token_issue.replace_token(world, tx, worker_id) if known and known.next_token == gone else None
+        return token_issue.replace_token(context, tx, worker_id) if known and known.next_token == gone else None
 
 
-def _promote(world: World, worker_id: UUID, token_hash: str) -> None:
-    with world.db.transaction() as tx:
+def _promote(context: Context, worker_id: UUID, token_hash: str) -> None:
+    with context.db.transaction() as tx:
         events.lock(tx)
         known, worker = stored_tokens.get(tx, worker_id, lock=True), workers.get(tx, worker_id)
         if worker and known and known.next_token and tokens.same(known.next_token.token_hash, token_hash):

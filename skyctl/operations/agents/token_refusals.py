@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from skyctl.domain.errors import Forbidden, InvitationExpired, TokenRevoked, Unauthorized
-from skyctl.domain.tokens import Credentials, Standing
+from skyctl.domain.tokens import Credentials, TokenState
 from skyctl.rules import tokens
 from skyctl.store import db, events
 
@@ -13,16 +13,16 @@ REPLACED = (
 )
 
 
-def refuse_unusable(known: Credentials, standing: Standing, now: datetime) -> None:
+def refuse_unusable(known: Credentials, token_state: TokenState, now: datetime) -> None:
     """Raise TokenRevoked, InvitationExpired or Unauthorized where a token of this standing is good for nothing."""
-    if known.revoked_at and standing is not Standing.INVITATION:
+    if known.revoked_at and token_state is not TokenState.INVITATION:
         why = f": {known.revoked_reason}" if known.revoked_reason else ""
         raise TokenRevoked(f"the token of this worker was revoked at {_shown(known.revoked_at)}{why}", REPLACED)
-    until = known.invitation_expires_at if standing is Standing.INVITATION else known.expires_at
-    if standing not in (Standing.INVITATION, Standing.CURRENT) or until is None or until > now:
+    until = known.invitation_expires_at if token_state is TokenState.INVITATION else known.expires_at
+    if token_state not in (TokenState.INVITATION, TokenState.CURRENT) or until is None or until > now:
         return
-    unused = standing is Standing.INVITATION or not known.holder.hostname
-    if unused and standing is Standing.CURRENT and known.last_heartbeat_at:
+    unused = token_state is TokenState.INVITATION or not known.holder.hostname
+    if unused and token_state is TokenState.CURRENT and known.last_heartbeat_at:
         return  # a first heartbeat in time is a use
     if unused:
         raise InvitationExpired(f"the invitation expired at {_shown(until)}", tokens.INVITE_AGAIN)

@@ -13,9 +13,9 @@ from skyctl import installer
 from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
-from skyctl.domain.tokens import Standing
+from skyctl.domain.tokens import TokenState
 from skyctl.operations.agents import token_refusals
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import identity, tokens
 from skyctl.store import db, drains, events, workers
 from skyctl.store import tokens as stored_tokens
@@ -60,26 +60,26 @@ def release() -> AgentRelease:
     return AgentRelease(version("skyctl"), hashlib.sha256(archive).hexdigest(), archive)
 
 
-def upgrade(world: World, actor: Actor, only: Collection[UUID] | None, *, dry_run: bool = False) -> list[Upgraded]:
+def upgrade(context: Context, actor: Actor, only: Collection[UUID] | None, *, dry_run: bool = False) -> list[Upgraded]:
     """Offer the manager's agent to workers, or to all; what becomes of each. Their agents take it with the next
     heartbeat.
 
     One that gave it up before is offered it again only where it is named.
     """
     ours = release()
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         seen = [_planned(worker, ours, named=only is not None) for worker in workers.everyone(tx, only)]
     offered = [each.worker.id for each in seen if each.outcome is Upgrade.OFFERED]
     if not dry_run:
         for first in range(0, len(offered), MOST_AT_ONCE):
-            _offer(world, actor, offered[first : first + MOST_AT_ONCE])
+            _offer(context, actor, offered[first : first + MOST_AT_ONCE])
     return seen
 
 
-def _offer(world: World, actor: Actor, worker_ids: Collection[UUID]) -> None:
+def _offer(context: Context, actor: Actor, worker_ids: Collection[UUID]) -> None:
     ours = release()
     details = {"version": ours.version, "sha256": ours.sha256}
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
         told = [
             Event("agent_upgrade_offered", worker.id, worker.name, actor.name, reason=str(ours), details=details)
@@ -99,15 +99,15 @@ def offer(worker: Worker) -> Mapping[str, object] | None:
     return {"sha256": ours.sha256, "version": ours.version, "size": len(ours.archive), "offeredAt": offered_at}
 
 
-def archive(world: World, token: str, sha256: str) -> bytes:
+def archive(context: Context, token: str, sha256: str) -> bytes:
     """The agent of this checksum, for a worker. Raises Unauthorized, Forbidden, AgentNotFound."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         now = db.now(tx)
-        known = stored_tokens.get(tx, tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id)
-        standing = identity.standing(known, tokens.fingerprint(token)) if known else Standing.STALE
+        known = stored_tokens.get(tx, tokens.verify_worker_token(context.keys.accepted(now), token, now).worker_id)
+        token_state = identity.token_state(known, tokens.fingerprint(token)) if known else TokenState.STALE
         if known:
-            token_refusals.refuse_unusable(known, standing, now)
-    if standing not in (Standing.CURRENT, Standing.NEXT):
+            token_refusals.refuse_unusable(known, token_state, now)
+    if token_state not in (TokenState.CURRENT, TokenState.NEXT):
         raise Unauthorized("the token is not this worker's", "agents fetch with the token that they beat with")
     if sha256 != release().sha256:
         raise AgentNotFound("there is no agent of this checksum", "offer the present one: skyctl workers upgrade")

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from skyctl.domain.cluster import Alert, Event, Lease
 from skyctl.domain.errors import ChannelFailed, DatabaseRefused
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import alerts, retry
 from skyctl.rules import health as rules
@@ -28,7 +28,7 @@ class Raised:
     poison: Sequence[Event] = ()
 
 
-def raise_alerts(world: World, lease: Lease) -> Raised:
+def raise_alerts(context: Context, lease: Lease) -> Raised:
     """Raise, once each, the alerts that the events since the last time call for. Raises LostLead, DatabaseUnavailable.
 
     An event for which the database refuses the alert is passed over, and so keeps nobody from hearing of the others.
@@ -38,10 +38,10 @@ def raise_alerts(world: World, lease: Lease) -> Raised:
     at_once = MOST_EVENTS
     while True:
         try:
-            done = _raise_of(world, lease, at_once)
+            done = _raise_of(context, lease, at_once)
         except DatabaseRefused:
             if at_once == 1:
-                poison.append(_pass_over(world, lease))
+                poison.append(_pass_over(context, lease))
             at_once = max(1, at_once // 10)
             continue
         if done is None:
@@ -49,21 +49,21 @@ def raise_alerts(world: World, lease: Lease) -> Raised:
         raised += done
 
 
-def _raise_of(world: World, lease: Lease, at_once: int) -> list[Alert] | None:
+def _raise_of(context: Context, lease: Lease, at_once: int) -> list[Alert] | None:
     """Raise the alerts of the next events; None where there are none."""
-    with world.db.transaction(limit_seconds=RAISE_SECONDS) as tx:
+    with context.db.transaction(limit_seconds=RAISE_SECONDS) as tx:
         leases.hold(tx, lease, TTL)
         before, now = leases.alerted_seq(tx), db.now(tx)
-        found, limits = events.since(tx, before, at_once), world.limits
+        found, policy = events.since(tx, before, at_once), context.alerting
         changed = {event.worker_id for event in found}
-        again = [one for one in store.still_exhausted(tx, limits.exhaustion_cooldown) if one.id not in changed]
-        news = [*found, *(alerts.reminder(one, rules.figures(one.load, limits), now) for one in again)]
+        again = [one for one in store.still_exhausted(tx, policy.exhaustion_cooldown) if one.id not in changed]
+        news = [*found, *(alerts.reminder(one, rules.figures(one.load, context.health), now) for one in again)]
         if not news:
             return None
         ids = {event.worker_id for event in news if event.worker_id}
-        drafts, untold = alerts.compose(news, store.incidents_of(tx, ids), health.flapping(tx, ids, before), limits)
+        drafts, untold = alerts.compose(news, store.incidents_of(tx, ids), health.flapping(tx, ids, before), policy)
         for draft in drafts:
-            _store(tx, world, draft, lease)
+            _store(tx, context, draft, lease)
         for number in set(untold.values()):
             store.note_untold(tx, number, [worker_id for worker_id, of in untold.items() if of == number])
         if found:
@@ -71,49 +71,49 @@ def _raise_of(world: World, lease: Lease, at_once: int) -> list[Alert] | None:
         return [draft.alert for draft in drafts]
 
 
-def _store(tx: db.Transaction, world: World, draft: alerts.Draft, lease: Lease) -> None:
+def _store(tx: db.Transaction, context: Context, draft: alerts.Draft, lease: Lease) -> None:
     number = store.insert_alert(tx, draft.alert, lease.term)
     store.open_incidents(tx, number, draft.opens, exhausted=draft.alert.kind == alerts.UNHEALTHY)
     store.close_incidents(tx, draft.closes)
     store.tell(tx, number, draft.alert)
     if draft.alert.organization_id is None:  # the channels are the administrators'
-        store.send_to(tx, number, world.channels)
+        store.send_to(tx, number, context.channels)
 
 
-def _pass_over(world: World, lease: Lease) -> Event:
-    with world.db.transaction() as tx:
+def _pass_over(context: Context, lease: Lease) -> Event:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         [event] = events.since(tx, leases.alerted_seq(tx), 1)
         leases.note_alerted(tx, event.seq)
         return event
 
 
-def deliver_next(world: World, channel: str) -> Alert | None:
+def deliver_next(context: Context, channel: str) -> Alert | None:
     """Send the alert that is due by the channel; None where none is. Raises ChannelFailed; the alert is then tried
     again later.
 
     Nothing slow happens in a transaction: the alert is claimed in one, sent, and noted in another. Who is killed in
     between leaves it to be sent again.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         delivery = store.claim(tx, channel, SENDING)
     if delivery is None:
         return None
     alert = delivery.alert
     try:
-        world.notifier().send(channel, alert)
+        context.notifier().send(channel, alert)
     except ChannelFailed as error:
         pause = None if delivery.attempt >= MOST_ATTEMPTS else retry.pause(delivery.attempt)
-        with world.db.transaction() as tx:
+        with context.db.transaction() as tx:
             store.note_failed(tx, alert.id, channel, error.message, pause)
         raise
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         store.note_delivered(tx, alert.id, channel)
     return alert
 
 
-def seconds_to_next(world: World, channel: str) -> float | None:
+def seconds_to_next(context: Context, channel: str) -> float | None:
     """In how many seconds the next delivery by the channel is due; None where none waits."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         due = store.next_due_at(tx, channel)
         return None if due is None else max(0.0, (due - db.now(tx)).total_seconds())

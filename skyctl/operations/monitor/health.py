@@ -7,9 +7,19 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from skyctl.domain.cluster import Event, Lease, Limits, MassFailure, Outage, Silence, Verdict, Worker, WorkerStatus
+from skyctl.domain.cluster import (
+    Event,
+    HealthPolicy,
+    Lease,
+    MassFailure,
+    Outage,
+    Silence,
+    Verdict,
+    Worker,
+    WorkerStatus,
+)
 from skyctl.domain.errors import DatabaseRefused
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import TTL
 from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import flapping, health, mass_failure
@@ -32,7 +42,7 @@ class Poison(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class HealthPass:
     """What one look at every worker gave: the events, the workers that could not be changed, and in how many seconds
     something can change by the passing of time alone."""
 
@@ -41,7 +51,7 @@ class Pass:
     next_deadline_seconds: float | None
 
 
-class Scene(NamedTuple):
+class Snapshot(NamedTuple):
     """What a pass sees: the time, the outages of ours that are to be taken out of any silence, who may have to
     change."""
 
@@ -57,44 +67,46 @@ class Scene(NamedTuple):
         return len(self.survey.suspects) > len(self.suspects)
 
 
-def check(world: World, lease: Lease, passed_over: Collection[UUID] = ()) -> Pass:
+def check(context: Context, lease: Lease, passed_over: Collection[UUID] = ()) -> HealthPass:
     """Look at every worker once, and change the statuses that the facts no longer call for, but of those `passed_over`.
 
     Raises LostLead, DatabaseUnavailable.
     """
-    scene = _look(world, passed_over)
-    verdicts = [(worker, health.assess(worker, scene.now, scene.outages, world.limits)) for worker in scene.suspects]
+    snapshot = _look(context, passed_over)
+    verdicts = [
+        (worker, health.assess(worker, snapshot.now, snapshot.outages, context.health)) for worker in snapshot.suspects
+    ]
     due = [(worker, verdict) for worker, verdict in verdicts if verdict.status is not worker.status]
-    declared = _declare_mass_failures(world, lease, scene, due)
-    concluded, poison = _in_parts(due, lambda part: _change(world, lease, part), lambda each: each[0])
+    declared = _declare_mass_failures(context, lease, snapshot, due)
+    concluded, poison = _in_parts(due, lambda part: _change(context, lease, part), lambda each: each[0])
     quiet = [
         worker
-        for worker in scene.settled
-        if worker.status_changed_at and flapping.has_settled(worker.status_changed_at, scene.now, world.limits)
+        for worker in snapshot.settled
+        if worker.status_changed_at and flapping.has_settled(worker.status_changed_at, snapshot.now, context.health)
     ]
-    settled, more = _in_parts(quiet, lambda part: _settle(world, lease, part), lambda each: each)
-    with world.db.transaction() as tx:
+    settled, more = _in_parts(quiet, lambda part: _settle(context, lease, part), lambda each: each)
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
-        lifted = _lift(tx, lease, _missed_since(scene, world.limits))
+        lifted = _lift(tx, lease, _missed_since(snapshot, context.health))
         leases.note_pass(tx, lease)
     changed = [event for event in concluded if event.kind == "status_changed"]
-    waiting = scene.survey_is_cut or len(due) > len(changed) + len(poison)
-    return Pass(
+    waiting = snapshot.survey_is_cut or len(due) > len(changed) + len(poison)
+    return HealthPass(
         events=[*declared, *concluded, *settled, *lifted],
         poison=[*poison, *more],
-        next_deadline_seconds=LOOK_AGAIN_SECONDS if waiting else _next_deadline(scene, world.limits),
+        next_deadline_seconds=LOOK_AGAIN_SECONDS if waiting else _next_deadline(snapshot, context.health),
     )
 
 
-def _look(world: World, passed_over: Collection[UUID]) -> Scene:
-    with world.db.transaction() as tx:
+def _look(context: Context, passed_over: Collection[UUID]) -> Snapshot:
+    with context.db.transaction() as tx:
         now, outages = db.now(tx), known_outages(tx)
-        silent_since = health.cutoff(now, outages, world.limits.heartbeat_timeout)
-        survey = store.survey(tx, world.limits, silent_since, passed_over)
+        silent_since = health.cutoff(now, outages, context.health.heartbeat_timeout)
+        survey = store.survey(tx, context.health, silent_since, passed_over)
         suspects, settled = (
             store.fetch(tx, ids[:MOST_AT_ONCE]) if ids else [] for ids in (survey.suspects, survey.settled)
         )
-        return Scene(now, outages, survey, suspects, settled)
+        return Snapshot(now, outages, survey, suspects, settled)
 
 
 def _in_parts(
@@ -119,7 +131,7 @@ def _in_parts(
 
 
 def _declare_mass_failures(
-    world: World, lease: Lease, scene: Scene, due: Iterable[tuple[Worker, Verdict]]
+    context: Context, lease: Lease, snapshot: Snapshot, due: Iterable[tuple[Worker, Verdict]]
 ) -> list[Event]:
     """Where workers went silent, see whether many more did: those that missed two heartbeats count already."""
     silent = [
@@ -129,24 +141,24 @@ def _declare_mass_failures(
     ]
     if not silent:
         return []
-    limits, missed_since = world.limits, _missed_since(scene, world.limits)
-    not_before = max(worker.last_heartbeat_at or scene.now for worker in silent) - limits.mass_window
-    with world.db.transaction() as tx:
+    policy, missed_since = context.health, _missed_since(snapshot, context.health)
+    not_before = max(worker.last_heartbeat_at or snapshot.now for worker in silent) - policy.mass_window
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
         found = [
             each
             for each in _by_region(store.silences(tx, missed_since, not_before))
-            if mass_failure.is_mass_failure(each, limits)
+            if mass_failure.is_mass_failure(each, policy)
         ]
         whole = [each for each in found if each.region is None]
         declared = [_mass_failure(store.declare_mass_failure(tx, each), each, lease) for each in whole or found]
         return events.append(tx, *declared)
 
 
-def _missed_since(scene: Scene, limits: Limits) -> datetime:
+def _missed_since(snapshot: Snapshot, policy: HealthPolicy) -> datetime:
     """The time since which two heartbeats were missed: who beat last before it may be on its way offline."""
-    return health.cutoff(scene.now, scene.outages, min(2 * limits.heartbeat_interval, limits.heartbeat_timeout))
+    return health.cutoff(snapshot.now, snapshot.outages, min(2 * policy.heartbeat_interval, policy.heartbeat_timeout))
 
 
 def _goes_offline(verdict: Verdict) -> bool:
@@ -174,27 +186,27 @@ def _mass_failure(number: int, silence: Silence, lease: Lease) -> Event:
     return Event("mass_failure", None, None, "monitor", reason=reason, details=details, term=lease.term)
 
 
-def _change(world: World, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
-    with world.db.transaction() as tx:
+def _change(context: Context, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
-        standing = store.open_mass_failures(tx)
-        membership = {worker.id: _membership(worker, verdict, standing) for worker, verdict in due}
+        open_failures = store.open_mass_failures(tx)
+        membership = {worker.id: _membership(worker, verdict, open_failures) for worker, verdict in due}
         wanted = [
             store.Change(one.id, one.status, verdict.status, membership[one.id] if _goes_offline(verdict) else None)
             for one, verdict in due
         ]
         changed = store.change(tx, wanted)
         those = [each for each in due if each[0].id in changed]
-        written = events.append(tx, *(_changed(*each, membership[each[0].id], lease, world.limits) for each in those))
-        return written + _note_flapping(tx, world.limits, changed, lease)
+        written = events.append(tx, *(_changed(*each, membership[each[0].id], lease, context.health) for each in those))
+        return written + _note_flapping(tx, context.health, changed, lease)
 
 
-def _note_flapping(tx: db.Transaction, limits: Limits, changed: Iterable[UUID], lease: Lease) -> list[Event]:
-    counts = events.transitions(tx, changed, flapping.HEALTH, limits.flap_window)
-    often = [worker_id for worker_id, count in counts.items() if flapping.is_flapping(count, limits)]
+def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[UUID], lease: Lease) -> list[Event]:
+    counts = events.transitions(tx, changed, flapping.HEALTH, policy.flap_window)
+    often = [worker_id for worker_id, count in counts.items() if flapping.is_flapping(count, policy)]
     begun = store.begin_flapping(tx, often) if often else []
-    said = f"{{}} changes within {limits.flap_window.total_seconds() / 60:g} minutes, now {{}}"
+    said = f"{{}} changes within {policy.flap_window.total_seconds() / 60:g} minutes, now {{}}"
     return events.append(tx, *(_of(one, "flapping", said.format(counts[one.id], one.status), lease) for one in begun))
 
 
@@ -210,7 +222,9 @@ def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFa
     return next((one.id for one in open_failures if one.region in (None, region) and heard_at <= one.detected_at), None)
 
 
-def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, lease: Lease, limits: Limits) -> Event:
+def _changed(
+    worker: Worker, verdict: Verdict, mass_failure_id: int | None, lease: Lease, policy: HealthPolicy
+) -> Event:
     """The event of a change, with the figures that decided it."""
     heard_at, load = worker.last_heartbeat_at, worker.load
     details: dict[str, object] = {"lastHeartbeatAt": heard_at.isoformat() if heard_at else None}
@@ -220,7 +234,7 @@ def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, leas
             "memoryPercent": load.memory_percent,
             "diskPercent": load.disk_percent,
         }
-    if health.stopped_on_purpose(worker) or (worker.status is WorkerStatus.OFFLINE and _was_stopped(worker, limits)):
+    if health.stopped_on_purpose(worker) or (worker.status is WorkerStatus.OFFLINE and _was_stopped(worker, policy)):
         details["onPurpose"] = True
     if mass_failure_id:
         details["massFailureId"] = mass_failure_id
@@ -237,16 +251,16 @@ def _changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, leas
     )
 
 
-def _was_stopped(worker: Worker, limits: Limits) -> bool:
+def _was_stopped(worker: Worker, policy: HealthPolicy) -> bool:
     """Whether an offline worker became so because its agent was stopped on purpose."""
     stopped_at, since = worker.stopped_at, worker.status_changed_at
-    return stopped_at is not None and since is not None and timedelta() <= since - stopped_at < limits.heartbeat_timeout
+    return stopped_at is not None and since is not None and timedelta() <= since - stopped_at < policy.heartbeat_timeout
 
 
-def _settle(world: World, lease: Lease, those: Sequence[Worker]) -> list[Event]:
+def _settle(context: Context, lease: Lease, those: Sequence[Worker]) -> list[Event]:
     """Let workers flap no more that have been quiet for long enough."""
-    quiet = world.limits.flap_quiet
-    with world.db.transaction() as tx:
+    quiet = context.health.flap_quiet
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
         settled = store.end_flapping(tx, [worker.id for worker in those], quiet)
@@ -258,11 +272,11 @@ def _settle(world: World, lease: Lease, those: Sequence[Worker]) -> list[Event]:
 
 def _lift(tx: db.Transaction, lease: Lease, missed_since: datetime) -> list[Event]:
     """Lift the mass failures of which nobody is silent any more."""
-    standing = store.open_mass_failures(tx)
-    if not standing:
+    open_failures = store.open_mass_failures(tx)
+    if not open_failures:
         return []
     silent = store.with_silent_members(tx, missed_since)
-    over = [failure for failure in standing if failure.id not in silent]
+    over = [failure for failure in open_failures if failure.id not in silent]
     if not over:
         return []
     events.lock(tx)
@@ -280,11 +294,11 @@ def _of(worker: Worker, kind: str, reason: str, lease: Lease) -> Event:
     return Event(kind, worker.id, worker.name, "monitor", reason=reason, term=lease.term)
 
 
-def _next_deadline(scene: Scene, limits: Limits) -> float | None:
+def _next_deadline(snapshot: Snapshot, policy: HealthPolicy) -> float | None:
     """In how many seconds the next worker can run out of time, or a flapping one has settled."""
     waits: list[timedelta] = []
-    if oldest := scene.survey.oldest_heartbeat_at:
-        waits.append(limits.heartbeat_timeout - health.heard_silence(oldest, scene.now, scene.outages))
-    if quiet_since := scene.survey.quiet_since:
-        waits.append(quiet_since + limits.flap_quiet - scene.now)
+    if oldest := snapshot.survey.oldest_heartbeat_at:
+        waits.append(policy.heartbeat_timeout - health.heard_silence(oldest, snapshot.now, snapshot.outages))
+    if quiet_since := snapshot.survey.quiet_since:
+        waits.append(quiet_since + policy.flap_quiet - snapshot.now)
     return min(waits).total_seconds() if waits else None

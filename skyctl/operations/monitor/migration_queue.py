@@ -9,7 +9,7 @@ from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
 from skyctl.operations.shared import candidates
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import placement
 from skyctl.store import db, drains, events, leases, migration_pauses, services
@@ -27,15 +27,15 @@ class Choice(NamedTuple):
     place: Placement | Refusal
 
 
-def begin(world: World, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[Event]:
+def start_queued(context: Context, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[Event]:
     """Give the queued migrations their targets, and let as many begin as may run at once.
 
     All of them are planned for before anything is locked, since that may take long; those that are chosen once more
     afterwards.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         work, is_paused = store.work(tx, MOST_QUEUED), migration_pauses.current(tx) is not None
-        free = world.limits.migrations_at_once - len(work.under_way)
+        free = context.migrations.at_once - len(work.under_way)
         if free <= 0 or not work.queued or is_paused:
             return []
         known = {each.id: each for each in services.fetch(tx, [each.service_id for each in work.queued])}
@@ -43,18 +43,18 @@ def begin(world: World, lease: Lease, nodes: Mapping[str, EngineNode]) -> list[E
     waiting = [
         (each, known[each.service_id]) for each in work.queued if _is_of_current(each, known.get(each.service_id))
     ]
-    places = placement.plan([_demand(*each) for each in waiting], seen, world.limits)
+    places = placement.plan([_demand(*each) for each in waiting], seen, context.health)
     choices = [Choice(*each, place) for each, place in zip(waiting, places, strict=True)]
-    turns = Turns(work.under_way, world.limits.migrations_into_one, off_one, free)
+    turns = Slots(work.under_way, context.migrations.into_one, off_one, free)
     chosen = [
         each
         for each in choices
         if isinstance(each.place, Placement) and turns.take(each.migration.source_worker_id, each.place.worker_id)
     ]
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
-        begun = _start_those(tx, world, lease, nodes, chosen)
+        begun = _start_those(tx, context, lease, nodes, chosen)
         reasons = [
             (each.migration, each.place.reason if isinstance(each.place, Refusal) else ITS_TURN) for each in choices
         ]
@@ -72,7 +72,7 @@ def _demand(migration: Migration, service: Service) -> Demand:
 
 
 def _start_those(
-    tx: db.Transaction, world: World, lease: Lease, nodes: Mapping[str, EngineNode], chosen: Sequence[Choice]
+    tx: db.Transaction, context: Context, lease: Lease, nodes: Mapping[str, EngineNode], chosen: Sequence[Choice]
 ) -> list[Event]:
     """Begin those that still have their place and are still called for."""
     now = {each.id: each for each in services.fetch(tx, [each.service.id for each in chosen])}
@@ -88,16 +88,16 @@ def _start_those(
     ]
     targets = {each.place.worker_id for each in still if isinstance(each.place, Placement)}
     places = candidates.plan(
-        tx, [_demand(each.migration, each.service) for each in still], nodes, world.limits, only=targets
+        tx, [_demand(each.migration, each.service) for each in still], nodes, context.health, only=targets
     )
     return [
-        _start(tx, world, lease, each.migration, place, reason=each.place.reason)
+        _start(tx, context, lease, each.migration, place, reason=each.place.reason)
         for each, place in zip(still, places, strict=True)
         if isinstance(place, Placement)
     ]
 
 
-class Turns:
+class Slots:
     """Who may begin: so many at once, so many into one worker, and off one where somebody limited it."""
 
     def __init__(self, under_way: Sequence[Migration], into_one: int, off_one: dict[UUID, int], free: int) -> None:
@@ -117,14 +117,14 @@ class Turns:
 
 
 def _start(
-    tx: db.Transaction, world: World, lease: Lease, migration: Migration, place: Placement, *, reason: str
+    tx: db.Transaction, context: Context, lease: Lease, migration: Migration, place: Placement, *, reason: str
 ) -> Event:
     deployment = services.insert_move(tx, migration.service_id, place.worker_id, migration.source_deployment_id)
-    begun = store.begin(tx, migration, place.worker_id, deployment, world.limits.migration_timeout)
-    return told_of(begun, "migration_started", lease, f"to {begun.target_worker_name}: {reason}")
+    begun = store.begin(tx, migration, place.worker_id, deployment, context.migrations.timeout)
+    return migration_event(begun, "migration_started", lease, f"to {begun.target_worker_name}: {reason}")
 
 
-def told_of(migration: Migration, kind: str, lease: Lease, reason: str, *, final: bool = False) -> Event:
+def migration_event(migration: Migration, kind: str, lease: Lease, reason: str, *, final: bool = False) -> Event:
     """What is told of a migration; `final`: it is not tried again."""
     details = {
         "migrationId": str(migration.id),

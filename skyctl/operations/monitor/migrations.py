@@ -20,8 +20,8 @@ from skyctl.domain.workloads import (
     ServiceStatus,
 )
 from skyctl.operations.monitor import migration_queue
-from skyctl.operations.monitor.migration_queue import told_of
-from skyctl.operations.shared.context import Engine, World
+from skyctl.operations.monitor.migration_queue import migration_event
+from skyctl.operations.shared.context import Context, Engine
 from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
@@ -31,7 +31,7 @@ from skyctl.store import db, drains, events, leases, migration_pauses, migration
 from skyctl.store import migrations as store
 
 POLL_SECONDS = 0.3
-GHOST_SECONDS = 1.0
+ORPHAN_SECONDS = 1.0
 SAID_NAMES = 100
 CHANGED_MEANWHILE = "somebody else changed the service at the same moment"
 
@@ -55,46 +55,46 @@ class Called(NamedTuple):
     due_seconds: float | None
 
 
-def advance(world: World, lease: Lease) -> Progress:
+def reconcile_migrations(context: Context, lease: Lease) -> Progress:
     """Let each migration come one step further. Raises LostLead, DatabaseUnavailable, EngineUnavailable."""
-    called = _call_for(world, lease)
+    called = _call_for(context, lease)
     work = called.work
     queued = () if called.is_paused else work.queued
-    if not (work.under_way or queued or work.ghosts):
+    if not (work.under_way or queued or work.orphans):
         return Progress(called.events, called.due_seconds)
-    engine = world.engine()
-    involved = [*work.under_way, *work.ghosts]
+    engine = context.engine()
+    involved = [*work.under_way, *work.orphans]
     seen = engine.observe({each.swarm_service_id for each in involved if each.swarm_service_id})
     outcomes = [(each, _act(engine, each, seen, called.now)) for each in work.under_way]
-    written = _write(world, lease, seen, outcomes, work.ghosts)
-    begun = migration_queue.begin(world, lease, seen.nodes)
+    written = _write(context, lease, seen, outcomes, work.orphans)
+    begun = migration_queue.start_queued(context, lease, seen.nodes)
     moved_on = bool(begun) or any(decision.step is not Step.WAIT for _, decision in outcomes)
-    soon = [0.0] * moved_on + [POLL_SECONDS] * bool(work.under_way) + [GHOST_SECONDS] * bool(work.ghosts)
+    soon = [0.0] * moved_on + [POLL_SECONDS] * bool(work.under_way) + [ORPHAN_SECONDS] * bool(work.orphans)
     soon += [] if called.due_seconds is None else [called.due_seconds]
     return Progress([*called.events, *written, *begun], min(soon, default=None))
 
 
-def note_engine(world: World, lease: Lease, trouble: str | None) -> None:
+def note_engine(context: Context, lease: Lease, trouble: str | None) -> None:
     """Note why the engine cannot be asked, for whoever wonders; None where it can. Raises LostLead."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         leases.note_engine_trouble(tx, lease, trouble)
 
 
-def _call_for(world: World, lease: Lease) -> Called:
+def _call_for(context: Context, lease: Lease) -> Called:
     """Bring the rows in line with what workers, drains and people call for."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
         called = store.call_for(tx)
         released, cancelled = store.release_held(tx), store.cancel_no_longer_called_for(tx)
-        store.requeue(tx, world.limits.migration_attempts)
+        store.requeue(tx, context.migrations.attempts)
         written = events.append(
             tx,
-            *(told_of(each, f"migration_{each.state.value}", lease, each.reason) for each in called),
+            *(migration_event(each, f"migration_{each.state.value}", lease, each.reason) for each in called),
             *_asked(called, lease),
-            *(told_of(each, "migration_queued", lease, "no longer held") for each in released),
-            *(told_of(each, "migration_cancelled", lease, each.reason) for each in cancelled),
+            *(migration_event(each, "migration_queued", lease, "no longer held") for each in released),
+            *(migration_event(each, "migration_cancelled", lease, each.reason) for each in cancelled),
             *_over(tx, lease),
             *(_summed_up(each, lease) for each in migration_summaries.sum_up(tx)),
         )
@@ -198,25 +198,25 @@ def _act(engine: Engine, migration: Migration, seen: Observation, now: datetime)
 
 
 def _write(
-    world: World,
+    context: Context,
     lease: Lease,
     seen: Observation,
     outcomes: Sequence[tuple[Migration, Decision]],
-    ghosts: Sequence[Migration],
+    orphans: Sequence[Migration],
 ) -> list[Event]:
     """Write down what came of the steps."""
-    if not outcomes and not ghosts:
+    if not outcomes and not orphans:
         return []
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
-        told = [_note(tx, world, lease, migration, decision) for migration, decision in outcomes]
+        told = [_note(tx, context, lease, migration, decision) for migration, decision in outcomes]
         store.note_reasons(tx, [(each, outcome.reason) for each, outcome in outcomes if outcome.step is Step.WAIT])
-        told += [_note_ghost(tx, lease, each, seen) for each in ghosts]
+        told += [_note_orphan_stopped(tx, lease, each, seen) for each in orphans]
         return events.append(tx, *(event for event in told if event))
 
 
-def _note(tx: db.Transaction, world: World, lease: Lease, migration: Migration, decision: Decision) -> Event | None:
+def _note(tx: db.Transaction, context: Context, lease: Lease, migration: Migration, decision: Decision) -> Event | None:
     match decision.step:
         case Step.VERIFY:
             store.change(tx, migration, MigrationState.VERIFYING)
@@ -227,11 +227,11 @@ def _note(tx: db.Transaction, world: World, lease: Lease, migration: Migration, 
         case Step.FAIL if migration.cancelled_by:
             return _end(tx, lease, migration, MigrationState.CANCELLED, f"cancelled by {migration.cancelled_by}")
         case Step.FAIL | Step.GIVE_UP:
-            last = decision.step is Step.GIVE_UP or migration.attempts >= world.limits.migration_attempts
+            last = decision.step is Step.GIVE_UP or migration.attempts >= context.migrations.attempts
             pause = None if last else retry.pause(migration.attempts)
             if store.fail(tx, migration, decision.reason, pause):
                 _undo(tx, migration)
-                return told_of(migration, "migration_failed", lease, decision.reason, final=last)
+                return migration_event(migration, "migration_failed", lease, decision.reason, final=last)
     return None
 
 
@@ -250,14 +250,16 @@ def _complete(tx: db.Transaction, lease: Lease, migration: Migration, decision: 
         if decision.source_stopped
         else "the old container stops when its worker returns"
     )
-    return told_of(migration, "migration_completed", lease, f"it runs on {migration.target_worker_name}; {said}")
+    return migration_event(
+        migration, "migration_completed", lease, f"it runs on {migration.target_worker_name}; {said}"
+    )
 
 
 def _end(tx: db.Transaction, lease: Lease, migration: Migration, state: MigrationState, reason: str) -> Event | None:
     if not store.change(tx, migration, state, reason=reason):
         return None
     _undo(tx, migration)
-    return told_of(migration, f"migration_{state.value}", lease, reason)
+    return migration_event(migration, f"migration_{state.value}", lease, reason)
 
 
 def _undo(tx: db.Transaction, migration: Migration) -> None:
@@ -265,12 +267,12 @@ def _undo(tx: db.Transaction, migration: Migration) -> None:
         services.set_deployment(tx, migration.target_deployment_id, DeploymentStatus.ROLLED_BACK)
 
 
-def _note_ghost(tx: db.Transaction, lease: Lease, migration: Migration, seen: Observation) -> Event | None:
+def _note_orphan_stopped(tx: db.Transaction, lease: Lease, migration: Migration, seen: Observation) -> Event | None:
     """Where the worker has returned, note that the engine has stopped the old container."""
     service, node = seen.services.get(migration.swarm_service_id or ""), seen.nodes.get(migration.source_node_id or "")
     if service and node and not (node.is_up and tasks.has_stopped(service, node.id)):
         return None
     store.note_source_stopped(tx, migration.id)
-    return told_of(
+    return migration_event(
         migration, "ghost_stopped", lease, f"{migration.source_worker_name} is back, its old container has stopped"
     )

@@ -12,7 +12,7 @@ from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused
 from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
 from skyctl.operations.shared import apply_deployment
-from skyctl.operations.shared.context import Engine, World
+from skyctl.operations.shared.context import Context, Engine
 from skyctl.operations.shared.leadership import TTL
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
@@ -33,41 +33,41 @@ STATUSES = {
 }
 
 
-class Chores(NamedTuple):
+class PendingEngineWork(NamedTuple):
     """What is to be done beside following: services that the engine was never told of, with their nodes; those that a
     drain wants stopped; nodes that are to take nothing new, or something again."""
 
-    untold: Sequence[tuple[Service, str]]
+    apply_pending: Sequence[tuple[Service, str]]
     to_stop: Sequence[Service]
     to_pause: Mapping[str, UUID]
     to_resume: Mapping[str, UUID]
 
 
-def follow(world: World, lease: Lease, *, all_of_them: bool) -> tuple[list[Event], float | None]:
+def reconcile_services(context: Context, lease: Lease, *, all_of_them: bool) -> tuple[list[Event], float | None]:
     """Bring the services in line with what the engine says: all of them, or those alone whose containers are on their
     way.
 
     The events, and in how many seconds to look again. Raises LostLead, DatabaseUnavailable, EngineUnavailable.
     """
-    chores = _chores(world)
-    done = _do(world, lease, chores) if any(chores) else []
+    pending_work = _pending_engine_work(context)
+    done = _do(context, lease, pending_work) if any(pending_work) else []
     everything: Observation | None = None
     after, unsettled = FIRST, False
     while True:
-        with world.db.transaction() as tx:
+        with context.db.transaction() as tx:
             page = services.followed(tx, after, PAGE, unsettled=not all_of_them)
         if not page:
             break
         ids = {each.swarm_service_id for each in page}
         if len(page) == PAGE or len(ids) > MOST_BY_ID or everything:
-            everything = seen = everything or world.engine().observe()
+            everything = seen = everything or context.engine().observe()
         else:
-            seen = world.engine().observe(ids)
+            seen = context.engine().observe(ids)
         findings = [(each, _find(each, seen)) for each in page]
-        done += _write(world, lease, [each for each in findings if _is_news(*each)])
+        done += _write(context, lease, [each for each in findings if _is_news(*each)])
         unsettled = unsettled or any(finding.status is DeploymentStatus.DEPLOYING for _, finding in findings)
         after = page[-1].deployment_id
-    return done, POLL_SECONDS if unsettled or chores.untold or chores.to_stop else None
+    return done, POLL_SECONDS if unsettled or pending_work.apply_pending or pending_work.to_stop else None
 
 
 def _find(each: Followed, seen: Observation) -> Finding:
@@ -79,16 +79,16 @@ def _is_news(each: Followed, found: Finding) -> bool:
     return not same or found.node_id is not None
 
 
-def _chores(world: World) -> Chores:
-    with world.db.transaction() as tx:
-        untold = services.untold(tx, INTERRUPTED)
+def _pending_engine_work(context: Context) -> PendingEngineWork:
+    with context.db.transaction() as tx:
+        apply_pending = services.apply_pending(tx, INTERRUPTED)
         nodes = workers.nodes(
-            tx, {each.current.worker_id for each in untold if each.current and each.current.worker_id}
+            tx, {each.current.worker_id for each in apply_pending if each.current and each.current.worker_id}
         )
-        placed = [(each, nodes.get(each.current.worker_id or FIRST)) for each in untold if each.current]
+        placed = [(each, nodes.get(each.current.worker_id or FIRST)) for each in apply_pending if each.current]
         forced = [each.worker_id for each in drains.ending(tx) if each.force]
         to_stop = services.on_workers(tx, forced) if forced else []
-        return Chores(
+        return PendingEngineWork(
             [(service, node_id) for service, node_id in placed if node_id],
             to_stop,
             drains.nodes_to_pause(tx),
@@ -96,41 +96,45 @@ def _chores(world: World) -> Chores:
         )
 
 
-def _do(world: World, lease: Lease, chores: Chores) -> list[Event]:
+def _do(context: Context, lease: Lease, pending_work: PendingEngineWork) -> list[Event]:
     """Do the chores; what the engine refuses of one is noted with that, and keeps nobody from the others."""
-    engine = world.engine()
-    for service, node_id in chores.untold:
+    engine = context.engine()
+    for service, node_id in pending_work.apply_pending:
         try:
-            apply_deployment.tell(world, service, service.current.id if service.current else FIRST, node_id)
+            apply_deployment.apply_deployment(
+                context, service, service.current.id if service.current else FIRST, node_id
+            )
         except EngineRefused:
             continue  # noted with the deployment
-    for service in chores.to_stop:
+    for service in pending_work.to_stop:
         if service.current and service.current.swarm_service_id:
             _try(engine.stop, service.current.swarm_service_id)
-    if chores.to_pause or chores.to_resume:
-        _set_nodes(world, lease, engine, chores)
-    if not chores.to_stop:
+    if pending_work.to_pause or pending_work.to_resume:
+        _set_nodes(context, lease, engine, pending_work)
+    if not pending_work.to_stop:
         return []
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
-        return events.append(tx, *[_stopped(tx, lease, service) for service in chores.to_stop])
+        return events.append(tx, *[_stopped(tx, lease, service) for service in pending_work.to_stop])
 
 
-def _set_nodes(world: World, lease: Lease, engine: Engine, chores: Chores) -> None:
+def _set_nodes(context: Context, lease: Lease, engine: Engine, pending_work: PendingEngineWork) -> None:
     """Let nodes take nothing new that take some, and those take some again that took none because of a drain. What
     somebody else has set stays. A pause is noted before it is set, so that none is forgotten."""
     nodes = engine.observe(()).nodes
-    to_pause = {node_id: of for node_id, of in chores.to_pause.items() if _availability(nodes, node_id) == "active"}
+    to_pause = {
+        node_id: of for node_id, of in pending_work.to_pause.items() if _availability(nodes, node_id) == "active"
+    }
     if to_pause:
-        _note_nodes(world, lease, list(to_pause.values()), [])
+        _note_nodes(context, lease, list(to_pause.values()), [])
         for node_id in to_pause:
             _try(engine.set_availability, node_id, "pause")
-    for node_id in chores.to_resume:
+    for node_id in pending_work.to_resume:
         if _availability(nodes, node_id) == "pause":
             _try(engine.set_availability, node_id, "active")
-    if chores.to_resume:
-        _note_nodes(world, lease, [], list(chores.to_resume.values()))
+    if pending_work.to_resume:
+        _note_nodes(context, lease, [], list(pending_work.to_resume.values()))
 
 
 def _availability(nodes: Mapping[str, EngineNode], node_id: str) -> str:
@@ -143,8 +147,8 @@ def _try(order: Callable[..., None], *words: str) -> None:
         order(*words)
 
 
-def _note_nodes(world: World, lease: Lease, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
-    with world.db.transaction() as tx:
+def _note_nodes(context: Context, lease: Lease, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         drains.note_nodes(tx, paused, resumed)
 
@@ -160,10 +164,10 @@ def _stopped(tx: db.Transaction, lease: Lease, service: Service) -> Event:
     return Event("service_stopped", *where, "monitor", reason=service.spec.name, details=details, term=lease.term)
 
 
-def _write(world: World, lease: Lease, news: Sequence[tuple[Followed, Finding]]) -> list[Event]:
+def _write(context: Context, lease: Lease, news: Sequence[tuple[Followed, Finding]]) -> list[Event]:
     if not news:
         return []
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         leases.hold(tx, lease, TTL)
         events.lock(tx)
         on = workers.by_node(tx, {finding.node_id for _, finding in news if finding.node_id})

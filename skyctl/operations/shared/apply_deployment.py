@@ -5,31 +5,31 @@ from uuid import UUID
 
 from skyctl.domain.errors import EngineRefused
 from skyctl.domain.workloads import DeploymentStatus, Service
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
 from skyctl.store import db, events, services
 
 
-def tell(world: World, service: Service, deployment_id: UUID, node_id: str) -> None:
+def apply_deployment(context: Context, service: Service, deployment_id: UUID, node_id: str) -> None:
     """Tell the engine, and note that; where it refuses, the deployment has failed, and the one before is the current
     one again.
 
     Where the service was removed meanwhile, so is the engine's. Raises EngineUnavailable, EngineRefused.
     """
-    engine = world.engine()
+    engine = context.engine()
     try:
         swarm_service_id = engine.deploy(rules.engine_spec(service, deployment_id, node_id))
     except EngineRefused as error:
-        with world.db.transaction() as tx:
+        with context.db.transaction() as tx:
             events.lock(tx)
-            services.note_told(tx, deployment_id, None)
+            services.note_applied(tx, deployment_id, None)
             services.set_deployment(tx, deployment_id, DeploymentStatus.FAILED, log=error.message)
             if _is_current(tx, service.id, deployment_id):
                 services.restore(tx, service.id, but=deployment_id)
         raise
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         events.lock(tx)
-        services.note_told(tx, deployment_id, swarm_service_id)
+        services.note_applied(tx, deployment_id, swarm_service_id)
         is_removed = services.get(tx, service.id) is None
         if is_removed:
             services.set_deployment(tx, deployment_id, DeploymentStatus.STOPPED)

@@ -2,19 +2,19 @@
 
 from skyctl.domain.cluster import Actor, Worker
 from skyctl.domain.errors import Forbidden, Unauthorized
-from skyctl.domain.tokens import Standing
-from skyctl.operations.shared.context import World
+from skyctl.domain.tokens import TokenState
+from skyctl.operations.shared.context import Context
 from skyctl.rules import identity, tokens
 from skyctl.store import db, organizations, workers
 from skyctl.store import tokens as stored_tokens
 
 
-def administrator(world: World, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
+def administrator(context: Context, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
     """The administrator whose token it is, and from where they act. Raises Unauthorized, or Forbidden for a user who is
     none."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         now = db.now(tx)
-        user_id = tokens.verify_admin_token(world.keys.accepted(now), token, now)
+        user_id = tokens.verify_admin_token(context.keys.accepted(now), token, now)
         user = organizations.email_and_role(tx, user_id)
     if user is None:
         raise Unauthorized("the token's user does not exist", "sign in to the panel as an administrator")
@@ -24,14 +24,14 @@ def administrator(world: World, token: str, ip_address: str | None = None, user_
     return Actor(email, user_id, ip_address, user_agent)
 
 
-def worker_of_token(world: World, token: str) -> Worker | None:
+def worker_of_token(context: Context, token: str) -> Worker | None:
     """The worker whose token this is; None where the token is not, or no longer, any worker's."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         now = db.now(tx)
         try:
-            worker_id = tokens.verify_worker_token(world.keys.accepted(now), token, now).worker_id
+            worker_id = tokens.verify_worker_token(context.keys.accepted(now), token, now).worker_id
         except (Unauthorized, Forbidden):
             return None
         known = stored_tokens.get(tx, worker_id)
-        good = known is not None and identity.standing(known, tokens.fingerprint(token)) is not Standing.STALE
+        good = known is not None and identity.token_state(known, tokens.fingerprint(token)) is not TokenState.STALE
         return workers.get(tx, worker_id) if good else None

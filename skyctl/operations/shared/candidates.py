@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from skyctl.domain.cluster import Capacity, Limits
+from skyctl.domain.cluster import Capacity, HealthPolicy
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal, ServiceSpec
 from skyctl.rules import placement
@@ -26,7 +26,7 @@ def plan(
     tx: db.Transaction,
     demands: Sequence[Demand],
     nodes: Mapping[str, EngineNode],
-    limits: Limits,
+    policy: HealthPolicy,
     *,
     closed: Collection[UUID] = (),
     only: Collection[UUID] | None = None,
@@ -36,7 +36,7 @@ def plan(
 
     Whoever then writes it down holds the log's lock from before, so that nobody else gives the same room away.
     """
-    return placement.plan(demands, candidates(tx, nodes, closed=closed, only=only), limits)
+    return placement.plan(demands, candidates(tx, nodes, closed=closed, only=only), policy)
 
 
 def candidates(

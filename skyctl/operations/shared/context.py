@@ -3,11 +3,13 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from skyctl.domain.cluster import Alert, EngineState, Limits, SwarmJoin
+from skyctl.domain.cluster import Alert, AlertPolicy, EngineState, HealthPolicy, SwarmJoin
 from skyctl.domain.engine import EngineSpec, Observation
+from skyctl.domain.workloads import MigrationSettings
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.store.db import Database
@@ -64,8 +66,9 @@ class Notifier(Protocol):
 
 
 @dataclass(frozen=True)
-class World:
-    """The database, the engine, the channels, the secrets that sign tokens, and the limits.
+class Context:
+    """The database, the engine, the channels, the secrets that sign tokens, and the policies that were set; tokens older than
+    `token_max_age` are replaced (zero: never).
 
     `engine` and `notifier` are called when they are first needed: their libraries are slow to load. `authority`: the
     PEM certificate that hosts need in order to trust who answers at an address of the API; empty where their own do.
@@ -76,13 +79,16 @@ class World:
     notifier: Callable[[], Notifier]
     channels: Sequence[str]
     keys: Keyring
-    limits: Limits
     api_url: str
     authority: Callable[[str], str]
+    health: HealthPolicy = HealthPolicy()
+    alerting: AlertPolicy = AlertPolicy()
+    migrations: MigrationSettings = MigrationSettings()
+    token_max_age: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class Case:
+class DoctorInputs:
     """What the doctor looks at. None of it is opened yet, for any of it may be what is wrong.
 
     `keeps_database`: the embedded one is in the data folder. `kept_secret`: where the signing secret is, unless it was

@@ -13,7 +13,7 @@ from skyctl.domain.errors import (
     WorkerNotFound,
 )
 from skyctl.domain.workloads import Migration, Organization, Service
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, migrations, services, workers
 
 SHORTEST_PREFIX = 4
@@ -21,12 +21,12 @@ SHORTEST_PREFIX = 4
 T = TypeVar("T")
 
 
-def find_worker(world: World, reference: str) -> Worker:
+def find_worker(context: Context, reference: str) -> Worker:
     """The worker of an id, a unique beginning of one (4 characters at least), or a name.
 
     Raises WorkerNotFound, or ValidationError where several fit or none is meant.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         found = [] if not reference.strip() else workers.matching(tx, reference)
     return _only(
         "worker",
@@ -38,18 +38,18 @@ def find_worker(world: World, reference: str) -> Worker:
     )
 
 
-def find_workers(world: World, references: Sequence[str]) -> list[Worker]:
+def find_workers(context: Context, references: Sequence[str]) -> list[Worker]:
     """The workers that are meant, each once. Raises as `find_worker` does."""
-    found = [find_worker(world, reference) for reference in references]
+    found = [find_worker(context, reference) for reference in references]
     return list({worker.id: worker for worker in found}.values())
 
 
-def find_service(world: World, reference: str, organization: Organization | None = None) -> Service:
+def find_service(context: Context, reference: str, organization: Organization | None = None) -> Service:
     """The service of an id, a unique beginning of one (4 characters at least), or a name.
 
     Raises ServiceNotFound, or ValidationError where several fit or none is meant.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         where = organization.id if organization else None
         found = [] if not reference.strip() else services.matching(tx, reference, where)
     return _only(
@@ -63,12 +63,12 @@ def find_service(world: World, reference: str, organization: Organization | None
     )
 
 
-def find_migration(world: World, reference: str) -> Migration:
+def find_migration(context: Context, reference: str) -> Migration:
     """The migration of an id, a unique beginning of one (4 characters at least), or the unfinished one of a service.
 
     Raises MigrationNotFound, or ValidationError where several fit or none is meant.
     """
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         found = [] if not reference.strip() else migrations.matching(tx, reference)
     return _only(
         "migration",

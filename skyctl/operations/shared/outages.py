@@ -4,7 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Outage
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import health
 from skyctl.store import db
 from skyctl.store import outages as stored_outages
@@ -13,16 +13,16 @@ GAP = timedelta(seconds=5)
 KEPT = timedelta(days=30)
 
 
-def touch(world: World, instance: UUID, hostname: str, pid: int) -> None:
+def touch(context: Context, instance: UUID, hostname: str, pid: int) -> None:
     """Note that this process can hear workers; after a gap in which none could, the gap. Raises DatabaseUnavailable."""
-    with world.db.transaction() as tx:
+    with context.db.transaction() as tx:
         stored_outages.touch(tx, instance, hostname, pid, GAP)
 
 
-def begin(world: World, instance: UUID, hostname: str, pid: int) -> None:
+def begin(context: Context, instance: UUID, hostname: str, pid: int) -> None:
     """`touch` for the first time, and forget what is long past."""
-    touch(world, instance, hostname, pid)
-    with world.db.transaction() as tx:
+    touch(context, instance, hostname, pid)
+    with context.db.transaction() as tx:
         stored_outages.forget(tx, KEPT)
 
 

@@ -4,15 +4,15 @@ from datetime import datetime
 from uuid import UUID
 
 from skyctl.domain.tokens import IssuedToken, Key
-from skyctl.operations.shared.context import World
+from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from skyctl.store import db
 from skyctl.store import tokens as stored_tokens
 
 
-def replace_token(world: World, tx: db.Transaction, worker_id: UUID) -> str:
+def replace_token(context: Context, tx: db.Transaction, worker_id: UUID) -> str:
     """Let a new token wait for a worker, to be handed over by the answer to its next heartbeat."""
-    key, now = world.keys.signing(), db.now(tx)
+    key, now = context.keys.signing(), db.now(tx)
     token = sign(key, worker_id, now)
     stored_tokens.set_next(tx, worker_id, IssuedToken(tokens.fingerprint(token), now, key.id))
     return token
