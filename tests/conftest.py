@@ -26,8 +26,8 @@ from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store.db import Database
-from tests.fakes import FakeEngine, FakeNotifier
-from tests.fleet import Fleet
+from tests.support.fakes import FakeEngine, FakeNotifier
+from tests.support.fleet import Fleet
 
 signal.signal(
     signal.SIGHUP, signal.SIG_DFL

@@ -10,7 +10,7 @@ import pytest
 
 from tests.agent.peers import Manager
 from tests.agent.process import Agent
-from tests.false_clock import false_clock, needs_false_clock
+from tests.support.false_clock import false_clock, needs_false_clock
 
 Start = Callable[..., Agent]
 

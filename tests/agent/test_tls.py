@@ -11,7 +11,7 @@ import pytest
 
 from tests.agent.peers import Manager
 from tests.agent.process import Agent
-from tests.helpers import need
+from tests.support.helpers import need
 
 Start = Callable[..., Agent]
 EXTENSIONS = "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n"

@@ -16,7 +16,7 @@ from skyctl.installer import agent_archive
 from tests.agent.peers import DROP, HANG, ORDERED_AT, Answer, Manager, Request, failing
 from tests.agent.process import Agent
 from tests.agent.unit import Unit, archive_of, linked, newer
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 MakeUnit = Callable[..., Unit]
 HANGS = "import time\ndef main():\n    time.sleep(10_000)\n"

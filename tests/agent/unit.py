@@ -19,7 +19,7 @@ from typing import Any
 
 from skyctl.installer import agent_archive
 from tests.agent.process import Agent, agent_environ
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 RESTART_SECONDS = 0.05
 

@@ -20,7 +20,7 @@ from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules.tasks import runs
 from tests.conftest import Process
-from tests.helpers import TESTS, eventually
+from tests.support.helpers import TESTS, eventually
 
 from . import images
 from .machines import Node

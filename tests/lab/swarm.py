@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from skyctl.swarm import SwarmEngine
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 from . import images
 from .machines import Node

@@ -25,7 +25,7 @@ from skyctl.operations.admin import workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_context
-from tests.helpers import TESTS, eventually
+from tests.support.helpers import TESTS, eventually
 
 from . import images
 from .machines import Host

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import Cli
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 from . import images
 from .site import Site

@@ -9,7 +9,7 @@ import pytest
 
 from skyctl.domain.errors import EngineUnavailable
 from skyctl.swarm import SwarmEngine
-from tests.engine_contract import EngineContract, Ground
+from tests.support.engine_contract import EngineContract, Ground
 
 from . import images
 from .machines import Node

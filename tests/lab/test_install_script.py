@@ -14,8 +14,8 @@ import pytest
 from skyctl.domain.cluster import SwarmJoin
 from skyctl.installer import InstallScript, bundle, render
 from skyctl.swarm import SwarmEngine
-from tests.certificates import authority, server_context
-from tests.helpers import eventually, need
+from tests.support.certificates import authority, server_context
+from tests.support.helpers import eventually, need
 
 from .commands import CommandFailed
 from .machines import Host, Node

@@ -13,7 +13,7 @@ import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import SECRET
-from tests.helpers import add_worker, admin_token, eventually
+from tests.support.helpers import add_worker, admin_token, eventually
 
 from . import images
 from .commands import CommandFailed

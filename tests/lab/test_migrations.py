@@ -16,7 +16,7 @@ from skyctl.domain.errors import EngineConflict
 from skyctl.domain.workloads import DrainOptions, MigrationPolicy
 from skyctl.operations.admin import drains, migrations
 from tests.conftest import clean_environment
-from tests.helpers import TESTS, eventually
+from tests.support.helpers import TESTS, eventually
 
 from . import images
 from .machines import Node

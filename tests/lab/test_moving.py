@@ -10,8 +10,8 @@ import pytest
 
 from skyctl.domain.engine import EngineService
 from skyctl.domain.errors import EngineUnavailable
-from tests.engine_contract import LABEL, Ground, at_peace, running
-from tests.helpers import eventually
+from tests.support.engine_contract import LABEL, Ground, at_peace, running
+from tests.support.helpers import eventually
 
 from . import images
 from .machines import Node

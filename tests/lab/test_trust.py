@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Cli, Process
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 from .machines import Copy, Host
 from .network import Network

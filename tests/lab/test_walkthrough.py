@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Cli, Process
-from tests.helpers import eventually
+from tests.support.helpers import eventually
 
 from . import images
 from .machines import Host, Node

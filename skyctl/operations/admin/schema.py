@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from skyctl.operations.agents import upgrades
@@ -49,6 +50,6 @@ def check(context: Context) -> SchemaState:
 
 
 def _schema_file() -> Path:
-    package = Path(__file__).parents[1]
+    package = Path(str(files("skyctl")))
     installed = package / "schema.sql"
     return installed if installed.exists() else package.parent / "schema.sql"

@@ -1,0 +1,68 @@
+"""The specification: valid, complete, and kept to by the server whatever it is sent."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from openapi_spec_validator import validate
+
+from skyctl.api.app import ROUTES
+from skyctl.operations.agents import invitations
+from skyctl.operations.shared.context import Context
+from tests.conftest import SECRET, Process, clean_environment
+from tests.support.helpers import TESTS, admin_token, get
+
+Serve = Callable[..., tuple[str, Process]]
+
+
+def test_the_document_is_valid_and_names_every_route(serve: Serve) -> None:
+    url, _ = serve()
+    document = get(f"{url}/openapi.json").json()
+    validate(document)
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
+    own = {("/healthz", "GET"), ("/metrics", "GET")}
+    assert described == own | {(path, method) for path, methods in ROUTES.items() for method in methods}
+
+
+@pytest.mark.parametrize("who", ["administrator", "worker", "nobody"])
+def test_no_answer_is_a_surprise(
+    serve: Serve, connection: psycopg.Connection, context: Context, who: str, tmp_path: Path
+) -> None:
+    """schemathesis sends what the document allows and what it does not: no 5xx, nothing that the document leaves
+    out."""
+    url, process = serve()
+    invitation = invitations.invite(context, TESTS)
+    tokens = {"administrator": admin_token(SECRET, connection), "worker": invitation.token, "nobody": "nobody"}
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(f'headers = {{ Authorization = "Bearer {tokens[who]}" }}\n')
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            "--config-file",
+            str(config),
+            "run",
+            f"{url}/openapi.json",
+            "--max-examples",
+            "25",
+            "--seed",
+            "1",
+            "--no-color",
+            "--suppress-health-check",
+            "all",
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+            "response_headers_conformance,unsupported_method",
+        ],
+        env=clean_environment(),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert process.stop() == 0
+    assert not [line for line in process.seen if "Traceback" in line]

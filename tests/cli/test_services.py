@@ -1,0 +1,199 @@
+"""`skyctl services` as a person types it, where no engine is needed; with one it is tried in the lab."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+import yaml
+
+from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import Port
+from skyctl.operations.admin import services
+from tests.conftest import Cli
+from tests.support.fleet import Fleet
+
+AWAY = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+
+
+def add_organization(connection: psycopg.Connection, slug: str) -> None:
+    connection.execute(
+        "INSERT INTO organizations (id, name, slug) VALUES (gen_random_uuid(), %s, %s)", (slug.title(), slug)
+    )
+
+
+def test_list_in_every_format(cli: Cli, trio: Fleet) -> None:
+    trio.deploy("web", "api", to="w1", ports=[Port(8080, 80)])
+    trio.deploy("queue", to="w2")
+    heading, api, queue, web, total = cli("services", "list").stdout.splitlines()
+    assert heading.split() == ["NAME", "ORG", "STATUS", "WORKER", "IMAGE", "CHANGED"]
+    assert [line.split()[:5] for line in (api, queue, web)] == [
+        [name, "default", "running", worker, "app:1"]
+        for name, worker in (("api", "w1"), ("queue", "w2"), ("web", "w1"))
+    ]
+    assert total == "3 services"
+    assert "1 core, 512 MiB memory, 1.0 GiB disk" in cli("services", "list", "-o", "wide").stdout
+    document = json.loads(cli("services", "list", "-o", "json").stdout)
+    assert (document["total"], len(document["services"])) == (3, 3)
+    assert yaml.safe_load(cli("services", "list", "-o", "yaml").stdout) == document
+    assert cli("services", "list", "--worker", "w1", "-o", "name").stdout == "api\nweb\n"
+    page = cli("services", "list", "--limit", "1", "--offset", "1").stdout
+    assert page.splitlines()[-1] == "2 to 2 of 3 services; more: --offset 2"
+    add_organization(trio.connection, "acme")
+    assert cli("services", "list", "--org", "acme").stdout == "No services.\n"
+    assert cli("services", "list", "--org", "nobody").returncode == 3
+
+
+def test_show_tells_everything_but_the_values_of_variables(cli: Cli, trio: Fleet) -> None:
+    trio.deploy(
+        "web", to="w1", environment={"DB_URL": "SECRET"}, labels={"team": "x"}, command=["sleep", "5"], region=None
+    )
+    trio.fail("w1")
+    trio.settle()
+    shown = cli("services", "show", "web")
+    assert shown.returncode == 0, shown.stderr
+    facts = dict(line.split(maxsplit=1) for line in shown.stdout.splitlines() if len(line.split(maxsplit=1)) == 2)
+    assert (facts["Variables"].strip(), facts["Labels"].strip(), facts["Command"].strip()) == (
+        "DB_URL",
+        "team=x",
+        "sleep 5",
+    )
+    for words in ("DEPLOYMENT", "stopped", "FROM → TO", "w1 → w", "completed", "failure"):
+        assert words in shown.stdout
+    document = json.loads(cli("services", "show", "web", "-o", "json").stdout)
+    assert [each["status"] for each in document["deployments"]] == ["running", "stopped"]
+    assert [each["state"] for each in document["migrations"]] == ["completed"]
+    assert document["limits"] == {"cpuCores": 1, "memoryMb": 512, "diskGb": 1}
+    assert "SECRET" not in shown.stdout + json.dumps(document)
+    assert json.loads(cli("services", "show", document["id"][:8], "-o", "json").stdout)["name"] == "web"
+
+
+def test_show_tells_the_engines_error(cli: Cli, trio: Fleet) -> None:
+    trio.engine.absent.add(("*", "app:1"))
+    trio.deploy("web", to="w1")
+    shown = cli("services", "show", "web").stdout
+    assert "No such image: app:1" in next(line for line in shown.splitlines() if line.startswith("Error"))
+    assert "failed" in cli("services", "list").stdout
+
+
+def test_names_that_others_wrote_cannot_steer_the_terminal(cli: Cli, trio: Fleet) -> None:
+    trio.deploy("web", to="w1")
+    trio.connection.execute(
+        r"UPDATE container_services SET name = E'ev\x1b[31mil', resource_limits = '[]', engine_settings = '[1]'"
+    )
+    trio.connection.execute(
+        r"UPDATE container_deployments SET deployment_logs = E'bad\x1b[2Jlog', image_tag = E'i\x1b[0m'"
+    )
+    for arguments in (["list"], ["list", "-o", "wide"], ["list", "-o", "name"], ["show", "web"]):
+        done = cli("services", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "ev\\x1b[31mil" in done.stdout
+        assert "\x1b" not in done.stdout
+
+
+def test_completing_names_of_services(cli: Cli, trio: Fleet) -> None:
+    trio.deploy("web", "api", to="w1")
+    asked = {"_SKYCTL_COMPLETE": "complete_bash", "COMP_WORDS": "skyctl services show w", "COMP_CWORD": "3"}
+    assert cli(**asked).stdout.split() == ["web"]
+    away = cli(**asked, SKYCTL_DATABASE_URL="postgresql://127.0.0.1:1/x")
+    assert (away.stdout.strip(), away.stderr) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["show", "nobody"], 3, "there is no service 'nobody'"),
+        (["remove", "nobody", "--yes"], 3, "there is no service 'nobody'"),
+        (["remove", " ", "--yes"], 2, "SERVICE is empty"),
+        (["deploy"], 2, "NAME is missing"),
+        (["deploy", "web"], 2, "image is missing: there is no service 'web' yet"),
+        (["deploy", "web", "--image", "a b"], 2, "image: 'a b' is not accepted"),
+        (["deploy", "web", "--image", "x", "--memory", "5Q"], 2, "memory: '5Q' is not accepted"),
+        (["deploy", "web", "--image", "x", "--memory", "0"], 2, "memory: '0' is not accepted"),
+        (["deploy", "web", "--image", "x", "--cpu", "two"], 2, "cpu: 'two' is not accepted"),
+        (["deploy", "web", "--image", "x", "--port", "99999"], 2, "ports: '99999' is not accepted"),
+        (["deploy", "web", "--image", "x", "--env", "DEBUG"], 2, "env: number 1 is not KEY=VALUE"),
+        (["deploy", "web", "--image", "x", "--env", "1=2"], 2, "env: name: '1' is not accepted"),
+        (["deploy", "web", "--image", "x", "--env-from", "/nowhere"], 2, "/nowhere cannot be read"),
+        (["deploy", "web", "--image", "x", "--label", "skypanel.x=1"], 2, "labels: 'skypanel.x' is not accepted"),
+        (["deploy", "web", "--image", "x", "--timeout", "soon"], 2, "--timeout: 'soon' is not accepted"),
+        (["deploy", "web", "--image", "x", "--endpoint-mode", "dns"], 2, "dns"),
+        (["deploy", "web", "--image", "x", "--org", "nobody"], 3, "there is no organization 'nobody'"),
+        (["deploy", "-f", "/nowhere.yaml"], 2, "/nowhere.yaml cannot be read"),
+        (["adopt", "web", "--all"], 2, "NAME and --all are both given"),
+        (["deploy", "web", "--image", "x"], 5, "/nowhere/docker.sock"),
+        (["deploy", "web", "--image", "x", "--dry-run"], 5, "/nowhere/docker.sock"),
+        (["adopt"], 5, "/nowhere/docker.sock"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_hint(cli: Cli, arguments: list[str], code: int, words: str) -> None:
+    done = cli("services", *arguments, **AWAY)
+    assert (done.returncode, done.stdout) == (code, "")
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert words in error
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: web\nimage: x\nreplicas: 3\n", "unknown key 'replicas'"),
+        ("- web\n", "holds no keys"),
+        ("a: [", "is not YAML"),
+        ("image: x\n", "NAME is missing"),
+        ("name: web\n", "image is missing"),
+        ("name: web\nimage: x\nports: 80\n", "ports: 80 is not accepted"),
+        ("name: web\nimage: x\nenv: [A]\n", "env: a list is not accepted"),
+    ],
+)
+def test_mistakes_in_a_file(cli: Cli, tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "service.yaml"
+    file.write_text(text)
+    done = cli("services", "deploy", "-f", str(file), **AWAY)
+    assert done.returncode == 2
+    error, hint = done.stderr.splitlines()
+    assert words in error
+    assert hint.startswith("hint: ")
+
+
+def test_a_file_of_variables_is_never_shown(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_text("# for the database\n\nDB_URL=postgresql://x\nSECRET\n")
+    done = cli("services", "deploy", "web", "--image", "x", "--env-from", str(file), **AWAY)
+    assert done.returncode == 2
+    assert f"{file}, line 4: not KEY=VALUE" in done.stderr
+    assert "SECRET" not in done.stderr
+
+
+def test_several_organizations_and_none_is_named(cli: Cli, connection: psycopg.Connection) -> None:
+    add_organization(connection, "acme")
+    add_organization(connection, "zeta")
+    done = cli("services", "deploy", "web", "--image", "x", **AWAY)
+    assert done.returncode == 2
+    assert "there are several organizations: acme, zeta" in done.stderr
+    assert "--org" in done.stderr
+
+
+def test_remove_says_what_it_would_do_and_needs_the_engine(cli: Cli, trio: Fleet) -> None:
+    trio.deploy("web", to="w1")
+    dry = cli("services", "remove", "web", "--dry-run")
+    assert (dry.returncode, dry.stdout) == (0, "")
+    assert "web of default" in dry.stderr
+    away = cli("services", "remove", "web", "--yes", **AWAY)
+    assert away.returncode == 5
+    assert list(trio.services()) == ["web"]
+
+
+def test_a_dry_run_makes_no_organization(trio: Fleet) -> None:
+    assert services.organization(trio.context, None, make=True, dry_run=True).slug == "default"
+    assert trio.connection.execute("SELECT count(*) FROM organizations").fetchone() == (0,)
+
+
+def test_limits_that_are_given_win_over_those_that_the_engine_has(trio: Fleet) -> None:
+    trio.deploy("web", to="w1", cores=0.5, memory=256)
+    trio.connection.execute("UPDATE container_services SET status = 'deleted', current_deployment_id = NULL")
+    [found] = services.adoptable(trio.context)
+    assert found.limits == Capacity(0.5, 256, 10)
+    [given] = services.adoptable(trio.context, Capacity(memory_mb=1024))
+    assert given.limits == Capacity(0.5, 1024, 10)

@@ -1,0 +1,273 @@
+"""The embedded PostgreSQL: started on demand, shared, stopped by the last, mended after a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from skyctl.domain.errors import DatabaseUnavailable
+from skyctl.host.postgres import EmbeddedPostgres
+from tests.conftest import Cli, Process, clean_environment
+from tests.support.helpers import eventually, ready
+
+HOLD = "import sys; from pathlib import Path; from skyctl.embedded import EmbeddedPostgres\n"
+HOLD += "with EmbeddedPostgres(Path(sys.argv[1])).running():\n print('up', flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def data_dir(open_folder: Path) -> Iterator[Path]:
+    folder = open_folder / uuid4().hex[:8]
+    yield folder
+    EmbeddedPostgres(folder).stop()
+
+
+@pytest.fixture
+def holder(data_dir: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that uses the server until its stdin is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(data_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+Begin = Callable[..., Process]
+
+
+@pytest.fixture
+def begin(data_dir: Path) -> Iterator[Begin]:
+    """Start skyctl on the data folder of the test."""
+    started = []
+
+    def begin(*arguments: str) -> Process:
+        process = Process([sys.executable, "-m", "skyctl", *arguments], {"SKYCTL_DATA_DIR": str(data_dir)})
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.popen.kill()
+        process.popen.wait()
+        assert process.popen.stderr
+        process.popen.stderr.close()
+
+
+def ask(url: str, query: str) -> object:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(query).fetchone()
+    return row[0] if row else None
+
+
+def answer(url: str, query: str) -> object:
+    """The answer, or None while the server is away."""
+    try:
+        return ask(url, query)
+    except psycopg.OperationalError:
+        return None
+
+
+def postmaster(data_dir: Path) -> int:
+    return int((data_dir / "postgres/data/postmaster.pid").read_text().splitlines()[0])
+
+
+def test_the_last_user_stops_it(data_dir: Path, holder: "subprocess.Popen[str]") -> None:
+    server = EmbeddedPostgres(data_dir)
+    with server.running() as url:
+        pid = postmaster(data_dir)
+        assert ask(url, "SELECT 1") == 1
+    assert server.answers()
+    assert postmaster(data_dir) == pid
+    holder.communicate("")
+    assert not server.answers()
+
+
+def test_a_killed_user_does_not_count(data_dir: Path, holder: "subprocess.Popen[str]") -> None:
+    server = EmbeddedPostgres(data_dir)
+    holder.kill()
+    holder.wait()
+    assert server.answers()
+    with server.running():
+        pass
+    assert not server.answers()
+
+
+def test_a_killed_server_comes_back_with_its_data(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir)
+    with server.running() as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        os.kill(postmaster(data_dir), signal.SIGKILL)
+        assert eventually(lambda: answer(url, "SELECT n FROM kept")) == 7
+    assert not server.answers()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["serve", "--port", "0"], ["monitor", "--interval", "1"]], ids=lambda each: each[0]
+)
+def test_what_runs_for_long_starts_it_again(data_dir: Path, begin: Begin, arguments: list[str]) -> None:
+    Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
+    process = begin(*arguments)
+    said = process.until("listening on" if "serve" in arguments else "action=watching")
+    os.kill(postmaster(data_dir), signal.SIGKILL)
+    process.until("action=database_died")
+    if "serve" in arguments:
+        url = said.split("listening on ")[1].strip()
+        eventually(lambda: ready(url))
+    else:
+        process.until("action=watching")
+    assert process.stop() == 0
+    assert not EmbeddedPostgres(data_dir).answers()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("arguments", "sign"), [(["serve", "--port", "0"], "listening on"), (["monitor"], "action=watching")]
+)
+def test_who_is_ended_stops_it(
+    data_dir: Path, begin: Begin, arguments: list[str], sign: str, number: signal.Signals
+) -> None:
+    Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
+    process = begin(*arguments)
+    process.until(sign)
+    code = process.stop(number)
+    early = (128 + number, 128 + signal.SIGTERM) if "serve" in arguments else ()
+    assert code == 0 or code in early, "the API may not have begun to serve yet, and makes a SIGTERM of SIGHUP"
+    assert not EmbeddedPostgres(data_dir).answers()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sign", ["data.part", "data/postmaster.pid"])
+@pytest.mark.parametrize("command", [["workers", "list"], ["monitor"]], ids=lambda each: each[0])
+def test_who_is_ended_while_it_starts_stops_it(
+    data_dir: Path, begin: Begin, command: list[str], sign: str, number: signal.Signals
+) -> None:
+    process = begin(*command)
+    eventually((data_dir / "postgres" / sign).exists)
+    code = process.stop(number)
+    own = {"monitor": 0, "workers": 5}[command[0]]  # it may have begun to work, or have found no schema, by then
+    worked = code == own and sign == "data/postmaster.pid"
+    assert worked or (code, process.seen) == (128 + number, [])
+    assert not EmbeddedPostgres(data_dir).answers()
+    assert Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init").returncode == 0
+
+
+def test_who_is_killed_while_it_makes_the_data_is_no_trouble(data_dir: Path, begin: Begin) -> None:
+    process = begin("db", "init")
+    eventually((data_dir / "postgres/data.part/base").exists)
+    process.stop(signal.SIGKILL)
+    with EmbeddedPostgres(data_dir).running() as url:
+        assert ask(url, "SELECT 1") == 1
+
+
+def test_the_umask_is_no_trouble(data_dir: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "skyctl", "db", "check", "-o", "json"],
+        umask=0o077,
+        capture_output=True,
+        text=True,
+        env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir / "deeper" / "still")},
+    )
+    assert json.loads(made.stdout)["complete"] is False, made.stderr
+
+
+@pytest.mark.parametrize("name", ["it's", "com,ma", "sp ace%20#?", 'quo"te', "do$llar", "new\nline", "back`tick"])
+def test_a_path_that_its_programs_do_not_take_is_said(open_folder: Path, name: str) -> None:
+    refused = Cli({"SKYCTL_DATA_DIR": str(open_folder / name)})("workers", "list")
+    assert refused.returncode == 5
+    error, hint = refused.stderr.splitlines()
+    assert error.startswith("error: SKYCTL_DATA_DIR: ")
+    assert "letters, digits" in hint
+    assert not (open_folder / name).exists()
+
+
+def test_a_path_with_all_that_they_take(open_folder: Path) -> None:
+    folder = open_folder / "a-Zé_9.@:=~"
+    made = Cli({"SKYCTL_DATA_DIR": str(folder)})("db", "init")
+    assert made.returncode == 0, made.stderr
+
+
+@pytest.mark.parametrize("arguments", [["workers", "list"], ["up"], ["workers", "install-script"]])
+def test_a_folder_out_of_reach_is_said(arguments: list[str], database_url: str) -> None:
+    given = {"SKYCTL_DATABASE_URL": database_url} if "install-script" in arguments else {}
+    refused = Cli(given)(*arguments, SKYCTL_DATA_DIR="/dev/null/folder")
+    assert refused.returncode == 2
+    error, _hint = refused.stderr.splitlines()
+    assert error.startswith("error: SKYCTL_DATA_DIR: '/dev/null/folder' cannot be used: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+@pytest.mark.parametrize("room_mib", [0, 10], ids=["for nothing", "for the programs"])
+def test_a_full_disk_is_said(data_dir: Path, room_mib: int) -> None:
+    with EmbeddedPostgres(data_dir).running():
+        programs = next(data_dir.glob("postgres-*"))
+    size = sum(path.lstat().st_size for path in programs.rglob("*")) // 2**20 if room_mib else 1
+    mount = f"mount -t tmpfs -o size={size + room_mib}m tmpfs {data_dir} && exec {sys.executable} -m skyctl db init"
+    refused = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount],
+        env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 5, refused.stderr
+    error, hint = refused.stderr.splitlines()
+    assert "No space left on device" in error
+    assert f"see that {data_dir} has room" in hint
+
+
+def test_a_half_made_data_folder_is_made_anew(data_dir: Path) -> None:
+    (data_dir / "postgres/data.part").mkdir(parents=True)
+    (data_dir / "postgres/data.part/PG_VERSION").write_text("18")
+    if os.geteuid() == 0:
+        with EmbeddedPostgres(data_dir.parent / uuid4().hex[:8]).running():
+            pass  # the system user is there from now on
+        shutil.chown(data_dir / "postgres", "skyctl", "skyctl")
+    with EmbeddedPostgres(data_dir).running() as url:
+        assert ask(url, "SELECT 1") == 1
+
+
+def test_only_its_own_folder_changes_hands(data_dir: Path) -> None:
+    before = [(folder.stat().st_mode, folder.stat().st_uid) for folder in data_dir.parents]
+    with EmbeddedPostgres(data_dir).running():
+        assert (data_dir / "postgres/data").stat().st_mode & 0o077 == 0
+        assert (data_dir / "postgres/socket").stat().st_mode & 0o077 == 0
+    assert [(folder.stat().st_mode, folder.stat().st_uid) for folder in data_dir.parents] == before
+    assert data_dir.stat().st_uid == os.geteuid()
+
+
+def test_a_path_too_long_for_a_socket_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="too long"), EmbeddedPostgres(tmp_path / ("x" * 100)).running():
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a folder that a system user may enter")
+def test_root_is_told_where_the_system_user_may_not_go(open_folder: Path) -> None:
+    closed = open_folder / uuid4().hex[:8]
+    closed.mkdir(mode=0o700)
+    with pytest.raises(DatabaseUnavailable, match="may not enter") as error, EmbeddedPostgres(closed / "d").running():
+        pass
+    assert "SKYCTL_DATA_DIR" in error.value.hint
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
+def test_commands_start_it_and_stop_it(data_dir: Path) -> None:
+    cli = Cli({"SKYCTL_DATA_DIR": str(data_dir)})
+    assert cli("db", "init").returncode == 0
+    assert not EmbeddedPostgres(data_dir).answers()
+    listed = cli("workers", "list")
+    assert listed.stdout == "No workers.\n"
+    assert not EmbeddedPostgres(data_dir).answers()

@@ -1,0 +1,250 @@
+"""Two monitors never act twice, and a kill -9 costs nothing."""
+
+import multiprocessing
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from skyctl.domain.cluster import AlertPolicy, HealthPolicy
+from skyctl.domain.errors import LostLead
+from skyctl.host.signals import Stop
+from skyctl.monitor.loop import Monitor, has_ended
+from skyctl.monitor.metrics import Meters
+from skyctl.operations.monitor import alerts, health
+from skyctl.operations.shared import leadership
+from skyctl.operations.shared.context import Context
+from tests.conftest import Cli, Process, make_context
+from tests.support.helpers import add_user, add_worker, eventually
+
+Start = Callable[..., Process]
+ROUNDS = 500
+FEWEST_TERMS = 10  # how many of them come to conclude anything depends on the machine
+WORKERS = 4
+LONGEST_LIFE_SECONDS = 0.12
+
+
+def nobody(_holder: str) -> bool:
+    return False
+
+
+def test_one_leads_and_a_new_term_ends_the_old_one(context: Context) -> None:
+    first = leadership.lead(context, "a", nobody)
+    assert first
+    assert leadership.lead(context, "b", nobody) is None
+    leadership.renew(context, first)
+    context.db.ahead = timedelta(seconds=14)
+    assert leadership.lead(context, "b", nobody) is None, "the lease stands"
+    context.db.ahead = timedelta(seconds=16)
+    second = leadership.lead(context, "b", nobody)
+    assert second
+    assert second.term == first.term + 1
+    for write in (leadership.renew, health.check, alerts.raise_alerts):
+        with pytest.raises(LostLead):
+            write(context, first)
+    leadership.release(context, first)
+    leadership.renew(context, second)
+    leadership.release(context, second)
+    assert leadership.lead(context, "c", nobody), "at once"
+
+
+def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(context: Context) -> None:
+    lease = leadership.lead(context, "a", nobody)
+    assert lease
+    context.db.ahead = timedelta(seconds=16)
+    with pytest.raises(LostLead):
+        health.check(context, lease)
+
+
+def test_who_lost_the_database_leads_again_at_once_in_a_new_term(context: Context) -> None:
+    first, second = (leadership.lead(context, "a", nobody) for _ in range(2))
+    assert first
+    assert second
+    assert second.term == first.term + 1
+    with pytest.raises(LostLead):
+        health.check(context, first)
+
+
+def test_who_is_known_to_have_ended_holds_nobody_up(context: Context) -> None:
+    assert leadership.lead(context, "a", nobody)
+    assert leadership.lead(context, "b", lambda holder: holder == "a")
+    assert has_ended("another-host:1:x") is False
+    assert has_ended("nonsense") is False
+
+
+def test_only_here_a_process_is_known_to_have_ended(start: Start, connection: psycopg.Connection) -> None:
+    """The same host name and process id elsewhere, as in a cloned machine or another container, say nothing."""
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=leads")
+    row = connection.execute("SELECT holder FROM monitor_leases").fetchone()
+    assert row
+    host, pid, place = row[0].split(":")
+    assert not has_ended(row[0])
+    monitor.stop(signal.SIGKILL)
+    assert has_ended(row[0])
+    assert not has_ended(f"{host}:{pid}:elsewhere-{place.partition('-')[2]}")
+
+
+def test_a_frozen_monitor_comes_back_and_writes_nothing(start: Start, connection: psycopg.Connection) -> None:
+    first = start("monitor", "--interval", "1")
+    first.until("action=leads term=1")
+    second = start("monitor", "--interval", "1")
+    second.until("action=stands_by")
+    first.popen.send_signal(signal.SIGSTOP)
+    frozen_at = database_time(connection)
+    second.until("action=leads term=2")
+    add_worker(connection, name="fresh", last_heartbeat_at=database_time(connection))
+    second.until("name='fresh'")
+    eventually(lambda: database_time(connection) - frozen_at > 2 * leadership.TTL)
+    add_worker(connection, name="late", last_heartbeat_at=database_time(connection))
+    first.popen.send_signal(signal.SIGCONT)
+    first.until("action=lost_lead term=1")
+    first.until("action=stands_by")
+    second.until("name='late'")
+    assert connection.execute("SELECT worker_name, term FROM worker_events ORDER BY seq").fetchall() == [
+        ("fresh", 2),
+        ("late", 2),
+    ]
+    assert second.stop(signal.SIGTERM) == 0
+    first.until("action=leads term=3")
+    assert first.stop(signal.SIGTERM) == 0
+
+
+def test_one_that_is_frozen_within_a_transaction_loses_its_locks_and_goes_on(
+    start: Start, connection: psycopg.Connection, database_url: str
+) -> None:
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=leads term=1")
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND "
+    left = ours + "state = 'idle in transaction'"
+    held = ours + "(state = 'idle in transaction' OR wait_event_type = 'Lock')"  # its threads may wait for each other
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT skyctl_lock_events()")
+        add_worker(connection, name="w", last_heartbeat_at=database_time(connection))
+        connection.execute("NOTIFY skyctl_news")
+        eventually(lambda: connection.execute(sessions).fetchone() == (1,))
+        monitor.popen.send_signal(signal.SIGSTOP)
+        other.commit()
+    eventually(lambda: connection.execute(left).fetchone() != (0,))
+    eventually(lambda: connection.execute(held).fetchone() == (0,))
+    monitor.popen.send_signal(signal.SIGCONT)
+    monitor.until("action=lost_lead term=1")
+    monitor.until("action=leads term=2")
+    monitor.until("name='w'")
+    assert connection.execute("SELECT worker_name, term FROM worker_events").fetchall() == [("w", 2)]
+    assert monitor.stop(signal.SIGTERM) == 0
+
+
+def database_time(connection: psycopg.Connection):  # type: ignore[no-untyped-def]
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row
+    return row[0]
+
+
+def test_two_from_cron_do_not_act_twice(cli: Cli, start: Start) -> None:
+    leader = start("monitor", "--interval", "3600")
+    leader.until("action=leads")
+    once = cli("monitor", "--once")
+    assert once.returncode == 0
+    assert "another monitor leads" in once.stderr
+    assert leader.stop(signal.SIGTERM) == 0
+    assert "another monitor leads" not in cli("monitor", "--once").stderr
+
+
+def lively(url: str) -> Context:
+    """Nothing here is a mass failure, flapping, or told with others, so that each change has an alert of its own."""
+    return make_context(
+        url, health=HealthPolicy(mass_workers=1000, flap_transitions=10**6), alerting=AlertPolicy(one_by_one=1000)
+    )
+
+
+def monitor(url: str) -> None:
+    """A whole monitor, in a process of its own, until it is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Monitor(lively(url), timedelta(seconds=30), Meters()).run(Stop())
+
+
+@pytest.fixture
+def fork() -> Iterator[Callable[[str], multiprocessing.process.BaseProcess]]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.monitor.test_leadership"])
+    started: list[multiprocessing.process.BaseProcess] = []
+
+    def begin(url: str) -> multiprocessing.process.BaseProcess:
+        process = context.Process(target=monitor, args=[url])
+        process.start()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+def test_killed_at_any_moment_each_change_is_told_once(
+    database_url: str, connection: psycopg.Connection, fork: Callable[[str], multiprocessing.process.BaseProcess]
+) -> None:
+    """500 monitors, one after the other, each killed at a random moment while workers go silent and come back."""
+    chance = random.Random(20261124)
+    administrators = [add_user(connection)[0] for _ in range(2)]
+    ids = [add_worker(connection, name=f"w{number}", status="active") for number in range(WORKERS)]
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    context = lively(database_url)
+    lease = leadership.lead(context, "tests", nobody)
+    assert lease
+    leadership.release(context, lease)
+    for _ in range(ROUNDS):
+        process = fork(database_url)
+        for worker_id in chance.sample(ids, 2):
+            ago = chance.choice((0, 300))
+            connection.execute(
+                "UPDATE container_workers SET last_heartbeat_at = now() - %s * interval '1 s' WHERE id = %s",
+                (ago, worker_id),
+            )
+            connection.execute("NOTIFY skyctl_news")
+            time.sleep(chance.random() * LONGEST_LIFE_SECONDS)
+        process.kill()
+        process.join()
+    lease = leadership.lead(context, "tests", lambda _: True)
+    assert lease
+    health.check(context, lease)
+    alerts.raise_alerts(context, lease)
+    context.db.close()
+    check_chains(connection)
+    check_told_once(connection, len(administrators))
+
+
+def check_chains(connection: psycopg.Connection) -> None:
+    """Of each worker every change begins where the last one ended, and the last one gave the status that it has."""
+    query = (
+        "SELECT worker_id, from_status, to_status, term FROM worker_events WHERE kind = 'status_changed' ORDER BY seq"
+    )
+    statuses: dict[object, str] = {}
+    changes = connection.execute(query).fetchall()
+    assert len({term for *_, term in changes}) > FEWEST_TERMS
+    for worker_id, before, after, _ in changes:
+        assert statuses.get(worker_id, "active") == before
+        statuses[worker_id] = after
+    stored: dict[object, str] = dict(connection.execute("SELECT id, status FROM container_workers").fetchall())
+    assert {**dict.fromkeys(stored, "active"), **statuses} == stored
+
+
+def check_told_once(connection: psycopg.Connection, administrators: int) -> None:
+    """Each change has one alert, each alert one notification for every administrator and one row in the activity
+    log."""
+    changed = connection.execute("SELECT seq FROM worker_events WHERE kind = 'status_changed' ORDER BY seq").fetchall()
+    query = "SELECT (metadata ->> 'eventSeq')::bigint FROM worker_alerts ORDER BY 1"
+    assert connection.execute(query).fetchall() == changed
+    told = connection.execute(
+        "SELECT metadata ->> 'eventSeq', user_id, count(*) FROM notifications GROUP BY 1, 2"
+    ).fetchall()
+    assert len(told) == administrators * len(changed)
+    assert {count for _, _, count in told} == {1}
+    assert connection.execute("SELECT count(*) FROM activity_logs").fetchone() == (len(changed),)

@@ -1,0 +1,239 @@
+"""What must hold when the monitor's steps meet what people, the panel and the engine do at the same moment."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EngineSpec
+from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
+from skyctl.domain.workloads import DrainOptions, ServiceSpec
+from skyctl.operations.admin import deploy as deploy_admin
+from skyctl.operations.admin import drains, services, workers
+from skyctl.operations.monitor import services as services_monitor
+from skyctl.operations.shared import leadership, lookup
+from tests.operations.test_migrations import fleet, pass_time, states
+from tests.support.fleet import Fleet
+from tests.support.helpers import TESTS, eventually, look
+
+__all__ = ["fleet"]
+
+
+def again(fleet: Fleet, name: str, image: str) -> None:
+    deploy_admin.deploy(fleet.context, TESTS, fleet.organization, ServiceSpec(name, image, Capacity(1, 512, 1)))
+
+
+def images(fleet: Fleet) -> list[str]:
+    return [each.image for each in fleet.engine.observe().services.values()]
+
+
+def before_it_is_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let something happen between the moment at which a deployment is written down and that at which the engine is
+    told."""
+    deploy = fleet.engine.deploy
+
+    def later(spec: EngineSpec) -> str:
+        monkeypatch.undo()
+        act()
+        return deploy(spec)
+
+    monkeypatch.setattr(fleet.engine, "deploy", later)
+
+
+def test_a_deployment_that_was_interrupted_is_told_to_the_engine(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.deploy("a", to="w1")
+
+    def killed() -> None:
+        raise EngineUnavailable("away")
+
+    before_it_is_told(fleet, monkeypatch, killed)
+    with pytest.raises(EngineUnavailable):
+        again(fleet, "a", "app:2")
+    fleet.settle()
+    assert fleet.services()["a"].status == "deploying", "the old container is not taken for the new one"
+    pass_time(fleet, seconds=31)
+    fleet.beat()
+    fleet.settle()
+    assert images(fleet) == ["app:2"]
+    assert fleet.services()["a"].status == "running"
+
+
+def test_a_bad_image_goes_back_to_the_one_before_with_all_that_was_wanted(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.deploy("a", to="w1")
+    fleet.engine.absent = {("*", "app:bad")}
+    before_it_is_told(fleet, monkeypatch, fleet.settle)
+    spec = ServiceSpec("a", "app:bad", Capacity(2, 1024, 1), {"NEW": "1"})
+    deploy_admin.deploy(fleet.context, TESTS, fleet.organization, spec)
+    fleet.engine.settle()
+    fleet.settle()
+    found = fleet.services()["a"]
+    assert (found.status, found.spec.image, found.spec.limits, found.spec.environment) == (
+        "running",
+        "app:1",
+        Capacity(1, 512, 1),
+        {},
+    )
+    again(fleet, "a", "app:3")
+    fleet.settle()
+    assert (fleet.services()["a"].status, images(fleet)) == ("running", ["app:3"])
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.settle()
+    assert fleet.where()["a"] != "w1"
+
+
+def test_what_the_engine_refuses_is_not_tried_again(fleet: Fleet) -> None:
+    fleet.engine.refuses = "port 80 is taken"
+    with pytest.raises(EngineRefused, match="port 80 is taken"):
+        again(fleet, "a", "app:1")
+    fleet.engine.refuses = ""
+    pass_time(fleet, minutes=5)
+    fleet.beat()
+    fleet.settle()
+    assert fleet.engine.orders == []
+    assert fleet.services()["a"].status == "failed"
+
+
+def test_the_panels_own_deployments_are_not_started(fleet: Fleet, connection: psycopg.Connection) -> None:
+    organization = fleet.organization.id
+    for slug, status in (("one", "stopped"), ("two", "running"), ("three", "deploying")):
+        [service] = (
+            connection.execute(
+                "INSERT INTO container_services (organization_id, name, slug, resource_limits) "
+                "VALUES (%s, %s, %s, %s) RETURNING id",
+                (organization, slug, slug, json.dumps({"cpu_cores": 1, "memory_mb": 512, "disk_gb": 10})),
+            ).fetchone()
+            or ()
+        )
+        [made] = (
+            connection.execute(
+                "INSERT INTO container_deployments (service_id, worker_id, image_tag, status, created_at) "
+                "VALUES (%s, %s, 'v12', %s, now() - interval '3 d') RETURNING id",
+                (service, fleet.ids["w1"], status),
+            ).fetchone()
+            or ()
+        )
+        connection.execute("UPDATE container_services SET current_deployment_id = %s WHERE id = %s", (made, service))
+    fleet.settle()
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(seconds=1), force=True))
+    pass_time(fleet, seconds=2)
+    fleet.beat()
+    fleet.settle()
+    assert [verb for verb, _ in fleet.engine.orders] == ["set_availability"]
+
+
+def test_a_worker_that_fails_after_its_drain_has_ended_loses_nothing(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    fleet.engine.unhealthy = {(fleet.nodes[name], "app:1") for name in ("w2", "w3")}
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(seconds=10)))
+    fleet.settle()
+    pass_time(fleet, seconds=11)
+    fleet.beat()
+    fleet.settle()
+    assert drains.progress(fleet.context, [fleet.ids["w1"]])[0].left == ["a"]
+    fleet.engine.unhealthy.clear()
+    fleet.fail("w1")
+    fleet.settle()
+    assert fleet.where()["a"] != "w1"
+
+
+def test_a_worker_that_has_joined_anew_is_drained_all_the_same(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    fleet.engine.lose(fleet.nodes["w1"])
+    fleet.engine.remove_node(fleet.nodes["w1"])
+    fleet.nodes["w1"] = fleet.engine.add_node("w1")
+    fleet.connection.execute(
+        "UPDATE container_workers SET swarm_node_id = %s WHERE id = %s", (fleet.nodes["w1"], fleet.ids["w1"])
+    )
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.settle()
+    assert states(fleet) == {"a": "completed"}
+
+
+def test_a_target_that_leaves_the_swarm_is_not_waited_for(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.step()
+    target = str(fleet.migrations()["a"].target_worker_name)
+    fleet.engine.unhealthy = {(fleet.nodes[target], "app:1")}
+    fleet.step()
+    fleet.connection.execute("UPDATE container_workers SET swarm_node_id = NULL WHERE name = %s", (target,))
+    for _ in range(4):
+        pass_time(fleet, seconds=20)
+        fleet.beat()
+        fleet.settle()
+    assert states(fleet) == {"a": "completed"}
+    assert fleet.where()["a"] not in ("w1", target)
+
+
+def test_a_service_that_is_removed_while_it_is_deployed_leaves_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_it_is_told(fleet, monkeypatch, lambda: services.remove(fleet.context, fleet.services()["a"].id, TESTS))
+    again(fleet, "a", "app:1")
+    fleet.settle()
+    assert images(fleet) == []
+    for name in ("w1", "w2", "w3"):
+        workers.check_removable(fleet.context, lookup.find_worker(fleet.context, name))
+
+
+def test_a_node_that_runs_what_is_not_ours_stays_in_the_swarm(fleet: Fleet) -> None:
+    fleet.engine.deploy(EngineSpec("theirs", "net", "theirs", fleet.nodes["w1"], "app:1", Capacity(), {}, {}))
+    fleet.engine.settle()
+    assert "theirs" in workers.remove(fleet.context, fleet.ids["w1"], TESTS)[1]
+    assert fleet.nodes["w1"] in fleet.engine.nodes
+
+
+def test_a_node_that_somebody_paused_stays_paused(fleet: Fleet) -> None:
+    fleet.engine.set_availability(fleet.nodes["w1"], "pause")
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.settle()
+    drains.undrain(fleet.context, fleet.ids["w1"], TESTS)
+    fleet.settle()
+    assert fleet.engine.nodes[fleet.nodes["w1"]].availability == "pause"
+
+
+def test_names_that_would_be_known_as_the_same_are_refused(fleet: Fleet) -> None:
+    again(fleet, "customer-portal-frontend-blue", "app:1")
+    again(fleet, "customer-portal-frontend-green", "app:1")
+    assert len(fleet.services()) == 2
+    again(fleet, "shop", "app:1")
+    with pytest.raises(Refused, match="would be known as shop"):
+        again(fleet, "Shop!", "app:1")
+
+
+def test_a_drain_of_several_waits_for_heartbeats_and_never_they_for_it(fleet: Fleet, database_url: str) -> None:
+    first, second = sorted((fleet.ids["w1"], fleet.ids["w2"]))
+    beat = "UPDATE container_workers SET last_heartbeat_at = now() WHERE id = %s"
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database_url) as batch, ThreadPoolExecutor() as administrator:
+        batch.execute(beat, (second,))
+        drained = administrator.submit(drains.drain, fleet.context, [first, second], TESTS)
+        eventually(lambda: fleet.connection.execute(waiting).fetchone() == (1,))
+        batch.execute(beat, (first,))
+        batch.commit()
+        assert all(worker.id in (first, second) for worker in drained.result())
+    assert fleet.connection.execute(
+        "SELECT count(*) FROM container_workers WHERE drain_requested_at IS NOT NULL"
+    ).fetchone() == (2,)
+
+
+def test_only_what_is_on_its_way_is_followed_between_the_looks_at_all(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    again(fleet, "b", "app:1")
+    lease = leadership.lead(fleet.context, "fleet", lambda _: True)
+    assert lease
+    current = fleet.services()["a"].current
+    assert current
+    fleet.engine.stop(str(current.swarm_service_id))
+    fleet.engine.settle()
+    services_monitor.reconcile_services(fleet.context, lease, all_of_them=False)
+    assert {name: each.status.value for name, each in fleet.services().items()} == {"a": "running", "b": "running"}
+    services_monitor.reconcile_services(fleet.context, lease, all_of_them=True)
+    assert fleet.services()["a"].status == "stopped"
+    look(fleet.context)

@@ -1,0 +1,145 @@
+"""A fleet under a fake engine: workers with nodes, services on them, and a monitor's steps one by one."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from skyctl.domain.cluster import Capacity, Event
+from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
+from skyctl.operations.admin import deploy as deploy_admin
+from skyctl.operations.admin import services
+from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import migrations as migrations_monitor
+from skyctl.operations.monitor import services as services_monitor
+from skyctl.operations.shared import leadership
+from skyctl.operations.shared.context import Context
+from tests.support.fakes import FakeEngine
+from tests.support.helpers import TESTS, add_worker, look
+
+LOAD = {"cpuPercent": 0, "memoryPercent": 0, "diskPercent": 0, "containerCount": 0}
+IDLE = 10_000
+
+
+@dataclass
+class Fleet:
+    """Workers by name, and the steps of a monitor, which are taken when `step` says so."""
+
+    context: Context
+    connection: psycopg.Connection
+    engine: FakeEngine
+    ids: dict[str, UUID] = field(default_factory=dict)
+    nodes: dict[str, str] = field(default_factory=dict)
+
+    def add(self, *names: str, cores: float = 4, memory: float = 4096, disk: float = 100, **metadata: object) -> None:
+        """Workers that are active and empty, each with its node."""
+        for name in names:
+            node = self.nodes[name] = self.engine.add_node(name)
+            self.ids[name] = add_worker(
+                self.connection,
+                name=name,
+                hostname=name,
+                swarm_node_id=node,
+                status="active",
+                capacity=json.dumps({"cpuCores": cores, "memoryMb": memory, "diskGb": disk}),
+                current_load=json.dumps(LOAD),
+                metadata=json.dumps(metadata),
+                last_heartbeat_at="now",
+                status_changed_at="now",
+            )
+
+    @property
+    def organization(self) -> Organization:
+        """The organization whose services these are."""
+        return services.organization(self.context, None, make=True)
+
+    def deploy(self, *names: str, to: str | None = None, cores: float = 1, memory: float = 512, **more: Any) -> None:
+        """Services that run; `to` the worker of this name, which else the rule chooses."""
+        others = [worker_id for name, worker_id in self.ids.items() if to and name != to]
+        self._flap(others, flap=True)
+        for name in names:
+            spec = ServiceSpec(name, "app:1", Capacity(cores, memory, 1), **more)
+            deploy_admin.deploy(self.context, TESTS, self.organization, spec)
+        self._flap(others, flap=False)
+        self.engine.settle()
+        self.settle()
+
+    def fail(self, name: str) -> None:
+        """The worker falls silent, and the swarm loses its node; the monitor concludes that it is offline."""
+        self.engine.lose(self.nodes[name])
+        self.connection.execute(
+            "UPDATE container_workers SET last_heartbeat_at = now() - interval '1 hour' WHERE id = %s",
+            (self.ids[name],),
+        )
+        look(self.context)
+
+    def heal(self, name: str) -> None:
+        """The worker is back, and its node with it."""
+        self.engine.heal(self.nodes[name])
+        self.beat(name)
+        look(self.context)
+
+    def beat(self, *names: str) -> None:
+        """The workers are heard from."""
+        for name in names or self.ids:
+            self._heard(name, self.context.db.ahead)
+
+    def step(self) -> list[Event]:
+        """One step of everything, by a monitor of its own term; what happened."""
+        lease = leadership.lead(self.context, "fleet", lambda _: True)
+        assert lease
+        told = [
+            *migrations_monitor.reconcile_migrations(self.context, lease).events,
+            *services_monitor.reconcile_services(self.context, lease, all_of_them=True)[0],
+        ]
+        alerts.raise_alerts(self.context, lease)
+        return told
+
+    def settle(self) -> list[Event]:
+        """Step after step until many in a row change nothing."""
+        told: list[Event] = []
+        quiet = 0
+        while quiet < 8:
+            now = self.step()
+            quiet = 0 if now else quiet + 1
+            told += now
+        return told
+
+    def where(self) -> dict[str, str | None]:
+        """Of each service the worker on which its current deployment is."""
+        return {name: each.current.worker_name if each.current else None for name, each in self.services().items()}
+
+    def running(self) -> dict[str, list[str]]:
+        """Of each service the workers on whose nodes containers of it run, as the engine has it, ghosts included."""
+        names = {node: name for name, node in self.nodes.items()}
+        seen = self.engine.observe()
+        return {
+            service.name.split("-")[-1]: sorted(
+                names[task.node_id] for task in service.tasks if task.state == "running" and task.node_id
+            )
+            for service in seen.services.values()
+        }
+
+    def services(self) -> dict[str, Service]:
+        """The services by name."""
+        return {each.spec.name: each for each in services.list_services(self.context, limit=1000).services}
+
+    def migrations(self) -> dict[str, Migration]:
+        """The latest migration of each service, by the service's name."""
+        from skyctl.operations.admin import migrations
+
+        found = migrations.list_migrations(self.context, limit=1000).migrations
+        return {each.service_name: each for each in sorted(found, key=lambda each: each.created_at)}
+
+    def _heard(self, name: str, later: timedelta) -> None:
+        heard = "UPDATE container_workers SET last_heartbeat_at = now() + %s WHERE id = %s"
+        self.connection.execute(heard, (later, self.ids[name]))
+
+    def _flap(self, worker_ids: list[UUID], *, flap: bool) -> None:
+        since = "now()" if flap else "NULL"
+        self.connection.execute(
+            f"UPDATE container_workers SET flapping_since = {since} WHERE id = ANY (%s)", (worker_ids,)
+        )

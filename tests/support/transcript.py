@@ -1,0 +1,179 @@
+"""Stories of a fleet, told in lines and played by the real operations on a real database whose clock is moved.
+
+join w1 w2 region=eu        invite workers             alive w1 / dead w1    their agents beat every 10 s, or no more
+load w1 cpu=99 disk=10      what they report from now  stop w1               the agent ends on purpose serve down /
+serve up       nobody can hear workers    database down / up    nor can the monitor look drain w1 / undrain w1       an
+administrator's word    remove w1 advance 60                  the time passes, unseen    watch 60              the same,
+with a pass every 4 s pass                        one look of the monitor    resume                an administrator lets
+moves go on
+
+`w1..w60` is a range. A pass tells what it concluded, and whom it told.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from skyctl.domain.cluster import Actor, Alert, Event, Heartbeat, Invitation, Load
+from skyctl.operations.admin import drains, migrations, workers
+from skyctl.operations.agents import heartbeats, invitations
+from skyctl.operations.agents.registration import register
+from skyctl.operations.monitor import alerts, health
+from skyctl.operations.shared import leadership, outages
+from skyctl.operations.shared.context import Context
+from skyctl.rules import tokens
+from tests.support.helpers import TESTS, registration
+
+STEP = 4
+# No look falls on the very moment at which a time runs out.
+LOOKS_LATER = 0.3
+BEAT_EVERY = 10
+LONGEST = 160
+MANY = 6
+ACTS: dict[str, Callable[[Context, UUID, Actor], object]] = {
+    "stop": workers.note_stopped,
+    "drain": lambda context, one, actor: drains.drain(context, [one], actor),
+    "undrain": drains.undrain,
+    "remove": workers.remove,
+}
+
+
+class Story:
+    """One fleet and its clock."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._began = datetime.now(UTC)
+        self._passed = 0
+        self._fleet: dict[str, Invitation] = {}
+        self._loads: dict[str, Load] = {}
+        self._living: set[str] = set()
+        self._down: set[str] = set()
+        self._serve = uuid4()
+        self._said: list[str] = []
+        self._set_clock()
+
+    def play(self, line: str) -> list[str]:
+        """Do what a line says; what it gave to tell."""
+        verb, *words = line.split()
+        names = [name for word in words if "=" not in word for name in spread(word)]
+        values = dict(word.split("=") for word in words if "=" in word)
+        self._said = []
+        self._set_clock()
+        match verb:
+            case "join":
+                self._join(names, values)
+            case "alive":
+                self._living |= set(names)
+                self._beat()
+            case "dead":
+                self._living -= set(names)
+            case "load":
+                for name in names:
+                    percents = {f"{key}_percent": float(value) for key, value in values.items()}
+                    self._loads[name] = self._loads[name]._replace(**percents)  # type: ignore[arg-type]
+            case "serve" | "database":
+                self._down = self._down - {verb} if words == ["up"] else self._down | {verb}
+                self._touch()
+            case "advance" | "watch":
+                self._pass_time(int(words[0]), watched=verb == "watch")
+            case "pass":
+                self._look()
+            case "resume":
+                migrations.resume(self._context, TESTS)
+            case "stop" | "drain" | "undrain" | "remove":
+                for name in names:
+                    ACTS[verb](self._context, self.worker_id(name), TESTS)
+            case _:
+                raise ValueError(line)
+        return self._said
+
+    def worker_id(self, name: str) -> UUID:
+        """The id of a worker."""
+        return self._fleet[name].worker_id
+
+    def _set_clock(self, later: float = 0) -> None:
+        """Let the database's time be the story's, however long the story takes to be played."""
+        self._context.db.ahead = timedelta(seconds=self._passed + later) - (datetime.now(UTC) - self._began)
+
+    def _join(self, names: list[str], values: dict[str, str]) -> None:
+        for name in names:
+            invitation = self._fleet[name] = invitations.invite(self._context, TESTS, name)
+            self._loads[name] = Load(10, 20, 30, 1)
+            register(self._context, invitation.token, registration(name, **values))
+
+    def _beat(self) -> None:
+        living = [(self._fleet[name], self._loads[name]) for name in sorted(self._living)]
+        beats = [Heartbeat(str(one.worker_id), tokens.fingerprint(one.token), load) for one, load in living]
+        if beats and not self._down:
+            assert asyncio.run(heartbeats.record(self._context, beats)) == [None] * len(beats)
+
+    def _touch(self) -> None:
+        if not self._down:
+            outages.touch(self._context, self._serve, "manager", 1)
+
+    def _pass_time(self, seconds: int, *, watched: bool) -> None:
+        until = self._passed + seconds
+        while self._passed < until:
+            before, self._passed = self._passed, min(until, self._passed + STEP)
+            self._set_clock()
+            self._touch()
+            if self._passed // BEAT_EVERY > before // BEAT_EVERY:
+                self._beat()
+            if watched:
+                self._look()
+
+    def _look(self) -> None:
+        if "database" in self._down:
+            return
+        self._set_clock(LOOKS_LATER)
+        lease = leadership.lead(self._context, "story", lambda _: True)
+        assert lease
+        done, raised = health.check(self._context, lease), alerts.raise_alerts(self._context, lease)
+        assert not [*done.poison, *raised.poison]
+        self._said += [_event(each) for each in done.events] + [_alert(each) for each in raised.alerts]
+
+
+def spread(word: str) -> list[str]:
+    """The names that a word stands for."""
+    found = re.fullmatch(r"(\D+)(\d+)\.\.\1(\d+)", word)
+    return [f"{found[1]}{number}" for number in range(int(found[2]), int(found[3]) + 1)] if found else [word]
+
+
+def _event(event: Event) -> str:
+    change = f" {event.from_status or ''} -> {event.to_status}" if event.to_status else ""
+    return f"{event.worker_name or 'fleet'}: {event.kind}{change} ({event.reason})"
+
+
+def _alert(alert: Alert) -> str:
+    return f"alert {alert.kind}: {_shortened(alert.message)}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def replay(context: Context, text: str) -> str:
+    """Play the lines of a transcript that begin with `> `; the transcript as it now is, alike lines of many workers
+    counted."""
+    story, lines = Story(context), []
+    for line in text.splitlines():
+        if line.startswith("> "):
+            told = story.play(line[2:])
+            lines += [line, *(f"    {each}" for each in _counted(told))]
+        elif not line.startswith("    "):
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _counted(told: list[str]) -> list[str]:
+    """Of lines that differ only in the worker's number, the first, and how many there are."""
+    alike: dict[str, list[str]] = {}
+    for line in told:
+        alike.setdefault(re.sub(r"^([a-z]+)\d+:", r"\1:", line), []).append(line)
+    shown: list[str] = []
+    for lines in alike.values():
+        shown += lines if len(lines) < MANY else [f"{len(lines)} x {lines[0]}"]
+    return shown
