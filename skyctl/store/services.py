@@ -105,6 +105,14 @@ def deployments_of(connection: sa.Connection, service_id: UUID) -> list[Deployme
     return [_deployment(row) for row in rows]
 
 
+def get_deployment(connection: sa.Connection, deployment_id: UUID) -> Deployment | None:
+    """Return one deployment by its id."""
+    joined = deployments.outerjoin(workers, workers.c.id == deployments.c.worker_id)
+    query = sa.select(*_DEPLOYMENT, workers.c.name.label("worker_name")).select_from(joined)
+    row = connection.execute(query.where(deployments.c.id == deployment_id)).one_or_none()
+    return _deployment(row) if row else None
+
+
 def fetch(connection: sa.Connection, service_ids: Collection[UUID]) -> list[Service]:
     """These services, in the order of their ids."""
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(among(services.c.id, service_ids), _KEPT)
@@ -179,14 +187,48 @@ def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: b
 
 
 def apply_pending(connection: sa.Connection, since: timedelta) -> list[Service]:
-    """The services whose deployment was written down so long ago, and of which the engine was never told."""
+    """Return the services whose current deployment was written down at least so long ago and never applied to the
+    engine."""
     d = deployments.c
     waiting = (d.untold_since <= _NOW - since, d.status == DeploymentStatus.DEPLOYING.value, _KEPT)
     return [read(row) for row in connection.execute(sa.select(*_COLUMNS).select_from(_JOINED).where(*waiting))]
 
 
+def leftovers(connection: sa.Connection, since: timedelta) -> list[tuple[Service, UUID]]:
+    """Return the removed services that the engine may have all the same, each with the deployment that somebody began
+    to apply at least so long ago."""
+    d = deployments.c
+    joined = services.join(organizations, organizations.c.id == services.c.organization_id).join(
+        deployments, deployments.c.service_id == services.c.id
+    )
+    query = (
+        sa.select(*_COLUMNS)
+        .select_from(joined.outerjoin(workers, workers.c.id == d.worker_id))
+        .where(d.untold_since <= _NOW - since, sa.not_(_KEPT))
+    )
+    return [(read(row), row.d_id) for row in connection.execute(query)]
+
+
+def is_apply_pending(connection: sa.Connection, deployment_id: UUID) -> bool:
+    """Tell whether a deployment is still to be applied to the engine."""
+    pending = sa.exists().where(deployments.c.id == deployment_id, deployments.c.untold_since.is_not(None))
+    return bool(connection.execute(sa.select(pending)).scalar_one())
+
+
+def set_apply_pending(connection: sa.Connection, deployment_id: UUID) -> None:
+    """Note that a deployment is to be applied to the engine, once more where it was already."""
+    values = {
+        "status": DeploymentStatus.DEPLOYING.value,
+        "untold_since": sa.func.coalesce(deployments.c.untold_since, _NOW),
+        "created_as": deployments.c.id,
+        "updated_at": _NOW,
+    }
+    connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
+
+
 def note_applied(connection: sa.Connection, deployment_id: UUID, swarm_service_id: str | None) -> None:
-    """Note that the engine was told of a deployment, or has refused it."""
+    """Note that a deployment was applied to the engine; without an id, that the engine does not have it and it is not
+    to be applied any more."""
     values: dict[str, Any] = {"untold_since": None, "updated_at": _NOW}
     values |= {"swarm_service_id": swarm_service_id} if swarm_service_id else {}
     connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
@@ -297,19 +339,18 @@ def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatu
 
 
 def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
-    """Let the deployment that still runs be the current one again, with what was wanted then; where there is none, the
+    """Make the deployment that the engine has the current one again, with what was wanted then; where it has none, the
     service has failed."""
-    runs = (deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status == "running")
+    d = deployments.c
+    is_applied = sa.and_(d.status == "deploying", d.untold_since.is_(None), d.swarm_service_id.is_not(None))
+    applied = (d.service_id == service_id, d.id != but, sa.or_(d.status == "running", is_applied))
     before = connection.execute(
-        sa.select(deployments.c.id, deployments.c.wanted)
-        .where(*runs)
-        .order_by(deployments.c.created_at.desc())
-        .limit(1)
+        sa.select(d.id, d.wanted, d.status).where(*applied).order_by(d.created_at.desc()).limit(1)
     ).one_or_none()
     if before is None:
         set_status(connection, service_id, ServiceStatus.FAILED)
         return
-    make_current(connection, service_id, before.id, ServiceStatus.RUNNING)
+    make_current(connection, service_id, before.id, ServiceStatus(before.status))
     if before.wanted:
         connection.execute(sa.update(services).where(services.c.id == service_id).values(before.wanted))
 

@@ -36,37 +36,37 @@ def test_one_leads_and_a_new_term_ends_the_old_one(context: Context) -> None:
     first = leadership.lead(context, "a", nobody)
     assert first
     assert leadership.lead(context, "b", nobody) is None
-    leadership.renew(context, first)
+    first.renew()
     context.db.ahead = timedelta(seconds=14)
     assert leadership.lead(context, "b", nobody) is None, "the lease stands"
     context.db.ahead = timedelta(seconds=16)
     second = leadership.lead(context, "b", nobody)
     assert second
-    assert second.term == first.term + 1
-    for write in (leadership.renew, health.check, alerts.raise_alerts):
+    assert second.number == first.number + 1
+    for write in (leadership.Term.renew, health.check, alerts.raise_alerts):
         with pytest.raises(LostLead):
-            write(context, first)
-    leadership.release(context, first)
-    leadership.renew(context, second)
-    leadership.release(context, second)
+            write(first)
+    first.release()
+    second.renew()
+    second.release()
     assert leadership.lead(context, "c", nobody), "at once"
 
 
 def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(context: Context) -> None:
-    lease = leadership.lead(context, "a", nobody)
-    assert lease
+    term = leadership.lead(context, "a", nobody)
+    assert term
     context.db.ahead = timedelta(seconds=16)
     with pytest.raises(LostLead):
-        health.check(context, lease)
+        health.check(term)
 
 
 def test_who_lost_the_database_leads_again_at_once_in_a_new_term(context: Context) -> None:
     first, second = (leadership.lead(context, "a", nobody) for _ in range(2))
     assert first
     assert second
-    assert second.term == first.term + 1
+    assert second.number == first.number + 1
     with pytest.raises(LostLead):
-        health.check(context, first)
+        health.check(first)
 
 
 def test_who_is_known_to_have_ended_holds_nobody_up(context: Context) -> None:
@@ -197,9 +197,9 @@ def test_killed_at_any_moment_each_change_is_told_once(
     ids = [add_worker(connection, name=f"w{number}", status="active") for number in range(WORKERS)]
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
     context = lively(database_url)
-    lease = leadership.lead(context, "tests", nobody)
-    assert lease
-    leadership.release(context, lease)
+    term = leadership.lead(context, "tests", nobody)
+    assert term
+    term.release()
     for _ in range(ROUNDS):
         process = fork(database_url)
         for worker_id in chance.sample(ids, 2):
@@ -212,10 +212,10 @@ def test_killed_at_any_moment_each_change_is_told_once(
             time.sleep(chance.random() * LONGEST_LIFE_SECONDS)
         process.kill()
         process.join()
-    lease = leadership.lead(context, "tests", lambda _: True)
-    assert lease
-    health.check(context, lease)
-    alerts.raise_alerts(context, lease)
+    term = leadership.lead(context, "tests", lambda _: True)
+    assert term
+    health.check(term)
+    alerts.raise_alerts(term)
     context.db.close()
     check_chains(connection)
     check_told_once(connection, len(administrators))

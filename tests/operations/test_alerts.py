@@ -17,7 +17,7 @@ from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
 from skyctl.monitor.loop import DELIVERY_SECONDS
 from skyctl.operations import admin
-from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import alerts, deliveries
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process, make_context
@@ -47,10 +47,10 @@ def hook() -> Iterator[Webhook]:
         yield opened
 
 
-def raise_alerts(context: Context) -> alerts.Raised:
+def raise_alerts(context: Context) -> alerts.RaisedAlerts:
     lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    return alerts.raise_alerts(context, lease)
+    return alerts.raise_alerts(lease)
 
 
 def silence(connection: psycopg.Connection, name: str = "w") -> None:
@@ -161,18 +161,18 @@ def test_a_delivery_is_tried_again_until_it_arrives(
     [alert] = raise_alerts(context).alerts
     notifier.fails.append(True)
     with pytest.raises(ChannelFailed):
-        alerts.deliver_next(context, notifier.channel)
-    assert alerts.deliver_next(context, notifier.channel) is None, "not at once"
-    assert 0 < (alerts.seconds_to_next(context, notifier.channel) or 0) <= 5
+        deliveries.deliver_next(context, notifier.channel)
+    assert deliveries.deliver_next(context, notifier.channel) is None, "not at once"
+    assert 0 < (deliveries.seconds_to_next(context, notifier.channel) or 0) <= 5
     context.db.ahead = timedelta(seconds=6)
     with pytest.raises(ChannelFailed):
-        alerts.deliver_next(context, notifier.channel)
-    assert 5 < (alerts.seconds_to_next(context, notifier.channel) or 0) <= 10, "the pause doubles"
+        deliveries.deliver_next(context, notifier.channel)
+    assert 5 < (deliveries.seconds_to_next(context, notifier.channel) or 0) <= 10, "the pause doubles"
     notifier.fails.clear()
     context.db.ahead = timedelta(seconds=20)
-    assert alerts.deliver_next(context, notifier.channel)
+    assert deliveries.deliver_next(context, notifier.channel)
     assert notifier.arrived == [(alert.title, alert.message)]
-    assert alerts.deliver_next(context, notifier.channel) is None
+    assert deliveries.deliver_next(context, notifier.channel) is None
     assert admin.alerts.latest(context, 10)[0][0][1:] == (1, 0, 0)
 
 
@@ -184,11 +184,11 @@ def test_a_delivery_is_given_up_in_the_end(
     look(context)
     raise_alerts(context)
     notifier.fails.append(True)
-    for attempt in range(alerts.MOST_ATTEMPTS):
+    for attempt in range(deliveries.MOST_ATTEMPTS):
         context.db.ahead = timedelta(hours=attempt)
         with pytest.raises(ChannelFailed):
-            alerts.deliver_next(context, notifier.channel)
-    assert alerts.seconds_to_next(context, notifier.channel) is None
+            deliveries.deliver_next(context, notifier.channel)
+    assert deliveries.seconds_to_next(context, notifier.channel) is None
     assert admin.alerts.latest(context, 10)[0][0][1:] == (0, 0, 1)
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineSpec
-from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
+from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused, Superseded
 from skyctl.domain.workloads import DrainOptions, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import drains, services, workers
 from skyctl.operations.monitor import services as services_monitor
-from skyctl.operations.shared import leadership, lookup
+from skyctl.operations.shared import lookup
 from tests.operations.test_migrations import fleet, pass_time, states
 from tests.support.fleet import Fleet
 from tests.support.helpers import TESTS, eventually, look
@@ -36,10 +36,10 @@ def before_it_is_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, act: Callab
     told."""
     deploy = fleet.engine.deploy
 
-    def later(spec: EngineSpec) -> str:
+    def later(spec: EngineSpec, version: int | None) -> str:
         monkeypatch.undo()
         act()
-        return deploy(spec)
+        return deploy(spec, version)
 
     monkeypatch.setattr(fleet.engine, "deploy", later)
 
@@ -175,7 +175,8 @@ def test_a_service_that_is_removed_while_it_is_deployed_leaves_nothing(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before_it_is_told(fleet, monkeypatch, lambda: services.remove(fleet.context, fleet.services()["a"].id, TESTS))
-    again(fleet, "a", "app:1")
+    with pytest.raises(Superseded, match="a was removed while app:1 was deployed"):
+        again(fleet, "a", "app:1")
     fleet.settle()
     assert images(fleet) == []
     for name in ("w1", "w2", "w3"):
@@ -183,7 +184,7 @@ def test_a_service_that_is_removed_while_it_is_deployed_leaves_nothing(
 
 
 def test_a_node_that_runs_what_is_not_ours_stays_in_the_swarm(fleet: Fleet) -> None:
-    fleet.engine.deploy(EngineSpec("theirs", "net", "theirs", fleet.nodes["w1"], "app:1", Capacity(), {}, {}))
+    fleet.engine.deploy(EngineSpec("theirs", "net", "theirs", fleet.nodes["w1"], "app:1", Capacity(), {}, {}), None)
     fleet.engine.settle()
     assert "theirs" in workers.remove(fleet.context, fleet.ids["w1"], TESTS)[1]
     assert fleet.nodes["w1"] in fleet.engine.nodes
@@ -226,14 +227,13 @@ def test_a_drain_of_several_waits_for_heartbeats_and_never_they_for_it(fleet: Fl
 def test_only_what_is_on_its_way_is_followed_between_the_looks_at_all(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     again(fleet, "b", "app:1")
-    lease = leadership.lead(fleet.context, "fleet", lambda _: True)
-    assert lease
+    term = fleet.term()
     current = fleet.services()["a"].current
     assert current
     fleet.engine.stop(str(current.swarm_service_id))
     fleet.engine.settle()
-    services_monitor.reconcile_services(fleet.context, lease, all_of_them=False)
+    services_monitor.reconcile_services(term, all_of_them=False)
     assert {name: each.status.value for name, each in fleet.services().items()} == {"a": "running", "b": "running"}
-    services_monitor.reconcile_services(fleet.context, lease, all_of_them=True)
+    services_monitor.reconcile_services(term, all_of_them=True)
     assert fleet.services()["a"].status == "stopped"
     look(fleet.context)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from skyctl.domain.cluster import Capacity, EngineState, SwarmJoin
-from skyctl.domain.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation
+from skyctl.domain.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation, ServiceVersion
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 
 EVERYWHERE = "*"
@@ -70,17 +70,24 @@ class FakeEngine:
         wanted = [one for one in self._services.values() if service_ids is None or one.id in service_ids]
         return Observation(dict(self.nodes), {service.id: _seen(service) for service in wanted})
 
-    def deploy(self, spec: EngineSpec) -> str:
+    def find(self, name: str) -> ServiceVersion | None:
+        self._answer(manages=True)
+        found = self._named(name)
+        return ServiceVersion(found.id, found.version) if found else None
+
+    def deploy(self, spec: EngineSpec, version: int | None) -> str:
         self._order("deploy", spec.name)
         self.networks.setdefault(spec.network, dict(spec.network_labels))
-        found = next((service for service in self._services.values() if service.spec.name == spec.name), None)
+        found = self._named(spec.name)
+        if (found.version if found else None) != version:
+            raise EngineConflict(f"the service {spec.name} is not of version {version}")
         if found is None:
             found = _Service(self._next("service"), spec, self._number(), spec.labels.get(LABEL, ""))
             self._services[found.id] = found
         elif (found.spec, found.replicas) != (spec, 1):
-            running = found.spec if found.replicas else None
+            before = found.spec if found.replicas else None
             self._changed(found, spec)
-            found.deployed, found.replicas, found.goes_back_to = spec.labels.get(LABEL, ""), 1, running
+            found.deployed, found.replicas, found.goes_back_to = spec.labels.get(LABEL, ""), 1, before
         return found.id
 
     def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
@@ -199,6 +206,9 @@ class FakeEngine:
             self._let_go(service, [task for task in alive if task is not running[-1]])
             if service.update == "updating":
                 service.update, service.version = "completed", self._number()
+
+    def _named(self, name: str) -> _Service | None:
+        return next((service for service in self._services.values() if service.spec.name == name), None)
 
     def _try_again(self, service: _Service) -> None:
         failed = [task for task in service.tasks if task.error and task.created_at > service.since]

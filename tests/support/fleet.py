@@ -87,16 +87,21 @@ class Fleet:
         for name in names or self.ids:
             self._heard(name, self.context.db.ahead)
 
+    def term(self) -> leadership.Term:
+        """A term of a monitor, which ends the one before it."""
+        term = leadership.lead(self.context, "fleet", lambda _: True)
+        assert term
+        return term
+
     def step(self) -> list[Event]:
         """One step of everything, by a monitor of its own term; what happened."""
-        lease = leadership.lead(self.context, "fleet", lambda _: True)
-        assert lease
-        told = [
-            *migrations_monitor.reconcile_migrations(self.context, lease).events,
-            *services_monitor.reconcile_services(self.context, lease, all_of_them=True)[0],
+        term = self.term()
+        events = [
+            *migrations_monitor.reconcile_migrations(term).events,
+            *services_monitor.reconcile_services(term, all_of_them=True)[0],
         ]
-        alerts.raise_alerts(self.context, lease)
-        return told
+        alerts.raise_alerts(term)
+        return events
 
     def settle(self) -> list[Event]:
         """Step after step until many in a row change nothing."""

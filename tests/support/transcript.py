@@ -52,7 +52,7 @@ class Story:
         self._living: set[str] = set()
         self._down: set[str] = set()
         self._serve = uuid4()
-        self._said: list[str] = []
+        self._lines: list[str] = []
         self._set_clock()
 
     def play(self, line: str) -> list[str]:
@@ -60,7 +60,7 @@ class Story:
         verb, *words = line.split()
         names = [name for word in words if "=" not in word for name in spread(word)]
         values = dict(word.split("=") for word in words if "=" in word)
-        self._said = []
+        self._lines = []
         self._set_clock()
         match verb:
             case "join":
@@ -88,7 +88,7 @@ class Story:
                     ACTS[verb](self._context, self.worker_id(name), TESTS)
             case _:
                 raise ValueError(line)
-        return self._said
+        return self._lines
 
     def worker_id(self, name: str) -> UUID:
         """The id of a worker."""
@@ -129,11 +129,11 @@ class Story:
         if "database" in self._down:
             return
         self._set_clock(LOOKS_LATER)
-        lease = leadership.lead(self._context, "story", lambda _: True)
-        assert lease
-        done, raised = health.check(self._context, lease), alerts.raise_alerts(self._context, lease)
-        assert not [*done.poison, *raised.poison]
-        self._said += [_event(each) for each in done.events] + [_alert(each) for each in raised.alerts]
+        term = leadership.lead(self._context, "story", lambda _: True)
+        assert term
+        health_pass, raised = health.check(term), alerts.raise_alerts(term)
+        assert not [*health_pass.poison, *raised.poison]
+        self._lines += [_event(event) for event in health_pass.events] + [_alert(alert) for alert in raised.alerts]
 
 
 def spread(word: str) -> list[str]:
