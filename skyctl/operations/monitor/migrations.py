@@ -17,6 +17,7 @@ from skyctl.domain.workloads import (
     DeploymentStatus,
     Migration,
     MigrationState,
+    Service,
     ServiceStatus,
 )
 from skyctl.operations.monitor import migration_queue
@@ -126,11 +127,12 @@ def _approvals(called: Iterable[Migration], term: Term) -> list[Event]:
 
 
 def _finish_drains(tx: db.Transaction, term: Term) -> list[Event]:
-    """Note the drains that are over, except those whose last containers are still to be stopped."""
+    """Note the drains that are over, except those whose last containers are still to be stopped, or that are about to
+    run a deployment which can move only once the engine has it."""
     finished = []
     for drained in drains.ending(tx):
         left = services.on_workers(tx, [drained.worker_id])
-        if left and drained.force:
+        if (left and drained.force) or (not drained.overdue and _is_any_apply_pending(tx, left)):
             continue
         names = [service.spec.name for service in left]
         stays = f"{len(names)} container{'s' * (len(names) != 1)} left, still running"
@@ -149,6 +151,10 @@ def _finish_drains(tx: db.Transaction, term: Term) -> list[Event]:
         )
     drains.note_over(tx, [event.worker_id for event in finished if event.worker_id])
     return finished
+
+
+def _is_any_apply_pending(tx: db.Transaction, on_worker: Iterable[Service]) -> bool:
+    return any(service.current and services.is_apply_pending(tx, service.current.id) for service in on_worker)
 
 
 def _summary_event(summary: migration_summaries.Summary, term: Term) -> Event:
