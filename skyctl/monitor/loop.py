@@ -218,8 +218,8 @@ class Monitor:
 
 
 def _place() -> str:
-    """Return a name for where process ids mean the same as here: this boot of this machine, and this namespace of ids; a
-    random one where that cannot be read."""
+    """Return a name for where process ids mean the same as here: this boot of this machine, and this namespace of ids;
+    a random one where that cannot be read."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:8]

@@ -58,7 +58,8 @@ _KEPT = services.c.status.is_distinct_from(ServiceStatus.DELETED.value)
 def page(
     connection: sa.Connection, organization_id: UUID | None, worker_id: UUID | None, limit: int, offset: int
 ) -> tuple[list[Service], int]:
-    """Services by organization and name, and how many there are in all; of one organization, on one worker."""
+    """Return one page of services by organization and name, and how many there are in all; only those of one
+    organization, or on one worker, where these are given."""
     wanted = [_KEPT]
     wanted += [] if organization_id is None else [services.c.organization_id == organization_id]
     wanted += [] if worker_id is None else [deployments.c.worker_id == worker_id]
@@ -69,7 +70,7 @@ def page(
 
 
 def matching(connection: sa.Connection, reference: str, organization_id: UUID | None = None) -> list[Service]:
-    """The services of this slug or name, or whose id begins so; of one organization, where one is given."""
+    """Return the services of this slug or name, or whose id begins so; of one organization where one is given."""
     named = sa.or_(
         services.c.slug == reference,
         services.c.name == reference,
@@ -81,14 +82,14 @@ def matching(connection: sa.Connection, reference: str, organization_id: UUID | 
 
 
 def get(connection: sa.Connection, service_id: UUID, *, lock: bool = False) -> Service | None:
-    """One service by its id; with `lock` nobody else changes it until the end."""
+    """Return one service by its id; with `lock`, nobody else changes it until the transaction ends."""
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(services.c.id == service_id, _KEPT)
     row = connection.execute(query.with_for_update(of=services) if lock else query).one_or_none()
     return read(row) if row else None
 
 
 def by_slug(connection: sa.Connection, organization_id: UUID, slug: str) -> Service | None:
-    """The service of this organization and slug, which nobody else changes until the end."""
+    """Return the service of this organization and slug, locked against changes until the transaction ends."""
     named = (services.c.organization_id == organization_id, services.c.slug == slug, _KEPT)
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(*named).with_for_update(of=services)
     row = connection.execute(query).one_or_none()
@@ -96,7 +97,7 @@ def by_slug(connection: sa.Connection, organization_id: UUID, slug: str) -> Serv
 
 
 def deployments_of(connection: sa.Connection, service_id: UUID) -> list[Deployment]:
-    """The deployments of a service, the latest first."""
+    """Return the deployments of a service, the latest first."""
     joined = deployments.outerjoin(workers, workers.c.id == deployments.c.worker_id)
     query = sa.select(*_DEPLOYMENT, workers.c.name.label("worker_name")).select_from(joined)
     rows = connection.execute(
@@ -114,20 +115,20 @@ def get_deployment(connection: sa.Connection, deployment_id: UUID) -> Deployment
 
 
 def fetch(connection: sa.Connection, service_ids: Collection[UUID]) -> list[Service]:
-    """These services, in the order of their ids."""
+    """Return these services, in the order of their ids."""
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(among(services.c.id, service_ids), _KEPT)
     return [read(row) for row in connection.execute(query.order_by(services.c.id))]
 
 
 def on_workers(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Service]:
-    """The services whose current deployment occupies one of the workers, by name."""
+    """Return the services whose current deployment occupies one of the workers, by name."""
     there = (among(deployments.c.worker_id, worker_ids), deployments.c.status.in_(OCCUPYING), _KEPT)
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(*there).order_by(services.c.name, services.c.id)
     return [read(row) for row in connection.execute(query)]
 
 
 class Followed(NamedTuple):
-    """What is compared with the engine of a service's current deployment."""
+    """What of a service's current deployment is compared with what the engine shows."""
 
     deployment_id: UUID
     service_id: UUID
@@ -143,8 +144,8 @@ class Followed(NamedTuple):
 
 
 def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bool) -> list[Followed]:
-    """So many of the services that the engine knows and that do not move just now, by their deployment's id, after this
-    one; only `unsettled` ones, whose containers are on their way."""
+    """Return up to `limit` of the services that the engine knows and that are not being moved, in the order of their
+    deployments' ids and after this id; only the `unsettled` ones, whose containers are on their way, where asked."""
     d, moving = (
         deployments.c,
         sa.exists().where(
@@ -235,7 +236,7 @@ def note_applied(connection: sa.Connection, deployment_id: UUID, swarm_service_i
 
 
 def engine_ids(connection: sa.Connection) -> set[str]:
-    """The engine's ids of all services under management."""
+    """Return the engine's ids of all services that skyctl manages."""
     query = sa.select(deployments.c.swarm_service_id).join(
         services, services.c.current_deployment_id == deployments.c.id
     )
@@ -243,7 +244,7 @@ def engine_ids(connection: sa.Connection) -> set[str]:
 
 
 def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: ServiceSpec) -> UUID:
-    """Write down what is wanted of the service of this organization and slug, new or not; its id."""
+    """Write down what is wanted of the service of this organization and slug, new or not; return its id."""
     values = {"name": spec.name, **_wanted(spec), "status": ServiceStatus.DEPLOYING.value}
     wanted = insert(services).values(id=uuid4(), organization_id=organization_id, slug=slug, **values)
     saved = wanted.on_conflict_do_update(
@@ -256,7 +257,7 @@ def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: Serv
 def insert_deployment(
     connection: sa.Connection, service_id: UUID, worker_id: UUID, spec: ServiceSpec, swarm_service_id: str | None
 ) -> UUID:
-    """A new deployment of a service, of which the engine is not told yet; its id. It is not the current one yet."""
+    """Insert a deployment of a service that is still to be applied, and to be made the current one; return its id."""
     deployment_id = uuid4()
     values = {
         "id": deployment_id,
@@ -277,7 +278,7 @@ def insert_deployment(
 def insert_adopted(
     connection: sa.Connection, service_id: UUID, worker_id: UUID, image: str, swarm_service_id: str
 ) -> UUID:
-    """A deployment that runs already, whoever made it; its id."""
+    """Insert a deployment that runs already, whoever made it; return its id."""
     values = {
         "id": uuid4(),
         "service_id": service_id,
@@ -287,27 +288,34 @@ def insert_adopted(
         "swarm_service_id": swarm_service_id,
         "deployed_at": _NOW,
     }
-    made: UUID = connection.execute(sa.insert(deployments).values(values).returning(deployments.c.id)).scalar_one()
-    return made
+    deployment_id: UUID = connection.execute(
+        sa.insert(deployments).values(values).returning(deployments.c.id)
+    ).scalar_one()
+    return deployment_id
 
 
 def insert_move(connection: sa.Connection, service_id: UUID, worker_id: UUID, source_id: UUID | None) -> UUID:
-    """A new deployment of the same to another worker; its id."""
-    d, kept = deployments.c, ("image_tag", "swarm_service_id", "created_as", "wanted", "internal_port", "external_port")
-    made = uuid4()
+    """Insert a copy of a deployment for another worker; return its id."""
+    d, copied_columns = (
+        deployments.c,
+        ("image_tag", "swarm_service_id", "created_as", "wanted", "internal_port", "external_port"),
+    )
+    deployment_id = uuid4()
     copied = sa.select(
-        sa.literal(made),
+        sa.literal(deployment_id),
         sa.literal(service_id),
         sa.literal(worker_id),
         sa.literal(DeploymentStatus.DEPLOYING.value),
-        *(d[name] for name in kept),
+        *(d[name] for name in copied_columns),
     ).where(d.id == source_id)
-    connection.execute(sa.insert(deployments).from_select(["id", "service_id", "worker_id", "status", *kept], copied))
-    return made
+    connection.execute(
+        sa.insert(deployments).from_select(["id", "service_id", "worker_id", "status", *copied_columns], copied)
+    )
+    return deployment_id
 
 
 def make_current(connection: sa.Connection, service_id: UUID, deployment_id: UUID, status: ServiceStatus) -> None:
-    """Let a deployment be the service's current one."""
+    """Make a deployment the service's current one."""
     changed = sa.update(services).where(services.c.id == service_id)
     connection.execute(changed.values(current_deployment_id=deployment_id, status=status.value, updated_at=_NOW))
 
@@ -321,19 +329,19 @@ def set_deployment(
     container_id: str | None = None,
     swarm_service_id: str | None = None,
 ) -> None:
-    """Note what became of a deployment; what is None stays."""
+    """Set the status of a deployment, and what else is given; what is None stays."""
     values: dict[str, Any] = {"status": status.value, "updated_at": _NOW}
     if status is DeploymentStatus.RUNNING:
         values |= {"deployed_at": sa.func.coalesce(deployments.c.deployed_at, _NOW), "stopped_at": None}
     elif status is not DeploymentStatus.DEPLOYING:
         values["stopped_at"] = sa.func.coalesce(deployments.c.stopped_at, _NOW)
-    given = {"deployment_logs": log, "container_id": container_id, "swarm_service_id": swarm_service_id}
-    values |= {name: value for name, value in given.items() if value is not None}
+    optional = {"deployment_logs": log, "container_id": container_id, "swarm_service_id": swarm_service_id}
+    values |= {name: value for name, value in optional.items() if value is not None}
     connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
 
 
 def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatus) -> None:
-    """Note what became of a service."""
+    """Set the status of a service."""
     changed = sa.update(services).where(services.c.id == service_id)
     connection.execute(changed.values(status=status.value, updated_at=_NOW))
 
@@ -356,19 +364,19 @@ def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
 
 
 def keep_wanted(connection: sa.Connection, deployment_id: UUID, spec: ServiceSpec) -> None:
-    """Keep with a deployment what is wanted of its service, before that changes."""
+    """Keep what is wanted of a service with its deployment, before that changes."""
     kept = sa.update(deployments).where(deployments.c.id == deployment_id, deployments.c.wanted.is_(None))
     connection.execute(kept.values(wanted=_wanted(spec)))
 
 
 def set_worker(connection: sa.Connection, deployment_id: UUID, worker_id: UUID) -> None:
-    """Note that a deployment is on another worker than was thought."""
+    """Note that a deployment is on another worker than was written down."""
     moved = sa.update(deployments).where(deployments.c.id == deployment_id)
     connection.execute(moved.values(worker_id=worker_id, updated_at=_NOW))
 
 
 def stop_others(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
-    """Note that all deployments of a service but one have stopped."""
+    """Note that all deployments of a service except one have stopped."""
     others = sa.update(deployments).where(
         deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status.in_(OCCUPYING)
     )
@@ -377,8 +385,8 @@ def stop_others(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
 
 
 def delete(connection: sa.Connection, service_id: UUID) -> None:
-    """Remove a service; its row stays with its history, and a service deployed under the same slug takes it up
-    again."""
+    """Mark a service as deleted. Its row stays with its history, and is used again where a service is deployed under the
+    same slug."""
     gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
     connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
     stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
@@ -389,7 +397,7 @@ def delete(connection: sa.Connection, service_id: UUID) -> None:
 def reserved(
     connection: sa.Connection, only: Collection[UUID] | None = None
 ) -> tuple[dict[UUID, Capacity], dict[UUID, dict[str, int]]]:
-    """By worker: what the deployments on it, or on their way to it, reserve; and how many of each `spread` there
+    """Return, by worker, what the deployments on it or on their way to it reserve, and how many of each `spread` there
     are."""
     figures = (("cpuCores", "cpu_cores"), ("memoryMb", "memory_mb"), ("diskGb", "disk_gb"))
     needs: list[sa.ColumnElement[float]] = [
@@ -414,13 +422,13 @@ def reserved(
 
 
 def names(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
-    """The names of services that begin so."""
+    """Return the names of services that begin with a prefix."""
     query = sa.select(services.c.name).where(_KEPT, services.c.name.startswith(prefix, autoescape=True)).distinct()
     return list(connection.execute(query.order_by(services.c.name).limit(limit)).scalars())
 
 
 def read(row: Any) -> Service:
-    """A service of a row with its current deployment."""
+    """Return the service of a row, with its current deployment."""
     current = None if row.d_id is None else _deployment(row)
     spec = manifest.stored(
         row.name,
@@ -443,7 +451,7 @@ def read(row: Any) -> Service:
 
 
 def _wanted(spec: ServiceSpec) -> dict[str, Any]:
-    """What is wanted of a service, by the columns of its row."""
+    """Return what is wanted of a service, by the columns of its row."""
     return {
         "environment_vars": dict(spec.environment),
         "resource_limits": manifest.limits_document(spec.limits),

@@ -19,7 +19,7 @@ from skyctl.operations.shared.context import Context, Engine
 from tests.operations.test_migrations import fleet, pass_time
 from tests.support.fleet import Fleet
 from tests.support.helpers import TESTS, look
-from tests.support.interleaving import BoundedDatabase, BoundedEngine, Boundaries, HeldBack
+from tests.support.interleaving import Boundaries, BoundedDatabase, BoundedEngine, HeldBack
 
 __all__ = ["fleet"]
 
