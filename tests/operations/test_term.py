@@ -28,7 +28,7 @@ OPERATIONS = Path(__file__).parents[2] / "skyctl/operations/monitor"
 NEEDS_NO_TERM = {"deliveries.py"}
 """What says itself why it needs none."""
 ORDERS = {"deploy", "move", "stop", "remove", "set_availability", "remove_node"}
-MAY_ORDER = {"term.engine()", "services"}
+MAY_ORDER = {"term.engine()"}
 ELSEWHERE = (".transaction", "context.recording", "context.engine")
 BY_HAND = {"leases.hold", "events.lock"}
 NO_EVENTS = ("term.writing", "term.reading")

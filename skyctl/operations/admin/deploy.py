@@ -11,7 +11,7 @@ from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, S
 from skyctl.operations.shared import apply_deployment, candidates
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
-from skyctl.store import db, events, migrations, services, workers
+from skyctl.store import db, deployments, events, migrations, services, workers
 
 
 def deploy(
@@ -63,11 +63,9 @@ def _write_down(
     """Write a new deployment down as the service's current one, still to be applied to the engine."""
     before, worker_id = existing.current if existing else None, place.worker_id
     if existing and before:
-        services.keep_wanted(tx, before.id, existing.spec)
+        deployments.keep_wanted(tx, before.id, existing.spec)
     service_id = services.save(tx, organization.id, rules.slug(spec.name), spec)
-    deployment_id = services.insert_deployment(
-        tx, service_id, worker_id, spec, before.swarm_service_id if before else None
-    )
+    deployment_id = deployments.insert(tx, service_id, worker_id, spec, before.swarm_service_id if before else None)
     services.make_current(tx, service_id, deployment_id, ServiceStatus.DEPLOYING)
     service = services.get(tx, service_id)
     name = service.current.worker_name if service and service.current else None

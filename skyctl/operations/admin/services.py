@@ -27,7 +27,7 @@ from skyctl.domain.workloads import (
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs
-from skyctl.store import db, events, migrations, organizations, services, workers
+from skyctl.store import db, deployments, events, migrations, organizations, services, workers
 
 DEFAULT_ORGANIZATION = "default"
 
@@ -49,7 +49,7 @@ def list_services(
 def history(context: Context, service_id: UUID) -> tuple[list[Deployment], list[Migration]]:
     """Return the deployments and the migrations of a service, the latest first."""
     with context.db.transaction() as tx:
-        return services.deployments_of(tx, service_id), migrations.of_service(tx, service_id)
+        return deployments.of_service(tx, service_id), migrations.of_service(tx, service_id)
 
 
 def remove(context: Context, service_id: UUID, actor: Actor) -> Service:
@@ -183,7 +183,7 @@ def _adopt(context: Context, actor: Actor, organization: Organization, adopted: 
                 f"{organization.slug} has a service {slug!r} already", "remove one of them, or give another --org"
             )
         service_id = services.save(tx, organization.id, slug, spec)
-        deployment_id = services.insert_adopted(tx, service_id, worker_id, engine_service.image, engine_service.id)
+        deployment_id = deployments.insert_adopted(tx, service_id, worker_id, engine_service.image, engine_service.id)
         services.make_current(tx, service_id, deployment_id, ServiceStatus.RUNNING)
         details = {"serviceId": str(service_id), "serviceName": engine_service.name, "deploymentId": str(deployment_id)}
         adoption = Event(

@@ -11,7 +11,7 @@ from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement
 from skyctl.operations.shared import candidates
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import placement
-from skyctl.store import db, drains, events, migration_pauses, services
+from skyctl.store import db, deployments, drains, events, migration_pauses, services
 from skyctl.store import migrations as store
 
 MOST_QUEUED = 5_000
@@ -120,7 +120,7 @@ class Slots:
 
 
 def _start(tx: db.Transaction, term: Term, migration: Migration, place: Placement, *, reason: str) -> Event:
-    deployment = services.insert_move(tx, migration.service_id, place.worker_id, migration.source_deployment_id)
+    deployment = deployments.insert_move(tx, migration.service_id, place.worker_id, migration.source_deployment_id)
     started = store.begin(tx, migration, place.worker_id, deployment, term.context.migrations.timeout)
     return migration_event(started, "migration_started", term, f"to {started.target_worker_name}: {reason}")
 

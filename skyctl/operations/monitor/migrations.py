@@ -27,7 +27,7 @@ from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.tasks import DEPLOYMENT_LABEL
-from skyctl.store import db, drains, events, leases, migration_pauses, migration_summaries, services
+from skyctl.store import db, deployments, drains, events, leases, migration_pauses, migration_summaries, services
 from skyctl.store import migrations as store
 
 POLL_SECONDS = 0.3
@@ -154,7 +154,7 @@ def _finish_drains(tx: db.Transaction, term: Term) -> list[Event]:
 
 
 def _is_any_apply_pending(tx: db.Transaction, on_worker: Iterable[Service]) -> bool:
-    return any(service.current and services.is_apply_pending(tx, service.current.id) for service in on_worker)
+    return any(service.current and deployments.is_apply_pending(tx, service.current.id) for service in on_worker)
 
 
 def _summary_event(summary: migration_summaries.Summary, term: Term) -> Event:
@@ -246,9 +246,9 @@ def _complete(tx: db.Transaction, term: Term, migration: Migration, decision: De
     source, target = migration.source_deployment_id, migration.target_deployment_id
     if not store.change(tx, migration, MigrationState.COMPLETED, reason="", **stopped) or target is None:
         return None
-    services.set_deployment(tx, target, DeploymentStatus.RUNNING, container_id=decision.container_id)
+    deployments.set_status(tx, target, DeploymentStatus.RUNNING, container_id=decision.container_id)
     if source:
-        services.set_deployment(tx, source, DeploymentStatus.STOPPED)
+        deployments.set_status(tx, source, DeploymentStatus.STOPPED)
     services.make_current(tx, migration.service_id, target, ServiceStatus.RUNNING)
     old = "has stopped" if decision.source_stopped else "stops when its worker returns"
     reason = f"it runs on {migration.target_worker_name}; the old container {old}"
@@ -264,7 +264,7 @@ def _end(tx: db.Transaction, term: Term, migration: Migration, state: MigrationS
 
 def _undo(tx: db.Transaction, migration: Migration) -> None:
     if migration.target_deployment_id:
-        services.set_deployment(tx, migration.target_deployment_id, DeploymentStatus.ROLLED_BACK)
+        deployments.set_status(tx, migration.target_deployment_id, DeploymentStatus.ROLLED_BACK)
 
 
 def _note_orphan_stopped(

@@ -14,7 +14,7 @@ from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
-from skyctl.store import db, drains, events, services, workers
+from skyctl.store import db, deployments, drains, events, services, workers
 from skyctl.store.services import Followed
 
 POLL_SECONDS = 0.5
@@ -132,7 +132,7 @@ def _stop(term: Term, service: Service) -> list[Event]:
         if now is None or now.current is None:
             return []
         if now.current.id != current.id:  # it was deployed again at the same moment, and may have been stopped at once
-            services.set_apply_pending(tx, now.current.id)
+            deployments.set_apply_pending(tx, now.current.id)
             return []
         return events.append(tx, _note_stopped(tx, term, service, current))
 
@@ -145,7 +145,7 @@ def _is_to_be_stopped(tx: db.Transaction, service_id: UUID, deployment_id: UUID)
 
 
 def _note_stopped(tx: db.Transaction, term: Term, service: Service, current: Deployment) -> Event:
-    services.set_deployment(tx, current.id, DeploymentStatus.STOPPED)
+    deployments.set_status(tx, current.id, DeploymentStatus.STOPPED)
     services.set_status(tx, service.id, ServiceStatus.STOPPED)
     name, details = service.spec.name, {"serviceId": str(service.id), "serviceName": service.spec.name}
     where = (current.worker_id, current.worker_name)
@@ -209,7 +209,7 @@ def _note(tx: db.Transaction, term: Term, followed: Followed, finding: Finding, 
         return None
     if now.current.id != followed.deployment_id or now.current.status is not followed.status:
         return None
-    services.set_deployment(
+    deployments.set_status(
         tx, followed.deployment_id, finding.status, log=finding.log, container_id=finding.container_id
     )
     if finding.status is DeploymentStatus.ROLLED_BACK:
@@ -217,9 +217,9 @@ def _note(tx: db.Transaction, term: Term, followed: Followed, finding: Finding, 
     else:
         services.set_status(tx, followed.service_id, STATUSES[finding.status])
     if by_hand and worker_id:
-        services.set_worker(tx, followed.deployment_id, worker_id)
+        deployments.set_worker(tx, followed.deployment_id, worker_id)
     if finding.status is DeploymentStatus.RUNNING:
-        services.stop_others(tx, followed.service_id, but=followed.deployment_id)
+        deployments.stop_others(tx, followed.service_id, but=followed.deployment_id)
     return _event(term, followed, finding, by_hand=by_hand)
 
 

@@ -14,7 +14,7 @@ from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailabl
 from skyctl.domain.workloads import Deployment, DeploymentStatus, Service
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
-from skyctl.store import db, services, workers
+from skyctl.store import db, deployments, services, workers
 
 # Read, checked and changed within milliseconds: only somebody who changes the service without a pause comes between
 # each time.
@@ -66,10 +66,10 @@ def remove_leftover(context: Context, service: Service, deployment_id: UUID, rec
     if found and is_removed:
         engine.remove(found.id)
     with recording() as tx:
-        services.note_applied(tx, deployment_id, None)
+        deployments.note_applied(tx, deployment_id, None)
         revived = services.get(tx, service.id, lock=True)
         if found and is_removed and revived and revived.current:
-            services.set_apply_pending(tx, revived.current.id)
+            deployments.set_apply_pending(tx, revived.current.id)
 
 
 def _pending(
@@ -81,13 +81,13 @@ def _pending(
     somebody else applied it, EngineConflict where its worker has no node.
     """
     current_service = services.get(tx, service.id, lock=True)
-    current, deployment = _current(current_service), services.get_deployment(tx, deployment_id)
-    is_pending = services.is_apply_pending(tx, deployment_id)
+    current, deployment = _current(current_service), deployments.get(tx, deployment_id)
+    is_pending = deployments.is_apply_pending(tx, deployment_id)
     if deployment and deployment.status is DeploymentStatus.FAILED:
         return EngineRefused(deployment.log)
     if current_service is None or current is None or current.id != deployment_id:
         if current and is_pending:
-            services.set_deployment(tx, deployment_id, DeploymentStatus.STOPPED)
+            deployments.set_status(tx, deployment_id, DeploymentStatus.STOPPED)
         return _superseded(service, current)
     if not is_pending:
         return None
@@ -110,8 +110,8 @@ def _node(tx: db.Transaction, deployment: Deployment) -> str | None:
 def _note_refused(service_id: UUID, deployment_id: UUID, reason: str, recording: Recording) -> None:
     with recording() as tx:
         current = _current(services.get(tx, service_id, lock=True))
-        services.note_applied(tx, deployment_id, None)
-        services.set_deployment(tx, deployment_id, DeploymentStatus.FAILED, log=reason)
+        deployments.note_applied(tx, deployment_id, None)
+        deployments.set_status(tx, deployment_id, DeploymentStatus.FAILED, log=reason)
         if current and current.id == deployment_id:
             services.restore(tx, service_id, but=deployment_id)
 
@@ -124,10 +124,10 @@ def _note_applied(
         current_service = services.get(tx, service.id, lock=True)
         current = _current(current_service)
         if current:
-            services.note_applied(tx, deployment_id, swarm_service_id)
+            deployments.note_applied(tx, deployment_id, swarm_service_id)
         if current and current.id != deployment_id:
-            services.set_deployment(tx, deployment_id, DeploymentStatus.DEPLOYING)
-            services.set_apply_pending(tx, current.id)
+            deployments.set_status(tx, deployment_id, DeploymentStatus.DEPLOYING)
+            deployments.set_apply_pending(tx, current.id)
         db.notify_news(tx)
     if current_service is None or current is None:
         remove_leftover(context, service, deployment_id, recording)

@@ -7,7 +7,7 @@ from skyctl.domain.cluster import Capacity, HealthPolicy
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal, ServiceSpec
 from skyctl.rules import placement
-from skyctl.store import db, services, workers
+from skyctl.store import db, deployments, workers
 
 TO_BE_DRAINED = "to be drained"
 NODE_UNKNOWN = "its node is not in the swarm"
@@ -47,7 +47,7 @@ def candidates(
     only: Collection[UUID] | None = None,
 ) -> list[Candidate]:
     """Every worker, or only these, as placement sees it."""
-    reserved, siblings = services.reserved(tx, only)
+    reserved, siblings = deployments.reserved(tx, only)
     nothing = Capacity()
     return [
         Candidate(
