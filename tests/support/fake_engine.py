@@ -40,8 +40,8 @@ class FakeEngine:
 
     A task takes a step with each `observe`, or all that it can by `settle`. `absent` and `unhealthy` hold pairs of a
     node (or EVERYWHERE) and an image: such an image cannot be started there, or never becomes healthy. While
-    `unavailable` is set every call fails, while `refuses` is set every order: with that text. `orders` is what it was
-    told, in order.
+    `unavailable` is set every call fails, while `refuses` is set every order: with that text. `orders` are those that it was
+    given, in order.
     """
 
     join: SwarmJoin | None
@@ -130,27 +130,27 @@ class FakeEngine:
     # What happens to it
 
     def add_node(self, hostname: str) -> str:
-        """Let a node join; its id."""
+        """Add a node; return its id."""
         node = EngineNode(self._next("node"), hostname, is_up=True, availability="active")
         self.nodes[node.id] = node
         return node.id
 
     def cut(self, node_id: str) -> None:
-        """Nothing changes on the node any more, and the swarm has not noticed yet."""
+        """Cut the node off: nothing changes on it any more, and the swarm has not noticed yet."""
         self._cut.add(node_id)
 
     def lose(self, node_id: str) -> None:
-        """The same, and the swarm has noticed: its containers go on as ghosts, running but not wanted."""
+        """Cut the node, and have the swarm notice it: its containers run on, orphaned."""
         self.cut(node_id)
         self.nodes[node_id] = replace(self.nodes[node_id], is_up=False)
 
     def heal(self, node_id: str) -> None:
-        """The node is back: what is not wanted there any more is stopped."""
+        """Bring the node back: what is not wanted there any more is stopped."""
         self._cut.discard(node_id)
         self.nodes[node_id] = replace(self.nodes[node_id], is_up=True)
 
     def mount(self, service_id: str, *sources: str) -> None:
-        """Let the service mount these from its node."""
+        """Make the service mount these from its node."""
         self._services[service_id].local_mounts = sources
 
     def settle(self) -> None:
@@ -160,7 +160,7 @@ class FakeEngine:
             self.step()
 
     def step(self) -> None:
-        """Let every service take one step."""
+        """Take one step of every service."""
         for service in self._services.values():
             service.tasks = [self._stepped(service, task) for task in service.tasks]
             self._reconcile(service)
@@ -169,7 +169,7 @@ class FakeEngine:
                 service.tasks.remove(task)
 
     def _stepped(self, service: _Service, task: EngineTask) -> EngineTask:
-        """What has become of a task."""
+        """Return a task after its next step."""
         node, image = service.pins[task.id], service.spec.image
         if task.state in _ENDED or (task.node_id and node in self._cut):
             return task

@@ -94,7 +94,7 @@ class Fleet:
         return term
 
     def step(self) -> list[Event]:
-        """One step of everything, by a monitor of its own term; what happened."""
+        """Take one step of everything, in a term of its own; return the events."""
         term = self.term()
         events = [
             *migrations_monitor.reconcile_migrations(term).events,
@@ -104,21 +104,21 @@ class Fleet:
         return events
 
     def settle(self) -> list[Event]:
-        """Step after step until many in a row change nothing."""
-        told: list[Event] = []
+        """Take steps until many in a row change nothing; return the events."""
+        events: list[Event] = []
         quiet = 0
         while quiet < 8:
             now = self.step()
             quiet = 0 if now else quiet + 1
-            told += now
-        return told
+            events += now
+        return events
 
     def where(self) -> dict[str, str | None]:
         """Of each service the worker on which its current deployment is."""
         return {name: each.current.worker_name if each.current else None for name, each in self.services().items()}
 
     def running(self) -> dict[str, list[str]]:
-        """Of each service the workers on whose nodes containers of it run, as the engine has it, ghosts included."""
+        """Of each service the workers on whose nodes containers of it run, as the engine has it, orphaned containers included."""
         names = {node: name for name, node in self.nodes.items()}
         seen = self.engine.observe()
         return {

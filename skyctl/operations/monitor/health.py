@@ -50,7 +50,7 @@ class HealthPass:
 
 class Snapshot(NamedTuple):
     """What a check begins with: the database's time; the outages of ours, which count towards no worker's silence; the
-    workers whose status may have to change, and those that may have stopped flapping; whether a mass failure is open."""
+    workers whose status may have to change; those that may have stopped flapping; whether a mass failure is open."""
 
     now: datetime
     outages: Sequence[Outage]
@@ -223,8 +223,8 @@ def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[U
 
 
 def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
-    """Return the open mass failure that a worker belongs to: one that goes silent, and was last heard before the failure
-    was detected; or one that comes back from it."""
+    """Return the open mass failure that a worker belongs to: one that goes silent, and was last heard before the
+    failure was detected; or one that comes back from it."""
     heard_at = worker.last_heartbeat_at
     if not _goes_offline(verdict):
         return next((failure.id for failure in open_failures if failure.id == worker.mass_failure_id), None)
