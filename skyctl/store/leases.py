@@ -47,7 +47,7 @@ def latest(connection: sa.Connection) -> Lead | None:
 
 
 def take(connection: sa.Connection, holder: str, ttl: timedelta, yielding: str | None) -> Lease | None:
-    """Take the lease where it is free, or held by `yielding`, and so begin a new term; None where another one holds it."""
+    """Take the lease where it is free, or held by `yielding`, and begin a new term; None where another one holds it."""
     values = {"name": _NAME, "holder": holder, "ttl": ttl, "yielding": yielding}
     term = connection.execute(_TAKE, values).scalar_one_or_none()
     return None if term is None else Lease(holder, term)

@@ -224,8 +224,8 @@ def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
 
 
 def delete(connection: sa.Connection, service_id: UUID) -> None:
-    """Mark a service as deleted. Its row stays with its history, and is used again where a service is deployed under the
-    same slug."""
+    """Mark a service as deleted. Its row stays with its history, and is used again where a service is deployed under
+    the same slug."""
     gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
     connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
     stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}

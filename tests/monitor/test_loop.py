@@ -83,7 +83,10 @@ def test_it_survives_the_loss_of_its_connections(
 ) -> None:
     monitor = start("monitor", "--interval", "3600")
     monitor.until("action=watching")
-    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    kill = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
     connection.execute(kill)
     assert "action=database_lost" in monitor.until("action=database_lost")
     monitor.until("action=watching")
@@ -172,7 +175,8 @@ def test_a_serve_that_was_killed_leaves_an_outage_and_marks_nobody(
     serve()
     monitor.until("to=offline")
     found = connection.execute(
-        "SELECT e.at - o.ended_at, o.ended_at - o.started_at FROM worker_events e, serve_outages o WHERE e.to_status = 'offline'"
+        "SELECT e.at - o.ended_at, o.ended_at - o.started_at FROM worker_events e, serve_outages o "
+        "WHERE e.to_status = 'offline'"
     ).fetchall()
     assert len(found) == 1
     after, lasted = (each.total_seconds() for each in found[0])

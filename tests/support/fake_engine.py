@@ -40,8 +40,8 @@ class FakeEngine:
 
     A task takes a step with each `observe`, or all that it can by `settle`. `absent` and `unhealthy` hold pairs of a
     node (or EVERYWHERE) and an image: such an image cannot be started there, or never becomes healthy. While
-    `unavailable` is set every call fails, while `refuses` is set every order: with that text. `orders` are those that it was
-    given, in order.
+    `unavailable` is set every call fails, while `refuses` is set every order: with that text. `orders` are those
+    that it was given, in order.
     """
 
     join: SwarmJoin | None

@@ -114,11 +114,11 @@ class Fleet:
         return events
 
     def where(self) -> dict[str, str | None]:
-        """Of each service the worker on which its current deployment is."""
+        """By service, the worker on which its current deployment is."""
         return {name: each.current.worker_name if each.current else None for name, each in self.services().items()}
 
     def running(self) -> dict[str, list[str]]:
-        """Of each service the workers on whose nodes containers of it run, as the engine has it, orphaned containers included."""
+        """By service, the workers on whose nodes its containers run, the orphaned ones included, as the engine has it."""
         names = {node: name for name, node in self.nodes.items()}
         seen = self.engine.observe()
         return {
