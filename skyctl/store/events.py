@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import Actor, Event, WorkerStatus
+from skyctl.domain.events import EventKind
 from skyctl.store.rows import among
 from skyctl.store.tables import activity_logs, events
 
@@ -74,19 +75,13 @@ def of_migration(connection: sa.Connection, migration_id: UUID) -> list[Event]:
     return [_event(row) for row in connection.execute(sa.select(events).where(*wanted).order_by(events.c.seq))]
 
 
-def last_seq(connection: sa.Connection) -> int:
-    """The number of the last event; 0 where there is none."""
-    last: int = connection.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one()
-    return last
-
-
 def transitions(
     connection: sa.Connection, worker_ids: Iterable[UUID], between: Sequence[WorkerStatus], window: timedelta
 ) -> dict[UUID, int]:
     """How often each of the workers changed between these statuses, not on purpose, within the window that ends now."""
     counted = sa.select(events.c.worker_id, sa.func.count()).where(
         among(events.c.worker_id, worker_ids),
-        events.c.kind == "status_changed",
+        events.c.kind == EventKind.STATUS_CHANGED,
         events.c.from_status.in_(between),
         events.c.to_status.in_(between),
         events.c.at > sa.func.skyctl_now() - window,
@@ -97,7 +92,7 @@ def transitions(
 
 def was_removed(connection: sa.Connection, worker_id: UUID) -> bool:
     """Whether a worker of this id was ever removed."""
-    removed = sa.exists().where(events.c.worker_id == worker_id, events.c.kind == "removed")
+    removed = sa.exists().where(events.c.worker_id == worker_id, events.c.kind == EventKind.REMOVED)
     return bool(connection.execute(sa.select(removed)).scalar_one())
 
 
@@ -124,7 +119,7 @@ def _activity(event: Event, actor: Actor) -> dict[str, Any]:
 
 def _event(row: Any) -> Event:
     return Event(
-        kind=row.kind,
+        kind=EventKind.read(row.kind),
         worker_id=row.worker_id,
         worker_name=row.worker_name,
         actor=row.actor,
