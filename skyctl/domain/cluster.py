@@ -194,8 +194,8 @@ class Event:
     seq: int = 0
     at: datetime | None = None
 
-    def details_as(self, shape: type[D]) -> D:
-        """Return the details as those of its kind: `shape` is the type that the kind has them of."""
+    def details_as(self, _shape: type[D]) -> D:
+        """Return the details typed as those of the event's kind, which the reader has looked at."""
         return cast(D, self.details)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from skyctl import installer
