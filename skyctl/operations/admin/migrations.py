@@ -6,6 +6,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused
+from skyctl.domain.events import EventKind, MigrationRef, Policy, Resumed
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 from skyctl.operations.shared.context import Context
 from skyctl.rules import migrations as rules
@@ -80,7 +81,7 @@ def pause(context: Context, actor: Actor, length: timedelta | None, reason: str 
         migration_pauses.begin(tx, actor.name, length, reason)
         said = f"for {length}" if length else "until they are resumed"
         told = f"{said}: {reason}" if reason else said
-        events.record(tx, Event("migrations_paused", None, None, actor.name, reason=told), actor)
+        events.record(tx, Event(EventKind.MIGRATIONS_PAUSED, None, None, actor.name, reason=told), actor)
 
 
 def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
@@ -92,12 +93,14 @@ def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
         open_failures = health.open_mass_failures(tx)
         health.lift_mass_failures(tx, [failure.id for failure in open_failures], actor.name)
         if was_paused:
-            events.record(tx, Event("migrations_resumed", None, None, actor.name, reason="the pause is over"), actor)
+            events.record(
+                tx, Event(EventKind.MIGRATIONS_RESUMED, None, None, actor.name, reason="the pause is over"), actor
+            )
         for failure in open_failures:
-            details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
+            details = Resumed(massFailureId=failure.id, region=failure.region, silent=failure.silent)
             reason = f"{failure.silent} workers fell silent at once, and are dealt with as if one by one"
             events.record(
-                tx, Event("migrations_resumed", None, None, actor.name, reason=reason, details=details), actor
+                tx, Event(EventKind.MIGRATIONS_RESUMED, None, None, actor.name, reason=reason, details=details), actor
             )
         db.notify_news(tx)
         return was_paused, open_failures
@@ -114,9 +117,9 @@ def set_policy(context: Context, organization: Organization, policy: MigrationPo
     with context.db.transaction() as tx:
         events.lock(tx)
         organizations.set_policy(tx, organization.id, policy)
-        details = {"organizationId": str(organization.id), "policy": policy.value}
+        details = Policy(organizationId=str(organization.id), policy=policy.value)
         reason = f"{organization.slug}: {policy.value}, before that {organization.policy.value}"
-        events.record(tx, Event("policy_set", None, None, actor.name, reason=reason, details=details), actor)
+        events.record(tx, Event(EventKind.POLICY_SET, None, None, actor.name, reason=reason, details=details), actor)
 
 
 def _change(
@@ -152,13 +155,11 @@ def _decide(
             raise Refused(
                 f"{found.service_name}'s migration is {found.state.value}", f"only one that is {possible} can be {verb}"
             )
-        details = {
-            "migrationId": str(migration_id),
-            "serviceId": str(found.service_id),
-            "serviceName": found.service_name,
-        }
+        details = MigrationRef(
+            migrationId=str(migration_id), serviceId=str(found.service_id), serviceName=found.service_name
+        )
         told = Event(
-            f"migration_{verb}",
+            EventKind[f"MIGRATION_{verb.upper()}"],
             found.source_worker_id,
             found.source_worker_name,
             actor.name,

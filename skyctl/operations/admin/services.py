@@ -13,6 +13,7 @@ from skyctl.domain.errors import (
     ServiceNotFound,
     ValidationError,
 )
+from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
@@ -63,10 +64,10 @@ def remove(context: Context, service_id: UUID, actor: Actor) -> Service:
         events.lock(tx)
         migrations.cancel_of_service(tx, service_id, f"the service was removed by {actor.name}")
         services.delete(tx, service_id)
-        current, details = service.current, {"serviceId": str(service_id), "serviceName": service.spec.name}
+        current, details = service.current, ServiceRef(serviceId=str(service_id), serviceName=service.spec.name)
         where = (current.worker_id, current.worker_name) if current else (None, None)
         events.record(
-            tx, Event("service_removed", *where, actor.name, reason=service.spec.name, details=details), actor
+            tx, Event(EventKind.SERVICE_REMOVED, *where, actor.name, reason=service.spec.name, details=details), actor
         )
     return service
 
@@ -171,9 +172,9 @@ def _adopt(context: Context, actor: Actor, organization: Organization, adopted: 
         service_id = services.save(tx, organization.id, slug, spec)
         deployment_id = services.insert_adopted(tx, service_id, worker_id, found.image, found.id)
         services.make_current(tx, service_id, deployment_id, ServiceStatus.RUNNING)
-        details = {"serviceId": str(service_id), "serviceName": found.name, "deploymentId": str(deployment_id)}
+        details = ServiceRef(serviceId=str(service_id), serviceName=found.name, deploymentId=str(deployment_id))
         adoption = Event(
-            "service_adopted", worker_id, adopted.worker_name, actor.name, reason=found.name, details=details
+            EventKind.SERVICE_ADOPTED, worker_id, adopted.worker_name, actor.name, reason=found.name, details=details
         )
         events.record(tx, adoption, actor)
         service = _known(services.get(tx, service_id), service_id)

@@ -19,6 +19,7 @@ from skyctl.domain.cluster import (
     WorkerStatus,
 )
 from skyctl.domain.errors import DatabaseRefused
+from skyctl.domain.events import EventKind, LiftedMassFailure, SilentWorkers, StatusChange
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import TTL
 from skyctl.operations.shared.outages import known_outages
@@ -89,7 +90,7 @@ def check(context: Context, lease: Lease, passed_over: Collection[UUID] = ()) ->
         leases.hold(tx, lease, TTL)
         lifted = _lift(tx, lease, _missed_since(snapshot, context.health))
         leases.note_pass(tx, lease)
-    changed = [event for event in concluded if event.kind == "status_changed"]
+    changed = [event for event in concluded if event.kind == EventKind.STATUS_CHANGED]
     waiting = snapshot.survey_is_cut or len(due) > len(changed) + len(poison)
     return HealthPass(
         events=[*declared, *concluded, *settled, *lifted],
@@ -175,15 +176,15 @@ def _by_region(silences: Sequence[Silence]) -> list[Silence]:
 
 
 def _mass_failure(number: int, silence: Silence, lease: Lease) -> Event:
-    details = {
-        "massFailureId": number,
-        "region": silence.region,
-        "silent": silence.silent,
-        "schedulable": silence.schedulable,
-        "workers": list(silence.names[:SAID_NAMES]),
-    }
+    details = SilentWorkers(
+        massFailureId=number,
+        region=silence.region,
+        silent=silence.silent,
+        schedulable=silence.schedulable,
+        workers=list(silence.names[:SAID_NAMES]),
+    )
     reason = f"{silence.silent} of {silence.schedulable} workers fell silent"
-    return Event("mass_failure", None, None, "monitor", reason=reason, details=details, term=lease.term)
+    return Event(EventKind.MASS_FAILURE, None, None, "monitor", reason=reason, details=details, term=lease.term)
 
 
 def _change(context: Context, lease: Lease, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
@@ -207,7 +208,9 @@ def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[U
     often = [worker_id for worker_id, count in counts.items() if flapping.is_flapping(count, policy)]
     begun = store.begin_flapping(tx, often) if often else []
     said = f"{{}} changes within {policy.flap_window.total_seconds() / 60:g} minutes, now {{}}"
-    return events.append(tx, *(_of(one, "flapping", said.format(counts[one.id], one.status), lease) for one in begun))
+    return events.append(
+        tx, *(_of(one, EventKind.FLAPPING, said.format(counts[one.id], one.status), lease) for one in begun)
+    )
 
 
 def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
@@ -227,7 +230,7 @@ def _changed(
 ) -> Event:
     """The event of a change, with the figures that decided it."""
     heard_at, load = worker.last_heartbeat_at, worker.load
-    details: dict[str, object] = {"lastHeartbeatAt": heard_at.isoformat() if heard_at else None}
+    details = StatusChange(lastHeartbeatAt=heard_at.isoformat() if heard_at else None)
     if verdict.status is WorkerStatus.UNHEALTHY:
         details["load"] = {
             "cpuPercent": load.cpu_percent,
@@ -239,7 +242,7 @@ def _changed(
     if mass_failure_id:
         details["massFailureId"] = mass_failure_id
     return Event(
-        "status_changed",
+        EventKind.STATUS_CHANGED,
         worker.id,
         worker.name,
         "monitor",
@@ -266,7 +269,7 @@ def _settle(context: Context, lease: Lease, those: Sequence[Worker]) -> list[Eve
         settled = store.end_flapping(tx, [worker.id for worker in those], quiet)
         reason = f"quiet for {quiet.total_seconds() / 60:g} minutes"
         return events.append(
-            tx, *(replace(_of(one, "settled", reason, lease), to_status=one.status) for one in settled)
+            tx, *(replace(_of(one, EventKind.SETTLED, reason, lease), to_status=one.status) for one in settled)
         )
 
 
@@ -286,11 +289,11 @@ def _lift(tx: db.Transaction, lease: Lease, missed_since: datetime) -> list[Even
 
 def _recovery(failure: MassFailure, lease: Lease) -> Event:
     reason = f"all of the {failure.silent} workers that fell silent at once are back, or removed"
-    details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
-    return Event("mass_recovery", None, None, "monitor", reason=reason, details=details, term=lease.term)
+    details = LiftedMassFailure(massFailureId=failure.id, region=failure.region, silent=failure.silent)
+    return Event(EventKind.MASS_RECOVERY, None, None, "monitor", reason=reason, details=details, term=lease.term)
 
 
-def _of(worker: Worker, kind: str, reason: str, lease: Lease) -> Event:
+def _of(worker: Worker, kind: EventKind, reason: str, lease: Lease) -> Event:
     return Event(kind, worker.id, worker.name, "monitor", reason=reason, term=lease.term)
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import EngineNode
+from skyctl.domain.events import EventKind, MigrationRef
 from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
 from skyctl.operations.shared import candidates
 from skyctl.operations.shared.context import Context
@@ -121,22 +122,23 @@ def _start(
 ) -> Event:
     deployment = services.insert_move(tx, migration.service_id, place.worker_id, migration.source_deployment_id)
     begun = store.begin(tx, migration, place.worker_id, deployment, context.migrations.timeout)
-    return migration_event(begun, "migration_started", lease, f"to {begun.target_worker_name}: {reason}")
+    return migration_event(begun, EventKind.MIGRATION_STARTED, lease, f"to {begun.target_worker_name}: {reason}")
 
 
-def migration_event(migration: Migration, kind: str, lease: Lease, reason: str, *, final: bool = False) -> Event:
+def migration_event(migration: Migration, kind: EventKind, lease: Lease, reason: str, *, final: bool = False) -> Event:
     """What is told of a migration; `final`: it is not tried again."""
-    details = {
-        "migrationId": str(migration.id),
-        "serviceId": str(migration.service_id),
-        "serviceName": migration.service_name,
-        "organizationId": str(migration.organization_id),
-        "cause": migration.cause.value,
-        "attempt": migration.attempts,
-        "targetWorkerId": str(migration.target_worker_id) if migration.target_worker_id else None,
-        "targetWorkerName": migration.target_worker_name,
-        **({"final": True} if final else {}),
-    }
+    details = MigrationRef(
+        migrationId=str(migration.id),
+        serviceId=str(migration.service_id),
+        serviceName=migration.service_name,
+        organizationId=str(migration.organization_id),
+        cause=migration.cause.value,
+        attempt=migration.attempts,
+        targetWorkerId=str(migration.target_worker_id) if migration.target_worker_id else None,
+        targetWorkerName=migration.target_worker_name,
+    )
+    if final:
+        details["final"] = True
     told = f"{migration.service_name}: {reason}" if reason else migration.service_name
     return Event(
         kind,

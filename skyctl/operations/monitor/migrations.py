@@ -13,6 +13,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused
+from skyctl.domain.events import Approval, DrainEnd, EventKind, MigrationSummary
 from skyctl.domain.workloads import (
     DeploymentStatus,
     Migration,
@@ -91,10 +92,10 @@ def _call_for(context: Context, lease: Lease) -> Called:
         store.requeue(tx, context.migrations.attempts)
         written = events.append(
             tx,
-            *(migration_event(each, f"migration_{each.state.value}", lease, each.reason) for each in called),
+            *(migration_event(each, EventKind[f"MIGRATION_{each.state.name}"], lease, each.reason) for each in called),
             *_asked(called, lease),
-            *(migration_event(each, "migration_queued", lease, "no longer held") for each in released),
-            *(migration_event(each, "migration_cancelled", lease, each.reason) for each in cancelled),
+            *(migration_event(each, EventKind.MIGRATION_QUEUED, lease, "no longer held") for each in released),
+            *(migration_event(each, EventKind.MIGRATION_CANCELLED, lease, each.reason) for each in cancelled),
             *_over(tx, lease),
             *(_summed_up(each, lease) for each in migration_summaries.sum_up(tx)),
         )
@@ -112,13 +113,13 @@ def _asked(called: Iterable[Migration], lease: Lease) -> list[Event]:
             waiting.setdefault(each.source_worker_id, []).append(each)
     return [
         Event(
-            "approval_required",
+            EventKind.APPROVAL_REQUIRED,
             worker_id,
             those[0].source_worker_name,
             "monitor",
             term=lease.term,
             reason=f"{len(those)} container{'s' * (len(those) != 1)} to be moved only when approved",
-            details={"count": len(those), "services": sorted(each.service_name for each in those)[:SAID_NAMES]},
+            details=Approval(count=len(those), services=sorted(each.service_name for each in those)[:SAID_NAMES]),
         )
         for worker_id, those in waiting.items()
     ]
@@ -134,10 +135,10 @@ def _over(tx: db.Transaction, lease: Lease) -> list[Event]:
         said = [service.spec.name for service in left]
         stays = f"{len(said)} container{'s' * (len(said) != 1)} left, still running"
         reason = "it is empty" if not said else f"{'its deadline has passed: ' if drained.overdue else ''}{stays}"
-        details = {"left": len(said), "services": said[:SAID_NAMES], "overdue": drained.overdue}
+        details = DrainEnd(left=len(said), services=said[:SAID_NAMES], overdue=drained.overdue)
         ended.append(
             Event(
-                "drain_finished",
+                EventKind.DRAIN_FINISHED,
                 drained.worker_id,
                 drained.name,
                 "monitor",
@@ -153,13 +154,13 @@ def _over(tx: db.Transaction, lease: Lease) -> list[Event]:
 def _summed_up(summary: migration_summaries.Summary, lease: Lease) -> Event:
     counts = {state: len(those) for state, those in summary.by_state.items()}
     said = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    details = {
-        "cause": summary.cause.value,
-        "counts": counts,
-        "services": {state: sorted(those)[:SAID_NAMES] for state, those in summary.by_state.items()},
-    }
+    details = MigrationSummary(
+        cause=summary.cause.value,
+        counts=counts,
+        services={state: sorted(those)[:SAID_NAMES] for state, those in summary.by_state.items()},
+    )
     return Event(
-        "migrations_finished",
+        EventKind.MIGRATIONS_FINISHED,
         summary.worker_id,
         summary.worker_name,
         "monitor",
@@ -231,7 +232,7 @@ def _note(tx: db.Transaction, context: Context, lease: Lease, migration: Migrati
             pause = None if last else retry.pause(migration.attempts)
             if store.fail(tx, migration, decision.reason, pause):
                 _undo(tx, migration)
-                return migration_event(migration, "migration_failed", lease, decision.reason, final=last)
+                return migration_event(migration, EventKind.MIGRATION_FAILED, lease, decision.reason, final=last)
     return None
 
 
@@ -251,7 +252,7 @@ def _complete(tx: db.Transaction, lease: Lease, migration: Migration, decision: 
         else "the old container stops when its worker returns"
     )
     return migration_event(
-        migration, "migration_completed", lease, f"it runs on {migration.target_worker_name}; {said}"
+        migration, EventKind.MIGRATION_COMPLETED, lease, f"it runs on {migration.target_worker_name}; {said}"
     )
 
 
@@ -259,7 +260,7 @@ def _end(tx: db.Transaction, lease: Lease, migration: Migration, state: Migratio
     if not store.change(tx, migration, state, reason=reason):
         return None
     _undo(tx, migration)
-    return migration_event(migration, f"migration_{state.value}", lease, reason)
+    return migration_event(migration, EventKind[f"MIGRATION_{state.name}"], lease, reason)
 
 
 def _undo(tx: db.Transaction, migration: Migration) -> None:
@@ -274,5 +275,8 @@ def _note_orphan_stopped(tx: db.Transaction, lease: Lease, migration: Migration,
         return None
     store.note_source_stopped(tx, migration.id)
     return migration_event(
-        migration, "ghost_stopped", lease, f"{migration.source_worker_name} is back, its old container has stopped"
+        migration,
+        EventKind.GHOST_STOPPED,
+        lease,
+        f"{migration.source_worker_name} is back, its old container has stopped",
     )

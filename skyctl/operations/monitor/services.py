@@ -10,6 +10,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Event, Lease
 from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused
+from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.context import Context, Engine
@@ -159,9 +160,11 @@ def _stopped(tx: db.Transaction, lease: Lease, service: Service) -> Event:
     if current:
         services.set_deployment(tx, current.id, DeploymentStatus.STOPPED)
     services.set_status(tx, service.id, ServiceStatus.STOPPED)
-    details = {"serviceId": str(service.id), "serviceName": service.spec.name}
+    details = ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
     where = (current.worker_id, current.worker_name) if current else (None, None)
-    return Event("service_stopped", *where, "monitor", reason=service.spec.name, details=details, term=lease.term)
+    return Event(
+        EventKind.SERVICE_STOPPED, *where, "monitor", reason=service.spec.name, details=details, term=lease.term
+    )
 
 
 def _write(context: Context, lease: Lease, news: Sequence[tuple[Followed, Finding]]) -> list[Event]:
@@ -203,12 +206,12 @@ def _note(tx: db.Transaction, lease: Lease, each: Followed, found: Finding, work
 def _event(lease: Lease, each: Followed, found: Finding, *, by_hand: bool) -> Event | None:
     if found.status is each.status and not by_hand:
         return None
-    kind = "service_moved_by_hand" if by_hand else f"service_{found.status.value}"
-    details = {
-        "serviceId": str(each.service_id),
-        "serviceName": each.service_name,
-        "organizationId": str(each.organization_id),
-        "deploymentId": str(each.deployment_id),
-    }
+    kind = EventKind.SERVICE_MOVED_BY_HAND if by_hand else EventKind[f"SERVICE_{found.status.name}"]
+    details = ServiceRef(
+        serviceId=str(each.service_id),
+        serviceName=each.service_name,
+        organizationId=str(each.organization_id),
+        deploymentId=str(each.deployment_id),
+    )
     reason = each.service_name + (f": {found.log}" if found.log else "")
     return Event(kind, each.worker_id, each.worker_name, "monitor", reason=reason, details=details, term=lease.term)

@@ -1,6 +1,7 @@
 """Rotation of workers' tokens: which are due, and the new ones that their next heartbeats' replies carry."""
 
 from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.events import EventKind
 from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import TTL
@@ -22,5 +23,7 @@ def rotate_due(context: Context, lease: Lease) -> list[Event]:
         found = tokens.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
         for worker in found:
             token_issue.replace_token(context, tx, worker.id)
-        told = [Event("token_rotation_due", worker.id, worker.name, "monitor", term=lease.term) for worker in found]
+        told = [
+            Event(EventKind.TOKEN_ROTATION_DUE, worker.id, worker.name, "monitor", term=lease.term) for worker in found
+        ]
         return events.append(tx, *told)
