@@ -445,6 +445,15 @@ CREATE TABLE IF NOT EXISTS serve_outages (
 );
 
 
+-- Which installation this is: `serve` says it, so that `doctor` notices the serve of another one. A copy of the database has the same.
+CREATE TABLE IF NOT EXISTS skyctl_installation (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    id      uuid NOT NULL DEFAULT gen_random_uuid()
+);
+
+INSERT INTO skyctl_installation DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+
 -- Which of these files the database has seen: the version is raised by hand with every change above.
 
 CREATE TABLE IF NOT EXISTS skyctl_schema (
@@ -452,4 +461,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (5) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (6) ON CONFLICT DO NOTHING;

@@ -26,6 +26,7 @@ from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store.db import Database
+from tests.support.event_log import check_events
 from tests.support.fakes import FakeEngine, FakeNotifier
 from tests.support.fleet import Fleet
 
@@ -119,9 +120,12 @@ def make_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture
-def database_url(make_database: Callable[[str], str]) -> str:
-    """A database with our schema."""
-    return make_database(TEMPLATE)
+def database_url(make_database: Callable[[str], str]) -> Iterator[str]:
+    """A database with our schema; what the test has left in its log of events is of the table of kinds."""
+    url = make_database(TEMPLATE)
+    yield url
+    with psycopg.connect(url, autocommit=True) as connection:
+        check_events(connection)
 
 
 @pytest.fixture

@@ -198,7 +198,8 @@ def ready(context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
     state = schema.check(context)
     if not state.complete:
         return 503, error_document("SCHEMA_INCOMPLETE", "run `skyctl db init`")
-    return 200, {"status": "ready", "schemaVersion": state.version}
+    installation_id = str(state.installation_id) if state.installation_id else None
+    return 200, {"status": "ready", "schemaVersion": state.version, "installationId": installation_id}
 
 
 def specification(_context: Context, _call: Call) -> tuple[int, dict[str, Any]]:

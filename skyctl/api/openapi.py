@@ -316,7 +316,12 @@ PATHS: Document = {
         "get": _operation(
             "The database answers and has our schema",
             "",
-            _answers(ok=200, what="It does", schema=_object(status=TEXT, schemaVersion=COUNT), errors=(413, 503)),
+            _answers(
+                ok=200,
+                what="It does; the database says which installation it is of",
+                schema=_object(status=TEXT, schemaVersion=COUNT, installationId={"type": ["string", "null"]}),
+                errors=(413, 503),
+            ),
         ),
     },
     "/openapi.json": {

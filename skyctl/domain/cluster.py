@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
+
+from skyctl.domain.events import Details, EventKind
+
+D = TypeVar("D", bound=Details)
 
 
 class WorkerStatus(StrEnum):
@@ -178,17 +182,21 @@ class Event:
     """Something that happened, as the log keeps it: `seq` and `at` are its own, `term` that of the monitor that
     concluded."""
 
-    kind: str
+    kind: EventKind
     worker_id: UUID | None
     worker_name: str | None
     actor: str
     from_status: WorkerStatus | None = None
     to_status: WorkerStatus | None = None
     reason: str = ""
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
     term: int | None = None
     seq: int = 0
     at: datetime | None = None
+
+    def details_as(self, _shape: type[D]) -> D:
+        """Return the details typed as those of the event's kind, which the reader has looked at."""
+        return cast(D, self.details)
 
 
 @dataclass(frozen=True, slots=True)

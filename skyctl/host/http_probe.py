@@ -1,9 +1,10 @@
-"""One HTTP request to the API, as a host would make it: does it answer, and is it ours?"""
+"""Requests to the API as a host would make them: does it answer, is it ours, and which installation does it serve?"""
 
+import json
 import ssl
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -11,41 +12,44 @@ LARGEST_ANSWER = 4096
 
 
 class Answer(NamedTuple):
-    """How long the answer took, and what is wrong with it; empty where it is the API's."""
+    """How long the answer took, in seconds, and what is wrong with it; empty where it is the API's.
+
+    `ready`: what /readyz answered, where that was 200 and came in time.
+    """
 
     seconds: float
     trouble: str
+    ready: dict[str, Any] | None = None
 
 
 def probe(api_url: str, limit_seconds: float, *, by_proxy: bool, authority: str = "") -> Answer:
-    """Ask for /healthz. `by_proxy`: by the proxies of the environment, if it names some. `authority`: the PEM
-    certificate that alone may vouch for it, if not the system's own.
+    """Ask for /healthz, then for /readyz. `by_proxy`: by the proxies of the environment, if it names some. `authority`:
+    the PEM certificate that alone may vouch for it, if not the system's own.
 
-    In a thread, since neither a name look-up nor a peer that says one byte after the other is ended by the library's
-    limits.
+    The requests run in a thread, since neither a name look-up nor a peer that sends one byte after the other is ended by
+    the library's limits.
     """
     answers: list[Answer] = []
-    asking = threading.Thread(
-        target=lambda: answers.append(_ask(api_url, limit_seconds, by_proxy, authority)), daemon=True
-    )
-    asking.start()
-    asking.join(limit_seconds)
-    return answers[0] if answers else Answer(limit_seconds, f"no answer within {limit_seconds:g} s")
+    thread = threading.Thread(target=_ask, args=[answers, api_url, limit_seconds, by_proxy, authority], daemon=True)
+    thread.start()
+    thread.join(limit_seconds)
+    return answers[-1] if answers else Answer(limit_seconds, f"no answer within {limit_seconds:g} s")
 
 
-def _ask(api_url: str, limit_seconds: float, by_proxy: bool, authority: str) -> Answer:
+def _ask(answers: list[Answer], api_url: str, limit_seconds: float, by_proxy: bool, authority: str) -> None:
+    """Append the answer once /healthz is known, and again with what /readyz says."""
     started = time.monotonic()
     try:
-        with (
-            httpx.Client(
-                verify=ssl.create_default_context(cadata=authority or None), trust_env=by_proxy, timeout=limit_seconds
-            ) as client,
-            client.stream("GET", f"{api_url}/healthz") as response,
-        ):
-            trouble = _judge(response)
+        context = ssl.create_default_context(cadata=authority or None)
+        with httpx.Client(verify=context, trust_env=by_proxy, timeout=limit_seconds) as client:
+            with client.stream("GET", f"{api_url}/healthz") as response:
+                answer = Answer(time.monotonic() - started, _judge(response))
+            answers.append(answer)
+            if not answer.trouble:
+                answers.append(answer._replace(ready=_readiness(client, api_url)))
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:  # the last two for proxies
-        trouble = str(error) or type(error).__name__
-    return Answer(time.monotonic() - started, trouble)
+        if not answers:
+            answers.append(Answer(time.monotonic() - started, str(error) or type(error).__name__))
 
 
 def _judge(response: httpx.Response) -> str:
@@ -53,3 +57,11 @@ def _judge(response: httpx.Response) -> str:
         return f"it answers {response.status_code} {response.reason_phrase}"
     body = next(response.iter_bytes(LARGEST_ANSWER), b"")
     return "" if body.replace(b" ", b"") == b'{"status":"ok"}' else "something else answers there, not `skyctl serve`"
+
+
+def _readiness(client: httpx.Client, api_url: str) -> dict[str, Any] | None:
+    with client.stream("GET", f"{api_url}/readyz") as response:
+        if response.status_code != httpx.codes.OK:
+            return None
+        document = json.loads(next(response.iter_bytes(LARGEST_ANSWER), b""))
+    return document if isinstance(document, dict) else None

@@ -20,6 +20,15 @@ from datetime import datetime
 from uuid import UUID
 
 from skyctl.domain.cluster import Alert, AlertPolicy, Event, Incident, Worker, WorkerStatus
+from skyctl.domain.events import (
+    Approval,
+    DrainEnd,
+    EventKind,
+    MigrationRef,
+    MigrationSummary,
+    SilentWorkers,
+    StatusChange,
+)
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
@@ -76,7 +85,7 @@ def compose(
     Beside the drafts, the workers of which nothing is told by itself: the mass failure whose alert opened their
     incident, or None where that is closed.
     """
-    begun = {event.worker_id for event in events if event.kind == "flapping" and event.worker_id}
+    begun = {event.worker_id for event in events if event.kind == EventKind.FLAPPING and event.worker_id}
     memory = _Memory(incidents, {*flapping, *begun})
     told: dict[str, list[Event]] = {}
     drafts = []
@@ -93,24 +102,26 @@ def compose(
 
 def reminder(worker: Worker, figures: str, now: datetime) -> Event:
     """What is told, when the cooldown is over, of a worker that is still unhealthy: as if it had become so now."""
-    return Event("status_changed", worker.id, worker.name, "monitor", None, WorkerStatus.UNHEALTHY, figures, at=now)
+    return Event(
+        EventKind.STATUS_CHANGED, worker.id, worker.name, "monitor", None, WorkerStatus.UNHEALTHY, figures, at=now
+    )
 
 
 def _kind(event: Event, memory: _Memory, policy: AlertPolicy) -> str | None:
     """The alert that an event calls for by itself; None where people need not hear of it."""
     worker_id = event.worker_id
-    if worker_id is None or event.kind not in ("status_changed", "flapping", "settled"):
+    if worker_id is None or event.kind not in (EventKind.STATUS_CHANGED, EventKind.FLAPPING, EventKind.SETTLED):
         return None
-    if event.kind == "flapping":
+    if event.kind == EventKind.FLAPPING:
         kind: str | None = FLAPPING
-    elif event.kind == "settled":
+    elif event.kind == EventKind.SETTLED:
         memory.flapping.discard(worker_id)
         kind = _by_status(event, memory)
     else:
         kind = None if worker_id in memory.flapping else _by_status(event, memory)
     if "massFailureId" in event.details and kind in (OFFLINE, RECOVERED):
         memory.opened[worker_id] = kind == OFFLINE
-        memory.untold[worker_id] = event.details["massFailureId"] if kind == OFFLINE else None
+        memory.untold[worker_id] = event.details_as(StatusChange)["massFailureId"] if kind == OFFLINE else None
         return None
     if kind == UNHEALTHY and _was_told_lately(event, memory.incidents.get(worker_id), policy):
         return None
@@ -174,7 +185,7 @@ def _of_many(kind: str, events: Sequence[Event]) -> Alert:
 
 
 def _of_the_mass(event: Event) -> Alert:
-    details = event.details
+    details = event.details_as(SilentWorkers)
     if event.kind == MASS_FAILURE:
         where = f" of region {details['region']}" if details.get("region") else ""
         title = f"{details['silent']} of {details['schedulable']} workers{where} fell silent"
@@ -192,9 +203,11 @@ def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
     members: dict[tuple[str, str], list[Event]] = {}
     alerts = []
     for event in events:
-        if event.kind == "migration_completed" or (event.kind == "migration_failed" and event.details.get("final")):
-            kind = MIGRATED if event.kind == "migration_completed" else MIGRATION_FAILED
-            members.setdefault((kind, str(event.details["organizationId"])), []).append(event)
+        if event.kind == EventKind.MIGRATION_COMPLETED or (
+            event.kind == EventKind.MIGRATION_FAILED and event.details.get("final")
+        ):
+            kind = MIGRATED if event.kind == EventKind.MIGRATION_COMPLETED else MIGRATION_FAILED
+            members.setdefault((kind, str(event.details_as(MigrationRef)["organizationId"])), []).append(event)
         elif alert := _of_a_worker(event):
             alerts.append(alert)
     for (kind, organization), those in members.items():
@@ -205,32 +218,37 @@ def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
 
 def _of_a_worker(event: Event) -> Alert | None:
     name, details = event.worker_name, {**event.details, "eventSeq": event.seq, "workerName": event.worker_name}
-    if event.kind == "migrations_finished" and set(event.details["counts"]) != {"cancelled"}:
-        why = "failed" if event.details["cause"] == "worker_failed" else "is drained"
+    if event.kind == EventKind.MIGRATIONS_FINISHED and set(event.details_as(MigrationSummary)["counts"]) != {
+        "cancelled"
+    }:
+        why = "failed" if event.details_as(MigrationSummary)["cause"] == "worker_failed" else "is drained"
         title = f"Containers of {name}, which {why}: {event.reason}"
-        failed = event.details["services"].get("failed", [])
+        failed = event.details_as(MigrationSummary)["services"].get("failed", [])
         message = title + (
             f". Not moved: {listed(failed)}; see `skyctl migrations list --state failed`" if failed else ""
         )
         return Alert(SUMMARY, event.worker_id, title, message, details)
-    if event.kind == "approval_required":
+    if event.kind == EventKind.APPROVAL_REQUIRED:
         title = f"{event.reason} off {name}"
-        message = f"{title}: {listed(event.details['services'])}. See `skyctl migrations list` and `skyctl migrations approve`"
+        services = listed(event.details_as(Approval)["services"])
+        message = f"{title}: {services}. See `skyctl migrations list` and `skyctl migrations approve`"
         return Alert(APPROVAL, event.worker_id, title, message, details)
-    if event.kind == "cloned":
+    if event.kind == EventKind.CLONED:
         title = f"Worker {name} was copied: {event.reason}"
         message = f"{title}. The copy is refused: give it a machine id and an invitation of its own."
         return Alert(CLONED, event.worker_id, title, message, details)
-    if event.kind == "drain_finished" and event.details["left"]:
+    if event.kind == EventKind.DRAIN_FINISHED and event.details_as(DrainEnd)["left"]:
         title = f"Drain of {name} has ended: {event.reason}"
-        return Alert(INCOMPLETE, event.worker_id, title, f"{title}: {listed(event.details['services'])}", details)
+        return Alert(
+            INCOMPLETE, event.worker_id, title, f"{title}: {listed(event.details_as(DrainEnd)['services'])}", details
+        )
     return None
 
 
 def _to_members(kind: str, organization_id: UUID, events: Sequence[Event]) -> Alert:
     """What the members of an organization are told of their containers; not on which worker these are."""
-    names = [str(event.details["serviceName"]) for event in events]
-    ids = [str(event.details["serviceId"]) for event in events[:WORKERS_KEPT]]
+    names = [str(event.details_as(MigrationRef)["serviceName"]) for event in events]
+    ids = [str(event.details_as(MigrationRef)["serviceId"]) for event in events[:WORKERS_KEPT]]
     many = len(events) > 1
     subject = f"{len(events)} of your containers" if many else f"Your container {names[0]}"
     said = ("were" if many else "was") + (" moved to other hosts" if many else " moved to another host")

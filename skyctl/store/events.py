@@ -9,6 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.cluster import Actor, Event, WorkerStatus
+from skyctl.domain.events import EventKind
 from skyctl.store.rows import among
 from skyctl.store.tables import activity_logs, events
 
@@ -81,7 +82,7 @@ def transitions(
     that were on purpose."""
     counted = sa.select(events.c.worker_id, sa.func.count()).where(
         among(events.c.worker_id, worker_ids),
-        events.c.kind == "status_changed",
+        events.c.kind == EventKind.STATUS_CHANGED,
         events.c.from_status.in_(between),
         events.c.to_status.in_(between),
         events.c.at > sa.func.skyctl_now() - window,
@@ -92,7 +93,7 @@ def transitions(
 
 def was_removed(connection: sa.Connection, worker_id: UUID) -> bool:
     """Tell whether a worker of this id was ever removed."""
-    removed = sa.exists().where(events.c.worker_id == worker_id, events.c.kind == "removed")
+    removed = sa.exists().where(events.c.worker_id == worker_id, events.c.kind == EventKind.REMOVED)
     return bool(connection.execute(sa.select(removed)).scalar_one())
 
 

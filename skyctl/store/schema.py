@@ -1,6 +1,7 @@
-"""The schema in the database: applying `schema.sql`, and what a database has of it."""
+"""The schema in the database: apply `schema.sql`, and see what a database has of it."""
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -10,7 +11,7 @@ UPGRADE_LOCK = 7_392_441
 
 
 def apply(connection: sa.Connection, statements: str) -> None:
-    """Run the whole of `schema.sql` in this transaction; another one that does so at the same time waits."""
+    """Run the whole of `schema.sql` in this transaction; another transaction that does so waits for the end of this one."""
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.exec_driver_sql("SET LOCAL client_min_messages = warning")
@@ -18,15 +19,20 @@ def apply(connection: sa.Connection, statements: str) -> None:
 
 
 def version(connection: sa.Connection) -> int | None:
-    """The newest version of the schema that was applied; None where none was."""
+    """Return the newest version of the schema that was applied; None where none was."""
     if not sa.inspect(connection).has_table(tables.schema_versions.name):
         return None
     newest: int | None = connection.execute(sa.select(sa.func.max(tables.schema_versions.c.version))).scalar_one()
     return newest
 
 
+def installation_id(connection: sa.Connection) -> UUID | None:
+    """Return the id that this database was given when the schema was first applied; None where its row is gone."""
+    return connection.execute(sa.select(tables.installations.c.id)).scalar_one_or_none()
+
+
 def missing(connection: sa.Connection) -> Sequence[str]:
-    """The tables and columns that the database lacks, as `table` or `table.column`."""
+    """Return the tables and columns that the database lacks, as `table` or `table.column`."""
     catalog = sa.text(
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
     )

@@ -439,7 +439,9 @@ def test_unknown_routes_and_methods(api: httpx.Client) -> None:
 
 def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Connection, context: Context) -> None:
     assert api.get("/healthz").json() == {"status": "ok"}
-    assert api.get("/readyz").json() == {"status": "ready", "schemaVersion": SCHEMA_VERSION}
+    row = connection.execute("SELECT id::text FROM skyctl_installation").fetchone() or ("",)
+    ready = {"status": "ready", "schemaVersion": SCHEMA_VERSION, "installationId": row[0]}
+    assert api.get("/readyz").json() == ready
     invitation = invitations.invite(context, TESTS)
     beat(api, invitation.worker_id, invitation.token)
     beat(api, invitation.worker_id, "other")

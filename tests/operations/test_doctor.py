@@ -178,6 +178,50 @@ def test_another_server_at_the_address_is_not_taken_for_ours(doctor: Doctor) -> 
         assert found["api"]["found"].endswith("something else answers there, not `skyctl serve`")
 
 
+def test_the_serve_of_another_cluster_is_not_taken_for_ours(
+    serve: Serve, doctor: Doctor, make_database: Callable[[str], str]
+) -> None:
+    other = make_database("template1")
+    assert doctor.cli("db", "init", SKYCTL_DATABASE_URL=other).returncode == 0
+    theirs, _ = serve(SKYCTL_DATABASE_URL=other)
+    ours, _ = serve()
+    assert doctor(1, SKYCTL_API_URL=ours)["api"]["state"] == "ok"
+    found = doctor(1, SKYCTL_API_URL=theirs)["api"]
+    assert (found["state"], found["found"]) == (
+        "failed",
+        f"{theirs} serves another database: it is the API of another cluster",
+    )
+    assert "SKYCTL_API_URL" in found["remedy"]
+    assert "SKYCTL_DATABASE_URL" in found["remedy"]
+    assert doctor(1, SKYCTL_API_URL=theirs, SKYCTL_DATABASE_URL=other)["api"]["state"] == "ok"
+
+
+class OlderServe(Manager):
+    """Answers as a `serve` did that does not say which installation it is."""
+
+    def decide(self, request: Request) -> Answer:
+        return Answer(200, {"status": "ok"} if request.path == "/healthz" else {"status": "ready", "schemaVersion": 5})
+
+
+class UnreadyServe(Manager):
+    """Answers as a `serve` does whose database is away."""
+
+    def decide(self, request: Request) -> Answer:
+        return Answer(200, {"status": "ok"}) if request.path == "/healthz" else Answer(503, {"success": False})
+
+
+@pytest.mark.parametrize(
+    ("serve_class", "words"), [(OlderServe, "too old to say which"), (UnreadyServe, "says that it is not ready")]
+)
+def test_a_serve_that_does_not_say_what_it_serves_is_worth_a_look(
+    doctor: Doctor, serve_class: type[Manager], words: str
+) -> None:
+    with serve_class() as other:
+        found = doctor(1, SKYCTL_API_URL=other.url)["api"]
+    assert found["state"] == "warning"
+    assert words in found["found"]
+
+
 def test_tokens_that_end_are_named(doctor: Doctor, connection: psycopg.Connection) -> None:
     now = datetime.now(UTC)
     add_worker(connection, name="soon", auth_token_expires_at=now + timedelta(days=29, hours=1))

@@ -64,7 +64,7 @@ def roll_back(connection: psycopg.Connection) -> None:
     for _ in range(EACH):
         with connection.transaction(force_rollback=True):
             connection.execute("SELECT skyctl_lock_events()")
-            connection.execute("INSERT INTO worker_events (kind) VALUES ('never')")
+            connection.execute("INSERT INTO worker_events (kind) VALUES ('stopped')")
 
 
 def test_an_event_appears_only_after_those_before_it(
@@ -74,12 +74,12 @@ def test_an_event_appears_only_after_those_before_it(
     worker_id = add_worker(connection, status="active")
     with psycopg.connect(database_url) as slow, ThreadPoolExecutor(1) as pool:
         slow.execute("SELECT skyctl_lock_events()")
-        slow.execute("INSERT INTO worker_events (kind) VALUES ('slow')")
+        slow.execute("INSERT INTO worker_events (kind) VALUES ('stopped')")
         fast = pool.submit(drains.drain, context, [worker_id], TESTS)
         assert events.since(context, 0) == []
         slow.commit()
         fast.result(60)
-    assert [event.kind for event in events.since(context, 0)] == ["slow", "drain_requested"]
+    assert [event.kind for event in events.since(context, 0)] == ["stopped", "drain_requested"]
 
 
 def test_looking_at_the_log(cli: Cli, context: Context, connection: psycopg.Connection) -> None:

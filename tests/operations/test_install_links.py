@@ -16,6 +16,7 @@ import pytest
 
 from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
+from skyctl.domain.events import Fetched
 from skyctl.installer import agent_archive
 from skyctl.operations.admin import tokens, workers
 from skyctl.operations.agents import install_links, invitations
@@ -171,7 +172,7 @@ def test_links_are_events(context: Context) -> None:
     with context.db.transaction() as tx:
         told = events.latest(tx, 10, worker_id)
     assert [event.kind for event in told] == ["invited", "link_made", "link_used"]
-    assert told[-1].details == {"ipAddress": "10.0.0.7"}
+    assert told[-1].details == Fetched(ipAddress="10.0.0.7")
 
 
 def state(context: Context, worker_id: UUID, token: str) -> str:

@@ -63,10 +63,31 @@ def test_tables_py_is_what_postgresql_reflects(context: Context) -> None:
 
 
 def test_init_again_changes_nothing(context: Context, connection: psycopg.Connection) -> None:
-    before = dump(connection)
+    before, known = dump(connection), schema.check(context).installation_id
     assert schema.initialize(context).complete
     assert schema.initialize(context).complete
     assert dump(connection) == before
+    assert known is not None
+    assert schema.check(context).installation_id == known
+
+
+def test_each_database_is_an_installation_of_its_own(context: Context, panel_url: str) -> None:
+    other = make_context(panel_url)
+    first = schema.initialize(other).installation_id
+    assert first not in (None, schema.check(context).installation_id)
+    assert schema.initialize(other).installation_id == first
+    other.db.close()
+
+
+def test_an_older_database_gets_its_id_once(context: Context, connection: psycopg.Connection) -> None:
+    connection.execute("DROP TABLE skyctl_installation")
+    connection.execute("UPDATE skyctl_schema SET version = 5")
+    assert schema.check(context).missing == ["skyctl_installation"]
+    made = schema.initialize(context)
+    assert made.complete
+    assert made.installation_id is not None
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute("INSERT INTO skyctl_installation DEFAULT VALUES")
 
 
 def test_init_lifts_the_limits_of_an_older_database(context: Context, connection: psycopg.Connection) -> None:

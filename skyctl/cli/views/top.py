@@ -10,6 +10,7 @@ from rich.text import Text
 
 from skyctl.cli.views import workers
 from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker, WorkerStatus
+from skyctl.domain.events import EventKind
 from skyctl.domain.text import printable
 
 WIDE, ROOMY = 100, 64  # columns from which there is more to a line
@@ -135,7 +136,7 @@ def _events(seen: Overview, rows: int, *, titled: bool = True) -> list[Text]:
 
 def _event(event: Event, seen: Overview) -> Text:
     what = Text(event.kind.replace("_", " "))
-    if event.to_status and event.kind == "status_changed":
+    if event.to_status and event.kind == EventKind.STATUS_CHANGED:
         what = Text(" to ").join(workers.status_text(each) for each in (event.from_status, event.to_status) if each)
     name = f"{printable(event.worker_name)} " if event.worker_name else ""
     reason = f": {printable(event.reason)}" if event.reason else ""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable
+from skyctl.domain.events import EventKind, NewCertificate
 from skyctl.host.certificates import Certificates
 from skyctl.operations.shared.context import Context
 from skyctl.store import events
@@ -28,12 +29,16 @@ def renew_if_due(context: Context, certificates: Certificates) -> bool:
 def note(context: Context, certificates: Certificates, actor: Actor) -> bool:
     """Write the event of a certificate that was made; whether the database could take it."""
     server = certificates.look()[-1]
-    details = {"names": list(server.names), "endsAt": server.ends_at.isoformat(), "fingerprint": server.fingerprint}
+    details = NewCertificate(
+        names=list(server.names), endsAt=server.ends_at.isoformat(), fingerprint=server.fingerprint
+    )
     try:
         with context.db.transaction() as tx:
             events.lock(tx)
             reason = f"good until {server.ends_at:%Y-%m-%d}"
-            events.record(tx, Event("certificate_made", None, None, actor.name, reason=reason, details=details), actor)
+            events.record(
+                tx, Event(EventKind.CERTIFICATE_MADE, None, None, actor.name, reason=reason, details=details), actor
+            )
     except (DatabaseUnavailable, DatabaseRefused):
         return False
     return True

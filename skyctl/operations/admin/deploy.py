@@ -7,6 +7,7 @@ from uuid import uuid4
 from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.errors import EngineConflict, EngineUnavailable, Refused, ValidationError
+from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
 from skyctl.operations.shared import apply_deployment, candidates
 from skyctl.operations.shared.context import Context
@@ -69,9 +70,11 @@ def _write_down(
     services.make_current(tx, service_id, deployment_id, ServiceStatus.DEPLOYING)
     service = services.get(tx, service_id)
     name = service.current.worker_name if service and service.current else None
-    details = {"serviceId": str(service_id), "serviceName": spec.name, "deploymentId": str(deployment_id)}
+    details = ServiceRef(serviceId=str(service_id), serviceName=spec.name, deploymentId=str(deployment_id))
     reason = f"{spec.name}: {spec.image}: {place.reason}"
-    events.record(tx, Event("service_deployed", worker_id, name, actor.name, reason=reason, details=details), actor)
+    events.record(
+        tx, Event(EventKind.SERVICE_DEPLOYED, worker_id, name, actor.name, reason=reason, details=details), actor
+    )
     return service
 
 

@@ -1,7 +1,4 @@
-"""The doctor's story: look at every part, each for itself, and say what is not well and what to do about it.
-
-The mission document's chapter Troubleshooting, made executable. Nothing is changed.
-"""
+"""Check every part of the installation, each for itself: what is not well, and what to do about it. Nothing is changed."""
 
 import stat
 from collections.abc import Callable, Sequence
@@ -9,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from uuid import UUID
 
 from skyctl.domain.cluster import Check, CheckState, WorkerStatus
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
+from skyctl.domain.text import ago, clock_offset, span
 from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import START_ANEW, is_due
 from skyctl.operations.shared.context import DoctorInputs, Engine
@@ -29,10 +28,10 @@ SERVE_FAILS = timedelta(seconds=10)
 API_SECONDS = 5.0
 TOKEN_WARNS = timedelta(days=30)
 PENDING_WARNS = timedelta(hours=1)
-UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 
 SET_CLOCK = "synchronize it: timedatectl set-ntp true"
 RUN_SERVE = "start `skyctl serve`, and see its log; meanwhile silence does not count, and no worker turns offline"
+SEE_SERVE = "see the log of that `skyctl serve`, and its SKYCTL_DATABASE_URL"
 RUN_FIRST_SERVE = (
     "start `skyctl serve`, unless the panel's own API hears the workers; until then, silence counts in full"
 )
@@ -43,14 +42,15 @@ OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED
 
 
 def examine(case: DoctorInputs) -> list[Check]:
-    """Make every check. What depends on a part that is away is told as not known, and does not fail by itself."""
+    """Make every check. What depends on a part that is away is reported as not known, and does not fail by itself."""
+    in_database, installation_id = _in_database(case)
     return [
         Check("settings", OK, "can be read"),
         _data_folder(case),
         _signing_secret(case.kept_secret),
-        *_in_database(case),
+        *in_database,
         _certificate(case),
-        _api(case),
+        _api(case, installation_id),
         _engine(case.engine(), FAILED if case.engine_is_set else WARNING),
     ]
 
@@ -91,25 +91,35 @@ def _signing_secret(kept: Path | None) -> Check:
     return Check(name, OK, f"{kept}, mode {mode:04o}")
 
 
-def _in_database(case: DoctorInputs) -> list[Check]:
-    """The checks for which the database must answer; where it does not, that one fails and the others are not known."""
+def _in_database(case: DoctorInputs) -> tuple[list[Check], UUID | None]:
+    """Make the checks for which the database must answer, and read which installation it is of, where that is known.
+
+    Where the database does not answer, the check of it fails and the others are not known.
+    """
     try:
-        with case.database() as opened:
-            return [*_answer(opened), *(_look(opened, name, look) for name, look in LOOKS.items())]
+        with case.database() as database:
+            checks = [*_answer(database), *(_check(database, name, check) for name, check in CHECKS.items())]
+            return checks, _installation_id(database)
     except SkyctlError as error:
         unknown = "not known: the database does not answer"
         again = "mend the database first, then run `skyctl doctor` again"
-        return [
-            Check("database", FAILED, error.message, error.hint),
-            *(Check(name, WARNING, unknown, again) for name in ("manager clock", *LOOKS)),
-        ]
+        unknowns = [Check(name, WARNING, unknown, again) for name in ("manager clock", *CHECKS)]
+        return [Check("database", FAILED, error.message, error.hint), *unknowns], None
 
 
-def _look(database: db.Database, name: str, look: Callable[[db.Transaction], Check]) -> Check:
-    """One check, in a transaction of its own, so that what one lacks of the schema takes nothing from the others."""
+def _installation_id(database: db.Database) -> UUID | None:
     try:
         with database.transaction() as tx:
-            return look(tx)
+            return schema.installation_id(tx)
+    except SchemaMissing:
+        return None
+
+
+def _check(database: db.Database, name: str, check: Callable[[db.Transaction], Check]) -> Check:
+    """Make a check in a transaction of its own, so that what one lacks of the schema takes nothing from the others."""
+    try:
+        with database.transaction() as tx:
+            return check(tx)
     except SchemaMissing:
         return Check(name, WARNING, "not known: the schema is not complete", "run `skyctl db init`, then this again")
 
@@ -131,7 +141,7 @@ def _answer(database: db.Database) -> list[Check]:
 
 
 def _manager_clock(offset: timedelta) -> Check:
-    found = f"this machine's is {_off(offset.total_seconds())}, against the database's"
+    found = f"this machine's is {clock_offset(offset.total_seconds())}, against the database's"
     if abs(offset) <= CLOCK_WARNS:
         return Check(
             "manager clock", OK, found if abs(offset) > CLOCKS_AGREE else "this machine's agrees with the database's"
@@ -157,7 +167,7 @@ def _monitor(tx: db.Transaction) -> Check:
     if lead is None or lead.last_pass_at is None:
         return Check("monitor", FAILED, "no monitor has ever looked at the workers", RUN_MONITOR)
     who = f"{lead.holder.rpartition(':')[0]} {'leads' if lead.leads else 'led last,'} in term {lead.term}"
-    found = f"{who}; last pass {_ago(now, lead.last_pass_at)}"
+    found = f"{who}; last pass {ago(now, lead.last_pass_at)}"
     if now - lead.last_pass_at > PASS_FAILS:
         return Check("monitor", FAILED, found, RUN_MONITOR)
     return Check("monitor", OK, found)
@@ -168,7 +178,7 @@ def _serve(tx: db.Transaction) -> Check:
     if seen_at is None:
         state = FAILED if doctor.number(tx) else WARNING
         return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)
-    found = f"last sign of life {_ago(now, seen_at)}"
+    found = f"last sign of life {ago(now, seen_at)}"
     if now - seen_at > SERVE_FAILS:
         return Check("serve", FAILED, found, RUN_SERVE)
     return Check("serve", OK, found)
@@ -182,8 +192,8 @@ def _tokens(tx: db.Transaction) -> Check:
     found = [
         text
         for text in (
-            _named("expired", expired, lambda at: _ago(now, at)),
-            _named("expire soon", expiring, lambda at: f"in {_span(at - now)}"),
+            _named("expired", expired, lambda at: ago(now, at)),
+            _named("expire soon", expiring, lambda at: f"in {span(at - now)}"),
         )
         if text
     ]
@@ -195,7 +205,7 @@ def _worker_clocks(tx: db.Transaction) -> Check:
     off = doctor.clocks_off(tx, WORKER_CLOCK_WARNS, NAMED)
     if not off.size:
         return Check("worker clocks", OK, f"none was more than {WORKER_CLOCK_WARNS.seconds} s off when it registered")
-    found = _named("", off, _off)
+    found = _named("", off, clock_offset)
     return Check(
         "worker clocks",
         WARNING,
@@ -206,17 +216,17 @@ def _worker_clocks(tx: db.Transaction) -> Check:
 
 def _offline(tx: db.Transaction) -> Check:
     now, group = db.now(tx), doctor.of_status(tx, WorkerStatus.OFFLINE, NAMED)
-    return _sick("workers offline", group, lambda at: f"heard {_ago(now, at)}" if at else "never heard")
+    return _sick("workers offline", group, lambda at: f"heard {ago(now, at)}" if at else "never heard")
 
 
 def _unhealthy(tx: db.Transaction) -> Check:
     now, group = db.now(tx), doctor.of_status(tx, WorkerStatus.UNHEALTHY, NAMED)
-    return _sick("workers unhealthy", group, lambda at: f"heard {_ago(now, at)}" if at else "never heard")
+    return _sick("workers unhealthy", group, lambda at: f"heard {ago(now, at)}" if at else "never heard")
 
 
 def _pending(tx: db.Transaction) -> Check:
     now, group = db.now(tx), doctor.pending_for(tx, PENDING_WARNS, NAMED)
-    return _sick("workers pending", group, lambda at: f"invited {_ago(now, at)}")
+    return _sick("workers pending", group, lambda at: f"invited {ago(now, at)}")
 
 
 def _sick(name: str, group: doctor.Group, say: Callable[[Any], str]) -> Check:
@@ -230,7 +240,7 @@ def _mass_failures(tx: db.Transaction) -> Check:
     if not open_failures:
         return Check("mass failures", OK, "none")
     told = [
-        f"{each.silent} workers{f' of {each.region}' if each.region else ''} fell silent {_ago(now, each.detected_at)}"
+        f"{each.silent} workers{f' of {each.region}' if each.region else ''} fell silent {ago(now, each.detected_at)}"
         for each in open_failures
     ]
     remedy = "see the network and the hosts; it ends when they return, or by `skyctl migrations resume`"
@@ -246,7 +256,7 @@ def _alerts(tx: db.Transaction) -> Check:
 
 
 # By name, in the order in which they are shown.
-LOOKS: dict[str, Callable[[db.Transaction], Check]] = {
+CHECKS: dict[str, Callable[[db.Transaction], Check]] = {
     "schema": _schema,
     "monitor": _monitor,
     "serve": _serve,
@@ -270,8 +280,8 @@ def _certificate(case: DoctorInputs) -> Check:
         unused = transport.transport_is_safe(case.api_url)
         plain = f"{case.api_url} is plain HTTP: hosts would send their tokens in the clear"
         return Check(name, OK, "none of ours: not needed") if unused else Check(name, WARNING, plain, "skyctl tls init")
-    ended = [f"{each.role} ended {_ago(now, each.ends_at)}" for each in found if each.ends_at <= now]
-    soon = [f"{each.role} ends in {_span(each.ends_at - now)}" for each in found if is_due(each, now)]
+    ended = [f"{each.role} ended {ago(now, each.ends_at)}" for each in found if each.ends_at <= now]
+    soon = [f"{each.role} ends in {span(each.ends_at - now)}" for each in found if is_due(each, now)]
     renewed = "`skyctl serve` renews the server's by itself: see its log; by hand: skyctl tls init --renew"
     if ended or soon:
         remedy = START_ANEW if is_due(found[0], now) else renewed
@@ -280,17 +290,26 @@ def _certificate(case: DoctorInputs) -> Check:
     return Check(name, OK, f"for {', '.join(server.names[:NAMED])}; good until {server.ends_at:%Y-%m-%d}")
 
 
-def _api(case: DoctorInputs) -> Check:
+def _api(case: DoctorInputs, installation_id: UUID | None) -> Check:
     api_url = case.api_url
     try:
         authority = case.certificates.authority_for(api_url)
     except SkyctlError:
-        authority = ""  # that is told by itself
+        authority = ""  # what is wrong with it, the check of the certificate says
     answer = http_probe.probe(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
     if answer.trouble:
         remedy = "see that `skyctl serve` runs and listens there; set SKYCTL_API_URL to where hosts reach it"
         return Check("api", FAILED, f"{api_url} does not answer as it should: {answer.trouble}", remedy)
-    return Check("api", OK, f"{api_url} answers in {answer.seconds * 1000:.0f} ms")
+    answers = f"{api_url} answers in {answer.seconds * 1000:.0f} ms"
+    if installation_id is None or (answer.ready and answer.ready.get("installationId") == str(installation_id)):
+        return Check("api", OK, answers)
+    if answer.ready is None:
+        return Check("api", WARNING, f"{answers}, but /readyz says that it is not ready", SEE_SERVE)
+    if not answer.ready.get("installationId"):
+        remedy = "restart `skyctl serve` with this version, then run `skyctl doctor` again"
+        return Check("api", WARNING, f"{answers}, but is too old to say which database it serves", remedy)
+    remedy = "set SKYCTL_API_URL to where the `skyctl serve` of this database is reached, or SKYCTL_DATABASE_URL to its database"
+    return Check("api", FAILED, f"{api_url} serves another database: it is the API of another cluster", remedy)
 
 
 def _engine(engine: Engine, unfit: CheckState) -> Check:
@@ -329,20 +348,3 @@ def _listed(count: int, first: Sequence[str]) -> str:
     """The first of so many, and how many more there are."""
     more = count - len(first[:NAMED])
     return ", ".join(first[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _ago(now: datetime, at: datetime) -> str:
-    return f"{_span(now - at)} ago"
-
-
-def _off(seconds: float) -> str:
-    amount = f"{abs(seconds):.1f}s" if abs(seconds) < UNITS[-1][1] else _span(timedelta(seconds=abs(seconds)))
-    return f"{amount} {'ahead' if seconds >= 0 else 'behind'}"
-
-
-def _span(time: timedelta) -> str:
-    seconds = max(0, round(time.total_seconds()))
-    for unit, size in UNITS:
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
+from skyctl.domain.events import EventKind
 from skyctl.domain.workloads import (
     DrainOptions,
     DrainProgress,
@@ -39,7 +40,9 @@ def drain(
         for worker in drained:
             if store.request(tx, worker.id, drain_options):
                 reason = drain_options.reason or ""
-                events.record(tx, Event("drain_requested", worker.id, worker.name, actor.name, reason=reason), actor)
+                events.record(
+                    tx, Event(EventKind.DRAIN_REQUESTED, worker.id, worker.name, actor.name, reason=reason), actor
+                )
         db.notify_news(tx)
         return drained
 
@@ -50,7 +53,9 @@ def undrain(context: Context, worker_id: UUID, actor: Actor, reason: str | None 
         worker = lookup.lock_worker(tx, worker_id)
         if health.is_to_drain(worker):
             store.end(tx, worker_id)
-            events.record(tx, Event("drain_cancelled", worker_id, worker.name, actor.name, reason=reason or ""), actor)
+            events.record(
+                tx, Event(EventKind.DRAIN_CANCELLED, worker_id, worker.name, actor.name, reason=reason or ""), actor
+            )
             db.notify_news(tx)
         return worker
 

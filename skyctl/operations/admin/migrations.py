@@ -6,6 +6,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused
+from skyctl.domain.events import EventKind, MigrationRef, Policy, Resumed
 from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
 from skyctl.operations.shared.context import Context
 from skyctl.rules import migrations as rules
@@ -81,7 +82,7 @@ def pause(context: Context, actor: Actor, length: timedelta | None, reason: str 
         migration_pauses.begin(tx, actor.name, length, reason)
         how_long = f"for {length}" if length else "until they are resumed"
         whole_reason = f"{how_long}: {reason}" if reason else how_long
-        events.record(tx, Event("migrations_paused", None, None, actor.name, reason=whole_reason), actor)
+        events.record(tx, Event(EventKind.MIGRATIONS_PAUSED, None, None, actor.name, reason=whole_reason), actor)
 
 
 def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
@@ -92,12 +93,14 @@ def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
         open_failures = health.open_mass_failures(tx)
         health.lift_mass_failures(tx, [failure.id for failure in open_failures], actor.name)
         if was_paused:
-            events.record(tx, Event("migrations_resumed", None, None, actor.name, reason="the pause is over"), actor)
+            events.record(
+                tx, Event(EventKind.MIGRATIONS_RESUMED, None, None, actor.name, reason="the pause is over"), actor
+            )
         for failure in open_failures:
-            details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
+            details = Resumed(massFailureId=failure.id, region=failure.region, silent=failure.silent)
             reason = f"{failure.silent} workers fell silent at once, and are dealt with as if one by one"
             events.record(
-                tx, Event("migrations_resumed", None, None, actor.name, reason=reason, details=details), actor
+                tx, Event(EventKind.MIGRATIONS_RESUMED, None, None, actor.name, reason=reason, details=details), actor
             )
         db.notify_news(tx)
         return was_paused, open_failures
@@ -113,9 +116,9 @@ def set_policy(context: Context, organization: Organization, policy: MigrationPo
     """Set an organization's policy for when a worker fails; it holds from the next failure on."""
     with context.recording() as tx:
         organizations.set_policy(tx, organization.id, policy)
-        details = {"organizationId": str(organization.id), "policy": policy.value}
+        details = Policy(organizationId=str(organization.id), policy=policy.value)
         reason = f"{organization.slug}: {policy.value}, before that {organization.policy.value}"
-        events.record(tx, Event("policy_set", None, None, actor.name, reason=reason, details=details), actor)
+        events.record(tx, Event(EventKind.POLICY_SET, None, None, actor.name, reason=reason, details=details), actor)
 
 
 def _change(
@@ -156,13 +159,13 @@ def _decide(
                 f"{migration.service_name}'s migration is {migration.state.value}",
                 f"only one that is {states} can be {verb}",
             )
-        details = {
-            "migrationId": str(migration_id),
-            "serviceId": str(migration.service_id),
-            "serviceName": migration.service_name,
-        }
+        details = MigrationRef(
+            migrationId=str(migration_id), serviceId=str(migration.service_id), serviceName=migration.service_name
+        )
         source = (migration.source_worker_id, migration.source_worker_name)
-        decision = Event(f"migration_{verb}", *source, actor.name, reason=migration.service_name, details=details)
+        decision = Event(
+            EventKind[f"MIGRATION_{verb.upper()}"], *source, actor.name, reason=migration.service_name, details=details
+        )
         events.record(tx, decision, actor)
         db.notify_news(tx)
         return store.fetch(tx, [migration_id])[0]

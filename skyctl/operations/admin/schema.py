@@ -1,9 +1,10 @@
-"""Stories of the schema: set it up, and see whether it is complete."""
+"""The schema of the database: set it up, and see whether it is complete."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from uuid import UUID
 
 from skyctl.operations.agents import upgrades
 from skyctl.operations.shared.context import Context
@@ -15,12 +16,16 @@ UPGRADE_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """What a database has of the schema: `version` as it was applied (None: never), `expected` as this skyctl needs
-    it."""
+    """What a database has of the schema.
+
+    `version`: the newest that was applied (None: never); `expected`: the one that this skyctl needs; `missing`: tables
+    and columns; `installation_id`: which installation this is, where the schema is complete.
+    """
 
     version: int | None
     expected: int
     missing: Sequence[str]
+    installation_id: UUID | None
 
     @property
     def complete(self) -> bool:
@@ -34,8 +39,8 @@ class SchemaState:
 
 
 def initialize(context: Context) -> SchemaState:
-    """Apply `schema.sql`; what was there already stays as it is, but for offers of an agent that went with another
-    version."""
+    """Apply `schema.sql`. What is there already stays as it is, except offers of an agent of another version, which are
+    withdrawn."""
     with context.db.transaction(limit_seconds=UPGRADE_SECONDS) as tx:
         schema.apply(tx, _schema_file().read_text(encoding="utf-8"))
         drains.hold_heartbeats(tx)
@@ -44,9 +49,11 @@ def initialize(context: Context) -> SchemaState:
 
 
 def check(context: Context) -> SchemaState:
-    """See what the database has of the schema."""
+    """Return what the database has of the schema."""
     with context.db.transaction() as tx:
-        return SchemaState(schema.version(tx), SCHEMA_VERSION, schema.missing(tx))
+        missing = schema.missing(tx)
+        installation_id = None if missing else schema.installation_id(tx)
+        return SchemaState(schema.version(tx), SCHEMA_VERSION, missing, installation_id)
 
 
 def _schema_file() -> Path:

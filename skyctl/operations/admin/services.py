@@ -13,6 +13,7 @@ from skyctl.domain.errors import (
     ServiceNotFound,
     ValidationError,
 )
+from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
@@ -73,9 +74,11 @@ def remove(context: Context, service_id: UUID, actor: Actor) -> Service:
 def _delete(tx: db.Transaction, service: Service, actor: Actor) -> None:
     migrations.cancel_of_service(tx, service.id, f"the service was removed by {actor.name}")
     services.delete(tx, service.id)
-    current, details = service.current, {"serviceId": str(service.id), "serviceName": service.spec.name}
+    current, details = service.current, ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
     where = (current.worker_id, current.worker_name) if current else (None, None)
-    events.record(tx, Event("service_removed", *where, actor.name, reason=service.spec.name, details=details), actor)
+    events.record(
+        tx, Event(EventKind.SERVICE_REMOVED, *where, actor.name, reason=service.spec.name, details=details), actor
+    )
 
 
 def existing(context: Context, organization: Organization, name: str) -> Service | None:
@@ -185,9 +188,16 @@ def _adopt(context: Context, actor: Actor, organization: Organization, adopted: 
         service_id = services.save(tx, organization.id, slug, spec)
         deployment_id = deployments.insert_adopted(tx, service_id, worker_id, engine_service.image, engine_service.id)
         services.make_current(tx, service_id, deployment_id, ServiceStatus.RUNNING)
-        details = {"serviceId": str(service_id), "serviceName": engine_service.name, "deploymentId": str(deployment_id)}
+        details = ServiceRef(
+            serviceId=str(service_id), serviceName=engine_service.name, deploymentId=str(deployment_id)
+        )
         adoption = Event(
-            "service_adopted", worker_id, adopted.worker_name, actor.name, reason=engine_service.name, details=details
+            EventKind.SERVICE_ADOPTED,
+            worker_id,
+            adopted.worker_name,
+            actor.name,
+            reason=engine_service.name,
+            details=details,
         )
         events.record(tx, adoption, actor)
         service = _existing(services.get(tx, service_id), service_id)

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import Refused
+from skyctl.domain.events import EventKind, NewSecret
 from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, install_links, tokens
@@ -26,7 +27,7 @@ def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
         if not (known and known.takes_tokens):
             raise Refused(f"the agent of {worker.name} cannot take a new token", INVITE_ANEW + worker.name)
         token_issue.replace_token(context, tx, worker_id)
-        events.record(tx, Event("token_rotation_asked", worker_id, worker.name, actor.name), actor)
+        events.record(tx, Event(EventKind.TOKEN_ROTATION_ASKED, worker_id, worker.name, actor.name), actor)
         return worker
 
 
@@ -41,7 +42,9 @@ def revoke(context: Context, worker_id: UUID, actor: Actor, reason: str | None =
             raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
         tokens.revoke(tx, worker_id, reason)
         install_links.withdraw(tx, worker_id)
-        events.record(tx, Event("token_revoked", worker_id, worker.name, actor.name, reason=reason or ""), actor)
+        events.record(
+            tx, Event(EventKind.TOKEN_REVOKED, worker_id, worker.name, actor.name, reason=reason or ""), actor
+        )
         return worker
 
 
@@ -55,6 +58,6 @@ def rotate_secret(context: Context, actor: Actor, overlap: timedelta) -> tuple[d
         events.lock(tx)
         now = db.now(tx)
         context.keys.rotate(now, now + overlap)
-        details = {"acceptedUntil": (now + overlap).isoformat(), "keyId": context.keys.signing().id}
-        events.record(tx, Event("secret_rotated", None, None, actor.name, details=details), actor)
+        details = NewSecret(acceptedUntil=(now + overlap).isoformat(), keyId=context.keys.signing().id)
+        events.record(tx, Event(EventKind.SECRET_ROTATED, None, None, actor.name, details=details), actor)
         return now + overlap, tokens.without_successor(tx)

@@ -1,5 +1,6 @@
 """Stories of the administrator: list, look at, drain and remove workers; the cluster in figures."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from skyctl.domain.errors import (
     EngineUnavailable,
     WorkerHasContainers,
 )
+from skyctl.domain.events import EventKind, Labels
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules.tasks import is_on
@@ -58,7 +60,7 @@ def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str
         _refuse_occupied(tx, worker)
         events.set_actor(tx, actor)
         workers.delete(tx, worker_id)
-        events.log_activity(tx, [Event("removed", worker_id, worker.name, actor.name)], actor)
+        events.log_activity(tx, [Event(EventKind.REMOVED, worker_id, worker.name, actor.name)], actor)
         db.notify_news(tx)
     return worker, _leave_swarm(context, worker)
 
@@ -90,12 +92,23 @@ def label(context: Context, worker_id: UUID, actor: Actor, labels: dict[str, str
     with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         workers.set_labels(tx, worker_id, labels)
-        said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
+        reason = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
         events.record(
-            tx, Event("labelled", worker_id, worker.name, actor.name, reason=said, details=dict(labels)), actor
+            tx,
+            Event(EventKind.LABELLED, worker_id, worker.name, actor.name, reason=reason, details=_labels(labels)),
+            actor,
         )
         db.notify_news(tx)
         return worker
+
+
+def _labels(labels: Mapping[str, str]) -> Labels:
+    details = Labels()
+    if "region" in labels:
+        details["region"] = labels["region"]
+    if "pool" in labels:
+        details["pool"] = labels["pool"]
+    return details
 
 
 def note_stopped(context: Context, worker_id: UUID, actor: Actor) -> None:
@@ -106,7 +119,7 @@ def note_stopped(context: Context, worker_id: UUID, actor: Actor) -> None:
     with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         workers.note_stopped(tx, worker_id)
-        events.record(tx, Event("stopped", worker_id, worker.name, actor.name), actor)
+        events.record(tx, Event(EventKind.STOPPED, worker_id, worker.name, actor.name), actor)
         db.notify_news(tx)
 
 

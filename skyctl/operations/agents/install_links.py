@@ -10,6 +10,7 @@ from uuid import UUID
 from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
+from skyctl.domain.events import Deadline, EventKind, Fetched
 from skyctl.domain.tokens import Credentials, TokenState
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import lookup
@@ -64,8 +65,8 @@ def make(
             tokens.fingerprint(secret),
             install_links.Link(worker_id, context.api_url, insecure, anew, actor.name, expires_at),
         )
-        details = {"expiresAt": expires_at.isoformat()}
-        events.record(tx, Event("link_made", worker_id, worker.name, actor.name, details=details), actor)
+        details = Deadline(expiresAt=expires_at.isoformat())
+        events.record(tx, Event(EventKind.LINK_MADE, worker_id, worker.name, actor.name, details=details), actor)
     return f"{context.api_url}/install/{secret}"
 
 
@@ -97,8 +98,8 @@ def redeem(context: Context, actor: Actor, secret: str) -> str:
         install_links.use(tx, key)
         store_token = stored_tokens.invite if link.anew else install_links.renew
         store_token(tx, worker.id, tokens.fingerprint(token), link.expires_at)
-        details = {"ipAddress": actor.ip_address} if actor.ip_address else {}
-        events.record(tx, Event("link_used", worker.id, worker.name, "install link", details=details), actor)
+        details = Fetched(ipAddress=actor.ip_address) if actor.ip_address else Fetched()
+        events.record(tx, Event(EventKind.LINK_USED, worker.id, worker.name, "install link", details=details), actor)
     as_made = replace(context, api_url=link.api_url)
     return invitations.write_script(as_made, Invitation(worker.id, token), join, insecure=link.insecure, by_link=True)
 

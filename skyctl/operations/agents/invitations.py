@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, SwarmJoin
 from skyctl.domain.errors import Refused
+from skyctl.domain.events import Deadline, EventKind
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules import names, tokens, transport
@@ -33,8 +34,8 @@ def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedel
         now = db.now(tx)
         token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker_id, actor.name, now)
         workers.insert_invited(tx, worker_id, label, tokens.fingerprint(token), now + ttl)
-        details = {"expiresAt": (now + ttl).isoformat()}
-        events.record(tx, Event("invited", worker_id, label, actor.name, details=details), actor)
+        details = Deadline(expiresAt=(now + ttl).isoformat())
+        events.record(tx, Event(EventKind.INVITED, worker_id, label, actor.name, details=details), actor)
     return Invitation(worker_id, token)
 
 
@@ -48,8 +49,8 @@ def invite_anew(context: Context, actor: Actor, worker_id: UUID, ttl: timedelta 
         worker, now = lookup.lock_worker(tx, worker_id), db.now(tx)
         token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker_id, actor.name, now)
         stored_tokens.invite(tx, worker_id, tokens.fingerprint(token), now + ttl)
-        details = {"expiresAt": (now + ttl).isoformat()}
-        events.record(tx, Event("invited_anew", worker_id, worker.name, actor.name, details=details), actor)
+        details = Deadline(expiresAt=(now + ttl).isoformat())
+        events.record(tx, Event(EventKind.INVITED_ANEW, worker_id, worker.name, actor.name, details=details), actor)
     return Invitation(worker_id, token)
 
 

@@ -15,6 +15,7 @@ from skyctl.domain.errors import (
     Unauthorized,
     WorkerCloned,
 )
+from skyctl.domain.events import Address, Cloned, EventKind, Joined
 from skyctl.domain.tokens import Credentials, HostIdentity, Identity, IssuedToken, TokenState
 from skyctl.operations.agents import token_refusals, upgrades
 from skyctl.operations.shared import lookup, token_issue
@@ -42,15 +43,17 @@ def authorize(
     token_refusals.refuse_unusable(known, token_state, now)
     if token_state is TokenState.INVITATION:
         stored_tokens.accept(tx, worker_id, IssuedToken(token_hash, now, claims.key.id), claims.expires_at)
-        details = {"hostname": host.hostname, "ipAddress": host.ip_address}
-        events.append(tx, Event("invitation_used", worker_id, worker.name, f"worker:{worker.name}", details=details))
+        details = Joined(hostname=host.hostname, ipAddress=host.ip_address)
+        events.append(
+            tx, Event(EventKind.INVITATION_USED, worker_id, worker.name, f"worker:{worker.name}", details=details)
+        )
     elif refusal := _recognize(context, tx, worker, known, host):
         return refusal
     elif token_state is TokenState.STALE:
         raise Unauthorized("the token is not this worker's", token_refusals.REPLACED)
     elif token_state is TokenState.NEXT and known.next_token:
         stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
-        events.append(tx, Event("token_rotated", worker_id, worker.name, f"worker:{worker.name}"))
+        events.append(tx, Event(EventKind.TOKEN_ROTATED, worker_id, worker.name, f"worker:{worker.name}"))
     else:
         unused = not known.holder.hostname
         stored_tokens.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
@@ -107,15 +110,18 @@ def _recognize(
 
 
 def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: HostIdentity, host: HostIdentity) -> None:
-    hosts = {
-        name: {"hostname": each.hostname, "ipAddress": each.ip_address}
-        for name, each in (("holder", holder), ("clone", host))
-    }
+    hosts = Cloned(holder=_address(holder), clone=_address(host))
     reason = (
         f"{host.hostname} ({host.ip_address}) is a copy of {holder.hostname} ({holder.ip_address}), and both are alive"
     )
-    events.append(tx, Event("cloned", worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=hosts))
+    events.append(
+        tx, Event(EventKind.CLONED, worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=hosts)
+    )
     db.notify_news(tx)
+
+
+def _address(host: HostIdentity) -> Address:
+    return Address(hostname=host.hostname, ipAddress=host.ip_address)
 
 
 def register(context: Context, token: str, registration: Registration) -> Worker:
@@ -142,8 +148,10 @@ def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> W
     workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), told)
     after = lookup.get_worker(tx, worker_id)
     if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
-        details = {"hostname": registration.hostname, "ipAddress": registration.ip_address}
-        events.append(tx, Event("registered", worker_id, after.name, actor=f"worker:{after.name}", details=details))
+        details = Joined(hostname=registration.hostname, ipAddress=registration.ip_address)
+        events.append(
+            tx, Event(EventKind.REGISTERED, worker_id, after.name, actor=f"worker:{after.name}", details=details)
+        )
     upgrades.settle(tx, after)
     db.notify_news(tx)
     return after

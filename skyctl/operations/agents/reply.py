@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from skyctl.domain.cluster import Event
+from skyctl.domain.events import EventKind
 from skyctl.domain.tokens import IssuedToken, Reply
 from skyctl.operations.agents import upgrades
 from skyctl.operations.shared import token_issue
@@ -48,4 +49,4 @@ def _promote(context: Context, worker_id: UUID, token_hash: str) -> None:
         known, worker = stored_tokens.get(tx, worker_id, lock=True), workers.get(tx, worker_id)
         if worker and known and known.next_token and tokens.same(known.next_token.token_hash, token_hash):
             stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
-            events.append(tx, Event("token_rotated", worker_id, worker.name, actor=f"worker:{worker.name}"))
+            events.append(tx, Event(EventKind.TOKEN_ROTATED, worker_id, worker.name, actor=f"worker:{worker.name}"))

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from skyctl import installer
 from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
+from skyctl.domain.events import AgentVersion, EventKind
 from skyctl.domain.tokens import TokenState
 from skyctl.operations.agents import token_refusals
 from skyctl.operations.shared.context import Context
@@ -78,11 +79,13 @@ def upgrade(context: Context, actor: Actor, only: Collection[UUID] | None, *, dr
 
 def _offer(context: Context, actor: Actor, worker_ids: Collection[UUID]) -> None:
     ours = release()
-    details = {"version": ours.version, "sha256": ours.sha256}
+    details = AgentVersion(version=ours.version, sha256=ours.sha256)
     with context.db.transaction() as tx:
         events.lock(tx)
         told = [
-            Event("agent_upgrade_offered", worker.id, worker.name, actor.name, reason=str(ours), details=details)
+            Event(
+                EventKind.AGENT_UPGRADE_OFFERED, worker.id, worker.name, actor.name, reason=str(ours), details=details
+            )
             for worker in workers.everyone(tx, worker_ids)
         ]
         events.record_all(tx, told, actor)
@@ -122,14 +125,14 @@ def settle(tx: db.Transaction, worker: Worker) -> None:
     order = {"sha256": worker.agent_offered, "offeredAt": http.moment(worker.agent_offered_at)}
     if worker.metadata.get("agentSha256") == worker.agent_offered:
         version = str(worker.metadata.get("agentVersion"))[:LONGEST_VERSION]
-        _note(tx, worker, "agent_upgraded", _named(version, worker.agent_offered))
+        _note(tx, worker, EventKind.AGENT_UPGRADED, _named(version, worker.agent_offered))
     elif isinstance(failed, dict) and order.items() <= failed.items():
-        _note(tx, worker, "agent_upgrade_failed", str(failed.get("reason"))[:LONGEST_REASON])
+        _note(tx, worker, EventKind.AGENT_UPGRADE_FAILED, str(failed.get("reason"))[:LONGEST_REASON])
 
 
-def _note(tx: db.Transaction, worker: Worker, kind: str, reason: str) -> None:
+def _note(tx: db.Transaction, worker: Worker, kind: EventKind, reason: str) -> None:
     workers.withdraw_agent(tx, worker.id)
-    details: dict[str, Any] = {"version": worker.metadata.get("agentVersion"), "sha256": worker.agent_offered}
+    details = AgentVersion(version=worker.metadata.get("agentVersion"), sha256=worker.agent_offered)
     events.append(tx, Event(kind, worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=details))
 
 

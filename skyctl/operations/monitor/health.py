@@ -17,6 +17,7 @@ from skyctl.domain.cluster import (
     WorkerStatus,
 )
 from skyctl.domain.errors import DatabaseRefused
+from skyctl.domain.events import EventKind, LiftedMassFailure, SilentWorkers, StatusChange
 from skyctl.operations.shared.leadership import Term
 from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import flapping, health, mass_failure
@@ -86,7 +87,7 @@ def check(term: Term, passed_over: Collection[UUID] = ()) -> HealthPass:
     lifted = _lift(term, _missed_since(snapshot, policy)) if snapshot.has_mass_failure else []
     with term.writing() as tx:
         leases.note_pass(tx, term.lease)
-    changed = [event for event in concluded if event.kind == "status_changed"]
+    changed = [event for event in concluded if event.kind == EventKind.STATUS_CHANGED]
     waiting = snapshot.survey_is_cut or len(due) > len(changed) + len(poison)
     return HealthPass(
         events=[*declared, *concluded, *settled, *lifted],
@@ -177,15 +178,15 @@ def _by_region(silences: Sequence[Silence]) -> list[Silence]:
 
 
 def _mass_failure(number: int, silence: Silence, term: Term) -> Event:
-    details = {
-        "massFailureId": number,
-        "region": silence.region,
-        "silent": silence.silent,
-        "schedulable": silence.schedulable,
-        "workers": list(silence.names[:MOST_NAMES]),
-    }
+    details = SilentWorkers(
+        massFailureId=number,
+        region=silence.region,
+        silent=silence.silent,
+        schedulable=silence.schedulable,
+        workers=list(silence.names[:MOST_NAMES]),
+    )
     reason = f"{silence.silent} of {silence.schedulable} workers fell silent"
-    return Event("mass_failure", None, None, "monitor", reason=reason, details=details, term=term.number)
+    return Event(EventKind.MASS_FAILURE, None, None, "monitor", reason=reason, details=details, term=term.number)
 
 
 def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
@@ -216,7 +217,7 @@ def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[U
     return events.append(
         tx,
         *(
-            _worker_event(worker, "flapping", f"{counts[worker.id]} {within}, now {worker.status}", term)
+            _worker_event(worker, EventKind.FLAPPING, f"{counts[worker.id]} {within}, now {worker.status}", term)
             for worker in flappers
         ),
     )
@@ -244,7 +245,7 @@ def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFa
 def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, term: Term) -> Event:
     """Return the event of a changed status, with the figures that decided it."""
     heard_at, load = worker.last_heartbeat_at, worker.load
-    details: dict[str, object] = {"lastHeartbeatAt": heard_at.isoformat() if heard_at else None}
+    details = StatusChange(lastHeartbeatAt=heard_at.isoformat() if heard_at else None)
     if verdict.status is WorkerStatus.UNHEALTHY:
         details["load"] = {
             "cpuPercent": load.cpu_percent,
@@ -258,7 +259,7 @@ def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | Non
     if mass_failure_id:
         details["massFailureId"] = mass_failure_id
     return Event(
-        "status_changed",
+        EventKind.STATUS_CHANGED,
         worker.id,
         worker.name,
         "monitor",
@@ -284,7 +285,10 @@ def _settle(term: Term, quiet: Sequence[Worker]) -> list[Event]:
         reason = f"quiet for {pause.total_seconds() / 60:g} minutes"
         return events.append(
             tx,
-            *(replace(_worker_event(worker, "settled", reason, term), to_status=worker.status) for worker in settled),
+            *(
+                replace(_worker_event(worker, EventKind.SETTLED, reason, term), to_status=worker.status)
+                for worker in settled
+            ),
         )
 
 
@@ -306,11 +310,11 @@ def _over(tx: db.Transaction, missed_since: datetime) -> list[MassFailure]:
 
 def _recovery(failure: MassFailure, term: Term) -> Event:
     reason = f"all of the {failure.silent} workers that fell silent at once are back, or removed"
-    details = {"massFailureId": failure.id, "region": failure.region, "silent": failure.silent}
-    return Event("mass_recovery", None, None, "monitor", reason=reason, details=details, term=term.number)
+    details = LiftedMassFailure(massFailureId=failure.id, region=failure.region, silent=failure.silent)
+    return Event(EventKind.MASS_RECOVERY, None, None, "monitor", reason=reason, details=details, term=term.number)
 
 
-def _worker_event(worker: Worker, kind: str, reason: str, term: Term) -> Event:
+def _worker_event(worker: Worker, kind: EventKind, reason: str, term: Term) -> Event:
     return Event(kind, worker.id, worker.name, "monitor", reason=reason, term=term.number)
 
 

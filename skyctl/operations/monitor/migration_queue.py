@@ -7,6 +7,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import EngineNode
+from skyctl.domain.events import EventKind, MigrationRef
 from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
 from skyctl.operations.shared import candidates
 from skyctl.operations.shared.leadership import Term
@@ -122,22 +123,23 @@ class Slots:
 def _start(tx: db.Transaction, term: Term, migration: Migration, place: Placement, *, reason: str) -> Event:
     deployment = deployments.insert_move(tx, migration.service_id, place.worker_id, migration.source_deployment_id)
     started = store.begin(tx, migration, place.worker_id, deployment, term.context.migrations.timeout)
-    return migration_event(started, "migration_started", term, f"to {started.target_worker_name}: {reason}")
+    return migration_event(started, EventKind.MIGRATION_STARTED, term, f"to {started.target_worker_name}: {reason}")
 
 
-def migration_event(migration: Migration, kind: str, term: Term, reason: str, *, final: bool = False) -> Event:
+def migration_event(migration: Migration, kind: EventKind, term: Term, reason: str, *, final: bool = False) -> Event:
     """Return an event of a migration; `final`: it is not tried again."""
-    details = {
-        "migrationId": str(migration.id),
-        "serviceId": str(migration.service_id),
-        "serviceName": migration.service_name,
-        "organizationId": str(migration.organization_id),
-        "cause": migration.cause.value,
-        "attempt": migration.attempts,
-        "targetWorkerId": str(migration.target_worker_id) if migration.target_worker_id else None,
-        "targetWorkerName": migration.target_worker_name,
-        **({"final": True} if final else {}),
-    }
+    details = MigrationRef(
+        migrationId=str(migration.id),
+        serviceId=str(migration.service_id),
+        serviceName=migration.service_name,
+        organizationId=str(migration.organization_id),
+        cause=migration.cause.value,
+        attempt=migration.attempts,
+        targetWorkerId=str(migration.target_worker_id) if migration.target_worker_id else None,
+        targetWorkerName=migration.target_worker_name,
+    )
+    if final:
+        details["final"] = True
     return Event(
         kind,
         migration.source_worker_id,

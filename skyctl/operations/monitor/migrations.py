@@ -13,6 +13,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused
+from skyctl.domain.events import Approval, DrainEnd, EventKind, MigrationSummary
 from skyctl.domain.workloads import (
     DeploymentStatus,
     Migration,
@@ -88,12 +89,15 @@ def _call_for(term: Term) -> Agenda:
         written = events.append(
             tx,
             *(
-                migration_event(migration, f"migration_{migration.state.value}", term, migration.reason)
+                migration_event(migration, EventKind[f"MIGRATION_{migration.state.name}"], term, migration.reason)
                 for migration in called
             ),
             *_approvals(called, term),
-            *(migration_event(migration, "migration_queued", term, "no longer held") for migration in released),
-            *(migration_event(migration, "migration_cancelled", term, migration.reason) for migration in cancelled),
+            *(migration_event(migration, EventKind.MIGRATION_QUEUED, term, "no longer held") for migration in released),
+            *(
+                migration_event(migration, EventKind.MIGRATION_CANCELLED, term, migration.reason)
+                for migration in cancelled
+            ),
             *_finish_drains(tx, term),
             *(_summary_event(summary, term) for summary in migration_summaries.sum_up(tx)),
         )
@@ -111,16 +115,15 @@ def _approvals(called: Iterable[Migration], term: Term) -> list[Event]:
             waiting.setdefault(migration.source_worker_id, []).append(migration)
     return [
         Event(
-            "approval_required",
+            EventKind.APPROVAL_REQUIRED,
             worker_id,
             migrations[0].source_worker_name,
             "monitor",
             term=term.number,
             reason=f"{len(migrations)} container{'s' * (len(migrations) != 1)} to be moved only when approved",
-            details={
-                "count": len(migrations),
-                "services": sorted(migration.service_name for migration in migrations)[:MOST_NAMES],
-            },
+            details=Approval(
+                count=len(migrations), services=sorted(migration.service_name for migration in migrations)[:MOST_NAMES]
+            ),
         )
         for worker_id, migrations in waiting.items()
     ]
@@ -137,10 +140,10 @@ def _finish_drains(tx: db.Transaction, term: Term) -> list[Event]:
         names = [service.spec.name for service in left]
         stays = f"{len(names)} container{'s' * (len(names) != 1)} left, still running"
         reason = "it is empty" if not names else f"{'its deadline has passed: ' if drained.overdue else ''}{stays}"
-        details = {"left": len(names), "services": names[:MOST_NAMES], "overdue": drained.overdue}
+        details = DrainEnd(left=len(names), services=names[:MOST_NAMES], overdue=drained.overdue)
         finished.append(
             Event(
-                "drain_finished",
+                EventKind.DRAIN_FINISHED,
                 drained.worker_id,
                 drained.name,
                 "monitor",
@@ -159,13 +162,13 @@ def _is_any_apply_pending(tx: db.Transaction, on_worker: Iterable[Service]) -> b
 
 def _summary_event(summary: migration_summaries.Summary, term: Term) -> Event:
     counts = {state: len(names) for state, names in summary.by_state.items()}
-    details = {
-        "cause": summary.cause.value,
-        "counts": counts,
-        "services": {state: sorted(names)[:MOST_NAMES] for state, names in summary.by_state.items()},
-    }
+    details = MigrationSummary(
+        cause=summary.cause.value,
+        counts=counts,
+        services={state: sorted(names)[:MOST_NAMES] for state, names in summary.by_state.items()},
+    )
     return Event(
-        "migrations_finished",
+        EventKind.MIGRATIONS_FINISHED,
         summary.worker_id,
         summary.worker_name,
         "monitor",
@@ -236,7 +239,7 @@ def _note(tx: db.Transaction, term: Term, migration: Migration, decision: Decisi
             pause = None if is_last else retry.pause(migration.attempts)
             if store.fail(tx, migration, decision.reason, pause):
                 _undo(tx, migration)
-                return migration_event(migration, "migration_failed", term, decision.reason, final=is_last)
+                return migration_event(migration, EventKind.MIGRATION_FAILED, term, decision.reason, final=is_last)
     return None
 
 
@@ -252,14 +255,14 @@ def _complete(tx: db.Transaction, term: Term, migration: Migration, decision: De
     services.make_current(tx, migration.service_id, target, ServiceStatus.RUNNING)
     old = "has stopped" if decision.source_stopped else "stops when its worker returns"
     reason = f"it runs on {migration.target_worker_name}; the old container {old}"
-    return migration_event(migration, "migration_completed", term, reason)
+    return migration_event(migration, EventKind.MIGRATION_COMPLETED, term, reason)
 
 
 def _end(tx: db.Transaction, term: Term, migration: Migration, state: MigrationState, reason: str) -> Event | None:
     if not store.change(tx, migration, state, reason=reason):
         return None
     _undo(tx, migration)
-    return migration_event(migration, f"migration_{state.value}", term, reason)
+    return migration_event(migration, EventKind[f"MIGRATION_{state.name}"], term, reason)
 
 
 def _undo(tx: db.Transaction, migration: Migration) -> None:
@@ -277,4 +280,4 @@ def _note_orphan_stopped(
         return None
     store.note_source_stopped(tx, migration.id)
     reason = f"{migration.source_worker_name} is back, its old container has stopped"
-    return migration_event(migration, "ghost_stopped", term, reason)
+    return migration_event(migration, EventKind.GHOST_STOPPED, term, reason)

@@ -9,6 +9,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused, Superseded
+from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.workloads import Deployment, DeploymentStatus, Service, ServiceStatus
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.leadership import Term
@@ -147,9 +148,9 @@ def _is_to_be_stopped(tx: db.Transaction, service_id: UUID, deployment_id: UUID)
 def _note_stopped(tx: db.Transaction, term: Term, service: Service, current: Deployment) -> Event:
     deployments.set_status(tx, current.id, DeploymentStatus.STOPPED)
     services.set_status(tx, service.id, ServiceStatus.STOPPED)
-    name, details = service.spec.name, {"serviceId": str(service.id), "serviceName": service.spec.name}
+    name, details = service.spec.name, ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
     where = (current.worker_id, current.worker_name)
-    return Event("service_stopped", *where, "monitor", reason=name, details=details, term=term.number)
+    return Event(EventKind.SERVICE_STOPPED, *where, "monitor", reason=name, details=details, term=term.number)
 
 
 def _set_nodes(term: Term, pending_work: PendingEngineWork) -> None:
@@ -226,13 +227,13 @@ def _note(tx: db.Transaction, term: Term, followed: Followed, finding: Finding, 
 def _event(term: Term, followed: Followed, finding: Finding, *, by_hand: bool) -> Event | None:
     if finding.status is followed.status and not by_hand:
         return None
-    kind = "service_moved_by_hand" if by_hand else f"service_{finding.status.value}"
-    details = {
-        "serviceId": str(followed.service_id),
-        "serviceName": followed.service_name,
-        "organizationId": str(followed.organization_id),
-        "deploymentId": str(followed.deployment_id),
-    }
+    kind = EventKind.SERVICE_MOVED_BY_HAND if by_hand else EventKind[f"SERVICE_{finding.status.name}"]
+    details = ServiceRef(
+        serviceId=str(followed.service_id),
+        serviceName=followed.service_name,
+        organizationId=str(followed.organization_id),
+        deploymentId=str(followed.deployment_id),
+    )
     reason = followed.service_name + (f": {finding.log}" if finding.log else "")
     where = (followed.worker_id, followed.worker_name)
     return Event(kind, *where, "monitor", reason=reason, details=details, term=term.number)

@@ -1,6 +1,7 @@
 """Replace the workers' tokens that are due; the replies to their next heartbeats carry the new ones."""
 
 from skyctl.domain.cluster import Event
+from skyctl.domain.events import EventKind
 from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.leadership import Term
 from skyctl.store import db, events, tokens
@@ -20,5 +21,7 @@ def rotate_due(term: Term) -> list[Event]:
         due = tokens.due(tx, max_age or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
         for worker in due:
             token_issue.replace_token(context, tx, worker.id)
-        rotated = [Event("token_rotation_due", worker.id, worker.name, "monitor", term=term.number) for worker in due]
+        rotated = [
+            Event(EventKind.TOKEN_ROTATION_DUE, worker.id, worker.name, "monitor", term=term.number) for worker in due
+        ]
         return events.append(tx, *rotated)

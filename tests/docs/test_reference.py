@@ -1,0 +1,70 @@
+"""What the reference lists is what the program has. With UPDATE_DOCUMENTS=1 the pages are written again."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+
+import pytest
+
+from skyctl.domain.errors import ExitCode
+from skyctl.domain.events import Details, EventKind
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs/reference"
+JSON_TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+EVENTS = """# Events
+
+Made from `skyctl/domain/events.py`. What happens is kept in the table `worker_events`, in order; `skyctl events` shows it,
+with `-o json` the details as well. What people did is in the activity log, too: its `event_type` is `worker.` and the kind.
+
+"""
+
+
+def json_type(annotation: Any) -> str:
+    """An annotation of details in words."""
+    if annotation in JSON_TYPES:
+        return JSON_TYPES[annotation]
+    if is_typeddict(annotation):
+        return f"an object ({', '.join(fields(annotation))})"
+    arguments = [argument for argument in get_args(annotation) if argument is not type(None)]
+    if get_origin(annotation) is list:
+        return f"a list, each {json_type(arguments[0])}"
+    if get_origin(annotation) is dict:
+        return f"an object, each value {json_type(arguments[1])}"
+    return f"{json_type(arguments[0])}, or null"
+
+
+def fields(shape: Any) -> list[str]:
+    return [
+        f"`{key}`{' (not always)' * (key in shape.__optional_keys__)}: {json_type(hint)}"
+        for key, hint in get_type_hints(shape).items()
+    ]
+
+
+def events_page() -> str:
+    shapes = dict.fromkeys(kind.details for kind in EventKind if kind.details is not Details)
+    links = {shape: f"[{shape.__name__}](#{shape.__name__.lower()})" for shape in shapes}
+    rows = [f"| `{kind}` | {kind.meaning} | {links.get(kind.details, '')} |\n" for kind in EventKind]
+    chapters = [
+        f"\n### {shape.__name__}\n\n{' '.join((shape.__doc__ or '').split())}\n\n"
+        + "".join(f"- {field}\n" for field in fields(shape))
+        for shape in shapes
+    ]
+    return (
+        f"{EVENTS}| kind | what happened | details |\n|---|---|---|\n{''.join(rows)}\n## Details\n{''.join(chapters)}"
+    )
+
+
+@pytest.mark.parametrize(("name", "made"), [("events.md", events_page)])
+def test_the_page_is_the_programs(name: str, made: Callable[[], str]) -> None:
+    page = REFERENCE / name
+    if os.environ.get("UPDATE_DOCUMENTS"):
+        page.write_text(made())
+    assert page.read_text() == made()
+
+
+def test_the_readme_names_every_exit_code() -> None:
+    sentence = "Exit codes: " + ", ".join(f"{code:d} {code.meaning}" for code in ExitCode) + "."
+    assert sentence in " ".join((ROOT / "README.md").read_text().split())
