@@ -3,11 +3,35 @@
 The message says what happened; `hint` says what to do about it. Neither ever holds a secret.
 """
 
+from enum import IntEnum
+from typing import Self
+
+
+class ExitCode(IntEnum):
+    """How a command ended, as its process says. One that a signal ended says 128 and the signal's number."""
+
+    meaning: str
+
+    def __new__(cls, number: int, meaning: str) -> Self:
+        """Make a member: a number, and what it means."""
+        member = int.__new__(cls, number)
+        member._value_, member.meaning = number, meaning
+        return member
+
+    DONE = 0, "done"
+    UNEXPECTED = 1, "unexpected"
+    USAGE = 2, "usage"
+    NOT_FOUND = 3, "not found"
+    REFUSED = 4, "refused by a safety rule"
+    UNREACHABLE = 5, "database, manager or engine unreachable"
+    TIMED_OUT = 6, "timed out while waiting"
+    PARTLY_DONE = 7, "partly done"
+
 
 class SkyctlError(Exception):
     """What any operation may raise; the entry points turn it into one line, or into an HTTP answer."""
 
-    exit_code = 1
+    exit_code: ExitCode = ExitCode.UNEXPECTED
     http_status = 500
     code = "INTERNAL_ERROR"
     retry_after_seconds: int | None = None
@@ -21,7 +45,7 @@ class SkyctlError(Exception):
 class ValidationError(SkyctlError):
     """A value that was handed in is not acceptable; the message names the field, the value and the bounds."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
     http_status = 400
     code = "VALIDATION_ERROR"
 
@@ -36,7 +60,7 @@ class BodyTooLarge(ValidationError):
 class Unauthorized(SkyctlError):
     """The token is missing, not ours, expired or replaced."""
 
-    exit_code = 4
+    exit_code = ExitCode.REFUSED
     http_status = 401
     code = "UNAUTHORIZED"
 
@@ -44,7 +68,7 @@ class Unauthorized(SkyctlError):
 class Forbidden(SkyctlError):
     """The token is good, but not for this."""
 
-    exit_code = 4
+    exit_code = ExitCode.REFUSED
     http_status = 403
     code = "FORBIDDEN"
 
@@ -64,7 +88,7 @@ class InvitationExpired(Unauthorized):
 class WorkerNotFound(SkyctlError):
     """No worker has this id, prefix or name."""
 
-    exit_code = 3
+    exit_code = ExitCode.NOT_FOUND
     http_status = 404
     code = "WORKER_NOT_FOUND"
 
@@ -72,7 +96,7 @@ class WorkerNotFound(SkyctlError):
 class AgentNotFound(SkyctlError):
     """The manager has no agent of this checksum, or none any more."""
 
-    exit_code = 3
+    exit_code = ExitCode.NOT_FOUND
     http_status = 404
     code = "AGENT_NOT_FOUND"
 
@@ -80,7 +104,7 @@ class AgentNotFound(SkyctlError):
 class Refused(SkyctlError):
     """A safety rule says no; the message names the rule."""
 
-    exit_code = 4
+    exit_code = ExitCode.REFUSED
     http_status = 409
     code = "CONFLICT"
 
@@ -136,19 +160,19 @@ class LostLead(Refused):
 class ChannelFailed(SkyctlError):
     """A channel did not take an alert. The message never holds the channel's URL, which is a secret."""
 
-    exit_code = 5
+    exit_code = ExitCode.UNREACHABLE
 
 
 class Undownloadable(SkyctlError):
     """What has to be downloaded cannot be."""
 
-    exit_code = 5
+    exit_code = ExitCode.UNREACHABLE
 
 
 class DatabaseUnavailable(SkyctlError):
     """The database does not answer: wrong address, refused, restarting, or too slow."""
 
-    exit_code = 5
+    exit_code = ExitCode.UNREACHABLE
     http_status = 503
     code = "DATABASE_UNAVAILABLE"
 
@@ -164,7 +188,7 @@ class DatabaseRefused(SkyctlError):
 class EngineUnavailable(SkyctlError):
     """The Docker engine does not answer."""
 
-    exit_code = 5
+    exit_code = ExitCode.UNREACHABLE
     http_status = 503
     code = "ENGINE_UNAVAILABLE"
 
@@ -172,7 +196,7 @@ class EngineUnavailable(SkyctlError):
 class EngineRefused(SkyctlError):
     """The Docker engine answers, but does not do what it is asked. The message holds its own words."""
 
-    exit_code = 4
+    exit_code = ExitCode.REFUSED
     http_status = 409
     code = "ENGINE_REFUSED"
 
@@ -184,7 +208,7 @@ class EngineConflict(EngineRefused):
 class ServiceNotFound(SkyctlError):
     """No service has this id, prefix or name."""
 
-    exit_code = 3
+    exit_code = ExitCode.NOT_FOUND
     http_status = 404
     code = "SERVICE_NOT_FOUND"
 
@@ -192,7 +216,7 @@ class ServiceNotFound(SkyctlError):
 class MigrationNotFound(SkyctlError):
     """No migration has this id or prefix."""
 
-    exit_code = 3
+    exit_code = ExitCode.NOT_FOUND
     http_status = 404
     code = "MIGRATION_NOT_FOUND"
 
@@ -200,6 +224,6 @@ class MigrationNotFound(SkyctlError):
 class OrganizationNotFound(SkyctlError):
     """No organization has this id or slug."""
 
-    exit_code = 3
+    exit_code = ExitCode.NOT_FOUND
     http_status = 404
     code = "ORGANIZATION_NOT_FOUND"
