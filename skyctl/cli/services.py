@@ -80,13 +80,13 @@ def deploy(
     spread: Annotated[str | None, typer.Option(help="Services of one group go to different workers.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it runs, or has failed.")] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="With --wait, no longer than that.")] = "5m",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only info where it would go, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would go, and why.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Deploy a service, or change one where it is.
 
     A new one goes to the worker that the placement rule chooses. What is not given stays as it is; variables
-    and labels are added. With a file, what it does not info is the default. COMMAND is what its container runs.
+    and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
 
     given = {

@@ -107,7 +107,7 @@ def monitor(
 
 
 def doctor(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Look at everything that has to work, and info what to do about what does not.
+    """Look at everything that has to work, and say what to do about what does not.
 
     Exit code 0 when nothing failed, 1 otherwise; warnings do not count.
     """
