@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skyctl import documents
+from skyctl.cli import follow as log
 from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, group, info, open_context
+from skyctl.domain.errors import ExitCode
 from skyctl.operations import admin
 
 if TYPE_CHECKING:
@@ -39,10 +41,8 @@ def list_alerts(
 @app.command("follow")
 def follow(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the last alert and what comes, until Ctrl-C; json is one document a line."""
-    from skyctl.cli.following import follow as follow_log
-
     with open_context(ctx) as context:
-        follow_log(
+        log.follow(
             ctx,
             lambda: admin.events.listening(context, to_alerts=True),
             lambda last: admin.alerts.since(context, last),
@@ -70,7 +70,7 @@ def test(
     emit(ctx, output, document, lambda: views.workers.channel_table(results), list(results))
     failed = sum(1 for trouble in results.values() if trouble)
     if failed:
-        raise typer.Exit(5 if failed == len(results) else 7)
+        raise typer.Exit(ExitCode.UNREACHABLE if failed == len(results) else ExitCode.PARTLY_DONE)
 
 
 def _show(ctx: typer.Context, output: Output, alert: "Alert") -> None:

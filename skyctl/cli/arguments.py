@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skyctl import documents
+from skyctl import documents, host
 from skyctl.cli.context import open_context, settings
 from skyctl.domain.errors import SkyctlError, ValidationError
 from skyctl.operations import admin
@@ -46,11 +46,9 @@ def complete_organization(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _completed(ctx: typer.Context, names: "Callable[[Context], Sequence[str]]") -> list[str]:
     """Names from the database; none where it is away. The embedded one is not started for it."""
-    from skyctl.host.postgres import EmbeddedPostgres
-
     try:
         given = settings(ctx)
-        if given.database_url is None and not EmbeddedPostgres(given.data_dir).answers():
+        if given.database_url is None and not host.postgres.EmbeddedPostgres(given.data_dir).answers():
             return []
         with open_context(ctx) as context:
             return list(names(context))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skyctl import documents
-from skyctl.cli import views
+from skyctl.cli import follow, views
 from skyctl.cli.arguments import DryRunOption, ReasonOption, WorkerArgument, WorkersArgument, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, info, open_context, options
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import DrainOptions
 from skyctl.operations import admin, shared
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from skyctl.domain.workloads import DrainProgress
     from skyctl.operations.shared.context import Context
 
-REFUSED, PARTLY_DONE = 4, 7
 
 DeadlineOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Move nothing more after that time, such as 90s, 30m, 2h or 1d.")
@@ -152,7 +151,7 @@ def _show_plan(ctx: typer.Context, context: "Context", ids: "Sequence[UUID]", ou
     document = {"containers": [documents.cli.planned_document(each) for each in planned]}
     emit(ctx, output, document, lambda: views.workloads.plan_table(planned), [each.service_name for each in planned])
     if any(each.target is None for each in planned):
-        raise typer.Exit(REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _empty(
@@ -176,8 +175,6 @@ def _watch(
     ctx: typer.Context, context: "Context", found: "Sequence[Worker]", seconds: float | None
 ) -> "Sequence[DrainProgress]":
     """Show how far the drains are until all are over; what is there then."""
-    from skyctl.cli.following import watch
-
     ids = [worker.id for worker in found]
     seen: list[DrainProgress] = []
     names = " ".join(printable(worker.name) for worker in found)
@@ -189,7 +186,7 @@ def _watch(
             return all(each.is_over for each in seen)
 
         again = f"watch it again with `skyctl workers drain {names} --wait`, cancel it with `skyctl workers undrain {names}`"
-        watch(ctx, context, is_over, seconds, f"the drain goes on; {again}")
+        follow.watch(ctx, context, is_over, seconds, f"the drain goes on; {again}")
     return seen
 
 
@@ -249,4 +246,4 @@ def _report(ctx: typer.Context, seen: "Sequence[DrainProgress]", output: Output,
         noun = "container" if todo == 1 else "containers"
         info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
     if waited and any(each.left or not each.is_over for each in seen):
-        raise typer.Exit(PARTLY_DONE)
+        raise typer.Exit(ExitCode.PARTLY_DONE)

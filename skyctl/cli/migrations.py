@@ -10,7 +10,7 @@ from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import LimitOption, OffsetOption, WorkerOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
-from skyctl.domain.errors import Refused, ValidationError
+from skyctl.domain.errors import ExitCode, Refused, ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import MigrationState
 from skyctl.operations import admin, shared
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from skyctl.domain.workloads import Migration
     from skyctl.operations.shared.context import Context
 
-PARTLY_DONE, REFUSED = 7, 4
 MOST_AT_ONCE = 100_000
 
 app = typer.Typer(help="Containers on their way from one worker to another.", rich_markup_mode=None)
@@ -203,4 +202,4 @@ def _each(
             sys.stdout.write(f"{printable(each.service_name)} ({str(each.id)[:8]}) {said}\n")
     if done < len(those):
         sys.stderr.write("hint: see `skyctl migrations list`\n")
-        raise typer.Exit(PARTLY_DONE if done else REFUSED)
+        raise typer.Exit(ExitCode.PARTLY_DONE if done else ExitCode.REFUSED)

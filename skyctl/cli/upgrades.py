@@ -7,14 +7,12 @@ import typer
 
 from skyctl.cli.arguments import DryRunOption, complete_worker
 from skyctl.cli.context import Output, OutputOption, actor, emit, open_context, options
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.text import printable
 from skyctl.operations import agents, shared
 
 if TYPE_CHECKING:
     from skyctl.operations.agents.upgrades import Upgraded
-
-REFUSED, PARTLY_DONE = 4, 7
 
 
 def upgrade(
@@ -47,7 +45,7 @@ def upgrade(
         emit(ctx, output, {"workers": [_document(each) for each in seen]}, list, [each.worker.name for each in seen])
     impossible = [each for each in seen if each.outcome is agents.upgrades.Upgrade.IMPOSSIBLE]
     if impossible:
-        raise typer.Exit(REFUSED if len(impossible) == len(seen) else PARTLY_DONE)
+        raise typer.Exit(ExitCode.REFUSED if len(impossible) == len(seen) else ExitCode.PARTLY_DONE)
 
 
 def _line(each: "Upgraded", *, dry_run: bool) -> str:

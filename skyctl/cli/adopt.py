@@ -10,7 +10,7 @@ from skyctl.cli import views
 from skyctl.cli.arguments import CpuOption, DiskOption, DryRunOption, MemoryOption, OrganizationOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, info, open_context, options
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.errors import ServiceNotFound, ValidationError
+from skyctl.domain.errors import ExitCode, ServiceNotFound, ValidationError
 from skyctl.domain.text import printable
 from skyctl.operations import admin
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skyctl.domain.workloads import Adoptable
-
-REFUSED, PARTLY_DONE = 4, 7
 
 
 def adopt(
@@ -91,4 +89,4 @@ def _tell_adopted(ctx: typer.Context, those: "Sequence[Adoptable]", trouble: "Se
         sys.stderr.write(f"error: {printable(each.engine.name)}: {printable(said)}\n")
     if trouble:
         sys.stderr.write("hint: see `skyctl services adopt`\n")
-        raise typer.Exit(REFUSED if len(trouble) == len(those) else PARTLY_DONE)
+        raise typer.Exit(ExitCode.REFUSED if len(trouble) == len(those) else ExitCode.PARTLY_DONE)

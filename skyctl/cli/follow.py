@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from skyctl.cli.context import info
-from skyctl.domain.errors import DatabaseUnavailable
+from skyctl.domain.errors import DatabaseUnavailable, ExitCode
 from skyctl.host.signals import Stop
-from skyctl.operations.admin import events
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.operations.shared.context import Context
 
 T = TypeVar("T")
-TIMED_OUT, INTERRUPTED = 6, 130  # exit codes
+INTERRUPTED = 130  # exit code: 128 and SIGINT's number
 PAUSE_SECONDS = 1.0
 LOOK_SECONDS = 30.0
 
@@ -41,7 +41,7 @@ def follow(
                 while not stop.is_set:
                     last = _show_new(since, number, last, show)
                     stop.wait(LOOK_SECONDS, news)
-                    events.drain(news)
+                    admin.events.drain(news)
         except DatabaseUnavailable as error:
             if not lost:
                 info(ctx, f"waiting: {error.message}")
@@ -70,12 +70,12 @@ def watch(
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         try:
-            with events.listening(context) as news:
+            with admin.events.listening(context) as news:
                 while not is_over():
                     lost = False
                     _check(ctx, stop, deadline, cut_short)
                     stop.wait(_left(deadline), news)
-                    events.drain(news)
+                    admin.events.drain(news)
                 return
         except DatabaseUnavailable as error:
             if not lost:
@@ -94,4 +94,4 @@ def _check(ctx: typer.Context, stop: Stop, deadline: float | None, cut_short: st
     late = deadline is not None and time.monotonic() >= deadline
     if stop.is_set or late:
         info(ctx, f"{'timed out' if late else 'stopped watching'}: {cut_short}")
-        raise typer.Exit(TIMED_OUT if late else INTERRUPTED)
+        raise typer.Exit(ExitCode.TIMED_OUT if late else INTERRUPTED)
