@@ -35,7 +35,7 @@ def list_alerts(
         for alert, *numbers in found
     ]
     names = [str(alert.id) for alert, *_ in found]
-    emit(ctx, output, {"alerts": rows}, lambda: views.workers.alert_table(found, now), names)
+    emit(ctx, output, {"alerts": rows}, lambda: views.events.alert_table(found, now), names)
 
 
 @app.command("follow")
@@ -67,7 +67,7 @@ def test(
         return
 
     document = {"channels": [{"channel": channel, "error": trouble or None} for channel, trouble in results.items()]}
-    emit(ctx, output, document, lambda: views.workers.channel_table(results), list(results))
+    emit(ctx, output, document, lambda: views.events.channel_table(results), list(results))
     failed = sum(1 for trouble in results.values() if trouble)
     if failed:
         raise typer.Exit(ExitCode.UNREACHABLE if failed == len(results) else ExitCode.PARTLY_DONE)
@@ -75,4 +75,4 @@ def test(
 
 def _show(ctx: typer.Context, output: Output, alert: "Alert") -> None:
 
-    emit_one(ctx, output, documents.cli.alert_document(alert), lambda: views.workers.alert_line(alert), str(alert.id))
+    emit_one(ctx, output, documents.cli.alert_document(alert), lambda: views.events.alert_line(alert), str(alert.id))

@@ -46,4 +46,4 @@ def _show_schema(ctx: typer.Context, output: Output, state: "SchemaState") -> No
         "missing": list(state.missing),
         "complete": state.complete,
     }
-    emit(ctx, output, document, lambda: views.workers.schema_table(state.version, state.expected, state.missing), [])
+    emit(ctx, output, document, lambda: views.doctor.schema_table(state.version, state.expected, state.missing), [])

@@ -20,6 +20,6 @@ def doctor(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     healthy = admin.doctor.is_healthy(checks)
 
     document = documents.http.checkup_document(checks, healthy=healthy)
-    emit(ctx, output, document, lambda: views.workers.check_table(checks), [check.name for check in checks])
+    emit(ctx, output, document, lambda: views.doctor.check_table(checks), [check.name for check in checks])
     if not healthy:
         raise typer.Exit(ExitCode.UNEXPECTED)

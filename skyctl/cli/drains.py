@@ -1,8 +1,7 @@
 """skyctl workers drain, undrain, remove: emptying workers, and watching it."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +16,6 @@ from skyctl.domain.workloads import DrainOptions
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
     from uuid import UUID
 
@@ -167,8 +165,8 @@ def _empty(
 def _note_no_monitor(ctx: typer.Context, context: "Context") -> None:
 
     page = admin.workers.list_workers(context, limit=1)
-    if note := views.workers.monitor_footnote(page, context.health.heartbeat_interval):
-        info(ctx, note.replace("statuses do not change", "nothing is moved"))
+    if note := views.workers.monitor_footnote(page, context.health.heartbeat_interval, "nothing is moved"):
+        info(ctx, note)
 
 
 def _watch(
@@ -178,54 +176,16 @@ def _watch(
     ids = [worker.id for worker in found]
     seen: list[DrainProgress] = []
     names = " ".join(printable(worker.name) for worker in found)
-    with _shown(ctx) as show_them:
+    with views.drains.progress(console(ctx, stderr=True), quiet=options(ctx).quiet) as show:
 
         def is_over() -> bool:
             seen[:] = admin.drains.progress(context, ids)
-            show_them(seen)
+            show(seen)
             return all(each.is_over for each in seen)
 
         again = f"watch it again with `skyctl workers drain {names} --wait`, cancel it with `skyctl workers undrain {names}`"
         follow.watch(ctx, context, is_over, seconds, f"the drain goes on; {again}")
     return seen
-
-
-@contextmanager
-def _shown(ctx: typer.Context) -> "Iterator[Callable[[Sequence[DrainProgress]], None]]":
-    """Bars on a terminal, else a line at each change; on stderr. Each reason why a container waits is told once."""
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn
-
-    told: set[str] = set()
-    bars: dict[UUID, TaskID] = {}
-    screen = console(ctx, stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-    with Progress(*columns, console=screen, disable=options(ctx).quiet or not screen.is_terminal) as progress:
-
-        def tell(line: str) -> None:
-            if line not in told and not options(ctx).quiet:
-                told.add(line)
-                progress.console.print(line, soft_wrap=True)
-
-        def show_them(seen: "Sequence[DrainProgress]") -> None:
-            for each in seen:
-                name, said = printable(each.worker.name), counts(each)
-                for why in each.reasons:
-                    tell(f"{name}: {printable(why)}")
-                if progress.disable:
-                    tell(f"{name}: {said}")
-                    continue
-                if each.worker.id not in bars:
-                    bars[each.worker.id] = progress.add_task(name, said=said)
-                total, done = (each.total, each.moved) if each.total else (1, int(each.is_over))
-                progress.update(bars[each.worker.id], total=total, completed=done, said=said)
-
-        yield show_them
-
-
-def counts(drain: "DrainProgress") -> str:
-    """How far a drain is, in figures."""
-    figures = ((drain.under_way, "under way"), (drain.waiting, "waiting"), (len(drain.left), "left"))
-    return ", ".join([f"{drain.moved} of {drain.total} moved", *(f"{n} {what}" for n, what in figures if n)])
 
 
 def _report(ctx: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:

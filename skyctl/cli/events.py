@@ -43,9 +43,9 @@ def events(
         found = admin.events.latest(context, limit)[0] if since is None else admin.events.since(context, since, limit)
 
     document = {"events": [documents.cli.event_document(event) for event in found]}
-    emit(ctx, output, document, lambda: map(views.workers.event_line, found), [str(event.seq) for event in found])
+    emit(ctx, output, document, lambda: map(views.events.event_line, found), [str(event.seq) for event in found])
 
 
 def _show(ctx: typer.Context, output: Output, event: "Event") -> None:
 
-    emit_one(ctx, output, documents.cli.event_document(event), lambda: views.workers.event_line(event), str(event.seq))
+    emit_one(ctx, output, documents.cli.event_document(event), lambda: views.events.event_line(event), str(event.seq))

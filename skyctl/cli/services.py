@@ -242,9 +242,11 @@ def _wait_until_it_runs(
         return
     seen = admin.services.history(context, service.id)[0][0]
     if note := views.workers.monitor_footnote(
-        admin.workers.list_workers(context, limit=1), context.health.heartbeat_interval
+        admin.workers.list_workers(context, limit=1),
+        context.health.heartbeat_interval,
+        "nobody follows what becomes of it",
     ):
-        info(ctx, note.replace("statuses do not change", "nobody follows what becomes of it"))
+        info(ctx, note)
 
     def is_over() -> bool:
         nonlocal seen

@@ -66,4 +66,4 @@ def show_certificates(ctx: typer.Context, output: OutputOption = Output.TABLE) -
         raise Refused(f"there is no certificate in {given.data_dir / 'tls'}", "make one: skyctl tls init")
 
     document = {"certificates": [documents.cli.certificate_document(each) for each in found]}
-    emit(ctx, output, document, lambda: views.workloads.certificate_details(found), [each.role for each in found])
+    emit(ctx, output, document, lambda: views.certificates.certificate_details(found), [each.role for each in found])
