@@ -1,4 +1,4 @@
-"""What every command shares: the global options, the world, and how results, messages and errors reach the person."""
+"""What every command shares: the global options, the operations' context, how results and messages are printed."""
 
 import getpass
 import json

@@ -183,8 +183,9 @@ def _watch(
             show(seen)
             return all(each.is_over for each in seen)
 
-        again = f"watch it again with `skyctl workers drain {names} --wait`, cancel it with `skyctl workers undrain {names}`"
-        follow.watch(ctx, context, is_over, seconds, f"the drain goes on; {again}")
+        again = f"watch it again with `skyctl workers drain {names} --wait`"
+        cancel = f"cancel it with `skyctl workers undrain {names}`"
+        follow.watch(ctx, context, is_over, seconds, f"the drain goes on; {again}, {cancel}")
     return seen
 
 

@@ -36,14 +36,14 @@ def serve(
     from skyctl.api import server  # here, since no other command needs an HTTP server
 
     logs.to_stderr()
-    given = settings(ctx)
+    chosen = settings(ctx)
     if not (tls_cert or tls_key or insecure_http or inherited):
-        tls_cert, tls_key = server.own_certificate(given, host)
+        tls_cert, tls_key = server.own_certificate(chosen, host)
     server.check_tls(tls_cert, tls_key)
     server.check_proxies(proxy or ())
     listener = server.listen(host, port) if inherited is None else socket.socket(fileno=inherited)
-    with wiring.database_url(given) as url:
-        wiring.connect(given, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
+    with wiring.database_url(chosen) as url:
+        wiring.connect(chosen, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
         os.environ["SKYCTL_DATABASE_URL"] = url
         if config := options(ctx).config:
             os.environ["SKYCTL_CONFIG"] = str(config)

@@ -67,7 +67,7 @@ class Supervisor:
         self._lines: queue.SimpleQueue[Line] = queue.SimpleQueue()
         self._recent: deque[str] = deque(maxlen=KEPT_LINES)
         self._stopping = False
-        self._said = ""
+        self._last_state = ""
 
     def run(self) -> None:
         """Run until SIGINT, SIGTERM or SIGHUP. Raises AlreadyRunning, DatabaseUnavailable."""
@@ -80,8 +80,8 @@ class Supervisor:
             port = listener.getsockname()[1]
             url = f"http://{HOST}:{port}"
             stack.enter_context(data_dir.only_up(folder, url))
-            self._say(f"data in {folder}")
-            self._say_of_certificate()
+            self._print(f"data in {folder}")
+            self._warn_of_certificate()
             database = stack.enter_context(wiring.database_url(self._settings))
             settings = replace(self._settings, database_url=database, api_url=url)
             context = wiring.connect(settings, database)
@@ -89,7 +89,7 @@ class Supervisor:
             if not schema.check(context).complete:
                 schema.initialize(context)
             mine, agent_file = self._local_worker(context)
-            self._say(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
+            self._print(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
             number = listener.fileno()
             serve = self._start(
                 stack, database, "serve", "skyctl", "serve", "--listener", str(number), keeping=[number]
@@ -99,27 +99,28 @@ class Supervisor:
             stack.callback(self._mark_gone, context, mine)
             agent = partial(self._start, stack, database, "agent", "skyagent", "--config", str(agent_file))
             self._watch(context, mine, children, agent)
-            self._say("stopping")
+            self._print("stopping")
 
     def _handle(self, _number: int, _frame: object) -> None:
         self._stopping = True
         self._lines.put(("up", ""))
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(Text(f"up: {text}"))
 
-    def _say_of_certificate(self) -> None:
+    def _warn_of_certificate(self) -> None:
         """Warn of a certificate that is about to end: here nothing uses it, and so nothing renews it."""
         now = datetime.now(UTC)
         try:
-            found = Certificates(self._settings.data_dir).look()
+            certificates = Certificates(self._settings.data_dir).look()
         except SkyctlError as error:
-            self._say(error.message)
+            self._print(error.message)
             return
-        for each in found:
-            if is_due(each, now):
-                ends = "ended" if each.ends_at <= now else "ends"
-                self._say(f"the {each.role}'s certificate {ends} on {each.ends_at:%Y-%m-%d}: skyctl tls init --renew")
+        for certificate in certificates:
+            if is_due(certificate, now):
+                ends = "ended" if certificate.ends_at <= now else "ends"
+                day = f"{certificate.ends_at:%Y-%m-%d}"
+                self._print(f"the {certificate.role}'s certificate {ends} on {day}: skyctl tls init --renew")
 
     def _local_worker(self, context: Context) -> tuple[UUID, Path]:
         """The worker that this machine is, and the agent's file with its token: the kept one while one is good, else a
@@ -129,9 +130,9 @@ class Supervisor:
         """
         path = self._settings.data_dir / "agent.json"
         token = _kept(path, "authToken")
-        for one in filter(None, (_kept(path.with_name("token.json"), "token"), token)):
-            if worker := authentication.worker_of_token(context, one):
-                token = token or one
+        for candidate in filter(None, (_kept(path.with_name("token.json"), "token"), token)):
+            if worker := authentication.worker_of_token(context, candidate):
+                token = token or candidate
                 break
         else:
             invitation = invitations.invite(context, UP)
@@ -185,10 +186,10 @@ class Supervisor:
             self._console.print(Text(f"{name}: {line}"))
 
     def _note_once(self, state: str) -> None:
-        """Say how things stand, when that is news."""
-        if state != self._said:
+        """Print a state where it differs from the last one that was printed."""
+        if state != self._last_state:
             self._note("up", state)
-        self._said = state
+        self._last_state = state
 
     @contextmanager
     def _screen(self) -> Iterator[Live | None]:
@@ -212,7 +213,7 @@ class Supervisor:
         except WorkerNotFound:
             return
         except SkyctlError as error:
-            self._say(f"could not mark this machine as gone: {error.message}")
+            self._print(f"could not mark this machine as gone: {error.message}")
 
     def _conclude(self, context: Context) -> None:
         """Once our monitor has ended, look for it a last time."""

@@ -153,7 +153,8 @@ def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
 
 def _held(failure: MassFailure, seen: Overview) -> Text:
     where = f" in {printable(failure.region)}" if failure.region else ""
-    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {formats.ago(failure.detected_at, seen.read_at)}"
+    when = formats.ago(failure.detected_at, seen.read_at)
+    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {when}"
     return _line((f"held: {fell}; nothing is moved until they return", "yellow"))
 
 
