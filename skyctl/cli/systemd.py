@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from skyctl import units
 from skyctl.cli.context import group, info, options
 
 app = typer.Typer(help="The services of this host: serve and monitor under systemd.", rich_markup_mode=None)
@@ -27,6 +26,8 @@ def install(
     Settings come from /etc/skyctl/skyctl.env, which is made from the present environment where it is missing. May be
     run any number of times.
     """
+    from skyctl import units  # here, since no other command makes units of the service manager
+
     config = options(ctx).config
     environment = os.environ | ({"SKYCTL_CONFIG": str(config)} if config else {})
     services = units.Services(user, environment)
