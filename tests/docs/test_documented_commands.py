@@ -19,9 +19,10 @@ from skyctl.cli.app import app
 from skyctl.settings import TABLE
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BEFORE = r"(?:sudo |\$ |[A-Z_]+=\S+ |[\w./-]*/)*"  # a prompt, settings, the folder of the program
 COMMAND = re.compile(rf"^{BEFORE}skyctl (?P<words>.+)$")
+NOUNS = ("worker", "service", "migration")  # what `{noun}` is in a hint that several commands share
 END = re.compile(r"\s(?:[|&;<>#(]|\d>)|[;)]|$")  # of a command's own words, in a shell
 
 
@@ -79,10 +80,11 @@ def check(shown: Shown) -> None:
             raise
 
 
-SHOWN = [each for path in DOCUMENTS for each in commands(path.name, path.read_text())]
+SHOWN = [shown for path in DOCUMENTS for shown in commands(str(path.relative_to(ROOT)), path.read_text())]
 for path in (ROOT / "skyctl").rglob("*.py"):
     for line in path.read_text().splitlines():
-        SHOWN += in_prose(str(path.relative_to(ROOT)), line)
+        for noun in NOUNS if "{noun}" in line else [""]:
+            SHOWN += in_prose(str(path.relative_to(ROOT)), line.replace("{noun}", noun))
 
 
 @pytest.mark.parametrize("shown", sorted(set(SHOWN)), ids=lambda shown: f"{shown.document}: {shown.words}")
@@ -91,7 +93,9 @@ def test_it_exists(shown: Shown) -> None:
 
 
 def test_every_document_is_read() -> None:
-    assert {"README.md", "operations.md", "architecture.md", "walkthrough.md"} <= {each.document for each in SHOWN}
+    assert {"README.md", "CHANGELOG.md", "docs/operations.md", "docs/walkthrough.md"} <= {
+        shown.document for shown in SHOWN
+    }
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_what_is_left_out_in_prose_is_not_missed() -> None:
         check(shown)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_metrics_and_the_settings_that_are_named_exist(path: Path) -> None:
     text = path.read_text()
     names = {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("", "_total", "_count")}
