@@ -20,6 +20,7 @@ ROOM = re.compile(r"^\| (\d) \| `skyctl/([\w.]+?)(?:\.py|/)?` \| (.+) \|$", flag
 STEP = re.compile(r"^(?P<indent> *)(?P<name>\w+(?:\.\w+)+)(?:  .*)?$")
 VIA = re.compile(r"^via (?P<means>[\w ]+): (?P<word>\w+)$")
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+MODULES = modules()
 
 
 def chapter(title: str) -> str:
@@ -112,7 +113,7 @@ def functions() -> dict[str, Function]:
     """Return every function and method of ours by its dotted name; those of skyctl without that word."""
     return {
         f"{module}.{qualified}".removeprefix("skyctl."): Function(module, owner, tree.name, tree)
-        for module, path in modules().items()
+        for module, path in MODULES.items()
         for owner, qualified, tree in _defined(ast.parse(path.read_text()))
     }
 
@@ -123,7 +124,9 @@ def _defined(module: ast.Module) -> Iterator[tuple[str, str, FUNCTION]]:
             yield "", node.name, node
         elif isinstance(node, ast.ClassDef):
             yield from (
-                (node.name, f"{node.name}.{each.name}", each) for each in node.body if isinstance(each, FUNCTION)
+                (node.name, f"{node.name}.{method.name}", method)
+                for method in node.body
+                if isinstance(method, FUNCTION)
             )
 
 
@@ -144,15 +147,15 @@ def reaches(caller: Function, callee: Function) -> bool:
 
 @cache
 def _known_to(module: str) -> frozenset[str]:
-    names = imported(modules()[module])
+    names = imported(MODULES[module])
     return frozenset(
-        names | {name.rpartition(".")[0] for name in names if name.rpartition(".")[0] in modules()} - {"skyctl"}
+        names | {name.rpartition(".")[0] for name in names if name.rpartition(".")[0] in MODULES} - {"skyctl"}
     )
 
 
 def text_of(function: Function) -> str:
     """Return a function's code, with that of the constants of its file that it names."""
-    source = modules()[function.module].read_text()
+    source = MODULES[function.module].read_text()
     names = mentioned(function.tree)
     constants = [
         node

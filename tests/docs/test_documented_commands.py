@@ -1,5 +1,5 @@
-"""Every `skyctl ...` in the README, in docs/ and in what the program itself says is a command that exists, options and
-all."""
+"""Every `skyctl ...` in the documents, and in the hints of the program itself, is a command that exists, with its
+options."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ END = re.compile(r"\s(?:[|&;<>#(]|\d>)|[;)]|$")  # of a command's own words, in 
 
 
 class Shown(NamedTuple):
-    """A command as a document shows it; in prose, what it is about may be left out."""
+    """A command as a document shows it; in prose its arguments may be left out."""
 
     document: str
     words: str
@@ -35,7 +35,7 @@ class Shown(NamedTuple):
 
 
 def commands(document: str, text: str) -> Iterator[Shown]:
-    """The commands of code, one a line or behind a pipe, and of prose, between backticks."""
+    """Yield the commands of code, at the start of a line or behind a pipe, and those of prose, between backticks."""
     prose = []
     fenced = False
     for line in text.splitlines():
@@ -43,24 +43,26 @@ def commands(document: str, text: str) -> Iterator[Shown]:
             fenced = not fenced
         elif fenced or line.startswith("    "):
             for part in line.strip().split(" | "):
-                if found := COMMAND.match(part):
-                    yield Shown(document, END.split(found["words"])[0], False)
+                if command := COMMAND.match(part):
+                    yield Shown(document, END.split(command["words"])[0], False)
         else:
             prose.append(line)
     yield from in_prose(document, "\n".join(prose))
 
 
 def in_prose(document: str, text: str) -> Iterator[Shown]:
-    """The commands between backticks."""
+    """Yield the commands between backticks."""
     for span in re.findall(r"`([^`]+)`", text):
         for part in " ".join(span.split()).split(" | "):
-            if found := COMMAND.match(part):
-                yield Shown(document, found["words"], True)
+            if command := COMMAND.match(part):
+                yield Shown(document, command["words"], True)
 
 
 def check(shown: Shown) -> None:
-    """Raise UsageError where the command line does not know the command; what is left out ends in dots, or is in
-    prose."""
+    """Raise UsageError where the command line does not know the command.
+
+    Arguments may be missing in prose, and where the command ends in dots.
+    """
     command: Any = typer.main.get_command(app)
     words, context = shlex.split(shown.words), None
     elided = re.search(r"(^| )\.\.\.$", shown.words) is not None
