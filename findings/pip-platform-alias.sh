@@ -6,7 +6,7 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 "${PYTHON:-python3}" -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check pip==23.2.1
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check pip==26.3
 "$folder/venv/bin/pip" --version | cut -d ' ' -f 1-2
 
 wanted=psutil==7.2.2
