@@ -45,12 +45,12 @@ $(VENV)/bin/pip:
 	  { echo "error: $(PYTHON) is older than 3.11"; echo "hint: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; } >&2
 	@$(PYTHON) -m venv $(VENV) || { echo "hint: on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt skyagent/__init__.py
 	@echo "Installing skyctl into $(VENV) ..." >&2
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt
+$(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt skyagent/__init__.py
 	@echo "Installing skyctl and its tests into $(VENV) ..." >&2
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
