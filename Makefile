@@ -32,7 +32,7 @@ lint: $(VENV)/.installed-dev ## the checks alone: ruff, its formatter, mypy
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy
 
 docs: $(VENV)/.installed-dev ## make again what is generated: README's settings, docs/reference, completions
-	@UPDATE_DOCUMENTS=1 $(BIN)/python -m pytest -q tests/docs/test_generated.py
+	@UPDATE_DOCUMENTS=1 $(BIN)/python -m pytest -q tests/docs/test_generated.py tests/docs/test_reference.py tests/docs/test_architecture_document.py
 
 bench: $(VENV)/.installed-dev ## every benchmark, side by side, as ratios
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
