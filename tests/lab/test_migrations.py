@@ -16,7 +16,7 @@ from skyctl.domain.errors import EngineConflict
 from skyctl.domain.workloads import DrainOptions, MigrationPolicy
 from skyctl.operations.admin import drains, migrations
 from tests.conftest import clean_environment
-from tests.support.helpers import TESTS, eventually
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually
 
 from . import images
 from .machines import Node
@@ -202,7 +202,7 @@ def die_at(site: Site, boundary: int, environment: dict[str, str], source: str) 
     mortal = subprocess.Popen(command, env=clean_environment() | environment, stderr=subprocess.DEVNULL)
     eventually(lambda: mortal.poll() is not None or drained(site, source))
     mortal.terminate()
-    return mortal.wait(60) == -signal.SIGKILL
+    return mortal.wait(PATIENCE_SECONDS) == -signal.SIGKILL
 
 
 def drained(site: Site, name: str) -> bool:

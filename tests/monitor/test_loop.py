@@ -127,7 +127,7 @@ def test_the_list_says_when_no_monitor_has_run(cli: Cli, connection: psycopg.Con
 def test_it_tells_the_service_manager(start: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(60)
+        supervisor.settimeout(PATIENCE_SECONDS)
         notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
         monitor = start("monitor", "--interval", "3600", **notified)
         said: list[str] = []
@@ -154,7 +154,7 @@ def test_its_metrics(start: Start, cli: Cli, connection: psycopg.Connection) -> 
 
 def told(port: int) -> str:
     """The metrics, once the first pass is counted."""
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_SECONDS).text
     return text if "skyctl_monitor_pass_seconds_count 0.0" not in text else ""
 
 

@@ -22,7 +22,7 @@ from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process, make_context
 from tests.support.fakes import FakeNotifier
-from tests.support.helpers import add_user, add_worker, eventually, look
+from tests.support.helpers import PATIENCE_SECONDS, add_user, add_worker, eventually, look
 from tests.support.webhook import Webhook, webhook
 
 Start = Callable[..., Process]
@@ -86,7 +86,7 @@ def test_people_and_listeners_hear_of_it_as_it_is(context: Context, connection: 
     assert rows == [(admin, "worker_offline", alert.message, name, False)]
     logged = connection.execute("SELECT event_type, entity_type, message, status FROM activity_logs").fetchall()
     assert logged == [("alert.worker_offline", "system", alert.message, "error")]
-    [heard] = connection.notifies(timeout=60, stop_after=1)
+    [heard] = connection.notifies(timeout=PATIENCE_SECONDS, stop_after=1)
     document = json.loads(heard.payload)
     assert set(document) == {"workerId", "alertType", "metadata"}
     assert document["alertType"] == "worker_offline"
@@ -105,7 +105,7 @@ def test_what_a_notification_cannot_hold_is_found_by_its_number(
     connection.execute("LISTEN worker_alerts")
     look(context)
     [alert] = raise_alerts(context).alerts
-    [heard] = connection.notifies(timeout=60, stop_after=1)
+    [heard] = connection.notifies(timeout=PATIENCE_SECONDS, stop_after=1)
     metadata = json.loads(heard.payload)["metadata"]
     assert metadata["truncated"] is True
     stored = connection.execute(
@@ -204,7 +204,7 @@ def test_a_channel_that_hangs_holds_up_neither_the_monitor_nor_another_channel(
             connection.execute("NOTIFY skyctl_news")
             monitor.until(f"action=alert kind=worker_offline title='Worker {name} is offline'")
         eventually(lambda: len(hook.arrived) == 2)
-        assert hanging.asked.wait(60)
+        assert hanging.asked.wait(PATIENCE_SECONDS)
         assert hanging.arrived == []
         assert monitor.stop(signal.SIGTERM) == 0
 
@@ -223,7 +223,7 @@ def test_a_monitor_ends_while_a_channel_hangs_and_so_does_what_it_sends_by(
     monitor.until("action=leads")
     silence(connection)
     connection.execute("NOTIFY skyctl_news")
-    assert dripping.asked.wait(60)
+    assert dripping.asked.wait(PATIENCE_SECONDS)
     [sender] = psutil.Process(monitor.popen.pid).children()
     assert "hook-with-a-secret" not in " ".join(sender.cmdline())
     assert monitor.stop(signal.SIGTERM) == 0
@@ -258,7 +258,7 @@ class Meeting:
     all_asked: threading.Barrier
 
     def send(self, channel: str, _alert: Alert) -> None:
-        self.all_asked.wait(60)
+        self.all_asked.wait(PATIENCE_SECONDS)
         if channel == "bad":
             raise ChannelFailed("did not take it")
 
@@ -318,7 +318,7 @@ def test_following_the_alerts(follow: Follow, context: Context, connection: psyc
     second = json.loads(follower.stdout.readline())
     assert [one["metadata"]["workerName"] for one in (first, second)] == ["w1", "w2"]
     follower.send_signal(signal.SIGINT)
-    assert follower.wait(60) == 0
+    assert follower.wait(PATIENCE_SECONDS) == 0
 
 
 def test_letting_moves_go_on(cli: Cli, context: Context, connection: psycopg.Connection) -> None:
