@@ -25,7 +25,7 @@ import pytest
 
 from skyctl.host import data_dir as data_folder
 from skyctl.host.postgres import EmbeddedPostgres
-from tests.conftest import DEADLINE_SECONDS, Cli, Process, clean_environment
+from tests.conftest import Cli, Process, clean_environment
 from tests.support.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, get
 
 
@@ -194,7 +194,7 @@ def test_its_terminal_may_go_away(cli: Cli, data_dir: Path) -> None:
     try:
         screen = b""
         while b"action=accepted" not in screen:
-            assert select.select([master], [], [], DEADLINE_SECONDS)[0], screen
+            assert select.select([master], [], [], PATIENCE_SECONDS)[0], screen
             screen += os.read(master, 65536)
         os.close(master)
         assert process.wait(PATIENCE_SECONDS) == 0

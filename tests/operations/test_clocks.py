@@ -10,7 +10,7 @@ from skyctl.operations.agents import invitations
 from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import Context
 from skyctl.rules.clocks import offset_seconds
-from tests.support.helpers import TESTS, registration
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, registration
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from skyctl.domain.engine import EndpointMode, EngineService, EngineSpec, Engine
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.operations.shared.context import Engine
 
-_SECONDS = 60
+_SECONDS = 300  # ends a wait that is hopeless
 LABEL = "skypanel.deployment.id"
 
 
