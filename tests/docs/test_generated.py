@@ -60,7 +60,7 @@ def metrics_page() -> str:
     """The metrics by their names: what stands for some labels of one, such as `ACCEPTED`, has its name as well."""
     programs = {
         "`skyctl serve`, at `/metrics`": [skyctl.api.heartbeats, skyctl.api.app],
-        "`skyctl monitor --metrics-port PORT`": [skyctl.monitor.metrics],
+        "`skyctl monitor --metrics-port 9464`": [skyctl.monitor.metrics],
     }
     text = "# Metrics\n\nMade from the program by `make docs`: what Prometheus finds.\n"
     for program, modules in programs.items():
