@@ -1,6 +1,5 @@
 """The command line's entry: the commands, the global options, and how errors end."""
 
-import logging
 import os
 import sys
 import traceback
@@ -38,7 +37,12 @@ ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys i
     f"{' or '.join(setting.variables)}: {setting.meaning}" for setting in TABLE
 )
 
-log = logging.getLogger(__name__)
+
+class _Debug:
+    """Whether --debug was given: read before the command runs, needed when it has failed."""
+
+    is_on = False
+
 
 app = typer.Typer(name="skyctl", rich_markup_mode=None, pretty_exceptions_enable=False, epilog=ENVIRONMENT)
 app.command("up")(up.up)
@@ -90,8 +94,7 @@ def root(
     Hosts join by one script and report their load; skyctl shows who is healthy.
     """
     ctx.obj = Options(config, no_color, quiet, debug)
-    if debug:
-        log.setLevel(logging.DEBUG)
+    _Debug.is_on = debug
     if ctx.invoked_subcommand is None:
         sys.stderr.write(ctx.get_help() + "\n")
         raise typer.Exit(ExitCode.USAGE)
@@ -142,7 +145,7 @@ def _give_up_stdout() -> None:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    if log.isEnabledFor(logging.DEBUG):
+    if _Debug.is_on:
         traceback.print_exc()
     sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
     return code

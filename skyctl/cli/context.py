@@ -1,7 +1,5 @@
 """What every command shares: the global options, the operations' context, how results and messages are printed."""
 
-import getpass
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -106,7 +104,7 @@ def info(ctx: typer.Context, text: str) -> None:
 def emit(ctx: typer.Context, output: Output, document: Any, table: Any, names: list[str]) -> None:
     """Print a result on stdout: the document as JSON or YAML, the names, or the renderables of `table`, a function."""
     if output is Output.JSON:
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(_json(document, indent=2))
     elif output is Output.YAML:
         sys.stdout.write(_yaml(document))
     elif output is Output.NAME:
@@ -120,7 +118,7 @@ def emit_one(ctx: typer.Context, output: Output, document: Any, line: Any, name:
     """Print one of many on stdout, at once: a JSON or YAML document, the name, or the renderable that `line`, a
     function, gives."""
     if output is Output.JSON:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.write(_json(document))
     elif output is Output.YAML:
         sys.stdout.write("---\n" + _yaml(document))
     elif output is Output.NAME:
@@ -128,6 +126,12 @@ def emit_one(ctx: typer.Context, output: Output, document: Any, line: Any, name:
     else:
         console(ctx).print(line(), soft_wrap=True)
     sys.stdout.flush()
+
+
+def _json(document: Any, indent: int | None = None) -> str:
+    import json  # slow to load, and tables do without
+
+    return json.dumps(document, indent=indent, ensure_ascii=False) + "\n"
 
 
 def _yaml(document: Any) -> str:
@@ -144,6 +148,8 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def actor() -> "Actor":
     """Who acts, and from where: over SSH that is the client's address."""
+
+    import getpass  # slow to load, and only what changes something asks who acts
 
     try:
         name = f"cli:{getpass.getuser()}"
