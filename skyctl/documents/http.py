@@ -23,7 +23,7 @@ from skyctl.domain.cluster import (
     Worker,
     WorkerStatus,
 )
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.text import CONTROL, storable
 
 MAX_NESTING = 32
@@ -73,9 +73,9 @@ def registration(document: Document) -> Registration:
     )
 
 
-def worker_name(value: str) -> str:
-    """A name that an administrator gives. Raises ValidationError."""
-    return _text({"name": value}, "name", 255)
+def worker_name(value: str, field: str = "name") -> str:
+    """Return a name that an administrator gives. Raises ValidationError that names the field."""
+    return _text({field: value}, field, 255)
 
 
 def label(field: str, value: str) -> str:
@@ -83,16 +83,16 @@ def label(field: str, value: str) -> str:
     return _text({field: value}, field, 255) if value else ""
 
 
-def drain_reason(value: str) -> str:
-    """Why an administrator drains a worker. Raises ValidationError."""
-    return _text({"reason": value}, "reason", LONGEST_REASON)
+def reason(value: str, field: str = "reason") -> str:
+    """Return why an administrator does something. Raises ValidationError that names the field."""
+    return _text({field: value}, field, LONGEST_REASON)
 
 
 def drain_request(body: bytes) -> str | None:
     """Of a request to drain, or to drain no more: why, if it says so; the body may be missing. Raises
     ValidationError."""
     document = parse(body) if body else {}
-    return drain_reason(document["reason"]) if "reason" in document else None
+    return reason(document["reason"]) if "reason" in document else None
 
 
 def script_request(document: Document) -> tuple[str | None, bool]:
@@ -231,14 +231,14 @@ def worker_id(text: str) -> UUID | None:
     return UUID(text) if CANONICAL_UUID.fullmatch(text) else None
 
 
-def invalid(field: str, value: object, accepted: str) -> ValidationError:
-    """The error for a value that is not accepted; a list or an object is not shown."""
+def invalid(field: str, value: object, accepted: str, part: str = "") -> InvalidValue:
+    """Return the error for a value that is not accepted; a list or an object is not shown."""
     if isinstance(value, (list, dict)):
         shown = "a list" if isinstance(value, list) else "an object"
     else:
         shown = ascii(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return ValidationError(f"{field}: {shown} is not accepted", f"{field} is {accepted}")
+    return InvalidValue(field, shown, accepted, part)
 
 
 def _unreadable(body: bytes) -> ValidationError:

@@ -6,7 +6,7 @@ is stored is read leniently, since the panel writes there, too.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from skyctl.documents import http
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EndpointMode, Port
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.text import CONTROL, storable
 from skyctl.domain.workloads import DEFAULT_LIMITS, ServiceSpec
 
@@ -33,6 +33,15 @@ FIELDS = (
     "pool",
     "spread",
 )
+OPTIONS = {
+    **{field: f"--{field}" for field in ("image", "cpu", "memory", "disk", "env", "region", "pool", "spread")},
+    "name": "NAME",
+    "ports": "--port",
+    "endpointMode": "--endpoint-mode",
+    "labels": "--label",
+    "command": "COMMAND",
+}
+"""What the command line calls the fields."""
 OURS = "skypanel."
 # As Docker reads it: [registry[:port]/]path[:tag][@digest].
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -64,9 +73,16 @@ def read_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def spec(fields: Mapping[str, Any]) -> ServiceSpec:
-    """What an administrator wants, of the fields of a file or of options. Raises ValidationError that names the
-    field."""
+def spec(fields: Mapping[str, Any], options: Collection[str] = ()) -> ServiceSpec:
+    """Return what an administrator wants, from the fields of a file or of options. Raises ValidationError that names
+    the field, or the option of one of these `options`."""
+    try:
+        return _spec(fields)
+    except InvalidValue as error:
+        raise error.named({field: OPTIONS[field] for field in options}) from None
+
+
+def _spec(fields: Mapping[str, Any]) -> ServiceSpec:
     image = _optional_text(fields, "image", 255)
     if not image or not IMAGE.fullmatch(image):
         raise http.invalid(
@@ -75,7 +91,7 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
     return ServiceSpec(
         name=http.worker_name(_text(fields.get("name"), "name")),
         image=image,
-        limits=limits(fields, DEFAULT_LIMITS),
+        limits=_limits(fields, DEFAULT_LIMITS),
         environment=_pairs(fields, "env", VARIABLE),
         ports=_ports(fields),
         endpoint_mode=_endpoint_mode(fields.get("endpointMode", EndpointMode.VIP.value)),
@@ -88,8 +104,15 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
 
 
 def limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
-    """The limits of these fields; what is not given is as in the default. Raises ValidationError that names the
-    field."""
+    """Return the limits of options; what is not given is as in the default. Raises ValidationError that names the
+    option."""
+    try:
+        return _limits(fields, default)
+    except InvalidValue as error:
+        raise error.named(OPTIONS) from None
+
+
+def _limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
     return Capacity(
         cpu_cores=_figure(fields, "cpu", default.cpu_cores, "cpuCores", None),
         memory_mb=_figure(fields, "memory", default.memory_mb, "memoryMb", "m"),
@@ -257,21 +280,20 @@ def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | No
         raise http.invalid(field, value, "a mapping of names to values")
     for key, inner in value.items():
         if not isinstance(key, str) or not key.strip() or (key_form and not key_form.fullmatch(key)):
-            raise http.invalid(
-                f"{field}: name", key, "text" if key_form is None else "letters, digits and _, no digit first"
-            )
+            accepted = "text" if key_form is None else "letters, digits and _, no digit first"
+            raise http.invalid(field, key, accepted, ": name")
         if CONTROL.search(key):
-            raise http.invalid(f"{field}: name", key, "text without control characters")
+            raise http.invalid(field, key, "text without control characters", ": name")
         if isinstance(inner, (dict, list)) or inner is None:
-            raise http.invalid(f"{field}.{key}", inner, "text, a number, true or false")
-    return {key: _plain(f"{field}.{key}", inner) for key, inner in value.items()}
+            raise http.invalid(field, inner, "text, a number, true or false", f".{key}")
+    return {key: _plain(field, key, inner) for key, inner in value.items()}
 
 
-def _plain(field: str, value: object) -> str:
-    """A value as text; it may be a secret, so no error shows it."""
+def _plain(field: str, key: str, value: object) -> str:
+    """Return a value as text; it may be a secret, so no error shows it."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if not storable(text):
-        raise ValidationError(f"{field}: its value is not accepted", f"{field} is text without NUL or lone surrogates")
+        raise InvalidValue(field, "its value", "text without NUL or lone surrogates", f".{key}")
     return text
 
 

@@ -29,7 +29,7 @@ def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedel
         if name and workers.named(tx, name):
             again = f"skyctl workers install-script --worker {shlex.quote(name)}, with --link for a link"
             raise Refused(
-                f"name: there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name"
+                f"there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name"
             )
         now = db.now(tx)
         token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker_id, actor.name, now)
