@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Details)
 
 
 class WorkerStatus(StrEnum):
-    """What the monitor concluded of a worker (mission document, Status Values)."""
+    """What the monitor concluded of a worker."""
 
     PENDING = "pending"
     ACTIVE = "active"
