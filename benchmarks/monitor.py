@@ -41,8 +41,8 @@ def pass_ms(context: Context) -> float:
     lease = leadership.lead(context, "benchmark", lambda _: True)
     assert lease
     started = time.perf_counter()
-    health.check(context, lease)
-    alerts.raise_alerts(context, lease)
+    health.check(lease)
+    alerts.raise_alerts(lease)
     return 1000 * (time.perf_counter() - started)
 
 

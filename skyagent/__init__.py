@@ -1,3 +1,3 @@
 """The daemon on each worker host: it registers the host with the manager and reports its load."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -113,7 +113,7 @@ def _end(supervisor: Supervisor) -> NoReturn:
     closing.
     """
     name = signal.Signals(signal.sigwait(ENDING)).name
-    supervisor.tell("STOPPING=1", f"STATUS=Ended by {name}")
+    supervisor.notify("STOPPING=1", f"STATUS=Ended by {name}")
     log.info("action=stopped signal=%s", name)
     os._exit(0)
 

@@ -50,7 +50,7 @@ class Agent:
 
     def run(self) -> NoReturn:
         """Report for ever."""
-        self._supervisor.tell("READY=1", f"STATUS=Starting; reports to {self._settings.api_url}")
+        self._supervisor.notify("READY=1", f"STATUS=Starting; reports to {self._settings.api_url}")
         delay = LEAD_SECONDS
         while True:
             lead = min(delay, LEAD_SECONDS)
@@ -137,7 +137,7 @@ class Agent:
         changed = state != self._state
         log.log(level if changed or level == logging.ERROR else logging.DEBUG, "action=%s %s", state, detail)
         if changed:
-            self._supervisor.tell(f"STATUS={state} {detail}")
+            self._supervisor.notify(f"STATUS={state} {detail}")
         self._state = state
 
     def _note_engine(self) -> None:

@@ -1,4 +1,4 @@
-"""The one HTTP client, and what is said through it: to the manager over TCP, to the Docker engine over its socket."""
+"""The one HTTP client, and its requests: to the manager over TCP, to the Docker engine over its socket."""
 
 from __future__ import annotations
 
@@ -222,8 +222,8 @@ def _reason(response: httpx.Response, document: dict[str, object]) -> str:
     """The answer in one line: its status, with the code and message of the manager's error."""
     error = document.get("error")
     if isinstance(error, dict):
-        said = [part for part in (error.get("code"), error.get("message")) if isinstance(part, str)]
-        return f"{response.status_code} {': '.join(said)}"
+        parts = [part for part in (error.get("code"), error.get("message")) if isinstance(part, str)]
+        return f"{response.status_code} {': '.join(parts)}"
     return f"{response.status_code} {response.reason_phrase}, not the answer of a manager"
 
 

@@ -41,7 +41,7 @@ def _prepare(known: Releases) -> None:
     try:
         releases.unpack(choice.archive, folder)
     except (BadRelease, OSError) as error:
-        releases.say("release_not_unpacked", str(error))
+        releases.log_failure("release_not_unpacked", str(error))
         os.environ[releases.RELEASE] = known.installed
         return
     sys.path.insert(0, str(folder))
@@ -56,7 +56,9 @@ def _watch(known: Releases, choice: Choice, seconds: float) -> None:
         time.sleep(seconds)
         trial = known.read().trial
         if trial and trial.sha256 == choice.sha256:
-            releases.say("release_silent", f"{choice.sha256}: no heartbeat of it was accepted within {seconds:.0f} s")
+            releases.log_failure(
+                "release_silent", f"{choice.sha256}: no heartbeat of it was accepted within {seconds:.0f} s"
+            )
             os._exit(1)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))  # these are the agent's

@@ -24,7 +24,7 @@ from skyagent import files
 
 T = TypeVar("T")
 PACKAGE = "skyagent"
-# The release that runs, as `skyagent.launch` tells the agent: its SHA-256, empty where the installed one's is not known.
+# The SHA-256 of the running release, handed to the agent by `skyagent.launch`; empty where it is not known.
 RELEASE = "SKYAGENT_RELEASE"
 TRIAL = "SKYAGENT_TRIAL_SECONDS"
 # Within the two minutes after which a silent worker is offline, with the silence before and the start after.
@@ -137,7 +137,7 @@ class Releases:
             if state.trial and (choice := self._try(state, state.trial, trial_seconds)):
                 return choice
         except OSError as error:
-            say("release_not_tried", str(error))
+            log_failure("release_not_tried", str(error))
         archive = self._load(state.taken) if state.taken else None
         return Choice(state.taken, archive) if archive else Choice(self.installed)
 
@@ -155,7 +155,7 @@ class Releases:
         else:
             self._write(replace(state, trial=replace(trial, began=began, starts=trial.starts + 1)))
             return Choice(trial.sha256, archive, left)
-        say("release_failed", f"{trial.sha256}: {reason}")
+        log_failure("release_failed", f"{trial.sha256}: {reason}")
         self.fail(Failed(trial.sha256, trial.offered_at, reason))
         return None
 
@@ -216,7 +216,7 @@ def unpack(archive: bytes, folder: Path) -> None:
         path.write_bytes(content)
 
 
-def say(action: str, reason: str) -> None:
+def log_failure(action: str, reason: str) -> None:
     """One line for the log, which `skyagent.launch` has not set up."""
     sys.stderr.write(f"action={action} reason={reason!r}\n")
 

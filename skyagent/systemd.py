@@ -12,15 +12,15 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Whoever started this process and wants to hear of it; without a NOTIFY_SOCKET every message goes nowhere."""
+    """The service manager that started this process. Without a NOTIFY_SOCKET, messages are dropped."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         path = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path
         self.watchdog_seconds = _watchdog_seconds(environ) if path else 0.0
 
-    def tell(self, *lines: str) -> None:
-        """Send one message; a supervisor that does not listen is no reason to wait or to fail."""
+    def notify(self, *lines: str) -> None:
+        """Send one message of sd_notify lines. Never waits or fails where nobody listens."""
         if not self._address:
             return
         try:
@@ -33,7 +33,7 @@ class Supervisor:
     def alive(self) -> None:
         """Feed the watchdog, if there is one."""
         if self.watchdog_seconds:
-            self.tell("WATCHDOG=1")
+            self.notify("WATCHDOG=1")
 
     def pause(self, seconds: float) -> None:
         """Wait, feeding the watchdog four times in its period."""

@@ -38,7 +38,7 @@ class Tokens:
 
     @property
     def metadata(self) -> dict[str, object]:
-        """What the manager is told: that a new token can be kept here."""
+        """Return what a report says of tokens: whether a new one can be kept here."""
         folder = self._folder
         return {"takesTokens": True} if folder and os.access(folder, os.W_OK | os.X_OK) else {}
 

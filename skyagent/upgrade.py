@@ -35,18 +35,18 @@ class Upgrades:
 
     @property
     def metadata(self) -> dict[str, object]:
-        """What the manager is told: the release, once it is no longer on trial, and the last one that was given up."""
-        said: dict[str, object] = {}
+        """Return what a report says of upgrades: the release unless on trial, and the last one given up."""
+        report: dict[str, object] = {}
         if self._release and not self._on_trial:
-            said["agentSha256"] = self._release
+            report["agentSha256"] = self._release
         if self._failed:
             failed = self._failed
-            said["agentUpgradeFailed"] = {
+            report["agentUpgradeFailed"] = {
                 "sha256": failed.sha256,
                 "offeredAt": failed.offered_at,
                 "reason": failed.reason,
             }
-        return said
+        return report
 
     def accepted(self, offer: Offer | None) -> bool:
         """Take note of a heartbeat that was accepted, and follow what its answer offers; whether `metadata` may have
@@ -102,5 +102,5 @@ class Upgrades:
 
     def _restart(self, offer: Offer) -> NoReturn:
         log.info("action=upgrading version=%s sha256=%s", offer.version, offer.sha256)
-        self._supervisor.tell("STOPPING=1", f"STATUS=Upgrading to {offer.version}")
+        self._supervisor.notify("STOPPING=1", f"STATUS=Upgrading to {offer.version}")
         os._exit(0)

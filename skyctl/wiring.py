@@ -1,5 +1,5 @@
-"""From the settings to a World: the only file that names the swarm, the database and the embedded PostgreSQL
-together."""
+"""From the settings to the operations' Context: the only file that names the swarm, the database and the embedded
+PostgreSQL together."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def database_url(settings: Settings) -> Iterator[str]:
 
 
 def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
-    """The world of a database."""
+    """Return the context of a database, which is connected to when first used."""
 
     def notifier() -> Notifier:
         return apprise.Channels(settings.alert_channels)
@@ -61,7 +61,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
 
 
 def case(settings: Settings) -> DoctorInputs:
-    """What the doctor looks at; nothing is opened yet."""
+    """Return what the doctor examines. Nothing is opened yet."""
 
     @contextmanager
     def database() -> Iterator[Database]:
@@ -85,21 +85,21 @@ def case(settings: Settings) -> DoctorInputs:
 
 
 def _keys(settings: Settings) -> Keyring:
-    given = [secret for secret in (settings.jwt_secret, settings.jwt_secret_previous) if secret]
-    keys = Keyring(settings.data_dir, given)
-    keys.signing()  # where it cannot be had, no story shall begin
+    secrets = [secret for secret in (settings.jwt_secret, settings.jwt_secret_previous) if secret]
+    keys = Keyring(settings.data_dir, secrets)
+    keys.signing()  # where it cannot be had, no operation shall begin
     return keys
 
 
 def _engine(settings: Settings) -> Engine:
-    from skyctl.swarm import SwarmEngine  # here, since its SDK is slow to load and few stories need it
+    from skyctl.swarm import SwarmEngine  # here, since its SDK is slow to load and few operations need it
 
     return SwarmEngine(settings.docker_host, settings.swarm_advertise_addr, encrypts=settings.encrypt_networks)
 
 
 @contextmanager
 def open_context(settings: Settings, *, connections: int = 2) -> Iterator[Context]:
-    """The world of the settings, its connections closed at the end."""
+    """Give the context of the settings; its connections are closed at the end of the block."""
     with database_url(settings) as url:
         context = connect(settings, url, connections=connections)
         try:

@@ -29,6 +29,7 @@ from skyctl.store.db import Database
 from tests.support.event_log import check_events
 from tests.support.fakes import FakeEngine, FakeNotifier
 from tests.support.fleet import Fleet
+from tests.support.helpers import PATIENCE_SECONDS
 
 signal.signal(
     signal.SIGHUP, signal.SIG_DFL
@@ -42,7 +43,6 @@ settings.load_profile("tests")
 
 SECRET = "a-secret-for-tests-that-is-long-enough-for-hs256"
 TEMPLATE = "skyctl_template"
-DEADLINE_SECONDS = 120.0  # for what a process of ours says or does next
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,10 +57,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def make_context(
-    url: str, *, engine: Engine | None = None, notifier: FakeNotifier | None = None, **policies: Any
+    url: str,
+    *,
+    engine: Engine | None = None,
+    notifier: FakeNotifier | None = None,
+    connections: int = 4,
+    **policies: Any,
 ) -> Context:
     return Context(
-        db=Database(url, connections=4),
+        db=Database(url, connections=connections),
         engine=lambda: engine or FakeEngine(None),
         notifier=lambda: notifier or FakeNotifier(),
         channels=(notifier.channel,) if notifier else (),
@@ -166,7 +171,7 @@ class Cli:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
         )
 
 
@@ -198,7 +203,7 @@ class Process:
         self.seen: list[str] = []
         self._rest = b""
 
-    def until(self, text: str, seconds: float = DEADLINE_SECONDS) -> str:
+    def until(self, text: str, seconds: float = PATIENCE_SECONDS) -> str:
         """The next line of its stderr that holds the text; fails when the process ends before, or does not say it in
         time."""
         for line in self._lines(f"no {text!r}", seconds):
@@ -210,9 +215,9 @@ class Process:
         """Signal it, and give its exit code."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
-        for _ in self._lines(f"no end after {number.name}", DEADLINE_SECONDS):
+        for _ in self._lines(f"no end after {number.name}", PATIENCE_SECONDS):
             pass
-        return self.popen.wait(60)
+        return self.popen.wait(PATIENCE_SECONDS)
 
     def _lines(self, lack: str, seconds: float) -> Iterator[str]:
         """The lines that come until its stderr is closed; fails, saying what lacks, where that takes longer."""

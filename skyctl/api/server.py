@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import tempfile
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,10 @@ from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from skyctl import settings, wiring
-from skyctl.api import tls
+from skyctl.api import liveness, tls
 from skyctl.api.http_protocol import Connection
 from skyctl.domain.errors import Refused, ValidationError
-from skyctl.host import logs, sd_notify, signals
+from skyctl.host import logs, parent_process, sd_notify, signals
 from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
 from skyctl.operations.agents import invitations
@@ -39,7 +38,6 @@ FACTORY = "skyctl.api.server:application"
 
 def application() -> ASGIApp:
     """The application of the settings in the environment: what each process of a server makes for itself."""
-    from skyctl.api import liveness
     from skyctl.api.app import Application  # here, since the metrics read the environment of this process when loaded
 
     logs.to_stderr()
@@ -161,15 +159,9 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def _end_with_parent() -> None:
     """As one of several processes, end as soon as the parent has ended; what ends the parent, it tells us itself."""
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    threading.Thread(target=wait, daemon=True).start()
+    if parent is not None and parent.pid is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        parent_process.end_with(parent.pid, signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:

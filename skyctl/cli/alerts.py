@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skyctl import documents
+from skyctl.cli import follow as log
 from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, group, info, open_context
+from skyctl.domain.errors import ExitCode
 from skyctl.operations import admin
 
 if TYPE_CHECKING:
@@ -33,16 +35,14 @@ def list_alerts(
         for alert, *numbers in found
     ]
     names = [str(alert.id) for alert, *_ in found]
-    emit(ctx, output, {"alerts": rows}, lambda: views.workers.alert_table(found, now), names)
+    emit(ctx, output, {"alerts": rows}, lambda: views.events.alert_table(found, now), names)
 
 
 @app.command("follow")
 def follow(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the last alert and what comes, until Ctrl-C; json is one document a line."""
-    from skyctl.cli.following import follow as follow_log
-
     with open_context(ctx) as context:
-        follow_log(
+        log.follow(
             ctx,
             lambda: admin.events.listening(context, to_alerts=True),
             lambda last: admin.alerts.since(context, last),
@@ -67,12 +67,12 @@ def test(
         return
 
     document = {"channels": [{"channel": channel, "error": trouble or None} for channel, trouble in results.items()]}
-    emit(ctx, output, document, lambda: views.workers.channel_table(results), list(results))
+    emit(ctx, output, document, lambda: views.events.channel_table(results), list(results))
     failed = sum(1 for trouble in results.values() if trouble)
     if failed:
-        raise typer.Exit(5 if failed == len(results) else 7)
+        raise typer.Exit(ExitCode.UNREACHABLE if failed == len(results) else ExitCode.PARTLY_DONE)
 
 
 def _show(ctx: typer.Context, output: Output, alert: "Alert") -> None:
 
-    emit_one(ctx, output, documents.cli.alert_document(alert), lambda: views.workers.alert_line(alert), str(alert.id))
+    emit_one(ctx, output, documents.cli.alert_document(alert), lambda: views.events.alert_line(alert), str(alert.id))

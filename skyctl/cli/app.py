@@ -3,30 +3,35 @@
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skyctl.cli import (
-    adopting,
+    adopt,
     alerts,
     bundles,
     cluster,
+    db,
+    doctor,
     drains,
     events,
     migrations,
+    monitor,
     policy,
+    serve,
     services,
-    system,
     systemd,
     tls,
     tokens,
+    up,
     upgrades,
     workers,
 )
 from skyctl.cli.context import Options
-from skyctl.domain.errors import SkyctlError
+from skyctl.domain.errors import ExitCode, SkyctlError
 from skyctl.settings import TABLE
 
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
@@ -36,12 +41,12 @@ ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys i
 log = logging.getLogger(__name__)
 
 app = typer.Typer(name="skyctl", rich_markup_mode=None, pretty_exceptions_enable=False, epilog=ENVIRONMENT)
-app.command("up")(system.up)
-app.command("serve")(system.serve)
-app.command("monitor")(system.monitor)
+app.command("up")(up.up)
+app.command("serve")(serve.serve)
+app.command("monitor")(monitor.monitor)
 app.command("events")(events.events)
-app.command("doctor")(system.doctor)
-app.add_typer(system.db, name="db")
+app.command("doctor")(doctor.doctor)
+app.add_typer(db.app, name="db")
 app.add_typer(tls.app, name="tls")
 app.add_typer(systemd.app, name="systemd")
 app.add_typer(workers.app, name="workers")
@@ -54,7 +59,7 @@ app.add_typer(tokens.secrets, name="secrets")
 workers.app.command("upgrade")(upgrades.upgrade)
 workers.app.command("bundle")(bundles.bundle)
 app.add_typer(services.app, name="services")
-services.app.command("adopt")(adopting.adopt)
+services.app.command("adopt")(adopt.adopt)
 app.add_typer(policy.app, name="policy")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(alerts.app, name="alerts")
@@ -63,7 +68,7 @@ app.add_typer(migrations.app, name="migrations")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import version  # here, since no other command needs it
 
         sys.stdout.write(f"skyctl {version('skyctl')}\n")
         raise typer.Exit
@@ -89,7 +94,7 @@ def root(
         log.setLevel(logging.DEBUG)
     if ctx.invoked_subcommand is None:
         sys.stderr.write(ctx.get_help() + "\n")
-        raise typer.Exit(2)
+        raise typer.Exit(ExitCode.USAGE)
 
 
 def main() -> None:
@@ -104,21 +109,21 @@ def main() -> None:
         path = getattr(getattr(error, "ctx", None), "command_path", "skyctl")
         code = _fail(error.format_message(), f"see `{path} --help`", error.exit_code)
     except typer.Abort:
-        code = _fail("not confirmed", "nothing was changed", 1)
+        code = _fail("not confirmed", "nothing was changed", ExitCode.UNEXPECTED)
     except BrokenPipeError:
         _give_up_stdout()
-        code = 0
+        code = ExitCode.DONE
     except SystemExit as ended:
         code = ended.code
         if isinstance(ended.__context__, BrokenPipeError):  # typer's way to end then
             _give_up_stdout()
-            code = 0
+            code = ExitCode.DONE
     except OSError as error:
         _give_up_stdout()
-        code = _fail(str(error), "check the path and its permissions", 1)
+        code = _fail(str(error), "check the path and its permissions", ExitCode.UNEXPECTED)
     except Exception as error:  # noqa: BLE001 - the last door: no traceback reaches a user
-        code = _fail(f"unexpected {type(error).__name__}", "run it again as `skyctl --debug ...`", 1)
-    sys.exit(code or 0)
+        code = _fail(f"unexpected {type(error).__name__}", "run it again as `skyctl --debug ...`", ExitCode.UNEXPECTED)
+    sys.exit(int(code or ExitCode.DONE))
 
 
 def _prepare_streams() -> None:
@@ -138,8 +143,6 @@ def _give_up_stdout() -> None:
 
 def _fail(message: str, hint: str, code: int) -> int:
     if log.isEnabledFor(logging.DEBUG):
-        import traceback
-
         traceback.print_exc()
     sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
     return code

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skyctl import documents
+from skyctl import documents, host
 from skyctl.cli.context import open_context, settings
 from skyctl.domain.errors import SkyctlError, ValidationError
 from skyctl.operations import admin
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def complete_worker(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of workers that begin so."""
+    """Return the names of workers that begin with `incomplete`."""
 
     def names(context: "Context") -> Sequence[str]:
 
@@ -25,7 +25,7 @@ def complete_worker(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_service(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of services that begin so."""
+    """Return the names of services that begin with `incomplete`."""
 
     def names(context: "Context") -> Sequence[str]:
 
@@ -35,22 +35,24 @@ def complete_service(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_organization(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Slugs of organizations that begin so."""
+    """Return the slugs of organizations that begin with `incomplete`."""
 
     def names(context: "Context") -> Sequence[str]:
 
-        return [each.slug for each in admin.migrations.policies(context) if each.slug.startswith(incomplete)]
+        return [
+            organization.slug
+            for organization in admin.migrations.policies(context)
+            if organization.slug.startswith(incomplete)
+        ]
 
     return _completed(ctx, names)
 
 
 def _completed(ctx: typer.Context, names: "Callable[[Context], Sequence[str]]") -> list[str]:
-    """Names from the database; none where it is away. The embedded one is not started for it."""
-    from skyctl.host.postgres import EmbeddedPostgres
-
+    """Return names from the database; none where it is away. The embedded one is not started for them."""
     try:
-        given = settings(ctx)
-        if given.database_url is None and not EmbeddedPostgres(given.data_dir).answers():
+        chosen = settings(ctx)
+        if chosen.database_url is None and not host.postgres.EmbeddedPostgres(chosen.data_dir).answers():
             return []
         with open_context(ctx) as context:
             return list(names(context))
@@ -59,8 +61,10 @@ def _completed(ctx: typer.Context, names: "Callable[[Context], Sequence[str]]") 
 
 
 def invited_name(name: str | None, worker: str | None) -> str | None:
-    """What a worker that is invited is to be called, where that is said. Raises ValidationError for one that has a
-    name."""
+    """Return the name that an invited worker is to have; None leaves it to its host.
+
+    Raises ValidationError where `worker` names one that has a name already.
+    """
 
     if worker is not None and name is not None:
         raise ValidationError("--worker and --name exclude each other", "the worker keeps its name")

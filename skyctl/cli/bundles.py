@@ -1,7 +1,6 @@
 """skyctl workers bundle: everything that a host without the internet needs."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 
 from skyctl import documents
 from skyctl.cli.arguments import complete_worker, invited_name
-from skyctl.cli.context import actor, info, settings
+from skyctl.cli.context import actor, info, open_context
 from skyctl.domain.errors import ValidationError
 from skyctl.operations import admin, shared
 
@@ -41,19 +40,14 @@ def bundle(
     It carries the worker's token: treat it as a secret. For further hosts it may be used with scripts of their own.
     """
 
-    from skyctl import settings as settings_module
-    from skyctl import wiring
-
-    given, lifetime = settings(ctx), documents.http.duration("--ttl", ttl)
+    lifetime = documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
-    if api_url:
-        given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
     for platform in platforms or ():
         if platform not in admin.bundles.PLATFORMS:
             raise ValidationError(
                 f"--platform: {platform!r} is not accepted", f"one of {', '.join(admin.bundles.PLATFORMS)}"
             )
-    with wiring.open_context(given) as context:
+    with open_context(ctx, api_url=api_url) as context:
         anew = shared.lookup.find_worker(context, worker).id if worker is not None else None
         invitation = admin.bundles.bundle(
             context,

@@ -1,6 +1,5 @@
 """A process that `skyctl up` keeps running."""
 
-import ctypes
 import os
 import queue
 import signal
@@ -9,19 +8,22 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import IO
+
+from skyctl.host import parent_process
 
 STOP_SECONDS = 5.0
 RESTART_SECONDS = 1.0
-PR_SET_PDEATHSIG = 1
 
 Line = tuple[str, str]
 
 
 class Child:
-    """One process of ours; its stderr arrives line by line in the queue, and it ends when we end.
+    """A child process whose stderr arrives line by line in the queue, and that ends when this process ends.
 
-    It inherits our environment, but for what is meant for an agent: that stands over the file which we give ours.
+    It inherits the environment without the SKYAGENT_ variables, since they would override the file that our agent is
+    given. `keeping`: file descriptors that it inherits as well.
     """
 
     def __init__(
@@ -39,7 +41,6 @@ class Child:
         self._keeping = keeping
         self._lines = lines
         self._restart_at = 0.0
-        self._libc = ctypes.CDLL(None)
         self.start()
 
     def start(self) -> None:
@@ -52,7 +53,7 @@ class Child:
             text=True,
             errors="replace",
             pass_fds=self._keeping,
-            preexec_fn=self._end_with_parent,  # noqa: PLW1509 - one call that takes no lock
+            preexec_fn=partial(parent_process.end_with, os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - one call that takes no lock
         )
         threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
 
@@ -75,9 +76,6 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-    def _end_with_parent(self) -> None:
-        self._libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:

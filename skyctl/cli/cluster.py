@@ -39,7 +39,7 @@ def top(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
             and sys.stdout.isatty()
             and os.environ.get("TERM") not in (None, "dumb")
         ):
-            from skyctl.cli import top
+            from skyctl.cli import top  # here, since it loads what draws a screen
 
             top.show(context, console(ctx))
             return

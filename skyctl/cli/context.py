@@ -1,4 +1,4 @@
-"""What every command shares: the global options, the world, and how results, messages and errors reach the person."""
+"""What every command shares: the global options, the operations' context, how results and messages are printed."""
 
 import getpass
 import json
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skyctl.domain.cluster import Actor
+from skyctl.domain.errors import ExitCode
 from skyctl.domain.text import printable
+from skyctl.settings import http_url
+from skyctl.settings import load as load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,23 +60,30 @@ def options(ctx: typer.Context) -> Options:
 
 def settings(ctx: typer.Context) -> "Settings":
     """The settings of this call. Raises ValidationError."""
-    from skyctl import settings as settings_module
-
-    return settings_module.load(options(ctx).config)
+    return load_settings(options(ctx).config)
 
 
 @contextmanager
-def open_context(ctx: typer.Context) -> Iterator["Context"]:
-    """The world of this call's settings."""
-    from skyctl import wiring
+def open_context(
+    ctx: typer.Context, *, api_url: str | None = None, connections: int | None = None
+) -> Iterator["Context"]:
+    """Open the operations' context of this call's settings.
 
-    with wiring.open_context(settings(ctx)) as context:
+    `api_url` stands in for the setting; its option is the one that an error names. `connections` is how many the
+    database may have at once, where that is not the usual number. Raises ValidationError, DatabaseUnavailable.
+    """
+    from skyctl import wiring  # here, since it loads the database's driver, which `--help` does without
+
+    chosen = settings(ctx)
+    if api_url:
+        chosen = replace(chosen, api_url=http_url("--api-url", api_url))
+    with wiring.open_context(chosen, **({} if connections is None else {"connections": connections})) as context:
         yield context
 
 
 def console(ctx: typer.Context, *, stderr: bool = False) -> "Console":
     """A console for tables: as wide as they need where nobody looks, never with colour where it is not wanted."""
-    from rich.console import Console
+    from rich.console import Console  # here, since JSON and `--help` do without
 
     class Plain(Console):
         def on_broken_pipe(self) -> None:
@@ -98,9 +108,7 @@ def emit(ctx: typer.Context, output: Output, document: Any, table: Any, names: l
     if output is Output.JSON:
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     elif output is Output.YAML:
-        import yaml
-
-        sys.stdout.write(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        sys.stdout.write(_yaml(document))
     elif output is Output.NAME:
         sys.stdout.write("".join(f"{printable(name)}\n" for name in names))
     else:
@@ -114,14 +122,18 @@ def emit_one(ctx: typer.Context, output: Output, document: Any, line: Any, name:
     if output is Output.JSON:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     elif output is Output.YAML:
-        import yaml
-
-        sys.stdout.write("---\n" + yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+        sys.stdout.write("---\n" + _yaml(document))
     elif output is Output.NAME:
         sys.stdout.write(f"{name}\n")
     else:
         console(ctx).print(line(), soft_wrap=True)
     sys.stdout.flush()
+
+
+def _yaml(document: Any) -> str:
+    import yaml  # here, since few calls ask for it
+
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -149,4 +161,4 @@ def group(app: typer.Typer) -> None:
     def show_help(ctx: typer.Context) -> None:
         if ctx.invoked_subcommand is None:
             sys.stderr.write(ctx.get_help() + "\n")
-            raise typer.Exit(2)
+            raise typer.Exit(ExitCode.USAGE)

@@ -1,23 +1,21 @@
 """skyctl workers drain, undrain, remove: emptying workers, and watching it."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skyctl import documents
-from skyctl.cli import views
+from skyctl.cli import follow, views
 from skyctl.cli.arguments import DryRunOption, ReasonOption, WorkerArgument, WorkersArgument, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, info, open_context, options
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import DrainOptions
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import timedelta
     from uuid import UUID
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from skyctl.domain.workloads import DrainProgress
     from skyctl.operations.shared.context import Context
 
-REFUSED, PARTLY_DONE = 4, 7
 
 DeadlineOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Move nothing more after that time, such as 90s, 30m, 2h or 1d.")
@@ -152,7 +149,7 @@ def _show_plan(ctx: typer.Context, context: "Context", ids: "Sequence[UUID]", ou
     document = {"containers": [documents.cli.planned_document(each) for each in planned]}
     emit(ctx, output, document, lambda: views.workloads.plan_table(planned), [each.service_name for each in planned])
     if any(each.target is None for each in planned):
-        raise typer.Exit(REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _empty(
@@ -168,67 +165,28 @@ def _empty(
 def _note_no_monitor(ctx: typer.Context, context: "Context") -> None:
 
     page = admin.workers.list_workers(context, limit=1)
-    if note := views.workers.monitor_footnote(page, context.health.heartbeat_interval):
-        info(ctx, note.replace("statuses do not change", "nothing is moved"))
+    if note := views.workers.monitor_footnote(page, context.health.heartbeat_interval, "nothing is moved"):
+        info(ctx, note)
 
 
 def _watch(
     ctx: typer.Context, context: "Context", found: "Sequence[Worker]", seconds: float | None
 ) -> "Sequence[DrainProgress]":
     """Show how far the drains are until all are over; what is there then."""
-    from skyctl.cli.following import watch
-
     ids = [worker.id for worker in found]
     seen: list[DrainProgress] = []
     names = " ".join(printable(worker.name) for worker in found)
-    with _shown(ctx) as show_them:
+    with views.drains.progress(console(ctx, stderr=True), quiet=options(ctx).quiet) as show:
 
         def is_over() -> bool:
             seen[:] = admin.drains.progress(context, ids)
-            show_them(seen)
+            show(seen)
             return all(each.is_over for each in seen)
 
-        again = f"watch it again with `skyctl workers drain {names} --wait`, cancel it with `skyctl workers undrain {names}`"
-        watch(ctx, context, is_over, seconds, f"the drain goes on; {again}")
+        again = f"watch it again with `skyctl workers drain {names} --wait`"
+        cancel = f"cancel it with `skyctl workers undrain {names}`"
+        follow.watch(ctx, context, is_over, seconds, f"the drain goes on; {again}, {cancel}")
     return seen
-
-
-@contextmanager
-def _shown(ctx: typer.Context) -> "Iterator[Callable[[Sequence[DrainProgress]], None]]":
-    """Bars on a terminal, else a line at each change; on stderr. Each reason why a container waits is told once."""
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn
-
-    told: set[str] = set()
-    bars: dict[UUID, TaskID] = {}
-    screen = console(ctx, stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-    with Progress(*columns, console=screen, disable=options(ctx).quiet or not screen.is_terminal) as progress:
-
-        def tell(line: str) -> None:
-            if line not in told and not options(ctx).quiet:
-                told.add(line)
-                progress.console.print(line, soft_wrap=True)
-
-        def show_them(seen: "Sequence[DrainProgress]") -> None:
-            for each in seen:
-                name, said = printable(each.worker.name), counts(each)
-                for why in each.reasons:
-                    tell(f"{name}: {printable(why)}")
-                if progress.disable:
-                    tell(f"{name}: {said}")
-                    continue
-                if each.worker.id not in bars:
-                    bars[each.worker.id] = progress.add_task(name, said=said)
-                total, done = (each.total, each.moved) if each.total else (1, int(each.is_over))
-                progress.update(bars[each.worker.id], total=total, completed=done, said=said)
-
-        yield show_them
-
-
-def counts(drain: "DrainProgress") -> str:
-    """How far a drain is, in figures."""
-    figures = ((drain.under_way, "under way"), (drain.waiting, "waiting"), (len(drain.left), "left"))
-    return ", ".join([f"{drain.moved} of {drain.total} moved", *(f"{n} {what}" for n, what in figures if n)])
 
 
 def _report(ctx: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
@@ -249,4 +207,4 @@ def _report(ctx: typer.Context, seen: "Sequence[DrainProgress]", output: Output,
         noun = "container" if todo == 1 else "containers"
         info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
     if waited and any(each.left or not each.is_over for each in seen):
-        raise typer.Exit(PARTLY_DONE)
+        raise typer.Exit(ExitCode.PARTLY_DONE)

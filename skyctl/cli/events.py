@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skyctl import documents
+from skyctl.cli import follow as log
 from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, emit, emit_one, open_context
 from skyctl.operations import admin
@@ -30,7 +31,6 @@ def events(
 
     with open_context(ctx) as context:
         if follow:
-            from skyctl.cli.following import follow as follow_log
 
             def read(last: int | None) -> "list[Event]":
                 return admin.events.latest(context, limit)[0] if last is None else admin.events.since(context, last)
@@ -38,14 +38,14 @@ def events(
             def show_one(event: "Event") -> None:
                 _show(ctx, output, event)
 
-            follow_log(ctx, lambda: admin.events.listening(context), read, lambda event: event.seq, since, show_one)
+            log.follow(ctx, lambda: admin.events.listening(context), read, lambda event: event.seq, since, show_one)
             return
         found = admin.events.latest(context, limit)[0] if since is None else admin.events.since(context, since, limit)
 
     document = {"events": [documents.cli.event_document(event) for event in found]}
-    emit(ctx, output, document, lambda: map(views.workers.event_line, found), [str(event.seq) for event in found])
+    emit(ctx, output, document, lambda: map(views.events.event_line, found), [str(event.seq) for event in found])
 
 
 def _show(ctx: typer.Context, output: Output, event: "Event") -> None:
 
-    emit_one(ctx, output, documents.cli.event_document(event), lambda: views.workers.event_line(event), str(event.seq))
+    emit_one(ctx, output, documents.cli.event_document(event), lambda: views.events.event_line(event), str(event.seq))

@@ -10,7 +10,7 @@ from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import LimitOption, OffsetOption, WorkerOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
-from skyctl.domain.errors import Refused, ValidationError
+from skyctl.domain.errors import ExitCode, Refused, ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import MigrationState
 from skyctl.operations import admin, shared
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from skyctl.domain.workloads import Migration
     from skyctl.operations.shared.context import Context
 
-PARTLY_DONE, REFUSED = 7, 4
 MOST_AT_ONCE = 100_000
 
 app = typer.Typer(help="Containers on their way from one worker to another.", rich_markup_mode=None)
@@ -58,7 +57,7 @@ def list_migrations(
             context, states=tuple(state or ()), worker_id=worker_id, limit=limit, offset=offset
         )
 
-    names = [str(each.id) for each in page.migrations]
+    names = [str(migration.id) for migration in page.migrations]
     emit(
         ctx,
         output,
@@ -99,12 +98,12 @@ def approve(
     with open_context(ctx) as context:
         if every:
             waiting = (MigrationState.AWAITING_APPROVAL,)
-            those = list(admin.migrations.list_migrations(context, states=waiting, limit=MOST_AT_ONCE).migrations)
-            if not those:
+            migrations = list(admin.migrations.list_migrations(context, states=waiting, limit=MOST_AT_ONCE).migrations)
+            if not migrations:
                 info(ctx, "no migration waits for approval")
         else:
-            those = _all_found(context, migration or [])
-        _each(ctx, context, those, admin.migrations.approve, "goes on")
+            migrations = _all_found(context, migration or [])
+        _apply(ctx, context, migrations, admin.migrations.approve, "goes on")
 
 
 @app.command("reject")
@@ -112,7 +111,7 @@ def reject(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """Let containers stay that wait for approval, or are held."""
 
     with open_context(ctx) as context:
-        _each(ctx, context, _all_found(context, migration), admin.migrations.reject, "stays where it is")
+        _apply(ctx, context, _all_found(context, migration), admin.migrations.reject, "stays where it is")
 
 
 @app.command("retry")
@@ -120,7 +119,7 @@ def retry(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """Try failed migrations again at once, with all their attempts."""
 
     with open_context(ctx) as context:
-        _each(ctx, context, _all_found(context, migration), admin.migrations.retry, "is tried again")
+        _apply(ctx, context, _all_found(context, migration), admin.migrations.retry, "is tried again")
 
 
 @app.command("cancel")
@@ -131,7 +130,7 @@ def cancel(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """
 
     with open_context(ctx) as context:
-        _each(ctx, context, _all_found(context, migration), admin.migrations.cancel, "is cancelled")
+        _apply(ctx, context, _all_found(context, migration), admin.migrations.cancel, "is cancelled")
 
 
 @app.command("pause")
@@ -171,7 +170,7 @@ def resume(ctx: typer.Context, yes: YesOption = False) -> None:
 
 
 def _all_found(context: "Context", references: list[str]) -> "list[Migration]":
-    """The migrations that are meant, each once."""
+    """Return the migrations of these references, each once. Raises an error where one is not found."""
 
     return list(
         {
@@ -180,27 +179,31 @@ def _all_found(context: "Context", references: list[str]) -> "list[Migration]":
     )
 
 
-def _each(
+def _apply(
     ctx: typer.Context,
     context: "Context",
-    those: "list[Migration]",
+    migrations: "list[Migration]",
     operation: "Callable[[Context, UUID, Actor], Migration]",
-    said: str,
+    outcome: str,
 ) -> None:
-    """Do something to each of the migrations; a refusal ends the command only where it is about the only one."""
+    """Apply an operation to each migration, and print `outcome` after its name.
+
+    A refusal is printed and the others go on. Raises Refused where there is only one migration, Exit where some of
+    several were refused.
+    """
 
     done = 0
-    for each in those:
+    for migration in migrations:
         try:
-            operation(context, each.id, actor())
+            operation(context, migration.id, actor())
         except Refused as error:
-            if len(those) == 1:
+            if len(migrations) == 1:
                 raise
             sys.stderr.write(f"error: {printable(error.message)}\n")
             continue
         done += 1
         if not options(ctx).quiet:
-            sys.stdout.write(f"{printable(each.service_name)} ({str(each.id)[:8]}) {said}\n")
-    if done < len(those):
+            sys.stdout.write(f"{printable(migration.service_name)} ({str(migration.id)[:8]}) {outcome}\n")
+    if done < len(migrations):
         sys.stderr.write("hint: see `skyctl migrations list`\n")
-        raise typer.Exit(PARTLY_DONE if done else REFUSED)
+        raise typer.Exit(ExitCode.PARTLY_DONE if done else ExitCode.REFUSED)

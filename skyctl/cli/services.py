@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from skyctl import documents
-from skyctl.cli import views
+from skyctl.cli import follow, views
 from skyctl.cli.arguments import (
     CpuOption,
     DiskOption,
@@ -24,7 +24,7 @@ from skyctl.cli.arguments import (
 )
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
 from skyctl.domain.engine import EndpointMode
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import DeploymentStatus
 from skyctl.operations import admin, shared
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec
     from skyctl.operations.shared.context import Context
 
-FAILED = 1
 COMMAND = "skyctl.command"  # where the words behind `--` are kept
 
 app = typer.Typer(help="Services: deploy, list, look at, adopt, remove.", rich_markup_mode=None)
@@ -80,13 +79,13 @@ def deploy(
     spread: Annotated[str | None, typer.Option(help="Services of one group go to different workers.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it runs, or has failed.")] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="With --wait, no longer than that.")] = "5m",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only info where it would go, and why.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say where it would go, and why.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Deploy a service, or change one where it is.
 
     A new one goes to the worker that the placement rule chooses. What is not given stays as it is; variables
-    and labels are added. With a file, what it does not info is the default. COMMAND is what its container runs.
+    and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
 
     given = {
@@ -240,16 +239,16 @@ def _wait_until_it_runs(
     ctx: typer.Context, context: "Context", where: "Organization", name: str, seconds: float
 ) -> None:
     """Wait for the service's last deployment. Raises Exit where it has failed, or takes longer."""
-    from skyctl.cli.following import watch
-
     service = admin.services.existing(context, where, name)
     if service is None:
         return
     seen = admin.services.history(context, service.id)[0][0]
     if note := views.workers.monitor_footnote(
-        admin.workers.list_workers(context, limit=1), context.health.heartbeat_interval
+        admin.workers.list_workers(context, limit=1),
+        context.health.heartbeat_interval,
+        "nobody follows what becomes of it",
     ):
-        info(ctx, note.replace("statuses do not change", "nobody follows what becomes of it"))
+        info(ctx, note)
 
     def is_over() -> bool:
         nonlocal seen
@@ -259,12 +258,14 @@ def _wait_until_it_runs(
         seen = now
         return now.status not in (DeploymentStatus.PENDING, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
 
-    watch(ctx, context, is_over, seconds, f"the deployment goes on; see `skyctl services show {printable(name)}`")
+    follow.watch(
+        ctx, context, is_over, seconds, f"the deployment goes on; see `skyctl services show {printable(name)}`"
+    )
     if seen.status is not DeploymentStatus.RUNNING:
         sys.stderr.write(
             f"error: {printable(name)} {_fate(seen)}\nhint: see `skyctl services show {printable(name)}`\n"
         )
-        raise typer.Exit(FAILED)
+        raise typer.Exit(ExitCode.UNEXPECTED)
 
 
 def _fate(deployment: "Deployment") -> str:

@@ -26,7 +26,7 @@ def install(
     Settings come from /etc/skyctl/skyctl.env, which is made from the present environment where it is missing. May be
     run any number of times.
     """
-    from skyctl import units
+    from skyctl import units  # here, since no other command makes units of the service manager
 
     config = options(ctx).config
     environment = os.environ | ({"SKYCTL_CONFIG": str(config)} if config else {})

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from skyctl import documents
+from skyctl import documents, host
 from skyctl.cli import views
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, info, open_context, settings
 from skyctl.domain.errors import Refused
@@ -21,8 +21,9 @@ group(app)
 @app.command("init")
 def init(
     ctx: typer.Context,
-    host: Annotated[
-        list[str] | None, typer.Option(help="A name or address by which hosts reach this manager; repeatable.")
+    hosts: Annotated[
+        list[str] | None,
+        typer.Option("--host", help="A name or address by which hosts reach this manager; repeatable."),
     ] = None,
     renew: Annotated[bool, typer.Option("--renew", help="Make the server's certificate anew.")] = False,
 ) -> None:
@@ -32,29 +33,24 @@ def init(
     already stays; new names make a new certificate of the same authority, which hosts trust already. `skyctl serve`
     renews it in time.
     """
-
-    from skyctl.host import certificates
-
-    given = settings(ctx)
-    ours = certificates.Certificates(given.data_dir)
-    reached = urlsplit(given.api_url).hostname or "localhost"
-    named = [certificates.checked_name(each) for each in (*(host or ()), reached)]
-    made = admin.certificates.initialize(ours, [*named, *certificates.names_of_this_machine()], renew=renew)
+    chosen = settings(ctx)
+    ours = host.certificates.Certificates(chosen.data_dir)
+    reached = urlsplit(chosen.api_url).hostname or "localhost"
+    named = [host.certificates.checked_name(each) for each in (*(hosts or ()), reached)]
+    made = admin.certificates.initialize(ours, [*named, *host.certificates.names_of_this_machine()], renew=renew)
     if made:
         _note(ctx, ours)
     server = ours.look()[-1]
     done = f"made {server.path} for" if made else f"{server.path} is there already, and names all of this:"
     info(ctx, f"{done} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
-    if made and not given.api_url.startswith("https://"):
+    if made and not chosen.api_url.startswith("https://"):
         info(ctx, f"set SKYCTL_API_URL to where hosts reach it, such as https://{named[0]}:8642")
 
 
 def _note(ctx: typer.Context, ours: "Certificates") -> None:
     """Write the event, unless the database is one of ours that was never used."""
-    from skyctl.host.postgres import EmbeddedPostgres
-
-    given = settings(ctx)
-    if not (given.database_url or EmbeddedPostgres(given.data_dir).data.exists()):
+    chosen = settings(ctx)
+    if not (chosen.database_url or host.postgres.EmbeddedPostgres(chosen.data_dir).data.exists()):
         return
     with open_context(ctx) as context:
         if not admin.certificates.note(context, ours, actor()):
@@ -64,12 +60,10 @@ def _note(ctx: typer.Context, ours: "Certificates") -> None:
 @app.command("show")
 def show_certificates(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the authority and the server's certificate: names, until when, fingerprint."""
-    from skyctl.host.certificates import Certificates
-
-    given = settings(ctx)
-    found = Certificates(given.data_dir).look()
+    chosen = settings(ctx)
+    found = host.certificates.Certificates(chosen.data_dir).look()
     if not found:
-        raise Refused(f"there is no certificate in {given.data_dir / 'tls'}", "make one: skyctl tls init")
+        raise Refused(f"there is no certificate in {chosen.data_dir / 'tls'}", "make one: skyctl tls init")
 
     document = {"certificates": [documents.cli.certificate_document(each) for each in found]}
-    emit(ctx, output, document, lambda: views.workloads.certificate_details(found), [each.role for each in found])
+    emit(ctx, output, document, lambda: views.certificates.certificate_details(found), [each.role for each in found])

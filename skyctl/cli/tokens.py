@@ -61,10 +61,8 @@ def rotate_secret(
     length = documents.http.duration("--overlap", overlap)
     with open_context(ctx) as context:
         until, left = admin.tokens.rotate_secret(context, actor(), length)
-    info(
-        ctx,
-        f"tokens are signed by a new secret; those of the old one are accepted until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-    )
+    end = f"{until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    info(ctx, f"tokens are signed by a new secret; those of the old one are accepted until {end}")
     if left:
         who = (
             "1 worker cannot take a new token by itself"

@@ -1,4 +1,4 @@
-"""skyctl cluster top: the cluster on the whole screen, looked at again every two seconds and at every event."""
+"""skyctl cluster top: the cluster on the whole screen, read again every two seconds and at every event."""
 
 import select
 import signal
@@ -30,34 +30,34 @@ LEAVE_SECONDS = 1.0
 MOST_LOADS = 30
 
 
-class Bell:
-    """Rung from another thread or a signal's handler; it can be waited for beside other things."""
+class Wakeup:
+    """A flag that another thread or a signal's handler sets, and that `select` can wait for."""
 
     def __init__(self) -> None:
         self.reader, self._writer = socket.socketpair()
         self.reader.setblocking(False)
         self._writer.setblocking(False)
 
-    def ring(self) -> None:
-        """Ring; never waits."""
-        with suppress(BlockingIOError):  # it rings already
+    def set(self) -> None:
+        """Make it readable; never waits."""
+        with suppress(BlockingIOError):  # it is full, so it is readable already
             self._writer.send(b"\0")
 
-    def hush(self) -> None:
-        """Ring no more."""
+    def clear(self) -> None:
+        """Make it unreadable again."""
         with suppress(BlockingIOError):
             self.reader.recv(4096)
 
 
-class Lookout(threading.Thread):
-    """Looks at the cluster again and again, so that the screen and the keys never wait for the database.
+class Refresher(threading.Thread):
+    """Reads the cluster in a thread of its own, so that the screen and the keys never wait for the database.
 
-    `picture` is what was seen last; the bell rings when there is another.
+    `picture` is what was read last; `wakeup` is set when there is another.
     """
 
-    def __init__(self, context: Context, console: Console, bell: Bell, first: Overview) -> None:
-        super().__init__(name="lookout", daemon=True)
-        self._context, self._console, self._bell = context, console, bell
+    def __init__(self, context: Context, console: Console, wakeup: Wakeup, first: Overview) -> None:
+        super().__init__(name="refresher", daemon=True)
+        self._context, self._console, self._wakeup = context, console, wakeup
         self._over = Stop()
         self._loads: deque[Load] = deque(maxlen=MOST_LOADS)
         self._sampled_at = 0.0
@@ -65,63 +65,63 @@ class Lookout(threading.Thread):
         self._note(first)
 
     def run(self) -> None:
-        """Look until `leave`; while the database is away, try again."""
+        """Read until `stop`; while the database is away, try again."""
         while not self._over.is_set:
             try:
-                with events.listening(self._context) as news:
+                with events.listening(self._context) as notifications:
                     while not self._over.is_set:
                         began = time.monotonic()
-                        self._note(look(self._context, self._console))
+                        self._note(read(self._context, self._console))
                         took = time.monotonic() - began
                         self._over.wait(max(LEAST_SECONDS, LEAST_RESTS * took))
-                        self._over.wait(max(0.0, REFRESH_SECONDS - (time.monotonic() - began)), news)
-                        events.drain(news)
+                        self._over.wait(max(0.0, REFRESH_SECONDS - (time.monotonic() - began)), notifications)
+                        events.drain(notifications)
             except SkyctlError as error:
                 self._show(top.Picture(self.picture.overview, self.picture.history, _trouble(self.picture, error)))
                 self._over.wait(REFRESH_SECONDS)
 
-    def leave(self) -> None:
-        """End; a look that hangs is left to the end of the process."""
+    def stop(self) -> None:
+        """End the thread; a query that hangs is left to the end of the process."""
         self._over.set()
         self.join(LEAVE_SECONDS)
 
-    def _note(self, seen: Overview) -> None:
+    def _note(self, current: Overview) -> None:
         if time.monotonic() - self._sampled_at >= 0.9 * REFRESH_SECONDS:  # events make for further looks in between
-            self._loads.append(seen.stats.load)
+            self._loads.append(current.stats.load)
             self._sampled_at = time.monotonic()
-        self._show(top.Picture(seen, tuple(self._loads)))
+        self._show(top.Picture(current, tuple(self._loads)))
 
     def _show(self, picture: top.Picture) -> None:
         self.picture = picture
-        self._bell.ring()
+        self._wakeup.set()
 
 
-def look(context: Context, console: Console) -> Overview:
-    """The cluster now, with as much as fits on the screen. Raises DatabaseUnavailable."""
+def read(context: Context, console: Console) -> Overview:
+    """Return the cluster as it is now, with as many workers as fit on the screen. Raises DatabaseUnavailable."""
     return overview.overview(context, max(1, console.height))
 
 
 def show(context: Context, console: Console) -> None:
     """Show the cluster until `q`, Ctrl-C, SIGTERM, or the end of the terminal. Raises DatabaseUnavailable at the start
     alone."""
-    stop, bell = Stop(), Bell()
+    stop, wakeup = Stop(), Wakeup()
     stop.on_signals()
-    lookout = Lookout(context, console, bell, look(context, console))
+    refresher = Refresher(context, console, wakeup, read(context, console))
 
     def resized(_number: int, _frame: FrameType | None) -> None:
-        bell.ring()
+        wakeup.set()
 
     signal.signal(signal.SIGWINCH, resized)
     console.file = cast(IO[str], Outlet(console.file))
     with keys() as keyboard, Live(console=console, screen=True, auto_refresh=False) as live:
-        lookout.start()
+        refresher.start()
         while not stop.is_set:
-            live.update(top.FullScreen(lookout.picture), refresh=True)
-            watched: list[Any] = [bell.reader] if keyboard is None else [bell.reader, keyboard]
+            live.update(top.FullScreen(refresher.picture), refresh=True)
+            watched: list[Any] = [wakeup.reader] if keyboard is None else [wakeup.reader, keyboard]
             if stop.wait(REDRAW_SECONDS, *watched) and keyboard in select.select(watched, [], [], 0)[0]:
                 _obey(cast(int, keyboard), stop)
-            bell.hush()
-    lookout.leave()
+            wakeup.clear()
+    refresher.stop()
 
 
 def _obey(keyboard: int, stop: Stop) -> None:

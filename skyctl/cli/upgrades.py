@@ -7,14 +7,12 @@ import typer
 
 from skyctl.cli.arguments import DryRunOption, complete_worker
 from skyctl.cli.context import Output, OutputOption, actor, emit, open_context, options
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.text import printable
 from skyctl.operations import agents, shared
 
 if TYPE_CHECKING:
     from skyctl.operations.agents.upgrades import Upgraded
-
-REFUSED, PARTLY_DONE = 4, 7
 
 
 def upgrade(
@@ -39,35 +37,41 @@ def upgrade(
         raise ValidationError("give either WORKER or --all", "such as `skyctl workers upgrade web-1`")
     with open_context(ctx) as context:
         only = None if everyone else [worker.id for worker in shared.lookup.find_workers(context, workers or [])]
-        seen = agents.upgrades.upgrade(context, actor(), only, dry_run=dry_run)
+        outcomes = agents.upgrades.upgrade(context, actor(), only, dry_run=dry_run)
     if output is Output.TABLE or output is Output.WIDE:
         if not options(ctx).quiet:
-            sys.stdout.write("".join(_line(each, dry_run=dry_run) for each in seen) or "No workers.\n")
+            sys.stdout.write("".join(_line(upgraded, dry_run=dry_run) for upgraded in outcomes) or "No workers.\n")
     else:
-        emit(ctx, output, {"workers": [_document(each) for each in seen]}, list, [each.worker.name for each in seen])
-    impossible = [each for each in seen if each.outcome is agents.upgrades.Upgrade.IMPOSSIBLE]
+        emit(
+            ctx,
+            output,
+            {"workers": [_document(upgraded) for upgraded in outcomes]},
+            list,
+            [upgraded.worker.name for upgraded in outcomes],
+        )
+    impossible = [upgraded for upgraded in outcomes if upgraded.outcome is agents.upgrades.Upgrade.IMPOSSIBLE]
     if impossible:
-        raise typer.Exit(REFUSED if len(impossible) == len(seen) else PARTLY_DONE)
+        raise typer.Exit(ExitCode.REFUSED if len(impossible) == len(outcomes) else ExitCode.PARTLY_DONE)
 
 
-def _line(each: "Upgraded", *, dry_run: bool) -> str:
+def _line(upgraded: "Upgraded", *, dry_run: bool) -> str:
 
-    name = printable(each.worker.name)
-    if each.outcome is agents.upgrades.Upgrade.OFFERED:
+    name = printable(upgraded.worker.name)
+    if upgraded.outcome is agents.upgrades.Upgrade.OFFERED:
         return f"{name}: {'would be ' if dry_run else ''}offered agent {agents.upgrades.release()}\n"
-    return (
-        f"{name}: {'up to date' if each.outcome is agents.upgrades.Upgrade.UP_TO_DATE else printable(_reason(each))}\n"
-    )
+    if upgraded.outcome is agents.upgrades.Upgrade.UP_TO_DATE:
+        return f"{name}: up to date\n"
+    return f"{name}: {printable(_reason(upgraded))}\n"
 
 
-def _reason(each: "Upgraded") -> str:
-    return each.reason if each.worker.hostname else "it has not joined yet"
+def _reason(upgraded: "Upgraded") -> str:
+    return upgraded.reason if upgraded.worker.hostname else "it has not joined yet"
 
 
-def _document(each: "Upgraded") -> dict[str, str]:
+def _document(upgraded: "Upgraded") -> dict[str, str]:
     return {
-        "id": str(each.worker.id),
-        "name": each.worker.name,
-        "outcome": each.outcome.value,
-        "reason": _reason(each) if each.reason else "",
+        "id": str(upgraded.worker.id),
+        "name": upgraded.worker.name,
+        "outcome": upgraded.outcome.value,
+        "reason": _reason(upgraded) if upgraded.reason else "",
     }

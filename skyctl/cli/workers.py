@@ -1,7 +1,6 @@
 """skyctl workers ..."""
 
 import sys
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ import typer
 from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import WorkerArgument, complete_worker, invited_name
-from skyctl.cli.context import Output, OutputOption, actor, emit, group, info, open_context, settings
+from skyctl.cli.context import Output, OutputOption, actor, emit, group, info, open_context
 from skyctl.domain.cluster import WorkerStatus
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import printable
@@ -49,15 +48,9 @@ def install_script(
     The script carries the worker's token: treat it as a secret. It is for one host, which must run it in time.
     """
 
-    from skyctl import settings as settings_module
-    from skyctl import wiring
-
-    given = settings(ctx)
     lifetime = documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
-    if api_url:
-        given = replace(given, api_url=settings_module.http_url("--api-url", api_url))
-    with wiring.open_context(given) as context:
+    with open_context(ctx, api_url=api_url) as context:
         anew = shared.lookup.find_worker(context, worker).id if worker is not None else None
         if link:
             worker_id, url = agents.install_links.invite(
@@ -71,10 +64,10 @@ def install_script(
             )
             worker_id = invitation.worker_id
             document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
-    if agents.invitations.is_loopback(given.api_url):
+    if agents.invitations.is_loopback(context.api_url):
         info(
             ctx,
-            f"note: the script reaches the API at {given.api_url}, so only from this machine; see SKYCTL_API_URL",
+            f"note: the script reaches the API at {context.api_url}, so only from this machine; see SKYCTL_API_URL",
         )
     if output in (Output.TABLE, Output.WIDE):
         sys.stdout.write(result)

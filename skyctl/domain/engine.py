@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from skyctl.domain.cluster import Capacity
 
@@ -41,6 +42,13 @@ class EngineSpec:
     ports: Sequence[Port] = ()
     endpoint_mode: EndpointMode = EndpointMode.VIP
     command: Sequence[str] = ()
+
+
+class ServiceVersion(NamedTuple):
+    """A service's id, and the version that a change of it must name."""
+
+    id: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,10 @@ class AlreadyRunning(Refused):
     """The process is there already and may be there only once."""
 
 
+class Superseded(Refused):
+    """The deployment is not the service's current one any more: it was deployed again, or removed, meanwhile."""
+
+
 class LostLead(Refused):
     """The monitor's term has ended: another one leads, or may."""
 

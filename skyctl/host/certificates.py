@@ -10,22 +10,16 @@ import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from skyctl import host
 from skyctl.domain.errors import Refused, SkyctlError, ValidationError
 from skyctl.host import data_dir as data_folder
 
-if TYPE_CHECKING:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-AUTHORITY_LIFETIME = timedelta(days=3650)
-LIFETIME = timedelta(days=397)  # what clients accept at most
 RENEWED_BEFORE = timedelta(days=60)
-BACKDATED = timedelta(days=1)  # for hosts whose clock is behind
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62}\.?)*", re.ASCII)
 START_ANEW = (
@@ -125,11 +119,16 @@ def is_due(certificate: Certificate, now: datetime) -> bool:
 
 
 def names_of_this_machine() -> list[str]:
-    """By what hosts may reach this machine: its host name and its addresses."""
-    import psutil
+    """Return the names by which hosts may reach this machine: its host name and its addresses."""
+    import psutil  # here, since every command imports this module and few make a certificate
 
     interfaces = psutil.net_if_addrs().values()
-    addresses = [each.address.partition("%")[0] for one in interfaces for each in one if each.family in _FAMILIES]
+    addresses = [
+        address.address.partition("%")[0]
+        for interface in interfaces
+        for address in interface
+        if address.family in FAMILIES
+    ]
     usable = sorted({address for address in addresses if not ip_address(address).is_link_local})
     return [*ALWAYS, *filter(NAME.fullmatch, [socket.gethostname().lower()]), *usable]
 
@@ -146,131 +145,38 @@ def checked_name(value: str) -> str:
     return text
 
 
-_FAMILIES = (socket.AF_INET, socket.AF_INET6)
-
-
 def _read(role: str, path: Path) -> Certificate:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
+    """Return what a certificate's file says. Raises SkyctlError where it cannot be used."""
     try:
-        found = x509.load_pem_x509_certificate(path.read_bytes())
+        contents = host.x509.read(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no certificate"
         raise SkyctlError(f"{path} cannot be used: {reason}", RENEW if role == "server" else START_ANEW) from error
-    try:
-        said = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [*said.get_values_for_type(x509.DNSName), *map(str, said.get_values_for_type(x509.IPAddress))]
-    except x509.ExtensionNotFound:
-        names = []
-    return Certificate(
-        role,
-        found.subject.rfc4514_string(),
-        names,
-        found.not_valid_before_utc,
-        found.not_valid_after_utc,
-        found.fingerprint(hashes.SHA256()).hex(":").upper(),
-        path,
-    )
+    return Certificate(role, *contents, path)
 
 
 def _make_authority(files: Certificates, now: datetime) -> None:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"skyctl authority of {socket.gethostname()[:40]}")])
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(now + AUTHORITY_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    data_folder.write_private(files.authority_key, _pem(key))
-    data_folder.write_private(files.authority, _pem(built))
+    """Make the authority. Its key is written first: an authority is never there without it."""
+    certificate, key = host.x509.make_authority(f"skyctl authority of {socket.gethostname()[:40]}", now)
+    data_folder.write_private(files.authority_key, key)
+    data_folder.write_private(files.authority, certificate)
 
 
 def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> None:
-    """A new key and certificate. Who reads the two while they are written finds that they do not fit, and reads
-    again."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    """Make a new key and certificate for the server.
 
-    authority = x509.load_pem_x509_certificate(files.authority.read_bytes())
-    signer = serialization.load_pem_private_key(files.authority_key.read_bytes(), password=None)
-    if not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise SkyctlError(f"{files.authority_key} cannot be used: it is not a key that skyctl made", START_ANEW)
-    ends_at = min(now + LIFETIME, authority.not_valid_after_utc)
+    A process that reads the two while they are written finds that they do not fit, and reads again. Raises Refused
+    where the authority is about to end, SkyctlError where it cannot be used.
+    """
+    authority, signer = files.authority.read_bytes(), files.authority_key.read_bytes()
+    ends_at = min(now + host.x509.LIFETIME, host.x509.read(authority).ends_at)
     if ends_at - now <= RENEWED_BEFORE:
         raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", START_ANEW)
-    key = ec.generate_private_key(ec.SECP256R1())
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "skyctl serve")]))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
-        .not_valid_after(ends_at)
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .sign(signer, hashes.SHA256())
-    )
-    data_folder.write_private(files.server_key, _pem(key))
-    data_folder.write_private(files.server, _pem(built))
-
-
-def _general(name: str) -> "x509.GeneralName":
-    from cryptography import x509
-
     try:
-        address: IPv4Address | IPv6Address = ip_address(name)
-    except ValueError:
-        return x509.DNSName(name)
-    return x509.IPAddress(address)
-
-
-def _pem(what: "ec.EllipticCurvePrivateKey | x509.Certificate") -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    if isinstance(what, x509.Certificate):
-        return what.public_bytes(Encoding.PEM).decode()
-    return what.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        certificate, key = host.x509.make_server(names, now, ends_at, authority, signer)
+    except host.x509.ForeignKey:
+        raise SkyctlError(
+            f"{files.authority_key} cannot be used: it is not a key that skyctl made", START_ANEW
+        ) from None
+    data_folder.write_private(files.server_key, key)
+    data_folder.write_private(files.server, certificate)

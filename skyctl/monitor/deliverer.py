@@ -1,5 +1,4 @@
-"""Couriers: one thread a channel, which sends what waits there. One that hangs holds up neither the others nor the
-monitor."""
+"""The threads that deliver alerts, one a channel: a channel that hangs holds up neither the others nor the monitor."""
 
 import logging
 import threading
@@ -7,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
-from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import deliveries
 from skyctl.operations.shared.context import Context
 
 LONGEST_REST_SECONDS = 30.0
@@ -17,25 +16,25 @@ log = logging.getLogger(__name__)
 
 
 class Deliverer:
-    """The couriers of all channels; `sent` is told of each attempt, whether it arrived."""
+    """Delivers alerts to all channels; `sent` is called after each attempt, with the channel and whether it took the
+    alert."""
 
     def __init__(self, context: Context, sent: Callable[[str, bool], None]) -> None:
         self._context, self._sent = context, sent
         self._wakes = {channel: threading.Event() for channel in context.channels}
-        self._over = False
 
     def start(self) -> None:
-        """Begin to deliver, until the process ends."""
+        """Start to deliver, until the process ends."""
         for channel in self._wakes:
             threading.Thread(target=self._serve, args=[channel], name=f"deliverer {channel}", daemon=True).start()
 
     def wake(self) -> None:
-        """Say that something waits."""
+        """Have the threads look for what waits, now."""
         for wake in self._wakes.values():
             wake.set()
 
     def deliver_what_waits(self, seconds: float) -> None:
-        """Deliver what is due now; what is not done by all channels within that time is left for the next time."""
+        """Deliver what is due now; what the channels have not taken within that time is left for the next call."""
         threads = [threading.Thread(target=self._empty, args=[channel], daemon=True) for channel in self._wakes]
         for thread in threads:
             thread.start()
@@ -50,19 +49,19 @@ class Deliverer:
             wake.wait(self._empty(channel))
 
     def _empty(self, channel: str) -> float:
-        """Deliver what is due by a channel; in how many seconds to look again."""
+        """Deliver what is due by a channel; return in how many seconds to look again."""
         try:
             while self._deliver(channel):
                 pass
-            return min(LONGEST_REST_SECONDS, alerts.seconds_to_next(self._context, channel) or LONGEST_REST_SECONDS)
+            return min(LONGEST_REST_SECONDS, deliveries.seconds_to_next(self._context, channel) or LONGEST_REST_SECONDS)
         except SkyctlError as error:
             log.warning("action=delivery_waits channel=%s reason=%r", channel, error.message)
             return AFTER_ERROR_SECONDS
 
     def _deliver(self, channel: str) -> bool:
-        """Send one alert; False where none is due."""
+        """Send one alert; return False where none is due."""
         try:
-            alert = alerts.deliver_next(self._context, channel)
+            alert = deliveries.deliver_next(self._context, channel)
         except ChannelFailed as error:
             log.warning("action=alert_not_delivered channel=%s reason=%r", channel, error.message)
             self._sent(channel, False)

@@ -1,7 +1,6 @@
-"""The monitor's loop: lead, look at every worker, raise alerts, then wait for news, a deadline, or the interval to
-pass.
+"""The monitor's loop: lead, check every worker, raise alerts, then wait for news, a deadline, or the interval to pass.
 
-One monitor leads, the others stand by. What it writes it writes for its term: once that has ended, nothing.
+One monitor leads, the others stand by. It writes and orders only within its term: once that has ended, nothing.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.cluster import Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
@@ -25,6 +24,7 @@ from skyctl.monitor.migrator import Migrator
 from skyctl.operations.monitor import alerts, health, token_rotation
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.leadership import Term
 from skyctl.store import db
 
 DEBOUNCE_SECONDS = 0.2
@@ -41,49 +41,51 @@ log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Who counts what a monitor does."""
+    """Counts what a monitor does."""
 
-    def passed(self, seconds: float, done: health.HealthPass, raised: alerts.Raised) -> None:
-        """A pass was made."""
+    def passed(self, seconds: float, health_pass: health.HealthPass, raised: alerts.RaisedAlerts) -> None:
+        """Count a pass over all workers."""
 
     def leads(self, leading: bool) -> None:
-        """The monitor leads, or no longer does."""
+        """Note whether the monitor leads."""
 
     def sent(self, channel: str, arrived: bool) -> None:
-        """An alert was sent by a channel."""
+        """Count an attempt to send an alert by a channel."""
 
-    def moved(self, events: Sequence[Event], raised: alerts.Raised) -> None:
-        """Migrations or services came a step further."""
+    def moved(self, events: Sequence[Event], raised: alerts.RaisedAlerts) -> None:
+        """Count a step of migrations or services."""
 
 
 class Monitor:
-    """One monitor: `run` until it is stopped, or `run_once`."""
+    """One monitor, to `run` until it is stopped, or to `run_once`."""
 
     def __init__(self, context: Context, interval: timedelta, observer: Observer) -> None:
         self._context = context
         self._interval = interval.total_seconds()
         self._observer = observer
         self._deliverer = Deliverer(context, observer.sent)
-        self._migrator = Migrator(context, self._has_moved)
+        self._migrator = Migrator(self._has_moved)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
         self._rotates_at = 0.0
 
     def run_once(self) -> bool:
-        """One pass over all workers, its alerts delivered; False where another monitor leads. Raises
-        DatabaseUnavailable."""
-        lease = leadership.lead(self._context, self._holder, has_ended)
-        if lease is None:
+        """Make one pass over all workers and deliver its alerts; return False where another monitor leads.
+
+        Raises DatabaseUnavailable.
+        """
+        term = leadership.lead(self._context, self._holder, has_ended)
+        if term is None:
             return False
-        self._look(lease)
-        self._migrator.run_until_idle(lease, MOVING_SECONDS)
-        leadership.release(self._context, lease)
+        self._check(term)
+        self._migrator.run_until_idle(term, MOVING_SECONDS)
+        term.release()
         self._deliverer.deliver_what_waits(DELIVERY_SECONDS)
         return True
 
     def run(self, stop: Stop) -> None:
-        """Lead or stand by until the stop; while the database is away, try again with growing pauses."""
+        """Lead or stand by until the stop; while the database is away, try again after growing pauses."""
         sd_notify.notify("READY=1", "STATUS=starting")
         self._deliverer.start()
         self._migrator.start()
@@ -106,7 +108,7 @@ class Monitor:
         log.info("action=stopped")
 
     def _end_in_time(self, stop: Stop) -> None:
-        """Once the stop was asked for, wait no longer for a database that does not answer."""
+        """Give up a database that does not answer soon after the stop was asked for."""
         while not stop.is_set:
             stop.wait(3600)
         threading.Event().wait(END_SECONDS)
@@ -114,8 +116,8 @@ class Monitor:
 
     def _lead_or_stand_by(self, stop: Stop, news: db.Listener) -> None:
         while not stop.is_set:
-            lease = leadership.lead(self._context, self._holder, has_ended)
-            if lease is None:
+            term = leadership.lead(self._context, self._holder, has_ended)
+            if term is None:
                 if not self._stands_by:
                     log.info("action=stands_by")
                     sd_notify.notify("STATUS=stands by: another monitor leads")
@@ -123,39 +125,39 @@ class Monitor:
                 self._rest(stop, STAND_BY_SECONDS)
                 continue
             self._stands_by = False
-            log.info("action=leads term=%d", lease.term)
-            sd_notify.notify(f"STATUS=leads term {lease.term}")
+            log.info("action=leads term=%d", term.number)
+            sd_notify.notify(f"STATUS=leads term {term.number}")
             self._observer.leads(True)
             try:
-                self._watch(lease, stop, news)
-                leadership.release(self._context, lease)
+                self._watch(term, stop, news)
+                term.release()
             except (LostLead, DatabaseUnavailable, DatabaseRefused) as error:
-                log.warning("action=lost_lead term=%d", lease.term)
+                log.warning("action=lost_lead term=%d", term.number)
                 if not isinstance(error, LostLead):
                     raise
             finally:
                 self._migrator.lead(None)
                 self._observer.leads(False)
 
-    def _watch(self, lease: Lease, stop: Stop, news: db.Listener) -> None:
-        """Pass after pass until the stop. Raises LostLead, DatabaseUnavailable."""
+    def _watch(self, term: Term, stop: Stop, news: db.Listener) -> None:
+        """Make one pass after the other until the stop. Raises LostLead, DatabaseUnavailable."""
         self._deliverer.wake()
-        self._migrator.lead(lease)
+        self._migrator.lead(term)
         while not stop.is_set:
-            deadline = self._look(lease)
+            deadline = self._check(term)
             self._migrator.wake()
             longest = self._interval if deadline is None else min(self._interval, max(0.0, deadline) + DEBOUNCE_SECONDS)
-            look_at = time.monotonic() + longest
-            while not stop.is_set and (left := look_at - time.monotonic()) > 0:
+            next_check_at = time.monotonic() + longest
+            while not stop.is_set and (left := next_check_at - time.monotonic()) > 0:
                 if self._rest(stop, min(left, RENEW_SECONDS), news):
-                    # what happens together is looked at together
+                    # what happens together is checked together
                     stop.wait(DEBOUNCE_SECONDS)
                     db.drain(news)
                     break
-                leadership.renew(self._context, lease)
+                term.renew()
 
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
-        """Wait, as `Stop.wait` does, and feed the watchdog meanwhile."""
+        """Wait, as `Stop.wait` does, and feed systemd's watchdog meanwhile."""
         period = sd_notify.watchdog_seconds()
         end = time.monotonic() + seconds
         while True:
@@ -167,19 +169,21 @@ class Monitor:
             if stop.is_set or time.monotonic() >= end:
                 return False
 
-    def _look(self, lease: Lease) -> float | None:
-        """One pass, each change logged; in how many seconds the next one is due. Raises LostLead,
-        DatabaseUnavailable."""
+    def _check(self, term: Term) -> float | None:
+        """Make one pass and log each change; return in how many seconds the next is due.
+
+        Raises LostLead, DatabaseUnavailable.
+        """
         started = time.monotonic()
         self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
-        done = health.check(self._context, lease, self._passed_over)
+        health_pass = health.check(term, self._passed_over)
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
-            self._tell(token_rotation.rotate_due(self._context, lease), alerts.Raised())
-        raised = alerts.raise_alerts(self._context, lease)
-        self._observer.passed(time.monotonic() - started, done, raised)
-        self._tell(done.events, raised)
-        for poison in done.poison:
+            self._log(token_rotation.rotate_due(term), alerts.RaisedAlerts())
+        raised = alerts.raise_alerts(term)
+        self._observer.passed(time.monotonic() - started, health_pass, raised)
+        self._log(health_pass.events, raised)
+        for poison in health_pass.poison:
             self._passed_over[poison.worker.id] = time.monotonic() + PASS_OVER_SECONDS
             log.error(
                 "action=worker_passed_over worker=%s seconds=%g reason=%r",
@@ -187,13 +191,13 @@ class Monitor:
                 PASS_OVER_SECONDS,
                 poison.reason,
             )
-        return done.next_deadline_seconds
+        return health_pass.next_deadline_seconds
 
-    def _has_moved(self, events: Sequence[Event], raised: alerts.Raised) -> None:
+    def _has_moved(self, events: Sequence[Event], raised: alerts.RaisedAlerts) -> None:
         self._observer.moved(events, raised)
-        self._tell(events, raised)
+        self._log(events, raised)
 
-    def _tell(self, events: Sequence[Event], raised: alerts.Raised) -> None:
+    def _log(self, events: Sequence[Event], raised: alerts.RaisedAlerts) -> None:
         for event in events:
             log.info(
                 "action=%s worker=%s name=%r from=%s to=%s term=%s reason=%r",
@@ -214,8 +218,8 @@ class Monitor:
 
 
 def _place() -> str:
-    """Where process ids mean the same as here: this boot of this machine, and this namespace of ids; else what nobody
-    else has."""
+    """Return a name for where process ids mean the same as here: this boot of this machine, and this namespace of ids;
+    a random one where that cannot be read."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         return hashlib.sha256(f"{boot}{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:8]
@@ -224,7 +228,8 @@ def _place() -> str:
 
 
 def has_ended(holder: str) -> bool:
-    """Whether a monitor is known to have ended: it ran here, and its process is no more. What cannot be known is no."""
+    """Tell whether a monitor is known to have ended: it ran here, and its process is gone; False where that cannot be
+    known."""
     who, _, place = holder.rpartition(":")
     pid = who.rpartition(":")[2]
     if not pid.isdecimal() or place.partition("-")[0] != _place():

@@ -6,7 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.errors import Refused
-from skyctl.operations.monitor.alerts import Raised
+from skyctl.operations.monitor.alerts import RaisedAlerts
 from skyctl.operations.monitor.health import HealthPass
 
 PASSES = Histogram("skyctl_monitor_pass_seconds", "Time of one pass over all workers, its alerts raised")
@@ -24,14 +24,14 @@ LEADING = Gauge("skyctl_monitor_leading", "1 while this monitor leads")
 class Meters:
     """Counts what one monitor does."""
 
-    def passed(self, seconds: float, done: HealthPass, raised: Raised) -> None:
-        """A pass was made."""
+    def passed(self, seconds: float, health_pass: HealthPass, raised: RaisedAlerts) -> None:
+        """Count a pass over all workers."""
         PASSES.observe(seconds)
-        PASSED_OVER.inc(len(done.poison))
-        self.moved(done.events, raised)
+        PASSED_OVER.inc(len(health_pass.poison))
+        self.moved(health_pass.events, raised)
 
-    def moved(self, events: Sequence[Event], raised: Raised) -> None:
-        """Migrations or services came a step further."""
+    def moved(self, events: Sequence[Event], raised: RaisedAlerts) -> None:
+        """Count a step of migrations or services."""
         PASSED_OVER.inc(len(raised.poison))
         for event in events:
             EVENTS.labels(event.kind, event.to_status or "").inc()
@@ -39,11 +39,11 @@ class Meters:
             ALERTS.labels(alert.kind).inc()
 
     def leads(self, leading: bool) -> None:
-        """The monitor leads, or no longer does."""
+        """Note whether the monitor leads."""
         LEADING.set(leading)
 
     def sent(self, channel: str, arrived: bool) -> None:
-        """An alert was sent by a channel."""
+        """Count an attempt to send an alert by a channel."""
         DELIVERIES.labels(channel, "delivered" if arrived else "failed").inc()
 
 

@@ -1,5 +1,5 @@
-"""The mover: a thread of the leading monitor that has migrations advanced and services followed, since asking the
-engine may take long, and the look at the workers may not.
+"""The migrator: a thread of the leading monitor that reconciles migrations and services, since asking the engine may
+take long, and the check of the workers must not.
 
 An engine that does not answer is a state: it is noted and logged once, and asked again with growing pauses.
 """
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.cluster import Event
 from skyctl.domain.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
@@ -19,11 +19,11 @@ from skyctl.domain.errors import (
     SkyctlError,
 )
 from skyctl.operations.monitor import alerts, migrations, services
-from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.leadership import Term
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-FOLLOW_SECONDS = 10.0
+RECONCILE_ALL_SECONDS = 10.0
 ONCE_SECONDS = 1.0  # what is due later than that is left to the next run
 UNKNOWN = "not asked yet"
 
@@ -31,58 +31,59 @@ log = logging.getLogger(__name__)
 
 
 class Migrator:
-    """Moves for one term after the other; `moved` is told of the events of each step, and of the alerts that they call
-    for."""
+    """Reconciles in one term after the other; `moved` is called with the events of each step, and the alerts that they
+    ask for."""
 
-    def __init__(self, context: Context, moved: Callable[[Sequence[Event], alerts.Raised], None]) -> None:
-        self._context, self._moved = context, moved
+    def __init__(self, moved: Callable[[Sequence[Event], alerts.RaisedAlerts], None]) -> None:
+        self._moved = moved
         self._wake = threading.Event()
-        self._lease: Lease | None = None
+        self._term: Term | None = None
         self._trouble: str | None = UNKNOWN
         self._pause = FIRST_PAUSE_SECONDS
-        self._follow_at = 0.0
+        self._reconcile_all_at = 0.0
 
     def start(self) -> None:
-        """Begin, until the process ends; nothing is done without a term."""
+        """Start the thread, which lives until the process ends and does nothing without a term."""
         threading.Thread(target=self._serve, name="migrator", daemon=True).start()
 
-    def lead(self, lease: Lease | None) -> None:
-        """Move for this term; None for no more."""
-        self._lease, self._trouble = lease, UNKNOWN
+    def lead(self, term: Term | None) -> None:
+        """Work in this term from now on; None for no more."""
+        self._term, self._trouble = term, UNKNOWN
         self._wake.set()
 
     def wake(self) -> None:
-        """Say that there may be something to do."""
+        """Take the next step now."""
         self._wake.set()
 
-    def run_until_idle(self, lease: Lease, seconds: float) -> None:
-        """Take step after step until nothing is left that a step can be taken of, or that time has passed."""
+    def run_until_idle(self, term: Term, seconds: float) -> None:
+        """Take steps until none is left that can be taken soon, or that time has passed."""
         deadline = time.monotonic() + seconds
-        pause = self._step(lease)
+        pause = self._step(term)
         while pause is not None and pause < ONCE_SECONDS and time.monotonic() + pause < deadline:
             threading.Event().wait(pause)
-            pause = self._step(lease)
+            pause = self._step(term)
 
     def _serve(self) -> None:
         while True:
             self._wake.clear()
-            lease = self._lease
-            self._wake.wait(self._step(lease) if lease else None)
+            term = self._term
+            self._wake.wait(self._step(term) if term else None)
 
-    def _step(self, lease: Lease) -> float | None:
-        """One step of everything; in how many seconds to take the next, if not when there is news."""
+    def _step(self, term: Term) -> float | None:
+        """Take one step of everything; return in how many seconds the next is due, None for not before there is
+        news."""
         try:
-            progress = migrations.reconcile_migrations(self._context, lease)
-            followed, later = services.reconcile_services(self._context, lease, all_of_them=self._all_are_due())
-            if told := [*progress.events, *followed]:
-                self._moved(told, alerts.raise_alerts(self._context, lease))
-            self._note(lease, None)
-            return min((each for each in (progress.next_seconds, later) if each is not None), default=None)
+            progress = migrations.reconcile_migrations(term)
+            service_events, later = services.reconcile_services(term, all_of_them=self._all_are_due())
+            if events := [*progress.events, *service_events]:
+                self._moved(events, alerts.raise_alerts(term))
+            self._note(term, None)
+            return min((seconds for seconds in (progress.next_seconds, later) if seconds is not None), default=None)
         except LostLead:
-            if self._lease is lease:  # else there is a new term already
-                self._lease = None
+            if self._term is term:  # else there is a new one already
+                self._term = None
         except (EngineUnavailable, EngineRefused) as error:
-            return self._away(lease, error)
+            return self._note_away(term, error)
         except (DatabaseUnavailable, DatabaseRefused) as error:
             log.warning("action=move_waits reason=%r", error.message)
             return LONGEST_PAUSE_SECONDS
@@ -92,24 +93,25 @@ class Migrator:
         return None
 
     def _all_are_due(self) -> bool:
-        """Whether the engine is to be asked about every service, and not only about those that are on their way."""
+        """Tell whether the engine is to be asked about every service, and not only about those whose containers are on
+        their way."""
         now = time.monotonic()
-        if now < self._follow_at:
+        if now < self._reconcile_all_at:
             return False
-        self._follow_at = now + FOLLOW_SECONDS
+        self._reconcile_all_at = now + RECONCILE_ALL_SECONDS
         return True
 
-    def _away(self, lease: Lease, error: SkyctlError) -> float:
-        """The engine does not answer: say so once, and wait longer each time."""
-        self._note(lease, error.message)
+    def _note_away(self, term: Term, error: SkyctlError) -> float:
+        """Note that the engine does not answer; return how long to wait, which is longer each time."""
+        self._note(term, error.message)
         pause, self._pause = self._pause, min(LONGEST_PAUSE_SECONDS, 2 * self._pause)
         return pause
 
-    def _note(self, lease: Lease, trouble: str | None) -> None:
+    def _note(self, term: Term, trouble: str | None) -> None:
         if trouble == self._trouble:
             return
         try:
-            migrations.note_engine(self._context, lease, trouble)
+            migrations.note_engine(term, trouble)
         except (DatabaseUnavailable, DatabaseRefused, LostLead):
             return
         if trouble is None:

@@ -1,33 +1,30 @@
-"""The program that sends one alert by one URL, and is given up by killing it: Apprise's threads would outlive any other
+"""The program that sends one alert by one URL. It is stopped by killing it, since Apprise's threads outlive any other
 end.
 
-It reads a JSON document {url, title, body, kind, parent} from stdin, since its arguments are seen by everybody on the
-host, and says by its exit code what came of it. It ends with the process `parent`, which started it.
+It reads a JSON document {url, title, body, kind, parent} from stdin, because everybody on the host can see a process's
+arguments; its exit code is the outcome. It ends with `parent`, the id of the process that started it.
 """
 
-import ctypes
 import json
 import logging
-import os
 import signal
 import sys
 from typing import Any
 
+from skyctl.host import parent_process
+
 TAKEN, NOT_TAKEN, UNREADABLE = 0, 1, 2
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    """Send what stdin holds; the exit code."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Send the alert that stdin holds; return the exit code."""
     task = json.load(sys.stdin.buffer)
-    if os.getppid() != task["parent"]:  # it ended before we asked to end with it
-        return NOT_TAKEN
+    parent_process.end_with(task["parent"], signal.SIGKILL)
     return _send(task)
 
 
 def _send(task: dict[str, Any]) -> int:
-    import apprise
+    import apprise  # here, since it is slow to load: the parent may end meanwhile, and this process with it
 
     logging.getLogger("apprise").disabled = True  # its lines hold the URLs, or parts of them
     sender = apprise.Apprise()

@@ -39,6 +39,11 @@ def adopted_limits(found: Capacity, given: Capacity) -> Capacity:
     )
 
 
+def engine_name(service: Service) -> str:
+    """Return the name by which the engine knows a service."""
+    return f"org-{service.organization_id}-{service.slug}"
+
+
 def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSpec:
     """A service as the engine is told to run it on a node, by the panel's names and labels."""
     spec, organization = service.spec, service.organization_id
@@ -48,7 +53,7 @@ def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSp
         ORGANIZATION_LABEL: str(organization),
     }
     return EngineSpec(
-        name=f"org-{organization}-{service.slug}",
+        name=engine_name(service),
         network=f"org-{organization}-network",
         alias=service.slug,
         node_id=node_id,

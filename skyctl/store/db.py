@@ -190,6 +190,11 @@ def drain(connection: psycopg.Connection) -> int:
         return len(list(connection.notifies(timeout=0)))
 
 
+def refuse_writes(connection: sa.Connection) -> None:
+    """Have the database refuse whatever would write in the rest of this transaction."""
+    connection.execute(sa.text("SET TRANSACTION READ ONLY"))
+
+
 def notify_news(connection: sa.Connection) -> None:
     """Wake the monitors when this transaction commits."""
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))

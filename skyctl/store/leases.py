@@ -1,4 +1,4 @@
-"""The lease by which one monitor leads, and what it leaves there about its work."""
+"""The lease by which one monitor leads, and what that monitor notes there about its work."""
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -22,7 +22,7 @@ _TAKE = sa.text("""
 
 
 def holder(connection: sa.Connection) -> str | None:
-    """Who holds the lease; None where it is free."""
+    """Return who holds the lease; None where it is free."""
     held = sa.select(monitor_leases.c.holder).where(
         monitor_leases.c.name == _NAME, monitor_leases.c.expires_at > sa.func.skyctl_now()
     )
@@ -30,7 +30,7 @@ def holder(connection: sa.Connection) -> str | None:
 
 
 class Lead(NamedTuple):
-    """Who led last, in which term, whether they still do, and when a monitor last looked at every worker."""
+    """Who led last, in which term, whether they still do, and when a monitor last checked every worker."""
 
     holder: str
     term: int
@@ -39,7 +39,7 @@ class Lead(NamedTuple):
 
 
 def latest(connection: sa.Connection) -> Lead | None:
-    """The present or last leader; None where none has ever led."""
+    """Return the present or last leader; None where none has ever led."""
     c = monitor_leases.c
     found = sa.select(c.holder, c.term, c.expires_at > sa.func.skyctl_now(), c.last_pass_at).where(c.name == _NAME)
     row = connection.execute(found).one_or_none()
@@ -47,16 +47,16 @@ def latest(connection: sa.Connection) -> Lead | None:
 
 
 def take(connection: sa.Connection, holder: str, ttl: timedelta, yielding: str | None) -> Lease | None:
-    """Take the lease where it is free, or held by `yielding`; with it a new term begins."""
+    """Take the lease where it is free, or held by `yielding`, and begin a new term; None where another one holds it."""
     values = {"name": _NAME, "holder": holder, "ttl": ttl, "yielding": yielding}
     term = connection.execute(_TAKE, values).scalar_one_or_none()
     return None if term is None else Lease(holder, term)
 
 
 def hold(connection: sa.Connection, lease: Lease, ttl: timedelta) -> None:
-    """Make sure of the lease, prolong it, and let nobody take it before this transaction ends. Raises LostLead.
+    """Make sure of the lease, prolong it, and keep others from taking it before this transaction ends.
 
-    Every transaction in which a monitor writes begins with it: one that was frozen meanwhile writes nothing.
+    Raises LostLead where the term has ended: a monitor that was frozen meanwhile writes nothing.
     """
     prolonged = sa.update(monitor_leases).where(*_held(lease), monitor_leases.c.expires_at > sa.func.skyctl_now())
     if not connection.execute(prolonged.values(expires_at=sa.func.skyctl_now() + ttl)).rowcount:
@@ -64,23 +64,23 @@ def hold(connection: sa.Connection, lease: Lease, ttl: timedelta) -> None:
 
 
 def release(connection: sa.Connection, lease: Lease) -> None:
-    """Let another one lead at once."""
+    """Give the lease up, so that another monitor can lead at once."""
     connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(expires_at=sa.func.skyctl_now()))
 
 
 def note_pass(connection: sa.Connection, lease: Lease) -> None:
-    """Note that the monitor looked at every worker."""
+    """Note that the monitor has checked every worker."""
     connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(last_pass_at=sa.func.skyctl_now()))
 
 
 def last_pass_at(connection: sa.Connection) -> datetime | None:
-    """When a monitor last looked at every worker."""
+    """Return when a monitor last checked every worker."""
     latest: datetime | None = connection.execute(sa.select(sa.func.max(monitor_leases.c.last_pass_at))).scalar_one()
     return latest
 
 
 def alerted_seq(connection: sa.Connection) -> int:
-    """Up to which event people have been alerted."""
+    """Return the number of the last event of which people have been alerted."""
     seq: int = connection.execute(
         sa.select(monitor_leases.c.alerted_seq).where(monitor_leases.c.name == _NAME)
     ).scalar_one()
@@ -88,7 +88,7 @@ def alerted_seq(connection: sa.Connection) -> int:
 
 
 def note_alerted(connection: sa.Connection, seq: int) -> None:
-    """Note up to which event people have been alerted."""
+    """Note the number of the last event of which people have been alerted."""
     connection.execute(sa.update(monitor_leases).where(monitor_leases.c.name == _NAME).values(alerted_seq=seq))
 
 
@@ -98,11 +98,11 @@ def _held(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def engine_trouble(connection: sa.Connection) -> str | None:
-    """Why the engine cannot be asked, as the leader last found; None where it can."""
+    """Return why the engine cannot be asked, as the leader last found; None where it can."""
     c = monitor_leases.c
     return connection.execute(sa.select(c.engine_trouble).where(c.name == _NAME)).scalar_one_or_none()
 
 
 def note_engine_trouble(connection: sa.Connection, lease: Lease, trouble: str | None) -> None:
-    """Note whether the engine can be asked."""
+    """Note why the engine cannot be asked; None where it can."""
     connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(engine_trouble=trouble))

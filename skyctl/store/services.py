@@ -9,29 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from skyctl.documents import manifest
-from skyctl.domain.cluster import Capacity
-from skyctl.domain.workloads import Deployment, DeploymentStatus, Service, ServiceSpec, ServiceStatus
+from skyctl.domain.workloads import DeploymentStatus, Service, ServiceSpec, ServiceStatus
+from skyctl.store import deployments as stored_deployments
 from skyctl.store.rows import among
 from skyctl.store.tables import deployments, migrations, organizations, services, workers
 
-OCCUPYING = ("pending", "building", "deploying", "running")
 _NOW = sa.func.skyctl_now()
-_DEPLOYMENT = [
-    deployments.c[name].label(f"d_{name}")
-    for name in (
-        "id",
-        "service_id",
-        "worker_id",
-        "swarm_service_id",
-        "container_id",
-        "image_tag",
-        "status",
-        "deployment_logs",
-        "deployed_at",
-        "stopped_at",
-        "created_at",
-    )
-]
 _COLUMNS = [
     services.c.id,
     services.c.organization_id,
@@ -45,7 +28,7 @@ _COLUMNS = [
     services.c.engine_settings,
     organizations.c.slug.label("organization"),
     workers.c.name.label("worker_name"),
-    *_DEPLOYMENT,
+    *stored_deployments.COLUMNS,
 ]
 _JOINED = (
     services.join(organizations, organizations.c.id == services.c.organization_id)
@@ -58,7 +41,8 @@ _KEPT = services.c.status.is_distinct_from(ServiceStatus.DELETED.value)
 def page(
     connection: sa.Connection, organization_id: UUID | None, worker_id: UUID | None, limit: int, offset: int
 ) -> tuple[list[Service], int]:
-    """Services by organization and name, and how many there are in all; of one organization, on one worker."""
+    """Return one page of services by organization and name, and how many there are in all; only those of one
+    organization, or on one worker, where these are given."""
     wanted = [_KEPT]
     wanted += [] if organization_id is None else [services.c.organization_id == organization_id]
     wanted += [] if worker_id is None else [deployments.c.worker_id == worker_id]
@@ -69,7 +53,7 @@ def page(
 
 
 def matching(connection: sa.Connection, reference: str, organization_id: UUID | None = None) -> list[Service]:
-    """The services of this slug or name, or whose id begins so; of one organization, where one is given."""
+    """Return the services of this slug or name, or whose id begins so; of one organization where one is given."""
     named = sa.or_(
         services.c.slug == reference,
         services.c.name == reference,
@@ -81,45 +65,35 @@ def matching(connection: sa.Connection, reference: str, organization_id: UUID | 
 
 
 def get(connection: sa.Connection, service_id: UUID, *, lock: bool = False) -> Service | None:
-    """One service by its id; with `lock` nobody else changes it until the end."""
+    """Return one service by its id; with `lock`, nobody else changes it until the transaction ends."""
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(services.c.id == service_id, _KEPT)
     row = connection.execute(query.with_for_update(of=services) if lock else query).one_or_none()
     return read(row) if row else None
 
 
 def by_slug(connection: sa.Connection, organization_id: UUID, slug: str) -> Service | None:
-    """The service of this organization and slug, which nobody else changes until the end."""
+    """Return the service of this organization and slug, locked against changes until the transaction ends."""
     named = (services.c.organization_id == organization_id, services.c.slug == slug, _KEPT)
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(*named).with_for_update(of=services)
     row = connection.execute(query).one_or_none()
     return read(row) if row else None
 
 
-def deployments_of(connection: sa.Connection, service_id: UUID) -> list[Deployment]:
-    """The deployments of a service, the latest first."""
-    joined = deployments.outerjoin(workers, workers.c.id == deployments.c.worker_id)
-    query = sa.select(*_DEPLOYMENT, workers.c.name.label("worker_name")).select_from(joined)
-    rows = connection.execute(
-        query.where(deployments.c.service_id == service_id).order_by(deployments.c.created_at.desc(), deployments.c.id)
-    )
-    return [_deployment(row) for row in rows]
-
-
 def fetch(connection: sa.Connection, service_ids: Collection[UUID]) -> list[Service]:
-    """These services, in the order of their ids."""
+    """Return these services, in the order of their ids."""
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(among(services.c.id, service_ids), _KEPT)
     return [read(row) for row in connection.execute(query.order_by(services.c.id))]
 
 
 def on_workers(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Service]:
-    """The services whose current deployment occupies one of the workers, by name."""
-    there = (among(deployments.c.worker_id, worker_ids), deployments.c.status.in_(OCCUPYING), _KEPT)
+    """Return the services whose current deployment occupies one of the workers, by name."""
+    there = (among(deployments.c.worker_id, worker_ids), deployments.c.status.in_(stored_deployments.OCCUPYING), _KEPT)
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(*there).order_by(services.c.name, services.c.id)
     return [read(row) for row in connection.execute(query)]
 
 
 class Followed(NamedTuple):
-    """What is compared with the engine of a service's current deployment."""
+    """What of a service's current deployment is compared with what the engine shows."""
 
     deployment_id: UUID
     service_id: UUID
@@ -135,8 +109,8 @@ class Followed(NamedTuple):
 
 
 def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bool) -> list[Followed]:
-    """So many of the services that the engine knows and that do not move just now, by their deployment's id, after this
-    one; only `unsettled` ones, whose containers are on their way."""
+    """Return up to `limit` of the services that the engine knows and that are not being moved, in the order of their
+    deployments' ids and after this id; only the `unsettled` ones, whose containers are on their way, where asked."""
     d, moving = (
         deployments.c,
         sa.exists().where(
@@ -179,21 +153,30 @@ def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: b
 
 
 def apply_pending(connection: sa.Connection, since: timedelta) -> list[Service]:
-    """The services whose deployment was written down so long ago, and of which the engine was never told."""
+    """Return the services whose current deployment was written down at least so long ago and never applied to the
+    engine."""
     d = deployments.c
     waiting = (d.untold_since <= _NOW - since, d.status == DeploymentStatus.DEPLOYING.value, _KEPT)
     return [read(row) for row in connection.execute(sa.select(*_COLUMNS).select_from(_JOINED).where(*waiting))]
 
 
-def note_applied(connection: sa.Connection, deployment_id: UUID, swarm_service_id: str | None) -> None:
-    """Note that the engine was told of a deployment, or has refused it."""
-    values: dict[str, Any] = {"untold_since": None, "updated_at": _NOW}
-    values |= {"swarm_service_id": swarm_service_id} if swarm_service_id else {}
-    connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
+def leftovers(connection: sa.Connection, since: timedelta) -> list[tuple[Service, UUID]]:
+    """Return the removed services that the engine may have all the same, each with the deployment that somebody began
+    to apply at least so long ago."""
+    d = deployments.c
+    joined = services.join(organizations, organizations.c.id == services.c.organization_id).join(
+        deployments, deployments.c.service_id == services.c.id
+    )
+    query = (
+        sa.select(*_COLUMNS)
+        .select_from(joined.outerjoin(workers, workers.c.id == d.worker_id))
+        .where(d.untold_since <= _NOW - since, sa.not_(_KEPT))
+    )
+    return [(read(row), row.d_id) for row in connection.execute(query)]
 
 
 def engine_ids(connection: sa.Connection) -> set[str]:
-    """The engine's ids of all services under management."""
+    """Return the engine's ids of all services that skyctl manages."""
     query = sa.select(deployments.c.swarm_service_id).join(
         services, services.c.current_deployment_id == deployments.c.id
     )
@@ -201,8 +184,8 @@ def engine_ids(connection: sa.Connection) -> set[str]:
 
 
 def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: ServiceSpec) -> UUID:
-    """Write down what is wanted of the service of this organization and slug, new or not; its id."""
-    values = {"name": spec.name, **_wanted(spec), "status": ServiceStatus.DEPLOYING.value}
+    """Write down what is wanted of the service of this organization and slug, new or not; return its id."""
+    values = {"name": spec.name, **stored_deployments.wanted_columns(spec), "status": ServiceStatus.DEPLOYING.value}
     wanted = insert(services).values(id=uuid4(), organization_id=organization_id, slug=slug, **values)
     saved = wanted.on_conflict_do_update(
         index_elements=["organization_id", "slug"], set_={**values, "updated_at": _NOW}
@@ -211,176 +194,54 @@ def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: Serv
     return service_id
 
 
-def insert_deployment(
-    connection: sa.Connection, service_id: UUID, worker_id: UUID, spec: ServiceSpec, swarm_service_id: str | None
-) -> UUID:
-    """A new deployment of a service, of which the engine is not told yet; its id. It is not the current one yet."""
-    deployment_id = uuid4()
-    values = {
-        "id": deployment_id,
-        "service_id": service_id,
-        "worker_id": worker_id,
-        "image_tag": spec.image,
-        "status": DeploymentStatus.DEPLOYING.value,
-        "swarm_service_id": swarm_service_id,
-        "untold_since": _NOW,
-        "created_as": deployment_id,
-        "wanted": _wanted(spec),
-        "created_at": _NOW,
-    }
-    connection.execute(sa.insert(deployments).values(values))
-    return deployment_id
-
-
-def insert_adopted(
-    connection: sa.Connection, service_id: UUID, worker_id: UUID, image: str, swarm_service_id: str
-) -> UUID:
-    """A deployment that runs already, whoever made it; its id."""
-    values = {
-        "id": uuid4(),
-        "service_id": service_id,
-        "worker_id": worker_id,
-        "image_tag": image,
-        "status": DeploymentStatus.RUNNING.value,
-        "swarm_service_id": swarm_service_id,
-        "deployed_at": _NOW,
-    }
-    made: UUID = connection.execute(sa.insert(deployments).values(values).returning(deployments.c.id)).scalar_one()
-    return made
-
-
-def insert_move(connection: sa.Connection, service_id: UUID, worker_id: UUID, source_id: UUID | None) -> UUID:
-    """A new deployment of the same to another worker; its id."""
-    d, kept = deployments.c, ("image_tag", "swarm_service_id", "created_as", "wanted", "internal_port", "external_port")
-    made = uuid4()
-    copied = sa.select(
-        sa.literal(made),
-        sa.literal(service_id),
-        sa.literal(worker_id),
-        sa.literal(DeploymentStatus.DEPLOYING.value),
-        *(d[name] for name in kept),
-    ).where(d.id == source_id)
-    connection.execute(sa.insert(deployments).from_select(["id", "service_id", "worker_id", "status", *kept], copied))
-    return made
-
-
 def make_current(connection: sa.Connection, service_id: UUID, deployment_id: UUID, status: ServiceStatus) -> None:
-    """Let a deployment be the service's current one."""
+    """Make a deployment the service's current one."""
     changed = sa.update(services).where(services.c.id == service_id)
     connection.execute(changed.values(current_deployment_id=deployment_id, status=status.value, updated_at=_NOW))
 
 
-def set_deployment(
-    connection: sa.Connection,
-    deployment_id: UUID,
-    status: DeploymentStatus,
-    *,
-    log: str | None = None,
-    container_id: str | None = None,
-    swarm_service_id: str | None = None,
-) -> None:
-    """Note what became of a deployment; what is None stays."""
-    values: dict[str, Any] = {"status": status.value, "updated_at": _NOW}
-    if status is DeploymentStatus.RUNNING:
-        values |= {"deployed_at": sa.func.coalesce(deployments.c.deployed_at, _NOW), "stopped_at": None}
-    elif status is not DeploymentStatus.DEPLOYING:
-        values["stopped_at"] = sa.func.coalesce(deployments.c.stopped_at, _NOW)
-    given = {"deployment_logs": log, "container_id": container_id, "swarm_service_id": swarm_service_id}
-    values |= {name: value for name, value in given.items() if value is not None}
-    connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
-
-
 def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatus) -> None:
-    """Note what became of a service."""
+    """Set the status of a service."""
     changed = sa.update(services).where(services.c.id == service_id)
     connection.execute(changed.values(status=status.value, updated_at=_NOW))
 
 
 def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
-    """Let the deployment that still runs be the current one again, with what was wanted then; where there is none, the
+    """Make the deployment that the engine has the current one again, with what was wanted then; where it has none, the
     service has failed."""
-    runs = (deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status == "running")
+    d = deployments.c
+    is_applied = sa.and_(d.status == "deploying", d.untold_since.is_(None), d.swarm_service_id.is_not(None))
+    applied = (d.service_id == service_id, d.id != but, sa.or_(d.status == "running", is_applied))
     before = connection.execute(
-        sa.select(deployments.c.id, deployments.c.wanted)
-        .where(*runs)
-        .order_by(deployments.c.created_at.desc())
-        .limit(1)
+        sa.select(d.id, d.wanted, d.status).where(*applied).order_by(d.created_at.desc()).limit(1)
     ).one_or_none()
     if before is None:
         set_status(connection, service_id, ServiceStatus.FAILED)
         return
-    make_current(connection, service_id, before.id, ServiceStatus.RUNNING)
+    make_current(connection, service_id, before.id, ServiceStatus(before.status))
     if before.wanted:
         connection.execute(sa.update(services).where(services.c.id == service_id).values(before.wanted))
 
 
-def keep_wanted(connection: sa.Connection, deployment_id: UUID, spec: ServiceSpec) -> None:
-    """Keep with a deployment what is wanted of its service, before that changes."""
-    kept = sa.update(deployments).where(deployments.c.id == deployment_id, deployments.c.wanted.is_(None))
-    connection.execute(kept.values(wanted=_wanted(spec)))
-
-
-def set_worker(connection: sa.Connection, deployment_id: UUID, worker_id: UUID) -> None:
-    """Note that a deployment is on another worker than was thought."""
-    moved = sa.update(deployments).where(deployments.c.id == deployment_id)
-    connection.execute(moved.values(worker_id=worker_id, updated_at=_NOW))
-
-
-def stop_others(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
-    """Note that all deployments of a service but one have stopped."""
-    others = sa.update(deployments).where(
-        deployments.c.service_id == service_id, deployments.c.id != but, deployments.c.status.in_(OCCUPYING)
-    )
-    stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
-    connection.execute(others.values(stopped))
-
-
 def delete(connection: sa.Connection, service_id: UUID) -> None:
-    """Remove a service; its row stays with its history, and a service deployed under the same slug takes it up
-    again."""
+    """Mark a service as deleted. Its row stays with its history, and is used again where a service is deployed under
+    the same slug."""
     gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
     connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
     stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
-    occupying = (deployments.c.service_id == service_id, deployments.c.status.in_(OCCUPYING))
+    occupying = (deployments.c.service_id == service_id, deployments.c.status.in_(stored_deployments.OCCUPYING))
     connection.execute(sa.update(deployments).where(*occupying).values(stopped))
 
 
-def reserved(
-    connection: sa.Connection, only: Collection[UUID] | None = None
-) -> tuple[dict[UUID, Capacity], dict[UUID, dict[str, int]]]:
-    """By worker: what the deployments on it, or on their way to it, reserve; and how many of each `spread` there
-    are."""
-    figures = (("cpuCores", "cpu_cores"), ("memoryMb", "memory_mb"), ("diskGb", "disk_gb"))
-    needs: list[sa.ColumnElement[float]] = [
-        sa.func.coalesce(sa.func.sum(sa.func.skyctl_figure(services.c.resource_limits, *names, type_=sa.Double())), 0.0)
-        for names in figures
-    ]
-    spread = services.c.engine_settings["spread"].astext
-    here = deployments.c.worker_id.is_not(None) if only is None else among(deployments.c.worker_id, only)
-    occupying = (deployments.c.status.in_(OCCUPYING), here)
-    query = sa.select(deployments.c.worker_id, spread, sa.func.count(), *needs).where(*occupying)
-    joined = query.join_from(deployments, services, services.c.id == deployments.c.service_id)
-    capacity: dict[UUID, Capacity] = {}
-    siblings: dict[UUID, dict[str, int]] = {}
-    for worker_id, group, count, cores, memory, disk in connection.execute(
-        joined.group_by(deployments.c.worker_id, spread)
-    ):
-        before = capacity.get(worker_id, Capacity())
-        capacity[worker_id] = Capacity(before.cpu_cores + cores, before.memory_mb + memory, before.disk_gb + disk)
-        if group:
-            siblings.setdefault(worker_id, {})[group] = count
-    return capacity, siblings
-
-
 def names(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
-    """The names of services that begin so."""
+    """Return the names of services that begin with a prefix."""
     query = sa.select(services.c.name).where(_KEPT, services.c.name.startswith(prefix, autoescape=True)).distinct()
     return list(connection.execute(query.order_by(services.c.name).limit(limit)).scalars())
 
 
 def read(row: Any) -> Service:
-    """A service of a row with its current deployment."""
-    current = None if row.d_id is None else _deployment(row)
+    """Return the service of a row, with its current deployment."""
+    current = None if row.d_id is None else stored_deployments.read(row)
     spec = manifest.stored(
         row.name,
         current.image if current else "",
@@ -398,32 +259,6 @@ def read(row: Any) -> Service:
         current=current,
         created_at=row.created_at,
         updated_at=row.updated_at,
-    )
-
-
-def _wanted(spec: ServiceSpec) -> dict[str, Any]:
-    """What is wanted of a service, by the columns of its row."""
-    return {
-        "environment_vars": dict(spec.environment),
-        "resource_limits": manifest.limits_document(spec.limits),
-        "engine_settings": manifest.settings_document(spec),
-    }
-
-
-def _deployment(row: Any) -> Deployment:
-    return Deployment(
-        id=row.d_id,
-        service_id=row.d_service_id,
-        worker_id=row.d_worker_id,
-        worker_name=row.worker_name,
-        swarm_service_id=row.d_swarm_service_id,
-        container_id=row.d_container_id,
-        image=row.d_image_tag,
-        status=DeploymentStatus(row.d_status or "pending"),
-        log=row.d_deployment_logs or "",
-        deployed_at=row.d_deployed_at,
-        stopped_at=row.d_stopped_at,
-        created_at=row.d_created_at,
     )
 
 

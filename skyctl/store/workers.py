@@ -61,7 +61,8 @@ _RECORD_LOADS: LiteralString = """
         RETURNING d.position, coalesce(w.status, 'pending') AS status,
                   w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS reply_pending
     )
-    SELECT now, status, reply_pending, array_agg(position - 1) FROM clock LEFT JOIN stored ON true GROUP BY now, status, reply_pending
+    SELECT now, status, reply_pending, array_agg(position - 1) FROM clock LEFT JOIN stored ON true
+    GROUP BY now, status, reply_pending
 """
 
 

@@ -4,12 +4,12 @@ It is asked only when a caller needs it, and what it keeps between two calls is 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from skyctl.domain.cluster import EngineState, SwarmJoin
-from skyctl.domain.engine import EngineSpec, EngineTask, Observation
+from skyctl.domain.engine import EngineSpec, EngineTask, Observation, ServiceVersion
 from skyctl.domain.errors import EngineConflict, EngineUnavailable
 from skyctl.swarm import readings, specs
 from skyctl.swarm.address import with_port
@@ -84,18 +84,29 @@ class SwarmEngine:
         seen = [readings.service(service, tasks[service["ID"]]) for service in services]
         return Observation({node.id: node for node in nodes}, {service.id: service for service in seen})
 
-    def deploy(self, spec: EngineSpec) -> str:
-        """Create the service, and its network where that is missing; or let the one of that name become so. Its id.
+    def find(self, name: str) -> ServiceVersion | None:
+        """Return the id and the version of the service of this name; None where there is none."""
+        try:
+            service = self._connection.get(f"/services/{name}")
+        except Missing:
+            return None
+        if service["Spec"]["Name"] != name:
+            return None  # the engine takes the beginning of an id for one
+        return ServiceVersion(service["ID"], service["Version"]["Index"])
 
-        To be repeated without harm. Raises EngineConflict where somebody else changes it at the same moment.
+    def deploy(self, spec: EngineSpec, version: int | None) -> str:
+        """Change the service of the spec's name, which is of this version; create it, and its network where that is
+        missing, where `version` is None. Return the service's id.
+
+        Repeating it does no harm. Raises EngineConflict where the service is of another version, is gone, or exists
+        although it is to be created.
         """
         document = specs.service(spec, self._network(spec))
-        try:
-            existing = self._connection.get(f"/services/{spec.name}")
-        except Missing:
+        if version is None:
             return str(self._connection.post("/services/create", document, image=spec.image)["ID"])
-        self._update(f"/services/{existing['ID']}", existing, document, image=spec.image)
-        return str(existing["ID"])
+        with self._of_version(spec.name, version) as service:
+            self._update(f"/services/{service['ID']}", service, document, image=spec.image)
+            return str(service["ID"])
 
     def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
         """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container
@@ -104,13 +115,8 @@ class SwarmEngine:
         Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is
         gone.
         """
-        try:
-            service = self._connection.get(path := f"/services/{service_id}")
-            if (now := service["Version"]["Index"]) != version:
-                raise EngineConflict(f"the service {service['Spec']['Name']} is of version {now} by now, not {version}")
-            self._update(path, service, specs.moved(service["Spec"], node_id, labels))
-        except Missing as error:
-            raise EngineConflict(error.message) from error
+        with self._of_version(service_id, version) as service:
+            self._update(f"/services/{service_id}", service, specs.moved(service["Spec"], node_id, labels))
 
     def stop(self, service_id: str) -> None:
         """Let a service's container be stopped and the service stay. Nothing where there is no such service.
@@ -163,6 +169,20 @@ class SwarmEngine:
         with suppress(EngineConflict):
             self._connection.post("/networks/create", specs.network(spec, encrypted=self._encrypts))
         return str(self._connection.get(path, scope="swarm")["Id"])
+
+    @contextmanager
+    def _of_version(self, reference: str, version: int) -> Iterator[Document]:
+        """Read the service of this id or name, to be changed within the block.
+
+        Raises EngineConflict where it is not of this version, or is gone, before the block or within it.
+        """
+        try:
+            service = self._connection.get(f"/services/{reference}")
+            if (now := service["Version"]["Index"]) != version:
+                raise EngineConflict(f"the service {service['Spec']['Name']} is of version {now} by now, not {version}")
+            yield service
+        except Missing as error:
+            raise EngineConflict(error.message) from error
 
     def _change(self, path: str, changed: Callable[[Document], Document], attempts: int = _ATTEMPTS) -> None:
         """Change what is there, also where somebody else changes it at the same moment."""

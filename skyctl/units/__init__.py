@@ -172,7 +172,8 @@ def _check_reachable(program: Path) -> None:
         if hidden or closed:
             raise Refused(
                 f"skyctl runs from {path}, and the services may not enter {hidden or closed}",
-                "install it where every user can read it: python3 -m venv /opt/skyctl; /opt/skyctl/bin/pip install skyctl",
+                "install it where every user can read it: "
+                "python3 -m venv /opt/skyctl; /opt/skyctl/bin/pip install skyctl",
             )
 
 

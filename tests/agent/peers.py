@@ -18,8 +18,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 WORKER_ID = "5d0c1a7e-63f4-4f7e-9a51-0d3f6b7c8e90"
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = PATIENCE_SECONDS
 ORDERED_AT = "2026-11-25T12:00:00+00:00"
 
 T = TypeVar("T")
@@ -299,8 +301,16 @@ class Listener:
         assert len(found) == count, f"{text}: {self.messages.all()}"
         return found
 
+    def mark(self) -> None:
+        """Return once all is heard that was sent before."""
+        self._send(b"MARK=1")
+        self.hears("MARK=1")
+
+    def _send(self, message: bytes) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message, self._socket.getsockname())
+
     def end(self) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
-            last.sendto(b"", self._socket.getsockname())
+        self._send(b"")
         self._listening.join()
         self._socket.close()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.agent.peers import TOKEN, WORKER_ID, Manager, make_token
 from tests.agent.process import ROOT, Agent, agent_command, agent_environ
+from tests.support.helpers import PATIENCE_SECONDS
 
 Start = Callable[..., Agent]
 URL = "https://manager.example"
@@ -19,7 +20,12 @@ URL = "https://manager.example"
 def refused(*arguments: str, **variables: str) -> tuple[str, str]:
     """The error and the hint of a start that is refused; they are all that is said."""
     answer = subprocess.run(
-        agent_command(*arguments), cwd=ROOT, env=agent_environ(**variables), capture_output=True, text=True, timeout=60
+        agent_command(*arguments),
+        cwd=ROOT,
+        env=agent_environ(**variables),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert answer.returncode == 2
     error, hint = answer.stderr.splitlines()

@@ -16,6 +16,7 @@ import pytest
 from skyagent.backoff import jittered, retry_delay
 from tests.agent.peers import TOKEN, WORKER_ID
 from tests.agent.process import ROOT, agent_environ
+from tests.support.helpers import PATIENCE_SECONDS
 
 INTERVAL_SECONDS = 30.0
 AWAY_FROM, AWAY_UNTIL, END = 300.0, 900.0, 1500.0
@@ -62,7 +63,9 @@ def test_nothing_grows_while_the_manager_is_away(tmp_path: Path) -> None:
             RUNTIME_DIRECTORY=str(tmp_path),
         )
         command = [sys.executable, "-m", "tests.agent.impatient"]
-        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+        )
     held = [int(line) for line in done.stdout.split()]
     assert len(held) == 8
     assert held[-1] - held[1] < 100_000, held

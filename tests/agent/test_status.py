@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.agent.peers import TOKEN, WORKER_ID, Manager, failing
 from tests.agent.process import ROOT, Agent, agent_command, agent_environ
+from tests.support.helpers import PATIENCE_SECONDS
 
 Start = Callable[..., Agent]
 
@@ -20,7 +21,7 @@ def status(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=agent_environ(RUNTIME_DIRECTORY=str(folder)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from skyctl.installer import agent_archive
 from tests.agent.process import Agent, agent_environ
-from tests.support.helpers import eventually
+from tests.support.helpers import PATIENCE_SECONDS, eventually
 
 RESTART_SECONDS = 0.05
 
@@ -71,7 +71,9 @@ class Unit:
 
     def install(self, archive: bytes) -> str:
         """Do what the install script does: an environment with the agent, and what it was made from noted in it."""
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", self._venv], check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-m", "venv", "--without-pip", self._venv], check=True, timeout=PATIENCE_SECONDS
+        )
         packages = next(self._venv.glob("lib/python*/site-packages"))
         (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
         for name, content in files_of(archive).items():
@@ -122,7 +124,7 @@ class Unit:
         """`skyagent status` of this host."""
         command = [str(self._venv / "bin/python"), "-I", "-m", "skyagent", "status", *arguments]
         environ = agent_environ(RUNTIME_DIRECTORY=str(self._runtime))
-        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
     def end(self) -> None:
         self._over.set()

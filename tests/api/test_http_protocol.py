@@ -14,7 +14,7 @@ from skyctl.domain.cluster import Invitation
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
-from tests.support.helpers import LOAD, TESTS, admin_token, get, ready
+from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, admin_token, get, ready
 
 Serve = Callable[..., tuple[str, Process]]
 BODY = json.dumps(LOAD).encode()
@@ -32,7 +32,7 @@ def url(serve: Serve) -> httpx.URL:
 
 @contextmanager
 def connected(url: httpx.URL) -> Iterator[socket.socket]:
-    with socket.create_connection((url.host, url.port or 80), timeout=60) as client:
+    with socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_SECONDS) as client:
         yield client
 
 
@@ -185,7 +185,7 @@ def test_half_a_beat_does_not_hold_the_end(serve: Serve, invitation: Invitation)
         assert ready(address)
         process.popen.terminate()
         assert client.recv(1) == b""
-    assert process.popen.wait(60) == 0
+    assert process.popen.wait(PATIENCE_SECONDS) == 0
 
 
 def test_half_a_request_of_an_administrator_does_nothing(url: httpx.URL, connection: psycopg.Connection) -> None:

@@ -13,7 +13,7 @@ from skyctl.api.app import ROUTES
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process, clean_environment
-from tests.support.helpers import TESTS, admin_token, get
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, admin_token, get
 
 Serve = Callable[..., tuple[str, Process]]
 
@@ -61,7 +61,7 @@ def test_no_answer_is_a_surprise(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert process.stop() == 0

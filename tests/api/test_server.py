@@ -68,7 +68,7 @@ def test_it_serves_more_than_the_usual_limit_of_files(environment: dict[str, str
         url = httpx.URL(process.until("listening on ").split("listening on ")[1].strip())
         with ExitStack() as stack:
             for _ in range(150):
-                stack.enter_context(socket.create_connection((url.host, url.port or 80), timeout=60))
+                stack.enter_context(socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_SECONDS))
             assert get(url.join("/healthz")).status_code == 200
     finally:
         assert process.stop() == 0

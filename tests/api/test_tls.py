@@ -143,7 +143,7 @@ def test_serve_uses_it_by_itself_and_shows_a_renewed_one_without_a_restart(
     cli("tls", "init", "--renew")
     eventually(lambda: all(ask(url, certificates.authority) != first for _ in range(8)))
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.get(f"{url}/healthz")
+        httpx.get(f"{url}/healthz", timeout=PATIENCE_SECONDS)
     assert process.stop() == 0
 
 

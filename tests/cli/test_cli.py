@@ -16,7 +16,10 @@ from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, clean_environment
 from tests.support.helpers import add_worker, registration
 
-HEAVY = {"sqlalchemy", "psycopg", "docker", "httpx", "starlette", "uvicorn"}
+HEAVY = {
+    *("sqlalchemy", "psycopg", "docker", "httpx", "starlette", "uvicorn", "rich", "yaml"),
+    *("cryptography", "apprise", "prometheus_client", "psutil", "jwt", "orjson"),
+}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from skyctl.operations.admin import migrations
 from skyctl.operations.shared import lookup
 from tests.conftest import Cli, Process
 from tests.support.fleet import Fleet
-from tests.support.helpers import TESTS, eventually
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually
 
 AWAY = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
@@ -87,7 +87,7 @@ def test_a_drain_that_is_taken_back_while_it_is_watched(cli: Cli, trio: Fleet, s
     watching = start("workers", "drain", "w1", "--wait")
     watching.until("0 of 1 moved")
     assert cli("workers", "undrain", "w1").stdout == "w1 is back in service\n"
-    assert watching.popen.wait(60) == 7
+    assert watching.popen.wait(PATIENCE_SECONDS) == 7
 
 
 def test_without_waiting_it_says_how_to_watch(cli: Cli, trio: Fleet) -> None:

@@ -168,7 +168,7 @@ def test_those_of_a_mass_failure_are_shown_as_held(cli: Cli, trio: Fleet) -> Non
 def test_an_engine_that_cannot_be_asked_is_said(cli: Cli, trio: Fleet) -> None:
     lease = leadership.lead(trio.context, "tests", lambda _: True)
     assert lease
-    migrations_monitor.note_engine(trio.context, lease, "the engine does not answer")
+    migrations_monitor.note_engine(lease, "the engine does not answer")
     listed = cli("migrations", "list")
     assert listed.stdout == "No migrations.\n"
     assert "note: the engine cannot be asked, nothing moves: the engine does not answer" in listed.stderr

@@ -38,13 +38,10 @@ from skyctl.operations.shared import leadership, lookup
 from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, clean_environment, make_context
 from tests.monitor.test_frozen import frozen
-from tests.support.helpers import TESTS, add_worker, kill_server, look, not_started_again
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_worker, kill_server, look, not_started_again
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7])m")
-
-
-PATIENCE_SECONDS = 40
 
 
 class Terminal:
@@ -168,7 +165,7 @@ def test_what_else_ends_it(terminal: Open, fleet: psycopg.Connection, how: str) 
     top.until("q quits")
     if how == "hang up":
         top.hang_up()
-        assert top.popen.wait(60) == 0
+        assert top.popen.wait(PATIENCE_SECONDS) == 0
         return
     if how == "Ctrl-C":
         top.press("\x03")

@@ -25,7 +25,7 @@ import pytest
 
 from skyctl.host import data_dir as data_folder
 from skyctl.host.postgres import EmbeddedPostgres
-from tests.conftest import DEADLINE_SECONDS, Cli, Process, clean_environment
+from tests.conftest import Cli, Process, clean_environment
 from tests.support.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, get
 
 
@@ -194,10 +194,10 @@ def test_its_terminal_may_go_away(cli: Cli, data_dir: Path) -> None:
     try:
         screen = b""
         while b"action=accepted" not in screen:
-            assert select.select([master], [], [], DEADLINE_SECONDS)[0], screen
+            assert select.select([master], [], [], PATIENCE_SECONDS)[0], screen
             screen += os.read(master, 65536)
         os.close(master)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     finally:
         process.kill()
         process.wait()
@@ -213,7 +213,7 @@ def test_who_reads_it_may_go_away(up: Process, cli: Cli, data_dir: Path) -> None
     os.kill(victim, signal.SIGKILL)  # which is said to nobody
     eventually(lambda: set(parts(data_dir, "monitor")) - {victim})
     up.popen.send_signal(signal.SIGTERM)
-    assert up.popen.wait(60) == 0
+    assert up.popen.wait(PATIENCE_SECONDS) == 0
     eventually(lambda: not family(data_dir))
     assert local_worker(cli)["status"] == "offline"
 
@@ -291,7 +291,7 @@ def on_terminal(data_dir: Path, folder: Path, rows: int) -> Iterator[Callable[[]
         assert terminal.stdin
         terminal.stdin.write(b"\x03")
         terminal.stdin.flush()
-        assert terminal.wait(60) == 0
+        assert terminal.wait(PATIENCE_SECONDS) == 0
     finally:
         terminal.kill()
         terminal.communicate()

@@ -26,7 +26,7 @@ SETTINGS = {
     "WORKER_MEMORY_LIMIT": "100",
     "WORKER_DISK_LIMIT": "100",
 }
-# Lets a backup be one of yesterday.
+# Makes a backup look a day old.
 AGE = """
 UPDATE container_workers SET last_heartbeat_at = last_heartbeat_at - interval '1 day';
 UPDATE serve_instances SET started_at = started_at - interval '1 day', last_seen_at = last_seen_at - interval '1 day';
@@ -37,7 +37,7 @@ NAMES = ("w1", "w2", "w3")
 
 @pytest.fixture
 def restored(postgres: EmbeddedPostgres, connection: psycopg.Connection) -> Iterator[str]:
-    """The name of the database that is restored into; the test makes it."""
+    """The name of the database into which the test restores, and which it creates."""
     name = f"{connection.info.dbname}_restored"
     yield name
     with psycopg.connect(postgres.url, autocommit=True) as server:
@@ -45,17 +45,17 @@ def restored(postgres: EmbeddedPostgres, connection: psycopg.Connection) -> Iter
 
 
 def documented(chapter: str, **names: str) -> None:
-    """Run the commands for the database's own user that a chapter gives, with other names for what it calls so."""
+    """Run the commands of a chapter that are for the database's own user; `names` replaces words of theirs."""
     text = OPERATIONS.read_text().partition(f"## {chapter}\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^    sudo -u postgres (.+)$", text, re.MULTILINE)
     assert lines, chapter
     for line in lines:
         program, *words = (names.get(word, word) for word in shlex.split(line))
         environment = clean_environment() | {"PGUSER": "postgres", "PGHOST": names["host"]}
-        done = subprocess.run(
+        completed = subprocess.run(
             [postgres_binaries.installed() / program, *words], env=environment, capture_output=True, text=True
         )
-        assert (done.returncode, done.stderr) == (0, ""), line
+        assert (completed.returncode, completed.stderr) == (0, ""), line
 
 
 def test_workers_go_on_where_the_backup_was_made(
@@ -78,11 +78,11 @@ def test_workers_go_on_where_the_backup_was_made(
         all_beat(connection)
         documented("Backup", **names)
         saved = last_event(connection)
-        assert cli("workers", "drain", "w1").returncode == 0, "what comes after the backup is lost"
+        assert cli("workers", "drain", "w1").returncode == 0, "what happens after the backup is lost"
         for process in (serving, watching):
             process.stop(signal.SIGKILL)
-        for each in agents:
-            each.until("action=manager_unreachable")
+        for reporter in agents:
+            reporter.until("action=manager_unreachable")
         documented(
             "Restore",
             **names,
@@ -93,12 +93,12 @@ def test_workers_go_on_where_the_backup_was_made(
         assert cli("db", "check", **other).returncode == 0
         with psycopg.connect(other["SKYCTL_DATABASE_URL"], autocommit=True) as new:
             new.execute(AGE)
-            start("monitor", "--interval", "0.5", **other)  # before anybody can report anew
+            start("monitor", "--interval", "0.5", **other)  # before any agent can report again
             eventually(lambda: new.execute("SELECT last_pass_at IS NOT NULL FROM monitor_leases").fetchone() == (True,))
             serve("--port", url.rpartition(":")[2], **other)
             all_beat(new)
             assert statuses(new) == dict.fromkeys(NAMES, "active")
-            assert last_event(new) == saved, "nobody was taken for lost meanwhile"
+            assert last_event(new) == saved, "no worker was concluded offline meanwhile"
             assert cli("workers", "drain", "w2", **other).returncode == 0
             assert last_event(new) > saved
 

@@ -1,4 +1,4 @@
-"""Two `serve` behind nginx, which ends TLS, with the very configuration that docs/operations.md gives."""
+"""Two `serve` behind nginx, which ends TLS, with the configuration of docs/operations.md itself."""
 
 import signal
 import socket
@@ -29,7 +29,7 @@ AGENTS = 4
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """For 127.0.0.1, signed by itself; its key lies beside it."""
+    """A self-signed certificate for 127.0.0.1; its key is in the file beside it."""
     made = tmp_path / "manager.pem"
     new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(made.with_suffix(".key"))]
     names = ["-subj", "/CN=manager", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -41,7 +41,7 @@ def certificate(tmp_path: Path) -> Path:
 def proxied(
     tmp_path: Path, certificate: Path, serve: Callable[..., tuple[str, Process]]
 ) -> Iterator[tuple[str, list[Process]]]:
-    """The proxy's address, and the two that are behind it."""
+    """The proxy's address, and the two processes of `serve` behind it."""
     (first, one), (second, two) = (serve("--proxy", "127.0.0.1", WORKER_HEARTBEAT_INTERVAL="0.3") for _ in range(2))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -81,9 +81,9 @@ def test_agents_do_not_notice_the_loss_of_one_serve(
         for _ in range(3):
             all_beat(connection)
         second.stop(signal.SIGKILL)
-        for each in agents:
-            each.until("action=manager_failing")
-            states = [line for line in each.seen if "failures=" in line]
+        for reporter in agents:
+            reporter.until("action=manager_failing")
+            states = [line for line in reporter.seen if "failures=" in line]
             assert ["action=accepted" in line for line in states] == [True, False], (
                 "it noticed nothing but the end of both"
             )

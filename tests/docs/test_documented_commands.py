@@ -1,5 +1,5 @@
-"""Every `skyctl ...` in the README, in docs/ and in what the program itself says is a command that exists, options and
-all."""
+"""Every `skyctl ...` in the documents, and in the hints of the program itself, is a command that exists, with its
+options."""
 
 import re
 import shlex
@@ -19,14 +19,15 @@ from skyctl.cli.app import app
 from skyctl.settings import TABLE
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BEFORE = r"(?:sudo |\$ |[A-Z_]+=\S+ |[\w./-]*/)*"  # a prompt, settings, the folder of the program
 COMMAND = re.compile(rf"^{BEFORE}skyctl (?P<words>.+)$")
+NOUNS = ("worker", "service", "migration")  # what `{noun}` is in a hint that several commands share
 END = re.compile(r"\s(?:[|&;<>#(]|\d>)|[;)]|$")  # of a command's own words, in a shell
 
 
 class Shown(NamedTuple):
-    """A command as a document shows it; in prose, what it is about may be left out."""
+    """A command as a document shows it; in prose its arguments may be left out."""
 
     document: str
     words: str
@@ -34,7 +35,7 @@ class Shown(NamedTuple):
 
 
 def commands(document: str, text: str) -> Iterator[Shown]:
-    """The commands of code, one a line or behind a pipe, and of prose, between backticks."""
+    """Yield the commands of code, at the start of a line or behind a pipe, and those of prose, between backticks."""
     prose = []
     fenced = False
     for line in text.splitlines():
@@ -42,24 +43,26 @@ def commands(document: str, text: str) -> Iterator[Shown]:
             fenced = not fenced
         elif fenced or line.startswith("    "):
             for part in line.strip().split(" | "):
-                if found := COMMAND.match(part):
-                    yield Shown(document, END.split(found["words"])[0], False)
+                if command := COMMAND.match(part):
+                    yield Shown(document, END.split(command["words"])[0], False)
         else:
             prose.append(line)
     yield from in_prose(document, "\n".join(prose))
 
 
 def in_prose(document: str, text: str) -> Iterator[Shown]:
-    """The commands between backticks."""
+    """Yield the commands between backticks."""
     for span in re.findall(r"`([^`]+)`", text):
         for part in " ".join(span.split()).split(" | "):
-            if found := COMMAND.match(part):
-                yield Shown(document, found["words"], True)
+            if command := COMMAND.match(part):
+                yield Shown(document, command["words"], True)
 
 
 def check(shown: Shown) -> None:
-    """Raise UsageError where the command line does not know the command; what is left out ends in dots, or is in
-    prose."""
+    """Raise UsageError where the command line does not know the command.
+
+    Arguments may be missing in prose, and where the command ends in dots.
+    """
     command: Any = typer.main.get_command(app)
     words, context = shlex.split(shown.words), None
     elided = re.search(r"(^| )\.\.\.$", shown.words) is not None
@@ -79,10 +82,11 @@ def check(shown: Shown) -> None:
             raise
 
 
-SHOWN = [each for path in DOCUMENTS for each in commands(path.name, path.read_text())]
+SHOWN = [shown for path in DOCUMENTS for shown in commands(str(path.relative_to(ROOT)), path.read_text())]
 for path in (ROOT / "skyctl").rglob("*.py"):
     for line in path.read_text().splitlines():
-        SHOWN += in_prose(str(path.relative_to(ROOT)), line)
+        for noun in NOUNS if "{noun}" in line else [""]:
+            SHOWN += in_prose(str(path.relative_to(ROOT)), line.replace("{noun}", noun))
 
 
 @pytest.mark.parametrize("shown", sorted(set(SHOWN)), ids=lambda shown: f"{shown.document}: {shown.words}")
@@ -91,7 +95,9 @@ def test_it_exists(shown: Shown) -> None:
 
 
 def test_every_document_is_read() -> None:
-    assert {"README.md", "operations.md", "architecture.md", "walkthrough.md"} <= {each.document for each in SHOWN}
+    assert {"README.md", "CHANGELOG.md", "docs/operations.md", "docs/walkthrough.md"} <= {
+        shown.document for shown in SHOWN
+    }
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_what_is_left_out_in_prose_is_not_missed() -> None:
         check(shown)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_metrics_and_the_settings_that_are_named_exist(path: Path) -> None:
     text = path.read_text()
     names = {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("", "_total", "_count")}

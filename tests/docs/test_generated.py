@@ -3,10 +3,20 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import prometheus_client
 import pytest
+import typer.main
+from prometheus_client.metrics import MetricWrapperBase
 
+import skyctl.api.app
+import skyctl.api.heartbeats
+import skyctl.monitor.metrics
+from skyctl.cli.app import ENVIRONMENT, app
 from skyctl.settings import TABLE
 from tests.conftest import clean_environment
 
@@ -22,8 +32,67 @@ def settings_table() -> str:
     return "| environment | key in the file | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
 
 
+def commands(command: Any, path: str, parent: Any = None) -> Iterator[tuple[str, Any]]:
+    """Every command by what is typed for it, with its context; groups before what they hold."""
+    context = command.context_class(command, info_name=path.rpartition(" ")[2], parent=parent, terminal_width=100)
+    yield path, context
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, f"{path} {name}", context)
+
+
+def commands_page() -> str:
+    program = typer.main.get_command(app)
+    program.epilog = None  # the settings: the README has their table
+    parts = ["# Commands\n\nMade from the program by `make docs`; what each prints for `--help`.\n"]
+    for path, context in commands(program, "skyctl"):
+        text = "\n".join(line.rstrip() for line in context.get_help().strip().splitlines())
+        parts.append(f"\n## {path}\n\n```text\n{text}\n```\n")
+    program.epilog = ENVIRONMENT
+    return "".join(parts)
+
+
+def metrics_of(module: ModuleType) -> list[tuple[prometheus_client.Metric, MetricWrapperBase]]:
+    metrics = [value for value in vars(module).values() if isinstance(value, MetricWrapperBase)]
+    return [(family, metric) for metric in metrics for family in metric.describe()]
+
+
+def metrics_page() -> str:
+    """The metrics by their names: what stands for some labels of one, such as `ACCEPTED`, has its name as well."""
+    programs = {
+        "`skyctl serve`, at `/metrics`": [skyctl.api.heartbeats, skyctl.api.app],
+        "`skyctl monitor --metrics-port PORT`": [skyctl.monitor.metrics],
+    }
+    text = "# Metrics\n\nMade from the program by `make docs`: what Prometheus finds.\n"
+    for program, modules in programs.items():
+        text += f"\n## {program}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n"
+        families = {family.name: (family, metric) for module in modules for family, metric in metrics_of(module)}
+        for _, (family, metric) in sorted(families.items()):
+            labels = ", ".join(f"`{name}`" for name in metric._labelnames) or "-"
+            name = family.name + ("_total" if family.type == "counter" else "")
+            text += f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n"
+    return text
+
+
+@pytest.mark.parametrize(("name", "make"), [("commands", commands_page), ("metrics", metrics_page)])
+def test_the_reference_is_the_programs(name: str, make: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make docs` writes it again."""
+    monkeypatch.setenv("COLUMNS", "100")
+    page, text = ROOT / "docs/reference" / f"{name}.md", make()
+    if os.environ.get("UPDATE_DOCUMENTS"):
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(text)
+    assert page.read_text() == text
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    text = metrics_page()
+    ours = [metric for metric in prometheus_client.REGISTRY.collect() if metric.name.startswith("skyctl_")]
+    assert ours
+    assert [metric.name for metric in ours if f"`{metric.name}" not in text] == []
+
+
 def test_the_readmes_settings_are_the_programs() -> None:
-    """With UPDATE_DOCUMENTS=1 the README is written anew."""
+    """`make docs` writes the README again."""
     readme = ROOT / "README.md"
     before, rest = readme.read_text().split(START)
     _, after = rest.split(END)
@@ -35,7 +104,7 @@ def test_the_readmes_settings_are_the_programs() -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completions_are_the_programs(shell: str) -> None:
-    """With UPDATE_DOCUMENTS=1 the files are written anew."""
+    """`make docs` writes the files again."""
     script = Path(sys.executable).parent / "skyctl"
     made = subprocess.run(
         [script],

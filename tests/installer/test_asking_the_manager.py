@@ -14,7 +14,7 @@ from skyctl.installer import InstallScript, render
 from tests.agent.peers import Answer, Manager
 from tests.installer.test_script import INVITATION, functions
 from tests.support.certificates import authority, server_context
-from tests.support.helpers import need
+from tests.support.helpers import PATIENCE_SECONDS, need
 
 TOOLS = ("bash", "cat", "date", "grep", "sed", "sh", "sleep", "timeout", "tr")
 CLIENTS = ("curl", "wget", "python3", "openssl")
@@ -47,7 +47,7 @@ class Asking:
                 (programs / tool).symlink_to(PYTHON if tool == "python3" else need(tool))
         program = functions(render(script)) + "scratch=$1 config_file=$1/none PATH=$2; sleep() { :; }; check_manager\n"
         command = [*before, "/bin/sh", "-s", str(scratch), str(programs)]
-        return subprocess.run(command, input=program, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, input=program, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="module")

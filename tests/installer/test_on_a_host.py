@@ -11,6 +11,7 @@ import pytest
 
 from skyctl.installer import render, requirements, uninstaller
 from tests.installer.test_script import INVITATION, JOIN, SCRIPT
+from tests.support.helpers import PATIENCE_SECONDS
 from tests.support.scratch_host import NOW, PYTHON, ScratchHost, need_scratch_host
 
 
@@ -296,7 +297,7 @@ def test_a_run_whose_connection_is_lost_leaves_no_half(ready: ScratchHost) -> No
         assert any("installing skyagent" in line for line in told)
         running.stderr.close()
         (ready.root / "gone").touch()
-        assert running.wait(timeout=60) == 141
+        assert running.wait(timeout=PATIENCE_SECONDS) == 141
     left = {path for path in set(ready.files()) - before if not path.endswith(".log")}
     assert {path for path in left if not path.startswith("opt/skypanel-worker")} == {"gone", "script"}
 

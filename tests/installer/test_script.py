@@ -23,7 +23,7 @@ import skyagent
 import skyctl.installer
 from skyctl.domain.cluster import SwarmJoin
 from skyctl.installer import PARTS, InstallScript, agent_archive, refusal, render, requirements, uninstaller
-from tests.support.helpers import need
+from tests.support.helpers import PATIENCE_SECONDS, need
 
 ROOT = Path(__file__).parents[2]
 JOIN = SwarmJoin("10.0.0.1:2377", "SWMTKN-1-secret")
@@ -60,7 +60,7 @@ def functions(script: str = SCRIPT) -> str:
 
 def shell(script: str, *arguments: str, interpreter: str = "sh", **options: Any) -> subprocess.CompletedProcess[str]:
     command = [interpreter, "-s", *arguments]
-    return subprocess.run(command, input=script, capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(command, input=script, capture_output=True, text=True, timeout=PATIENCE_SECONDS, **options)
 
 
 # What it holds
@@ -69,7 +69,7 @@ def shell(script: str, *arguments: str, interpreter: str = "sh", **options: Any)
 @pytest.mark.parametrize("script", [SCRIPT, uninstaller()], ids=["install", "uninstall"])
 def test_shellcheck_finds_nothing(script: str) -> None:
     found = subprocess.run(
-        [need("shellcheck"), "-s", "sh", "-"], input=script, capture_output=True, text=True, timeout=60
+        [need("shellcheck"), "-s", "sh", "-"], input=script, capture_output=True, text=True, timeout=PATIENCE_SECONDS
     )
     assert found.stdout + found.stderr == ""
 
@@ -90,7 +90,9 @@ def test_the_codes_of_the_script_are_those_of_the_documents() -> None:
 
 @pytest.mark.parametrize("interpreter", ["sh", "dash", "bash"])
 def test_it_parses(interpreter: str) -> None:
-    checked = subprocess.run([need(interpreter), "-n"], input=SCRIPT, capture_output=True, text=True, timeout=60)
+    checked = subprocess.run(
+        [need(interpreter), "-n"], input=SCRIPT, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
@@ -142,7 +144,7 @@ def test_the_archive_depends_on_nothing_but_the_files(tmp_path: Path) -> None:
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     assert again.stdout == agent_archive()
 
@@ -198,7 +200,7 @@ def test_cut_off_anywhere_it_does_nothing(interpreter: str, tmp_path: Path) -> N
         script.write_text(text)
         command = [path, str(script)]
         ended = subprocess.run(
-            command, cwd=empty, env={"PATH": "/nonexistent"}, capture_output=True, text=True, timeout=60
+            command, cwd=empty, env={"PATH": "/nonexistent"}, capture_output=True, text=True, timeout=PATIENCE_SECONDS
         )
         return ended.stderr
 
@@ -217,7 +219,7 @@ def test_no_name_of_a_function_begins_with_that_of_one_before_it() -> None:
 
 
 def unpack(script: str, environment: Path) -> subprocess.CompletedProcess[str]:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=PATIENCE_SECONDS)
     return shell(
         functions(script) + 'scratch=$2; check_agent; unpack_agent "$1"\n',
         str(environment / "bin/python"),

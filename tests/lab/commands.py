@@ -2,6 +2,8 @@
 
 import subprocess
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 
 class CommandFailed(Exception):
     """A command ended with another status than 0; the message holds what it wrote."""
@@ -20,4 +22,4 @@ def run(*argv: str, stdin: str | bytes = "", timeout_seconds: float = 60) -> str
 
 def attempt(*argv: str) -> bool:
     """Run a command whose failure only says that there was nothing to do; whether it succeeded."""
-    return subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
+    return subprocess.run(argv, capture_output=True, timeout=PATIENCE_SECONDS).returncode == 0

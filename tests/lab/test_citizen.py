@@ -25,7 +25,7 @@ from skyctl.operations.admin import workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_context
-from tests.support.helpers import TESTS, eventually
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually
 
 from . import images
 from .machines import Host
@@ -83,7 +83,7 @@ class Citizen:
         self.serve(package)
         command = [sys.executable, "-P", "-m", "skyctl", "workers", "upgrade", "citizen"]
         environment = clean_environment() | self.environment | {"PYTHONPATH": f"{package.parent}:{ROOT}"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
         assert (done.returncode, done.stdout[:16]) == (0, "citizen: offered"), done.stderr
 
 

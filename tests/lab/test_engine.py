@@ -10,6 +10,7 @@ import pytest
 from skyctl.domain.errors import EngineUnavailable
 from skyctl.swarm import SwarmEngine
 from tests.support.engine_contract import EngineContract, Ground
+from tests.support.helpers import PATIENCE_SECONDS
 
 from . import images
 from .machines import Node
@@ -100,5 +101,7 @@ def test_the_local_engine_is_asked_when_none_is_configured(manager: Node, place:
         assert manager.run(sys.executable, "-c", program).strip() == f"{manager.address}:2377 True"
     else:
         hidden = ["unshare", "--mount", "sh", "-ec", 'mount -t tmpfs tmpfs /run; exec "$@"', "sh"]
-        done = subprocess.run([*hidden, sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [*hidden, sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
         assert (done.stdout, done.stderr) == ("None None\n", "")

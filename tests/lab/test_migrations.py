@@ -16,7 +16,7 @@ from skyctl.domain.errors import EngineConflict
 from skyctl.domain.workloads import DrainOptions, MigrationPolicy
 from skyctl.operations.admin import drains, migrations
 from tests.conftest import clean_environment
-from tests.support.helpers import TESTS, eventually
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually
 
 from . import images
 from .machines import Node
@@ -63,9 +63,8 @@ def test_a_drain_loses_no_request(site: Site) -> None:
         theirs = probe.ended()
     asked = sum(one.answers for one in ours.values())
     lost = sum(sum(one.failures.values()) for one in theirs.values())
-    say(
-        f"skyctl drain: 0 of {asked} requests failed; docker's: {lost} of {lost + sum(o.answers for o in theirs.values())}"
-    )
+    asked_of_docker = lost + sum(one.answers for one in theirs.values())
+    say(f"skyctl drain: 0 of {asked} requests failed; docker's: {lost} of {asked_of_docker}")
     assert lost > 0
 
 
@@ -79,14 +78,13 @@ def test_a_pulled_cable(site: Site) -> None:
         eventually(lambda: moved(site, *SIX))
         seen = probe.ended()
     gap = max(one.longest_gap_seconds for one in seen.values())
-    say(
-        f"cable pulled: the last service answers again {gap - TIMEOUT_SECONDS:.1f} s after the timeout of {TIMEOUT_SECONDS} s"
-    )
+    after = f"{gap - TIMEOUT_SECONDS:.1f} s after the timeout of {TIMEOUT_SECONDS} s"
+    say(f"cable pulled: the last service answers again {after}")
     assert site.running() == {name: ["south"] for name in SIX}
     healed = time.monotonic()
     north.heal()
     eventually(lambda: all(each.source_stopped_at for each in site.migrations().values()), 60)
-    # the swarm may have replaced a container on its own while the worker was away: the last of those end within this time, too
+    # the swarm may have replaced a container on its own while the worker was away: the last one ends in this time, too
     eventually(lambda: (site.containers(north), site.containers(south)) == (0, len(SIX)), 60)
     say(f"cable back: one instance of each after {time.monotonic() - healed:.1f} s")
     assert set(site.where().values()) == {"south"}, "nothing moves back"
@@ -204,7 +202,7 @@ def die_at(site: Site, boundary: int, environment: dict[str, str], source: str) 
     mortal = subprocess.Popen(command, env=clean_environment() | environment, stderr=subprocess.DEVNULL)
     eventually(lambda: mortal.poll() is not None or drained(site, source))
     mortal.terminate()
-    return mortal.wait(60) == -signal.SIGKILL
+    return mortal.wait(PATIENCE_SECONDS) == -signal.SIGKILL
 
 
 def drained(site: Site, name: str) -> bool:

@@ -47,7 +47,7 @@ def answers(ground: Ground) -> bool:
 
 
 def deploy(ground: Ground, *, image: str = images.WEB, slug: str = "shop") -> EngineService:
-    return ground.quiet(ground.engine.deploy(replace(ground.spec(slug=slug), image=image)))
+    return ground.quiet(ground.deploy(replace(ground.spec(slug=slug), image=image)))
 
 
 def begin_move(ground: Ground, service: EngineService, node_id: str, deployment: str) -> None:
@@ -100,7 +100,7 @@ def test_it_is_moved_off_a_silent_node_before_the_swarm_has_noticed(north: Node,
 def test_a_node_that_is_removed_takes_its_ghost_along(lab: Network, swarm: Swarm, ground: Ground) -> None:
     with Node(lab, "brief") as brief:
         brief_id = swarm.join(brief)
-        before = ground.quiet(ground.engine.deploy(replace(ground.spec(), node_id=brief_id)))
+        before = ground.quiet(ground.deploy(replace(ground.spec(), node_id=brief_id)))
         brief.freeze()
         eventually(lambda: not ground.engine.observe([]).nodes[brief_id].is_up, 60)
     begin_move(ground, before, ground.second, "two")

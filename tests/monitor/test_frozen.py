@@ -59,7 +59,7 @@ def test_a_frozen_database(server: EmbeddedPostgres, serve: Serve) -> None:
             assert client.get("/readyz").status_code == 503
             assert client.get("/healthz").status_code == 200
             process.popen.terminate()
-            assert process.popen.wait(60) == 0
+            assert process.popen.wait(PATIENCE_SECONDS) == 0
     context.db.close()
     found = workers.get(context, invitation.worker_id)
     context.db.close()

@@ -83,7 +83,10 @@ def test_it_survives_the_loss_of_its_connections(
 ) -> None:
     monitor = start("monitor", "--interval", "3600")
     monitor.until("action=watching")
-    kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    kill = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
     connection.execute(kill)
     assert "action=database_lost" in monitor.until("action=database_lost")
     monitor.until("action=watching")
@@ -124,7 +127,7 @@ def test_the_list_says_when_no_monitor_has_run(cli: Cli, connection: psycopg.Con
 def test_it_tells_the_service_manager(start: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(60)
+        supervisor.settimeout(PATIENCE_SECONDS)
         notified = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
         monitor = start("monitor", "--interval", "3600", **notified)
         said: list[str] = []
@@ -151,7 +154,7 @@ def test_its_metrics(start: Start, cli: Cli, connection: psycopg.Connection) -> 
 
 def told(port: int) -> str:
     """The metrics, once the first pass is counted."""
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_SECONDS).text
     return text if "skyctl_monitor_pass_seconds_count 0.0" not in text else ""
 
 
@@ -172,7 +175,8 @@ def test_a_serve_that_was_killed_leaves_an_outage_and_marks_nobody(
     serve()
     monitor.until("to=offline")
     found = connection.execute(
-        "SELECT e.at - o.ended_at, o.ended_at - o.started_at FROM worker_events e, serve_outages o WHERE e.to_status = 'offline'"
+        "SELECT e.at - o.ended_at, o.ended_at - o.started_at FROM worker_events e, serve_outages o "
+        "WHERE e.to_status = 'offline'"
     ).fetchall()
     assert len(found) == 1
     after, lasted = (each.total_seconds() for each in found[0])

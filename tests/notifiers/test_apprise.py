@@ -1,6 +1,7 @@
 """Channels: the fake and the real ones by one contract; their URLs are secrets."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from skyctl.domain.errors import ChannelFailed
-from skyctl.notifiers import apprise, apprise_child
+from skyctl.notifiers import apprise
 from tests.support.fakes import FakeNotifier
+from tests.support.helpers import PATIENCE_SECONDS
 from tests.support.notifier_contract import ALERT, Channel, NotifierContract
 from tests.support.webhook import webhook
 
@@ -59,5 +61,5 @@ def test_the_sender_sends_nothing_once_its_parent_has_ended() -> None:
     with webhook() as hook:
         task = {"url": hook.url, "title": "t", "body": "b", "kind": "info", "parent": 1 << 30}
         command = [sys.executable, "-m", "skyctl.notifiers.apprise_child"]
-        done = subprocess.run(command, input=json.dumps(task), text=True, timeout=60, check=False)
-        assert (done.returncode, hook.arrived) == (apprise_child.NOT_TAKEN, [])
+        done = subprocess.run(command, input=json.dumps(task), text=True, timeout=PATIENCE_SECONDS, check=False)
+        assert (done.returncode, hook.arrived) == (-signal.SIGKILL, [])

@@ -28,7 +28,7 @@ def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
 def run(fleet: Fleet, name: str, node: str, limits: Capacity = Capacity()) -> str:
     """A service of somebody else."""
     spec = EngineSpec(name, "net", name, node, "app:1", limits, {"team": "blue"}, {})
-    service_id = fleet.engine.deploy(spec)
+    service_id = fleet.engine.deploy(spec, None)
     fleet.engine.settle()
     return service_id
 

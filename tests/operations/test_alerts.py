@@ -17,12 +17,12 @@ from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
 from skyctl.monitor.loop import DELIVERY_SECONDS
 from skyctl.operations import admin
-from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import alerts, deliveries
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process, make_context
 from tests.support.fakes import FakeNotifier
-from tests.support.helpers import add_user, add_worker, eventually, look
+from tests.support.helpers import PATIENCE_SECONDS, add_user, add_worker, eventually, look
 from tests.support.webhook import Webhook, webhook
 
 Start = Callable[..., Process]
@@ -47,10 +47,10 @@ def hook() -> Iterator[Webhook]:
         yield opened
 
 
-def raise_alerts(context: Context) -> alerts.Raised:
+def raise_alerts(context: Context) -> alerts.RaisedAlerts:
     lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    return alerts.raise_alerts(context, lease)
+    return alerts.raise_alerts(lease)
 
 
 def silence(connection: psycopg.Connection, name: str = "w") -> None:
@@ -86,7 +86,7 @@ def test_people_and_listeners_hear_of_it_as_it_is(context: Context, connection: 
     assert rows == [(admin, "worker_offline", alert.message, name, False)]
     logged = connection.execute("SELECT event_type, entity_type, message, status FROM activity_logs").fetchall()
     assert logged == [("alert.worker_offline", "system", alert.message, "error")]
-    [heard] = connection.notifies(timeout=60, stop_after=1)
+    [heard] = connection.notifies(timeout=PATIENCE_SECONDS, stop_after=1)
     document = json.loads(heard.payload)
     assert set(document) == {"workerId", "alertType", "metadata"}
     assert document["alertType"] == "worker_offline"
@@ -105,7 +105,7 @@ def test_what_a_notification_cannot_hold_is_found_by_its_number(
     connection.execute("LISTEN worker_alerts")
     look(context)
     [alert] = raise_alerts(context).alerts
-    [heard] = connection.notifies(timeout=60, stop_after=1)
+    [heard] = connection.notifies(timeout=PATIENCE_SECONDS, stop_after=1)
     metadata = json.loads(heard.payload)["metadata"]
     assert metadata["truncated"] is True
     stored = connection.execute(
@@ -161,18 +161,18 @@ def test_a_delivery_is_tried_again_until_it_arrives(
     [alert] = raise_alerts(context).alerts
     notifier.fails.append(True)
     with pytest.raises(ChannelFailed):
-        alerts.deliver_next(context, notifier.channel)
-    assert alerts.deliver_next(context, notifier.channel) is None, "not at once"
-    assert 0 < (alerts.seconds_to_next(context, notifier.channel) or 0) <= 5
+        deliveries.deliver_next(context, notifier.channel)
+    assert deliveries.deliver_next(context, notifier.channel) is None, "not at once"
+    assert 0 < (deliveries.seconds_to_next(context, notifier.channel) or 0) <= 5
     context.db.ahead = timedelta(seconds=6)
     with pytest.raises(ChannelFailed):
-        alerts.deliver_next(context, notifier.channel)
-    assert 5 < (alerts.seconds_to_next(context, notifier.channel) or 0) <= 10, "the pause doubles"
+        deliveries.deliver_next(context, notifier.channel)
+    assert 5 < (deliveries.seconds_to_next(context, notifier.channel) or 0) <= 10, "the pause doubles"
     notifier.fails.clear()
     context.db.ahead = timedelta(seconds=20)
-    assert alerts.deliver_next(context, notifier.channel)
+    assert deliveries.deliver_next(context, notifier.channel)
     assert notifier.arrived == [(alert.title, alert.message)]
-    assert alerts.deliver_next(context, notifier.channel) is None
+    assert deliveries.deliver_next(context, notifier.channel) is None
     assert admin.alerts.latest(context, 10)[0][0][1:] == (1, 0, 0)
 
 
@@ -184,11 +184,11 @@ def test_a_delivery_is_given_up_in_the_end(
     look(context)
     raise_alerts(context)
     notifier.fails.append(True)
-    for attempt in range(alerts.MOST_ATTEMPTS):
+    for attempt in range(deliveries.MOST_ATTEMPTS):
         context.db.ahead = timedelta(hours=attempt)
         with pytest.raises(ChannelFailed):
-            alerts.deliver_next(context, notifier.channel)
-    assert alerts.seconds_to_next(context, notifier.channel) is None
+            deliveries.deliver_next(context, notifier.channel)
+    assert deliveries.seconds_to_next(context, notifier.channel) is None
     assert admin.alerts.latest(context, 10)[0][0][1:] == (0, 0, 1)
 
 
@@ -204,7 +204,7 @@ def test_a_channel_that_hangs_holds_up_neither_the_monitor_nor_another_channel(
             connection.execute("NOTIFY skyctl_news")
             monitor.until(f"action=alert kind=worker_offline title='Worker {name} is offline'")
         eventually(lambda: len(hook.arrived) == 2)
-        assert hanging.asked.wait(60)
+        assert hanging.asked.wait(PATIENCE_SECONDS)
         assert hanging.arrived == []
         assert monitor.stop(signal.SIGTERM) == 0
 
@@ -223,7 +223,7 @@ def test_a_monitor_ends_while_a_channel_hangs_and_so_does_what_it_sends_by(
     monitor.until("action=leads")
     silence(connection)
     connection.execute("NOTIFY skyctl_news")
-    assert dripping.asked.wait(60)
+    assert dripping.asked.wait(PATIENCE_SECONDS)
     [sender] = psutil.Process(monitor.popen.pid).children()
     assert "hook-with-a-secret" not in " ".join(sender.cmdline())
     assert monitor.stop(signal.SIGTERM) == 0
@@ -258,7 +258,7 @@ class Meeting:
     all_asked: threading.Barrier
 
     def send(self, channel: str, _alert: Alert) -> None:
-        self.all_asked.wait(60)
+        self.all_asked.wait(PATIENCE_SECONDS)
         if channel == "bad":
             raise ChannelFailed("did not take it")
 
@@ -318,7 +318,7 @@ def test_following_the_alerts(follow: Follow, context: Context, connection: psyc
     second = json.loads(follower.stdout.readline())
     assert [one["metadata"]["workerName"] for one in (first, second)] == ["w1", "w2"]
     follower.send_signal(signal.SIGINT)
-    assert follower.wait(60) == 0
+    assert follower.wait(PATIENCE_SECONDS) == 0
 
 
 def test_letting_moves_go_on(cli: Cli, context: Context, connection: psycopg.Connection) -> None:

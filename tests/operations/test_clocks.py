@@ -10,7 +10,7 @@ from skyctl.operations.agents import invitations
 from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import Context
 from skyctl.rules.clocks import offset_seconds
-from tests.support.helpers import TESTS, registration
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, registration
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -52,7 +52,11 @@ def test_a_registration_stores_the_offset_in_place_of_the_clock(
         assert row[0]["region"] == "eu"
         return row[0].get("clockOffsetSeconds")
 
-    assert offset_of(clock=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == pytest.approx(3600, abs=5)
-    assert offset_of(clock=(datetime.now(UTC) - timedelta(hours=1)).isoformat()) == pytest.approx(-3600, abs=5)
+    assert offset_of(clock=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == pytest.approx(
+        3600, abs=PATIENCE_SECONDS
+    )
+    assert offset_of(clock=(datetime.now(UTC) - timedelta(hours=1)).isoformat()) == pytest.approx(
+        -3600, abs=PATIENCE_SECONDS
+    )
     assert offset_of(clock="noon") is None, "what was known may no longer be true"
     assert offset_of(clockOffsetSeconds=7) is None, "only the manager compares"

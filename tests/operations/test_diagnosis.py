@@ -110,13 +110,13 @@ def test_stopped_on_purpose(cli: Cli, context: Context, connection: psycopg.Conn
 
 def test_outages_of_ours_are_taken_out_of_silence(context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, name="w")
-    connection.execute(HEARD, [700])
+    connection.execute(HEARD, [670])
     connection.execute(
         "INSERT INTO serve_outages (started_at, ended_at) SELECT now() - interval '660 s', now() - interval '60 s'"
     )
     found = diagnosis.diagnose(context, worker_id)
     assert found.silence is not None
-    assert timedelta(seconds=100) <= found.silence < timedelta(seconds=110)
+    assert timedelta(seconds=70) <= found.silence < timedelta(seconds=120)
     assert found.deaf == timedelta(seconds=600)
     assert found.verdict.status == "active"
     with context.db.transaction() as tx:
@@ -138,7 +138,7 @@ def test_a_mass_failure_is_named(cli: Cli, context: Context, connection: psycopg
 
 def test_a_flapping_worker_tells_since_when(cli: Cli, connection: psycopg.Connection) -> None:
     add_worker(connection, name="w")
-    connection.execute("UPDATE container_workers SET flapping_since = now() - interval '90 s'")
+    connection.execute("UPDATE container_workers SET flapping_since = now() - interval '61 s'")
     assert "flapping since 1m ago" in told(cli)
 
 

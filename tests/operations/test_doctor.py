@@ -18,7 +18,7 @@ from skyctl.store.tables import SCHEMA_VERSION
 from tests.agent.peers import Answer, Engine, Manager, Request
 from tests.conftest import Cli, Process
 from tests.support.false_clock import false_clock, needs_false_clock
-from tests.support.helpers import TESTS, add_worker, eventually
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_worker, eventually
 
 Start = Callable[..., Process]
 Serve = Callable[..., tuple[str, Process]]
@@ -382,7 +382,10 @@ def test_an_agent_whose_clock_is_wrong_is_named_and_nothing_else_changes(
     offsets = connection.execute(
         "SELECT name, (metadata ->> 'clockOffsetSeconds')::float FROM container_workers ORDER BY name DESC"
     ).fetchall()
-    assert offsets == [("wrong", pytest.approx(hours * 3600, abs=5)), ("right", pytest.approx(0, abs=5))]
+    assert offsets == [
+        ("wrong", pytest.approx(hours * 3600, abs=PATIENCE_SECONDS)),
+        ("right", pytest.approx(0, abs=PATIENCE_SECONDS)),
+    ]
     changes = connection.execute("SELECT count(*) FROM worker_events WHERE kind = 'status_changed'").fetchone()
     assert changes == (2,), "from pending to active, each once"
 

@@ -12,11 +12,11 @@ import psycopg
 from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, events
 from skyctl.operations.shared.context import Context
-from tests.conftest import Cli
-from tests.support.helpers import TESTS, add_worker
+from tests.conftest import Cli, make_context
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_worker
 
 Follow = Callable[..., "subprocess.Popen[str]"]
-WRITERS, EACH = 8, 40
+WRITERS, EACH = 8, 20
 
 
 def drain_and_undrain(context: Context, worker_id: UUID) -> None:
@@ -26,9 +26,10 @@ def drain_and_undrain(context: Context, worker_id: UUID) -> None:
 
 
 def test_followers_miss_nothing_and_repeat_nothing(
-    follow: Follow, context: Context, connection: psycopg.Connection
+    follow: Follow, database_url: str, connection: psycopg.Connection
 ) -> None:
     """Eight write at once, others roll back; the follower is killed in the middle and goes on where it was."""
+    context = make_context(database_url, connections=WRITERS)  # one waits for another's lock, never for a connection
     ids = [add_worker(connection, status="active") for _ in range(WRITERS)]
     seen: list[int] = []
     with ThreadPoolExecutor(WRITERS + 1) as pool:
@@ -38,9 +39,10 @@ def test_followers_miss_nothing_and_repeat_nothing(
         assert follower.stdout
         seen += (read(follower) for _ in range(WRITERS * EACH // 2))
         follower.send_signal(signal.SIGKILL)
-        follower.wait(60)
+        follower.wait(PATIENCE_SECONDS)
         for each in writing:
-            each.result(120)
+            each.result(PATIENCE_SECONDS)
+    context.db.close()
     written = [row[0] for row in connection.execute("SELECT seq FROM worker_events ORDER BY seq")]
     assert len(written) == 2 * WRITERS * EACH
     follower = follow("events", "--follow", "--since", str(seen[-1]), "-o", "json")
@@ -48,7 +50,7 @@ def test_followers_miss_nothing_and_repeat_nothing(
     while len(seen) < len(written):
         seen.append(read(follower))
     follower.send_signal(signal.SIGTERM)
-    assert follower.wait(60) == 0
+    assert follower.wait(PATIENCE_SECONDS) == 0
     assert follower.stdout.read() == ""
     assert seen == written
 
@@ -78,7 +80,7 @@ def test_an_event_appears_only_after_those_before_it(
         fast = pool.submit(drains.drain, context, [worker_id], TESTS)
         assert events.since(context, 0) == []
         slow.commit()
-        fast.result(60)
+        fast.result(PATIENCE_SECONDS)
     assert [event.kind for event in events.since(context, 0)] == ["stopped", "drain_requested"]
 
 

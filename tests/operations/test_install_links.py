@@ -24,7 +24,7 @@ from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import Context
 from skyctl.store import events
 from tests.conftest import SECRET, Cli, Process
-from tests.support.helpers import TESTS, admin_token, bearer, get, registration
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, admin_token, bearer, get, registration
 
 Serve = Callable[..., tuple[str, Process]]
 HOST = Actor("", ip_address="10.0.0.7")
@@ -200,7 +200,7 @@ def test_what_a_script_asks_is_answered_from_what_became_of_its_invitation(
 
 
 def piped_into_a_shell(answer: httpx.Response) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["sh"], input=answer.text, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["sh"], input=answer.text, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 def test_the_second_fetch_is_a_script_that_only_says_so(serve: Serve, context: Context) -> None:
@@ -253,7 +253,9 @@ def test_the_agent_comes_with_its_checksum(serve: Serve) -> None:
 def test_generate_script_answers_a_link_too(serve: Serve, connection: psycopg.Connection) -> None:
     url, _ = serve(SKYCTL_API_URL="https://manager.example.com")
     token = admin_token(SECRET, connection)
-    data = httpx.post(f"{url}/api/workers/generate-script", headers=bearer(token), timeout=60).json()["data"]
+    data = httpx.post(f"{url}/api/workers/generate-script", headers=bearer(token), timeout=PATIENCE_SECONDS).json()[
+        "data"
+    ]
     fetched = get(url + data["link"].removeprefix("https://manager.example.com"))
     assert fetched.status_code == 200
     assert data["workerId"] in fetched.text
@@ -270,7 +272,7 @@ def test_the_command_prints_the_line_for_the_host(cli: Cli) -> None:
 
 def run(command: str) -> "subprocess.CompletedProcess[str]":
     """What root's shell does with a line that was pasted into it."""
-    return subprocess.run(["sh"], input=command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["sh"], input=command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
 
 def test_the_line_says_why_there_is_no_script_and_fails(cli: Cli, serve: Serve) -> None:

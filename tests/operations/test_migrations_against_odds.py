@@ -10,12 +10,12 @@ import pytest
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineSpec
-from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused
+from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused, Superseded
 from skyctl.domain.workloads import DrainOptions, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import drains, services, workers
 from skyctl.operations.monitor import services as services_monitor
-from skyctl.operations.shared import leadership, lookup
+from skyctl.operations.shared import lookup
 from tests.operations.test_migrations import fleet, pass_time, states
 from tests.support.fleet import Fleet
 from tests.support.helpers import TESTS, eventually, look
@@ -31,26 +31,27 @@ def images(fleet: Fleet) -> list[str]:
     return [each.image for each in fleet.engine.observe().services.values()]
 
 
-def before_it_is_told(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Let something happen between the moment at which a deployment is written down and that at which the engine is
-    told."""
+def before_it_is_applied(fleet: Fleet, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Have something happen after a deployment was written down and before the engine has it."""
     deploy = fleet.engine.deploy
 
-    def later(spec: EngineSpec) -> str:
+    def later(spec: EngineSpec, version: int | None) -> str:
         monkeypatch.undo()
         act()
-        return deploy(spec)
+        return deploy(spec, version)
 
     monkeypatch.setattr(fleet.engine, "deploy", later)
 
 
-def test_a_deployment_that_was_interrupted_is_told_to_the_engine(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deployment_that_was_interrupted_is_applied_by_the_monitor(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet.deploy("a", to="w1")
 
     def killed() -> None:
         raise EngineUnavailable("away")
 
-    before_it_is_told(fleet, monkeypatch, killed)
+    before_it_is_applied(fleet, monkeypatch, killed)
     with pytest.raises(EngineUnavailable):
         again(fleet, "a", "app:2")
     fleet.settle()
@@ -67,7 +68,7 @@ def test_a_bad_image_goes_back_to_the_one_before_with_all_that_was_wanted(
 ) -> None:
     fleet.deploy("a", to="w1")
     fleet.engine.absent = {("*", "app:bad")}
-    before_it_is_told(fleet, monkeypatch, fleet.settle)
+    before_it_is_applied(fleet, monkeypatch, fleet.settle)
     spec = ServiceSpec("a", "app:bad", Capacity(2, 1024, 1), {"NEW": "1"})
     deploy_admin.deploy(fleet.context, TESTS, fleet.organization, spec)
     fleet.engine.settle()
@@ -142,7 +143,7 @@ def test_a_worker_that_fails_after_its_drain_has_ended_loses_nothing(fleet: Flee
     assert fleet.where()["a"] != "w1"
 
 
-def test_a_worker_that_has_joined_anew_is_drained_all_the_same(fleet: Fleet) -> None:
+def test_a_worker_that_has_joined_again_is_drained_all_the_same(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     fleet.engine.lose(fleet.nodes["w1"])
     fleet.engine.remove_node(fleet.nodes["w1"])
@@ -174,8 +175,9 @@ def test_a_target_that_leaves_the_swarm_is_not_waited_for(fleet: Fleet) -> None:
 def test_a_service_that_is_removed_while_it_is_deployed_leaves_nothing(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before_it_is_told(fleet, monkeypatch, lambda: services.remove(fleet.context, fleet.services()["a"].id, TESTS))
-    again(fleet, "a", "app:1")
+    before_it_is_applied(fleet, monkeypatch, lambda: services.remove(fleet.context, fleet.services()["a"].id, TESTS))
+    with pytest.raises(Superseded, match="a was removed while app:1 was deployed"):
+        again(fleet, "a", "app:1")
     fleet.settle()
     assert images(fleet) == []
     for name in ("w1", "w2", "w3"):
@@ -183,7 +185,7 @@ def test_a_service_that_is_removed_while_it_is_deployed_leaves_nothing(
 
 
 def test_a_node_that_runs_what_is_not_ours_stays_in_the_swarm(fleet: Fleet) -> None:
-    fleet.engine.deploy(EngineSpec("theirs", "net", "theirs", fleet.nodes["w1"], "app:1", Capacity(), {}, {}))
+    fleet.engine.deploy(EngineSpec("theirs", "net", "theirs", fleet.nodes["w1"], "app:1", Capacity(), {}, {}), None)
     fleet.engine.settle()
     assert "theirs" in workers.remove(fleet.context, fleet.ids["w1"], TESTS)[1]
     assert fleet.nodes["w1"] in fleet.engine.nodes
@@ -223,17 +225,16 @@ def test_a_drain_of_several_waits_for_heartbeats_and_never_they_for_it(fleet: Fl
     ).fetchone() == (2,)
 
 
-def test_only_what_is_on_its_way_is_followed_between_the_looks_at_all(fleet: Fleet) -> None:
+def test_only_what_is_on_its_way_is_checked_between_the_checks_of_all(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     again(fleet, "b", "app:1")
-    lease = leadership.lead(fleet.context, "fleet", lambda _: True)
-    assert lease
+    term = fleet.term()
     current = fleet.services()["a"].current
     assert current
     fleet.engine.stop(str(current.swarm_service_id))
     fleet.engine.settle()
-    services_monitor.reconcile_services(fleet.context, lease, all_of_them=False)
+    services_monitor.reconcile_services(term, all_of_them=False)
     assert {name: each.status.value for name, each in fleet.services().items()} == {"a": "running", "b": "running"}
-    services_monitor.reconcile_services(fleet.context, lease, all_of_them=True)
+    services_monitor.reconcile_services(term, all_of_them=True)
     assert fleet.services()["a"].status == "stopped"
     look(fleet.context)

@@ -135,7 +135,7 @@ def test_an_agent_that_cannot_take_a_token_keeps_its_own(
     look(context)
     lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert token_rotation.rotate_due(context, lease) == []
+    assert token_rotation.rotate_due(lease) == []
 
 
 def test_an_agent_that_can_take_a_token_no_more_is_not_handed_one(api: httpx.Client, context: Context) -> None:
@@ -176,7 +176,7 @@ def test_so_many_at_once_and_only_those_that_beat(context: Context, connection: 
     away = add_worker(connection, "away", status="offline", metadata=takes, created_at=old)
     lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert [len(token_rotation.rotate_due(context, lease)) for _ in range(3)] == [token_rotation.MOST_AT_ONCE, 5, 0]
+    assert [len(token_rotation.rotate_due(lease)) for _ in range(3)] == [token_rotation.MOST_AT_ONCE, 5, 0]
     row = connection.execute("SELECT next_token_hash FROM container_workers WHERE id = %s", (away,)).fetchone()
     assert row == (None,)
 

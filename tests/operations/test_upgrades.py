@@ -19,7 +19,7 @@ from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import Context
 from tests.agent.unit import Unit, newer
 from tests.conftest import Cli, Process
-from tests.support.helpers import LOAD, TESTS, add_worker, bearer, eventually, registration
+from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually, registration
 
 Serve = Callable[..., tuple[str, Process]]
 OURS = hashlib.sha256(agent_archive()).hexdigest()
@@ -118,7 +118,7 @@ def test_heartbeats_do_not_wait_for_what_is_told_of_an_offer(
             blocked = "SELECT FROM pg_locks WHERE relation = 'activity_logs'::regclass AND NOT granted"
             eventually(lambda: connection.execute(blocked).rowcount)
             beat = f"{url}/api/workers/{worker_id}/heartbeat"
-            assert httpx.post(beat, json=LOAD, headers=bearer(token)).status_code == 200
+            assert httpx.post(beat, json=LOAD, headers=bearer(token), timeout=PATIENCE_SECONDS).status_code == 200
             assert not waiting.done()
         waiting.result()
     assert workers.get(context, worker_id).agent_offered == OURS
@@ -130,23 +130,23 @@ def test_the_answer_to_a_heartbeat_offers_it_only_where_that_was_asked_for(
     worker_id, token = joined(context)
     url, _ = serve()
     beat = f"{url}/api/workers/{worker_id}/heartbeat"
-    assert "agent" not in httpx.post(beat, json=LOAD, headers=bearer(token)).json()
+    assert "agent" not in httpx.post(beat, json=LOAD, headers=bearer(token), timeout=PATIENCE_SECONDS).json()
     assert cli("workers", "upgrade", "w").returncode == 0
-    offered = httpx.post(beat, json=LOAD, headers=bearer(token)).json()["agent"]
+    offered = httpx.post(beat, json=LOAD, headers=bearer(token), timeout=PATIENCE_SECONDS).json()["agent"]
     assert offered == order(context, worker_id)
     assert (offered["sha256"], offered["size"]) == (OURS, len(agent_archive()))
-    fetched = httpx.get(f"{url}/api/agent/{OURS}", headers=bearer(token))
+    fetched = httpx.get(f"{url}/api/agent/{OURS}", headers=bearer(token), timeout=PATIENCE_SECONDS)
     assert (fetched.status_code, fetched.content) == (200, agent_archive())
     tell(context, token, agentSha256=OURS)
-    assert "agent" not in httpx.post(beat, json=LOAD, headers=bearer(token)).json()
+    assert "agent" not in httpx.post(beat, json=LOAD, headers=bearer(token), timeout=PATIENCE_SECONDS).json()
 
 
 def test_nobody_but_a_worker_gets_it_and_only_what_is_there(context: Context, serve: Serve) -> None:
     _, token = joined(context)
     url, _ = serve()
-    assert httpx.get(f"{url}/api/agent/{OURS}").status_code == 401
-    assert httpx.get(f"{url}/api/agent/{OURS}", headers=bearer("other")).status_code == 401
-    unknown = httpx.get(f"{url}/api/agent/{OLDER}", headers=bearer(token))
+    assert httpx.get(f"{url}/api/agent/{OURS}", timeout=PATIENCE_SECONDS).status_code == 401
+    assert httpx.get(f"{url}/api/agent/{OURS}", headers=bearer("other"), timeout=PATIENCE_SECONDS).status_code == 401
+    unknown = httpx.get(f"{url}/api/agent/{OLDER}", headers=bearer(token), timeout=PATIENCE_SECONDS)
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "AGENT_NOT_FOUND")
 
 

@@ -314,8 +314,8 @@ def test_who_is_passed_over_calls_for_no_look(context: Context, connection: psyc
     refuse_updates(connection, "poison")
     lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert [one.worker.id for one in check(context, lease).poison] == [poison]
-    again = check(context, lease, {poison})
+    assert [one.worker.id for one in check(lease).poison] == [poison]
+    again = check(lease, {poison})
     assert (again.poison, again.events) == ([], [])
     assert again.next_deadline_seconds is not None
     assert again.next_deadline_seconds > 0

@@ -4,7 +4,7 @@ import ssl
 import subprocess
 from pathlib import Path
 
-from tests.support.helpers import need
+from tests.support.helpers import PATIENCE_SECONDS, need
 
 
 def authority(folder: Path, name: str, address: str = "127.0.0.1", *before: str) -> Path:
@@ -35,7 +35,7 @@ def authority(folder: Path, name: str, address: str = "127.0.0.1", *before: str)
         ],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     return certificate
 

@@ -13,7 +13,7 @@ from skyctl.domain.engine import EndpointMode, EngineService, EngineSpec, Engine
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.operations.shared.context import Engine
 
-_SECONDS = 60
+_SECONDS = 300  # ends a wait that is hopeless
 LABEL = "skypanel.deployment.id"
 
 
@@ -41,6 +41,11 @@ class Ground:
             network_labels={"skypanel.network.type": "organization"},
             endpoint_mode=EndpointMode.DNSRR,
         )
+
+    def deploy(self, spec: EngineSpec) -> str:
+        """Deploy what the engine has by now, or has not; the service's id."""
+        found = self.engine.find(spec.name)
+        return self.engine.deploy(spec, found.version if found else None)
 
     def seen(self, service_id: str) -> EngineService:
         return self.engine.observe([service_id]).services[service_id]
@@ -130,10 +135,10 @@ class EngineContract:
             outside.observe()
         assert "docker swarm init" in caught.value.hint
         with pytest.raises(EngineUnavailable):
-            outside.deploy(ground.spec())
+            outside.deploy(ground.spec(), None)
 
     def test_what_is_deployed_runs_where_it_is_pinned(self, ground: Ground) -> None:
-        service = ground.quiet(ground.engine.deploy(ground.spec()))
+        service = ground.quiet(ground.deploy(ground.spec()))
         (task,) = service.tasks
         assert (service.name, service.node_id, service.replicas) == ("org-1-shop", ground.first, 1)
         assert (service.image, service.labels) == (ground.image, ground.spec().labels)
@@ -142,20 +147,47 @@ class EngineContract:
         assert task.container_id
 
     def test_deploying_the_same_again_changes_nothing(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
-        assert ground.engine.deploy(ground.spec()) == before.id
+        before = ground.quiet(ground.deploy(ground.spec()))
+        assert ground.deploy(ground.spec()) == before.id
         after = ground.quiet(before.id)
         assert [task.id for task in after.tasks] == [task.id for task in before.tasks]
 
     def test_deploying_it_otherwise_replaces_the_container(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
-        assert ground.engine.deploy(replace(ground.spec("two"), environment={"COLOUR": "green"})) == before.id
+        before = ground.quiet(ground.deploy(ground.spec()))
+        assert ground.deploy(replace(ground.spec("two"), environment={"COLOUR": "green"})) == before.id
         after = ground.until(before.id, lambda service: at_peace(service) and len(service.tasks) == 2)
         assert [(task.state, task.deployment_id) for task in after.tasks] == [("shutdown", "one"), ("running", "two")]
         assert all(task.node_id == ground.first for task in after.tasks)
 
+    def test_a_service_is_found_by_its_name_with_the_version_that_a_change_must_name(self, ground: Ground) -> None:
+        assert ground.engine.find("org-1-shop") is None
+        before = ground.quiet(ground.deploy(ground.spec()))
+        assert ground.engine.find("org-1-shop") == (before.id, before.version)
+        assert ground.engine.find("org-1-sho") is None
+        assert ground.engine.find(before.id) is None
+
+    def test_what_was_deployed_again_meanwhile_is_not_overwritten(self, ground: Ground) -> None:
+        before = ground.quiet(ground.deploy(ground.spec()))
+        ground.deploy(ground.spec("two"))
+        with pytest.raises(EngineConflict):
+            ground.engine.deploy(ground.spec("late"), before.version)
+        assert ground.seen(before.id).labels[LABEL] == "two"
+
+    def test_what_is_to_be_created_and_exists_is_a_conflict(self, ground: Ground) -> None:
+        before = ground.seen(ground.deploy(ground.spec()))
+        with pytest.raises(EngineConflict):
+            ground.engine.deploy(ground.spec("late"), None)
+        assert ground.seen(before.id).labels[LABEL] == "one"
+
+    def test_what_is_to_be_changed_and_is_gone_is_a_conflict(self, ground: Ground) -> None:
+        before = ground.quiet(ground.deploy(ground.spec()))
+        ground.engine.remove(before.id)
+        with pytest.raises(EngineConflict):
+            ground.engine.deploy(ground.spec("late"), before.version)
+        assert not ground.engine.observe().services
+
     def test_a_moved_one_runs_there_before_it_stops_here(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        before = ground.quiet(ground.deploy(ground.spec()))
         ground.engine.move(before.id, before.version, ground.second, {LABEL: "two"})
         history: list[EngineService] = []
         while not history or not at_peace(history[-1]):
@@ -167,34 +199,34 @@ class EngineContract:
         assert (history[-1].image, history[-1].limits) == (before.image, before.limits)
 
     def test_moving_it_where_it_runs_starts_nothing(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        before = ground.quiet(ground.deploy(ground.spec()))
         after = ground.move(before.id, ground.first, "two")
         assert [task.id for task in after.tasks] == [task.id for task in before.tasks]
         assert (after.labels[LABEL], after.tasks[0].deployment_id) == ("two", "one")
 
     def test_moving_it_back_early_leaves_the_old_container_as_it_was(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        before = ground.quiet(ground.deploy(ground.spec()))
         ground.engine.move(before.id, before.version, ground.second, {LABEL: "two"})
         ground.until(before.id, lambda service: len(service.tasks) == 2)
         after = ground.move(before.id, ground.first, "one")
         assert [task.id for task in running(after)] == [task.id for task in before.tasks]
 
     def test_a_move_of_what_was_changed_meanwhile_is_a_conflict(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        before = ground.quiet(ground.deploy(ground.spec()))
         ground.move(before.id, ground.second, "two")
         with pytest.raises(EngineConflict):
             ground.engine.move(before.id, before.version, ground.first, {})
         assert ground.seen(before.id).node_id == ground.second
 
     def test_a_move_of_what_is_gone_is_a_conflict(self, ground: Ground) -> None:
-        before = ground.seen(ground.engine.deploy(ground.spec()))
+        before = ground.seen(ground.deploy(ground.spec()))
         ground.engine.remove(before.id)
         with pytest.raises(EngineConflict):
             ground.engine.move(before.id, before.version, ground.second, {})
 
     def test_an_image_that_nobody_has_keeps_the_old_container_and_says_why(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
-        ground.engine.deploy(replace(ground.spec("two"), image=ground.absent))
+        before = ground.quiet(ground.deploy(ground.spec()))
+        ground.deploy(replace(ground.spec("two"), image=ground.absent))
         seen = ground.until(before.id, lambda service: any(task.error for task in service.tasks))
         failed = next(task for task in seen.tasks if task.error)
         assert (failed.state, failed.deployment_id) == ("rejected", "two")
@@ -202,18 +234,18 @@ class EngineContract:
         assert [task.id for task in running(seen)] == [task.id for task in before.tasks]
 
     def test_a_stopped_one_stays_without_a_container_until_it_is_deployed(self, ground: Ground) -> None:
-        service = ground.quiet(ground.engine.deploy(ground.spec()))
+        service = ground.quiet(ground.deploy(ground.spec()))
         for _ in "once", "again":
             ground.engine.stop(service.id)
             assert ground.seen(service.id).replicas == 0
         ground.until(
             service.id, lambda service: not running(service) and all(task.state != "running" for task in service.tasks)
         )
-        assert ground.engine.deploy(ground.spec("two")) == service.id
+        assert ground.deploy(ground.spec("two")) == service.id
         assert running(ground.quiet(service.id))[0].deployment_id == "two"
 
     def test_what_is_removed_is_not_seen_any_more(self, ground: Ground) -> None:
-        service = ground.quiet(ground.engine.deploy(ground.spec()))
+        service = ground.quiet(ground.deploy(ground.spec()))
         for _ in "once", "again":
             ground.engine.remove(service.id)
             assert service.id not in ground.engine.observe([service.id]).services
@@ -221,7 +253,7 @@ class EngineContract:
             ground.engine.stop(service.id)
 
     def test_only_what_is_asked_for_is_seen(self, ground: Ground) -> None:
-        one, two = (ground.engine.deploy(ground.spec(slug=slug)) for slug in ("one", "two"))
+        one, two = (ground.deploy(ground.spec(slug=slug)) for slug in ("one", "two"))
         assert set(ground.engine.observe().services) == {one, two}
         assert set(ground.engine.observe([two, "unknown"]).services) == {two}
         nothing = ground.engine.observe([])
@@ -229,11 +261,11 @@ class EngineContract:
         assert {ground.first, ground.second} <= set(nothing.nodes)
 
     def test_a_node_that_is_paused_takes_nothing_new_and_keeps_what_it_has(self, ground: Ground) -> None:
-        before = ground.quiet(ground.engine.deploy(ground.spec()))
+        before = ground.quiet(ground.deploy(ground.spec()))
         ground.engine.set_availability(ground.first, "pause")
         assert ground.engine.observe([]).nodes[ground.first].availability == "pause"
         assert at_peace(ground.seen(before.id))
-        other = ground.engine.deploy(ground.spec(slug="other"))
+        other = ground.deploy(ground.spec(slug="other"))
         waiting = ground.until(other, lambda service: any(task.error for task in service.tasks))
         assert [(task.state, task.node_id) for task in waiting.tasks] == [("pending", None)]
         assert "no suitable node" in waiting.tasks[0].error

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from skyctl.domain.cluster import Capacity, EngineState, SwarmJoin
-from skyctl.domain.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation
+from skyctl.domain.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation, ServiceVersion
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 
 EVERYWHERE = "*"
@@ -40,8 +40,8 @@ class FakeEngine:
 
     A task takes a step with each `observe`, or all that it can by `settle`. `absent` and `unhealthy` hold pairs of a
     node (or EVERYWHERE) and an image: such an image cannot be started there, or never becomes healthy. While
-    `unavailable` is set every call fails, while `refuses` is set every order: with that text. `orders` is what it was
-    told, in order.
+    `unavailable` is set every call fails, while `refuses` is set every order: with that text. `orders` are those
+    that it was given, in order.
     """
 
     join: SwarmJoin | None
@@ -70,17 +70,24 @@ class FakeEngine:
         wanted = [one for one in self._services.values() if service_ids is None or one.id in service_ids]
         return Observation(dict(self.nodes), {service.id: _seen(service) for service in wanted})
 
-    def deploy(self, spec: EngineSpec) -> str:
+    def find(self, name: str) -> ServiceVersion | None:
+        self._answer(manages=True)
+        found = self._named(name)
+        return ServiceVersion(found.id, found.version) if found else None
+
+    def deploy(self, spec: EngineSpec, version: int | None) -> str:
         self._order("deploy", spec.name)
         self.networks.setdefault(spec.network, dict(spec.network_labels))
-        found = next((service for service in self._services.values() if service.spec.name == spec.name), None)
+        found = self._named(spec.name)
+        if (found.version if found else None) != version:
+            raise EngineConflict(f"the service {spec.name} is not of version {version}")
         if found is None:
             found = _Service(self._next("service"), spec, self._number(), spec.labels.get(LABEL, ""))
             self._services[found.id] = found
         elif (found.spec, found.replicas) != (spec, 1):
-            running = found.spec if found.replicas else None
+            before = found.spec if found.replicas else None
             self._changed(found, spec)
-            found.deployed, found.replicas, found.goes_back_to = spec.labels.get(LABEL, ""), 1, running
+            found.deployed, found.replicas, found.goes_back_to = spec.labels.get(LABEL, ""), 1, before
         return found.id
 
     def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
@@ -123,27 +130,27 @@ class FakeEngine:
     # What happens to it
 
     def add_node(self, hostname: str) -> str:
-        """Let a node join; its id."""
+        """Add a node; return its id."""
         node = EngineNode(self._next("node"), hostname, is_up=True, availability="active")
         self.nodes[node.id] = node
         return node.id
 
     def cut(self, node_id: str) -> None:
-        """Nothing changes on the node any more, and the swarm has not noticed yet."""
+        """Cut the node off: nothing changes on it any more, and the swarm has not noticed yet."""
         self._cut.add(node_id)
 
     def lose(self, node_id: str) -> None:
-        """The same, and the swarm has noticed: its containers go on as ghosts, running but not wanted."""
+        """Cut the node, and have the swarm notice it: its containers run on, orphaned."""
         self.cut(node_id)
         self.nodes[node_id] = replace(self.nodes[node_id], is_up=False)
 
     def heal(self, node_id: str) -> None:
-        """The node is back: what is not wanted there any more is stopped."""
+        """Bring the node back: what is not wanted there any more is stopped."""
         self._cut.discard(node_id)
         self.nodes[node_id] = replace(self.nodes[node_id], is_up=True)
 
     def mount(self, service_id: str, *sources: str) -> None:
-        """Let the service mount these from its node."""
+        """Make the service mount these from its node."""
         self._services[service_id].local_mounts = sources
 
     def settle(self) -> None:
@@ -153,7 +160,7 @@ class FakeEngine:
             self.step()
 
     def step(self) -> None:
-        """Let every service take one step."""
+        """Take one step of every service."""
         for service in self._services.values():
             service.tasks = [self._stepped(service, task) for task in service.tasks]
             self._reconcile(service)
@@ -162,7 +169,7 @@ class FakeEngine:
                 service.tasks.remove(task)
 
     def _stepped(self, service: _Service, task: EngineTask) -> EngineTask:
-        """What has become of a task."""
+        """Return a task after its next step."""
         node, image = service.pins[task.id], service.spec.image
         if task.state in _ENDED or (task.node_id and node in self._cut):
             return task
@@ -199,6 +206,9 @@ class FakeEngine:
             self._let_go(service, [task for task in alive if task is not running[-1]])
             if service.update == "updating":
                 service.update, service.version = "completed", self._number()
+
+    def _named(self, name: str) -> _Service | None:
+        return next((service for service in self._services.values() if service.spec.name == name), None)
 
     def _try_again(self, service: _Service) -> None:
         failed = [task for task in service.tasks if task.error and task.created_at > service.since]

@@ -87,33 +87,38 @@ class Fleet:
         for name in names or self.ids:
             self._heard(name, self.context.db.ahead)
 
+    def term(self) -> leadership.Term:
+        """A term of a monitor, which ends the one before it."""
+        term = leadership.lead(self.context, "fleet", lambda _: True)
+        assert term
+        return term
+
     def step(self) -> list[Event]:
-        """One step of everything, by a monitor of its own term; what happened."""
-        lease = leadership.lead(self.context, "fleet", lambda _: True)
-        assert lease
-        told = [
-            *migrations_monitor.reconcile_migrations(self.context, lease).events,
-            *services_monitor.reconcile_services(self.context, lease, all_of_them=True)[0],
+        """Take one step of everything, in a term of its own; return the events."""
+        term = self.term()
+        events = [
+            *migrations_monitor.reconcile_migrations(term).events,
+            *services_monitor.reconcile_services(term, all_of_them=True)[0],
         ]
-        alerts.raise_alerts(self.context, lease)
-        return told
+        alerts.raise_alerts(term)
+        return events
 
     def settle(self) -> list[Event]:
-        """Step after step until many in a row change nothing."""
-        told: list[Event] = []
+        """Take steps until many in a row change nothing; return the events."""
+        events: list[Event] = []
         quiet = 0
         while quiet < 8:
             now = self.step()
             quiet = 0 if now else quiet + 1
-            told += now
-        return told
+            events += now
+        return events
 
     def where(self) -> dict[str, str | None]:
-        """Of each service the worker on which its current deployment is."""
+        """By service, the worker on which its current deployment is."""
         return {name: each.current.worker_name if each.current else None for name, each in self.services().items()}
 
     def running(self) -> dict[str, list[str]]:
-        """Of each service the workers on whose nodes containers of it run, as the engine has it, ghosts included."""
+        """By service, the workers on whose nodes its containers run, the orphaned ones included, as the engine has it."""
         names = {node: name for name, node in self.nodes.items()}
         seen = self.engine.observe()
         return {

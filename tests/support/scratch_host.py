@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 BUSYBOX = Path("/bin/busybox")
 # It has Python to install, and for the release whose python3 is too old python3.9 besides.
 MANAGER = """
@@ -151,7 +153,9 @@ class ScratchHost:
     def install(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the script as this host's root."""
         command = [*self._shell, "-s", "--", *arguments]
-        return subprocess.run(command, input=OVERRIDES + script, env=PATH, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command, input=OVERRIDES + script, env=PATH, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
 
     def running(self, script: str) -> "subprocess.Popen[str]":
         """The same, while it runs."""

@@ -1,13 +1,17 @@
-"""Stories of a fleet, told in lines and played by the real operations on a real database whose clock is moved.
+"""Transcripts of a fleet, whose lines are played by the real operations on a real database whose clock is moved.
 
-join w1 w2 region=eu        invite workers             alive w1 / dead w1    their agents beat every 10 s, or no more
-load w1 cpu=99 disk=10      what they report from now  stop w1               the agent ends on purpose serve down /
-serve up       nobody can hear workers    database down / up    nor can the monitor look drain w1 / undrain w1       an
-administrator's word    remove w1 advance 60                  the time passes, unseen    watch 60              the same,
-with a pass every 4 s pass                        one look of the monitor    resume                an administrator lets
-moves go on
+    join w1 w2 region=eu     workers are invited and register
+    alive w1, dead w1        their agents beat every 10 s, or no more
+    load w1 cpu=99 disk=10   the load that they report from now on
+    stop w1                  the agent ends on purpose
+    serve down, serve up     no process can hear workers
+    database down, up        nor can the monitor check them
+    drain w1, undrain w1, remove w1, resume    what an administrator does
+    advance 60               the time passes without a check
+    watch 60                 the same, with a check every 4 s
+    pass                     one check of the monitor
 
-`w1..w60` is a range. A pass tells what it concluded, and whom it told.
+`w1..w60` is a range. The lines below a command are the events that a check gave, and the alerts.
 """
 
 import asyncio
@@ -27,21 +31,21 @@ from skyctl.rules import tokens
 from tests.support.helpers import TESTS, registration
 
 STEP = 4
-# No look falls on the very moment at which a time runs out.
-LOOKS_LATER = 0.3
+# No check falls on the very moment at which a time runs out.
+CHECKS_LATER = 0.3
 BEAT_EVERY = 10
 LONGEST = 160
 MANY = 6
 ACTS: dict[str, Callable[[Context, UUID, Actor], object]] = {
     "stop": workers.note_stopped,
-    "drain": lambda context, one, actor: drains.drain(context, [one], actor),
+    "drain": lambda context, worker_id, actor: drains.drain(context, [worker_id], actor),
     "undrain": drains.undrain,
     "remove": workers.remove,
 }
 
 
-class Story:
-    """One fleet and its clock."""
+class Player:
+    """Plays commands on one fleet, with a clock of its own."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -52,15 +56,15 @@ class Story:
         self._living: set[str] = set()
         self._down: set[str] = set()
         self._serve = uuid4()
-        self._said: list[str] = []
+        self._lines: list[str] = []
         self._set_clock()
 
     def play(self, line: str) -> list[str]:
-        """Do what a line says; what it gave to tell."""
+        """Play one command; return the lines that it gave."""
         verb, *words = line.split()
         names = [name for word in words if "=" not in word for name in spread(word)]
         values = dict(word.split("=") for word in words if "=" in word)
-        self._said = []
+        self._lines = []
         self._set_clock()
         match verb:
             case "join":
@@ -80,7 +84,7 @@ class Story:
             case "advance" | "watch":
                 self._pass_time(int(words[0]), watched=verb == "watch")
             case "pass":
-                self._look()
+                self._check()
             case "resume":
                 migrations.resume(self._context, TESTS)
             case "stop" | "drain" | "undrain" | "remove":
@@ -88,14 +92,14 @@ class Story:
                     ACTS[verb](self._context, self.worker_id(name), TESTS)
             case _:
                 raise ValueError(line)
-        return self._said
+        return self._lines
 
     def worker_id(self, name: str) -> UUID:
-        """The id of a worker."""
+        """Return the id of a worker."""
         return self._fleet[name].worker_id
 
     def _set_clock(self, later: float = 0) -> None:
-        """Let the database's time be the story's, however long the story takes to be played."""
+        """Set the database's clock to the transcript's time, however long playing it takes."""
         self._context.db.ahead = timedelta(seconds=self._passed + later) - (datetime.now(UTC) - self._began)
 
     def _join(self, names: list[str], values: dict[str, str]) -> None:
@@ -106,7 +110,10 @@ class Story:
 
     def _beat(self) -> None:
         living = [(self._fleet[name], self._loads[name]) for name in sorted(self._living)]
-        beats = [Heartbeat(str(one.worker_id), tokens.fingerprint(one.token), load) for one, load in living]
+        beats = [
+            Heartbeat(str(invitation.worker_id), tokens.fingerprint(invitation.token), load)
+            for invitation, load in living
+        ]
         if beats and not self._down:
             assert asyncio.run(heartbeats.record(self._context, beats)) == [None] * len(beats)
 
@@ -123,23 +130,23 @@ class Story:
             if self._passed // BEAT_EVERY > before // BEAT_EVERY:
                 self._beat()
             if watched:
-                self._look()
+                self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if "database" in self._down:
             return
-        self._set_clock(LOOKS_LATER)
-        lease = leadership.lead(self._context, "story", lambda _: True)
-        assert lease
-        done, raised = health.check(self._context, lease), alerts.raise_alerts(self._context, lease)
-        assert not [*done.poison, *raised.poison]
-        self._said += [_event(each) for each in done.events] + [_alert(each) for each in raised.alerts]
+        self._set_clock(CHECKS_LATER)
+        term = leadership.lead(self._context, "transcript", lambda _: True)
+        assert term
+        health_pass, raised = health.check(term), alerts.raise_alerts(term)
+        assert not [*health_pass.poison, *raised.poison]
+        self._lines += [_event(event) for event in health_pass.events] + [_alert(alert) for alert in raised.alerts]
 
 
 def spread(word: str) -> list[str]:
-    """The names that a word stands for."""
-    found = re.fullmatch(r"(\D+)(\d+)\.\.\1(\d+)", word)
-    return [f"{found[1]}{number}" for number in range(int(found[2]), int(found[3]) + 1)] if found else [word]
+    """Return the names that a word stands for."""
+    match = re.fullmatch(r"(\D+)(\d+)\.\.\1(\d+)", word)
+    return [f"{match[1]}{number}" for number in range(int(match[2]), int(match[3]) + 1)] if match else [word]
 
 
 def _event(event: Event) -> str:
@@ -156,22 +163,22 @@ def _shortened(text: str) -> str:
 
 
 def replay(context: Context, text: str) -> str:
-    """Play the lines of a transcript that begin with `> `; the transcript as it now is, alike lines of many workers
-    counted."""
-    story, lines = Story(context), []
+    """Play the lines of a transcript that begin with `> `; return the transcript with what they gave, where like lines
+    of many workers are counted."""
+    player, lines = Player(context), []
     for line in text.splitlines():
         if line.startswith("> "):
-            told = story.play(line[2:])
-            lines += [line, *(f"    {each}" for each in _counted(told))]
+            given = player.play(line[2:])
+            lines += [line, *(f"    {shown}" for shown in _counted(given))]
         elif not line.startswith("    "):
             lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def _counted(told: list[str]) -> list[str]:
-    """Of lines that differ only in the worker's number, the first, and how many there are."""
+def _counted(given: list[str]) -> list[str]:
+    """Return, of lines that differ only in the worker's number, the first one and how many there are."""
     alike: dict[str, list[str]] = {}
-    for line in told:
+    for line in given:
         alike.setdefault(re.sub(r"^([a-z]+)\d+:", r"\1:", line), []).append(line)
     shown: list[str] = []
     for lines in alike.values():

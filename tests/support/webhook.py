@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 
 class Webhook:
     """What arrived, and how it answers."""
@@ -38,7 +40,7 @@ def webhook() -> Iterator[Webhook]:
             if hook.drips:
                 self.drip()
                 return
-            hook.answers.wait(60)
+            hook.answers.wait(PATIENCE_SECONDS)
             if not hook.fails:
                 hook.arrived.append((body["title"], body["message"]))
             self.send_response(500 if hook.fails else 200)

@@ -42,7 +42,7 @@ class TestFakeTrouble:
 
     @pytest.fixture
     def before(self, ground: Ground) -> EngineService:
-        return ground.quiet(ground.engine.deploy(ground.spec()))
+        return ground.quiet(ground.deploy(ground.spec()))
 
     def test_a_ghost_runs_on_unwanted_until_its_node_is_back(
         self, fake: FakeEngine, ground: Ground, before: EngineService

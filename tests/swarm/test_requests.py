@@ -81,13 +81,12 @@ def test_a_network_that_somebody_else_creates_at_the_same_moment_is_taken(tmp_pa
         answers: dict[str, Answer] = {
             "GET /networks/org-1-network": (404, {"message": "no"}) if len(asked) == 1 else (200, {"Id": "net1"}),
             "POST /networks/create": (409, {"message": "network with name org-1-network already exists"}),
-            "GET /services/org-1-shop": (404, {"message": "no"}),
             "POST /services/create": (201, {"ID": "service1"}),
         }
         return answers[asked[-1]]
 
     with engine(tmp_path, answer) as host:
-        assert SwarmEngine(host, None).deploy(SPEC) == "service1"
+        assert SwarmEngine(host, None).deploy(SPEC, None) == "service1"
 
 
 def test_services_that_vanish_while_they_are_read_are_left_out(tmp_path: Path) -> None:

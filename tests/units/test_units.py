@@ -17,7 +17,7 @@ from tests.conftest import clean_environment
 ROOT = Path(__file__).parents[2]
 URL = "postgresql://skyctl:it's p%40ss $HOME @db.example.com/skyctl"
 ISOLATE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-# The code and its libraries stand where services may read them; what the host keeps of itself is gone with the namespace.
+# The code and its libraries are where services may read them; the host's own files go with the namespace.
 SCENE = """
 set -e
 for folder in /etc /var/lib /run/systemd /opt /home; do

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from skyctl.cli.views import workers, workloads
+from skyctl.cli.views import formats, workers, workloads
 from skyctl.domain.cluster import Diagnosis, Event, MassFailure, Worker
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import Migration, Service
@@ -18,7 +18,7 @@ MOST_NAMES = 10
 def diagnosis(found: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> list[Any]:
     """Everything that bears on a worker's status, in the order of a person's questions; then its containers, and why
     those that are to be moved have not been."""
-    return [workloads.details([*_rows(found), *_containers(containers), *_moves(moves, found.worker, found.read_at)])]
+    return [formats.details([*_rows(found), *_containers(containers), *_moves(moves, found.worker, found.read_at)])]
 
 
 def _containers(containers: Sequence[Service]) -> Iterator[tuple[str, Any]]:
@@ -69,7 +69,7 @@ def _status(worker: Worker, now: datetime) -> Text:
 
 
 def _decision(event: Event, now: datetime) -> Text:
-    states = [workers.status_text(status) for status in (event.from_status, event.to_status) if status]
+    states = [formats.status_text(status) for status in (event.from_status, event.to_status) if status]
     term = f", term {event.term}" if event.term else ""
     by = f" ({_when(event.at, now)}, by {printable(event.actor)}{term}, event {event.seq})"
     return Text.assemble(Text(" to ").join(states), f": {printable(event.reason)}", (by, "dim"))
@@ -83,12 +83,12 @@ def _undecided(worker: Worker) -> str:
 
 def _conclusion(found: Diagnosis) -> Text:
     verdict = found.verdict
-    said = Text.assemble(workers.status_text(verdict.status), f": {printable(verdict.reason)}")
+    said = Text.assemble(formats.status_text(verdict.status), f": {printable(verdict.reason)}")
     if found.is_settled:
         return said
     seen = found.monitor_seen_at
     looked = (
-        f"its last pass was {workers.ago(seen, found.read_at)}" if seen else "none has run yet: run `skyctl monitor`"
+        f"its last pass was {formats.ago(seen, found.read_at)}" if seen else "none has run yet: run `skyctl monitor`"
     )
     return said.append(f" (but the monitor has not looked yet; {looked})", style="yellow")
 
@@ -135,7 +135,7 @@ def _mass_failure(failure: MassFailure, now: datetime) -> str:
 
 
 def _when(at: datetime | None, now: datetime) -> str:
-    return f"{workers.ago(at, now)} ({at.isoformat(timespec='seconds')})" if at else "-"
+    return f"{formats.ago(at, now)} ({at.isoformat(timespec='seconds')})" if at else "-"
 
 
 def _seconds(duration: timedelta) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.cli.views import workers
+from skyctl.cli.views import formats, workers
 from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker, WorkerStatus
 from skyctl.domain.events import EventKind
 from skyctl.domain.text import printable
@@ -70,10 +70,10 @@ def _head(picture: Picture, width: int) -> list[Text]:
     noun = "worker" if stats.total == 1 else "workers"
     counts = [Text(f"{stats.total} {noun}", style="bold"), Text(f"{stats.load.container_count} containers")]
     counts += [
-        Text(f"{stats.by_status[s]} {s.value}", style=workers.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
+        Text(f"{stats.by_status[s]} {s.value}", style=formats.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
     ]
     counts += [Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in seen.migrations.items()]
-    policy, capacities = seen.policy, workers.capacities(stats.capacity)
+    policy, capacities = seen.policy, formats.capacities(stats.capacity)
     most = (policy.cpu_percent, policy.memory_percent, policy.disk_percent)
     bars = []
     for number, name in enumerate(("cpu", "memory", "disk")):
@@ -87,7 +87,7 @@ def _load_line(name: str, past: Sequence[float], percent: float, limit: float, c
     cells = NARROW_BAR if width < ROOMY else WIDE_BAR
     room = min(MOST_SPARKS, width - len(f"memory {'':{cells}} 100%    of {capacity}"))
     sparks = "".join(map(_spark, past[-room:] if room > 0 else ()))
-    bar = (workers.blocks(percent, cells), workers.load_style(percent, limit))
+    bar = (formats.blocks(percent, cells), formats.load_style(percent, limit))
     return _line(f"{name:<6} ", bar, f" {percent:3.0f}%  ", f"{sparks}  " if sparks else "", (f"of {capacity}", "dim"))
 
 
@@ -101,7 +101,7 @@ def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand
         said = [_line("No workers: see `skyctl workers install-script`"), *[Text()] * (rows + titled - 1)]
         return said[: rows + titled]
     table = Table(box=None, pad_edge=False, show_header=titled, header_style="bold", expand=expand)
-    figure, bars = workers.FIGURE_CELLS, workers.FIGURE_CELLS + 1 + workers.BAR_CELLS
+    figure, bars = formats.FIGURE_CELLS, formats.FIGURE_CELLS + 1 + formats.BAR_CELLS
     bars = figure if width < ROOMY else 10 if width < WIDE else bars
     table.add_column("WORST" if expand else "NAME", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
     table.add_column("STATUS", width=9)
@@ -114,7 +114,7 @@ def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand
         table.add_column("NOTE", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
     for worker in seen.worst[: max(0, rows)]:
         *loads, containers = workers.load_bars(worker, seen.policy)
-        more = [Text(workers.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
+        more = [Text(formats.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
         cells = [Text(printable(worker.name)), workers.standing_text(worker), *loads, *more]
         table.add_row(*cells[: len(table.columns)])
     return [table]
@@ -137,11 +137,11 @@ def _events(seen: Overview, rows: int, *, titled: bool = True) -> list[Text]:
 def _event(event: Event, seen: Overview) -> Text:
     what = Text(event.kind.replace("_", " "))
     if event.to_status and event.kind == EventKind.STATUS_CHANGED:
-        what = Text(" to ").join(workers.status_text(each) for each in (event.from_status, event.to_status) if each)
+        what = Text(" to ").join(formats.status_text(each) for each in (event.from_status, event.to_status) if each)
     name = f"{printable(event.worker_name)} " if event.worker_name else ""
     reason = f": {printable(event.reason)}" if event.reason else ""
     by = "" if event.actor == "monitor" else f" ({printable(event.actor)})"
-    return _line((f"{workers.ago(event.at, seen.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
+    return _line((f"{formats.ago(event.at, seen.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
 
 
 def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
@@ -154,7 +154,8 @@ def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
 
 def _held(failure: MassFailure, seen: Overview) -> Text:
     where = f" in {printable(failure.region)}" if failure.region else ""
-    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {workers.ago(failure.detected_at, seen.read_at)}"
+    when = formats.ago(failure.detected_at, seen.read_at)
+    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {when}"
     return _line((f"held: {fell}; nothing is moved until they return", "yellow"))
 
 
@@ -162,7 +163,7 @@ def _monitor(seen: Overview) -> Text:
     """Who leads, and when it last looked; a warning where that was too long ago."""
     if seen.monitor_seen_at is None:
         return Text("no monitor has run yet: statuses do not change", style="yellow")
-    passed = f"pass {workers.ago(seen.monitor_seen_at, seen.read_at)}"
+    passed = f"pass {formats.ago(seen.monitor_seen_at, seen.read_at)}"
     if seen.read_at - seen.monitor_seen_at > LATE_INTERVALS * seen.policy.heartbeat_interval:
         return Text(f"last {passed}: statuses may be old; run `skyctl monitor`", style="yellow")
     if seen.leader is None:

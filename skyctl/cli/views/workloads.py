@@ -8,7 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.cli.views import workers
+from skyctl.cli.views import events, formats
 from skyctl.documents import manifest
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.text import printable
@@ -26,7 +26,6 @@ from skyctl.domain.workloads import (
     ServicePage,
     ServiceStatus,
 )
-from skyctl.host.certificates import Certificate
 
 REASON_BESIDE = 110  # columns from which a reason stands in the line of what it is about
 SHORT_ID = 8
@@ -47,7 +46,7 @@ STATUS_COLORS = {"running": "green", "failed": "red", "rolled_back": "red", "sto
 def service_table(page: ServicePage, offset: int, *, wide: bool) -> list[Any]:
     """The services of a page, and how many there are."""
     more = ("ID", "LIMITS", "PORTS", "CONTAINER") if wide else ()
-    table = workers.plain_table("NAME", "ORG", "STATUS", "WORKER", "IMAGE", "CHANGED", *more, bars=(4,))
+    table = formats.plain_table("NAME", "ORG", "STATUS", "WORKER", "IMAGE", "CHANGED", *more, bars=(4,))
     for service in page.services:
         spec, current = service.spec, service.current
         cells: list[Any] = [
@@ -56,12 +55,12 @@ def service_table(page: ServicePage, offset: int, *, wide: bool) -> list[Any]:
             _status(service.status),
             _worker(current),
             _plain(spec.image),
-            workers.ago(service.updated_at, page.read_at),
+            formats.ago(service.updated_at, page.read_at),
         ]
         if wide:
             ports = ", ".join(manifest.port_text(port) for port in spec.ports) or "-"
             container = (current.container_id or "-")[:12] if current else "-"
-            cells += [str(service.id), workers.capacity_text(spec.limits), ports, _plain(container)]
+            cells += [str(service.id), formats.capacity_text(spec.limits), ports, _plain(container)]
         table.add_row(*cells)
     return _with_total(table, "service", len(page.services), page.total, offset)
 
@@ -82,7 +81,7 @@ def service_details(
         *([("Error", Text(printable(error), style="red"))] if error else []),
         ("Worker", _worker(current)),
         ("Image", spec.image),
-        ("Limits", workers.capacity_text(spec.limits)),
+        ("Limits", formats.capacity_text(spec.limits)),
         ("Ports", ", ".join(manifest.port_text(port) for port in spec.ports) or "-"),
         ("Endpoint mode", spec.endpoint_mode.value),
         ("Variables", ", ".join(sorted(spec.environment)) or "-"),
@@ -92,9 +91,9 @@ def service_details(
         ("Engine's id", (current.swarm_service_id if current else None) or "-"),
         ("Container", (current.container_id if current else None) or "-"),
         ("Adopted", "yes: the engine has more of it than is shown here" if spec.adopted else "no"),
-        ("Created", workers.ago(service.created_at, now)),
+        ("Created", formats.ago(service.created_at, now)),
     ]
-    found: list[Any] = [details(rows)]
+    found: list[Any] = [formats.details(rows)]
     if past:
         found += [Text(), _deployments(past, now)]
     if moves:
@@ -102,21 +101,11 @@ def service_details(
     return found
 
 
-def details(rows: Sequence[tuple[str, Any]]) -> Table:
-    """Facts, each by its name; texts that others wrote are made printable, and folded where they are long."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(printable(value)) if isinstance(value, str) else value)
-    return table
-
-
 def plan_table(planned: Sequence[Planned]) -> list[Any]:
     """Where containers would go, each with its reason."""
     if not planned:
         return [Text("No containers.")]
-    table = workers.plain_table("SERVICE", "ORG", "FROM", "TO", "REASON", bars=(4,))
+    table = formats.plain_table("SERVICE", "ORG", "FROM", "TO", "REASON", bars=(4,))
     for each in planned:
         target = _plain(each.target) if each.target else Text("nowhere", style="red")
         reason = Text(printable(each.reason), style="" if each.target else "red")
@@ -130,7 +119,7 @@ def adoptable_table(found: Sequence[Adoptable]) -> list[Any]:
     """The services of the engine that are not under management."""
     if not found:
         return [Text("The engine has no service that is not under management.")]
-    table = workers.plain_table("NAME", "IMAGE", "WORKER", "LIMITS", "ADOPTABLE", bars=(1, 3, 4))
+    table = formats.plain_table("NAME", "IMAGE", "WORKER", "LIMITS", "ADOPTABLE", bars=(1, 3, 4))
     for each in found:
         where = _plain(each.worker_name or f"node {each.node}" if each.worker_name or each.node else "-")
         said = Text(printable(each.obstacle), style="yellow") if each.obstacle else Text("yes", style="green")
@@ -142,7 +131,7 @@ def policy_table(organizations: Sequence[Organization]) -> list[Any]:
     """What each organization wants when a worker fails."""
     if not organizations:
         return [Text("No organizations: the panel makes them, or the first `skyctl services deploy`.")]
-    table = workers.plain_table("ORG", "NAME", "POLICY")
+    table = formats.plain_table("ORG", "NAME", "POLICY")
     for each in organizations:
         table.add_row(_plain(each.slug), _plain(each.name), each.policy.value)
     return [table]
@@ -163,7 +152,7 @@ class MigrationTable:
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         beside = options.max_width >= REASON_BESIDE
         last = ("REASON",) if beside else ()
-        table = workers.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
+        table = formats.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
         for each in self._migrations:
             cells: list[Any] = [
                 str(each.id)[:SHORT_ID],
@@ -172,7 +161,7 @@ class MigrationTable:
                 state_text(each.state),
                 CAUSES[each.cause],
                 str(each.attempts),
-                workers.span(self._now - each.created_at),
+                formats.span(self._now - each.created_at),
             ]
             table.add_row(*cells, *([Text(reason(each, self._now))] if beside else []))
         yield table
@@ -182,11 +171,11 @@ class MigrationTable:
                     yield Text.assemble((str(each.id)[:SHORT_ID], "bold"), "  ", said)
 
 
-def migration_details(migration: Migration, events: Sequence[Event], now: datetime) -> list[Any]:
+def migration_details(migration: Migration, history: Sequence[Event], now: datetime) -> list[Any]:
     """Everything about one migration, and what happened to it."""
     stopped, ended = migration.source_stopped_at, migration.finished_at
     if stopped:
-        old = f"stopped {workers.ago(stopped, now)}"
+        old = f"stopped {formats.ago(stopped, now)}"
     elif migration.state is MigrationState.COMPLETED:
         old = "not known to have stopped: it does when its worker returns"
     else:
@@ -200,16 +189,16 @@ def migration_details(migration: Migration, events: Sequence[Event], now: dateti
         ("To", migration.target_worker_name or "-"),
         ("Cause", CAUSES[migration.cause]),
         ("Attempts", str(migration.attempts)),
-        ("Called for", workers.ago(migration.created_at, now)),
-        ("Started", workers.ago(migration.started_at, now)),
-        ("Finished", workers.ago(ended, now)),
+        ("Called for", formats.ago(migration.created_at, now)),
+        ("Started", formats.ago(migration.started_at, now)),
+        ("Finished", formats.ago(ended, now)),
     ]
     if migration.deadline_at and ended is None:
         rows.append(("Deadline", _at(migration.deadline_at, now)))
     if migration.next_attempt_at and migration.state is MigrationState.FAILED and ended is None:
         rows.append(("Next attempt", _at(migration.next_attempt_at, now)))
     rows.append(("Old container", old))
-    return [details(rows), *([Text(), *map(workers.event_line, events)] if events else [])]
+    return [formats.details(rows), *([Text(), *map(events.event_line, history)] if history else [])]
 
 
 def pause_note(page: MigrationPage) -> list[str]:
@@ -217,9 +206,9 @@ def pause_note(page: MigrationPage) -> list[str]:
     once."""
     notes, pause = [], page.pause
     if pause:
-        until = f", for another {workers.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
+        until = f", for another {formats.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
         why = f": {pause.reason}" if pause.reason else ""
-        when = workers.ago(pause.paused_at, page.read_at)
+        when = formats.ago(pause.paused_at, page.read_at)
         notes.append(f"paused {when} by {pause.paused_by}{until}{why}; see `skyctl migrations resume`")
     if page.engine_trouble:
         notes.append(f"the engine cannot be asked, nothing moves: {page.engine_trouble}")
@@ -235,7 +224,7 @@ def reason(migration: Migration, now: datetime) -> str:
     """Why a migration is not further, printable."""
     said = migration.reason
     if migration.state is MigrationState.FAILED and migration.next_attempt_at and migration.finished_at is None:
-        said += f"; tried again in {workers.ahead(migration.next_attempt_at, now)}"
+        said += f"; tried again in {formats.ahead(migration.next_attempt_at, now)}"
     if migration.cancelled_by and migration.finished_at is None:
         said = f"being rolled back, cancelled by {migration.cancelled_by}"
     return printable(said)
@@ -247,14 +236,14 @@ def state_text(state: MigrationState) -> Text:
 
 
 def _deployments(past: Sequence[Deployment], now: datetime) -> Table:
-    table = workers.plain_table("DEPLOYMENT", "STATUS", "WORKER", "IMAGE", "BEGUN", "ERROR", bars=(3, 5))
+    table = formats.plain_table("DEPLOYMENT", "STATUS", "WORKER", "IMAGE", "BEGUN", "ERROR", bars=(3, 5))
     for each in past:
         table.add_row(
             str(each.id)[:SHORT_ID],
             _status(each.status),
             _worker(each),
             _plain(each.image),
-            workers.ago(each.created_at, now),
+            formats.ago(each.created_at, now),
             Text(printable(each.log or "-")),
         )
     return table
@@ -275,7 +264,7 @@ def _worker(deployment: Deployment | None) -> Text:
 
 
 def _limits(limits: Capacity) -> str:
-    return ", ".join(workers.capacities(limits))
+    return ", ".join(formats.capacities(limits))
 
 
 def _way(migration: Migration) -> Text:
@@ -283,7 +272,7 @@ def _way(migration: Migration) -> Text:
 
 
 def _at(at: datetime, now: datetime) -> str:
-    return f"in {workers.ahead(at, now)}" if at > now else workers.ago(at, now)
+    return f"in {formats.ahead(at, now)}" if at > now else formats.ago(at, now)
 
 
 def _plain(text: str) -> Text:
@@ -291,20 +280,5 @@ def _plain(text: str) -> Text:
 
 
 def _with_total(table: Any, noun: str, shown: int, total: int, offset: int) -> list[Any]:
-    found = workers.counted(noun, shown, total, offset)
+    found = formats.counted(noun, shown, total, offset)
     return [table, Text(found, style="dim")] if shown else [Text(found)]
-
-
-def certificate_details(found: Sequence[Certificate]) -> list[Any]:
-    """The certificates by which hosts know this manager."""
-    shown: list[Any] = []
-    for each in found:
-        rows = [
-            (each.role.capitalize(), each.subject),
-            *([("Names", ", ".join(each.names))] if each.names else []),
-            ("Good until", f"{each.ends_at:%Y-%m-%d}"),
-            ("SHA-256", each.fingerprint),
-            ("File", str(each.path)),
-        ]
-        shown += [*([Text()] if shown else []), details(rows)]
-    return shown

@@ -1,35 +1,35 @@
-"""The story of deploying a service: placed, written down, and then told to the engine. What is interrupted in between,
-the monitor goes on with."""
+"""Deploy a service: it is placed, written down, and then applied to the engine. What is interrupted in between, the
+monitor finishes."""
 
 from collections.abc import Mapping
 from uuid import uuid4
 
 from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.engine import EngineNode
-from skyctl.domain.errors import EngineUnavailable, Refused, ValidationError
+from skyctl.domain.errors import EngineConflict, EngineUnavailable, Refused, ValidationError
 from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
 from skyctl.operations.shared import apply_deployment, candidates
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
-from skyctl.store import db, events, migrations, services, workers
+from skyctl.store import db, deployments, events, migrations, services, workers
 
 
 def deploy(
     context: Context, actor: Actor, organization: Organization, spec: ServiceSpec, *, dry_run: bool = False
 ) -> Planned:
-    """Deploy a service of this organization: a new one where the rule says, one that exists where it is, while it fits
-    there.
+    """Deploy a service of this organization: a new one where the placement rule says, one that exists where it is, as
+    long as it fits there.
 
     With `dry_run` nothing is changed. Raises Refused where no worker has room, or the service is being moved;
-    EngineRefused, EngineUnavailable (then the monitor deploys it once the engine answers).
+    Superseded where it was deployed again, or removed, before this deployment reached the engine; EngineRefused;
+    EngineUnavailable and EngineConflict (then the monitor applies it later).
     """
     slug = rules.slug(spec.name)
     if not slug:
         raise ValidationError(f"name: {spec.name!r} holds no letter and no digit of ASCII", "choose a name with some")
     nodes = context.engine().observe(()).nodes
-    with context.db.transaction() as tx:
-        events.lock(tx)
+    with context.recording() as tx:
         existing = services.by_slug(tx, organization.id, slug)
         if existing:
             _refuse_unless_changeable(tx, existing, spec)
@@ -37,17 +37,15 @@ def deploy(
         if isinstance(place, Refusal):
             raise Refused(f"{spec.name} finds no place: {place.reason}", "see `skyctl workers list -o wide`")
         before = existing.current if existing else None
-        names, node_id = workers.names_of(tx), workers.nodes(tx, [place.worker_id])[place.worker_id]
-        planned = Planned(
-            spec.name, organization.slug, before.worker_name if before else None, names[place.worker_id], place.reason
-        )
+        source, target = before.worker_name if before else None, workers.names_of(tx)[place.worker_id]
+        planned = Planned(spec.name, organization.slug, source, target, place.reason)
         if dry_run:
             return planned
         service = _write_down(tx, actor, organization, spec, place, existing)
     if service and service.current:
         try:
-            apply_deployment.apply_deployment(context, service, service.current.id, node_id)
-        except EngineUnavailable as error:
+            apply_deployment.apply_deployment(context, service, service.current.id, context.recording)
+        except (EngineUnavailable, EngineConflict) as error:
             error.hint = (
                 f"{spec.name} is written down, and deployed by the monitor once the engine answers. {error.hint}"
             )
@@ -63,14 +61,12 @@ def _write_down(
     place: Placement,
     existing: Service | None,
 ) -> Service | None:
-    """A new deployment as the service's current one; the engine is not told yet."""
+    """Write a new deployment down as the service's current one, still to be applied to the engine."""
     before, worker_id = existing.current if existing else None, place.worker_id
     if existing and before:
-        services.keep_wanted(tx, before.id, existing.spec)
+        deployments.keep_wanted(tx, before.id, existing.spec)
     service_id = services.save(tx, organization.id, rules.slug(spec.name), spec)
-    deployment_id = services.insert_deployment(
-        tx, service_id, worker_id, spec, before.swarm_service_id if before else None
-    )
+    deployment_id = deployments.insert(tx, service_id, worker_id, spec, before.swarm_service_id if before else None)
     services.make_current(tx, service_id, deployment_id, ServiceStatus.DEPLOYING)
     service = services.get(tx, service_id)
     name = service.current.worker_name if service and service.current else None
@@ -85,7 +81,7 @@ def _write_down(
 def _place(
     tx: db.Transaction, context: Context, spec: ServiceSpec, existing: Service | None, nodes: Mapping[str, EngineNode]
 ) -> Placement | Refusal:
-    """A place for a service: where it is, while it fits there; else the one that the rule gives."""
+    """Return the place of a service: where it is, as long as it fits there; else the one that the rule chooses."""
     here = existing.current.worker_id if existing and existing.current else None
     if existing and here:
         before, now = existing.spec.limits, spec.limits
@@ -114,7 +110,7 @@ def _refuse_unless_changeable(tx: db.Transaction, service: Service, spec: Servic
             f"{service.spec.name} was adopted: the engine has more of it than skyctl knows",
             "change it with `docker service update`",
         )
-    moving = [each for each in migrations.of_service(tx, service.id) if each.finished_at is None]
+    moving = [migration for migration in migrations.of_service(tx, service.id) if migration.finished_at is None]
     if moving and moving[0].started_at:
         raise Refused(
             f"{service.spec.name} is being moved to {moving[0].target_worker_name}",

@@ -1,4 +1,4 @@
-"""Stories of emptying workers: asked for, planned, watched, taken back. The monitor does the moving."""
+"""Request, plan, watch and cancel drains. The monitor moves the containers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,29 +29,27 @@ MOST_REASONS = 5
 def drain(
     context: Context, worker_ids: Sequence[UUID], actor: Actor, drain_options: DrainOptions = DrainOptions()
 ) -> list[Worker]:
-    """Note that workers are to be emptied: none of them takes anything new from then on. The monitor moves what is
+    """Request that workers are emptied: none of them takes anything new from then on, and the monitor moves what is
     there.
 
-    A drain that stands goes on, as it is now wished; one that is over begins anew. Raises WorkerNotFound.
+    A drain that is under way continues with these options; one that is over starts again. Raises WorkerNotFound.
     """
-    with context.db.transaction() as tx:
-        events.lock(tx)
+    with context.recording() as tx:
         store.hold_heartbeats(tx)
-        found = [lookup.lock_worker(tx, worker_id) for worker_id in sorted(worker_ids)]
-        for worker in found:
+        drained = [lookup.lock_worker(tx, worker_id) for worker_id in sorted(worker_ids)]
+        for worker in drained:
             if store.request(tx, worker.id, drain_options):
-                asked = Event(
-                    EventKind.DRAIN_REQUESTED, worker.id, worker.name, actor.name, reason=drain_options.reason or ""
+                reason = drain_options.reason or ""
+                events.record(
+                    tx, Event(EventKind.DRAIN_REQUESTED, worker.id, worker.name, actor.name, reason=reason), actor
                 )
-                events.record(tx, asked, actor)
         db.notify_news(tx)
-        return found
+        return drained
 
 
 def undrain(context: Context, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
-    """Note that a worker is no longer to be emptied: what has not started stays. Raises WorkerNotFound."""
-    with context.db.transaction() as tx:
-        events.lock(tx)
+    """Cancel the drain of a worker: containers whose move has not started stay. Raises WorkerNotFound."""
+    with context.recording() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         if health.is_to_drain(worker):
             store.end(tx, worker_id)
@@ -63,20 +61,20 @@ def undrain(context: Context, worker_id: UUID, actor: Actor, reason: str | None 
 
 
 def plan(context: Context, worker_ids: Sequence[UUID]) -> list[Planned]:
-    """Where the containers of these workers would go if all of them were emptied at once, or what is missing; changes
-    nothing.
+    """Return where the containers of these workers would go if all of them were emptied at once, or what is missing.
 
-    Raises EngineUnavailable.
+    Nothing is changed. Raises EngineUnavailable.
     """
     nodes = context.engine().observe(()).nodes
     with context.db.transaction() as tx:
-        there = services.on_workers(tx, worker_ids)
+        leaving = services.on_workers(tx, worker_ids)
         demands = [
-            candidates.demand(each.id, each.spec, each.current.worker_id if each.current else None) for each in there
+            candidates.demand(service.id, service.spec, service.current.worker_id if service.current else None)
+            for service in leaving
         ]
         places = candidates.plan(tx, demands, nodes, context.health, closed=worker_ids)
         names = workers.names_of(tx)
-    return [_planned(service, place, names) for service, place in zip(there, places, strict=True)]
+    return [_planned(service, place, names) for service, place in zip(leaving, places, strict=True)]
 
 
 def _planned(service: Service, place: Placement | Refusal, names: dict[UUID, str]) -> Planned:
@@ -86,29 +84,29 @@ def _planned(service: Service, place: Placement | Refusal, names: dict[UUID, str
 
 
 def progress(context: Context, worker_ids: Sequence[UUID]) -> list[DrainProgress]:
-    """How far the drains of these workers are. Raises WorkerNotFound."""
+    """Return how far the drains of these workers are. Raises WorkerNotFound."""
     with context.db.transaction() as tx:
-        found = [lookup.get_worker(tx, worker_id) for worker_id in worker_ids]
-        return [_progress(tx, worker) for worker in found]
+        drained = [lookup.get_worker(tx, worker_id) for worker_id in worker_ids]
+        return [_progress(tx, worker) for worker in drained]
 
 
 def _progress(tx: db.Transaction, worker: Worker) -> DrainProgress:
     since = worker.drain_requested_at
     off = migrations.off_since(tx, worker.id, since) if since else []
-    counts = Counter(each.state for each in off)
-    unfinished = {each.service_id for each in off if each.finished_at is None}
-    left = [each.spec.name for each in services.on_workers(tx, [worker.id]) if each.id not in unfinished]
+    counts = Counter(migration.state for migration in off)
+    unfinished = {migration.service_id for migration in off if migration.finished_at is None}
+    left = [service.spec.name for service in services.on_workers(tx, [worker.id]) if service.id not in unfinished]
     under_way = sum(counts[state] for state in UNDER_WAY)
     return DrainProgress(
         worker, counts[MigrationState.COMPLETED], under_way, len(unfinished) - under_way, left, _reasons(off)
     )
 
 
-def _reasons(those: Sequence[Migration]) -> list[str]:
-    """Why those that have not moved have not, the first few."""
-    told = [
-        f"{each.service_name}: {each.reason}"
-        for each in those
-        if each.reason and each.state is not MigrationState.COMPLETED
+def _reasons(off: Sequence[Migration]) -> list[str]:
+    """Return why containers have not moved, for the first few that have not."""
+    reasons = [
+        f"{migration.service_name}: {migration.reason}"
+        for migration in off
+        if migration.reason and migration.state is not MigrationState.COMPLETED
     ]
-    return told[:MOST_REASONS]
+    return reasons[:MOST_REASONS]

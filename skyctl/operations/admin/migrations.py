@@ -1,4 +1,4 @@
-"""Stories of people about migrations: look, approve, reject, try again, cancel, pause. The monitor does the moving."""
+"""List, approve, reject, retry, cancel and pause migrations. The monitor moves the containers."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -13,7 +13,6 @@ from skyctl.rules import migrations as rules
 from skyctl.store import db, events, health, leases, migration_pauses, organizations
 from skyctl.store import migrations as store
 
-SHORTEST_PREFIX = 4
 STATES = MigrationState
 
 
@@ -25,70 +24,71 @@ def list_migrations(
     limit: int = 100,
     offset: int = 0,
 ) -> MigrationPage:
-    """One page of the migrations: the unfinished ones first, then the latest."""
+    """Return one page of the migrations: the unfinished ones first, then the latest."""
     with context.db.transaction() as tx:
-        found, total = store.page(tx, states, worker_id, limit, offset)
-        return MigrationPage(found, total, db.now(tx), migration_pauses.current(tx), leases.engine_trouble(tx))
+        page, total = store.page(tx, states, worker_id, limit, offset)
+        return MigrationPage(page, total, db.now(tx), migration_pauses.current(tx), leases.engine_trouble(tx))
 
 
 def history(context: Context, migration_id: UUID) -> list[Event]:
-    """What happened to a migration, in order."""
+    """Return the events of a migration, in order."""
     with context.db.transaction() as tx:
         return events.of_migration(tx, migration_id)
 
 
 def approve(context: Context, migration_id: UUID, actor: Actor) -> Migration:
-    """Let a migration go on that waits for approval, or is held. Raises MigrationNotFound, Refused."""
+    """Queue a migration that waits for approval, or is held. Raises MigrationNotFound, Refused."""
     return _change(context, migration_id, actor, "approved", (STATES.AWAITING_APPROVAL, STATES.HELD), STATES.QUEUED, "")
 
 
 def reject(context: Context, migration_id: UUID, actor: Actor) -> Migration:
-    """Let a container stay that waits for approval, or is held. Raises MigrationNotFound, Refused."""
+    """Cancel a migration that waits for approval, or is held. Raises MigrationNotFound, Refused."""
     waiting = (STATES.AWAITING_APPROVAL, STATES.HELD)
     return _change(context, migration_id, actor, "rejected", waiting, STATES.CANCELLED, f"rejected by {actor.name}")
 
 
 def retry(context: Context, migration_id: UUID, actor: Actor) -> Migration:
-    """Try a failed migration again, at once and with all its attempts. Raises MigrationNotFound, Refused."""
+    """Retry a failed migration at once, with all its attempts. Raises MigrationNotFound, Refused."""
 
-    def change(tx: db.Transaction, found: Migration) -> bool:
-        unfinished = [each for each in store.of_service(tx, found.service_id) if each.finished_at is None]
-        if unfinished and unfinished[0].id != found.id:
+    def change(tx: db.Transaction, failed: Migration) -> bool:
+        of_service = store.of_service(tx, failed.service_id)
+        unfinished = [migration for migration in of_service if migration.finished_at is None]
+        if unfinished and unfinished[0].id != failed.id:
             raise Refused(
-                f"{found.service_name} is in another migration", f"see `skyctl migrations show {unfinished[0].id}`"
+                f"{failed.service_name} is in another migration", f"see `skyctl migrations show {unfinished[0].id}`"
             )
-        return store.try_again(tx, found)
+        return store.try_again(tx, failed)
 
     return _decide(context, migration_id, actor, "retried", (STATES.FAILED,), change)
 
 
 def cancel(context: Context, migration_id: UUID, actor: Actor) -> Migration:
-    """Let a container stay: one that has not started is cancelled, one that is under way is rolled back, unless it
-    completes before that. Raises MigrationNotFound, Refused."""
+    """Cancel a migration: one that is under way is rolled back, unless it completes before that.
 
-    def change(tx: db.Transaction, found: Migration) -> bool:
-        if found.state in rules.UNDER_WAY:
-            return store.cancel_under_way(tx, found, actor.name)
-        return store.change(tx, found, STATES.CANCELLED, reason=f"cancelled by {actor.name}")
+    Raises MigrationNotFound, Refused.
+    """
+
+    def change(tx: db.Transaction, migration: Migration) -> bool:
+        if migration.state in rules.UNDER_WAY:
+            return store.cancel_under_way(tx, migration, actor.name)
+        return store.change(tx, migration, STATES.CANCELLED, reason=f"cancelled by {actor.name}")
 
     return _decide(context, migration_id, actor, "cancelled", (*rules.WAITING, *rules.UNDER_WAY), change)
 
 
 def pause(context: Context, actor: Actor, length: timedelta | None, reason: str | None) -> None:
-    """Let no migration begin, for so long or until `resume`; what is under way goes on."""
-    with context.db.transaction() as tx:
-        events.lock(tx)
+    """Keep migrations from starting, for this length or until `resume`; what is under way goes on."""
+    with context.recording() as tx:
         migration_pauses.begin(tx, actor.name, length, reason)
-        said = f"for {length}" if length else "until they are resumed"
-        told = f"{said}: {reason}" if reason else said
-        events.record(tx, Event(EventKind.MIGRATIONS_PAUSED, None, None, actor.name, reason=told), actor)
+        how_long = f"for {length}" if length else "until they are resumed"
+        whole_reason = f"{how_long}: {reason}" if reason else how_long
+        events.record(tx, Event(EventKind.MIGRATIONS_PAUSED, None, None, actor.name, reason=whole_reason), actor)
 
 
 def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
-    """Let containers be moved again: after a pause, and off all workers that fell silent at once; whether there was a
-    pause, and the mass failures that are lifted."""
-    with context.db.transaction() as tx:
-        events.lock(tx)
+    """End the pause, and lift all mass failures; return whether there was a pause, and which mass failures were
+    lifted."""
+    with context.recording() as tx:
         was_paused = migration_pauses.end(tx, actor.name)
         open_failures = health.open_mass_failures(tx)
         health.lift_mass_failures(tx, [failure.id for failure in open_failures], actor.name)
@@ -107,15 +107,14 @@ def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
 
 
 def policies(context: Context) -> list[Organization]:
-    """What each organization wants when a worker fails, by its slug."""
+    """Return the organizations by slug, each with its policy for when a worker fails."""
     with context.db.transaction() as tx:
         return organizations.matching_organizations(tx, None)
 
 
 def set_policy(context: Context, organization: Organization, policy: MigrationPolicy, actor: Actor) -> None:
-    """Write down what an organization wants when a worker fails, from the next failure on."""
-    with context.db.transaction() as tx:
-        events.lock(tx)
+    """Set an organization's policy for when a worker fails; it holds from the next failure on."""
+    with context.recording() as tx:
         organizations.set_policy(tx, organization.id, policy)
         details = Policy(organizationId=str(organization.id), policy=policy.value)
         reason = f"{organization.slug}: {policy.value}, before that {organization.policy.value}"
@@ -127,13 +126,14 @@ def _change(
     migration_id: UUID,
     actor: Actor,
     verb: str,
-    seen: Sequence[MigrationState],
-    then: MigrationState,
+    possible: Sequence[MigrationState],
+    state: MigrationState,
     reason: str,
 ) -> Migration:
-    return _decide(
-        context, migration_id, actor, verb, seen, lambda tx, found: store.change(tx, found, then, reason=reason)
-    )
+    def change(tx: db.Transaction, migration: Migration) -> bool:
+        return store.change(tx, migration, state, reason=reason)
+
+    return _decide(context, migration_id, actor, verb, possible, change)
 
 
 def _decide(
@@ -141,31 +141,31 @@ def _decide(
     migration_id: UUID,
     actor: Actor,
     verb: str,
-    seen: Sequence[MigrationState],
+    possible: Sequence[MigrationState],
     change: Callable[[db.Transaction, Migration], bool],
 ) -> Migration:
-    """Change a migration that is in one of these states; what it is then."""
-    with context.db.transaction() as tx:
-        events.lock(tx)
-        found = next(iter(store.fetch(tx, [migration_id])), None)
-        if found is None:
+    """Change a migration that is in one of the possible states, record that, and return it as it is then.
+
+    Raises MigrationNotFound, Refused.
+    """
+    with context.recording() as tx:
+        migration = next(iter(store.fetch(tx, [migration_id])), None)
+        if migration is None:
             raise MigrationNotFound(f"there is no migration {migration_id}", "see `skyctl migrations list`")
-        if found.state not in seen or (found.finished_at and found.state is not STATES.FAILED) or not change(tx, found):
-            possible = " or ".join(state.value for state in seen)
+        is_over = migration.finished_at and migration.state is not STATES.FAILED
+        if migration.state not in possible or is_over or not change(tx, migration):
+            states = " or ".join(state.value for state in possible)
             raise Refused(
-                f"{found.service_name}'s migration is {found.state.value}", f"only one that is {possible} can be {verb}"
+                f"{migration.service_name}'s migration is {migration.state.value}",
+                f"only one that is {states} can be {verb}",
             )
         details = MigrationRef(
-            migrationId=str(migration_id), serviceId=str(found.service_id), serviceName=found.service_name
+            migrationId=str(migration_id), serviceId=str(migration.service_id), serviceName=migration.service_name
         )
-        told = Event(
-            EventKind[f"MIGRATION_{verb.upper()}"],
-            found.source_worker_id,
-            found.source_worker_name,
-            actor.name,
-            reason=found.service_name,
-            details=details,
+        source = (migration.source_worker_id, migration.source_worker_name)
+        decision = Event(
+            EventKind[f"MIGRATION_{verb.upper()}"], *source, actor.name, reason=migration.service_name, details=details
         )
-        events.record(tx, told, actor)
+        events.record(tx, decision, actor)
         db.notify_news(tx)
         return store.fetch(tx, [migration_id])[0]

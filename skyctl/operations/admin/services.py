@@ -1,4 +1,4 @@
-"""Stories of services: deploy, list, look at, remove, and take existing ones of the engine under management."""
+"""List, show and remove services, and adopt services that the engine runs already."""
 
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID, uuid4
@@ -28,9 +28,8 @@ from skyctl.domain.workloads import (
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs
-from skyctl.store import db, events, migrations, organizations, services, workers
+from skyctl.store import db, deployments, events, migrations, organizations, services, workers
 
-SHORTEST_PREFIX = 4
 DEFAULT_ORGANIZATION = "default"
 
 
@@ -42,76 +41,89 @@ def list_services(
     limit: int = 100,
     offset: int = 0,
 ) -> ServicePage:
-    """One page of the services, by organization and name."""
+    """Return one page of the services, by organization and name."""
     with context.db.transaction() as tx:
-        found, total = services.page(tx, organization.id if organization else None, worker_id, limit, offset)
-        return ServicePage(found, total, db.now(tx))
+        page, total = services.page(tx, organization.id if organization else None, worker_id, limit, offset)
+        return ServicePage(page, total, db.now(tx))
 
 
 def history(context: Context, service_id: UUID) -> tuple[list[Deployment], list[Migration]]:
-    """The deployments and the migrations of a service, the latest first."""
+    """Return the deployments and the migrations of a service, the latest first."""
     with context.db.transaction() as tx:
-        return services.deployments_of(tx, service_id), migrations.of_service(tx, service_id)
+        return deployments.of_service(tx, service_id), migrations.of_service(tx, service_id)
 
 
 def remove(context: Context, service_id: UUID, actor: Actor) -> Service:
-    """Remove a service from the engine, and from the list. Raises ServiceNotFound, EngineUnavailable."""
+    """Remove a service from the engine, and from the list; what is deployed of it at the same moment goes as well.
+
+    Raises ServiceNotFound, EngineUnavailable.
+    """
     with context.db.transaction() as tx:
-        service = _known(services.get(tx, service_id), service_id)
-    if swarm_service_id := _swarm_service_id(service):
-        context.engine().remove(swarm_service_id)
-    with context.db.transaction() as tx:
-        events.lock(tx)
-        migrations.cancel_of_service(tx, service_id, f"the service was removed by {actor.name}")
-        services.delete(tx, service_id)
-        current, details = service.current, ServiceRef(serviceId=str(service_id), serviceName=service.spec.name)
-        where = (current.worker_id, current.worker_name) if current else (None, None)
-        events.record(
-            tx, Event(EventKind.SERVICE_REMOVED, *where, actor.name, reason=service.spec.name, details=details), actor
-        )
-    return service
+        service = _existing(services.get(tx, service_id), service_id)
+    while True:
+        if removed_id := _swarm_service_id(service):
+            context.engine().remove(removed_id)
+        with context.recording() as tx:
+            now = services.get(tx, service_id, lock=True)
+            if now is None or _swarm_service_id(now) in (None, removed_id):
+                _delete(tx, service, actor)
+                return service
+        service = now
+
+
+def _delete(tx: db.Transaction, service: Service, actor: Actor) -> None:
+    migrations.cancel_of_service(tx, service.id, f"the service was removed by {actor.name}")
+    services.delete(tx, service.id)
+    current, details = service.current, ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
+    where = (current.worker_id, current.worker_name) if current else (None, None)
+    events.record(
+        tx, Event(EventKind.SERVICE_REMOVED, *where, actor.name, reason=service.spec.name, details=details), actor
+    )
 
 
 def existing(context: Context, organization: Organization, name: str) -> Service | None:
-    """The service of this organization that `deploy` of this name would change."""
+    """Return the service of this organization that `deploy` of this name would change."""
     with context.db.transaction() as tx:
         return services.by_slug(tx, organization.id, rules.slug(name))
 
 
 def organization(context: Context, reference: str | None, *, make: bool = False, dry_run: bool = False) -> Organization:
-    """The organization of an id or slug; without one, the only one, which `make` makes where there is none, but for a
-    dry run.
+    """Return the organization of an id or slug; without a reference, the only one. Where there is none, `make` creates
+    the default one, except in a dry run.
 
     Raises OrganizationNotFound, or ValidationError where there are several.
     """
     with context.db.transaction() as tx:
-        found = organizations.matching_organizations(tx, reference)
-        if not found and make and reference in (None, DEFAULT_ORGANIZATION):
+        matching = organizations.matching_organizations(tx, reference)
+        if not matching and make and reference in (None, DEFAULT_ORGANIZATION):
             if dry_run:
                 return Organization(uuid4(), DEFAULT_ORGANIZATION, DEFAULT_ORGANIZATION, MigrationPolicy.AUTOMATIC)
             return organizations.insert_organization(tx, DEFAULT_ORGANIZATION)
-    if not found:
-        known = "" if reference is None else f" {reference!r}"
+    if not matching:
+        name = "" if reference is None else f" {reference!r}"
         raise OrganizationNotFound(
-            f"there is no organization{known}", "the panel makes them; or `services deploy` without --org"
+            f"there is no organization{name}", "the panel makes them; or `services deploy` without --org"
         )
-    if len(found) > 1:
-        several = ", ".join(each.slug for each in found[:20])
+    if len(matching) > 1:
+        several = ", ".join(organization.slug for organization in matching[:20])
         raise ValidationError(f"there are several organizations: {several}", "give one of them: --org")
-    return found[0]
+    return matching[0]
 
 
 def adoptable(context: Context, limits: Capacity = Capacity()) -> list[Adoptable]:
-    """The services of the engine that are not under management, by name, and what speaks against each.
+    """Return the services of the engine that skyctl does not manage, by name, each with the obstacle to adopting it.
 
-    Of the limits, those over 0 are given, instead of what the engine has. Raises EngineUnavailable.
+    A limit over 0 takes the place of the engine's. Raises EngineUnavailable.
     """
-    seen = context.engine().observe()
+    observation = context.engine().observe()
     with context.db.transaction() as tx:
         managed = services.engine_ids(tx)
-        by_node, names = workers.by_node(tx, seen.nodes), workers.names_of(tx)
-    others = [each for each in seen.services.values() if each.id not in managed]
-    return [_adoptable(each, seen.nodes, by_node, names, limits) for each in sorted(others, key=lambda each: each.name)]
+        by_node, names = workers.by_node(tx, observation.nodes), workers.names_of(tx)
+    others = [service for service in observation.services.values() if service.id not in managed]
+    return [
+        _adoptable(service, observation.nodes, by_node, names, limits)
+        for service in sorted(others, key=lambda service: service.name)
+    ]
 
 
 def _adoptable(
@@ -141,47 +153,58 @@ def _adoptable(
 
 
 def adopt(
-    context: Context, actor: Actor, organization: Organization, those: Collection[Adoptable]
+    context: Context, actor: Actor, organization: Organization, candidates: Collection[Adoptable]
 ) -> list[tuple[Adoptable, str]]:
-    """Take services of the engine under management where they run, without a new container; those that could not be,
-    and why."""
+    """Manage services of the engine from now on, where they run and without a new container; return those that could
+    not be adopted, and why."""
     trouble = []
-    for each in those:
+    for candidate in candidates:
         try:
-            _adopt(context, actor, organization, each)
+            _adopt(context, actor, organization, candidate)
         except (EngineRefused, Refused) as error:
-            trouble.append((each, error.message))
+            trouble.append((candidate, error.message))
     return trouble
 
 
 def _adopt(context: Context, actor: Actor, organization: Organization, adopted: Adoptable) -> None:
-    found, worker_id = adopted.engine, adopted.worker_id
-    slug = rules.slug(found.name)
+    engine_service, worker_id = adopted.engine, adopted.worker_id
+    slug = rules.slug(engine_service.name)
     if adopted.obstacle or worker_id is None:
-        raise Refused(f"{found.name}: {adopted.obstacle}", "see `skyctl services adopt --dry-run`")
-    labels = {key: value for key, value in found.labels.items() if not key.startswith("skypanel.")}
+        raise Refused(f"{engine_service.name}: {adopted.obstacle}", "see `skyctl services adopt --dry-run`")
+    labels = {key: value for key, value in engine_service.labels.items() if not key.startswith("skypanel.")}
     spec = ServiceSpec(
-        found.name, found.image, adopted.limits, endpoint_mode=found.endpoint_mode, labels=labels, adopted=True
+        engine_service.name,
+        engine_service.image,
+        adopted.limits,
+        endpoint_mode=engine_service.endpoint_mode,
+        labels=labels,
+        adopted=True,
     )
-    with context.db.transaction() as tx:
-        events.lock(tx)
+    with context.recording() as tx:
         if services.by_slug(tx, organization.id, slug):
             raise Refused(
                 f"{organization.slug} has a service {slug!r} already", "remove one of them, or give another --org"
             )
         service_id = services.save(tx, organization.id, slug, spec)
-        deployment_id = services.insert_adopted(tx, service_id, worker_id, found.image, found.id)
+        deployment_id = deployments.insert_adopted(tx, service_id, worker_id, engine_service.image, engine_service.id)
         services.make_current(tx, service_id, deployment_id, ServiceStatus.RUNNING)
-        details = ServiceRef(serviceId=str(service_id), serviceName=found.name, deploymentId=str(deployment_id))
+        details = ServiceRef(
+            serviceId=str(service_id), serviceName=engine_service.name, deploymentId=str(deployment_id)
+        )
         adoption = Event(
-            EventKind.SERVICE_ADOPTED, worker_id, adopted.worker_name, actor.name, reason=found.name, details=details
+            EventKind.SERVICE_ADOPTED,
+            worker_id,
+            adopted.worker_name,
+            actor.name,
+            reason=engine_service.name,
+            details=details,
         )
         events.record(tx, adoption, actor)
-        service = _known(services.get(tx, service_id), service_id)
-    node_id = next(task.node_id for task in found.tasks if runs(task) and task.node_id)
+        service = _existing(services.get(tx, service_id), service_id)
+    node_id = next(task.node_id for task in engine_service.tasks if runs(task) and task.node_id)
     try:
         ours = rules.engine_spec(service, deployment_id, node_id).labels
-        context.engine().move(found.id, found.version, node_id, ours)
+        context.engine().move(engine_service.id, engine_service.version, node_id, ours)
     except (EngineRefused, EngineUnavailable):
         with context.db.transaction() as tx:
             services.delete(tx, service_id)
@@ -189,7 +212,7 @@ def _adopt(context: Context, actor: Actor, organization: Organization, adopted: 
 
 
 def names_from(context: Context, prefix: str) -> Sequence[str]:
-    """The names of services that begin so, for completion."""
+    """Return the names of services that begin with a prefix, for completion."""
     with context.db.transaction() as tx:
         return services.names(tx, prefix)
 
@@ -198,7 +221,7 @@ def _swarm_service_id(service: Service | None) -> str | None:
     return service.current.swarm_service_id if service and service.current else None
 
 
-def _known(service: Service | None, service_id: UUID) -> Service:
+def _existing(service: Service | None, service_id: UUID) -> Service:
     if service is None:
         raise ServiceNotFound(f"there is no service {service_id}", "see `skyctl services list`")
     return service

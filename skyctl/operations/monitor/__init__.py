@@ -1,4 +1,4 @@
-"""What the leading monitor concludes and does, each in a term of its own."""
+"""What the leading monitor concludes and orders, all of it within its term."""
 
 from typing import TYPE_CHECKING
 
@@ -6,9 +6,11 @@ from skyctl import lazy
 
 if TYPE_CHECKING:
     from skyctl.operations.monitor import alerts as alerts
+    from skyctl.operations.monitor import deliveries as deliveries
     from skyctl.operations.monitor import health as health
     from skyctl.operations.monitor import migration_queue as migration_queue
     from skyctl.operations.monitor import migrations as migrations
     from skyctl.operations.monitor import services as services
+    from skyctl.operations.monitor import token_rotation as token_rotation
 
 __getattr__ = lazy.submodules(__name__)

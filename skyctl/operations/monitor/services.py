@@ -1,27 +1,25 @@
-"""The leading monitor's story of services: what the engine says of each, and what an interrupted command left to be
-done."""
+"""Bring services in line with what the engine shows of each, and finish what an interrupted command left to be done."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.cluster import Event
 from skyctl.domain.engine import EngineNode, Observation
-from skyctl.domain.errors import EngineRefused
+from skyctl.domain.errors import EngineRefused, Superseded
 from skyctl.domain.events import EventKind, ServiceRef
-from skyctl.domain.workloads import DeploymentStatus, Service, ServiceStatus
+from skyctl.domain.workloads import Deployment, DeploymentStatus, Service, ServiceStatus
 from skyctl.operations.shared import apply_deployment
-from skyctl.operations.shared.context import Context, Engine
-from skyctl.operations.shared.leadership import TTL
+from skyctl.operations.shared.leadership import Term
 from skyctl.rules import services as rules
 from skyctl.rules.services import Finding
-from skyctl.store import db, drains, events, leases, services, workers
+from skyctl.store import db, deployments, drains, events, services, workers
 from skyctl.store.services import Followed
 
 POLL_SECONDS = 0.5
-# A command that wrote a deployment down and has not told the engine of it by then was interrupted.
+# A command that wrote a deployment down and has not applied it by then was interrupted.
 INTERRUPTED = timedelta(seconds=30)
 PAGE = 2_000
 MOST_BY_ID = 100
@@ -35,183 +33,207 @@ STATUSES = {
 
 
 class PendingEngineWork(NamedTuple):
-    """What is to be done beside following: services that the engine was never told of, with their nodes; those that a
-    drain wants stopped; nodes that are to take nothing new, or something again."""
+    """What is to be done beside comparing: services whose deployment was never applied; removed services that the
+    engine may have all the same, each with the deployment that may have created it; services that a drain stops; nodes
+    that are to take nothing new, or something again, each with its worker."""
 
-    apply_pending: Sequence[tuple[Service, str]]
+    apply_pending: Sequence[Service]
+    leftovers: Sequence[tuple[Service, UUID]]
     to_stop: Sequence[Service]
     to_pause: Mapping[str, UUID]
     to_resume: Mapping[str, UUID]
 
 
-def reconcile_services(context: Context, lease: Lease, *, all_of_them: bool) -> tuple[list[Event], float | None]:
-    """Bring the services in line with what the engine says: all of them, or those alone whose containers are on their
-    way.
+def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], float | None]:
+    """Bring services in line with what the engine shows: all of them, or only those whose containers are on their way.
 
-    The events, and in how many seconds to look again. Raises LostLead, DatabaseUnavailable, EngineUnavailable.
+    Return the events, and in how many seconds to reconcile again. Raises LostLead, DatabaseUnavailable,
+    EngineUnavailable.
     """
-    pending_work = _pending_engine_work(context)
-    done = _do(context, lease, pending_work) if any(pending_work) else []
+    pending_work = _pending_engine_work(term)
+    reconciled = _do(term, pending_work) if any(pending_work) else []
     everything: Observation | None = None
     after, unsettled = FIRST, False
     while True:
-        with context.db.transaction() as tx:
+        with term.reading() as tx:
             page = services.followed(tx, after, PAGE, unsettled=not all_of_them)
         if not page:
             break
-        ids = {each.swarm_service_id for each in page}
+        ids = {followed.swarm_service_id for followed in page}
         if len(page) == PAGE or len(ids) > MOST_BY_ID or everything:
-            everything = seen = everything or context.engine().observe()
+            everything = observation = everything or term.observe()
         else:
-            seen = context.engine().observe(ids)
-        findings = [(each, _find(each, seen)) for each in page]
-        done += _write(context, lease, [each for each in findings if _is_news(*each)])
+            observation = term.observe(ids)
+        findings = [(followed, _find(followed, observation)) for followed in page]
+        reconciled += _write(
+            term, [(followed, finding) for followed, finding in findings if _is_news(followed, finding)]
+        )
         unsettled = unsettled or any(finding.status is DeploymentStatus.DEPLOYING for _, finding in findings)
         after = page[-1].deployment_id
-    return done, POLL_SECONDS if unsettled or pending_work.apply_pending or pending_work.to_stop else None
+    return reconciled, POLL_SECONDS if unsettled or pending_work.apply_pending or pending_work.to_stop else None
 
 
-def _find(each: Followed, seen: Observation) -> Finding:
-    return rules.follow(each.status, str(each.deployment_id), each.created_as, seen.services.get(each.swarm_service_id))
+def _find(followed: Followed, observation: Observation) -> Finding:
+    service = observation.services.get(followed.swarm_service_id)
+    return rules.follow(followed.status, str(followed.deployment_id), followed.created_as, service)
 
 
-def _is_news(each: Followed, found: Finding) -> bool:
-    same = found.status is each.status and found.log == each.log and found.container_id in (None, each.container_id)
-    return not same or found.node_id is not None
+def _is_news(followed: Followed, finding: Finding) -> bool:
+    is_same_container = finding.container_id in (None, followed.container_id)
+    is_same = finding.status is followed.status and finding.log == followed.log and is_same_container
+    return not is_same or finding.node_id is not None
 
 
-def _pending_engine_work(context: Context) -> PendingEngineWork:
-    with context.db.transaction() as tx:
+def _pending_engine_work(term: Term) -> PendingEngineWork:
+    with term.reading() as tx:
         apply_pending = services.apply_pending(tx, INTERRUPTED)
-        nodes = workers.nodes(
-            tx, {each.current.worker_id for each in apply_pending if each.current and each.current.worker_id}
-        )
-        placed = [(each, nodes.get(each.current.worker_id or FIRST)) for each in apply_pending if each.current]
-        forced = [each.worker_id for each in drains.ending(tx) if each.force]
-        to_stop = services.on_workers(tx, forced) if forced else []
+        nodes = workers.nodes(tx, {service.current.worker_id or FIRST for service in apply_pending if service.current})
         return PendingEngineWork(
-            [(service, node_id) for service, node_id in placed if node_id],
-            to_stop,
+            [service for service in apply_pending if service.current and service.current.worker_id in nodes],
+            services.leftovers(tx, INTERRUPTED),
+            _left_at_deadline(tx),
             drains.nodes_to_pause(tx),
             drains.nodes_to_resume(tx),
         )
 
 
-def _do(context: Context, lease: Lease, pending_work: PendingEngineWork) -> list[Event]:
-    """Do the chores; what the engine refuses of one is noted with that, and keeps nobody from the others."""
-    engine = context.engine()
-    for service, node_id in pending_work.apply_pending:
-        try:
-            apply_deployment.apply_deployment(
-                context, service, service.current.id if service.current else FIRST, node_id
-            )
-        except EngineRefused:
-            continue  # noted with the deployment
-    for service in pending_work.to_stop:
-        if service.current and service.current.swarm_service_id:
-            _try(engine.stop, service.current.swarm_service_id)
+def _left_at_deadline(tx: db.Transaction) -> list[Service]:
+    """Return the services that are to be stopped, since a drain's deadline has passed and its administrator said so."""
+    forced = [drained.worker_id for drained in drains.ending(tx) if drained.force]
+    return services.on_workers(tx, forced) if forced else []
+
+
+def _do(term: Term, pending_work: PendingEngineWork) -> list[Event]:
+    """Do the pending work. What the engine refuses of one service is noted with it, and keeps no other from its
+    turn."""
+    for service in pending_work.apply_pending:
+        if service.current:
+            with suppress(EngineRefused, Superseded):
+                apply_deployment.apply_deployment(term.context, service, service.current.id, term.recording)
+    for service, deployment_id in pending_work.leftovers:
+        with suppress(EngineRefused):
+            apply_deployment.remove_leftover(term.context, service, deployment_id, term.recording)
+    stopped = [event for service in pending_work.to_stop for event in _stop(term, service)]
     if pending_work.to_pause or pending_work.to_resume:
-        _set_nodes(context, lease, engine, pending_work)
-    if not pending_work.to_stop:
-        return []
-    with context.db.transaction() as tx:
-        leases.hold(tx, lease, TTL)
-        events.lock(tx)
-        return events.append(tx, *[_stopped(tx, lease, service) for service in pending_work.to_stop])
+        _set_nodes(term, pending_work)
+    return stopped
 
 
-def _set_nodes(context: Context, lease: Lease, engine: Engine, pending_work: PendingEngineWork) -> None:
-    """Let nodes take nothing new that take some, and those take some again that took none because of a drain. What
-    somebody else has set stays. A pause is noted before it is set, so that none is forgotten."""
-    nodes = engine.observe(()).nodes
+def _stop(term: Term, service: Service) -> list[Event]:
+    """Stop a container that was left at a drain's deadline, if it is still to be stopped, and note that."""
+    current = service.current
+    with term.recording() as tx:
+        if current is None or not _is_to_be_stopped(tx, service.id, current.id):
+            return []
+    if current.swarm_service_id:
+        with suppress(EngineRefused):  # the next comparison finds what it runs
+            term.engine().stop(current.swarm_service_id)
+    with term.recording() as tx:
+        now = services.get(tx, service.id, lock=True)
+        if now is None or now.current is None:
+            return []
+        if now.current.id != current.id:  # it was deployed again at the same moment, and may have been stopped at once
+            deployments.set_apply_pending(tx, now.current.id)
+            return []
+        return events.append(tx, _note_stopped(tx, term, service, current))
+
+
+def _is_to_be_stopped(tx: db.Transaction, service_id: UUID, deployment_id: UUID) -> bool:
+    return any(
+        service.id == service_id and service.current and service.current.id == deployment_id
+        for service in _left_at_deadline(tx)
+    )
+
+
+def _note_stopped(tx: db.Transaction, term: Term, service: Service, current: Deployment) -> Event:
+    deployments.set_status(tx, current.id, DeploymentStatus.STOPPED)
+    services.set_status(tx, service.id, ServiceStatus.STOPPED)
+    name, details = service.spec.name, ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
+    where = (current.worker_id, current.worker_name)
+    return Event(EventKind.SERVICE_STOPPED, *where, "monitor", reason=name, details=details, term=term.number)
+
+
+def _set_nodes(term: Term, pending_work: PendingEngineWork) -> None:
+    """Make nodes take nothing new that take some, and nodes take some again that took none because of a drain.
+
+    What somebody else has set stays. A pause is noted before it is set, so that none is forgotten.
+    """
+    nodes = term.observe(()).nodes
     to_pause = {
-        node_id: of for node_id, of in pending_work.to_pause.items() if _availability(nodes, node_id) == "active"
+        node_id: worker_id
+        for node_id, worker_id in pending_work.to_pause.items()
+        if _availability(nodes, node_id) == "active"
     }
     if to_pause:
-        _note_nodes(context, lease, list(to_pause.values()), [])
-        for node_id in to_pause:
-            _try(engine.set_availability, node_id, "pause")
+        _note_nodes(term, list(to_pause.values()), [])
+    for node_id in to_pause:
+        _set_availability(term, node_id, "pause")
     for node_id in pending_work.to_resume:
         if _availability(nodes, node_id) == "pause":
-            _try(engine.set_availability, node_id, "active")
+            _set_availability(term, node_id, "active")
     if pending_work.to_resume:
-        _note_nodes(context, lease, [], list(pending_work.to_resume.values()))
+        _note_nodes(term, [], list(pending_work.to_resume.values()))
 
 
 def _availability(nodes: Mapping[str, EngineNode], node_id: str) -> str:
     return nodes[node_id].availability if node_id in nodes else ""
 
 
-def _try(order: Callable[..., None], *words: str) -> None:
-    """Give an order that may be refused: the next look finds what has become of it."""
-    with suppress(EngineRefused):
-        order(*words)
+def _set_availability(term: Term, node_id: str, availability: str) -> None:
+    with suppress(EngineRefused):  # the node has left the swarm
+        term.engine().set_availability(node_id, availability)
 
 
-def _note_nodes(context: Context, lease: Lease, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
-    with context.db.transaction() as tx:
-        leases.hold(tx, lease, TTL)
+def _note_nodes(term: Term, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:
+    with term.writing() as tx:
         drains.note_nodes(tx, paused, resumed)
 
 
-def _stopped(tx: db.Transaction, lease: Lease, service: Service) -> Event:
-    """Note that a container that was left at a drain's deadline is stopped."""
-    current = service.current
-    if current:
-        services.set_deployment(tx, current.id, DeploymentStatus.STOPPED)
-    services.set_status(tx, service.id, ServiceStatus.STOPPED)
-    details = ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
-    where = (current.worker_id, current.worker_name) if current else (None, None)
-    return Event(
-        EventKind.SERVICE_STOPPED, *where, "monitor", reason=service.spec.name, details=details, term=lease.term
-    )
-
-
-def _write(context: Context, lease: Lease, news: Sequence[tuple[Followed, Finding]]) -> list[Event]:
+def _write(term: Term, news: Sequence[tuple[Followed, Finding]]) -> list[Event]:
     if not news:
         return []
-    with context.db.transaction() as tx:
-        leases.hold(tx, lease, TTL)
-        events.lock(tx)
-        on = workers.by_node(tx, {finding.node_id for _, finding in news if finding.node_id})
-        told = [_note(tx, lease, each, finding, on.get(finding.node_id or "")) for each, finding in news]
-        return events.append(tx, *(event for event in told if event))
+    with term.recording() as tx:
+        worker_ids = workers.by_node(tx, {finding.node_id for _, finding in news if finding.node_id})
+        noted = [
+            _note(tx, term, followed, finding, worker_ids.get(finding.node_id or "")) for followed, finding in news
+        ]
+        return events.append(tx, *(event for event in noted if event))
 
 
-def _note(tx: db.Transaction, lease: Lease, each: Followed, found: Finding, worker_id: UUID | None) -> Event | None:
-    """Write down what has become of a deployment, where that is new and it is still the service's current one."""
-    by_hand = found.status is DeploymentStatus.RUNNING and worker_id is not None and worker_id != each.worker_id
-    if not by_hand and not _is_news(each, found._replace(node_id=None)):
+def _note(tx: db.Transaction, term: Term, followed: Followed, finding: Finding, worker_id: UUID | None) -> Event | None:
+    """Write down the state of a deployment, where that is news and it is still the service's current one."""
+    by_hand = finding.status is DeploymentStatus.RUNNING and worker_id is not None and worker_id != followed.worker_id
+    if not by_hand and not _is_news(followed, finding._replace(node_id=None)):
         return None
-    now = services.get(tx, each.service_id, lock=True)
-    if (
-        now is None
-        or now.current is None
-        or now.current.id != each.deployment_id
-        or now.current.status is not each.status
-    ):
+    now = services.get(tx, followed.service_id, lock=True)
+    if now is None or now.current is None:
         return None
-    services.set_deployment(tx, each.deployment_id, found.status, log=found.log, container_id=found.container_id)
-    if found.status is DeploymentStatus.ROLLED_BACK:
-        services.restore(tx, each.service_id, but=each.deployment_id)
-    else:
-        services.set_status(tx, each.service_id, STATUSES[found.status])
-    if by_hand and worker_id:
-        services.set_worker(tx, each.deployment_id, worker_id)
-    if found.status is DeploymentStatus.RUNNING:
-        services.stop_others(tx, each.service_id, but=each.deployment_id)
-    return _event(lease, each, found, by_hand=by_hand)
-
-
-def _event(lease: Lease, each: Followed, found: Finding, *, by_hand: bool) -> Event | None:
-    if found.status is each.status and not by_hand:
+    if now.current.id != followed.deployment_id or now.current.status is not followed.status:
         return None
-    kind = EventKind.SERVICE_MOVED_BY_HAND if by_hand else EventKind[f"SERVICE_{found.status.name}"]
-    details = ServiceRef(
-        serviceId=str(each.service_id),
-        serviceName=each.service_name,
-        organizationId=str(each.organization_id),
-        deploymentId=str(each.deployment_id),
+    deployments.set_status(
+        tx, followed.deployment_id, finding.status, log=finding.log, container_id=finding.container_id
     )
-    reason = each.service_name + (f": {found.log}" if found.log else "")
-    return Event(kind, each.worker_id, each.worker_name, "monitor", reason=reason, details=details, term=lease.term)
+    if finding.status is DeploymentStatus.ROLLED_BACK:
+        services.restore(tx, followed.service_id, but=followed.deployment_id)
+    else:
+        services.set_status(tx, followed.service_id, STATUSES[finding.status])
+    if by_hand and worker_id:
+        deployments.set_worker(tx, followed.deployment_id, worker_id)
+    if finding.status is DeploymentStatus.RUNNING:
+        deployments.stop_others(tx, followed.service_id, but=followed.deployment_id)
+    return _event(term, followed, finding, by_hand=by_hand)
+
+
+def _event(term: Term, followed: Followed, finding: Finding, *, by_hand: bool) -> Event | None:
+    if finding.status is followed.status and not by_hand:
+        return None
+    kind = EventKind.SERVICE_MOVED_BY_HAND if by_hand else EventKind[f"SERVICE_{finding.status.name}"]
+    details = ServiceRef(
+        serviceId=str(followed.service_id),
+        serviceName=followed.service_name,
+        organizationId=str(followed.organization_id),
+        deploymentId=str(followed.deployment_id),
+    )
+    reason = followed.service_name + (f": {finding.log}" if finding.log else "")
+    where = (followed.worker_id, followed.worker_name)
+    return Event(kind, *where, "monitor", reason=reason, details=details, term=term.number)

@@ -1,29 +1,27 @@
-"""Rotation of workers' tokens: which are due, and the new ones that their next heartbeats' replies carry."""
+"""Replace the workers' tokens that are due; the replies to their next heartbeats carry the new ones."""
 
-from skyctl.domain.cluster import Event, Lease
+from skyctl.domain.cluster import Event
 from skyctl.domain.events import EventKind
 from skyctl.operations.shared import token_issue
-from skyctl.operations.shared.context import Context
-from skyctl.operations.shared.leadership import TTL
-from skyctl.store import db, events, leases, tokens
+from skyctl.operations.shared.leadership import Term
+from skyctl.store import db, events, tokens
 
 MOST_AT_ONCE = 200
 
 
-def rotate_due(context: Context, lease: Lease) -> list[Event]:
-    """Let the tokens be replaced that are too old, or signed by a secret that is about to go, or gone; so many at once.
+def rotate_due(term: Term) -> list[Event]:
+    """Replace tokens that are too old, or signed by a secret that is about to go or gone, up to a limit; return the
+    events.
 
     Raises LostLead, DatabaseUnavailable.
     """
-    days = context.token_max_age
-    with context.db.transaction() as tx:
-        leases.hold(tx, lease, TTL)
+    context, max_age = term.context, term.context.token_max_age
+    with term.recording() as tx:
         keys = context.keys.accepted(db.now(tx))
-        events.lock(tx)
-        found = tokens.due(tx, days or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
-        for worker in found:
+        due = tokens.due(tx, max_age or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
+        for worker in due:
             token_issue.replace_token(context, tx, worker.id)
-        told = [
-            Event(EventKind.TOKEN_ROTATION_DUE, worker.id, worker.name, "monitor", term=lease.term) for worker in found
+        rotated = [
+            Event(EventKind.TOKEN_ROTATION_DUE, worker.id, worker.name, "monitor", term=term.number) for worker in due
         ]
-        return events.append(tx, *told)
+        return events.append(tx, *rotated)

@@ -1,43 +1,148 @@
-"""How the engine is told of a deployment, by the command that wrote it down, or by the monitor where that was
-interrupted."""
+"""Apply a deployment that was written down to the engine: by the command that wrote it, or by the monitor where that
+command was interrupted.
 
+The engine's version of the service is read first, then the service's row under the event log's lock: what is applied by
+that version is therefore the service's current deployment, or meets a conflict and is decided about again.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from uuid import UUID
 
-from skyctl.domain.errors import EngineRefused
-from skyctl.domain.workloads import DeploymentStatus, Service
+from skyctl.domain.engine import EngineSpec
+from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError, Superseded
+from skyctl.domain.workloads import Deployment, DeploymentStatus, Service
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
-from skyctl.store import db, events, services
+from skyctl.store import db, deployments, services, workers
+
+# Read, checked and changed within milliseconds: only somebody who changes the service without a pause comes between
+# each time.
+ATTEMPTS = 10
+
+Recording = Callable[[], AbstractContextManager[db.Transaction]]
 
 
-def apply_deployment(context: Context, service: Service, deployment_id: UUID, node_id: str) -> None:
-    """Tell the engine, and note that; where it refuses, the deployment has failed, and the one before is the current
-    one again.
+def apply_deployment(context: Context, service: Service, deployment_id: UUID, recording: Recording) -> None:
+    """Apply a service's deployment to the engine and note that, if it is the current one and not applied yet.
 
-    Where the service was removed meanwhile, so is the engine's. Raises EngineUnavailable, EngineRefused.
+    Where the engine refuses it, the deployment has failed and the one that the engine has is the current one again.
+    `recording` begins a transaction that may append events; of the monitor, one that holds its lease.
+
+    Raises Superseded where another deployment became the current one meanwhile, or the service was removed;
+    EngineUnavailable, EngineConflict (both leave it to the monitor), EngineRefused.
+    """
+    engine, conflict = context.engine(), EngineConflict("")
+    for _ in range(ATTEMPTS):
+        found = engine.find(rules.engine_name(service))
+        with recording() as tx:
+            pending = _pending(tx, service, deployment_id)
+        if isinstance(pending, SkyctlError):
+            raise pending
+        if pending is None:
+            return
+        try:
+            swarm_service_id = engine.deploy(pending, found.version if found else None)
+        except EngineConflict as error:
+            conflict = error
+        except EngineRefused as error:
+            _note_refused(service.id, deployment_id, error.message, recording)
+            raise
+        else:
+            _note_applied(context, service, deployment_id, swarm_service_id, recording)
+            return
+    raise conflict
+
+
+def remove_leftover(context: Context, service: Service, deployment_id: UUID, recording: Recording) -> None:
+    """Remove from the engine what a deployment may have created of a service that was removed meanwhile, and note that.
+
+    Removing names no version: a service that was deployed again at the same moment is applied once more.
     """
     engine = context.engine()
-    try:
-        swarm_service_id = engine.deploy(rules.engine_spec(service, deployment_id, node_id))
-    except EngineRefused as error:
-        with context.db.transaction() as tx:
-            events.lock(tx)
-            services.note_applied(tx, deployment_id, None)
-            services.set_deployment(tx, deployment_id, DeploymentStatus.FAILED, log=error.message)
-            if _is_current(tx, service.id, deployment_id):
-                services.restore(tx, service.id, but=deployment_id)
-        raise
-    with context.db.transaction() as tx:
-        events.lock(tx)
-        services.note_applied(tx, deployment_id, swarm_service_id)
-        is_removed = services.get(tx, service.id) is None
-        if is_removed:
-            services.set_deployment(tx, deployment_id, DeploymentStatus.STOPPED)
+    found = engine.find(rules.engine_name(service))
+    with recording() as tx:
+        is_removed = services.get(tx, service.id, lock=True) is None
+    if found and is_removed:
+        engine.remove(found.id)
+    with recording() as tx:
+        deployments.note_applied(tx, deployment_id, None)
+        revived = services.get(tx, service.id, lock=True)
+        if found and is_removed and revived and revived.current:
+            deployments.set_apply_pending(tx, revived.current.id)
+
+
+def _pending(
+    tx: db.Transaction, service: Service, deployment_id: UUID
+) -> EngineSpec | Superseded | EngineRefused | None:
+    """Return what to apply for a deployment; None where it was applied already, or why it is not to be applied.
+
+    That is Superseded where it is no longer the service's current one, EngineRefused where the engine refused it when
+    somebody else applied it, EngineConflict where its worker has no node.
+    """
+    current_service = services.get(tx, service.id, lock=True)
+    current, deployment = _current(current_service), deployments.get(tx, deployment_id)
+    is_pending = deployments.is_apply_pending(tx, deployment_id)
+    if deployment and deployment.status is DeploymentStatus.FAILED:
+        return EngineRefused(deployment.log)
+    if current_service is None or current is None or current.id != deployment_id:
+        if current and is_pending:
+            deployments.set_status(tx, deployment_id, DeploymentStatus.STOPPED)
+        return _superseded(service, current)
+    if not is_pending:
+        return None
+    node_id = _node(tx, current)
+    if node_id is None:
+        return EngineConflict(f"{current.worker_name} is no node of the swarm any more")
+    return rules.engine_spec(current_service, deployment_id, node_id)
+
+
+def _current(service: Service | None) -> Deployment | None:
+    return service.current if service else None
+
+
+def _node(tx: db.Transaction, deployment: Deployment) -> str | None:
+    if deployment.worker_id is None:
+        return None
+    return workers.nodes(tx, [deployment.worker_id]).get(deployment.worker_id)
+
+
+def _note_refused(service_id: UUID, deployment_id: UUID, reason: str, recording: Recording) -> None:
+    with recording() as tx:
+        current = _current(services.get(tx, service_id, lock=True))
+        deployments.note_applied(tx, deployment_id, None)
+        deployments.set_status(tx, deployment_id, DeploymentStatus.FAILED, log=reason)
+        if current and current.id == deployment_id:
+            services.restore(tx, service_id, but=deployment_id)
+
+
+def _note_applied(
+    context: Context, service: Service, deployment_id: UUID, swarm_service_id: str, recording: Recording
+) -> None:
+    """Note that the engine has a deployment, and apply the current one where that is another by now."""
+    with recording() as tx:
+        current_service = services.get(tx, service.id, lock=True)
+        current = _current(current_service)
+        if current:
+            deployments.note_applied(tx, deployment_id, swarm_service_id)
+        if current and current.id != deployment_id:
+            deployments.set_status(tx, deployment_id, DeploymentStatus.DEPLOYING)
+            deployments.set_apply_pending(tx, current.id)
         db.notify_news(tx)
-    if is_removed:
-        engine.remove(swarm_service_id)
+    if current_service is None or current is None:
+        remove_leftover(context, service, deployment_id, recording)
+        raise _superseded(service, None)
+    if current.id != deployment_id:
+        with suppress(EngineRefused, EngineUnavailable):  # noted with that deployment, or left to the monitor
+            apply_deployment(context, current_service, current.id, recording)
+        raise _superseded(service, current)
 
 
-def _is_current(tx: db.Transaction, service_id: UUID, deployment_id: UUID) -> bool:
-    service = services.get(tx, service_id, lock=True)
-    return service is not None and service.current is not None and service.current.id == deployment_id
+def _superseded(service: Service, current: Deployment | None) -> Superseded:
+    name, image = service.spec.name, service.spec.image
+    if current is None:
+        return Superseded(f"{name} was removed while {image} was deployed", "deploy it again if it is still wanted")
+    return Superseded(
+        f"{name} was deployed again, with {current.image}, before {image} was",
+        f"see `skyctl services show {name}`; deploy {image} again if that is the one to run",
+    )

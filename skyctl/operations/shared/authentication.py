@@ -1,4 +1,4 @@
-"""Who holds a token: an administrator, or a worker."""
+"""Authenticate the holder of a token: an administrator, or a worker."""
 
 from skyctl.domain.cluster import Actor, Worker
 from skyctl.domain.errors import Forbidden, Unauthorized
@@ -10,8 +10,10 @@ from skyctl.store import tokens as stored_tokens
 
 
 def administrator(context: Context, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
-    """The administrator whose token it is, and from where they act. Raises Unauthorized, or Forbidden for a user who is
-    none."""
+    """Return the administrator of a token, and from where they act.
+
+    Raises Unauthorized, or Forbidden for a user who is no administrator.
+    """
     with context.db.transaction() as tx:
         now = db.now(tx)
         user_id = tokens.verify_admin_token(context.keys.accepted(now), token, now)
@@ -25,13 +27,13 @@ def administrator(context: Context, token: str, ip_address: str | None = None, u
 
 
 def worker_of_token(context: Context, token: str) -> Worker | None:
-    """The worker whose token this is; None where the token is not, or no longer, any worker's."""
+    """Return the worker of a token; None where the token is not, or no longer, a worker's."""
     with context.db.transaction() as tx:
         now = db.now(tx)
         try:
             worker_id = tokens.verify_worker_token(context.keys.accepted(now), token, now).worker_id
         except (Unauthorized, Forbidden):
             return None
-        known = stored_tokens.get(tx, worker_id)
-        good = known is not None and identity.token_state(known, tokens.fingerprint(token)) is not TokenState.STALE
-        return workers.get(tx, worker_id) if good else None
+        stored = stored_tokens.get(tx, worker_id)
+        is_valid = stored and identity.token_state(stored, tokens.fingerprint(token)) is not TokenState.STALE
+        return workers.get(tx, worker_id) if is_valid else None

@@ -1,4 +1,4 @@
-"""Where containers go: the workers as they are, what is reserved on them, and the rule."""
+"""Places for containers: the workers as they are, what is reserved on them, and the placement rule."""
 
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
@@ -7,7 +7,7 @@ from skyctl.domain.cluster import Capacity, HealthPolicy
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal, ServiceSpec
 from skyctl.rules import placement
-from skyctl.store import db, services, workers
+from skyctl.store import db, deployments, workers
 
 TO_BE_DRAINED = "to be drained"
 NODE_UNKNOWN = "its node is not in the swarm"
@@ -18,7 +18,7 @@ NODE_CLOSED = "its node takes nothing new"
 def demand(
     demand_id: UUID, spec: ServiceSpec, source: UUID | None = None, avoid: frozenset[UUID] = frozenset()
 ) -> Demand:
-    """What a service asks of a place."""
+    """Return what a service asks of a place."""
     return Demand(demand_id, spec.limits, source, avoid, spec.region, spec.pool, spec.spread)
 
 
@@ -31,10 +31,10 @@ def plan(
     closed: Collection[UUID] = (),
     only: Collection[UUID] | None = None,
 ) -> list[Placement | Refusal]:
-    """A place for each of the containers, or why there is none; none of them on the workers that are `closed`, all on
-    `only` these.
+    """Return a place for each container, or why there is none: on no worker that is `closed`, and on `only` these where
+    they are given.
 
-    Whoever then writes it down holds the log's lock from before, so that nobody else gives the same room away.
+    A caller that writes the places down holds the event log's lock already, so that nobody else takes the same room.
     """
     return placement.plan(demands, candidates(tx, nodes, closed=closed, only=only), policy)
 
@@ -46,8 +46,8 @@ def candidates(
     closed: Collection[UUID] = (),
     only: Collection[UUID] | None = None,
 ) -> list[Candidate]:
-    """Every worker, or only these, as placement sees it."""
-    reserved, siblings = services.reserved(tx, only)
+    """Return every worker, or only these, as the placement rule takes them."""
+    reserved, siblings = deployments.reserved(tx, only)
     nothing = Capacity()
     return [
         Candidate(
@@ -61,9 +61,9 @@ def candidates(
 
 
 def _obstacle(node_id: str | None, nodes: Mapping[str, EngineNode]) -> str:
-    """What the engine says against a worker; empty for nothing."""
+    """Return why the engine would not start a container on a worker; empty where it would."""
     if node_id is None:
-        return ""  # the rule says so itself
+        return ""  # the rule itself refuses such a worker
     node = nodes.get(node_id)
     if node is None:
         return NODE_UNKNOWN

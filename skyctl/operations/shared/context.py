@@ -1,42 +1,54 @@
 """What the operations work with, handed in by whoever wires them up."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from skyctl.domain.cluster import Alert, AlertPolicy, EngineState, HealthPolicy, SwarmJoin
-from skyctl.domain.engine import EngineSpec, Observation
+from skyctl.domain.engine import EngineSpec, Observation, ServiceVersion
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
-from skyctl.store.db import Database
+from skyctl.store import events
+from skyctl.store.db import Database, Transaction
 
 
 class Engine(Protocol):
-    """The container engine's cluster. Every call has a time limit, and raises EngineUnavailable where the engine does
-    not answer, EngineRefused with the engine's own words where it does not do what it is asked."""
+    """The container engine's cluster.
+
+    Every call has a time limit, and raises EngineUnavailable where the engine does not answer, EngineRefused with the
+    engine's own words where it does not do what it is asked.
+    """
 
     def worker_join(self) -> SwarmJoin | None:
-        """What a host needs to join as a worker; None where there is no swarm. Raises EngineUnavailable."""
+        """Return what a host needs to join as a worker; None where there is no swarm. Raises EngineUnavailable."""
 
     def state(self) -> EngineState | None:
-        """What the engine says of itself; None where none was set and there is none here. Raises EngineUnavailable."""
+        """Return what the engine says of itself; None where none was configured and there is none on this host.
+
+        Raises EngineUnavailable.
+        """
 
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
-        """The nodes, and these services (None: all) with their tasks; those that the engine does not know are
-        missing."""
+        """Return the nodes, and these services (None: all) with their tasks, without those that the engine does not
+        know."""
 
-    def deploy(self, spec: EngineSpec) -> str:
-        """Create the service, and its network where that is missing; or let the one of that name become so. Its id.
+    def find(self, name: str) -> ServiceVersion | None:
+        """Return the id and the version of the service of this name; None where there is none."""
 
-        To be repeated without harm. Raises EngineConflict where somebody else changes it at the same moment.
+    def deploy(self, spec: EngineSpec, version: int | None) -> str:
+        """Change the service of the spec's name, which is of this version; create it, and its network where that is
+        missing, where `version` is None. Return the service's id.
+
+        Repeating it does no harm. Raises EngineConflict where the service is of another version, is gone, or exists
+        although it is to be created.
         """
 
     def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
-        """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container
+        """Pin a service to a node and set these labels; the others stay. Where it runs elsewhere, the new container
         runs, and is healthy, before the old one is stopped; where it runs there already, nothing is started.
 
         Returns at once, and the engine never moves it back: see `observe`. An update that is `paused` has given up
@@ -45,17 +57,17 @@ class Engine(Protocol):
         """
 
     def stop(self, service_id: str) -> None:
-        """Let a service's container be stopped and the service stay. Nothing where there is no such service."""
+        """Stop a service's container; the service stays. Does nothing where there is no such service."""
 
     def remove(self, service_id: str) -> None:
-        """Remove a service. Nothing where there is no such service."""
+        """Remove a service. Does nothing where there is no such service."""
 
     def set_availability(self, node_id: str, availability: str) -> None:
-        """Let a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such
+        """Make a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such
         node."""
 
     def remove_node(self, node_id: str) -> None:
-        """Remove a node from the swarm, whether it is down or not. Nothing where there is no such node."""
+        """Remove a node from the swarm, whether it is down or not. Does nothing where there is no such node."""
 
 
 class Notifier(Protocol):
@@ -67,11 +79,11 @@ class Notifier(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """The database, the engine, the channels, the secrets that sign tokens, and the policies that were set; tokens older than
-    `token_max_age` are replaced (zero: never).
+    """The database, the engine, the channels, the secrets that sign tokens, and the policies that were set.
 
-    `engine` and `notifier` are called when they are first needed: their libraries are slow to load. `authority`: the
-    PEM certificate that hosts need in order to trust who answers at an address of the API; empty where their own do.
+    `engine` and `notifier` are functions since their libraries are slow to load: call them when one is needed.
+    `authority` returns the PEM certificate that hosts need in order to trust the server at an address of the API; empty
+    where the certificates that hosts have suffice. Tokens older than `token_max_age` are replaced (zero: never).
     """
 
     db: Database
@@ -86,13 +98,20 @@ class Context:
     migrations: MigrationSettings = MigrationSettings()
     token_max_age: timedelta = timedelta(days=30)
 
+    @contextmanager
+    def recording(self) -> Iterator[Transaction]:
+        """Begin a transaction that may append events: it takes the event log's lock before it locks any row."""
+        with self.db.transaction() as tx:
+            events.lock(tx)
+            yield tx
+
 
 @dataclass(frozen=True)
 class DoctorInputs:
-    """What the doctor looks at. None of it is opened yet, for any of it may be what is wrong.
+    """What the doctor checks. None of it is opened yet, for any of it may be what is wrong.
 
-    `keeps_database`: the embedded one is in the data folder. `kept_secret`: where the signing secret is, unless it was
-    set.
+    `keeps_database`: the embedded database is in the data folder. `kept_secret`: the file of the signing secret, unless
+    the secret was configured.
     """
 
     data_dir: Path

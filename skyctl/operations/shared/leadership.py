@@ -1,30 +1,88 @@
-"""Stories of the monitors among themselves: one leads for a term, the others stand by."""
+"""Leadership among monitors: one leads for a term, the others stand by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from skyctl.domain.cluster import Lease
-from skyctl.operations.shared.context import Context
-from skyctl.store import leases
+from skyctl.domain.engine import Observation
+from skyctl.operations.shared.context import Context, Engine
+from skyctl.store import db, events, leases
 
 TTL = timedelta(seconds=15)
 
 
-def lead(context: Context, holder: str, has_ended: Callable[[str], bool]) -> Lease | None:
-    """Begin a term where nobody leads, or oneself, or one who is known to `has_ended`; None where another one leads."""
+@dataclass(frozen=True)
+class Term:
+    """The time for which one monitor leads, and the only way by which it writes to the database or orders the engine.
+
+    Once the term has ended, because the monitor was frozen or cut off and another one leads or may, every method but
+    `reading`, `observe` and `release` raises LostLead and nothing was written or ordered.
+    """
+
+    context: Context
+    lease: Lease
+
+    @property
+    def number(self) -> int:
+        """The number of the term; each one is greater than all before it."""
+        return self.lease.term
+
+    @contextmanager
+    def recording(self) -> Iterator[db.Transaction]:
+        """Begin a transaction that may append events: it holds the lease, prolongs it, and takes the event log's lock.
+
+        The lease's row is locked before the log: nobody else locks both. Raises LostLead.
+        """
+        with self.writing() as tx:
+            events.lock(tx)
+            yield tx
+
+    @contextmanager
+    def writing(self, limit_seconds: float = db.LIMIT_SECONDS) -> Iterator[db.Transaction]:
+        """Begin a transaction that appends no event: it holds the lease and prolongs it.
+
+        It does not wait for whoever holds the event log's lock, and keeps nobody from it: a term must not be lost
+        because an administrator's transaction is slow, nor must a long one, as that of alerts, hold up registrations.
+        Raises LostLead.
+        """
+        with self.context.db.transaction(limit_seconds) as tx:
+            leases.hold(tx, self.lease, TTL)
+            yield tx
+
+    @contextmanager
+    def reading(self) -> Iterator[db.Transaction]:
+        """Begin a transaction in which the database refuses to write. It neither needs nor prolongs the lease."""
+        with self.context.db.transaction() as tx:
+            db.refuse_writes(tx)
+            yield tx
+
+    def engine(self) -> Engine:
+        """Make sure of the lease, prolong it, and return the engine for one order at once. Raises LostLead."""
+        self.renew()
+        return self.context.engine()
+
+    def observe(self, service_ids: Collection[str] | None = None) -> Observation:
+        """Return what the engine shows, as `Engine.observe` does. It neither needs nor prolongs the lease."""
+        return self.context.engine().observe(service_ids)
+
+    def renew(self) -> None:
+        """Prolong the lease. Raises LostLead."""
+        with self.writing():
+            pass
+
+    def release(self) -> None:
+        """End the term, so that another monitor can lead at once."""
+        with self.context.db.transaction() as tx:
+            leases.release(tx, self.lease)
+
+
+def lead(context: Context, holder: str, has_ended: Callable[[str], bool]) -> Term | None:
+    """Begin a term where nobody leads, or the holder itself does, or one that is known to have ended; None where
+    another one leads."""
     with context.db.transaction() as tx:
         leader = leases.holder(tx)
         yields = leader is not None and (leader == holder or has_ended(leader))
-        return leases.take(tx, holder, TTL, leader if yields else None)
-
-
-def renew(context: Context, lease: Lease) -> None:
-    """Go on leading. Raises LostLead."""
-    with context.db.transaction() as tx:
-        leases.hold(tx, lease, TTL)
-
-
-def release(context: Context, lease: Lease) -> None:
-    """Let another one lead at once."""
-    with context.db.transaction() as tx:
-        leases.release(tx, lease)
+        lease = leases.take(tx, holder, TTL, leader if yields else None)
+    return Term(context, lease) if lease else None

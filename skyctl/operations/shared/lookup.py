@@ -1,4 +1,4 @@
-"""The worker, service or migration that is meant: by an id, the beginning of one, or a name."""
+"""Look up a worker, service or migration by its id, a unique beginning of that, or its name."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -22,16 +22,16 @@ T = TypeVar("T")
 
 
 def find_worker(context: Context, reference: str) -> Worker:
-    """The worker of an id, a unique beginning of one (4 characters at least), or a name.
+    """Return the worker of an id, a unique beginning of one (4 characters at least), or a name.
 
     Raises WorkerNotFound, or ValidationError where several fit or none is meant.
     """
     with context.db.transaction() as tx:
-        found = [] if not reference.strip() else workers.matching(tx, reference)
+        matching = [] if not reference.strip() else workers.matching(tx, reference)
     return _only(
         "worker",
         reference,
-        found,
+        matching,
         names=lambda worker: (worker.name, str(worker.id)),
         shown=lambda worker: f"{worker.name} ({worker.id})",
         missing=WorkerNotFound,
@@ -39,23 +39,23 @@ def find_worker(context: Context, reference: str) -> Worker:
 
 
 def find_workers(context: Context, references: Sequence[str]) -> list[Worker]:
-    """The workers that are meant, each once. Raises as `find_worker` does."""
-    found = [find_worker(context, reference) for reference in references]
-    return list({worker.id: worker for worker in found}.values())
+    """Return the workers of several references, each worker once. Raises as `find_worker` does."""
+    workers = [find_worker(context, reference) for reference in references]
+    return list({worker.id: worker for worker in workers}.values())
 
 
 def find_service(context: Context, reference: str, organization: Organization | None = None) -> Service:
-    """The service of an id, a unique beginning of one (4 characters at least), or a name.
+    """Return the service of an id, a unique beginning of one (4 characters at least), or a name.
 
     Raises ServiceNotFound, or ValidationError where several fit or none is meant.
     """
     with context.db.transaction() as tx:
         where = organization.id if organization else None
-        found = [] if not reference.strip() else services.matching(tx, reference, where)
+        matching = [] if not reference.strip() else services.matching(tx, reference, where)
     return _only(
         "service",
         reference,
-        found,
+        matching,
         names=lambda service: (service.spec.name, service.slug, str(service.id)),
         shown=lambda service: f"{service.spec.name} of {service.organization} ({service.id})",
         missing=ServiceNotFound,
@@ -64,16 +64,16 @@ def find_service(context: Context, reference: str, organization: Organization | 
 
 
 def find_migration(context: Context, reference: str) -> Migration:
-    """The migration of an id, a unique beginning of one (4 characters at least), or the unfinished one of a service.
+    """Return the migration of an id, a unique beginning of one (4 characters at least), or a service's unfinished one.
 
     Raises MigrationNotFound, or ValidationError where several fit or none is meant.
     """
     with context.db.transaction() as tx:
-        found = [] if not reference.strip() else migrations.matching(tx, reference)
+        matching = [] if not reference.strip() else migrations.matching(tx, reference)
     return _only(
         "migration",
         reference,
-        found,
+        matching,
         names=lambda migration: (str(migration.id), migration.service_name),
         shown=lambda migration: f"{migration.service_name} ({migration.id})",
         missing=MigrationNotFound,
@@ -82,20 +82,20 @@ def find_migration(context: Context, reference: str) -> Migration:
 
 
 def get_worker(tx: db.Transaction, worker_id: UUID) -> Worker:
-    """The worker of this id. Raises WorkerNotFound."""
-    return _found(workers.get(tx, worker_id), worker_id)
+    """Return the worker of this id. Raises WorkerNotFound."""
+    return _existing(workers.get(tx, worker_id), worker_id)
 
 
 def lock_worker(tx: db.Transaction, worker_id: UUID) -> Worker:
-    """The worker of this id, locked against changes until the transaction ends; the event log's lock comes first.
+    """Return the worker of this id, locked against changes until the transaction ends; the event log is locked first.
 
     Raises WorkerNotFound.
     """
     events.lock(tx)
-    return _found(workers.get(tx, worker_id, lock=True), worker_id)
+    return _existing(workers.get(tx, worker_id, lock=True), worker_id)
 
 
-def _found(worker: Worker | None, worker_id: UUID) -> Worker:
+def _existing(worker: Worker | None, worker_id: UUID) -> Worker:
     if worker is None:
         raise WorkerNotFound(f"there is no worker {worker_id}", "see `skyctl workers list`")
     return worker
@@ -104,7 +104,7 @@ def _found(worker: Worker | None, worker_id: UUID) -> Worker:
 def _only(
     noun: str,
     reference: str,
-    found: Sequence[T],
+    matching: Sequence[T],
     *,
     names: Callable[[T], Sequence[str]],
     shown: Callable[[T], str],
@@ -112,14 +112,14 @@ def _only(
     name: str = "a name",
     unique_by: str = "the id",
 ) -> T:
-    """The one that a reference means: an exact name comes before a prefix of an id."""
+    """Return the only match of a reference: an exact name comes before the beginning of an id."""
     if not reference.strip():
         raise ValidationError(f"{noun.upper()} is empty", f"give an id, a unique beginning of one, or {name}")
-    exact = [one for one in found if reference in names(one)]
-    meant = exact or (found if len(reference) >= SHORTEST_PREFIX else [])
+    exact = [match for match in matching if reference in names(match)]
+    meant = exact or (matching if len(reference) >= SHORTEST_PREFIX else [])
     if not meant:
         raise missing(f"there is no {noun} {reference!r}", f"see `skyctl {noun}s list`")
     if len(meant) > 1:
-        several = ", ".join(shown(one) for one in meant)
+        several = ", ".join(shown(match) for match in meant)
         raise ValidationError(f"{reference!r} means several {noun}s: {several}", f"give {unique_by}")
     return meant[0]

@@ -1,4 +1,4 @@
-"""Stories of `serve` itself: it can hear workers, or nobody could."""
+"""Outages of ours: the times in which no `serve` could hear workers."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -14,21 +14,21 @@ KEPT = timedelta(days=30)
 
 
 def touch(context: Context, instance: UUID, hostname: str, pid: int) -> None:
-    """Note that this process can hear workers; after a gap in which none could, the gap. Raises DatabaseUnavailable."""
+    """Note that this process can hear workers, and the outage where none could before. Raises DatabaseUnavailable."""
     with context.db.transaction() as tx:
         stored_outages.touch(tx, instance, hostname, pid, GAP)
 
 
 def begin(context: Context, instance: UUID, hostname: str, pid: int) -> None:
-    """`touch` for the first time, and forget what is long past."""
+    """Do a first `touch`, and forget the outages that are long past."""
     touch(context, instance, hostname, pid)
     with context.db.transaction() as tx:
         stored_outages.forget(tx, KEPT)
 
 
 def known_outages(tx: db.Transaction) -> list[Outage]:
-    """The outages of ours, the present one among them; none where no `serve` ever ran and others hear the workers."""
-    found, last, now = list(stored_outages.recorded(tx)), stored_outages.last_seen_at(tx), db.now(tx)
+    """Return the outages of ours with the present one; none where no `serve` ever ran: others hear the workers."""
+    outages, last, now = list(stored_outages.recorded(tx)), stored_outages.last_seen_at(tx), db.now(tx)
     if last is not None and now - last > GAP:
-        found.append(Outage(last, now))
-    return health.merged(found)
+        outages.append(Outage(last, now))
+    return health.merged(outages)

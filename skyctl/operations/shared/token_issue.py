@@ -1,4 +1,4 @@
-"""A token that waits to be handed over to a worker."""
+"""Issue a new token for a worker, which is handed over later."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ from skyctl.store import tokens as stored_tokens
 
 
 def replace_token(context: Context, tx: db.Transaction, worker_id: UUID) -> str:
-    """Let a new token wait for a worker, to be handed over by the answer to its next heartbeat."""
+    """Issue a new token for a worker, to be handed over by the reply to its next heartbeat; return it."""
     key, now = context.keys.signing(), db.now(tx)
     token = sign(key, worker_id, now)
     stored_tokens.set_next(tx, worker_id, IssuedToken(tokens.fingerprint(token), now, key.id))
@@ -19,5 +19,5 @@ def replace_token(context: Context, tx: db.Transaction, worker_id: UUID) -> str:
 
 
 def sign(key: Key, worker_id: UUID, issued_at: datetime) -> str:
-    """The token of a rotation: the same claims give the same token, so that it need not be stored."""
+    """Return the token of a rotation; the same arguments give the same token, so that it need not be stored."""
     return tokens.issue_worker_token(key.secret, worker_id, tokens.ROTATION, issued_at)[0]

@@ -1,5 +1,4 @@
-"""Following what happens, through restarts of the database, until a signal: a log in order, or something until it is
-over."""
+"""Follow a log in order, or watch something until it is over: through restarts of the database, until a signal."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,17 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from skyctl.cli.context import info
-from skyctl.domain.errors import DatabaseUnavailable
+from skyctl.domain.errors import DatabaseUnavailable, ExitCode
 from skyctl.host.signals import Stop
-from skyctl.operations.admin import events
+from skyctl.operations import admin
 
 if TYPE_CHECKING:
     from skyctl.operations.shared.context import Context
 
 T = TypeVar("T")
-TIMED_OUT, INTERRUPTED = 6, 130  # exit codes
+INTERRUPTED = 130  # exit code: 128 and SIGINT's number
 PAUSE_SECONDS = 1.0
-LOOK_SECONDS = 30.0
+READ_AGAIN_SECONDS = 30.0
 
 
 def follow(
@@ -30,18 +29,21 @@ def follow(
     first: int | None,
     show: Callable[[T], None],
 ) -> None:
-    """Show what comes after `first` (without it, the last one and what comes), each once, until SIGINT, SIGTERM or
-    SIGHUP."""
+    """Show each entry after number `first` once, until SIGINT, SIGTERM or SIGHUP.
+
+    Without `first` it begins with what `since(None)` returns. `listening` opens what wakes us at a new entry, `since`
+    reads the entries after a number, `number` is the number of one.
+    """
     stop, last, lost = Stop(), first, False
     stop.on_signals()
     while not stop.is_set:
         try:
-            with listening() as news:
+            with listening() as notifications:
                 lost = False
                 while not stop.is_set:
                     last = _show_new(since, number, last, show)
-                    stop.wait(LOOK_SECONDS, news)
-                    events.drain(news)
+                    stop.wait(READ_AGAIN_SECONDS, notifications)
+                    admin.events.drain(notifications)
         except DatabaseUnavailable as error:
             if not lost:
                 info(ctx, f"waiting: {error.message}")
@@ -52,36 +54,38 @@ def follow(
 def _show_new(
     since: Callable[[int | None], Sequence[T]], number: Callable[[T], int], last: int | None, show: Callable[[T], None]
 ) -> int | None:
-    """Show all that is new; the number of the last one."""
-    while found := since(last):
-        for each in found:
-            show(each)
-        last = number(found[-1])
+    """Show every new entry. Return the number of the last one."""
+    while entries := since(last):
+        for entry in entries:
+            show(entry)
+        last = number(entries[-1])
     return 0 if last is None else last
 
 
 def watch(
-    ctx: typer.Context, context: "Context", is_over: Callable[[], bool], seconds: float | None, cut_short: str
+    ctx: typer.Context, context: "Context", is_over: Callable[[], bool], seconds: float | None, hint: str
 ) -> None:
-    """Look at every event, and once a second, until it is over. Ends the command where that takes longer than so many
-    seconds, or at Ctrl-C: what is watched goes on, and `cut_short` says how to see more of it."""
+    """Call `is_over` at every event, and once a second, until it returns True.
+
+    Raises Exit after `seconds`, or at Ctrl-C: what is watched goes on, and `hint` says how to see more of it.
+    """
     stop, lost = Stop(), False
     stop.on_signals()
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         try:
-            with events.listening(context) as news:
+            with admin.events.listening(context) as notifications:
                 while not is_over():
                     lost = False
-                    _check(ctx, stop, deadline, cut_short)
-                    stop.wait(_left(deadline), news)
-                    events.drain(news)
+                    _check(ctx, stop, deadline, hint)
+                    stop.wait(_left(deadline), notifications)
+                    admin.events.drain(notifications)
                 return
         except DatabaseUnavailable as error:
             if not lost:
                 info(ctx, f"waiting: {error.message}")
             lost = True
-            _check(ctx, stop, deadline, cut_short)
+            _check(ctx, stop, deadline, hint)
             stop.wait(_left(deadline))
 
 
@@ -89,9 +93,9 @@ def _left(deadline: float | None) -> float:
     return PAUSE_SECONDS if deadline is None else max(0.0, min(PAUSE_SECONDS, deadline - time.monotonic()))
 
 
-def _check(ctx: typer.Context, stop: Stop, deadline: float | None, cut_short: str) -> None:
-    """Raises Exit when the time is up, or somebody wants no more."""
+def _check(ctx: typer.Context, stop: Stop, deadline: float | None, hint: str) -> None:
+    """Raise Exit when the time is up or a signal has arrived."""
     late = deadline is not None and time.monotonic() >= deadline
     if stop.is_set or late:
-        info(ctx, f"{'timed out' if late else 'stopped watching'}: {cut_short}")
-        raise typer.Exit(TIMED_OUT if late else INTERRUPTED)
+        info(ctx, f"{'timed out' if late else 'stopped watching'}: {hint}")
+        raise typer.Exit(ExitCode.TIMED_OUT if late else INTERRUPTED)

@@ -10,7 +10,7 @@ from skyctl.cli import views
 from skyctl.cli.arguments import CpuOption, DiskOption, DryRunOption, MemoryOption, OrganizationOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, info, open_context, options
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.errors import ServiceNotFound, ValidationError
+from skyctl.domain.errors import ExitCode, ServiceNotFound, ValidationError
 from skyctl.domain.text import printable
 from skyctl.operations import admin
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skyctl.domain.workloads import Adoptable
-
-REFUSED, PARTLY_DONE = 4, 7
 
 
 def adopt(
@@ -44,51 +42,52 @@ def adopt(
         raise ValidationError("NAME and --all are both given", "give one of them")
     limits = documents.manifest.limits({"cpu": cpu, "memory": memory, "disk": disk}, Capacity())
     with open_context(ctx) as context:
-        found = admin.services.adoptable(context, limits)
-        those = _chosen(found, names or []) if names else found
+        adoptable = admin.services.adoptable(context, limits)
+        services = _chosen(adoptable, names or []) if names else adoptable
         if dry_run or not (names or every):
-            document = {"services": [documents.cli.adoptable_document(each) for each in those]}
+            document = {"services": [documents.cli.adoptable_document(service) for service in services]}
             emit(
                 ctx,
                 output,
                 document,
-                lambda: views.workloads.adoptable_table(those),
-                [each.engine.name for each in those],
+                lambda: views.workloads.adoptable_table(services),
+                [service.engine.name for service in services],
             )
             return
         where = admin.services.organization(context, organization, make=True)
-        if not those:
+        if not services:
             info(ctx, "the engine has no service that is not under management")
             return
         confirm(
-            f"Take {len(those)} service{'s' * (len(those) != 1)} under management of {printable(where.slug)}?", yes=yes
+            f"Take {len(services)} service{'s' * (len(services) != 1)} under management of {printable(where.slug)}?",
+            yes=yes,
         )
-        trouble = admin.services.adopt(context, actor(), where, those)
-    _tell_adopted(ctx, those, trouble)
+        failures = admin.services.adopt(context, actor(), where, services)
+    _report(ctx, services, failures)
 
 
-def _chosen(found: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adoptable]":
-    """Those of these names or ids in the engine."""
+def _chosen(adoptable: "Sequence[Adoptable]", names: "Sequence[str]") -> "list[Adoptable]":
+    """Return the services that have these names or ids in the engine. Raises ServiceNotFound."""
 
     for name in names:
-        if not any(name in (each.engine.name, each.engine.id) for each in found):
+        if not any(name in (service.engine.name, service.engine.id) for service in adoptable):
             raise ServiceNotFound(
                 f"the engine has no service {name!r} that is not under management", "see `skyctl services adopt`"
             )
-    return [each for each in found if each.engine.name in names or each.engine.id in names]
+    return [service for service in adoptable if service.engine.name in names or service.engine.id in names]
 
 
-def _tell_adopted(ctx: typer.Context, those: "Sequence[Adoptable]", trouble: "Sequence[tuple[Adoptable, str]]") -> None:
+def _report(ctx: typer.Context, services: "Sequence[Adoptable]", failures: "Sequence[tuple[Adoptable, str]]") -> None:
 
-    failed = {each.engine.id for each, _ in trouble}
+    failed = {service.engine.id for service, _ in failures}
     if not options(ctx).quiet:
-        for each in those:
-            if each.engine.id not in failed:
-                where = printable(each.worker_name or each.node)
-                sys.stdout.write(f"{printable(each.engine.name)} is under management, on {where}\n")
-    for each, why in trouble:
-        said = why.removeprefix(f"{each.engine.name}: ")
-        sys.stderr.write(f"error: {printable(each.engine.name)}: {printable(said)}\n")
-    if trouble:
+        for service in services:
+            if service.engine.id not in failed:
+                where = printable(service.worker_name or service.node)
+                sys.stdout.write(f"{printable(service.engine.name)} is under management, on {where}\n")
+    for service, reason in failures:
+        name = service.engine.name
+        sys.stderr.write(f"error: {printable(name)}: {printable(reason.removeprefix(f'{name}: '))}\n")
+    if failures:
         sys.stderr.write("hint: see `skyctl services adopt`\n")
-        raise typer.Exit(REFUSED if len(trouble) == len(those) else PARTLY_DONE)
+        raise typer.Exit(ExitCode.REFUSED if len(failures) == len(services) else ExitCode.PARTLY_DONE)

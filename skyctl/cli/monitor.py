@@ -1,0 +1,40 @@
+"""skyctl monitor: what watches the workers and moves their containers."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from skyctl.cli.context import info, open_context, settings
+from skyctl.host import logs
+from skyctl.host.signals import Stop
+
+
+def monitor(
+    ctx: typer.Context,
+    interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks at all workers.")] = 30,
+    once: Annotated[bool, typer.Option("--once", help="Look once and exit, as from cron.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Serve Prometheus metrics on this port.")
+    ] = None,
+) -> None:
+    """Find workers that went silent, ran out of room, or came back, and tell people; SIGTERM ends it.
+
+    Any number of monitors may run: one leads, the others stand by and take over within 20 seconds.
+    """
+    from skyctl.monitor import metrics  # here, since no other command but `up` counts for Prometheus
+    from skyctl.monitor.loop import Monitor  # here, since it loads the database's driver
+
+    logs.to_stderr()
+    if metrics_port:
+        metrics.publish(metrics_port)
+    # one for the passes, two for what moves and its alerts, and one a channel
+    with open_context(ctx, connections=3 + len(settings(ctx).alert_channels)) as context:
+        watcher = Monitor(context, timedelta(seconds=interval), metrics.Meters())
+        if once:
+            if not watcher.run_once():
+                info(ctx, "another monitor leads: nothing to do")
+            return
+        stop = Stop()
+        stop.on_signals()
+        watcher.run(stop)

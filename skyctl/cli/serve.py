@@ -1,0 +1,52 @@
+"""skyctl serve: the HTTP API."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skyctl.cli.context import info, options, settings
+from skyctl.host import logs
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8642,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate, with its chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(help="Address of a proxy in front, whose X-Forwarded-For is believed; repeatable."),
+    ] = None,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Plain HTTP, as for a proxy in front that ends TLS.")
+    ] = False,
+    inherited: Annotated[int | None, typer.Option("--listener", hidden=True)] = None,
+) -> None:
+    """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered.
+
+    It speaks TLS with the certificate of `skyctl tls init`, or with another one that is given; plain HTTP only on this
+    machine.
+    """
+    from skyctl import wiring  # here, since `--help` does without the database's driver
+    from skyctl.api import server  # here, since no other command needs an HTTP server
+
+    logs.to_stderr()
+    chosen = settings(ctx)
+    if not (tls_cert or tls_key or insecure_http or inherited):
+        tls_cert, tls_key = server.own_certificate(chosen, host)
+    server.check_tls(tls_cert, tls_key)
+    server.check_proxies(proxy or ())
+    listener = server.listen(host, port) if inherited is None else socket.socket(fileno=inherited)
+    with wiring.database_url(chosen) as url:
+        wiring.connect(chosen, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
+        os.environ["SKYCTL_DATABASE_URL"] = url
+        if config := options(ctx).config:
+            os.environ["SKYCTL_CONFIG"] = str(config)
+        scheme, shown = "https" if tls_cert else "http", f"[{host}]" if ":" in host else host
+        info(ctx, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
+        server.serve(listener, processes=processes, certificate=tls_cert, key=tls_key, proxies=proxy or ())
