@@ -61,7 +61,7 @@ def heartbeat(document: Document) -> Load:
 
 
 def registration(document: Document) -> Registration:
-    """What a host says of itself. Raises ValidationError that names the field."""
+    """Return what a host says of itself. Raises ValidationError that names the field."""
     capacity = _required(document, "capacity")
     if not isinstance(capacity, dict):
         raise invalid("capacity", capacity, "an object with cpuCores, memoryMb and diskGb")
@@ -89,15 +89,14 @@ def reason(value: str, field: str = "reason") -> str:
 
 
 def drain_request(body: bytes) -> str | None:
-    """Of a request to drain, or to drain no more: why, if it says so; the body may be missing. Raises
-    ValidationError."""
+    """Return why, where a request to drain or to undrain says so; its body may be missing. Raises ValidationError."""
     document = parse(body) if body else {}
     return reason(document["reason"]) if "reason" in document else None
 
 
 def script_request(document: Document) -> tuple[str | None, bool]:
-    """Of a request for an install script: the name that the worker shall have, if any; whether plain HTTP is
-    accepted."""
+    """Return what a request for an install script says: the name of the worker, if any, and whether plain HTTP is
+    accepted. Raises ValidationError."""
     insecure = document.get("insecure", False)
     if not isinstance(insecure, bool):
         raise invalid("insecure", insecure, "true or false")
@@ -123,8 +122,8 @@ def whole_number(field: str, value: str | None, default: int, least: int, most: 
 
 def duration(field: str, value: str) -> timedelta:
     """A length of time that a person writes, such as 90s, 30m, 2h or 1d. Raises ValidationError."""
-    found = DURATION.fullmatch(value.strip())
-    length = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    match = DURATION.fullmatch(value.strip())
+    length = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else timedelta()
     if not timedelta() < length <= LONGEST_DURATION:
         raise invalid(field, value, "a length of time such as 90s, 30m, 2h or 1d, at most 365d")
     return length
@@ -211,7 +210,7 @@ def stats_document(stats: ClusterStats) -> Document:
 
 
 def checkup_document(checks: Sequence[Check], *, healthy: bool) -> Document:
-    """What the doctor found."""
+    """The doctor's checks."""
     return {
         "healthy": healthy,
         "checks": [
@@ -242,7 +241,7 @@ def invalid(field: str, value: object, accepted: str, part: str = "") -> Invalid
 
 
 def _unreadable(body: bytes) -> ValidationError:
-    """Why a body is not JSON: by name the field whose value only Python would read, where that is the reason."""
+    """Return why a body is not JSON; where only Python could read the value of a field, the error names it."""
     try:
         document = json.loads(body.decode())
         if isinstance(document, dict):

@@ -18,8 +18,9 @@ JSON_TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true
 
 EVENTS = """# Events
 
-Made from `skyctl/domain/events.py`. What happens is kept in the table `worker_events`, in order; `skyctl events` shows it,
-with `-o json` the details as well. What people did is in the activity log, too: its `event_type` is `worker.` and the kind.
+Made from `skyctl/domain/events.py`. What happens is kept in the table `worker_events`, in order; `skyctl events`
+shows it, with `-o json` the details as well. What people did is in the activity log, too: its `event_type` is `worker.`
+and the kind.
 
 """
 
@@ -61,8 +62,8 @@ def events_page() -> str:
 
 API = """# The HTTP API
 
-Made from the document that `serve` answers at `/openapi.json`, which has every field of what is sent and answered. Errors are
-JSON: `{"success": false, "error": {"code": ..., "message": ...}}`.
+Made from the document that `serve` answers at `/openapi.json`, which has every field of what is sent and answered.
+Errors are JSON: `{"success": false, "error": {"code": ..., "message": ...}}`.
 
 """
 TOKENS = {"adminToken": "an administrator", "workerToken": "a worker"}
