@@ -35,15 +35,16 @@ SECRET = "benchmark-secret-that-is-long-enough-for-hs256"
 
 
 class AnswerNothing:
-    """The ceiling: the same connections and the same lane, but each heartbeat is answered as soon as it is there."""
+    """The ceiling: the same connections and the same short way, but each heartbeat is answered as soon as it is
+    there."""
 
-    beats: "AnswerNothing"
+    heartbeats: "AnswerNothing"
 
     def __init__(self) -> None:
-        self.beats = self
+        self.heartbeats = self
 
-    def take(self, exchange: Any) -> None:
-        exchange.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    def receive(self, request: Any) -> None:
+        request.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
 
 def one_update_each() -> Callable[..., Any]:
@@ -135,12 +136,12 @@ def compare(url: str, credentials: Path, args: argparse.Namespace) -> list[dict[
 def serve(name: str) -> None:
     import uvicorn
 
-    from skyctl.api.http_protocol import Connection
+    from skyctl.api.http_protocol import HeartbeatConnection
     from skyctl.api.server import listen
 
     listener = listen("127.0.0.1", 0)
     sys.stderr.write(f"listening on http://127.0.0.1:{listener.getsockname()[1]}\n")
-    served: Any = (AnswerNothing(), Connection) if name == "ceiling" else (one_update_each(), "httptools")
+    served: Any = (AnswerNothing(), HeartbeatConnection) if name == "ceiling" else (one_update_each(), "httptools")
     config = uvicorn.Config(
         served[0],
         http=served[1],

@@ -1,6 +1,7 @@
 """The HTTP API: the routes of the contract (docs/architecture.md), their authentication, and the shape of errors.
 
-Handlers are ordinary functions on a few threads. Heartbeats do not come this way (see `connection`) but for odd ones.
+Handlers are ordinary functions on a few threads. Heartbeats do not come this way (see
+`http_protocol`), except unusual ones.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from skyctl.api import openapi
-from skyctl.api.heartbeats import Heartbeats, accepted, answer_with_reply
+from skyctl.api.heartbeats import HeartbeatBatches, accepted, answer_with_reply
 from skyctl.api.responses import Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Heartbeat
@@ -49,8 +50,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One request as a handler sees it: who asks, what the path, the query and the body say."""
+class ApiRequest:
+    """A request as a handler sees it: who sent it, and what the path, the query and the body say."""
 
     actor: Actor
     token: str
@@ -60,37 +61,37 @@ class Call:
 
     @property
     def worker_id(self) -> UUID:
-        """The path's worker. Raises WorkerNotFound where it is no id."""
+        """Return the path's worker. Raises WorkerNotFound where it is no id."""
         worker_id = http.worker_id(self.path["id"])
         if worker_id is None:
             raise WorkerNotFound("the path holds no worker's id", "ids are lower-case UUIDs")
         return worker_id
 
 
-Handler = Callable[[Context, Call], tuple[int, dict[str, Any] | Content]]
+Handler = Callable[[Context, ApiRequest], tuple[int, dict[str, Any] | Content]]
 
 
-def register(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
-    """A host joins, or says anew what it is."""
-    worker = registration.register(context, call.token, http.registration(http.parse(call.body)))
+def register(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Register a host, or what has changed of it."""
+    worker = registration.register(context, request.token, http.registration(http.parse(request.body)))
     return 201, {"success": True, "data": http.worker_document(worker)}
 
 
-def beat(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
-    """A heartbeat that did not come by the lane for heartbeats: a batch of one."""
-    load = http.heartbeat(http.parse(call.body))
-    one = Heartbeat(str(call.worker_id), heartbeats.fingerprint(call.token), load)
-    outcome = anyio.from_thread.run(heartbeats.record, context, [one])[0]
+def report_load(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Store a heartbeat that did not come the short way, as a batch of one."""
+    load = http.heartbeat(http.parse(request.body))
+    heartbeat = Heartbeat(str(request.worker_id), heartbeats.fingerprint(request.token), load)
+    outcome = anyio.from_thread.run(heartbeats.record, context, [heartbeat])[0]
     if isinstance(outcome, Unauthorized):
-        outcome = heartbeats.why_refused(context, call.worker_id, call.token)
+        outcome = heartbeats.why_refused(context, request.worker_id, request.token)
     if isinstance(outcome, SkyctlError):
         raise outcome
-    return 200, answer_with_reply(context, one) if outcome is REPLY_PENDING else accepted(context)
+    return 200, answer_with_reply(context, heartbeat) if outcome is REPLY_PENDING else accepted(context)
 
 
-def list_workers(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
-    """One page of workers."""
-    query = call.query
+def list_workers(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """List one page of workers."""
+    query = request.query
     page = workers.list_workers(
         context,
         status=http.status(query["status"]) if query.get("status") else None,
@@ -103,98 +104,101 @@ def list_workers(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
     return 200, {"success": True, "data": data, "pagination": pagination}
 
 
-def show_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
-    """One worker."""
-    return 200, {"success": True, "data": http.worker_document(workers.get(context, call.worker_id))}
+def show_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Show one worker."""
+    return 200, {"success": True, "data": http.worker_document(workers.get(context, request.worker_id))}
 
 
-def remove_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
+def remove_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
     """Remove a worker without containers."""
-    worker, _ = workers.remove(context, call.worker_id, call.actor)
+    worker, _ = workers.remove(context, request.worker_id, request.actor)
     return 200, {"success": True, "message": f"Worker {worker.name} removed"}
 
 
-def drain_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
+def drain_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
     """Ask for a worker to be emptied."""
-    worker = drains.drain(context, [call.worker_id], call.actor, DrainOptions(http.drain_request(call.body)))[0]
+    worker = drains.drain(context, [request.worker_id], request.actor, DrainOptions(http.drain_request(request.body)))[
+        0
+    ]
     return 200, {"success": True, "message": f"Worker {worker.name} is set to drain"}
 
 
-def undrain_worker(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
-    """Take back that a worker is to be emptied."""
-    worker = drains.undrain(context, call.worker_id, call.actor, http.drain_request(call.body))
+def undrain_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Let a worker that was to be emptied take containers again."""
+    worker = drains.undrain(context, request.worker_id, request.actor, http.drain_request(request.body))
     return 200, {"success": True, "message": f"Worker {worker.name} is back in service"}
 
 
-def generate_script(context: Context, call: Call) -> tuple[int, dict[str, Any]]:
-    """Invite a worker."""
-    wanted = http.parse(call.body) if call.body else {}
-    name, insecure = http.script_request(wanted)
-    invitation, script = invitations.generate_script(context, call.actor, name, insecure=insecure)
+def generate_script(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Invite a worker: its install script, and a link to it."""
+    document = http.parse(request.body) if request.body else {}
+    name, insecure = http.script_request(document)
+    invitation, script = invitations.generate_script(context, request.actor, name, insecure=insecure)
     return 200, {
         "success": True,
         "data": {
             "workerId": str(invitation.worker_id),
             "script": script,
             "token": invitation.token,
-            "link": install_links.make(context, call.actor, invitation.worker_id, insecure=insecure),
+            "link": install_links.make(context, request.actor, invitation.worker_id, insecure=insecure),
         },
     }
 
 
-def agent_archive(context: Context, call: Call) -> tuple[int, Content]:
-    """The agent that a worker was offered."""
-    return 200, Content(upgrades.archive(context, call.token, call.path["sha256"]), GZIP)
+def agent_archive(context: Context, request: ApiRequest) -> tuple[int, Content]:
+    """Send the agent that a worker was offered."""
+    return 200, Content(upgrades.archive(context, request.token, request.path["sha256"]), GZIP)
 
 
-def install_script(context: Context, call: Call) -> tuple[int, Content]:
-    """The script of a link, or in its place one that says why there is none: it may be piped into a shell."""
+def install_script(context: Context, request: ApiRequest) -> tuple[int, Content]:
+    """Send the script of a link. It may be piped into a shell, so an error is a script as well, which says why and
+    fails."""
     try:
-        return 200, Content(install_links.redeem(context, call.actor, call.path["secret"]).encode(), SHELL)
+        return 200, Content(install_links.redeem(context, request.actor, request.path["secret"]).encode(), SHELL)
     except SkyctlError as error:
         return error.http_status, Content(install_links.refusal(error).encode(), SHELL)
 
 
-def check_invitation(context: Context, call: Call) -> tuple[int, Content]:
-    """What an install script asks first, as lines that any shell can read."""
-    now, state = install_links.check(context, call.worker_id, call.path["fingerprint"])
+def check_invitation(context: Context, request: ApiRequest) -> tuple[int, Content]:
+    """Send the time and the state of an invitation, as lines that any shell can read."""
+    now, state = install_links.check(context, request.worker_id, request.path["fingerprint"])
     return 200, Content(f"time {int(now.timestamp())}\ninvitation {state}\n".encode(), TEXT)
 
 
-def installed_agent(_context: Context, _call: Call) -> tuple[int, Content]:
-    """The agent that install scripts carry."""
+def installed_agent(_context: Context, _request: ApiRequest) -> tuple[int, Content]:
+    """Send the agent that install scripts carry."""
     return 200, Content(install_links.archive(), GZIP)
 
 
-def installed_agent_checksum(_context: Context, _call: Call) -> tuple[int, Content]:
-    """Its checksum, as `sha256sum -c` reads it."""
+def installed_agent_checksum(_context: Context, _request: ApiRequest) -> tuple[int, Content]:
+    """Send the checksum of that agent, as `sha256sum -c` reads it."""
     checksum = hashlib.sha256(install_links.archive()).hexdigest()
     return 200, Content(f"{checksum}  skyagent.tar.gz\n".encode(), TEXT)
 
 
-def stats(context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
-    """The cluster in figures."""
+def stats(context: Context, _request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Show the cluster in figures."""
     return 200, {"success": True, "data": http.stats_document(workers.stats(context))}
 
 
 class Cached:
-    """A handler whose answer is the same for everyone and is kept for some seconds (mission document, Performance)."""
+    """A handler whose answer is the same for everyone; it is kept for some seconds."""
 
     def __init__(self, handler: Handler, seconds: float) -> None:
         self._handler, self._seconds = handler, seconds
         self._answer: tuple[int, dict[str, Any] | Content] = (0, {})
-        self._good_until = 0.0
+        self._valid_until = 0.0
 
-    def __call__(self, context: Context, call: Call) -> tuple[int, dict[str, Any] | Content]:
-        """The handler's answer, of now or of some seconds ago."""
-        if time.monotonic() >= self._good_until:
-            self._answer = self._handler(context, call)
-            self._good_until = time.monotonic() + self._seconds
+    def __call__(self, context: Context, request: ApiRequest) -> tuple[int, dict[str, Any] | Content]:
+        """Return the handler's answer, of now or of some seconds ago."""
+        if time.monotonic() >= self._valid_until:
+            self._answer = self._handler(context, request)
+            self._valid_until = time.monotonic() + self._seconds
         return self._answer
 
 
-def ready(context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
-    """The database answers, and has our schema."""
+def ready(context: Context, _request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Say that the database answers and has our schema, and which installation it is of."""
     state = schema.check(context)
     if not state.complete:
         return 503, error_document("SCHEMA_INCOMPLETE", "run `skyctl db init`")
@@ -202,8 +206,8 @@ def ready(context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
     return 200, {"status": "ready", "schemaVersion": state.version, "installationId": installation_id}
 
 
-def specification(_context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
-    """The OpenAPI document."""
+def specification(_context: Context, _request: ApiRequest) -> tuple[int, dict[str, Any]]:
+    """Send the OpenAPI document."""
     return 200, openapi.DOCUMENT
 
 
@@ -211,7 +215,7 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/api/workers/register": {"POST": ("worker", register)},
     "/api/workers/generate-script": {"POST": ("admin", generate_script)},
     "/api/workers/cluster/status": {"GET": ("admin", stats)},
-    "/api/workers/{id}/heartbeat": {"POST": ("worker", beat)},
+    "/api/workers/{id}/heartbeat": {"POST": ("worker", report_load)},
     "/api/workers/{id}/drain": {"POST": ("admin", drain_worker)},
     "/api/workers/{id}/undrain": {"POST": ("admin", undrain_worker)},
     "/api/workers/{id}": {"GET": ("admin", show_worker), "DELETE": ("admin", remove_worker)},
@@ -227,11 +231,11 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
 
 
 class Application:
-    """The ASGI application of a world, and beside it the lane for heartbeats."""
+    """The ASGI application, and what connections hand heartbeats to (`heartbeats`)."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.beats = Heartbeats(context)
+        self.heartbeats = HeartbeatBatches(context)
         threads = anyio.CapacityLimiter(THREADS)
         cached = {"/api/workers/cluster/status": {"GET": ("admin", Cached(stats, STATS_SECONDS))}}
         routes = [Route(path, Endpoint(context, threads, path, methods)) for path, methods in (ROUTES | cached).items()]
@@ -245,7 +249,7 @@ class Application:
 
 
 class Endpoint:
-    """The ASGI application of one path: find the method, authenticate, read, call the handler on a thread, answer."""
+    """The ASGI application of one path: find the method, authenticate, read, run the handler on a thread, answer."""
 
     def __init__(
         self, context: Context, threads: anyio.CapacityLimiter, path: str, methods: Mapping[str, tuple[str, Handler]]
@@ -284,16 +288,16 @@ class Endpoint:
         actor = Actor("", None, client, agent)
         if who == "admin":
             actor = authentication.administrator(self._context, token, client, agent)
-        return handler(self._context, Call(actor, token, request.path_params, request.query_params, body))
+        return handler(self._context, ApiRequest(actor, token, request.path_params, request.query_params, body))
 
 
 async def healthy(_request: Request) -> Response:
-    """The process answers, whatever becomes of the database."""
+    """Say that the process answers, whether or not the database does."""
     return Response(encode({"status": "ok"}), media_type="application/json")
 
 
 def metrics(_request: Request) -> Response:
-    """The metrics in Prometheus' text format; of all processes, where there are several."""
+    """Send the metrics in Prometheus' text format, those of all processes where there are several."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()

@@ -38,43 +38,42 @@ REFUSED = HEARTBEATS.labels("refused")
 INVALID = HEARTBEATS.labels("invalid")
 UNAVAILABLE = HEARTBEATS.labels("unavailable")
 
-ReplyPending = tuple[Heartbeat, HeartbeatRequest]
+Waiting = tuple[Heartbeat, HeartbeatRequest]
 
 
-class Heartbeats:
-    """All heartbeats of a process, from the exchange that a connection hands over to its answer."""
+class HeartbeatBatches:
+    """All heartbeats of a process, from the request that a connection hands over to its answer."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._waiting: list[ReplyPending] = []
+        self._waiting: list[Waiting] = []
         self._busy = False
         self._tasks: set[asyncio.Task[None]] = set()
         document = accepted(context)
         self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
 
-    def take(self, exchange: HeartbeatRequest) -> None:
-        """Let a heartbeat wait for the next batch, or refuse it for what can be seen at once."""
+    def receive(self, request: HeartbeatRequest) -> None:
+        """Add a heartbeat to the next batch, or refuse it for what can be seen without the database."""
         try:
-            token = bearer_token(exchange.headers)
-            beat = Heartbeat(
-                exchange.worker_id, heartbeats.fingerprint(token), http.heartbeat(http.parse(exchange.body))
-            )
+            token = bearer_token(request.headers)
+            load = http.heartbeat(http.parse(request.body))
+            heartbeat = Heartbeat(request.worker_id, heartbeats.fingerprint(token), load)
         except SkyctlError as error:
-            _refuse(exchange, error)
+            _refuse(request, error)
             return
-        self._waiting.append((beat, exchange))
+        self._waiting.append((heartbeat, request))
         if not self._busy:
             self._busy = True
             self._spawn(self._drain())
 
     async def _drain(self) -> None:
-        """Write batch after batch until nothing waits."""
+        """Write batch after batch until no heartbeat waits."""
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 batch = [waiting for waiting in batch if not waiting[1].disconnected]
                 if batch:
-                    self._answer(batch, await self._write([beat for beat, _ in batch]))
+                    self._answer(batch, await self._write([heartbeat for heartbeat, _ in batch]))
         finally:
             self._busy = False
 
@@ -93,63 +92,63 @@ class Heartbeats:
         ACCEPTED.inc(outcomes.count(None) + outcomes.count(REPLY_PENDING))
         return outcomes
 
-    def _answer(self, batch: list[ReplyPending], outcomes: list[Outcome]) -> None:
-        for (beat, exchange), outcome in zip(batch, outcomes, strict=True):
+    def _answer(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
+        for (heartbeat, request), outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
-                exchange.answer(self._accepted[exchange.keep_alive])
+                request.answer(self._accepted[request.keep_alive])
             elif outcome is REPLY_PENDING:
-                self._spawn(self._send_reply(beat, exchange))
+                self._spawn(self._send_reply(heartbeat, request))
             elif isinstance(outcome, Unauthorized):
-                self._spawn(self._explain(beat, exchange))
+                self._spawn(self._explain(heartbeat, request))
             else:
-                _refuse(exchange, outcome)
+                _refuse(request, outcome)
 
-    async def _send_reply(self, beat: Heartbeat, exchange: HeartbeatRequest) -> None:
-        """Answer a beat that is committed, with what else waits for its worker, read off this path."""
-        document = await asyncio.to_thread(answer_with_reply, self._context, beat)
-        exchange.answer(compose(200, document, keep_alive=exchange.keep_alive))
+    async def _send_reply(self, heartbeat: Heartbeat, request: HeartbeatRequest) -> None:
+        """Answer a heartbeat that is committed, with what else waits for its worker, read on a thread."""
+        document = await asyncio.to_thread(answer_with_reply, self._context, heartbeat)
+        request.answer(compose(200, document, keep_alive=request.keep_alive))
 
-    async def _explain(self, beat: Heartbeat, exchange: HeartbeatRequest) -> None:
-        """Find out, off this path, whether a beat that was not stored is a 401, a 403 or a 404."""
-        token = bearer_token(exchange.headers).decode("latin-1")
-        why = asyncio.to_thread(heartbeats.why_refused, self._context, UUID(beat.worker_id), token)
+    async def _explain(self, heartbeat: Heartbeat, request: HeartbeatRequest) -> None:
+        """Find out on a thread whether a heartbeat that was not stored is a 401, a 403 or a 404, and answer so."""
+        token = bearer_token(request.headers).decode("latin-1")
+        why = asyncio.to_thread(heartbeats.why_refused, self._context, UUID(heartbeat.worker_id), token)
         try:
-            _refuse(exchange, await why)
+            _refuse(request, await why)
         except SkyctlError as error:
-            _refuse(exchange, error)
+            _refuse(request, error)
         except Exception:
-            log.exception("action=explanation_failed worker_id=%s", beat.worker_id)
-            _refuse(exchange, UNEXPECTED)
+            log.exception("action=explanation_failed worker_id=%s", heartbeat.worker_id)
+            _refuse(request, UNEXPECTED)
 
-    def _spawn(self, story: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(story)
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)  # the event loop itself holds tasks only weakly
         task.add_done_callback(self._tasks.discard)
 
 
 def accepted(context: Context) -> dict[str, Any]:
-    """The answer to a heartbeat that is committed."""
+    """Return the answer to a heartbeat that is committed."""
     interval = context.health.heartbeat_interval.total_seconds()
     return {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": interval}
 
 
-def answer_with_reply(context: Context, beat: Heartbeat) -> dict[str, Any]:
-    """The answer to a heartbeat that is committed, with what else waits for its worker; where that fails, it waits for
-    the next."""
+def answer_with_reply(context: Context, heartbeat: Heartbeat) -> dict[str, Any]:
+    """Return the answer to a heartbeat that is committed, with what else waits for its worker. Where that cannot be
+    read, it waits for the next heartbeat."""
     try:
-        return accepted(context) | reply.take(context, UUID(beat.worker_id), beat.token_hash).document()
+        return accepted(context) | reply.take(context, UUID(heartbeat.worker_id), heartbeat.token_hash).document()
     except SkyctlError as error:
-        log.warning("action=reply_failed worker_id=%s reason=%s", beat.worker_id, error.message)
+        log.warning("action=reply_failed worker_id=%s reason=%s", heartbeat.worker_id, error.message)
     except Exception:
-        log.exception("action=reply_failed worker_id=%s", beat.worker_id)
+        log.exception("action=reply_failed worker_id=%s", heartbeat.worker_id)
     return accepted(context)
 
 
-def _refuse(exchange: HeartbeatRequest, error: SkyctlError) -> None:
+def _refuse(request: HeartbeatRequest, error: SkyctlError) -> None:
     if isinstance(error, DatabaseUnavailable):
         UNAVAILABLE.inc()
     elif isinstance(error, ValidationError):
         INVALID.inc()
     else:
         REFUSED.inc()
-    exchange.refuse(error)
+    request.refuse(error)

@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's, with a lane of its own for heartbeats.
+"""One HTTP connection: uvicorn's, with a short way for heartbeats.
 
 uvicorn makes a task, a scope and several messages of every request. A heartbeat needs none of them: its connection
 hands it over as soon as it is complete, and writes the answer in one piece. Whatever is not a plain heartbeat (another
@@ -20,16 +20,16 @@ MAX_HEAD_BYTES = 64 * 1024
 HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
 
 
-class Taker(Protocol):
-    """Who takes heartbeats."""
+class HeartbeatReceiver(Protocol):
+    """What answers heartbeats."""
 
-    def take(self, exchange: "HeartbeatRequest") -> None:
-        """Answer the exchange, now or later."""
+    def receive(self, request: "HeartbeatRequest") -> None:
+        """Answer the request, now or later."""
 
 
-class Connection(HttpToolsProtocol):
-    """A connection to an application that has `beats`, a Taker. What does not come in time, or is too long a head, ends
-    it."""
+class HeartbeatConnection(HttpToolsProtocol):
+    """A connection to an application whose `heartbeats` is a HeartbeatReceiver. A request that does not come in time,
+    or whose head is too long, ends it."""
 
     _reading = False
     _in_head = False
@@ -37,7 +37,7 @@ class Connection(HttpToolsProtocol):
     _given_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request, but not for ever."""
+        """Wait for the first request for a limited time."""
         super().connection_made(transport)
         self._given_up = self.loop.call_later(REQUEST_SECONDS, self._give_up)
 
@@ -48,7 +48,7 @@ class Connection(HttpToolsProtocol):
             self._given_up.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; give up a request that does not end."""
+        """Read more of a request; end the connection where its end does not come in time."""
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
@@ -61,18 +61,18 @@ class Connection(HttpToolsProtocol):
             self._given_up = None
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Note that a request begins."""
         super().on_message_begin()
         self._reading = self._in_head = True
         self._head_bytes = 0
 
     def on_message_complete(self) -> None:
-        """A request has come in full."""
+        """Note that a request is complete."""
         self._reading = False
         super().on_message_complete()
 
     def on_headers_complete(self) -> None:
-        """Open an exchange for a heartbeat, when nothing is before it on this connection."""
+        """Take a heartbeat the short way, when no request is before it on this connection."""
         self._in_head = False
         heartbeat = HEARTBEAT.fullmatch(self.url)
         idle = self.cycle is None or self.cycle.response_complete
@@ -82,14 +82,14 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP in the one shape of errors, and end the connection."""
+        """Answer a request that is not HTTP as any error is answered, and end the connection."""
         if not self.transport.is_closing():
             document = error_document("VALIDATION_ERROR", msg)
             self.transport.write(compose(400, document, keep_alive=False))
             self.transport.close()
 
     def shutdown(self) -> None:
-        """End: at once where nothing was accepted yet."""
+        """End the connection: at once where no request is complete."""
         cycle: object = self.cycle
         if self._reading and isinstance(cycle, HeartbeatRequest):
             self.transport.close()
@@ -102,7 +102,8 @@ class Connection(HttpToolsProtocol):
 
 
 class HeartbeatRequest:
-    """One heartbeat and its answer. uvicorn sees in it the connection's current cycle, and uses these attributes."""
+    """One heartbeat as it arrives, and its answer. uvicorn takes it for the connection's current cycle and uses these
+    attributes."""
 
     __slots__ = (
         "_connection",
@@ -115,7 +116,7 @@ class HeartbeatRequest:
         "worker_id",
     )
 
-    def __init__(self, connection: Connection, worker_id: str) -> None:
+    def __init__(self, connection: HeartbeatConnection, worker_id: str) -> None:
         self._connection = connection
         self.worker_id = worker_id
         self.headers: Sequence[Header] = connection.headers
@@ -127,7 +128,7 @@ class HeartbeatRequest:
 
     @property
     def message_event(self) -> "HeartbeatRequest":
-        """What uvicorn sets when there is more of the body, all of it, or nobody there any more."""
+        """Return what uvicorn sets when more of the body, or all of it, is there, or the client is gone."""
         return self
 
     def set(self) -> None:
@@ -138,8 +139,8 @@ class HeartbeatRequest:
         if len(self.body) > MAX_BODY_BYTES:
             self.refuse(too_large())
         elif not self.more_body:
-            taker: Taker = self._connection.app.beats
-            taker.take(self)
+            receiver: HeartbeatReceiver = self._connection.app.heartbeats
+            receiver.receive(self)
 
     def refuse(self, error: SkyctlError) -> None:
         """Answer with an error."""
@@ -148,7 +149,7 @@ class HeartbeatRequest:
         self.answer(compose(status, document, encoded, keep_alive=self.keep_alive))
 
     def answer(self, answer: bytes) -> None:
-        """Write an answer; a client that asks again and again and does not read its answers is let go."""
+        """Write an answer; abort the connection of a client that keeps sending and does not read its answers."""
         transport = self._connection.transport
         if self.disconnected or transport.is_closing():
             return
@@ -163,7 +164,7 @@ class HeartbeatRequest:
 
 
 def compose(status: int, document: Any, headers: Sequence[Header] = (), *, keep_alive: bool) -> bytes:
-    """A whole HTTP answer with a JSON document."""
+    """Return a whole HTTP answer with a JSON document."""
     body = encode(document)
     fields = [JSON, (b"content-length", b"%d" % len(body)), *headers]
     if not keep_alive:

@@ -1,4 +1,5 @@
-"""A sign of life every second: while it is written, this process can hear workers, and their silence counts."""
+"""A sign of life of this `serve`, every second: while one is written, workers can be heard, and their silence
+counts."""
 
 import logging
 import os
@@ -16,19 +17,19 @@ log = logging.getLogger(__name__)
 
 
 def begin(context: Context) -> None:
-    """Give the sign from now on until the process ends."""
-    threading.Thread(target=_give, args=[context], name="presence", daemon=True).start()
+    """Write the sign of life from now on until the process ends."""
+    threading.Thread(target=_write, args=[context], name="presence", daemon=True).start()
 
 
-def _give(context: Context) -> None:
+def _write(context: Context) -> None:
     instance, hostname, pid = uuid4(), socket.gethostname(), os.getpid()
-    give, heard, pause = outages.begin, True, threading.Event()
+    write, is_written, pause = outages.begin, True, threading.Event()
     while True:
         try:
-            give(context, instance, hostname, pid)
-            give, heard = outages.touch, True
+            write(context, instance, hostname, pid)
+            write, is_written = outages.touch, True
         except SkyctlError as error:
-            if heard:
+            if is_written:
                 log.warning("action=presence_not_written reason=%s", error.message)
-            heard = False
+            is_written = False
         pause.wait(EVERY_SECONDS)

@@ -1,30 +1,34 @@
 """The OpenAPI document of the contract: what is sent, what is answered, and every error with its code."""
 
-from typing import Any
-
-from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT
-
-Document = dict[str, Any]
+from skyctl.api.schemas import (
+    COUNT,
+    DRAIN_REQUEST,
+    HEARTBEAT_ANSWER,
+    MESSAGE,
+    PAGE,
+    SCHEMAS,
+    SCRIPT,
+    SCRIPT_REQUEST,
+    STATUS,
+    TEXT,
+    WORKER_ANSWER,
+    Document,
+    json_object,
+    reference,
+    success,
+)
 
 ERRORS = {
     400: "VALIDATION_ERROR: a field is missing or not acceptable; the message names it",
     401: "UNAUTHORIZED: no token, or one that is not ours, expired, or replaced; INVITATION_EXPIRED",
     403: "FORBIDDEN: a good token, but not for this; TOKEN_REVOKED",
     404: "WORKER_NOT_FOUND, AGENT_NOT_FOUND",
-    409: "CONFLICT, WORKER_HAS_CONTAINERS, TOKEN_IN_USE, WORKER_CLONED or REBOOT_UNCONFIRMED: a rule says no; the message names it",
+    409: "CONFLICT, WORKER_HAS_CONTAINERS, TOKEN_IN_USE, WORKER_CLONED or REBOOT_UNCONFIRMED: a rule says no; "
+    "the message names it",
     413: "BODY_TOO_LARGE: over 64 KiB",
     500: "INTERNAL_ERROR: see the log of the manager",
     503: "DATABASE_UNAVAILABLE or ENGINE_UNAVAILABLE: try again",
 }
-
-
-def _schema(name: str) -> Document:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _object(*optional: str, **properties: Document) -> Document:
-    required = [name for name in properties if name not in optional]
-    return {"type": "object", "properties": properties, "required": required}
 
 
 def _content(schema: Document) -> Document:
@@ -34,7 +38,7 @@ def _content(schema: Document) -> Document:
 def _answers(*, ok: int, what: str, schema: Document, errors: tuple[int, ...]) -> Document:
     answers: Document = {str(ok): {"description": what, "content": _content(schema)}}
     for status in (*errors, 500):
-        answers[str(status)] = {"description": ERRORS[status], "content": _content(_schema("Error"))}
+        answers[str(status)] = {"description": ERRORS[status], "content": _content(reference("Error"))}
     if 503 in errors:
         retry = {"description": "seconds to wait", "schema": {"type": "integer"}}
         answers["503"]["headers"] = {"Retry-After": retry}
@@ -51,7 +55,7 @@ def _file(
     others: Document | None = None,
     scheme: str = "",
 ) -> Document:
-    """An answer that is no JSON, for anyone unless a kind of token is named."""
+    """Return an operation whose answer is not JSON, for anyone unless a kind of token is named."""
     answers = _answers(ok=200, what=what, schema=TEXT, errors=(413, *errors))
     answers["200"]["content"] = {media_type: {"schema": TEXT}}
     return _operation(summary, scheme, answers | (others or {}), parameters=parameters)
@@ -73,20 +77,9 @@ def _operation(
     return operation
 
 
-def _success(**properties: Document) -> Document:
-    return _object(success={"const": True}, **properties)
-
-
-TEXT: Document = {"type": "string"}
-TIME: Document = {"type": ["string", "null"], "format": "date-time"}
 SHELL = "text/x-shellscript"
 AWAY = "The database or the engine does not answer: a script that says so and fails; the link is still good"
 GONE = "Used, expired or none: a script that says so on stderr and fails, since it may be piped into a shell"
-PERCENT: Document = {"type": "number", "minimum": 0, "maximum": 100}
-COUNT: Document = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
-AMOUNT: Document = {"type": "number", "minimum": 0}
-STATUS: Document = {"type": "string", "enum": ["pending", "active", "unhealthy", "draining", "offline"]}
-NAME: Document = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"[^\s\u0000]"}
 WORKER_ID: Document = {
     "name": "id",
     "in": "path",
@@ -94,65 +87,6 @@ WORKER_ID: Document = {
     "schema": {"type": "string", "format": "uuid"},
 }
 SHA256: Document = {"name": "sha256", "in": "path", "required": True, "schema": TEXT}
-METADATA = (
-    "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as clockOffsetSeconds: "
-    "by how many seconds it is ahead of the database's; one that cannot be read is ignored. `machineId` binds the token to this "
-    "machine, `bootId` and `instanceId` tell a reboot from a copy of its disk, `takesTokens: true` says that a newToken is taken"
-)
-PERCENTS = _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
-
-SCHEMAS: Document = {
-    "Error": _object(success={"const": False}, error=_object(code=TEXT, message=TEXT)),
-    "Heartbeat": _object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT, containerCount=COUNT),
-    "Registration": _object(
-        "metadata",
-        hostname=NAME,
-        ipAddress={"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
-        capacity=_object(
-            **{
-                field: {"type": "number", "exclusiveMinimum": 0, "maximum": limit}
-                for field, limit in CAPACITY_LIMITS.items()
-            }
-        ),
-        metadata={"type": "object", "description": METADATA},
-    ),
-    "Worker": _object(
-        id={"type": "string", "format": "uuid"},
-        name=TEXT,
-        hostname=TEXT,
-        ipAddress=TEXT,
-        swarmNodeId={"type": ["string", "null"]},
-        status=STATUS,
-        capacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT),
-        currentLoad=_schema("Heartbeat"),
-        lastHeartbeatAt=TIME,
-        statusChangedAt=TIME,
-        drainRequestedAt=TIME,
-        drainReason={"type": ["string", "null"]},
-        flappingSince=TIME,
-        massFailureId={"type": ["integer", "null"]},
-        tokenRevokedAt=TIME,
-        tokenRevokedReason={"type": ["string", "null"]},
-        agentOffered={"type": ["string", "null"]},
-        agentOfferedAt=TIME,
-        metadata={"type": "object"},
-        createdAt=TIME,
-        updatedAt=TIME,
-    ),
-    "Stats": _object(
-        totalWorkers=COUNT,
-        pendingWorkers=COUNT,
-        activeWorkers=COUNT,
-        unhealthyWorkers=COUNT,
-        drainingWorkers=COUNT,
-        offlineWorkers=COUNT,
-        totalCapacity=_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT),
-        totalLoad=PERCENTS,
-        averageLoad=PERCENTS,
-        totalContainers={"type": "integer", "minimum": 0},
-    ),
-}
-
 LIST_PARAMETERS = (
     {"name": "status", "in": "query", "schema": STATUS},
     {"name": "search", "in": "query", "schema": TEXT, "description": "in name, hostname, address and id"},
@@ -164,31 +98,6 @@ LIST_PARAMETERS = (
     },
 )
 
-PAGINATION = _object(total=COUNT, limit=COUNT, offset=COUNT)
-SCRIPT_REQUEST = _object("name", "insecure", name=NAME, insecure={"type": "boolean"})
-DRAIN_REQUEST = _object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
-LINK: Document = {
-    "type": "string",
-    "description": "gives the script once, with a new token: for `curl -sS LINK | sh`; the token beside it is then replaced",
-}
-SCRIPT = _success(data=_object(workerId=TEXT, script=TEXT, token=TEXT, link=LINK))
-MESSAGE = _success(message=TEXT)
-NEW_TOKEN: Document = {
-    "type": "string",
-    "description": "the token to use from now on; this one is good until that was used",
-}
-OFFER = _object(sha256=TEXT, version=TEXT, size=COUNT, offeredAt=TEXT)
-BEAT_ANSWER = _object(
-    "newToken",
-    "agent",
-    success={"const": True},
-    message=TEXT,
-    nextHeartbeatSeconds={"type": "number"},
-    newToken=NEW_TOKEN,
-    agent=OFFER,
-)
-WORKER_ANSWER = _success(data=_schema("Worker"))
-PAGE = _success(data={"type": "array", "items": _schema("Worker")}, pagination=PAGINATION)
 ADMIN_ERRORS = (400, 401, 403, 413, 503)
 ONE_WORKER_ERRORS = (401, 403, 404, 413, 503)
 
@@ -200,16 +109,16 @@ PATHS: Document = {
             _answers(
                 ok=201, what="The worker as it is stored", schema=WORKER_ANSWER, errors=(400, 401, 403, 409, 413, 503)
             ),
-            body=_schema("Registration"),
+            body=reference("Registration"),
         ),
     },
     "/api/workers/{id}/heartbeat": {
         "post": _operation(
             "A worker reports its load",
             "workerToken",
-            _answers(ok=200, what="Committed", schema=BEAT_ANSWER, errors=(400, 401, 403, 404, 413, 503)),
+            _answers(ok=200, what="Committed", schema=HEARTBEAT_ANSWER, errors=(400, 401, 403, 404, 413, 503)),
             parameters=(WORKER_ID,),
-            body=_schema("Heartbeat"),
+            body=reference("Heartbeat"),
         ),
     },
     "/api/workers": {
@@ -267,7 +176,7 @@ PATHS: Document = {
         "get": _operation(
             "The cluster in figures, at most 30 s old",
             "adminToken",
-            _answers(ok=200, what="The figures", schema=_success(data=_schema("Stats")), errors=(401, 403, 413, 503)),
+            _answers(ok=200, what="The figures", schema=success(data=reference("Stats")), errors=(401, 403, 413, 503)),
         ),
     },
     "/api/agent/{sha256}": {
@@ -309,7 +218,7 @@ PATHS: Document = {
     },
     "/healthz": {
         "get": _operation(
-            "The process answers", "", _answers(ok=200, what="It does", schema=_object(status=TEXT), errors=(413,))
+            "The process answers", "", _answers(ok=200, what="It does", schema=json_object(status=TEXT), errors=(413,))
         ),
     },
     "/readyz": {
@@ -319,7 +228,7 @@ PATHS: Document = {
             _answers(
                 ok=200,
                 what="It does; the database says which installation it is of",
-                schema=_object(status=TEXT, schemaVersion=COUNT, installationId={"type": ["string", "null"]}),
+                schema=json_object(status=TEXT, schemaVersion=COUNT, installationId={"type": ["string", "null"]}),
                 errors=(413, 503),
             ),
         ),

@@ -1,4 +1,4 @@
-"""What every answer of the API looks like, and how a request's body and token are read."""
+"""The form of every answer of the API, and reading of a request's body and token."""
 
 import json
 from collections.abc import Iterable
@@ -18,30 +18,30 @@ Header = tuple[bytes, bytes]
 
 
 class Content(NamedTuple):
-    """An answer that is no JSON."""
+    """An answer that is not JSON."""
 
     body: bytes
     media_type: str
 
 
 def encode(document: Any) -> bytes:
-    """A document as JSON."""
+    """Return a document as JSON."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
 def error_document(code: str, message: str) -> dict[str, Any]:
-    """The one shape of an error."""
+    """Return the document that every error has."""
     return {"success": False, "error": {"code": code, "message": message}}
 
 
 def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, document and headers of an error."""
+    """Return status, document and headers of an error."""
     message = f"{error.message}: {error.hint}" if error.hint else error.message
     headers = {}
     if error.retry_after_seconds:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, DatabaseUnavailable):
-        # where our database is concerns our log, not whoever asks
+        # the address of the database belongs in the log, not in an answer to anyone
         message = (
             "the database lacks what skyctl needs: run `skyctl db init`" if isinstance(error, SchemaMissing) else AWAY
         )
@@ -52,8 +52,8 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is over the limit, ClientDisconnect where the rest never
-    came."""
+    """Return the whole body. Raises BodyTooLarge as soon as it is over the limit, ClientDisconnect where the client is
+    gone before its end."""
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > MAX_BODY_BYTES:
             raise too_large()
@@ -70,7 +70,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
 
 
 def bearer_token(headers: Iterable[Header]) -> bytes:
-    """The token of the Authorization header. Raises Unauthorized."""
+    """Return the token of the Authorization header. Raises Unauthorized."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
@@ -80,5 +80,5 @@ def bearer_token(headers: Iterable[Header]) -> bytes:
 
 
 def too_large() -> BodyTooLarge:
-    """The error of a body over the limit."""
+    """Return the error of a body over the limit."""
     return BodyTooLarge(f"the body is over {MAX_BODY_BYTES} bytes", "send less")

@@ -20,7 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from skyctl import settings, wiring
 from skyctl.api import liveness, tls
-from skyctl.api.http_protocol import Connection
+from skyctl.api.http_protocol import HeartbeatConnection
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, parent_process, sd_notify, signals
 from skyctl.host.certificates import Certificates
@@ -56,13 +56,13 @@ def application() -> ASGIApp:
 
 class _Config(uvicorn.Config):
     """With a certificate that may be renewed; behind proxies, what learns the clients' addresses from them stands
-    around the application, with its lane for heartbeats."""
+    around the application, with what receives its heartbeats."""
 
     def load(self) -> None:
         super().load()
         application = self.loaded_app.app if self.proxy_headers else self.loaded_app
         if self.proxy_headers:
-            self.loaded_app.beats = application.beats
+            self.loaded_app.heartbeats = application.heartbeats
         if self.ssl and self.ssl_certfile and self.ssl_keyfile:
             certificate, key = Path(self.ssl_certfile), Path(self.ssl_keyfile)
             tls.follow(self.ssl, certificate, key, partial(_renew, application.context, certificate))
@@ -102,7 +102,7 @@ def serve(
         FACTORY,
         factory=True,
         workers=processes,
-        http=Connection,
+        http=HeartbeatConnection,
         loop="uvloop",
         ws="none",
         lifespan="off",
@@ -138,7 +138,8 @@ def _serve_from_one(config: _Config, listener: socket.socket) -> None:
     def end(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True
 
-    # Its own handlers come once its loop runs, and raise the signal again at the end: neither may break off what is at work then.
+    # Its own handlers come once its loop runs, and raise the signal again at the end: neither may break off what is at
+    # work then.
     signals.on_end(end)
     server.run(sockets=[listener])
 

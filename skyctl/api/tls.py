@@ -1,4 +1,4 @@
-"""The certificate of a running server: one that was renewed is shown to whoever connects next, and ours is renewed in
+"""The certificate of a running server: a renewed one is loaded for the next connections, and our own is renewed in
 time."""
 
 import logging
@@ -10,28 +10,28 @@ from pathlib import Path
 
 from skyctl.domain.errors import SkyctlError
 
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
 
 
 def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], bool] | None) -> None:
-    """Let the context have what is in the files, whenever they change, until the process ends. `renew` is asked every
-    hour."""
+    """Load the files into the context whenever they change, until the process ends. `renew` is called every hour; it
+    returns whether it renewed."""
     threading.Thread(target=_follow, args=[context, certificate, key, renew], name="tls", daemon=True).start()
 
 
 def _follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], bool] | None) -> None:
-    seen, asked_at, pause = _state(certificate, key), 0.0, threading.Event()
+    loaded, asked_at, pause = _state(certificate, key), 0.0, threading.Event()
     while True:
         if renew and (not asked_at or time.monotonic() - asked_at >= RENEW_SECONDS):
             asked_at = time.monotonic()
             _renew(renew)
-        now = _state(certificate, key)
-        if now != seen and _load(context, certificate, key):
-            seen = now
-        pause.wait(LOOK_SECONDS)
+        state = _state(certificate, key)
+        if state != loaded and _load(context, certificate, key):
+            loaded = state
+        pause.wait(CHECK_SECONDS)
 
 
 def _renew(renew: Callable[[], bool]) -> None:
@@ -43,7 +43,7 @@ def _renew(renew: Callable[[], bool]) -> None:
 
 
 def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> bool:
-    """Load both files where they belong together, which they do not while somebody writes them."""
+    """Load both files where they belong together; while they are being written they do not. Return whether they did."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         context.load_cert_chain(certificate, key)
@@ -56,7 +56,7 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> bool:
 
 def _state(*paths: Path) -> tuple[object, ...]:
     try:
-        found = [path.stat() for path in paths]
+        files = [path.stat() for path in paths]
     except OSError:
         return ()
-    return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
+    return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in files)

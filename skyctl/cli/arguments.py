@@ -68,7 +68,7 @@ def invited_name(name: str | None, worker: str | None) -> str | None:
 
     if worker is not None and name is not None:
         raise ValidationError("--worker and --name exclude each other", "the worker keeps its name")
-    return documents.http.worker_name(name) if name is not None else None
+    return documents.http.worker_name(name, "--name") if name is not None else None
 
 
 WorkerArgument = Annotated[

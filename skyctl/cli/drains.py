@@ -61,7 +61,7 @@ def drain(
     seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
     within = None if deadline is None else documents.http.duration("--deadline", deadline)
     drain_options = DrainOptions(
-        None if reason is None else documents.http.drain_reason(reason), within, max_parallel, force
+        None if reason is None else documents.http.reason(reason, "--reason"), within, max_parallel, force
     )
     with open_context(ctx) as context:
         found = shared.lookup.find_workers(context, workers)
@@ -90,7 +90,7 @@ def undrain(
     What has not started stays. Several are all looked up before any is changed.
     """
 
-    why = None if reason is None else documents.http.drain_reason(reason)
+    why = None if reason is None else documents.http.reason(reason, "--reason")
     with open_context(ctx) as context:
         for worker in shared.lookup.find_workers(context, workers):
             if dry_run:

@@ -144,7 +144,7 @@ def pause(
     """Let no migration begin; what is under way goes on."""
 
     wanted = None if length is None else documents.http.duration("--for", length)
-    why = None if message is None else documents.http.drain_reason(message)
+    why = None if message is None else documents.http.reason(message, "--message")
     with open_context(ctx) as context:
         admin.migrations.pause(context, actor(), wanted, why)
     sys.stdout.write(f"paused {'until `skyctl migrations resume`' if length is None else f'for {length.strip()}'}\n")

@@ -194,8 +194,8 @@ def _pairs(env: list[str] | None, env_from: list[Path] | None, label: list[str] 
 
     variables = {key: value for path in env_from or () for key, value in documents.manifest.variables(path).items()}
     return {
-        "env": variables | documents.manifest.pairs("env", env or ()),
-        "labels": documents.manifest.pairs("labels", label or ()),
+        "env": variables | documents.manifest.pairs("--env", env or ()),
+        "labels": documents.manifest.pairs("--label", label or ()),
     }
 
 
@@ -224,7 +224,9 @@ def _spec(
             fields[key] = (earlier | added) if isinstance(earlier, dict) else earlier
     if not fields.get("image"):
         raise ValidationError(f"image is missing: there is no service {name!r} yet", "give --image, such as nginx:1.27")
-    return documents.manifest.spec(fields)
+    typed = [key for key, value in given.items() if value not in (None, [])]
+    typed += [key for key, added in pairs.items() if added and key not in (stored or {})]
+    return documents.manifest.spec(fields, typed)
 
 
 def _found(context: "Context", reference: str, organization: str | None) -> "Service":

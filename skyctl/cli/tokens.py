@@ -38,7 +38,7 @@ def revoke(
     Its containers are moved then. `workers install-script --worker WORKER` invites its host anew.
     """
 
-    why = documents.http.drain_reason(reason) if reason is not None else None
+    why = documents.http.reason(reason, "--reason") if reason is not None else None
     with open_context(ctx) as context:
         found = shared.lookup.find_worker(context, worker)
         confirm(f"Revoke the token of {printable(found.name)}?", yes=yes)

@@ -1,4 +1,4 @@
-"""The JSON documents that only the command line prints; those that it shares with HTTP are in `wire`."""
+"""The JSON documents that only the command line prints; those that it shares with HTTP are in `http`."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -56,50 +56,50 @@ def page_document(page: WorkerPage) -> Document:
     return {"workers": [worker_document(worker) for worker in page.workers], "total": page.total}
 
 
-def diagnosis_document(found: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> Document:
+def diagnosis_document(diagnosis: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> Document:
     """Why a worker has its status, what is on it, and what is to be moved off it or to it."""
-    worker, limits = found.worker, found.policy
+    worker, policy = diagnosis.worker, diagnosis.policy
     return {
         "worker": worker_document(worker),
-        "readAt": moment(found.read_at),
-        "decidedBy": event_document(found.decided_by) if found.decided_by else None,
+        "readAt": moment(diagnosis.read_at),
+        "decidedBy": event_document(diagnosis.decided_by) if diagnosis.decided_by else None,
         "facts": {
             "lastHeartbeatAt": moment(worker.last_heartbeat_at),
-            "silenceSeconds": None if found.silence is None else found.silence.total_seconds(),
-            "timeoutSeconds": limits.heartbeat_timeout.total_seconds(),
-            "outageSeconds": found.deaf.total_seconds(),
+            "silenceSeconds": None if diagnosis.silence is None else diagnosis.silence.total_seconds(),
+            "timeoutSeconds": policy.heartbeat_timeout.total_seconds(),
+            "outageSeconds": diagnosis.deaf.total_seconds(),
             "load": load_document(worker.load),
             "limits": {
-                "cpuPercent": limits.cpu_percent,
-                "memoryPercent": limits.memory_percent,
-                "diskPercent": limits.disk_percent,
+                "cpuPercent": policy.cpu_percent,
+                "memoryPercent": policy.memory_percent,
+                "diskPercent": policy.disk_percent,
             },
             "stoppedAt": moment(worker.stopped_at),
-            "massFailure": mass_failure_document(found.mass_failure) if found.mass_failure else None,
+            "massFailure": mass_failure_document(diagnosis.mass_failure) if diagnosis.mass_failure else None,
         },
-        "verdict": {"status": found.verdict.status.value, "reason": found.verdict.reason},
-        "settled": found.is_settled,
-        "monitorSeenAt": moment(found.monitor_seen_at),
-        "wouldChange": list(found.outlook),
+        "verdict": {"status": diagnosis.verdict.status.value, "reason": diagnosis.verdict.reason},
+        "settled": diagnosis.is_settled,
+        "monitorSeenAt": moment(diagnosis.monitor_seen_at),
+        "wouldChange": list(diagnosis.outlook),
         "containers": [service_document(service) for service in containers],
         "migrations": [migration_document(migration) for migration in moves],
     }
 
 
-def overview_document(seen: Overview) -> Document:
+def overview_document(overview: Overview) -> Document:
     """The cluster at one moment."""
     return {
-        "readAt": moment(seen.read_at),
-        "stats": stats_document(seen.stats),
-        "worst": [worker_document(worker) for worker in seen.worst],
-        "events": [event_document(event) for event in seen.events],
+        "readAt": moment(overview.read_at),
+        "stats": stats_document(overview.stats),
+        "worst": [worker_document(worker) for worker in overview.worst],
+        "events": [event_document(event) for event in overview.events],
         "monitor": {
-            "leader": seen.leader.holder if seen.leader else None,
-            "term": seen.leader.term if seen.leader else None,
-            "lastPassAt": moment(seen.monitor_seen_at),
+            "leader": overview.leader.holder if overview.leader else None,
+            "term": overview.leader.term if overview.leader else None,
+            "lastPassAt": moment(overview.monitor_seen_at),
         },
-        "massFailures": [mass_failure_document(failure) for failure in seen.mass_failures],
-        "migrations": dict(seen.migrations),
+        "massFailures": [mass_failure_document(failure) for failure in overview.mass_failures],
+        "migrations": dict(overview.migrations),
     }
 
 
@@ -185,17 +185,17 @@ def planned_document(planned: Planned) -> Document:
     }
 
 
-def adoptable_document(found: Adoptable) -> Document:
+def adoptable_document(adoptable: Adoptable) -> Document:
     """A service of the engine that is not under management; `obstacle` is null where it can be taken."""
     return {
-        "name": found.engine.name,
-        "swarmServiceId": found.engine.id,
-        "image": found.engine.image,
-        "node": found.node or None,
-        "workerId": _id(found.worker_id),
-        "workerName": found.worker_name,
-        "limits": capacity_document(found.limits),
-        "obstacle": found.obstacle or None,
+        "name": adoptable.engine.name,
+        "swarmServiceId": adoptable.engine.id,
+        "image": adoptable.engine.image,
+        "node": adoptable.node or None,
+        "workerId": _id(adoptable.worker_id),
+        "workerName": adoptable.worker_name,
+        "limits": capacity_document(adoptable.limits),
+        "obstacle": adoptable.obstacle or None,
     }
 
 
@@ -271,8 +271,8 @@ def organization_document(organization: Organization) -> Document:
     }
 
 
-def _id(found: UUID | None) -> str | None:
-    return str(found) if found else None
+def _id(value: UUID | None) -> str | None:
+    return str(value) if value else None
 
 
 def certificate_document(certificate: Certificate) -> Document:

@@ -23,7 +23,7 @@ from skyctl.domain.cluster import (
     Worker,
     WorkerStatus,
 )
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.text import CONTROL, storable
 
 MAX_NESTING = 32
@@ -61,7 +61,7 @@ def heartbeat(document: Document) -> Load:
 
 
 def registration(document: Document) -> Registration:
-    """What a host says of itself. Raises ValidationError that names the field."""
+    """Return what a host says of itself. Raises ValidationError that names the field."""
     capacity = _required(document, "capacity")
     if not isinstance(capacity, dict):
         raise invalid("capacity", capacity, "an object with cpuCores, memoryMb and diskGb")
@@ -73,9 +73,9 @@ def registration(document: Document) -> Registration:
     )
 
 
-def worker_name(value: str) -> str:
-    """A name that an administrator gives. Raises ValidationError."""
-    return _text({"name": value}, "name", 255)
+def worker_name(value: str, field: str = "name") -> str:
+    """Return a name that an administrator gives. Raises ValidationError that names the field."""
+    return _text({field: value}, field, 255)
 
 
 def label(field: str, value: str) -> str:
@@ -83,21 +83,20 @@ def label(field: str, value: str) -> str:
     return _text({field: value}, field, 255) if value else ""
 
 
-def drain_reason(value: str) -> str:
-    """Why an administrator drains a worker. Raises ValidationError."""
-    return _text({"reason": value}, "reason", LONGEST_REASON)
+def reason(value: str, field: str = "reason") -> str:
+    """Return why an administrator does something. Raises ValidationError that names the field."""
+    return _text({field: value}, field, LONGEST_REASON)
 
 
 def drain_request(body: bytes) -> str | None:
-    """Of a request to drain, or to drain no more: why, if it says so; the body may be missing. Raises
-    ValidationError."""
+    """Return why, where a request to drain or to undrain says so; its body may be missing. Raises ValidationError."""
     document = parse(body) if body else {}
-    return drain_reason(document["reason"]) if "reason" in document else None
+    return reason(document["reason"]) if "reason" in document else None
 
 
 def script_request(document: Document) -> tuple[str | None, bool]:
-    """Of a request for an install script: the name that the worker shall have, if any; whether plain HTTP is
-    accepted."""
+    """Return what a request for an install script says: the name of the worker, if any, and whether plain HTTP is
+    accepted. Raises ValidationError."""
     insecure = document.get("insecure", False)
     if not isinstance(insecure, bool):
         raise invalid("insecure", insecure, "true or false")
@@ -123,8 +122,8 @@ def whole_number(field: str, value: str | None, default: int, least: int, most: 
 
 def duration(field: str, value: str) -> timedelta:
     """A length of time that a person writes, such as 90s, 30m, 2h or 1d. Raises ValidationError."""
-    found = DURATION.fullmatch(value.strip())
-    length = timedelta(**{UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    match = DURATION.fullmatch(value.strip())
+    length = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else timedelta()
     if not timedelta() < length <= LONGEST_DURATION:
         raise invalid(field, value, "a length of time such as 90s, 30m, 2h or 1d, at most 365d")
     return length
@@ -211,7 +210,7 @@ def stats_document(stats: ClusterStats) -> Document:
 
 
 def checkup_document(checks: Sequence[Check], *, healthy: bool) -> Document:
-    """What the doctor found."""
+    """The doctor's checks."""
     return {
         "healthy": healthy,
         "checks": [
@@ -231,18 +230,18 @@ def worker_id(text: str) -> UUID | None:
     return UUID(text) if CANONICAL_UUID.fullmatch(text) else None
 
 
-def invalid(field: str, value: object, accepted: str) -> ValidationError:
-    """The error for a value that is not accepted; a list or an object is not shown."""
+def invalid(field: str, value: object, accepted: str, part: str = "") -> InvalidValue:
+    """Return the error for a value that is not accepted; a list or an object is not shown."""
     if isinstance(value, (list, dict)):
         shown = "a list" if isinstance(value, list) else "an object"
     else:
         shown = ascii(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return ValidationError(f"{field}: {shown} is not accepted", f"{field} is {accepted}")
+    return InvalidValue(field, shown, accepted, part)
 
 
 def _unreadable(body: bytes) -> ValidationError:
-    """Why a body is not JSON: by name the field whose value only Python would read, where that is the reason."""
+    """Return why a body is not JSON; where only Python could read the value of a field, the error names it."""
     try:
         document = json.loads(body.decode())
         if isinstance(document, dict):

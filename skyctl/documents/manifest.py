@@ -6,7 +6,7 @@ is stored is read leniently, since the panel writes there, too.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from skyctl.documents import http
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EndpointMode, Port
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.text import CONTROL, storable
 from skyctl.domain.workloads import DEFAULT_LIMITS, ServiceSpec
 
@@ -33,6 +33,15 @@ FIELDS = (
     "pool",
     "spread",
 )
+OPTIONS = {
+    **{field: f"--{field}" for field in ("image", "cpu", "memory", "disk", "env", "region", "pool", "spread")},
+    "name": "NAME",
+    "ports": "--port",
+    "endpointMode": "--endpoint-mode",
+    "labels": "--label",
+    "command": "COMMAND",
+}
+"""What the command line calls the fields."""
 OURS = "skypanel."
 # As Docker reads it: [registry[:port]/]path[:tag][@digest].
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -47,7 +56,7 @@ UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The fields of a service file. Raises ValidationError."""
+    """Return the fields of a service file. Raises ValidationError."""
     import yaml  # here, since few commands read one
 
     try:
@@ -64,9 +73,16 @@ def read_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def spec(fields: Mapping[str, Any]) -> ServiceSpec:
-    """What an administrator wants, of the fields of a file or of options. Raises ValidationError that names the
-    field."""
+def spec(fields: Mapping[str, Any], options: Collection[str] = ()) -> ServiceSpec:
+    """Return what an administrator wants, from the fields of a file or of options. Raises ValidationError that names
+    the field, or the option of one of these `options`."""
+    try:
+        return _spec(fields)
+    except InvalidValue as error:
+        raise error.named({field: OPTIONS[field] for field in options}) from None
+
+
+def _spec(fields: Mapping[str, Any]) -> ServiceSpec:
     image = _optional_text(fields, "image", 255)
     if not image or not IMAGE.fullmatch(image):
         raise http.invalid(
@@ -75,12 +91,12 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
     return ServiceSpec(
         name=http.worker_name(_text(fields.get("name"), "name")),
         image=image,
-        limits=limits(fields, DEFAULT_LIMITS),
+        limits=_limits(fields, DEFAULT_LIMITS),
         environment=_pairs(fields, "env", VARIABLE),
         ports=_ports(fields),
         endpoint_mode=_endpoint_mode(fields.get("endpointMode", EndpointMode.VIP.value)),
         labels=_labels(fields),
-        command=[_text(each, "command") for each in _list(fields, "command")],
+        command=[_text(word, "command") for word in _list(fields, "command")],
         region=_optional_text(fields, "region", 255),
         pool=_optional_text(fields, "pool", 255),
         spread=_optional_text(fields, "spread", 255),
@@ -88,8 +104,15 @@ def spec(fields: Mapping[str, Any]) -> ServiceSpec:
 
 
 def limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
-    """The limits of these fields; what is not given is as in the default. Raises ValidationError that names the
-    field."""
+    """Return the limits of options; what is not given is as in the default. Raises ValidationError that names the
+    option."""
+    try:
+        return _limits(fields, default)
+    except InvalidValue as error:
+        raise error.named(OPTIONS) from None
+
+
+def _limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
     return Capacity(
         cpu_cores=_figure(fields, "cpu", default.cpu_cores, "cpuCores", None),
         memory_mb=_figure(fields, "memory", default.memory_mb, "memoryMb", "m"),
@@ -119,17 +142,17 @@ def settings_document(wanted: ServiceSpec) -> dict[str, Any]:
 def stored(
     name: str, image: str, environment: Mapping[str, Any], limits: object, settings: Mapping[str, Any]
 ) -> ServiceSpec:
-    """A service of stored documents, the panel's or ours; what cannot be understood is as if it was missing."""
-    found, labels = http.capacity(limits), settings.get("labels")
+    """Return a service from stored documents, the panel's or ours; what cannot be understood counts as missing."""
+    capacity, labels = http.capacity(limits), settings.get("labels")
     return ServiceSpec(
         name=name,
         image=image,
-        limits=found,
+        limits=capacity,
         environment={str(key): str(value) for key, value in environment.items()},
         ports=_stored_ports(settings.get("ports")),
         endpoint_mode=EndpointMode.DNSRR if settings.get("endpointMode") == "dnsrr" else EndpointMode.VIP,
         labels={str(key): str(value) for key, value in labels.items()} if isinstance(labels, Mapping) else {},
-        command=[str(each) for each in settings.get("command") or ()],
+        command=[str(word) for word in settings.get("command") or ()],
         region=settings.get("region"),
         pool=settings.get("pool"),
         spread=settings.get("spread"),
@@ -138,15 +161,15 @@ def stored(
 
 
 def _stored_ports(stored: object) -> list[Port]:
-    found = []
-    for each in stored if isinstance(stored, list) else []:
+    ports = []
+    for port in stored if isinstance(stored, list) else []:
         with suppress(ValidationError):
-            found.append(_port(each))
-    return found
+            ports.append(_port(port))
+    return ports
 
 
 def fields(wanted: ServiceSpec) -> dict[str, Any]:
-    """The fields by which `spec` gives the same service again."""
+    """Return the fields from which `spec` makes the same service again."""
     return {
         "name": wanted.name,
         "image": wanted.image,
@@ -171,31 +194,32 @@ def port_text(port: Port) -> str:
 
 
 def variables(path: Path) -> dict[str, str]:
-    """The variables of a file of KEY=VALUE lines; empty ones and those that begin with # say nothing. Raises
-    ValidationError, which never shows a line: it may hold a secret."""
+    """Return the variables of a file of KEY=VALUE lines; empty lines and those that begin with # are passed over.
+
+    Raises ValidationError, which never shows a line: it may hold a secret."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ValidationError(f"{path} cannot be read: {reason}", "give a file of KEY=VALUE lines") from error
-    found = {}
+    values = {}
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
             key, equals, value = line.strip().partition("=")
             if not equals or not VARIABLE.fullmatch(key):
                 raise ValidationError(f"{path}, line {number}: not KEY=VALUE", "one variable a line; # begins a remark")
-            found[key] = value
-    return found
+            values[key] = value
+    return values
 
 
-def pairs(field: str, given: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE options as a mapping. Raises ValidationError, which does not show what may be a secret."""
-    for number, each in enumerate(given, 1):
-        if "=" not in each:
+def pairs(field: str, options: Sequence[str]) -> dict[str, str]:
+    """Return KEY=VALUE options as a mapping. Raises ValidationError, which does not show what may be a secret."""
+    for number, option in enumerate(options, 1):
+        if "=" not in option:
             raise ValidationError(
                 f"{field}: number {number} is not KEY=VALUE", f"{field} is KEY=VALUE, given once for each"
             )
-    return dict(each.split("=", 1) for each in given)
+    return dict(option.split("=", 1) for option in options)
 
 
 def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, unit: str | None) -> float:
@@ -204,11 +228,11 @@ def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, u
     if value is None:
         return default
     most = http.CAPACITY_LIMITS[limit]
-    found = AMOUNT.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    match = AMOUNT.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
     amount = math.nan
-    if found and not (found[2] and unit is None):
-        scale = UNITS[found[2].lower()] / UNITS[unit] if found[2] and unit else 1
-        amount = float(found[1]) * scale
+    if match and not (match[2] and unit is None):
+        scale = UNITS[match[2].lower()] / UNITS[unit] if match[2] and unit else 1
+        amount = float(match[1]) * scale
     least = LEAST.get(field, 0)
     if not amount or not least <= amount <= most:
         what = (
@@ -221,19 +245,19 @@ def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, u
 
 
 def _ports(fields: Mapping[str, Any]) -> list[Port]:
-    ports = [_port(each) for each in _list(fields, "ports")]
+    ports = [_port(port) for port in _list(fields, "ports")]
     published = [(port.published, port.protocol) for port in ports if port.published]
-    twice = next((each for each in published if published.count(each) > 1), None)
+    twice = next((port for port in published if published.count(port) > 1), None)
     if twice:
         raise http.invalid("ports", twice[0], "ports of which none is published twice")
     return ports
 
 
 def _port(value: object) -> Port:
-    found = PORT.fullmatch(str(value))
-    if not found or not 0 < int(found[2]) < 65_536 or not int(found[1] or 0) < 65_536:
+    match = PORT.fullmatch(str(value))
+    if not match or not 0 < int(match[2]) < 65_536 or not int(match[1] or 0) < 65_536:
         raise http.invalid("ports", value, "PORT, PUBLISHED:PORT, or either with /udp; ports from 1 to 65535")
-    return Port(int(found[1] or 0), int(found[2]), found[3] or "tcp")
+    return Port(int(match[1] or 0), int(match[2]), match[3] or "tcp")
 
 
 def _endpoint_mode(value: object) -> EndpointMode:
@@ -244,11 +268,11 @@ def _endpoint_mode(value: object) -> EndpointMode:
 
 
 def _labels(fields: Mapping[str, Any]) -> dict[str, str]:
-    found = _pairs(fields, "labels", None)
-    for key in found:
+    labels = _pairs(fields, "labels", None)
+    for key in labels:
         if key.startswith(OURS):
             raise http.invalid("labels", key, f"labels that do not begin with {OURS}, which are skyctl's own")
-    return found
+    return labels
 
 
 def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | None) -> dict[str, str]:
@@ -257,21 +281,20 @@ def _pairs(fields: Mapping[str, Any], field: str, key_form: re.Pattern[str] | No
         raise http.invalid(field, value, "a mapping of names to values")
     for key, inner in value.items():
         if not isinstance(key, str) or not key.strip() or (key_form and not key_form.fullmatch(key)):
-            raise http.invalid(
-                f"{field}: name", key, "text" if key_form is None else "letters, digits and _, no digit first"
-            )
+            accepted = "text" if key_form is None else "letters, digits and _, no digit first"
+            raise http.invalid(field, key, accepted, ": name")
         if CONTROL.search(key):
-            raise http.invalid(f"{field}: name", key, "text without control characters")
+            raise http.invalid(field, key, "text without control characters", ": name")
         if isinstance(inner, (dict, list)) or inner is None:
-            raise http.invalid(f"{field}.{key}", inner, "text, a number, true or false")
-    return {key: _plain(f"{field}.{key}", inner) for key, inner in value.items()}
+            raise http.invalid(field, inner, "text, a number, true or false", f".{key}")
+    return {key: _plain(field, key, inner) for key, inner in value.items()}
 
 
-def _plain(field: str, value: object) -> str:
-    """A value as text; it may be a secret, so no error shows it."""
+def _plain(field: str, key: str, value: object) -> str:
+    """Return a value as text; it may be a secret, so no error shows it."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if not storable(text):
-        raise ValidationError(f"{field}: its value is not accepted", f"{field} is text without NUL or lone surrogates")
+        raise InvalidValue(field, "its value", "text without NUL or lone surrogates", f".{key}")
     return text
 
 

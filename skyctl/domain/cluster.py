@@ -1,4 +1,4 @@
-"""The words of the project: frozen values without behaviour beyond their own arithmetic.
+"""The cluster as values: workers, health, events, alerts. Frozen, without behaviour beyond their own arithmetic.
 
 Times are aware datetimes of the database's clock; percents are 0 to 100; memory is MiB, disk GiB.
 """
@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Details)
 
 
 class WorkerStatus(StrEnum):
-    """What the monitor concluded of a worker (mission document, Status Values)."""
+    """What the monitor concluded of a worker."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -78,9 +78,9 @@ class Worker:
 class HealthPolicy:
     """When a worker is offline, unhealthy or flapping, and when many of them are a mass failure.
 
-    `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many transitions
-    within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that many workers, and
-    that share of those that could take containers, silent within the window are a mass failure.
+    `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many
+    transitions within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that
+    many workers, and that share of those that could take containers, silent within the window are a mass failure.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -98,8 +98,8 @@ class HealthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AlertPolicy:
-    """How often people are alerted: exhaustion again only after its cooldown; more than `one_by_one` workers that change
-    in one pass share an alert."""
+    """How often people are alerted: exhaustion again only after its cooldown; more than `one_by_one` workers that
+    change in one pass share an alert."""
 
     exhaustion_cooldown: timedelta = timedelta(minutes=15)
     one_by_one: int = 5
@@ -168,8 +168,7 @@ class Outage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and from where: the name that events show; the panel's user, where it is one; the address of the
-    client."""
+    """Who acts, and from where: the name that events show, the panel's user, the client's address."""
 
     name: str
     user_id: UUID | None = None
@@ -179,8 +178,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, as the log keeps it: `seq` and `at` are its own, `term` that of the monitor that
-    concluded."""
+    """Something that happened. `seq` and `at`: the log's; `term`: that of the monitor that concluded it."""
 
     kind: EventKind
     worker_id: UUID | None
@@ -274,8 +272,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """What people were last told of a worker: the alert that opened it, whether it is open, when exhaustion was last
-    told."""
+    """The alerting of a worker's trouble: the alert that opened it, whether it is open, the last one of exhaustion."""
 
     alert_id: int
     is_open: bool

@@ -3,6 +3,7 @@
 The message says what happened; `hint` says what to do about it. Neither ever holds a secret.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Self
 
@@ -48,6 +49,19 @@ class ValidationError(SkyctlError):
     exit_code = ExitCode.USAGE
     http_status = 400
     code = "VALIDATION_ERROR"
+
+
+class InvalidValue(ValidationError):
+    """A field's value is not acceptable. `field` is as it was typed: a key of JSON or YAML, or an option; `part`: what
+    within it; `shown`: the value as it may be seen."""
+
+    def __init__(self, field: str, shown: str, accepted: str, part: str = "") -> None:
+        super().__init__(f"{field}{part}: {shown} is not accepted", f"{field}{part} is {accepted}")
+        self.field, self.shown, self.accepted, self.part = field, shown, accepted, part
+
+    def named(self, names: Mapping[str, str]) -> "InvalidValue":
+        """Return the same error with the name by which the field was typed, where that is another one."""
+        return InvalidValue(names.get(self.field, self.field), self.shown, self.accepted, self.part)
 
 
 class BodyTooLarge(ValidationError):

@@ -41,7 +41,7 @@ class DeploymentStatus(StrEnum):
 
 
 class MigrationPolicy(StrEnum):
-    """What an organization wants when a worker fails (mission document, Migration Policies)."""
+    """What an organization wants when a worker fails."""
 
     AUTOMATIC = "automatic"
     MANUAL = "manual"

@@ -26,8 +26,8 @@ def probe(api_url: str, limit_seconds: float, *, by_proxy: bool, authority: str 
     """Ask for /healthz, then for /readyz. `by_proxy`: by the proxies of the environment, if it names some. `authority`:
     the PEM certificate that alone may vouch for it, if not the system's own.
 
-    The requests run in a thread, since neither a name look-up nor a peer that sends one byte after the other is ended by
-    the library's limits.
+    The requests run in a thread, since the library's limits end neither a name look-up nor a peer that sends one byte
+    after the other.
     """
     answers: list[Answer] = []
     thread = threading.Thread(target=_ask, args=[answers, api_url, limit_seconds, by_proxy, authority], daemon=True)

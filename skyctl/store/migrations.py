@@ -307,13 +307,6 @@ def of_service(connection: sa.Connection, service_id: UUID) -> list[Migration]:
     return _read(connection, migrations.c.service_id == service_id)[::-1]
 
 
-def unfinished_of(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Migration]:
-    """The unfinished migrations off or to these workers."""
-    wanted = list(worker_ids)
-    there = sa.or_(among(migrations.c.source_worker_id, wanted), among(migrations.c.target_worker_id, wanted))
-    return _read(connection, _UNFINISHED, there)
-
-
 def off_since(connection: sa.Connection, worker_id: UUID, since: datetime) -> list[Migration]:
     """The migrations off a worker that came about since a time."""
     return _read(connection, migrations.c.source_worker_id == worker_id, migrations.c.created_at >= since)

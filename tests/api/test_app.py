@@ -464,8 +464,8 @@ def test_sigterm_answers_what_was_accepted(
     host, port = re.findall(r"//(.*):(\d+)", url)[0]
     body = json.dumps(LOAD)
     request = (
-        f"POST /api/workers/{invitation.worker_id}/heartbeat HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {invitation.token}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}"
+        f"POST /api/workers/{invitation.worker_id}/heartbeat HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {invitation.token}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     )
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     with socket.create_connection((host, int(port))) as client:

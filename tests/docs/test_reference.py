@@ -7,6 +7,8 @@ from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 import pytest
 
+from skyctl.api import openapi
+from skyctl.api.app import ROUTES
 from skyctl.domain.errors import ExitCode
 from skyctl.domain.events import Details, EventKind
 
@@ -16,8 +18,9 @@ JSON_TYPES = {str: "text", int: "a whole number", float: "a number", bool: "true
 
 EVENTS = """# Events
 
-Made from `skyctl/domain/events.py`. What happens is kept in the table `worker_events`, in order; `skyctl events` shows it,
-with `-o json` the details as well. What people did is in the activity log, too: its `event_type` is `worker.` and the kind.
+Made from `skyctl/domain/events.py`. What happens is kept in the table `worker_events`, in order; `skyctl events`
+shows it, with `-o json` the details as well. What people did is in the activity log, too: its `event_type` is `worker.`
+and the kind.
 
 """
 
@@ -57,7 +60,45 @@ def events_page() -> str:
     )
 
 
-@pytest.mark.parametrize(("name", "made"), [("events.md", events_page)])
+API = """# The HTTP API
+
+Made from the document that `serve` answers at `/openapi.json`, which has every field of what is sent and answered.
+Errors are JSON: `{"success": false, "error": {"code": ..., "message": ...}}`.
+
+"""
+TOKENS = {"adminToken": "an administrator", "workerToken": "a worker"}
+
+
+def api_page() -> str:
+    operations = {
+        f"{method.upper()} {path}": operation
+        for path, methods in openapi.DOCUMENT["paths"].items()
+        for method, operation in methods.items()
+    }
+    rows = [
+        f"| `{name}` | {caller(operation)} | {operation['summary']} | {', '.join(sorted(operation['responses']))} |\n"
+        for name, operation in operations.items()
+    ]
+    statuses = [f"| {status} | {meaning} |\n" for status, meaning in openapi.ERRORS.items()]
+    return (
+        f"{API}| route | for | what it does | statuses |\n|---|---|---|---|\n{''.join(rows)}\n"
+        f"## Errors\n\n| status | codes, and when |\n|---|---|\n{''.join(statuses)}"
+    )
+
+
+def caller(operation: dict[str, Any]) -> str:
+    """Whose token a route wants."""
+    return ", ".join(TOKENS[scheme] for schemes in operation["security"] for scheme in schemes) or "anyone"
+
+
+def test_the_document_names_whose_token_each_route_wants() -> None:
+    roles = {"admin": "an administrator", "worker": "a worker", "anyone": "anyone"}
+    for path, methods in ROUTES.items():
+        for method, (role, _) in methods.items():
+            assert caller(openapi.DOCUMENT["paths"][path][method.lower()]) == roles[role]
+
+
+@pytest.mark.parametrize(("name", "made"), [("events.md", events_page), ("api.md", api_page)])
 def test_the_page_is_the_programs(name: str, made: Callable[[], str]) -> None:
     page = REFERENCE / name
     if os.environ.get("UPDATE_DOCUMENTS"):

@@ -342,7 +342,8 @@ def test_a_whole_fleet_that_falls_silent_is_concluded_in_parts_and_told_once(
     raise_alerts(context)
     connection.execute("""
         INSERT INTO container_workers (name, hostname, ip_address, auth_token_hash, status, last_heartbeat_at)
-        SELECT 'w' || number, 'h', '10.0.0.1', 'x', 'active', now() - interval '5 min' FROM generate_series(1, 2500) number
+        SELECT 'w' || number, 'h', '10.0.0.1', 'x', 'active', now() - interval '5 min'
+        FROM generate_series(1, 2500) number
     """)
     look(context)
     assert [alert.kind for alert in raise_alerts(context).alerts] == ["mass_failure"]

@@ -265,7 +265,8 @@ def test_a_mass_failure_that_stands_is_told(doctor: Doctor, connection: psycopg.
     connection.execute("INSERT INTO mass_failures (silent, schedulable, lifted_at) VALUES (9, 9, now())")
     assert doctor(1)["mass failures"]["state"] == "ok"
     connection.execute(
-        "INSERT INTO mass_failures (region, silent, schedulable, detected_at) VALUES ('eu', 6, 10, now() - interval '2 min')"
+        "INSERT INTO mass_failures (region, silent, schedulable, detected_at) "
+        "VALUES ('eu', 6, 10, now() - interval '2 min')"
     )
     found = doctor(1)["mass failures"]
     assert found["state"] == "warning"
@@ -275,7 +276,8 @@ def test_a_mass_failure_that_stands_is_told(doctor: Doctor, connection: psycopg.
 def test_channels_that_take_no_alert_are_named(doctor: Doctor, connection: psycopg.Connection) -> None:
     for number in range(4):
         connection.execute("INSERT INTO worker_alerts (kind, title, message) VALUES ('t', 't', %s)", (str(number),))
-    new = "INSERT INTO alert_deliveries (alert_id, channel, delivered_at, given_up_at, error) VALUES (%s, 'slack:1', {}, {}, %s)"
+    columns = "alert_id, channel, delivered_at, given_up_at, error"
+    new = f"INSERT INTO alert_deliveries ({columns}) VALUES (%s, 'slack:1', {{}}, {{}}, %s)"
     connection.execute(new.format("NULL", "now() - interval '2 hours'"), (1, "long past"))
     connection.execute(new.format("now() - interval '1 hour'", "NULL"), (2, None))
     assert doctor(1)["alerts"]["state"] == "ok", "one arrived since"
@@ -369,7 +371,8 @@ def test_an_agent_whose_clock_is_wrong_is_named_and_nothing_else_changes(
 
     def beats() -> bool:
         rows = connection.execute(
-            "SELECT status = 'active' AND abs(extract(epoch FROM now() - last_heartbeat_at)) < 30 FROM container_workers"
+            "SELECT status = 'active' AND abs(extract(epoch FROM now() - last_heartbeat_at)) < 30 "
+            "FROM container_workers"
         ).fetchall()
         return rows == [(True,), (True,)]
 

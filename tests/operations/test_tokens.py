@@ -61,7 +61,8 @@ def error(response: httpx.Response) -> tuple[int, str]:
 
 def silent_for(connection: psycopg.Connection, seconds: float) -> None:
     connection.execute(
-        "UPDATE container_workers SET (bound_at, last_heartbeat_at) = (SELECT at, at FROM (SELECT now() - %s AS at) AS s)",
+        "UPDATE container_workers "
+        "SET (bound_at, last_heartbeat_at) = (SELECT at, at FROM (SELECT now() - %s AS at) AS s)",
         (timedelta(seconds=seconds),),
     )
 
@@ -363,7 +364,8 @@ def test_a_reboot_is_no_copy(api: httpx.Client, context: Context, connection: ps
     assert 1 <= int(join(api, one.token, **quick).headers["Retry-After"]) <= 30
     silent_for(connection, 60)
     connection.execute(
-        "UPDATE container_workers SET rivals = (SELECT jsonb_object_agg(key, value || jsonb_build_object('since', now())) "
+        "UPDATE container_workers "
+        "SET rivals = (SELECT jsonb_object_agg(key, value || jsonb_build_object('since', now())) "
         "FROM jsonb_each(rivals))"
     )
     assert join(api, one.token, **quick).status_code == 201

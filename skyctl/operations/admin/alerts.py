@@ -1,4 +1,4 @@
-"""Alerts as people look at them: the latest, those that come, and a test of the channels."""
+"""Alerts for administrators: list the latest, follow new ones, test the channels."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -14,7 +14,7 @@ MOST_ALERTS = 100_000
 
 
 def try_channels(context: Context, text: str) -> dict[str, str]:
-    """Send a test by all channels at once; for each, what went wrong, empty where it arrived."""
+    """Send a test by all channels at once; return by channel what went wrong, empty where it arrived."""
     alert = Alert(alerts.TEST, None, "Test of skyctl's alerts", text)
 
     def trouble(channel: str) -> str:
@@ -29,12 +29,12 @@ def try_channels(context: Context, text: str) -> dict[str, str]:
 
 
 def latest(context: Context, limit: int) -> tuple[list[tuple[Alert, int, int, int]], datetime]:
-    """The last alerts, in order, each with its deliveries (made, waiting, given up); and the database's time."""
+    """Return the last alerts, in order, each with its deliveries (made, waiting, given up); and the database's time."""
     with context.db.transaction() as tx:
         return store.latest(tx, limit), db.now(tx)
 
 
 def since(context: Context, number: int | None) -> list[Alert]:
-    """The alerts after a number, in order; without one only the last."""
+    """Return the alerts after a number, in order; without a number only the last one."""
     with context.db.transaction() as tx:
         return store.since(tx, store.last_id(tx) - 1 if number is None else number, MOST_ALERTS)

@@ -1,4 +1,4 @@
-"""The story of a host without the internet: everything that its installation needs, in one folder."""
+"""Bundles for hosts without the internet: everything that an installation needs, in one folder."""
 
 import shutil
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ def bundle(
     ttl: timedelta,
     anew: UUID | None,
 ) -> Invitation:
-    """Make the folder, mode 0700, and invite the worker whose script is in it; nothing is left where that fails.
+    """Make the folder, mode 0700, and invite the worker whose script is in it; where that fails, nothing is left.
 
-    Raises Refused where there is something already, or no folder around it, and what `collect` and
+    Raises Refused where the folder exists already, or its parent does not, and what `collect` and
     `invitations.generate_script` raise.
     """
     if output.exists():

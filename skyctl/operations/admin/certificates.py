@@ -1,4 +1,4 @@
-"""Stories of the certificate that `skyctl serve` shows: it is made, it is renewed."""
+"""The certificate that `skyctl serve` shows: make it, renew it, note that in the log."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ SERVE = Actor("serve")
 
 
 def initialize(certificates: Certificates, names: Iterable[str], *, renew: bool) -> bool:
-    """Make the authority and the server's certificate where something is missing; whether anything was made."""
+    """Make the authority and the server's certificate where one is missing; return whether anything was made."""
     return certificates.make(names, datetime.now(UTC), renew=renew)
 
 
 def renew_if_due(context: Context, certificates: Certificates) -> bool:
-    """Renew the server's certificate where it is about to end; whether it was."""
+    """Renew the server's certificate where it is about to end; return whether it was renewed."""
     renewed = certificates.renew_if_due(datetime.now(UTC))
     if renewed:
         note(context, certificates, SERVE)
@@ -27,7 +27,7 @@ def renew_if_due(context: Context, certificates: Certificates) -> bool:
 
 
 def note(context: Context, certificates: Certificates, actor: Actor) -> bool:
-    """Write the event of a certificate that was made; whether the database could take it."""
+    """Write the event of a certificate that was made; return whether the database could take it."""
     server = certificates.look()[-1]
     details = NewCertificate(
         names=list(server.names), endsAt=server.ends_at.isoformat(), fingerprint=server.fingerprint

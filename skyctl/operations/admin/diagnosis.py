@@ -1,4 +1,4 @@
-"""The story of one worker's status: what decided it, what the facts are now, what would change it."""
+"""Diagnosis of a worker's status: what decided it, what the facts are now, what would change it."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -14,7 +14,7 @@ from skyctl.store import health as store
 
 
 def diagnose(context: Context, worker_id: UUID) -> Diagnosis:
-    """Why a worker has its status. Raises WorkerNotFound."""
+    """Return why a worker has its status. Raises WorkerNotFound."""
     with context.db.transaction() as tx:
         worker = lookup.get_worker(tx, worker_id)
         now, outages, heard_at = db.now(tx), known_outages(tx), worker.last_heartbeat_at

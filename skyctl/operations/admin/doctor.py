@@ -1,4 +1,4 @@
-"""Check every part of the installation, each for itself: what is not well, and what to do about it. Nothing is changed."""
+"""Check every part of the installation, each for itself: what is not well, and what to do about it."""
 
 import stat
 from collections.abc import Callable, Sequence
@@ -125,16 +125,16 @@ def _check(database: db.Database, name: str, check: Callable[[db.Transaction], C
 
 
 def _answer(database: db.Database) -> list[Check]:
-    """Whether the database answers, how fast, and how far our clock is from its: of a few rounds the fastest tells it
-    best."""
+    """Check that the database answers, how fast, and how far our clock is from its: the fastest of a few rounds is the
+    most exact."""
     rounds = []
     with database.transaction() as tx:
         db.clock(tx)  # the first one also begins the transaction
         for _ in range(ROUNDS):
             sent, started = datetime.now(UTC), perf_counter()
-            theirs = db.clock(tx)
+            database_time = db.clock(tx)
             took = timedelta(seconds=perf_counter() - started)
-            rounds.append((took, sent + took / 2 - theirs))
+            rounds.append((took, sent + took / 2 - database_time))
     took, offset = min(rounds)
     found = f"{database.address} answers in {took.total_seconds() * 1000:.1f} ms"
     return [Check("database", OK, found), _manager_clock(offset)]
@@ -163,12 +163,12 @@ def _schema(tx: db.Transaction) -> Check:
 
 
 def _monitor(tx: db.Transaction) -> Check:
-    lead, now = leases.latest(tx), db.now(tx)
-    if lead is None or lead.last_pass_at is None:
+    lease, now = leases.latest(tx), db.now(tx)
+    if lease is None or lease.last_pass_at is None:
         return Check("monitor", FAILED, "no monitor has ever looked at the workers", RUN_MONITOR)
-    who = f"{lead.holder.rpartition(':')[0]} {'leads' if lead.leads else 'led last,'} in term {lead.term}"
-    found = f"{who}; last pass {ago(now, lead.last_pass_at)}"
-    if now - lead.last_pass_at > PASS_FAILS:
+    who = f"{lease.holder.rpartition(':')[0]} {'leads' if lease.leads else 'led last,'} in term {lease.term}"
+    found = f"{who}; last pass {ago(now, lease.last_pass_at)}"
+    if now - lease.last_pass_at > PASS_FAILS:
         return Check("monitor", FAILED, found, RUN_MONITOR)
     return Check("monitor", OK, found)
 
@@ -308,12 +308,12 @@ def _api(case: DoctorInputs, installation_id: UUID | None) -> Check:
     if not answer.ready.get("installationId"):
         remedy = "restart `skyctl serve` with this version, then run `skyctl doctor` again"
         return Check("api", WARNING, f"{answers}, but is too old to say which database it serves", remedy)
-    remedy = "set SKYCTL_API_URL to where the `skyctl serve` of this database is reached, or SKYCTL_DATABASE_URL to its database"
+    remedy = "set SKYCTL_API_URL to where the serve of this database is, or SKYCTL_DATABASE_URL to its database"
     return Check("api", FAILED, f"{api_url} serves another database: it is the API of another cluster", remedy)
 
 
 def _engine(engine: Engine, unfit: CheckState) -> Check:
-    """Whether containers can be moved; an engine that nobody named need not be the one for that."""
+    """Check that containers can be moved; an engine that was not set need not be the one for that."""
     try:
         state = engine.state()
     except EngineUnavailable as error:
@@ -337,7 +337,7 @@ def _engine(engine: Engine, unfit: CheckState) -> Check:
 
 
 def _named(what: str, group: doctor.Group, say: Callable[[Any], str]) -> str:
-    """A group in words: its first workers by name; empty where there are none."""
+    """Return a group in words, its first workers by name; empty where there are none."""
     if not group.size:
         return ""
     told = [f"{name} ({say(figure)})" for name, figure in group.first]
@@ -345,6 +345,6 @@ def _named(what: str, group: doctor.Group, say: Callable[[Any], str]) -> str:
 
 
 def _listed(count: int, first: Sequence[str]) -> str:
-    """The first of so many, and how many more there are."""
+    """Return the first of `count` names, and how many more there are."""
     more = count - len(first[:NAMED])
     return ", ".join(first[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""Stories of the log of events: read on from where one was, and wait for more."""
+"""The log of events: read it from a number on, and wait for more."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +14,19 @@ drain = db.drain
 
 
 def since(context: Context, seq: int, limit: int = AT_ONCE) -> list[Event]:
-    """The events after a number, in order, without a gap: none before the last of them can still appear."""
+    """Return the events after a number, in order, without a gap: none before the last of them can still appear."""
     with context.db.transaction() as tx:
         return events.since(tx, seq, limit)
 
 
 def latest(context: Context, limit: int) -> tuple[list[Event], datetime]:
-    """The last events, in order, and the database's time."""
+    """Return the last events, in order, and the database's time."""
     with context.db.transaction() as tx:
         return events.latest(tx, limit), db.now(tx)
 
 
 @contextmanager
 def listening(context: Context, *, to_alerts: bool = False) -> Iterator[db.Listener]:
-    """A connection that becomes readable when there are new events, or alerts. See `drain`."""
+    """Open a connection that becomes readable when there are new events, or alerts. See `drain`."""
     with context.db.listening(alerts.NEWS_CHANNEL if to_alerts else events.NEWS_CHANNEL) as news:
         yield news

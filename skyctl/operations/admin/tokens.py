@@ -1,4 +1,4 @@
-"""Stories of credentials: a worker's token is replaced or revoked, the secret that signs tokens is."""
+"""Tokens: replace or revoke a worker's, and replace the secret that signs them."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -14,8 +14,8 @@ INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
 
 
 def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
-    """Let a worker's token be replaced: its next heartbeat's answer carries the new one, the old one is good until that
-    was used.
+    """Replace a worker's token: the answer to its next heartbeat carries the new one; the old one is good until the new
+    one was used.
 
     Raises WorkerNotFound, or Refused where the worker's agent cannot take a new token.
     """
@@ -32,9 +32,9 @@ def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
 
 
 def revoke(context: Context, worker_id: UUID, actor: Actor, reason: str | None = None) -> Worker:
-    """Let no token of a worker be good any more, from its next heartbeat on, and no link that was made for it so far.
+    """Revoke every token of a worker, from its next heartbeat on, and every link that was made for it so far.
 
-    Raises WorkerNotFound, Refused where it is so.
+    Raises WorkerNotFound, Refused where its token is revoked already.
     """
     with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
@@ -49,8 +49,8 @@ def revoke(context: Context, worker_id: UUID, actor: Actor, reason: str | None =
 
 
 def rotate_secret(context: Context, actor: Actor, overlap: timedelta) -> tuple[datetime, int]:
-    """Sign tokens by a new secret; until when those of the present one are accepted. Workers get new tokens meanwhile,
-    but for so many that cannot take one by themselves.
+    """Sign tokens by a new secret. Return until when tokens of the present one are accepted, and how many workers
+    cannot take a new token by themselves; all others get one meanwhile.
 
     Raises Refused where the secret was set.
     """

@@ -1,4 +1,4 @@
-"""Stories of the administrator: list, look at, drain and remove workers; the cluster in figures."""
+"""Workers for administrators: list, show, label and remove them; the cluster in figures."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -25,20 +25,20 @@ def list_workers(
     limit: int = 100,
     offset: int = 0,
 ) -> WorkerPage:
-    """One page of the workers, by name; `search` looks in name, hostname, address and id."""
+    """Return one page of the workers, by name; `search` looks in name, hostname, address and id."""
     with context.db.transaction() as tx:
-        found, total = workers.page(tx, status, search, limit, offset)
-        return WorkerPage(tuple(found), total, limit, offset, db.now(tx), leases.last_pass_at(tx))
+        listed, total = workers.page(tx, status, search, limit, offset)
+        return WorkerPage(tuple(listed), total, limit, offset, db.now(tx), leases.last_pass_at(tx))
 
 
 def get(context: Context, worker_id: UUID) -> Worker:
-    """One worker. Raises WorkerNotFound."""
+    """Return one worker. Raises WorkerNotFound."""
     with context.db.transaction() as tx:
         return lookup.get_worker(tx, worker_id)
 
 
 def read_at(context: Context) -> datetime:
-    """The database's time."""
+    """Return the database's time."""
     with context.db.transaction() as tx:
         return db.now(tx)
 
@@ -50,8 +50,8 @@ def check_removable(context: Context, worker: Worker) -> None:
 
 
 def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str]:
-    """Remove a worker, and its node from the swarm; its token is refused from then on. Beside it, why its node is still
-    there.
+    """Remove a worker, and its node from the swarm; its token is refused from then on. Return it, and why its node is
+    still there, empty where it is not.
 
     Raises WorkerNotFound, WorkerHasContainers.
     """
@@ -66,16 +66,19 @@ def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str
 
 
 def _leave_swarm(context: Context, worker: Worker) -> str:
-    """Remove a worker's node from the swarm; why that was not done, empty where it was, or where it is in none."""
+    """Remove a worker's node from the swarm; return why that was not done, empty where it was, or the worker is in
+    none."""
     if worker.swarm_node_id is None:
         return ""
     try:
         engine = context.engine()
         if engine.state() is None:
             return ""
-        seen, node_id = engine.observe(), worker.swarm_node_id
-        node = seen.nodes.get(node_id)
-        left = [each.name for each in seen.services.values() if any(is_on(task, node_id) for task in each.tasks)]
+        swarm, node_id = engine.observe(), worker.swarm_node_id
+        node = swarm.nodes.get(node_id)
+        left = [
+            service.name for service in swarm.services.values() if any(is_on(task, node_id) for task in service.tasks)
+        ]
         if left and node and node.is_up:
             return f"it runs containers of services that skyctl does not manage: {', '.join(left[:5])}"
         engine.remove_node(node_id)
@@ -85,7 +88,7 @@ def _leave_swarm(context: Context, worker: Worker) -> str:
 
 
 def label(context: Context, worker_id: UUID, actor: Actor, labels: dict[str, str]) -> Worker:
-    """Set the region or the pool of a worker, which services may ask for; one that is empty is taken away.
+    """Set the region or the pool of a worker, which services may ask for; an empty one is taken away.
 
     Containers that are there already stay. Raises WorkerNotFound.
     """
@@ -124,13 +127,13 @@ def note_stopped(context: Context, worker_id: UUID, actor: Actor) -> None:
 
 
 def stats(context: Context) -> ClusterStats:
-    """The cluster in figures."""
+    """Return the cluster in figures."""
     with context.db.transaction() as tx:
         return workers.stats(tx)
 
 
 def names_from(context: Context, prefix: str) -> list[str]:
-    """The names of workers that begin so, for completion."""
+    """Return the names of workers that begin with a prefix, for completion."""
     with context.db.transaction() as tx:
         return workers.names(tx, prefix)
 

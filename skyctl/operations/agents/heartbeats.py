@@ -1,4 +1,4 @@
-"""Stories of a worker's own requests: it registers, it beats, it is refused."""
+"""Heartbeats: store them in batches, and say why one was refused."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -6,7 +6,6 @@ from uuid import UUID
 from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import DatabaseRefused, Forbidden, SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import REPLY_PENDING, Outcome
-from skyctl.operations.agents import registration as registration
 from skyctl.operations.agents import token_refusals
 from skyctl.operations.shared.context import Context
 from skyctl.rules import health, identity, tokens
@@ -14,17 +13,17 @@ from skyctl.store import db, workers
 from skyctl.store import tokens as stored_tokens
 
 Key = tuple[str, str]
-"""A worker's id and the hash of the token that it beats with."""
+"""A worker's id and the hash of the token that its heartbeat has."""
 
 fingerprint = tokens.fingerprint
 
 
 async def record(context: Context, beats: Sequence[Heartbeat]) -> list[Outcome]:
-    """Store a batch of heartbeats in one statement; for each, None once it is committed, ERRAND where the answer has to
-    carry something besides (see `errands`), or why it was not stored.
+    """Store a batch of heartbeats in one statement.
 
-    Where the database refuses the batch for a row in it, each half is stored for itself, until only that row fails.
-    Raises DatabaseUnavailable.
+    Return for each, in order, None once it is committed, REPLY_PENDING where its answer has to carry something more
+    (see `reply`), or why it was not stored. Where the database refuses the batch because of one row, each half is
+    stored by itself, until only that row fails. Raises DatabaseUnavailable.
     """
     keys = [(beat.worker_id, beat.token_hash) for beat in beats]
     last = dict(zip(keys, beats, strict=True))
@@ -46,8 +45,8 @@ async def record(context: Context, beats: Sequence[Heartbeat]) -> list[Outcome]:
 async def _record_second(
     context: Context, left: Sequence[tuple[Key, Heartbeat]], stored: Mapping[Key, Outcome]
 ) -> dict[Key, Outcome]:
-    """Store what was left of workers that have beaten with another token in the same batch: a statement touches a row
-    once."""
+    """Store the heartbeats that are left of workers with two in the batch, by different tokens: a statement writes a
+    row only once."""
     heard = {worker_id for worker_id, _ in stored}
     second = [(key, beat) for key, beat in left if key[0] in heard]
     positions = await _record_batch(context, [beat for _, beat in second]) if second else []
@@ -55,9 +54,10 @@ async def _record_second(
 
 
 async def _record_batch(context: Context, beats: Sequence[Heartbeat]) -> list[tuple[int, Outcome]]:
-    """Store beats of different workers; the positions and outcomes of those that were.
+    """Store heartbeats of different workers; return the positions and outcomes of those that were stored.
 
-    News is told after the commit and before the answer: where that fails, the worker beats again, and it is news again.
+    The monitor is notified of news after the commit and before the answer: where that fails, the agent sends its
+    heartbeat again, and it is news again.
     """
     stored = await workers.record_loads(context.db.lane, beats)
     if any(health.is_news(status, beats[n].load, context.health) for status, _, found in stored for n in found):
@@ -68,7 +68,7 @@ async def _record_batch(context: Context, beats: Sequence[Heartbeat]) -> list[tu
 
 
 def why_refused(context: Context, path_id: UUID, token: str) -> SkyctlError:
-    """Why a heartbeat was not stored, looked at in full once it was not: 401, 403 or 404."""
+    """Return why a heartbeat was not stored: 401, 403 or 404. Reads all that the fast path does not."""
     with context.db.transaction() as tx:
         now = db.now(tx)
         try:

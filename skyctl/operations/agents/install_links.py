@@ -1,5 +1,4 @@
-"""Stories of a host that is invited: its link, the script that the link gives once, and what the script asks before it
-begins."""
+"""Links to install scripts: make one, give its script once, and answer what the script asks before it begins."""
 
 import secrets
 import shlex
@@ -34,9 +33,9 @@ def invite(
     ttl: timedelta = invitations.INVITATION_TTL,
     anew: UUID | None = None,
 ) -> tuple[UUID, str]:
-    """Invite a worker, or the host of one that is there `anew`, by a link alone: its id, and the link.
+    """Invite a worker, or the host of the existing worker `anew`, by a link alone; return its id, and the link.
 
-    Raises Refused as `workers.generate_script` does.
+    Raises Refused as `invitations.generate_script` does.
     """
     invitations.check_transport(context, insecure=insecure)
     worker_id = anew or invitations.invite(context, actor, name, ttl).worker_id
@@ -52,7 +51,8 @@ def make(
     ttl: timedelta = invitations.INVITATION_TTL,
     anew: bool = False,
 ) -> str:
-    """A link that gives the script of an invited worker, once and for so long: a secret of which the SHA-256 is stored.
+    """Make a link that gives the script of an invited worker, once and within `ttl`; only the SHA-256 of its secret is
+    stored.
 
     Raises WorkerNotFound.
     """
@@ -71,9 +71,9 @@ def make(
 
 
 def command(context: Context, link: str) -> str:
-    """What is pasted into root's shell on a host: it fetches the script and runs it. Our authority goes along.
+    """Return what is pasted into root's shell on a host: it fetches the script and runs it. Our authority goes along.
 
-    Not with curl's --fail: what is answered in place of a script is one that says why, and fails.
+    Without curl's --fail: the answer in place of a script is a script that says why, and fails.
     """
     authority = context.authority(link).strip()
     if not authority:
@@ -82,7 +82,7 @@ def command(context: Context, link: str) -> str:
 
 
 def redeem(context: Context, actor: Actor, secret: str) -> str:
-    """The script of a link, with a token that is issued now and replaces whatever the invitation had; the link is used
+    """Return the script of a link, with a token that is issued now and replaces the invitation's; the link is used
     up.
 
     Raises LinkGone, or EngineUnavailable where the engine that was set does not answer: then the link is still good.
@@ -105,16 +105,16 @@ def redeem(context: Context, actor: Actor, secret: str) -> str:
 
 
 def refusal(error: SkyctlError) -> str:
-    """What is answered in place of a script that is not given: shell that says so and fails."""
+    """Return a shell script in place of one that is not given: it says why and fails."""
     code = error.script_code if isinstance(error, LinkGone) else AWAY
     return installer.refusal(code, error.message, error.hint)
 
 
 def check(context: Context, worker_id: UUID, fingerprint: str) -> tuple[datetime, str]:
-    """What an install script asks before it changes its host: the time, and what became of its invitation.
+    """Return the time and the state of an invitation, which an install script asks for before it changes its host.
 
-    That is `good`, `expired`, `used`, `removed`, or `unknown` where another token took its place. It is named by the
-    SHA-256 of its token, which gives nobody access, so anybody may ask.
+    The state is `good`, `expired`, `used`, `removed`, or `unknown` where another token took its place. The invitation
+    is named by the SHA-256 of its token, which gives nobody access, so anybody may ask.
     """
     with context.db.transaction() as tx:
         now, worker, stored = db.now(tx), workers.get(tx, worker_id), stored_tokens.get(tx, worker_id)
@@ -133,12 +133,12 @@ def _state(token_state: TokenState, stored: Credentials, worker: Worker, now: da
 
 
 def archive() -> bytes:
-    """The agent of this version as a tar.gz."""
+    """Return the agent of this version as a tar.gz."""
     return installer.agent_archive()
 
 
 def _good(tx: db.Transaction, key: str) -> tuple[install_links.Link, Worker]:
-    """The link and its worker, while the link is good. Raises LinkGone."""
+    """Return the link and its worker, while the link is good. Raises LinkGone."""
     link = install_links.get(tx, key)
     worker = workers.get(tx, link.worker_id, lock=True) if link else None
     if link is None or worker is None or (worker.token_revoked_at and not link.anew):
@@ -155,5 +155,5 @@ def _again(worker: Worker) -> str:
 
 
 def _has_joined(worker: Worker) -> bool:
-    """Whether a host has registered as this worker, or has beaten with its token."""
+    """Whether a host has registered as this worker, or sent a heartbeat with its token."""
     return bool(worker.hostname or worker.last_heartbeat_at)

@@ -20,7 +20,7 @@ INVITATION_TTL = timedelta(hours=24)
 def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedelta = INVITATION_TTL) -> Invitation:
     """Make a worker that is `pending` until its host registers, and its token, of which only the SHA-256 is stored.
 
-    Its host must register within `ttl`. Raises Refused where the name is taken.
+    The host must register within `ttl`. Raises Refused where the name is taken.
     """
     worker_id = uuid4()
     label = name or names.invited(worker_id)
@@ -29,7 +29,7 @@ def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedel
         if name and workers.named(tx, name):
             again = f"skyctl workers install-script --worker {shlex.quote(name)}, with --link for a link"
             raise Refused(
-                f"name: there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name"
+                f"there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name"
             )
         now = db.now(tx)
         token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker_id, actor.name, now)
@@ -40,10 +40,9 @@ def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedel
 
 
 def invite_anew(context: Context, actor: Actor, worker_id: UUID, ttl: timedelta = INVITATION_TTL) -> Invitation:
-    """Invite the host of a worker that is there once more: its reinstalled machine, another one, or after its token was
-    revoked.
+    """Invite the host of an existing worker again: a reinstalled machine, another one, or after its token was revoked.
 
-    What token it has stays good until the new one is used. Raises WorkerNotFound.
+    The worker's present token stays good until the new one is used. Raises WorkerNotFound.
     """
     with context.db.transaction() as tx:
         worker, now = lookup.lock_worker(tx, worker_id), db.now(tx)
@@ -63,7 +62,7 @@ def generate_script(
     ttl: timedelta = INVITATION_TTL,
     anew: UUID | None = None,
 ) -> tuple[Invitation, str]:
-    """Invite a worker, or the host of one that is there `anew`, and write the script that makes a host this worker.
+    """Invite a worker, or the host of the existing worker `anew`, and write the script that makes a host this worker.
 
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
     where the engine that was set does not answer.
@@ -86,7 +85,7 @@ def check_transport(context: Context, *, insecure: bool) -> None:
 def write_script(
     context: Context, invitation: Invitation, join: SwarmJoin | None, *, insecure: bool, by_link: bool = False
 ) -> str:
-    """The script that makes a host the worker that was invited."""
+    """Return the script that makes a host the worker that was invited."""
     script = installer.InstallScript(
         worker_id=str(invitation.worker_id),
         token=invitation.token,

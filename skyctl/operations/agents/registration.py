@@ -1,4 +1,4 @@
-"""Whether a host may be the worker whose token it has, and what is kept of its asking."""
+"""Registration of hosts: whether a host may be the worker whose token it has, and what is stored of it."""
 
 import math
 from dataclasses import replace
@@ -29,8 +29,8 @@ from skyctl.store import tokens as stored_tokens
 def authorize(
     context: Context, tx: db.Transaction, claims: tokens.WorkerClaims, token_hash: str, registration: Registration
 ) -> SkyctlError | None:
-    """Let a host be the worker that its token names, or give the refusal of which something was noted, to be raised
-    after the commit. The log is locked. Raises Unauthorized, Forbidden, for which there is nothing to keep."""
+    """Let a host be the worker that its token names, or return a refusal that is to be raised after the commit, since
+    something was noted of it. The log must be locked. Raises Unauthorized, Forbidden, where nothing is to be noted."""
     worker_id, now, host = claims.worker_id, db.now(tx), host_identity(registration)
     if not workers.exists(tx, worker_id):
         token_refusals.refuse_removed(tx, worker_id)
@@ -61,25 +61,25 @@ def authorize(
     moved = bool(known.holder.machine_id) and not identity.is_at_home(known.holder, host)
     takes_tokens = registration.metadata.get(stored_tokens.TAKES_TOKENS) is True
     if takes_tokens and moved and token_state is not TokenState.INVITATION:
-        # whoever else may still hold the token, unheard while we were away, is told from this host by the next one
+        # the next token tells this host from another that still holds the token, and was not heard while we were away
         token_issue.replace_token(context, tx, worker_id)
     return None
 
 
 def host_identity(registration: Registration) -> HostIdentity:
-    """What a registration says of the machine itself."""
-    said = (registration.metadata.get(key) for key in ("machineId", "bootId", "instanceId"))
-    machine, boot, instance = (each if isinstance(each, str) else "" for each in said)
+    """Return what a registration says of the machine itself."""
+    values = (registration.metadata.get(key) for key in ("machineId", "bootId", "instanceId"))
+    machine, boot, instance = (value if isinstance(value, str) else "" for value in values)
     return HostIdentity(machine, boot, instance, registration.hostname, registration.ip_address)
 
 
 def _recognize(
     context: Context, tx: db.Transaction, worker: Worker, known: Credentials, host: HostIdentity
 ) -> SkyctlError | None:
-    """Why a host is not this worker's; None where it is. What is seen of a rival is noted, and told once."""
+    """Return why a host is not this worker's; None where it is. A claimant is noted, and reported once."""
     now, interval = db.now(tx), context.health.heartbeat_interval
-    heard = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
-    silence = health.heard_silence(max(heard), now, known_outages(tx)) if heard else None
+    signs = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
+    silence = health.heard_silence(max(signs), now, known_outages(tx)) if signs else None
     verdict = identity.identify(known, host, silence, interval)
     if verdict is Identity.SAME:
         return None
@@ -88,8 +88,8 @@ def _recognize(
     if verdict is Identity.OTHER_MACHINE:
         return TokenInUse(
             f"the token belongs to {held}, which is another machine than {host.hostname} ({host.ip_address})",
-            "each host needs an invitation of its own: skyctl workers install-script; where this is that host, reinstalled: "
-            f"skyctl workers install-script --worker {worker.name}",
+            "each host needs an invitation of its own: skyctl workers install-script; "
+            f"where this is that host, reinstalled: skyctl workers install-script --worker {worker.name}",
         )
     stored_tokens.note_claimants(tx, worker.id, identity.claimants_with(known, host, verdict, now))
     if verdict is Identity.UNCERTAIN:
@@ -101,15 +101,16 @@ def _recognize(
         )
     before = known.claimants.get(host.place)
     if not (before and before.is_told):
-        _tell_of_clone(tx, worker, holder, host)
+        _report_clone(tx, worker, holder, host)
     return WorkerCloned(
-        f"this host, {host.hostname} ({host.ip_address}), is a copy of {held}: both have the same machine id, and both are alive",
-        "give the copy an id of its own (rm /etc/machine-id, then systemd-machine-id-setup) and an invitation of its own: "
-        "skyctl workers install-script",
+        f"this host, {host.hostname} ({host.ip_address}), is a copy of {held}: "
+        "both have the same machine id, and both are alive",
+        "give the copy an id of its own (rm /etc/machine-id, then systemd-machine-id-setup) "
+        "and an invitation of its own: skyctl workers install-script",
     )
 
 
-def _tell_of_clone(tx: db.Transaction, worker: Worker, holder: HostIdentity, host: HostIdentity) -> None:
+def _report_clone(tx: db.Transaction, worker: Worker, holder: HostIdentity, host: HostIdentity) -> None:
     hosts = Cloned(holder=_address(holder), clone=_address(host))
     reason = (
         f"{host.hostname} ({host.ip_address}) is a copy of {holder.hostname} ({holder.ip_address}), and both are alive"
@@ -138,14 +139,14 @@ def register(context: Context, token: str, registration: Registration) -> Worker
         refusal = authorize(context, tx, claims, tokens.fingerprint(token), registration)
         if refusal is None:
             return _store(tx, claims.worker_id, registration)
-    raise refusal  # once what was seen of it is stored
+    raise refusal  # after the commit of what was noted of it
 
 
 def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> Worker:
     before = lookup.get_worker(tx, worker_id)
     _refuse_foreign_node(tx, worker_id, registration)
-    told = _with_clock_offset(registration, db.now(tx))
-    workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), told)
+    stored = _with_clock_offset(registration, db.now(tx))
+    workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), stored)
     after = lookup.get_worker(tx, worker_id)
     if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
         details = Joined(hostname=registration.hostname, ipAddress=registration.ip_address)
@@ -158,8 +159,8 @@ def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> W
 
 
 def _with_clock_offset(registration: Registration, now: datetime) -> Registration:
-    """The registration, what the host's clock showed replaced by how far that is from the database's. Nothing else uses
-    it."""
+    """Return the registration with the time that the host's clock showed replaced by its distance from the database's.
+    Only the doctor reads it."""
     metadata = {key: value for key, value in registration.metadata.items() if key not in ("clock", clocks.OFFSET)}
     offset = clocks.offset_seconds(registration.metadata.get("clock"), now)
     return replace(registration, metadata=metadata if offset is None else {**metadata, clocks.OFFSET: offset})

@@ -1,4 +1,4 @@
-"""What the answer to a heartbeat carries besides: a token to use from now on, an agent to upgrade to."""
+"""What the answer to a heartbeat may carry: a token to use from now on, an agent to upgrade to."""
 
 from uuid import UUID
 
@@ -14,33 +14,33 @@ from skyctl.store import tokens as stored_tokens
 
 
 def take(context: Context, worker_id: UUID, token_hash: str) -> Reply:
-    """What waits for a worker whose heartbeat, with the token of this hash, is stored.
+    """Return what waits for a worker whose heartbeat, with the token of this hash, is stored.
 
-    A beat with the new token is its first use: from then on it alone is good. Until then each beat is handed it again,
-    for an answer may be lost; only its hash is stored, so it is signed anew from the same claims.
+    The first heartbeat with the new token makes it the only good one. Until then each answer carries it again, since an
+    answer may be lost; only its hash is stored, so it is signed again from the same claims.
     """
     with context.db.transaction() as tx:
         known, worker, now = stored_tokens.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
     agent = upgrades.offer(worker) if worker else None
-    waits = known.next_token if known else None
-    if waits is None:
+    waiting = known.next_token if known else None
+    if waiting is None:
         return Reply(agent=agent)
-    if tokens.same(waits.token_hash, token_hash):
+    if tokens.same(waiting.token_hash, token_hash):
         _promote(context, worker_id, token_hash)
         return Reply(agent=agent)
     keys = {key.id: key for key in context.keys.accepted(now)}
-    signed = token_issue.sign(keys[waits.key_id], worker_id, waits.issued_at) if waits.key_id in keys else ""
-    if not tokens.same(tokens.fingerprint(signed), waits.token_hash):
-        return Reply(new_token=_issue_anew(context, worker_id, waits), agent=agent)
+    signed = token_issue.sign(keys[waiting.key_id], worker_id, waiting.issued_at) if waiting.key_id in keys else ""
+    if not tokens.same(tokens.fingerprint(signed), waiting.token_hash):
+        return Reply(new_token=_replace_lost(context, worker_id, waiting), agent=agent)
     return Reply(new_token=signed, agent=agent)
 
 
-def _issue_anew(context: Context, worker_id: UUID, gone: IssuedToken) -> str | None:
-    """Another token in place of one that cannot be signed again, so that nobody has it; None where somebody else was
-    first."""
+def _replace_lost(context: Context, worker_id: UUID, lost: IssuedToken) -> str | None:
+    """Issue another token in place of one that cannot be signed again, which nobody has then; None where another
+    request did so first."""
     with context.db.transaction() as tx:
         known = stored_tokens.get(tx, worker_id, lock=True)
-        return token_issue.replace_token(context, tx, worker_id) if known and known.next_token == gone else None
+        return token_issue.replace_token(context, tx, worker_id) if known and known.next_token == lost else None
 
 
 def _promote(context: Context, worker_id: UUID, token_hash: str) -> None:

@@ -1,4 +1,4 @@
-"""Why a worker's token is good for nothing: revoked, expired, replaced, or its worker was removed."""
+"""Refusals of workers' tokens: revoked, expired, replaced, or the worker was removed."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -14,7 +14,7 @@ REPLACED = (
 
 
 def refuse_unusable(known: Credentials, token_state: TokenState, now: datetime) -> None:
-    """Raise TokenRevoked, InvitationExpired or Unauthorized where a token of this standing is good for nothing."""
+    """Raise TokenRevoked, InvitationExpired or Unauthorized where a token in this state is not good."""
     if known.revoked_at and token_state is not TokenState.INVITATION:
         why = f": {known.revoked_reason}" if known.revoked_reason else ""
         raise TokenRevoked(f"the token of this worker was revoked at {_shown(known.revoked_at)}{why}", REPLACED)

@@ -1,4 +1,4 @@
-"""Stories of the agents' upgrades: an administrator offers the manager's own, an agent takes it, or gives it up."""
+"""Upgrades of agents: an administrator offers the manager's own agent, a worker's takes it, or gives it up."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -39,7 +39,7 @@ class AgentRelease:
 
 
 class Upgrade(StrEnum):
-    """What becomes of the wish that a worker's agent be the manager's."""
+    """What comes of the wish that a worker run the manager's agent."""
 
     OFFERED = "offered"
     UP_TO_DATE = "up-to-date"
@@ -47,7 +47,7 @@ class Upgrade(StrEnum):
 
 
 class Upgraded(NamedTuple):
-    """The same of one worker, and why where it is impossible."""
+    """What comes of it for one worker, and why where it is impossible."""
 
     worker: Worker
     outcome: Upgrade
@@ -56,25 +56,25 @@ class Upgraded(NamedTuple):
 
 @cache
 def release() -> AgentRelease:
-    """The agent of this very version."""
+    """Return the agent of this version of skyctl."""
     archive = installer.agent_archive()
     return AgentRelease(version("skyctl"), hashlib.sha256(archive).hexdigest(), archive)
 
 
 def upgrade(context: Context, actor: Actor, only: Collection[UUID] | None, *, dry_run: bool = False) -> list[Upgraded]:
-    """Offer the manager's agent to workers, or to all; what becomes of each. Their agents take it with the next
-    heartbeat.
+    """Offer the manager's agent to these workers, or to all; return what comes of it for each. Their agents take it
+    with the next heartbeat.
 
-    One that gave it up before is offered it again only where it is named.
+    A worker whose agent gave it up before is offered it again only where it is named.
     """
     ours = release()
     with context.db.transaction() as tx:
-        seen = [_planned(worker, ours, named=only is not None) for worker in workers.everyone(tx, only)]
-    offered = [each.worker.id for each in seen if each.outcome is Upgrade.OFFERED]
+        planned = [_planned(worker, ours, named=only is not None) for worker in workers.everyone(tx, only)]
+    offered = [plan.worker.id for plan in planned if plan.outcome is Upgrade.OFFERED]
     if not dry_run:
         for first in range(0, len(offered), MOST_AT_ONCE):
             _offer(context, actor, offered[first : first + MOST_AT_ONCE])
-    return seen
+    return planned
 
 
 def _offer(context: Context, actor: Actor, worker_ids: Collection[UUID]) -> None:
@@ -82,19 +82,20 @@ def _offer(context: Context, actor: Actor, worker_ids: Collection[UUID]) -> None
     details = AgentVersion(version=ours.version, sha256=ours.sha256)
     with context.db.transaction() as tx:
         events.lock(tx)
-        told = [
+        offers = [
             Event(
                 EventKind.AGENT_UPGRADE_OFFERED, worker.id, worker.name, actor.name, reason=str(ours), details=details
             )
             for worker in workers.everyone(tx, worker_ids)
         ]
-        events.record_all(tx, told, actor)
+        events.record_all(tx, offers, actor)
         drains.hold_heartbeats(tx)  # for as long as the last statement takes
         workers.offer_agent(tx, worker_ids, ours.sha256)
 
 
 def offer(worker: Worker) -> Mapping[str, object] | None:
-    """What the answer to a worker's heartbeat says of an agent; nothing where what was offered is not ours any more."""
+    """Return what the answer to a worker's heartbeat says of an agent; None where the offered one is not ours any
+    more."""
     ours = release()
     if worker.agent_offered != ours.sha256:
         return None
@@ -103,7 +104,7 @@ def offer(worker: Worker) -> Mapping[str, object] | None:
 
 
 def archive(context: Context, token: str, sha256: str) -> bytes:
-    """The agent of this checksum, for a worker. Raises Unauthorized, Forbidden, AgentNotFound."""
+    """Return the agent of this checksum, for a worker. Raises Unauthorized, Forbidden, AgentNotFound."""
     with context.db.transaction() as tx:
         now = db.now(tx)
         known = stored_tokens.get(tx, tokens.verify_worker_token(context.keys.accepted(now), token, now).worker_id)
@@ -118,7 +119,7 @@ def archive(context: Context, token: str, sha256: str) -> bytes:
 
 
 def settle(tx: db.Transaction, worker: Worker) -> None:
-    """Take note of what a worker that has just registered says of the agent that it was offered."""
+    """Note what a worker that has just registered says of the agent that it was offered."""
     if worker.agent_offered is None:
         return
     failed = worker.metadata.get("agentUpgradeFailed")

@@ -1,0 +1,84 @@
+"""Errors name what was typed: the option where it was an option, the key where it was a file or JSON."""
+
+import psycopg
+import pytest
+
+from skyctl.documents import http, manifest
+from skyctl.domain.errors import ValidationError
+from tests.conftest import Cli
+from tests.support.helpers import add_worker
+
+AWAY = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+LONG = "x" * 1001
+
+
+@pytest.mark.parametrize("value", ["", " ", "a\nb", LONG])
+@pytest.mark.parametrize(
+    ("option", "command"),
+    [
+        ("--message", "migrations pause"),
+        ("--reason", "workers revoke w --yes"),
+        ("--reason", "workers drain w"),
+        ("--reason", "workers undrain w"),
+        ("--name", "workers install-script"),
+        ("--name", "workers bundle --output nowhere"),
+    ],
+)
+def test_texts(cli: Cli, connection: psycopg.Connection, option: str, command: str, value: str) -> None:
+    add_worker(connection, name="w", status="active")
+    assert_named(cli, [*command.split(), option, value], option)
+
+
+@pytest.mark.parametrize(
+    ("option", "command", "value"),
+    [
+        ("--for", "migrations pause", ""),
+        ("--overlap", "secrets rotate", "soon"),
+        ("--ttl", "workers install-script", ""),
+        ("--deadline", "workers drain w", "0s"),
+        ("--timeout", "workers drain w --wait", "-1s"),
+        ("--region", "workers label w", " "),
+        ("--pool", "workers label w", "a\tb"),
+        *((option, "services deploy web --image x", "") for option in ("--cpu", "--memory", "--disk", "--port")),
+        *((option, "services deploy web --image x", "") for option in ("--region", "--pool", "--spread")),
+        *((option, "services deploy web --image x", "=1") for option in ("--env", "--label")),
+        *((option, "services deploy web --image x", "none") for option in ("--env", "--label")),
+        ("--image", "services deploy web", "a b"),
+        *((option, "services adopt", "none") for option in ("--cpu", "--memory", "--disk")),
+    ],
+)
+def test_other_options(cli: Cli, connection: psycopg.Connection, option: str, command: str, value: str) -> None:
+    add_worker(connection, name="w", status="active")
+    assert_named(cli, [*command.split(), option, value], option)
+
+
+def assert_named(cli: Cli, arguments: list[str], option: str) -> None:
+    """The command ends as one that was typed wrongly, and both lines begin with the option."""
+    done = cli(*arguments, **AWAY)
+    assert (done.returncode, done.stdout) == (2, "")
+    error, hint = done.stderr.splitlines()
+    assert error.startswith(f"error: {option}: ")
+    assert hint.startswith(f"hint: {option}")
+
+
+def test_of_a_file_the_keys_are_named_and_of_options_beside_it_the_options() -> None:
+    fields = {"name": "web", "image": "x", "region": "", "memory": "?"}
+    with pytest.raises(ValidationError, match=r"^memory: '\?' is not accepted"):
+        manifest.spec(fields, ["region"])
+    with pytest.raises(ValidationError, match=r"^--memory: "):
+        manifest.spec(fields, ["memory"])
+    with pytest.raises(ValidationError, match=r"^--env\.A: its value is not accepted"):
+        manifest.spec({"name": "web", "image": "x", "env": {"A": "\0"}}, ["env"])
+    with pytest.raises(ValidationError, match=r"^env\.A: its value is not accepted"):
+        manifest.spec({"name": "web", "image": "x", "env": {"A": "\0"}})
+
+
+def test_of_json_the_keys_are_named() -> None:
+    with pytest.raises(ValidationError, match=r"^reason: '' is not accepted"):
+        http.drain_request(b'{"reason": ""}')
+    with pytest.raises(ValidationError, match=r"^name: '' is not accepted"):
+        http.script_request({"name": ""})
+
+
+def test_every_field_of_a_service_has_its_option() -> None:
+    assert set(manifest.OPTIONS) == set(manifest.FIELDS)
