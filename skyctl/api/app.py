@@ -178,7 +178,7 @@ def stats(context: Context, _call: Call) -> tuple[int, dict[str, Any]]:
 
 
 class Cached:
-    """A handler whose answer is the same for everyone and is kept for some seconds (mission document, Performance)."""
+    """A handler whose answer is the same for everyone and is kept for some seconds."""
 
     def __init__(self, handler: Handler, seconds: float) -> None:
         self._handler, self._seconds = handler, seconds

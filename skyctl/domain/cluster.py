@@ -1,4 +1,4 @@
-"""The words of the project: frozen values without behaviour beyond their own arithmetic.
+"""Workers, their health, events and alerts: frozen values without behaviour beyond their own arithmetic.
 
 Times are aware datetimes of the database's clock; percents are 0 to 100; memory is MiB, disk GiB.
 """
@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Details)
 
 
 class WorkerStatus(StrEnum):
-    """What the monitor concluded of a worker (mission document, Status Values)."""
+    """What the monitor concluded of a worker; the names are stored and shown as they stand here."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -78,9 +78,10 @@ class Worker:
 class HealthPolicy:
     """When a worker is offline, unhealthy or flapping, and when many of them are a mass failure.
 
-    `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many transitions
-    within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that many workers, and
-    that share of those that could take containers, silent within the window are a mass failure.
+    `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many
+    transitions within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that
+    many workers silent within the window are a mass failure, where they are that share of the workers that could take
+    containers.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -98,8 +99,8 @@ class HealthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AlertPolicy:
-    """How often people are alerted: exhaustion again only after its cooldown; more than `one_by_one` workers that change
-    in one pass share an alert."""
+    """How often people are alerted: exhaustion again only after its cooldown; more than `one_by_one` workers that
+    change in one pass share an alert."""
 
     exhaustion_cooldown: timedelta = timedelta(minutes=15)
     one_by_one: int = 5

@@ -1,7 +1,7 @@
 """The kinds of events that the log holds: what each means, and what its details say.
 
-Details are stored as JSON, so their keys are in camelCase and their values are JSON's; times are ISO 8601 with an offset.
-docs/reference/events.md is made from this file.
+Details are stored as JSON, so their keys are in camelCase and their values are JSON's; times are ISO 8601 with an
+offset. docs/reference/events.md is made from this file.
 """
 
 from enum import StrEnum
@@ -136,8 +136,8 @@ class ServiceRef(Details):
 
 
 class MigrationRef(Details):
-    """The migration, and the service that it moves. What it had come to is said by the monitor alone; `final`: it is not
-    tried again."""
+    """The migration, and the service that it moves. What it had come to is said by the monitor alone; `final`: it is
+    not tried again."""
 
     migrationId: str
     serviceId: str

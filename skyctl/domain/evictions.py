@@ -33,8 +33,8 @@ class PlacedContainer:
 class UnstartedMigration:
     """A migration that has not started, with all that decides whether it is still wanted.
 
-    `is_current`: its source is the service's current deployment. `deployment_status` and `worker` are the source's, None
-    where that was removed.
+    `is_current`: its source is the service's current deployment. `deployment_status` and `worker` are the source's,
+    None where that was removed.
     """
 
     id: UUID

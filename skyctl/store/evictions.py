@@ -52,12 +52,12 @@ _CANDIDATES = sa.text("""
 """)
 _INSERT = sa.text("""
     INSERT INTO container_migrations
-        (service_id, source_deployment_id, source_worker_id, cause, state, mass_failure_id, reason, created_at, updated_at,
-         next_attempt_at)
+        (service_id, source_deployment_id, source_worker_id, cause, state, mass_failure_id, reason,
+         created_at, updated_at, next_attempt_at)
     SELECT e.service_id, e.deployment_id, e.worker_id, e.cause, e.state, e.mass_failure_id, e.reason,
            skyctl_now(), skyctl_now(), skyctl_now()
-    FROM unnest(CAST(:services AS uuid[]), CAST(:deployments AS uuid[]), CAST(:workers AS uuid[]), CAST(:causes AS text[]),
-                CAST(:states AS text[]), CAST(:failures AS bigint[]), CAST(:reasons AS text[]))
+    FROM unnest(CAST(:services AS uuid[]), CAST(:deployments AS uuid[]), CAST(:workers AS uuid[]),
+                CAST(:causes AS text[]), CAST(:states AS text[]), CAST(:failures AS bigint[]), CAST(:reasons AS text[]))
          AS e (service_id, deployment_id, worker_id, cause, state, mass_failure_id, reason)
     JOIN container_services s ON s.id = e.service_id AND s.current_deployment_id = e.deployment_id
     RETURNING id

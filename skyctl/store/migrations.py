@@ -78,8 +78,8 @@ _REQUEUE = sa.text("""
 _HURRY = sa.text("""
     UPDATE container_migrations m SET deadline_at = w.drain_deadline_at, attempts = greatest(m.attempts, :attempts)
     FROM container_workers w
-    WHERE w.id = m.source_worker_id AND m.finished_at IS NULL AND m.state IN ('starting', 'verifying') AND m.cause = 'drain'
-      AND w.drain_deadline_at <= skyctl_now() AND m.deadline_at > w.drain_deadline_at
+    WHERE w.id = m.source_worker_id AND m.finished_at IS NULL AND m.state IN ('starting', 'verifying')
+      AND m.cause = 'drain' AND w.drain_deadline_at <= skyctl_now() AND m.deadline_at > w.drain_deadline_at
 """)
 
 

@@ -11,7 +11,7 @@ UPGRADE_LOCK = 7_392_441
 
 
 def apply(connection: sa.Connection, statements: str) -> None:
-    """Run the whole of `schema.sql` in this transaction; another transaction that does so waits for the end of this one."""
+    """Run the whole of `schema.sql` in this transaction; another one that does so waits for the end of this one."""
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
     connection.exec_driver_sql("SET LOCAL client_min_messages = warning")

@@ -144,7 +144,8 @@ def test_the_query_evicts_exactly_what_the_rule_does(context: Context, drawn: li
         evicted = {migration.service_id: migration.id for migration in monitor.evict(tx)}
         rows = tx.execute(
             sa.text(
-                "SELECT service_id, cause, state, reason, mass_failure_id FROM container_migrations WHERE id = ANY (:ids)"
+                "SELECT service_id, cause, state, reason, mass_failure_id FROM container_migrations "
+                "WHERE id = ANY (:ids)"
             ),
             {"ids": list(evicted.values())},
         ).all()

@@ -45,7 +45,8 @@ def columns_of(connection: psycopg.Connection, table: str) -> dict[str, tuple[ob
 def dump(connection: psycopg.Connection) -> list[tuple[object, ...]]:
     """Everything that the catalog says of tables, columns, constraints, indexes and triggers."""
     return connection.execute("""
-        SELECT table_name, column_name, data_type, column_default FROM information_schema.columns WHERE table_schema = 'public'
+        SELECT table_name, column_name, data_type, column_default FROM information_schema.columns
+        WHERE table_schema = 'public'
         UNION ALL SELECT conrelid::regclass::text, conname, contype::text, pg_get_constraintdef(oid) FROM pg_constraint
         UNION ALL SELECT tablename, indexname, '', indexdef FROM pg_indexes WHERE schemaname = 'public'
         UNION ALL SELECT tgrelid::regclass::text, tgname, '', pg_get_triggerdef(oid) FROM pg_trigger
