@@ -1,4 +1,4 @@
-"""The cluster as values: workers, health, events, alerts. Frozen, without behaviour beyond their own arithmetic.
+"""Workers, their health, events and alerts: frozen values without behaviour beyond their own arithmetic.
 
 Times are aware datetimes of the database's clock; percents are 0 to 100; memory is MiB, disk GiB.
 """
@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Details)
 
 
 class WorkerStatus(StrEnum):
-    """What the monitor concluded of a worker."""
+    """What the monitor concluded of a worker; the names are stored and shown as they stand here."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -80,7 +80,8 @@ class HealthPolicy:
 
     `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many
     transitions within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that
-    many workers, and that share of those that could take containers, silent within the window are a mass failure.
+    many workers silent within the window are a mass failure, where they are that share of the workers that could take
+    containers.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)

@@ -1,4 +1,4 @@
-"""The words of what runs on the workers: services, their deployments, migrations.
+"""What runs on the workers: services, their deployments, migrations.
 
 A service of ours is one container. It is deployed to a worker, and each move to another one is a new deployment of it.
 """
@@ -17,7 +17,7 @@ DEFAULT_LIMITS = Capacity(cpu_cores=1, memory_mb=512, disk_gb=10)
 
 
 class ServiceStatus(StrEnum):
-    """What has become of a service."""
+    """The state of a service."""
 
     PENDING = "pending"
     BUILDING = "building"
@@ -29,7 +29,7 @@ class ServiceStatus(StrEnum):
 
 
 class DeploymentStatus(StrEnum):
-    """What has become of one deployment of a service."""
+    """The state of one deployment of a service."""
 
     PENDING = "pending"
     BUILDING = "building"
@@ -41,7 +41,7 @@ class DeploymentStatus(StrEnum):
 
 
 class MigrationPolicy(StrEnum):
-    """What an organization wants when a worker fails."""
+    """What an organization wants when a worker fails: its containers move, move once approved, or stay."""
 
     AUTOMATIC = "automatic"
     MANUAL = "manual"

@@ -1,4 +1,4 @@
-"""Health: from the facts about a worker to its status (mission document, Health Detection).
+"""Health: from the facts about a worker to its status.
 
 One table, read from the top; the first line that fits decides.
 

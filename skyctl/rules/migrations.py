@@ -12,8 +12,8 @@ Read from the top, the first line that fits decides.
             the old one has stopped, or nobody can    completed
             know, its node being down
             the deadline has passed                   completed; the old one is watched until it has stopped
-        the engine has given up, or the deadline      roll back: pin it to the source again, where the old container still
-        has passed                                    runs, since the new one is started before the old one is stopped
+        the engine has given up, or the deadline      roll back: pin it to the source again, where the old container
+        has passed                                    still runs, since the new one is started before it is stopped
     pinned to the source
         just asked for, before the deadline           ask the engine to move it
         else                                          it has failed

@@ -1,13 +1,15 @@
-"""Placement: which containers go to which workers (mission document, Migration: Target Selection).
+"""Placement: which containers go to which workers.
 
 A worker may take a container when it is active and nothing speaks against it, when it is not the one to leave, when it
 is of the wanted region and pool, and when it has room in CPU, memory and disk: capacity less what deployments reserve
-or what is measured as used, whichever is more, less what this batch has put there. Of those with room it is, in this
-order,
+or what is measured as used, whichever is more, less what this batch has put there. Of the workers with
+room it is, in this order,
 
-one where the container did not fail lately        (`Demand.avoid`) the one with the fewest siblings
-(`Demand.spread`) the one with the lowest load                       the mean of CPU, memory and disk percent, with what
-this batch put there the one with the lowest id
+    one where the container did not fail lately        (`Demand.avoid`)
+    the one with the fewest siblings                   (`Demand.spread`)
+    the one with the lowest load                       the mean of CPU, memory and disk percent, with what this batch
+                                                       put there
+    the one with the lowest id
 
 The largest containers choose first. Where that leaves one out which a packer would have placed, the batch is packed
 instead: the largest first (the sum of its needs as shares of the most that an eligible worker has in each dimension;
@@ -213,7 +215,7 @@ class Batch:
 
     def _place(self, demand: Demand, needs: Amounts) -> None:
         avoid, spread = (frozenset[UUID](), None) if self.is_packing else (demand.avoid, demand.spread)
-        # Stepping over all the siblings of a crowded spread would be slow; for any other it is faster than one more queue.
+        # Stepping over all the siblings of a crowded spread would be slow; for any other, one more queue would be.
         queue = self._queue((demand.region, demand.pool), spread if spread in self._crowded else None)
         seen: list[tuple[bool, int, Rank, Target]] = []
         aside = []

@@ -1,4 +1,4 @@
-"""Services: how the engine is told of one, and from what it shows of it to what has become of its deployment."""
+"""Services: the order by which the engine runs one, and the state of its deployment by what the engine shows."""
 
 import hashlib
 import re
@@ -45,7 +45,7 @@ def engine_name(service: Service) -> str:
 
 
 def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSpec:
-    """A service as the engine is told to run it on a node, by the panel's names and labels."""
+    """Return the order by which the engine runs a service on a node, with the panel's names and labels."""
     spec, organization = service.spec, service.organization_id
     ours = {
         SERVICE_LABEL: str(service.id),
@@ -68,8 +68,8 @@ def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSp
     )
 
 
-class Finding(NamedTuple):
-    """What has become of a deployment: its status, the engine's error, its container, and the node that it runs on."""
+class DeploymentVerdict(NamedTuple):
+    """The state of a deployment: its status, the engine's error, its container, and the node that it runs on."""
 
     status: DeploymentStatus
     log: str = ""
@@ -77,8 +77,10 @@ class Finding(NamedTuple):
     node_id: str | None = None
 
 
-def follow(status: DeploymentStatus, deployment_id: str, created_as: str, service: EngineService | None) -> Finding:
-    """What the engine shows of a deployment that has this status; read from the top, the first that fits decides.
+def assess_deployment(
+    status: DeploymentStatus, deployment_id: str, created_as: str, service: EngineService | None
+) -> DeploymentVerdict:
+    """Return the state of a deployment that has had this status; read from the top, the first that fits decides.
 
     the engine has no such service                     failed
     somebody stopped it (no container is wanted)       stopped
@@ -90,17 +92,17 @@ def follow(status: DeploymentStatus, deployment_id: str, created_as: str, servic
     `created_as` is the deployment by whose order its containers were created; empty where that is not known.
     """
     if service is None:
-        return Finding(DeploymentStatus.FAILED, MISSING)
+        return DeploymentVerdict(DeploymentStatus.FAILED, MISSING)
     if service.replicas == 0:
-        return Finding(DeploymentStatus.STOPPED)
+        return DeploymentVerdict(DeploymentStatus.STOPPED)
     error, is_other = trouble(service, service.node_id), service.labels.get(DEPLOYMENT_LABEL) != deployment_id
     if status is DeploymentStatus.DEPLOYING and is_other and service.update.startswith("rollback"):
-        return Finding(DeploymentStatus.ROLLED_BACK, error or service.update_message)
+        return DeploymentVerdict(DeploymentStatus.ROLLED_BACK, error or service.update_message)
     mine = [task for task in service.tasks if created_as in ("", task.deployment_id)]
     running = next((task for task in mine if runs(task)), None)
     if running:
-        return Finding(DeploymentStatus.RUNNING, "", running.container_id, running.node_id)
+        return DeploymentVerdict(DeploymentStatus.RUNNING, "", running.container_id, running.node_id)
     if any(task.wanted in ("running", "ready") and task.state not in ENDED for task in mine) or not mine:
         kept = DeploymentStatus.DEPLOYING if status is DeploymentStatus.FAILED else status
-        return Finding(kept, error)
-    return Finding(DeploymentStatus.FAILED, error or "its container has ended")
+        return DeploymentVerdict(kept, error)
+    return DeploymentVerdict(DeploymentStatus.FAILED, error or "its container has ended")

@@ -108,7 +108,8 @@ _CHANGE = sa.text("""
         FOR NO KEY UPDATE OF w SKIP LOCKED
     )
     UPDATE container_workers AS w
-    SET status = free.status, status_changed_at = skyctl_now(), updated_at = skyctl_now(), mass_failure_id = free.failure,
+    SET status = free.status, status_changed_at = skyctl_now(), updated_at = skyctl_now(),
+        mass_failure_id = free.failure,
         drain_requested_at = CASE WHEN free.status = 'draining' OR (w.status = 'draining' AND w.undrained_at IS NULL)
                                   THEN coalesce(w.drain_requested_at, skyctl_now()) ELSE w.drain_requested_at END,
         undrained_at = NULL
@@ -205,7 +206,8 @@ _WITH_SILENT_MEMBERS = sa.text("""
     SELECT f.id FROM mass_failures f WHERE f.lifted_at IS NULL AND EXISTS (
         SELECT FROM container_workers w
         WHERE (w.status = 'offline' AND w.mass_failure_id = f.id)
-           OR (w.status IN ('active', 'unhealthy') AND w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at <= f.detected_at
+           OR (w.status IN ('active', 'unhealthy')
+               AND w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at <= f.detected_at
                AND (w.stopped_at IS NULL OR w.stopped_at < w.last_heartbeat_at)
                AND (f.region IS NULL OR w.metadata -> 'region' = to_jsonb(f.region)))
     )

@@ -63,84 +63,6 @@ class Work(NamedTuple):
     orphans: Sequence[Migration]
 
 
-# A container is to leave a worker that has failed, or that somebody wants empty; once for each time that this came about.
-_CALL_FOR = sa.text("""
-    WITH leaving AS (
-        SELECT id, 'drain' AS cause, mass_failure_id,
-               greatest(drain_requested_at, CASE WHEN status = 'offline' THEN status_changed_at END) AS since
-        FROM container_workers
-        WHERE drain_requested_at IS NOT NULL AND drain_finished_at IS NULL
-          AND (drain_deadline_at IS NULL OR drain_deadline_at > skyctl_now())
-        UNION ALL
-        SELECT id, 'worker_failed', mass_failure_id, coalesce(status_changed_at, created_at) FROM container_workers
-        WHERE status = 'offline'
-          AND (drain_requested_at IS NULL OR drain_finished_at IS NOT NULL OR drain_deadline_at <= skyctl_now())
-          AND NOT (stopped_at IS NOT NULL AND (last_heartbeat_at IS NULL OR last_heartbeat_at <= stopped_at))
-    ), called AS (
-        SELECT s.id AS service_id, d.id AS deployment_id, l.id AS worker_id, l.cause,
-               CASE WHEN l.cause = 'drain' THEN 'queued'
-                    WHEN skyctl_migration_policy(organizations.settings) = 'manual' THEN 'awaiting_approval'
-                    WHEN f.id IS NOT NULL THEN 'held' ELSE 'queued' END AS state,
-               CASE WHEN l.cause <> 'drain' THEN f.id END AS mass_failure_id, f.silent, f.schedulable
-        FROM leaving l
-        JOIN container_deployments d ON d.worker_id = l.id AND d.status IN ('deploying', 'running')
-                                        AND d.swarm_service_id IS NOT NULL AND d.untold_since IS NULL
-        JOIN container_services s ON s.current_deployment_id = d.id
-        JOIN organizations ON organizations.id = s.organization_id
-        LEFT JOIN mass_failures f ON f.id = l.mass_failure_id AND f.lifted_at IS NULL
-        WHERE (l.cause = 'drain' OR skyctl_migration_policy(organizations.settings) <> 'none')
-          AND NOT EXISTS (SELECT FROM container_migrations m WHERE m.service_id = s.id AND m.finished_at IS NULL)
-          AND NOT EXISTS (SELECT FROM container_migrations m
-                          WHERE m.source_deployment_id = d.id AND m.created_at >= l.since)
-    )
-    INSERT INTO container_migrations
-        (service_id, source_deployment_id, source_worker_id, cause, state, mass_failure_id, reason, created_at, updated_at,
-         next_attempt_at)
-    SELECT service_id, deployment_id, worker_id, cause, state, mass_failure_id,
-           CASE state WHEN 'held' THEN format('%s of %s workers fell silent at once: see `skyctl migrations resume`', silent,
-                                              schedulable)
-                      WHEN 'awaiting_approval' THEN 'its organization wants to be asked: see `skyctl migrations approve`'
-                      ELSE '' END, skyctl_now(), skyctl_now(), skyctl_now()
-    FROM called
-    RETURNING id
-""")
-
-
-def call_for(connection: sa.Connection) -> list[Migration]:
-    """Write down the migrations that the facts call for and that were not yet."""
-    return fetch(connection, connection.execute(_CALL_FOR).scalars())
-
-
-_NO_LONGER = sa.text("""
-    UPDATE container_migrations m
-    SET state = 'cancelled', finished_at = skyctl_now(), updated_at = skyctl_now(), reason = why.reason
-    FROM (
-        SELECT m.id, CASE
-            WHEN s.status = 'deleted' OR s.current_deployment_id IS DISTINCT FROM m.source_deployment_id
-                 THEN 'the service was deployed anew, or removed'
-            WHEN d.status NOT IN ('deploying', 'running') THEN 'its container has stopped'
-            WHEN w.id IS NULL THEN 'its worker was removed'
-            WHEN m.cause = 'drain' AND w.drain_requested_at IS NULL THEN 'the drain was cancelled'
-            WHEN m.cause = 'drain' AND w.drain_deadline_at <= skyctl_now() THEN 'the drain''s deadline has passed'
-            WHEN m.cause = 'worker_failed' AND w.status IS DISTINCT FROM 'offline'
-                 AND (w.drain_requested_at IS NULL OR w.drain_finished_at IS NOT NULL) THEN 'the worker is back'
-        END AS reason
-        FROM container_migrations m
-        JOIN container_services s ON s.id = m.service_id
-        LEFT JOIN container_deployments d ON d.id = m.source_deployment_id
-        LEFT JOIN container_workers w ON w.id = m.source_worker_id
-        WHERE m.finished_at IS NULL AND m.state IN ('awaiting_approval', 'held', 'queued', 'failed')
-    ) AS why
-    WHERE m.id = why.id AND why.reason IS NOT NULL
-    RETURNING m.id
-""")
-
-
-def cancel_no_longer_called_for(connection: sa.Connection) -> list[Migration]:
-    """Cancel those that have not started and that nothing calls for any more; which they are."""
-    return fetch(connection, connection.execute(_NO_LONGER).scalars())
-
-
 _RELEASE = sa.text("""
     UPDATE container_migrations m
     SET state = 'queued', reason = '', mass_failure_id = NULL, updated_at = skyctl_now()
@@ -156,8 +78,8 @@ _REQUEUE = sa.text("""
 _HURRY = sa.text("""
     UPDATE container_migrations m SET deadline_at = w.drain_deadline_at, attempts = greatest(m.attempts, :attempts)
     FROM container_workers w
-    WHERE w.id = m.source_worker_id AND m.finished_at IS NULL AND m.state IN ('starting', 'verifying') AND m.cause = 'drain'
-      AND w.drain_deadline_at <= skyctl_now() AND m.deadline_at > w.drain_deadline_at
+    WHERE w.id = m.source_worker_id AND m.finished_at IS NULL AND m.state IN ('starting', 'verifying')
+      AND m.cause = 'drain' AND w.drain_deadline_at <= skyctl_now() AND m.deadline_at > w.drain_deadline_at
 """)
 
 

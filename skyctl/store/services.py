@@ -92,7 +92,7 @@ def on_workers(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Se
     return [read(row) for row in connection.execute(query)]
 
 
-class Followed(NamedTuple):
+class AppliedDeployment(NamedTuple):
     """What of a service's current deployment is compared with what the engine shows."""
 
     deployment_id: UUID
@@ -108,7 +108,7 @@ class Followed(NamedTuple):
     container_id: str | None
 
 
-def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bool) -> list[Followed]:
+def applied(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bool) -> list[AppliedDeployment]:
     """Return up to `limit` of the services that the engine knows and that are not being moved, in the order of their
     deployments' ids and after this id; only the `unsettled` ones, whose containers are on their way, where asked."""
     d, moving = (
@@ -149,7 +149,7 @@ def followed(connection: sa.Connection, after: UUID, limit: int, *, unsettled: b
         )
     )
     rows = connection.execute(query.order_by(d.id).limit(limit))
-    return [Followed._make([*row[:8], DeploymentStatus(row[8]), *row[9:]]) for row in rows]
+    return [AppliedDeployment._make([*row[:8], DeploymentStatus(row[8]), *row[9:]]) for row in rows]
 
 
 def apply_pending(connection: sa.Connection, since: timedelta) -> list[Service]:

@@ -42,9 +42,9 @@ _OF_THE_HOST = [
     "takesTokens",
 ]
 
-# The token is checked by the write itself: only the worker whose stored hash is that of the token is touched. One that never
-# registers has used its invitation by its first heartbeat, and the invitation's end binds it no more. What else its answer has to
-# carry (a reply) is read where there is any, and only there.
+# The write itself checks the token: it touches only the worker whose stored hash is that of the token. A worker that
+# never registers has used its invitation by its first heartbeat, and the end of the invitation binds it no more. What
+# else the answer has to carry (a reply) is read only where there is any.
 _RECORD_LOADS: LiteralString = """
     WITH clock AS MATERIALIZED (SELECT now(), skyctl_now() AS at), stored AS (
         UPDATE container_workers AS w

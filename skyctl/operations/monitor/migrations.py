@@ -21,7 +21,7 @@ from skyctl.domain.workloads import (
     Service,
     ServiceStatus,
 )
-from skyctl.operations.monitor import migration_queue
+from skyctl.operations.monitor import evictions, migration_queue
 from skyctl.operations.monitor.migration_queue import migration_event
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import migrations as rules
@@ -83,8 +83,8 @@ def note_engine(term: Term, trouble: str | None) -> None:
 def _call_for(term: Term) -> Agenda:
     """Bring the rows in line with what workers, drains and people call for."""
     with term.recording() as tx:
-        called = store.call_for(tx)
-        released, cancelled = store.release_held(tx), store.cancel_no_longer_called_for(tx)
+        called = evictions.evict(tx)
+        released, cancelled = store.release_held(tx), evictions.call_off(tx)
         store.requeue(tx, term.context.migrations.attempts)
         written = events.append(
             tx,

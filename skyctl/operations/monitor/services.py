@@ -14,9 +14,9 @@ from skyctl.domain.workloads import Deployment, DeploymentStatus, Service, Servi
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import services as rules
-from skyctl.rules.services import Finding
+from skyctl.rules.services import DeploymentVerdict
 from skyctl.store import db, deployments, drains, events, services, workers
-from skyctl.store.services import Followed
+from skyctl.store.services import AppliedDeployment
 
 POLL_SECONDS = 0.5
 # A command that wrote a deployment down and has not applied it by then was interrupted.
@@ -56,32 +56,30 @@ def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], f
     after, unsettled = FIRST, False
     while True:
         with term.reading() as tx:
-            page = services.followed(tx, after, PAGE, unsettled=not all_of_them)
+            page = services.applied(tx, after, PAGE, unsettled=not all_of_them)
         if not page:
             break
-        ids = {followed.swarm_service_id for followed in page}
+        ids = {applied.swarm_service_id for applied in page}
         if len(page) == PAGE or len(ids) > MOST_BY_ID or everything:
             everything = observation = everything or term.observe()
         else:
             observation = term.observe(ids)
-        findings = [(followed, _find(followed, observation)) for followed in page]
-        reconciled += _write(
-            term, [(followed, finding) for followed, finding in findings if _is_news(followed, finding)]
-        )
-        unsettled = unsettled or any(finding.status is DeploymentStatus.DEPLOYING for _, finding in findings)
+        verdicts = [(applied, _find(applied, observation)) for applied in page]
+        reconciled += _write(term, [(applied, verdict) for applied, verdict in verdicts if _is_news(applied, verdict)])
+        unsettled = unsettled or any(verdict.status is DeploymentStatus.DEPLOYING for _, verdict in verdicts)
         after = page[-1].deployment_id
     return reconciled, POLL_SECONDS if unsettled or pending_work.apply_pending or pending_work.to_stop else None
 
 
-def _find(followed: Followed, observation: Observation) -> Finding:
-    service = observation.services.get(followed.swarm_service_id)
-    return rules.follow(followed.status, str(followed.deployment_id), followed.created_as, service)
+def _find(applied: AppliedDeployment, observation: Observation) -> DeploymentVerdict:
+    service = observation.services.get(applied.swarm_service_id)
+    return rules.assess_deployment(applied.status, str(applied.deployment_id), applied.created_as, service)
 
 
-def _is_news(followed: Followed, finding: Finding) -> bool:
-    is_same_container = finding.container_id in (None, followed.container_id)
-    is_same = finding.status is followed.status and finding.log == followed.log and is_same_container
-    return not is_same or finding.node_id is not None
+def _is_news(applied: AppliedDeployment, verdict: DeploymentVerdict) -> bool:
+    is_same_container = verdict.container_id in (None, applied.container_id)
+    is_same = verdict.status is applied.status and verdict.log == applied.log and is_same_container
+    return not is_same or verdict.node_id is not None
 
 
 def _pending_engine_work(term: Term) -> PendingEngineWork:
@@ -189,51 +187,51 @@ def _note_nodes(term: Term, paused: Sequence[UUID], resumed: Sequence[UUID]) -> 
         drains.note_nodes(tx, paused, resumed)
 
 
-def _write(term: Term, news: Sequence[tuple[Followed, Finding]]) -> list[Event]:
+def _write(term: Term, news: Sequence[tuple[AppliedDeployment, DeploymentVerdict]]) -> list[Event]:
     if not news:
         return []
     with term.recording() as tx:
-        worker_ids = workers.by_node(tx, {finding.node_id for _, finding in news if finding.node_id})
-        noted = [
-            _note(tx, term, followed, finding, worker_ids.get(finding.node_id or "")) for followed, finding in news
-        ]
+        worker_ids = workers.by_node(tx, {verdict.node_id for _, verdict in news if verdict.node_id})
+        noted = [_note(tx, term, applied, verdict, worker_ids.get(verdict.node_id or "")) for applied, verdict in news]
         return events.append(tx, *(event for event in noted if event))
 
 
-def _note(tx: db.Transaction, term: Term, followed: Followed, finding: Finding, worker_id: UUID | None) -> Event | None:
+def _note(
+    tx: db.Transaction, term: Term, applied: AppliedDeployment, verdict: DeploymentVerdict, worker_id: UUID | None
+) -> Event | None:
     """Write down the state of a deployment, where that is news and it is still the service's current one."""
-    by_hand = finding.status is DeploymentStatus.RUNNING and worker_id is not None and worker_id != followed.worker_id
-    if not by_hand and not _is_news(followed, finding._replace(node_id=None)):
+    by_hand = verdict.status is DeploymentStatus.RUNNING and worker_id is not None and worker_id != applied.worker_id
+    if not by_hand and not _is_news(applied, verdict._replace(node_id=None)):
         return None
-    now = services.get(tx, followed.service_id, lock=True)
+    now = services.get(tx, applied.service_id, lock=True)
     if now is None or now.current is None:
         return None
-    if now.current.id != followed.deployment_id or now.current.status is not followed.status:
+    if now.current.id != applied.deployment_id or now.current.status is not applied.status:
         return None
     deployments.set_status(
-        tx, followed.deployment_id, finding.status, log=finding.log, container_id=finding.container_id
+        tx, applied.deployment_id, verdict.status, log=verdict.log, container_id=verdict.container_id
     )
-    if finding.status is DeploymentStatus.ROLLED_BACK:
-        services.restore(tx, followed.service_id, but=followed.deployment_id)
+    if verdict.status is DeploymentStatus.ROLLED_BACK:
+        services.restore(tx, applied.service_id, but=applied.deployment_id)
     else:
-        services.set_status(tx, followed.service_id, STATUSES[finding.status])
+        services.set_status(tx, applied.service_id, STATUSES[verdict.status])
     if by_hand and worker_id:
-        deployments.set_worker(tx, followed.deployment_id, worker_id)
-    if finding.status is DeploymentStatus.RUNNING:
-        deployments.stop_others(tx, followed.service_id, but=followed.deployment_id)
-    return _event(term, followed, finding, by_hand=by_hand)
+        deployments.set_worker(tx, applied.deployment_id, worker_id)
+    if verdict.status is DeploymentStatus.RUNNING:
+        deployments.stop_others(tx, applied.service_id, but=applied.deployment_id)
+    return _event(term, applied, verdict, by_hand=by_hand)
 
 
-def _event(term: Term, followed: Followed, finding: Finding, *, by_hand: bool) -> Event | None:
-    if finding.status is followed.status and not by_hand:
+def _event(term: Term, applied: AppliedDeployment, verdict: DeploymentVerdict, *, by_hand: bool) -> Event | None:
+    if verdict.status is applied.status and not by_hand:
         return None
-    kind = EventKind.SERVICE_MOVED_BY_HAND if by_hand else EventKind[f"SERVICE_{finding.status.name}"]
+    kind = EventKind.SERVICE_MOVED_BY_HAND if by_hand else EventKind[f"SERVICE_{verdict.status.name}"]
     details = ServiceRef(
-        serviceId=str(followed.service_id),
-        serviceName=followed.service_name,
-        organizationId=str(followed.organization_id),
-        deploymentId=str(followed.deployment_id),
+        serviceId=str(applied.service_id),
+        serviceName=applied.service_name,
+        organizationId=str(applied.organization_id),
+        deploymentId=str(applied.deployment_id),
     )
-    reason = followed.service_name + (f": {finding.log}" if finding.log else "")
-    where = (followed.worker_id, followed.worker_name)
+    reason = applied.service_name + (f": {verdict.log}" if verdict.log else "")
+    where = (applied.worker_id, applied.worker_name)
     return Event(kind, *where, "monitor", reason=reason, details=details, term=term.number)

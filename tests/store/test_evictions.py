@@ -1,0 +1,251 @@
+"""Evictions: the queries pick exactly the containers that the rule evicts, and the migrations that it calls off.
+
+Each example writes random rows and lets the monitor's step run in the same transaction, whose `now` stands still. What
+the rule alone says is asked of the values that were written, not of what the queries found.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyctl.domain.cluster import Capacity, Load, MassFailure, Worker, WorkerStatus
+from skyctl.domain.evictions import PlacedContainer, UnstartedMigration
+from skyctl.domain.workloads import DeploymentStatus, MigrationCause, MigrationPolicy, MigrationState, ServiceStatus
+from skyctl.operations.monitor import evictions as monitor
+from skyctl.operations.shared.context import Context
+from skyctl.rules import eviction
+from skyctl.store import db
+from skyctl.store import evictions as store
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+FAILURES = {
+    1: MassFailure(1, None, 4, 6, NOW, None),
+    2: MassFailure(2, "eu", 3, 5, NOW, NOW),  # lifted
+}
+STARTED = (MigrationState.STARTING, MigrationState.VERIFYING)
+TABLES = ("organizations", "container_workers", "mass_failures")  # what belongs to organizations goes with them
+
+
+def mostly(*values: Any) -> st.SearchStrategy[Any]:
+    """Draw the first value three times of four, where any other one would hide what the other columns do."""
+    return st.sampled_from([values[0]] * 3 * (len(values) - 1) + list(values[1:]))
+
+
+def moments(*, at_least: int = 1) -> st.SearchStrategy[datetime]:
+    """Draw one of few moments, so that equal ones are frequent."""
+    return st.integers(at_least, 4).map(lambda minutes: NOW - timedelta(minutes=minutes))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A service with one container; `migration` is the one that there is already, of it or of another deployment."""
+
+    container: PlacedContainer
+    service_status: ServiceStatus
+    organization_settings: str | None
+    swarm_service_id: str | None
+    untold_since: datetime | None
+    worker_is_removed: bool
+    migration: "Past | None"
+
+
+@dataclass(frozen=True)
+class Past:
+    """A migration that there is already; `of_current`: its source is this deployment, not one before it."""
+
+    id: UUID
+    cause: MigrationCause
+    state: MigrationState
+    created_at: datetime
+    is_finished: bool
+    of_current: bool
+    keeps_source: bool
+
+
+workers = st.builds(
+    Worker,
+    id=st.builds(uuid4),
+    name=st.just("w"),
+    hostname=st.just("h"),
+    ip_address=st.just("10.0.0.1"),
+    status=mostly(WorkerStatus.OFFLINE, WorkerStatus.ACTIVE, WorkerStatus.DRAINING),
+    capacity=st.just(Capacity()),
+    load=st.just(Load()),
+    created_at=moments(),
+    updated_at=st.just(NOW),
+    last_heartbeat_at=st.none() | moments(),
+    stopped_at=mostly(None, NOW - timedelta(minutes=2)),
+    status_changed_at=st.none() | moments(),
+    drain_requested_at=st.none() | moments(),
+    drain_finished_at=mostly(None, NOW),
+    drain_deadline_at=st.sampled_from([None, NOW, NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)]),
+    mass_failure_id=st.sampled_from([None, 1, 2, 3]),
+)
+pasts = st.builds(
+    Past,
+    id=st.builds(uuid4),
+    cause=st.sampled_from(MigrationCause),
+    state=st.sampled_from([state for state in MigrationState if state is not MigrationState.COMPLETED]),
+    created_at=moments(),
+    is_finished=st.booleans(),
+    of_current=mostly(True, False),
+    keeps_source=mostly(True, False),
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Draw a service, its container, its worker, and perhaps a migration of it."""
+    worker, past = draw(workers), draw(st.none() | pasts)
+    policy = draw(st.sampled_from(MigrationPolicy))
+    unsaid = draw(st.sampled_from([None, "{}", '{"containerMigrationPolicy": "sometimes"}']))
+    is_unsaid = policy is MigrationPolicy.AUTOMATIC and draw(st.booleans())
+    swarm_service_id, untold_since = draw(mostly("engine", None)), draw(mostly(None, NOW))
+    container = PlacedContainer(
+        service_id=uuid4(),
+        deployment_id=uuid4(),
+        deployment_status=draw(mostly(DeploymentStatus.RUNNING, *DeploymentStatus)),
+        worker=worker,
+        policy=policy,
+        mass_failure=FAILURES.get(worker.mass_failure_id or 0),
+        last_migration_at=past.created_at if past and past.of_current and past.keeps_source else None,
+        is_applied=swarm_service_id is not None and untold_since is None,
+        is_current=draw(mostly(True, False)),
+        has_unfinished_migration=past is not None and not past.is_finished,
+    )
+    return Case(
+        container,
+        draw(mostly(ServiceStatus.RUNNING, ServiceStatus.DELETED)),
+        unsaid if is_unsaid else json.dumps({"containerMigrationPolicy": policy.value}),
+        swarm_service_id,
+        untold_since,
+        draw(mostly(False, True)),
+        past,
+    )
+
+
+@settings(max_examples=300)
+@given(drawn=st.lists(cases(), min_size=1, max_size=8))
+def test_the_query_evicts_exactly_what_the_rule_does(context: Context, drawn: list[Case]) -> None:
+    wanted = {
+        case.container.service_id: verdict
+        for case in drawn
+        if not case.worker_is_removed and (verdict := eviction.evict(case.container, NOW))
+    }
+    with context.db.transaction() as tx:
+        write(tx, drawn)
+        picked = [container.service_id for container in store.candidates(tx)]
+        evicted = {migration.service_id: migration.id for migration in monitor.evict(tx)}
+        rows = tx.execute(
+            sa.text(
+                "SELECT service_id, cause, state, reason, mass_failure_id FROM container_migrations "
+                "WHERE id = ANY (:ids)"
+            ),
+            {"ids": list(evicted.values())},
+        ).all()
+        assert monitor.evict(tx) == [], "each container is evicted once"
+    assert sorted(picked) == sorted(wanted)
+    assert {row.service_id: eviction.Verdict(*row[1:]) for row in rows} == wanted
+
+
+@settings(max_examples=300)
+@given(drawn=st.lists(cases(), min_size=1, max_size=8))
+def test_the_query_calls_off_exactly_what_the_rule_does(context: Context, drawn: list[Case]) -> None:
+    wanted = {}
+    for case in drawn:
+        past = case.migration
+        if past and not past.is_finished and past.state not in (*STARTED, MigrationState.CANCELLED):
+            reason = eviction.called_off(unstarted(case, past), NOW)
+            if reason:
+                wanted[past.id] = reason
+    with context.db.transaction() as tx:
+        write(tx, drawn)
+        picked = [migration.id for migration in store.doubtful(tx)]
+        cancelled = {migration.id: migration.reason for migration in monitor.call_off(tx)}
+    assert sorted(picked) == sorted(wanted)
+    assert cancelled == wanted
+
+
+def unstarted(case: Case, past: Past) -> UnstartedMigration:
+    """Return the migration as the rule sees it."""
+    container = case.container
+    current = container.deployment_id if container.is_current else None
+    source = (container.deployment_id if past.of_current else "before") if past.keeps_source else None
+    statuses = {container.deployment_id: container.deployment_status, "before": DeploymentStatus.RUNNING}
+    return UnstartedMigration(
+        id=past.id,
+        cause=past.cause,
+        service_status=case.service_status,
+        is_current=source == current,
+        deployment_status=statuses.get(source) if source else None,
+        worker=None if case.worker_is_removed else container.worker,
+    )
+
+
+def write(tx: sa.Connection, drawn: list[Case]) -> None:
+    """Write the cases, and nothing else, their times moved so that NOW is the transaction's."""
+    for table in TABLES:
+        tx.execute(sa.text(f"DELETE FROM {table}"))
+    later = db.now(tx) - NOW
+    for failure in FAILURES.values():
+        insert(tx, later, "mass_failures", failure._asdict())
+    for case in drawn:
+        write_case(tx, later, case)
+
+
+def write_case(tx: sa.Connection, later: timedelta, case: Case) -> None:
+    container, past, organization_id, before = case.container, case.migration, uuid4(), uuid4()
+    worker = container.worker
+    if not case.worker_is_removed:
+        fields = (
+            "id name hostname ip_address created_at last_heartbeat_at stopped_at status_changed_at drain_requested_at "
+            "drain_finished_at drain_deadline_at mass_failure_id status"
+        )
+        insert(
+            tx, later, "container_workers", {"auth_token_hash": ""} | {n: getattr(worker, n) for n in fields.split()}
+        )
+    names = {"id": organization_id, "name": "o", "slug": str(organization_id), "settings": case.organization_settings}
+    insert(tx, later, "organizations", names)
+    service = {"id": container.service_id, "organization_id": organization_id, "name": "s", "slug": "s"}
+    insert(tx, later, "container_services", service | {"status": case.service_status})
+    deployment = {
+        "id": container.deployment_id,
+        "service_id": container.service_id,
+        "worker_id": None if case.worker_is_removed else worker.id,
+        "image_tag": "app:1",
+        "status": container.deployment_status,
+        "swarm_service_id": case.swarm_service_id,
+        "untold_since": case.untold_since,
+    }
+    insert(tx, later, "container_deployments", deployment)
+    insert(tx, later, "container_deployments", deployment | {"id": before, "status": "running", "worker_id": None})
+    if container.is_current:
+        current = "UPDATE container_services SET current_deployment_id = :deployment WHERE id = :service"
+        tx.execute(sa.text(current), {"deployment": container.deployment_id, "service": container.service_id})
+    if past:
+        source = container.deployment_id if past.of_current else before
+        values = {
+            "id": past.id,
+            "service_id": container.service_id,
+            "source_worker_id": worker.id,
+            "source_deployment_id": source if past.keeps_source else None,
+            "cause": past.cause,
+            "state": past.state,
+            "created_at": past.created_at,
+            "finished_at": NOW if past.is_finished else None,
+        }
+        insert(tx, later, "container_migrations", values)
+
+
+def insert(tx: sa.Connection, later: timedelta, table: str, values: dict[str, Any]) -> None:
+    """Insert a row, its times moved."""
+    moved = {name: value + later if isinstance(value, datetime) else value for name, value in values.items()}
+    columns, holders = ", ".join(moved), ", ".join(f":{name}" for name in moved)
+    overriding = "OVERRIDING SYSTEM VALUE " if table == "mass_failures" else ""
+    tx.execute(sa.text(f"INSERT INTO {table} ({columns}) {overriding}VALUES ({holders})"), moved)
