@@ -185,7 +185,8 @@ def main() -> None:
 
 def report(rounds: list[dict[str, dict[str, Any]]], args: argparse.Namespace) -> None:
     table = Table(
-        title=f"{args.workers} workers, {args.connections} connections, median of {args.rounds} rounds of {args.seconds:g} s"
+        title=f"{args.workers} workers, {args.connections} connections, "
+        f"median of {args.rounds} rounds of {args.seconds:g} s"
     )
     for heading in ("server", "heartbeats/s", "p50 ms", "p99 ms", "ratio", "least", "most"):
         table.add_column(heading, justify="left" if heading == "server" else "right")

@@ -44,8 +44,10 @@ SERVICES, AT_ONCE, ROUNDS, TIMES_BARE = 20, 4, 3, 1.3
 POLL_SECONDS = 0.1
 ACTOR = Actor("benchmark")
 ADD_WORKER = """
-    INSERT INTO container_workers (name, hostname, ip_address, auth_token_hash, status, swarm_node_id, capacity, last_heartbeat_at)
-    VALUES (%s, %s, '10.0.0.1', 'none', 'active', %s, '{"cpuCores": 64, "memoryMb": 65536, "diskGb": 1000}', now() + interval '1 d')
+    INSERT INTO container_workers
+        (name, hostname, ip_address, auth_token_hash, status, swarm_node_id, capacity, last_heartbeat_at)
+    VALUES (%s, %s, '10.0.0.1', 'none', 'active', %s, '{"cpuCores": 64, "memoryMb": 65536, "diskGb": 1000}',
+            now() + interval '1 d')
     RETURNING id
 """
 

@@ -86,7 +86,8 @@ def flagged(url: str, credentials: Path, connection: psycopg.Connection) -> list
         stack.callback(monitor.wait)
         stack.callback(monitor.terminate)
         connection.execute(
-            "UPDATE container_workers SET last_heartbeat_at = now() - random() * interval '1 s' * %s WHERE id = ANY (%s::uuid[])",
+            "UPDATE container_workers SET last_heartbeat_at = now() - random() * interval '1 s' * %s "
+            "WHERE id = ANY (%s::uuid[])",
             (TIMEOUT - 15, dying),
         )
         command = [

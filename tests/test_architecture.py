@@ -104,7 +104,8 @@ def test_arrows_only_go_down(path: Path) -> None:
 
 
 def test_no_import_runs_in_a_circle() -> None:
-    """Of modules, with the imports inside of functions; a package that only names its submodules for type checkers is none."""
+    """Of modules, with the imports inside of functions; a package that only names its submodules for type
+    checkers is none."""
     known = modules()
     arrows = {
         name: {target for target in (_module_of(found, known) for found in imported(path)) if target}

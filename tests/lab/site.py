@@ -41,7 +41,8 @@ LIMITS = Capacity(cpu_cores=0.2, memory_mb=16, disk_gb=0.001)
 CORES = 100
 
 
-# All machines of the lab share this one's processors: how busy those are says nothing of a single one, and would leave no room.
+# All machines of the lab share this one's processors: how busy those are says nothing of a single one, and would
+# leave no room.
 IDLE = """
     CREATE FUNCTION idle() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN NEW.current_load := NEW.current_load || '{"cpuPercent": 0}'; RETURN NEW; END $$;

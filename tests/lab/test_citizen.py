@@ -42,7 +42,8 @@ OWN_DISK = f"""systemctl stop docker docker.socket
 mount -t tmpfs -o mode=710,size={DISK_GB}G tmpfs /var/lib/docker
 systemctl start docker"""
 QUICK_WATCHDOG = f"""mkdir -p /etc/systemd/system/{UNIT}.service.d
-printf '[Service]\\nWatchdogSec=2\\nEnvironment=SKYAGENT_TRIAL_SECONDS=4\\n' >/etc/systemd/system/{UNIT}.service.d/test.conf
+printf '[Service]\\nWatchdogSec=2\\nEnvironment=SKYAGENT_TRIAL_SECONDS=4\\n' \\
+    >/etc/systemd/system/{UNIT}.service.d/test.conf
 systemctl daemon-reload && systemctl restart {UNIT}"""
 SILENT = "import time\n\n\ndef main():\n    time.sleep(10_000)\n"
 

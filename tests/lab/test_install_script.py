@@ -26,8 +26,10 @@ INSTALL_SECONDS = 300
 YEAR = dt.timedelta(days=365)
 # What a host is made of, but for what the kernel, the package manager and the journal keep.
 STATE = """
-find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev -o -path /var/lib/apt -o -path /var/lib/dpkg \
-    -o -path /var/cache -o -path /var/log/journal -o -path /var/log/apt -o -path /var/lib/docker -o -path /var/lib/containerd \
+find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev \
+    -o -path /var/lib/apt -o -path /var/lib/dpkg \
+    -o -path /var/cache -o -path /var/log/journal -o -path /var/log/apt \
+    -o -path /var/lib/docker -o -path /var/lib/containerd \
     -o -path /var/lib/systemd \\) -prune -o -printf 'file %p %m %U\\n' | sort
 getent passwd | sed 's/^/user /'
 getent group | sed 's/^/group /'
@@ -144,7 +146,8 @@ TROUBLES = {
     "another distribution": Trouble(
         13,
         "'plan9' is not supported",
-        inside="unshare --mount sh -c 'echo ID=plan9 >/run/os && mount --bind /run/os /etc/os-release && exec \"$@\"' sh",
+        inside="unshare --mount sh -c "
+        "'echo ID=plan9 >/run/os && mount --bind /run/os /etc/os-release && exec \"$@\"' sh",
     ),
     "full disk": Trouble(16, "/opt has 1 MiB free", inside=HIDE.format("/opt")),
     "wrong CA": Trouble(22, "its certificate is not trusted", stranger=True),

@@ -42,13 +42,14 @@ DEPLOY = (
 )
 INTRODUCTION = f"""# A walkthrough
 
-Three Debian hosts that have neither Docker nor Python become workers, one of them loses its power, and its service goes on on
-another. `tests/lab/test_walkthrough.py` recorded it on three booted hosts with systemd, beside which a manager of a swarm ran: ids,
-addresses and times are as they were. Each script went into its host's shell as `ssh` would bring it there. All of it shared the
-two processors of one machine, so once they had joined, the database took each worker's processors for idle: else one busy host
-would have left no room on any. The data folder was another one than the usual that is shown. Heartbeats came every \
-{SETTINGS["WORKER_HEARTBEAT_INTERVAL"]} s, and
-a worker was offline after {SETTINGS["WORKER_HEARTBEAT_TIMEOUT"]} s of silence; 30 s and 120 s are the defaults.
+Three Debian hosts that have neither Docker nor Python become workers, one of them loses its power, and its
+service goes on on another. `tests/lab/test_walkthrough.py` recorded it on three booted hosts with systemd,
+beside which a manager of a swarm ran: ids, addresses and times are as they were. Each script went into its
+host's shell as `ssh` would bring it there. All of it shared the two processors of one machine, so once they
+had joined, the database took each worker's processors for idle: else one busy host would have left no room on
+any. The data folder was another one than the usual that is shown. Heartbeats came every
+{SETTINGS["WORKER_HEARTBEAT_INTERVAL"]} s, and a worker was offline after
+{SETTINGS["WORKER_HEARTBEAT_TIMEOUT"]} s of silence; 30 s and 120 s are the defaults.
 """
 
 

@@ -1,4 +1,5 @@
-"""Golden transcripts: what the monitor concludes and whom it tells, line by line. See tests/support/transcript.py for their
+"""Golden transcripts: what the monitor concludes and whom it tells, line by line. See
+tests/support/transcript.py for their
 language."""
 
 import os
