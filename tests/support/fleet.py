@@ -118,7 +118,7 @@ class Fleet:
         return {name: each.current.worker_name if each.current else None for name, each in self.services().items()}
 
     def running(self) -> dict[str, list[str]]:
-        """By service, the workers on whose nodes its containers run, the orphaned ones included, as the engine says."""
+        """By service, the workers on whose nodes its containers run, orphaned ones included, as the engine has it."""
         names = {node: name for name, node in self.nodes.items()}
         seen = self.engine.observe()
         return {

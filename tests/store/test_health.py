@@ -1,0 +1,64 @@
+"""Health in the database: the query picks exactly the workers whom the rule would change."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyctl.domain.cluster import HealthPolicy, WorkerStatus
+from skyctl.operations.admin import workers
+from skyctl.operations.shared.context import Context
+from skyctl.rules import health
+from skyctl.store import health as store
+from tests.support.helpers import add_worker
+from tests.support.outages import OUTAGES, outages
+
+POLICY = HealthPolicy()
+PERCENTS = st.sampled_from([0, 50.5, 90, 90.1, 95, 95.1, 100])
+SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
+
+
+@settings(max_examples=150)
+@given(
+    status=st.none() | st.sampled_from(list(WorkerStatus)),
+    spans=OUTAGES,
+    silent=SECONDS,
+    stopped=SECONDS,
+    draining=st.booleans(),
+    undrained=st.booleans(),
+    loads=st.tuples(PERCENTS, PERCENTS, PERCENTS),
+    snake=st.booleans(),
+)
+def test_the_query_picks_exactly_whom_the_rule_would_change(
+    context: Context,
+    connection: psycopg.Connection,
+    status: WorkerStatus | None,
+    spans: list[tuple[int, int]],
+    silent: float | None,
+    stopped: float | None,
+    draining: bool,
+    undrained: bool,
+    loads: tuple[float, float, float],
+    snake: bool,
+) -> None:
+    keys = (
+        ("cpu_percent", "memory_percent", "disk_percent") if snake else ("cpuPercent", "memoryPercent", "diskPercent")
+    )
+    now = datetime.now(UTC)
+    connection.execute("DELETE FROM container_workers")
+    worker_id = add_worker(
+        connection,
+        status=status,
+        current_load=json.dumps(dict(zip(keys, loads, strict=True))),
+        last_heartbeat_at=None if silent is None else now - timedelta(seconds=silent),
+        stopped_at=None if stopped is None else now - timedelta(seconds=stopped),
+        drain_requested_at=now if draining else None,
+        undrained_at=now if undrained else None,
+    )
+    found, ours = workers.get(context, worker_id), outages(now, spans)
+    with context.db.transaction() as tx:
+        picked = store.survey(tx, POLICY, health.cutoff(now, ours, POLICY.heartbeat_timeout)).suspects
+    changes = health.assess(found, now, ours, POLICY).status is not found.status
+    assert list(picked) == ([worker_id] if changes else [])
