@@ -62,6 +62,7 @@ _INSERT = sa.text("""
     JOIN container_services s ON s.id = e.service_id AND s.current_deployment_id = e.deployment_id
     RETURNING id
 """)
+# A worker that was removed has no drain and is not offline: the last two lines find its migrations, too.
 _DOUBTFUL = sa.text("""
     SELECT m.id, m.cause, s.status AS service_status, w.id AS worker_id, d.status AS deployment_status,
            s.current_deployment_id IS NOT DISTINCT FROM m.source_deployment_id AS is_current
@@ -71,7 +72,7 @@ _DOUBTFUL = sa.text("""
     LEFT JOIN container_workers w ON w.id = m.source_worker_id
     WHERE m.finished_at IS NULL AND m.state IN ('awaiting_approval', 'held', 'queued', 'failed')
       AND (s.status = 'deleted' OR s.current_deployment_id IS DISTINCT FROM m.source_deployment_id
-           OR d.status NOT IN ('deploying', 'running') OR w.id IS NULL
+           OR d.status NOT IN ('deploying', 'running')
            OR (m.cause = 'drain' AND (w.drain_requested_at IS NULL OR w.drain_deadline_at <= skyctl_now()))
            OR (m.cause = 'worker_failed' AND w.status IS DISTINCT FROM 'offline'
                AND (w.drain_requested_at IS NULL OR w.drain_finished_at IS NOT NULL)))

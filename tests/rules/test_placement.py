@@ -173,7 +173,7 @@ def first_fit_decreasing(demands: Sequence[Demand], candidates: Sequence[Candida
     return placed
 
 
-BATCHES = settings(max_examples=300, deadline=None)
+BATCHES = settings(max_examples=100, deadline=None)
 
 
 @BATCHES

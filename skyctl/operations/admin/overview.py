@@ -1,4 +1,4 @@
-"""An overview of the cluster: all that `skyctl top` shows."""
+"""An overview of the cluster: all that `skyctl cluster top` shows."""
 
 from skyctl.domain.cluster import Lease, Overview
 from skyctl.operations.shared.context import Context
