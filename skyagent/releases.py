@@ -143,7 +143,7 @@ class Releases:
 
     def _try(self, state: State, trial: Trial, seconds: float) -> Choice | None:
         now = time.monotonic()
-        began = trial.began if trial.began <= now else now  # the host was started anew
+        began = trial.began if trial.began <= now else now  # the host was rebooted
         left = began + seconds - now
         archive = self._load(trial.sha256)
         if left <= 0:

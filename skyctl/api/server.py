@@ -149,7 +149,7 @@ def _serve_from_several(config: _Config, listener: socket.socket) -> None:
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         parent = _Parent(config, sockets=[listener])
-        signal.signal(signal.SIGHUP, hangup)  # its own handler would start the others anew
+        signal.signal(signal.SIGHUP, hangup)  # its own handler would restart the others
         parent.run()
 
 

@@ -1,4 +1,4 @@
-"""The words between us and the container engine: what it is told to run, and what it shows."""
+"""Values exchanged with the container engine: what it is to run, and what it shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """A service as the engine is told to run it: one container, pinned to a node. `alias` is its name within the
+    """A service as the engine is to run it: one container, pinned to a node. `alias` is its name within the
     network."""
 
     name: str

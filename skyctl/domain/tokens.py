@@ -1,4 +1,4 @@
-"""The words of credentials: how a worker's token is replaced, and what the answer to a heartbeat carries for it."""
+"""Tokens of workers: what is kept of them, how one is replaced, and what the reply to a heartbeat carries for it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ class Key:
 class ReplyPending(Enum):
     """That something waits for a worker whose heartbeat is stored."""
 
-    REPLY_PENDING = "errand"
+    REPLY_PENDING = "reply pending"
 
 
 REPLY_PENDING: Final = ReplyPending.REPLY_PENDING
 
 Outcome = SkyctlError | Literal[ReplyPending.REPLY_PENDING] | None
-"""Of a heartbeat: None once it is committed, ERRAND where its answer has to carry something besides, or why it was not
+"""The outcome of a heartbeat: None once it is committed, REPLY_PENDING where its answer carries more, or why it was not
 stored."""
 
 

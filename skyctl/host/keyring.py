@@ -35,7 +35,7 @@ class Keyring:
         return [key for key in self._read() if key.good_until is None or now < key.good_until]
 
     def rotate(self, now: datetime, good_until: datetime) -> None:
-        """Make the secret that signs anew, and accept the present one until then. Raises Refused where it was set."""
+        """Replace the secret that signs, and accept the present one until then. Raises Refused where it was set."""
         if self._given or self._folder is None:
             raise Refused(
                 "the signing secret was set, so that it cannot be replaced here",

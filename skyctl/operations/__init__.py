@@ -1,1 +1,1 @@
-"""The stories: each function is one thing that the system does, and opens its own transactions."""
+"""What the system does, by who asks for it; each function opens its own transactions, and nothing else opens any."""

@@ -82,7 +82,7 @@ def compose(
     """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first
     of them.
 
-    Beside the drafts, the workers of which nothing is told by itself: the mass failure whose alert opened their
+    Beside the drafts, the workers that get no alert of their own: the mass failure whose alert opened their
     incident, or None where that is closed.
     """
     begun = {event.worker_id for event in events if event.kind == EventKind.FLAPPING and event.worker_id}
@@ -101,7 +101,7 @@ def compose(
 
 
 def reminder(worker: Worker, figures: str, now: datetime) -> Event:
-    """What is told, when the cooldown is over, of a worker that is still unhealthy: as if it had become so now."""
+    """The alert, when the cooldown is over, of a worker that is still unhealthy: as if it had become so now."""
     return Event(
         EventKind.STATUS_CHANGED, worker.id, worker.name, "monitor", None, WorkerStatus.UNHEALTHY, figures, at=now
     )

@@ -9,7 +9,7 @@ HEALTH = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.OFFLINE)
 
 
 def is_flapping(transitions: int, policy: HealthPolicy) -> bool:
-    """Whether a worker with so many changes of health within the window is held out of placement."""
+    """Tell whether a worker with that many changes of health within the window is held out of placement."""
     return transitions >= policy.flap_transitions
 
 

@@ -26,7 +26,7 @@ INVITE_AGAIN = "run the install script of a new invitation: skyctl workers insta
 def issue_worker_token(secret: str, worker_id: UUID, generated_by: str, now: datetime) -> tuple[str, datetime]:
     """A worker's token and when it stops being good."""
     expires_at = now + WORKER_LIFETIME
-    generated_at = now.astimezone(UTC).isoformat()  # the same in every time zone, so that a token can be signed anew
+    generated_at = now.astimezone(UTC).isoformat()  # the same in every time zone, so that a token can be signed again
     claims = {"workerId": str(worker_id), "type": "worker", "generatedBy": generated_by, "generatedAt": generated_at}
     return _sign(secret, claims | {"exp": int(expires_at.timestamp())}), expires_at
 

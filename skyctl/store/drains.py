@@ -30,7 +30,7 @@ class Drained(NamedTuple):
 def request(connection: sa.Connection, worker_id: UUID, drain_options: DrainOptions) -> bool:
     """Note that an administrator wants the worker empty, and how; False where just that stood already.
 
-    A drain that is over begins anew.
+    A drain that is over begins again.
     """
     over = _C.drain_finished_at.is_not(None)
     values: dict[str, Any] = {

@@ -148,7 +148,7 @@ def fail(connection: sa.Connection, migration: Migration, reason: str, pause: ti
 
 def try_again(connection: sa.Connection, migration: Migration) -> bool:
     """Queue a failed migration with all its attempts, whether it would have been tried again or not."""
-    anew: dict[str, Any] = {
+    renewed: dict[str, Any] = {
         "finished_at": None,
         "summed_up_at": None,
         "attempts": 0,
@@ -157,7 +157,7 @@ def try_again(connection: sa.Connection, migration: Migration) -> bool:
         "cancelled_by": None,
         "avoid": [],
     }
-    return change(connection, migration, MigrationState.QUEUED, **anew)
+    return change(connection, migration, MigrationState.QUEUED, **renewed)
 
 
 def note_reasons(connection: sa.Connection, reasons: Iterable[tuple[Migration, str]]) -> None:

@@ -1,4 +1,4 @@
-"""What the engine says of itself: the documents of Docker's API as the words of `workload`."""
+"""The documents that Docker's API returns, as values of `domain.engine`."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What the engine is told: a service and its network, as the documents of Docker's API.
+"""A service and its network as the documents that Docker's API takes.
 
 The policy is the panel's: half of the limits reserved, three attempts, and a change starts the new container first.
 """

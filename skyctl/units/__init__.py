@@ -31,7 +31,7 @@ UNITS = ("skyctl-serve.service", "skyctl-monitor.service")
 FOLDER = Path("/etc/systemd/system")
 SETTINGS = Path("/etc/skyctl/skyctl.env")
 DATA = Path("/var/lib/skyctl")
-COMMENT = "skyctl services"  # by which a user that was made here is told from one that was there
+COMMENT = "skyctl services"  # tells a user that was made here from one that was there
 DATABASE = ("SKYCTL_DATABASE_URL", "DATABASE_URL")
 OPTIONS = (
     ("SKYCTL_SERVE_ARGS", "options of `skyctl serve`, such as --host 0.0.0.0 to listen on every address"),
@@ -183,7 +183,7 @@ def _write_settings(text: str) -> None:
 
 
 def _strangers(user: str) -> list[Path]:
-    """What in the data folder, or the folder itself, is not this user's, but for what the embedded database keeps
+    """What in the data folder, or the folder itself, is not this user's, without what the embedded database keeps
     there."""
     owner = account(user)
     if not DATA.exists():
