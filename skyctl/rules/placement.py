@@ -247,7 +247,8 @@ class Batch:
 
 class Leftover:
     """The room that is left on the workers of one region and pool without one of them: in each dimension, the least
-    first; and the workers of which no other has as much in all dimensions, since one of these comes nearest to any need."""
+    first; and the workers of which no other has as much in all dimensions, since one of these comes nearest to any
+    need."""
 
     def __init__(self, targets: Iterable[Target], source: UUID | None) -> None:
         others = [one for one in targets if one.worker.id != source]
