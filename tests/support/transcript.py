@@ -17,7 +17,7 @@
 import asyncio
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Actor, Alert, Event, Heartbeat, Invitation, Load
@@ -28,6 +28,7 @@ from skyctl.operations.monitor import alerts, health
 from skyctl.operations.shared import leadership, outages
 from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
+from skyctl.store import db
 from tests.support.helpers import TESTS, registration
 
 STEP = 4
@@ -36,6 +37,8 @@ CHECKS_LATER = 0.3
 BEAT_EVERY = 10
 LONGEST = 160
 MANY = 6
+STILL = """CREATE OR REPLACE FUNCTION skyctl_now() RETURNS timestamptz LANGUAGE sql STABLE AS
+    $$ SELECT 'NOW'::timestamptz + coalesce(nullif(current_setting('skyctl.ahead', true), ''), '0')::interval $$"""
 ACTS: dict[str, Callable[[Context, UUID, Actor], object]] = {
     "stop": workers.note_stopped,
     "drain": lambda context, worker_id, actor: drains.drain(context, [worker_id], actor),
@@ -49,7 +52,6 @@ class Player:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._began = datetime.now(UTC)
         self._passed = 0
         self._fleet: dict[str, Invitation] = {}
         self._loads: dict[str, Load] = {}
@@ -57,6 +59,7 @@ class Player:
         self._down: set[str] = set()
         self._serve = uuid4()
         self._lines: list[str] = []
+        self._stop_clock()
         self._set_clock()
 
     def play(self, line: str) -> list[str]:
@@ -98,9 +101,14 @@ class Player:
         """Return the id of a worker."""
         return self._fleet[name].worker_id
 
+    def _stop_clock(self) -> None:
+        """Let the database's clock stand still, so that nothing depends on how long playing takes."""
+        with self._context.db.transaction() as tx:
+            tx.exec_driver_sql(STILL.replace("NOW", f"{db.now(tx):%Y-%m-%d %H:%M:%S.%f%z}"))
+
     def _set_clock(self, later: float = 0) -> None:
-        """Set the database's clock to the transcript's time, however long playing it takes."""
-        self._context.db.ahead = timedelta(seconds=self._passed + later) - (datetime.now(UTC) - self._began)
+        """Set the database's clock to the transcript's time."""
+        self._context.db.ahead = timedelta(seconds=self._passed + later)
 
     def _join(self, names: list[str], values: dict[str, str]) -> None:
         for name in names:
