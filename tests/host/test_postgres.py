@@ -18,7 +18,7 @@ from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import Cli, Process, clean_environment
 from tests.support.helpers import eventually, ready
 
-HOLD = "import sys; from pathlib import Path; from skyctl.embedded import EmbeddedPostgres\n"
+HOLD = "import sys; from pathlib import Path; from skyctl.host.postgres import EmbeddedPostgres\n"
 HOLD += "with EmbeddedPostgres(Path(sys.argv[1])).running():\n print('up', flush=True); sys.stdin.read()"
 
 

@@ -17,8 +17,10 @@
 import asyncio
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
+
+import sqlalchemy as sa
 
 from skyctl.domain.cluster import Actor, Alert, Event, Heartbeat, Invitation, Load
 from skyctl.operations.admin import drains, migrations, workers
@@ -30,6 +32,11 @@ from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from tests.support.helpers import TESTS, registration
 
+STILL = """
+    CREATE OR REPLACE FUNCTION skyctl_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+        SELECT {began} + coalesce(nullif(current_setting('skyctl.ahead', true), ''), '0')::interval
+    $$
+"""
 STEP = 4
 # No check falls on the very moment at which a time runs out.
 CHECKS_LATER = 0.3
@@ -49,7 +56,6 @@ class Player:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._began = datetime.now(UTC)
         self._passed = 0
         self._fleet: dict[str, Invitation] = {}
         self._loads: dict[str, Load] = {}
@@ -57,6 +63,9 @@ class Player:
         self._down: set[str] = set()
         self._serve = uuid4()
         self._lines: list[str] = []
+        with context.db.transaction() as tx:
+            began = tx.execute(sa.text("SELECT quote_literal(now())")).scalar_one()
+            tx.execute(sa.text(STILL.format(began=f"timestamptz {began}").replace(":", "\\:")))
         self._set_clock()
 
     def play(self, line: str) -> list[str]:
@@ -99,8 +108,8 @@ class Player:
         return self._fleet[name].worker_id
 
     def _set_clock(self, later: float = 0) -> None:
-        """Set the database's clock to the transcript's time, however long playing it takes."""
-        self._context.db.ahead = timedelta(seconds=self._passed + later) - (datetime.now(UTC) - self._began)
+        """Set the database's clock to the transcript's time; it stands still, however long playing takes."""
+        self._context.db.ahead = timedelta(seconds=self._passed + later)
 
     def _join(self, names: list[str], values: dict[str, str]) -> None:
         for name in names:
