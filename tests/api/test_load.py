@@ -15,9 +15,16 @@ import pytest
 
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema
-from skyctl.operations.agents import invitations
-from tests.conftest import Process, make_context
-from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, eventually, kill_server, not_started_again
+from tests.conftest import SECRET, Process, make_context
+from tests.support.helpers import (
+    LOAD,
+    PATIENCE_SECONDS,
+    add_worker,
+    eventually,
+    kill_server,
+    not_started_again,
+    worker_token,
+)
 
 CLIENTS, BEATS = 1000, 5
 REFUSED_PAUSE_SECONDS = 0.5
@@ -44,15 +51,17 @@ def own_server(open_folder: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-def crowd(own_server: EmbeddedPostgres) -> Iterator[list[tuple[str, str]]]:
-    """A thousand invited workers, and a log of every update of theirs, written by the database itself."""
+def crowd(own_server: EmbeddedPostgres) -> list[tuple[str, str]]:
+    """A thousand workers, and a log of every update of theirs, written by the database itself."""
     context = make_context(own_server.url)
     schema.initialize(context)
-    invited = [invitations.invite(context, TESTS) for _ in range(CLIENTS)]
     context.db.close()
-    with psycopg.connect(own_server.url, autocommit=True) as connection:
+    tokens = {worker_id: worker_token(SECRET, worker_id) for worker_id in (uuid4() for _ in range(CLIENTS))}
+    with psycopg.connect(own_server.url) as connection:
+        for worker_id, token in tokens.items():
+            add_worker(connection, token, id=worker_id)
         connection.execute(LOG)
-    yield [(str(invitation.worker_id), invitation.token) for invitation in invited]
+    return [(str(worker_id), token) for worker_id, token in tokens.items()]
 
 
 @dataclass

@@ -21,7 +21,7 @@ wait
 echo $(grep -c ^skyctl: /etc/passwd)
 """
 ASK = """
-import sys; from pathlib import Path; from skyctl.programs import system_account
+import sys; from pathlib import Path; from skyctl.host.postgres_binaries import system_account
 sys.stdout.write(f"{system_account(Path('/srv')).pw_uid}\\n")
 """
 

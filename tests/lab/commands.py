@@ -9,7 +9,7 @@ class CommandFailed(Exception):
     """A command ended with another status than 0; the message holds what it wrote."""
 
 
-def run(*argv: str, stdin: str | bytes = "", timeout_seconds: float = 60) -> str:
+def run(*argv: str, stdin: str | bytes = "", timeout_seconds: float = PATIENCE_SECONDS) -> str:
     """What the command wrote to stdout. Raises CommandFailed with all that it wrote, or TimeoutExpired."""
     given = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run(argv, input=given, capture_output=True, timeout=timeout_seconds)

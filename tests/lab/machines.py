@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 from . import groups, images, network
 from .commands import run
-
-_READY_SECONDS = 90
-_OFF_SECONDS = 30
 
 
 class Machine:
@@ -64,7 +63,7 @@ class Machine:
         if self._process.poll() is None:
             os.kill(self._leader, signal.SIGKILL)
             self._process.send_signal(signal.SIGCONT)  # where it is frozen, it would not see that end
-        self._process.wait(_OFF_SECONDS)
+        self._process.wait(PATIENCE_SECONDS)
 
     def power_on(self) -> None:
         """Boot it again after `kill`, with all that is on its disk."""
@@ -170,11 +169,11 @@ def _readiness(path: Path, log: Path) -> Iterator[None]:
     """Leave only when a process that was started within has said READY=1 on its notification socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
-        listener.settimeout(_READY_SECONDS)
+        listener.settimeout(PATIENCE_SECONDS)
         yield
         try:
             while b"READY=1" not in listener.recv(4096).split():
                 pass
         except TimeoutError as error:
-            raise TimeoutError(f"not ready after {_READY_SECONDS} s: {log.read_text()[-2000:]}") from error
+            raise TimeoutError(f"not ready after {PATIENCE_SECONDS} s: {log.read_text()[-2000:]}") from error
     path.unlink()

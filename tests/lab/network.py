@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 from . import groups
 from .commands import attempt, run
 
@@ -101,7 +103,7 @@ def clear() -> None:
 def remove(name: str) -> None:
     """Power off the machine `name` and remove its namespace, its cable, its control groups and its files."""
     space = namespace(name)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while running := _processes(name):
         if time.monotonic() > deadline:
             raise TimeoutError(f"processes of {space} do not end: {running}")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 
 @dataclass(frozen=True)
 class Told:
@@ -48,7 +50,7 @@ class Peer:
         self._thread.join()
         self._server.server_close()
 
-    def wait_for(self, wanted: Callable[[Told], bool], deadline_seconds: float = 60) -> Told:
+    def wait_for(self, wanted: Callable[[Told], bool], deadline_seconds: float = PATIENCE_SECONDS) -> Told:
         """The first request of that kind, or the next; AssertionError when none comes in time."""
         deadline = time.monotonic() + deadline_seconds
         seen = 0

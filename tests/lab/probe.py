@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.support.helpers import PATIENCE_SECONDS
+
 from . import images
 from .machines import Node
 
@@ -46,7 +48,7 @@ class Probe:
 
     def ended(self) -> dict[str, Experience]:
         """Stop asking; what each service answered."""
-        told, _ = self._asking.communicate(timeout=30)
+        told, _ = self._asking.communicate(timeout=PATIENCE_SECONDS)
         return {name: Experience(**one) for name, one in json.loads(told).items()}
 
     def __enter__(self) -> Self:

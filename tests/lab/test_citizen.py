@@ -185,10 +185,10 @@ def test_its_journal_and_its_status_can_be_read(citizen: Citizen) -> None:
     assert shown["lastHeartbeat"]["load"]["containerCount"] == 1
 
 
-def test_killed_it_is_back_within_ten_seconds_as_the_same_worker(citizen: Citizen) -> None:
+def test_killed_it_is_back_as_the_same_worker(citizen: Citizen) -> None:
     before, registered = citizen.pid, citizen.worker.metadata
     citizen.shell(f"systemctl kill --signal KILL {UNIT}")
-    eventually(lambda: citizen.pid not in (before, "0"), 10)
+    eventually(lambda: citizen.pid not in (before, "0"))
     citizen.beats()
     assert citizen.worker.metadata["bootId"] == registered["bootId"]
     assert "registered" not in citizen.events()[citizen.events().index("registered") + 1 :]

@@ -83,9 +83,9 @@ def test_a_pulled_cable(site: Site) -> None:
     assert site.running() == {name: ["south"] for name in SIX}
     healed = time.monotonic()
     north.heal()
-    eventually(lambda: all(each.source_stopped_at for each in site.migrations().values()), 60)
+    eventually(lambda: all(each.source_stopped_at for each in site.migrations().values()))
     # the swarm may have replaced a container on its own while the worker was away: the last one ends in this time, too
-    eventually(lambda: (site.containers(north), site.containers(south)) == (0, len(SIX)), 60)
+    eventually(lambda: (site.containers(north), site.containers(south)) == (0, len(SIX)))
     say(f"cable back: one instance of each after {time.monotonic() - healed:.1f} s")
     assert set(site.where().values()) == {"south"}, "nothing moves back"
 
@@ -161,7 +161,7 @@ def test_what_never_gets_healthy_stays(site: Site) -> None:
     site.deploy("fickle", to="north", image=images.FICKLE)
     with Probe(site.swarm.manager, site.network, "fickle") as probe:
         drains.drain(site.context, [site.worker("north").id], TESTS, DrainOptions(deadline=timedelta(seconds=30)))
-        eventually(lambda: drains.progress(site.context, [site.worker("north").id])[0].is_over, 120)
+        eventually(lambda: drains.progress(site.context, [site.worker("north").id])[0].is_over)
         assert failures(probe) == {}
     found = site.migrations()["fickle"]
     assert found.state == "failed"
@@ -234,7 +234,7 @@ def test_two_monitors_and_somebody_who_changes_the_services(site: Site) -> None:
         for monitor in monitors:
             os.kill(monitor.popen.pid, signal.SIGSTOP)
         os.kill(monitors[0].popen.pid, signal.SIGCONT)
-        eventually(lambda: drained(site, "north"), 120)
+        eventually(lambda: drained(site, "north"))
     finally:
         over.set()
         meddler.join()
@@ -255,7 +255,7 @@ def test_the_engine_restarts_in_the_middle(site: Site) -> None:
     eventually(lambda: "verifying" in site.states().values())
     site.swarm.manager.kill()
     site.swarm.manager.power_on()
-    eventually(lambda: drained(site, "north"), 120)
+    eventually(lambda: drained(site, "north"))
     assert site.where() == dict.fromkeys(SIX, "south")
     eventually(lambda: site.running() == {name: ["south"] for name in SIX})
     assert [site.states()[name] for name in SIX] == ["completed"] * 6

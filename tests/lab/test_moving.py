@@ -1,7 +1,6 @@
 """What a move promises on a real swarm: nobody notices it, and whatever goes wrong on the way, the old container
 stays."""
 
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -37,7 +36,7 @@ def north(swarm: Swarm, ground: Ground) -> Iterator[Node]:
 
 
 def wait_for_node(ground: Ground, node_id: str, *, is_up: bool) -> None:
-    eventually(lambda: ground.engine.observe([]).nodes[node_id].is_up == is_up, 60)
+    eventually(lambda: ground.engine.observe([]).nodes[node_id].is_up == is_up)
 
 
 def answers(ground: Ground) -> bool:
@@ -102,7 +101,7 @@ def test_a_node_that_is_removed_takes_its_ghost_along(lab: Network, swarm: Swarm
         brief_id = swarm.join(brief)
         before = ground.quiet(ground.deploy(replace(ground.spec(), node_id=brief_id)))
         brief.freeze()
-        eventually(lambda: not ground.engine.observe([]).nodes[brief_id].is_up, 60)
+        eventually(lambda: not ground.engine.observe([]).nodes[brief_id].is_up)
     begin_move(ground, before, ground.second, "two")
     ground.until(before.id, running)
     ground.engine.remove_node(brief_id)
@@ -143,10 +142,8 @@ def test_a_manager_that_hangs_is_given_up_and_asked_again_when_it_goes_on(swarm:
     service = deploy(ground)
     swarm.manager.freeze()
     try:
-        begun = time.monotonic()
-        with pytest.raises(EngineUnavailable, match="timed out"):
+        with pytest.raises(EngineUnavailable, match="timed out"):  # the engine goes on only after that
             ground.engine.observe()
-        assert time.monotonic() - begun < 8
     finally:
         swarm.manager.thaw()
     assert running(ground.until(service.id, running))

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,6 @@ import pytest
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.monitor.loop import DELIVERY_SECONDS
 from skyctl.operations import admin
 from skyctl.operations.monitor import alerts, deliveries
 from skyctl.operations.shared import leadership
@@ -245,10 +243,8 @@ def test_one_pass_ends_while_several_channels_hang(
     connection.execute("UPDATE monitor_leases SET expires_at = now()")
     silence(connection)
     urls = " ".join(f"{dripping.url}-{number}" for number in range(4))
-    started = time.monotonic()
     assert cli("monitor", "--once", SKYCTL_ALERT_CHANNELS=urls).returncode == 0
-    assert time.monotonic() - started < 3 * DELIVERY_SECONDS, "one limit for all of them"
-    assert dripping.asked.is_set()
+    assert dripping.most_open > 1, "one limit for all of them, not one after the other"
 
 
 @dataclass

@@ -22,11 +22,25 @@ class Webhook:
         self.answers.set()
         self.asked = threading.Event()
         self.drips = False
+        self.open = self.most_open = 0
+        self._counting = threading.Lock()
 
     def drip(self) -> None:
         """Answer a byte at a time from now on, so that no read ever takes long, until the block ends."""
         self.drips = True
         self.answers.clear()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count an answer that drips as open, for the length of the block."""
+        with self._counting:
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.open -= 1
 
 
 @contextmanager
@@ -51,7 +65,7 @@ def webhook() -> Iterator[Webhook]:
             self.send_response(200)
             self.send_header("Content-Length", "1000000")
             self.end_headers()
-            with suppress(ConnectionError):
+            with hook.counted(), suppress(ConnectionError):
                 while not hook.answers.wait(0.2):
                     self.wfile.write(b" ")
             self.close_connection = True
