@@ -135,6 +135,13 @@ def note_applied(connection: sa.Connection, deployment_id: UUID, swarm_service_i
     connection.execute(sa.update(deployments).where(deployments.c.id == deployment_id).values(values))
 
 
+def give_up_pending(connection: sa.Connection, service_id: UUID) -> bool:
+    """Note that nothing of a service is to be applied to the engine any more; return whether anything was."""
+    pending = (deployments.c.service_id == service_id, deployments.c.untold_since.is_not(None))
+    stopped = {"status": DeploymentStatus.STOPPED.value, "untold_since": None, "stopped_at": _NOW, "updated_at": _NOW}
+    return connection.execute(sa.update(deployments).where(*pending).values(stopped)).rowcount > 0
+
+
 def set_status(
     connection: sa.Connection,
     deployment_id: UUID,

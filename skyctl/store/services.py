@@ -206,9 +206,9 @@ def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatu
     connection.execute(changed.values(status=status.value, updated_at=_NOW))
 
 
-def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
-    """Make the deployment that the engine has the current one again, with what was wanted then; where it has none, the
-    service has failed."""
+def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> UUID | None:
+    """Make the deployment that the engine has the current one again, with what was wanted then, and return its id;
+    where it has none, the service has failed."""
     d = deployments.c
     is_applied = sa.and_(d.status == "deploying", d.untold_since.is_(None), d.swarm_service_id.is_not(None))
     applied = (d.service_id == service_id, d.id != but, sa.or_(d.status == "running", is_applied))
@@ -217,10 +217,12 @@ def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> None:
     ).one_or_none()
     if before is None:
         set_status(connection, service_id, ServiceStatus.FAILED)
-        return
+        return None
     make_current(connection, service_id, before.id, ServiceStatus(before.status))
     if before.wanted:
         connection.execute(sa.update(services).where(services.c.id == service_id).values(before.wanted))
+    restored: UUID = before.id
+    return restored
 
 
 def delete(connection: sa.Connection, service_id: UUID) -> None:

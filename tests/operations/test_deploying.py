@@ -1,5 +1,6 @@
 """Whatever happens at the same moment, the engine runs the deployment that was wanted last."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import cast
 import pytest
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, LostLead, Refused
 from skyctl.domain.workloads import DrainOptions, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
@@ -18,7 +20,7 @@ from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared.context import Context, Engine
 from tests.operations.test_migrations import fleet, pass_time
 from tests.support.fleet import Fleet
-from tests.support.helpers import TESTS, look
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, look
 from tests.support.interleaving import Boundaries, BoundedDatabase, BoundedEngine, HeldBack
 
 __all__ = ["fleet"]
@@ -247,3 +249,86 @@ def test_a_force_stop_does_not_stop_what_was_deployed_at_that_moment(fleet: Flee
     assert boundaries.left < 0
     settle_later(fleet)
     assert (images(fleet), fleet.services()["a"].status) == (["app:2"], "running")
+
+
+class Ordered:
+    """An engine whose first `deploy` does what it does before or after the test lets it go on."""
+
+    def __init__(self, fleet: Fleet, *, refuses: bool = False) -> None:
+        self._engine, self._refuses = fleet.engine, refuses
+        self.arrived, self.may_go_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        method: Callable[..., object] = getattr(self._engine, name)
+        return method
+
+    def deploy(self, spec: EngineSpec, version: int | None) -> str:
+        service_id = "" if self._refuses else self._engine.deploy(spec, version)
+        is_first = not self.arrived.is_set()
+        self.arrived.set()
+        assert self.may_go_on.wait(PATIENCE_SECONDS)
+        if self._refuses:
+            raise EngineRefused("port 80 is taken")
+        return service_id if is_first else self._engine.deploy(spec, version)
+
+
+def test_a_refusal_after_a_command_that_was_killed_leaves_the_restored_one(fleet: Fleet) -> None:
+    """app:2 reaches the engine and its command is killed before it notes that; app:3 is refused."""
+    fleet.deploy("a", to="w1")
+
+    class Fatal(Away):
+        def __init__(self, fleet: Fleet) -> None:
+            self.observe, self.find = fleet.engine.observe, fleet.engine.find
+
+        def deploy(self, spec: EngineSpec, version: int | None) -> str:
+            fleet.engine.deploy(spec, version)
+            raise Killed
+
+    with pytest.raises(Killed):
+        deploy(replace(fleet.context, engine=lambda: cast(Engine, Fatal(fleet))), fleet, "app:2")
+    fleet.engine.refuses = "port 80 is taken"
+    with pytest.raises(EngineRefused):
+        deploy(fleet.context, fleet, "app:3")
+    fleet.engine.refuses = ""
+    settle_later(fleet)
+    assert images(fleet) == [fleet.services()["a"].spec.image]
+    assert fleet.services()["a"].status == "running"
+
+
+def test_a_refusal_of_what_somebody_else_has_applied_changes_nothing(fleet: Fleet) -> None:
+    """A command waits for the engine; the monitor applies its deployment meanwhile; then the command is refused."""
+    fleet.deploy("a", to="w1")
+    engine = Ordered(fleet, refuses=True)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(deploy, replace(fleet.context, engine=lambda: cast(Engine, engine)), fleet, "app:2")
+        assert engine.arrived.wait(PATIENCE_SECONDS)
+        settle_later(fleet)
+        engine.may_go_on.set()
+        assert isinstance(slow.exception(), EngineRefused)
+    settle_later(fleet)
+    assert images(fleet) == ["app:2"]
+    assert (fleet.services()["a"].status, fleet.services()["a"].spec.image) == ("running", "app:2")
+
+
+def test_a_late_note_leaves_a_newer_deployment_alone(fleet: Fleet) -> None:
+    """app:2 is in the engine but not noted yet when app:3 is deployed, and runs."""
+    fleet.deploy("a", to="w1")
+    engine = Ordered(fleet)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(deploy, replace(fleet.context, engine=lambda: cast(Engine, engine)), fleet, "app:2")
+        assert engine.arrived.wait(PATIENCE_SECONDS)
+        deploy(fleet.context, fleet, "app:3")
+        fleet.engine.settle()
+        fleet.settle()
+        engine.may_go_on.set()
+        assert isinstance(late.exception(), Refused)
+    assert fleet.services()["a"].status == "running", "it is not deployed once more"
+    fleet.engine.settle()
+    fleet.settle()
+    assert images(fleet) == ["app:3"]
+    deployments, _ = services.history(fleet.context, fleet.services()["a"].id)
+    assert {each.image: each.status.value for each in deployments} == {
+        "app:3": "running",
+        "app:2": "stopped",
+        "app:1": "stopped",
+    }

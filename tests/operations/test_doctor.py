@@ -211,7 +211,7 @@ class UnreadyServe(Manager):
 
 
 @pytest.mark.parametrize(
-    ("serve_class", "words"), [(OlderServe, "too old to say which"), (UnreadyServe, "says that it is not ready")]
+    ("serve_class", "words"), [(OlderServe, "too old to say which"), (UnreadyServe, "does not say that it is ready")]
 )
 def test_a_serve_that_does_not_say_what_it_serves_is_worth_a_look(
     doctor: Doctor, serve_class: type[Manager], words: str

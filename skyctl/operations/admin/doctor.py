@@ -304,7 +304,7 @@ def _api(case: DoctorInputs, installation_id: UUID | None) -> Check:
     if installation_id is None or (answer.ready and answer.ready.get("installationId") == str(installation_id)):
         return Check("api", OK, answers)
     if answer.ready is None:
-        return Check("api", WARNING, f"{answers}, but /readyz says that it is not ready", SEE_SERVE)
+        return Check("api", WARNING, f"{answers}, but /readyz does not say that it is ready", SEE_SERVE)
     if not answer.ready.get("installationId"):
         remedy = "restart `skyctl serve` with this version, then run `skyctl doctor` again"
         return Check("api", WARNING, f"{answers}, but is too old to say which database it serves", remedy)

@@ -87,6 +87,7 @@ def _pending(
         return EngineRefused(deployment.log)
     if current_service is None or current is None or current.id != deployment_id:
         if current and is_pending:
+            deployments.note_applied(tx, deployment_id, None)
             deployments.set_status(tx, deployment_id, DeploymentStatus.STOPPED)
         return _superseded(service, current)
     if not is_pending:
@@ -108,12 +109,21 @@ def _node(tx: db.Transaction, deployment: Deployment) -> str | None:
 
 
 def _note_refused(service_id: UUID, deployment_id: UUID, reason: str, recording: Recording) -> None:
+    """Note that the engine refused a deployment, unless somebody else has applied it meanwhile.
+
+    Where a command was killed between the engine and its note, the engine may have what nobody noted: the restored
+    deployment is then applied once more.
+    """
     with recording() as tx:
         current = _current(services.get(tx, service_id, lock=True))
+        if not deployments.is_apply_pending(tx, deployment_id):
+            return
         deployments.note_applied(tx, deployment_id, None)
         deployments.set_status(tx, deployment_id, DeploymentStatus.FAILED, log=reason)
         if current and current.id == deployment_id:
-            services.restore(tx, service_id, but=deployment_id)
+            restored = services.restore(tx, service_id, but=deployment_id)
+            if deployments.give_up_pending(tx, service_id) and restored:
+                deployments.set_apply_pending(tx, restored)
 
 
 def _note_applied(
@@ -125,17 +135,33 @@ def _note_applied(
         current = _current(current_service)
         if current:
             deployments.note_applied(tx, deployment_id, swarm_service_id)
-        if current and current.id != deployment_id:
+        is_behind = current is not None and current.id != deployment_id and _came_after(tx, current, deployment_id)
+        if is_behind:
+            deployments.set_status(tx, deployment_id, DeploymentStatus.STOPPED)
+        elif current and current.id != deployment_id:
             deployments.set_status(tx, deployment_id, DeploymentStatus.DEPLOYING)
             deployments.set_apply_pending(tx, current.id)
         db.notify_news(tx)
     if current_service is None or current is None:
         remove_leftover(context, service, deployment_id, recording)
         raise _superseded(service, None)
+    if is_behind:
+        raise _superseded(service, current)
     if current.id != deployment_id:
         with suppress(EngineRefused, EngineUnavailable):  # noted with that deployment, or left to the monitor
             apply_deployment(context, current_service, current.id, recording)
         raise _superseded(service, current)
+
+
+def _came_after(tx: db.Transaction, current: Deployment, deployment_id: UUID) -> bool:
+    """Tell whether the engine got the current deployment after another one.
+
+    It did where it is the newer one and is applied: applied before, it would have changed the version by which the
+    other one was deployed.
+    """
+    other = deployments.get(tx, deployment_id)
+    is_newer = other is not None and current.created_at > other.created_at
+    return is_newer and not deployments.is_apply_pending(tx, current.id)
 
 
 def _superseded(service: Service, current: Deployment | None) -> Superseded:
