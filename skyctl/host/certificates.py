@@ -169,12 +169,12 @@ def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> No
     where the authority is about to end, SkyctlError where it cannot be used.
     """
     authority, signer = files.authority.read_bytes(), files.authority_key.read_bytes()
-    ends_at = min(now + host.x509.LIFETIME, host.x509.read(authority).ends_at)
+    ends_at = min(now + host.x509.LIFETIME, _read("authority", files.authority).ends_at)
     if ends_at - now <= RENEWED_BEFORE:
         raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", START_ANEW)
     try:
         certificate, key = host.x509.make_server(names, now, ends_at, authority, signer)
-    except host.x509.ForeignKey:
+    except (host.x509.ForeignKey, ValueError):
         raise SkyctlError(
             f"{files.authority_key} cannot be used: it is not a key that skyctl made", START_ANEW
         ) from None
