@@ -57,8 +57,8 @@ class Console:
 def console(
     lab: Network, cli: Cli, start: Callable[..., Process], connection: psycopg.Connection, environment: dict[str, str]
 ) -> Console:
-    """It serves at the lab's gateway, over TLS of its own, and wants to be heard from every second."""
-    environment["WORKER_HEARTBEAT_INTERVAL"] = "1"
+    """It serves at the lab's gateway, over TLS of its own, and wants to be heard from every 3 s."""
+    environment["WORKER_HEARTBEAT_INTERVAL"] = "3"
     done = cli("tls", "init", "--host", lab.gateway)
     assert done.returncode == 0, done.stderr
     serving = start("serve", "--host", lab.gateway, "--port", "0")
