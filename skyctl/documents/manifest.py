@@ -126,7 +126,7 @@ def limits_document(limits: Capacity) -> dict[str, Any]:
 
 
 def settings_document(wanted: ServiceSpec) -> dict[str, Any]:
-    """How the engine runs a service and where it may be, as it is stored."""
+    """The way the engine runs a service and the places where it may be, as they are stored."""
     return {
         "endpointMode": wanted.endpoint_mode.value,
         "ports": [port_text(port) for port in wanted.ports],
