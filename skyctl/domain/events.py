@@ -186,7 +186,7 @@ class EventKind(StrEnum):
         return member
 
     INVITED = "invited", "a worker was made, and its host invited", Deadline
-    INVITED_AGAIN = "invited_anew", "the host of a worker that is there was invited once more", Deadline
+    INVITED_ANEW = "invited_anew", "the host of a worker that is there was invited once more", Deadline
     LINK_MADE = "link_made", "a link was made that gives an install script once", Deadline
     LINK_USED = "link_used", "the link's script was fetched, with a new token", Fetched
     INVITATION_USED = "invitation_used", "a host joined as a worker that was there, by its new invitation", Joined

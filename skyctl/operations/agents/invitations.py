@@ -49,7 +49,7 @@ def invite_anew(context: Context, actor: Actor, worker_id: UUID, ttl: timedelta 
         token, _ = tokens.issue_worker_token(context.keys.signing().secret, worker_id, actor.name, now)
         stored_tokens.invite(tx, worker_id, tokens.fingerprint(token), now + ttl)
         details = Deadline(expiresAt=(now + ttl).isoformat())
-        events.record(tx, Event(EventKind.INVITED_AGAIN, worker_id, worker.name, actor.name, details=details), actor)
+        events.record(tx, Event(EventKind.INVITED_ANEW, worker_id, worker.name, actor.name, details=details), actor)
     return Invitation(worker_id, token)
 
 
