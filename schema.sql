@@ -11,7 +11,8 @@ CREATE OR REPLACE FUNCTION skyctl_now() RETURNS timestamptz LANGUAGE sql STABLE 
     SELECT now() + coalesce(nullif(current_setting('skyctl.ahead', true), ''), '0')::interval
 $$;
 
--- A figure of a JSON document, in camelCase or the panel's snake_case; NULL where it is missing, no number, or beyond reason.
+-- A figure of a JSON document, in camelCase or the panel's snake_case; NULL where it is missing, no number, or beyond
+-- reason.
 CREATE OR REPLACE FUNCTION skyctl_figure(document jsonb, camel text, snake text) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN jsonb_typeof(coalesce(document -> camel, document -> snake)) = 'number'
@@ -72,8 +73,8 @@ CREATE TABLE IF NOT EXISTS container_workers (
     updated_at        timestamptz DEFAULT now()
 );
 
--- Facts that are ours: when the token stops being good, since when and why an administrator wants the worker empty, that
--- he no longer does (until the status follows), when the agent was stopped on purpose.
+-- Facts that are ours: when the token stops being good, since when and why an administrator wants the worker empty,
+-- that he no longer does (until the status follows), when the agent was stopped on purpose.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_expires_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_requested_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_reason text;
@@ -83,11 +84,11 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_force boolean NOT N
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS undrained_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
 
--- Credentials. The current token's hash is `auth_token_hash` ('' where it was revoked); `next_token_*` is one that waits to be handed
--- over by the answer to a heartbeat, and to be used. `*_key` names the secret that signed it. `invitation_*`: one by which the host of a
--- worker that is there already may join anew. `machine_id`: the machine that the token is bound to; `boot_id` and `instance_id`: its
--- boot and the process of its agent, since `bound_at`; `rivals`: others that want to register as that machine, by where from: since
--- when, and whether both were seen alive.
+-- Credentials. The current token's hash is `auth_token_hash` ('' where it was revoked); `next_token_*` is one that
+-- waits to be handed over by the answer to a heartbeat, and to be used. `*_key` names the secret that signed it.
+-- `invitation_*`: one by which the host of a worker that is there already may join anew. `machine_id`: the machine that
+-- the token is bound to; `boot_id` and `instance_id`: its boot and the process of its agent, since `bound_at`;
+-- `rivals`: others that want to register as that machine, by where from: since when, and whether both were seen alive.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_issued_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS auth_token_key text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS next_token_hash text;
@@ -107,15 +108,16 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS rivals jsonb;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered_at timestamptz;
 
--- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, the mass failure by which
--- it went silent, when its drain was over, and since when its node takes nothing new because of one.
+-- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, the mass failure by
+-- which it went silent, when its drain was over, and since when its node takes nothing new because of one.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS status_changed_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS flapping_since timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS mass_failure_id bigint;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_finished_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_paused_at timestamptz;
 
--- The load once more as plain numbers: the monitor looks through all of them at every pass, and reading JSON took most of it.
+-- The load once more as plain numbers: the monitor looks through all of them at every pass, and reading JSON took most
+-- of it.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS cpu_percent double precision
     GENERATED ALWAYS AS (skyctl_figure(current_load, 'cpuPercent', 'cpu_percent')) STORED;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS memory_percent double precision
@@ -129,8 +131,9 @@ CREATE INDEX IF NOT EXISTS container_workers_offline_idx ON container_workers (i
 CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
 
--- Links by which a worker's install script is fetched, once: only the SHA-256 of a link's secret is stored, and the script with its
--- token is made when it is fetched. `api_url`: where its host reaches us. `anew`: it may be fetched although a host has joined as this worker already.
+-- Links by which a worker's install script is fetched, once: only the SHA-256 of a link's secret is stored, and the
+-- script with its token is made when it is fetched. `api_url`: where its host reaches us. `anew`: it may be fetched
+-- although a host has joined as this worker already.
 CREATE TABLE IF NOT EXISTS install_links (
     secret_hash text PRIMARY KEY,
     worker_id   uuid NOT NULL REFERENCES container_workers (id) ON DELETE CASCADE,
@@ -182,15 +185,17 @@ CREATE TABLE IF NOT EXISTS container_deployments (
     updated_at       timestamptz NOT NULL DEFAULT now()
 );
 
--- Of deployments that skyctl made: the engine is not told of it yet; by which deployment's order its container was created (a move
--- leaves the labels of containers as they are); and what was wanted of the service, for when a later one is rolled back.
+-- Of deployments that skyctl made: the engine is not told of it yet; by which deployment's order its container was
+-- created (a move leaves the labels of containers as they are); and what was wanted of the service, for when a later
+-- one is rolled back.
 ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS untold_since timestamptz;
 ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS created_as uuid;
 ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS wanted jsonb;
 CREATE INDEX IF NOT EXISTS container_deployments_unsettled_idx ON container_deployments (id)
     WHERE status = 'deploying' OR untold_since IS NOT NULL;
 
--- How the engine runs a service and where it may be, in camelCase: endpointMode, ports, labels, command, region, pool, spread.
+-- How the engine runs a service and where it may be, in camelCase: endpointMode, ports, labels, command, region, pool,
+-- spread.
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS engine_settings jsonb NOT NULL DEFAULT '{}';
 
 DO $$
@@ -239,8 +244,8 @@ CREATE TABLE IF NOT EXISTS activity_logs (
 -- The log of everything that happened, in order. Rows outlive the worker: the last event of a removed worker is what
 -- refuses its token. `term` is that of the monitor that concluded it.
 --
--- Whoever appends holds one lock until the commit, so events become visible in the order of their numbers: a reader that
--- has seen number n misses none before it.
+-- Whoever appends holds one lock until the commit, so events become visible in the order of their numbers: a reader
+-- that has seen number n misses none before it.
 
 CREATE TABLE IF NOT EXISTS worker_events (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -312,7 +317,8 @@ CREATE TABLE IF NOT EXISTS worker_incidents (
     exhaustion_alerted_at timestamptz
 );
 
--- One row an alert and channel, until it has arrived or is given up. A channel is named by a digest of its URL, a secret.
+-- One row an alert and channel, until it has arrived or is given up. A channel is named by a digest of its URL, a
+-- secret.
 CREATE TABLE IF NOT EXISTS alert_deliveries (
     alert_id        bigint NOT NULL REFERENCES worker_alerts (id) ON DELETE CASCADE,
     channel         varchar(100) NOT NULL,
@@ -338,7 +344,8 @@ CREATE TABLE IF NOT EXISTS mass_failures (
     lifted_by   text
 );
 
--- Up to version 2 these three had a limit of 255, below what a worker's or a person's name with a prefix may have, and a region.
+-- Up to version 2 these three had a limit of 255, below what a worker's or a person's name with a prefix may have, and
+-- a region.
 DO $$
 DECLARE
     narrow record;
@@ -376,8 +383,9 @@ CREATE TABLE IF NOT EXISTS container_migrations (
     finished_at          timestamptz
 );
 
--- `avoid` are the workers where it failed. One that is under way when somebody cancels it is rolled back first. While `source_stopped_at` is null, the old container is not known to have stopped: a
--- lost worker must return for that. `summed_up_at`: people were told of it together with what else left that worker.
+-- `avoid` are the workers where it failed. One that is under way when somebody cancels it is rolled back first. While
+-- `source_stopped_at` is null, the old container is not known to have stopped: a lost worker must return for that.
+-- `summed_up_at`: people were told of it together with what else left that worker.
 ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS cause varchar(50) NOT NULL DEFAULT 'drain'
     CHECK (cause IN ('worker_failed', 'drain'));
 ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS mass_failure_id bigint;
@@ -445,7 +453,8 @@ CREATE TABLE IF NOT EXISTS serve_outages (
 );
 
 
--- Which installation this is: `serve` says it, so that `doctor` notices the serve of another one. A copy of the database has the same.
+-- Which installation this is: `serve` says it, so that `doctor` notices the serve of another one. A copy of the
+-- database has the same.
 CREATE TABLE IF NOT EXISTS skyctl_installation (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     id      uuid NOT NULL DEFAULT gen_random_uuid()

@@ -251,7 +251,7 @@ TABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the table gives, read and checked. None where there is no value and no default."""
+    """The values of the table, read and checked. None where there is no value and no default."""
 
     data_dir: Path
     database_url: str | None = None
@@ -281,10 +281,10 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
     """Read the settings. Raises ValidationError that names the setting, its source and what is accepted."""
     variables = os.environ if environment is None else environment
     path = config or (Path(variables["SKYCTL_CONFIG"]) if variables.get("SKYCTL_CONFIG") else None)
-    given = _read_file(path) if path else {}
+    file_values = _read_file(path) if path else {}
     values: dict[str, Any] = {"data_dir": _default_data_dir(variables)}
     for setting in TABLE:
-        source, raw = _pick(setting, given, path, variables)
+        source, raw = _pick(setting, file_values, path, variables)
         if raw is not None:
             values[setting.key] = _checked(setting, source, raw)
     values.setdefault("api_url", data_folder.address_of_up(values["data_dir"]) or DEFAULT_API_URL)
@@ -304,12 +304,12 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
 
 
 def _pick(
-    setting: Setting, given: Mapping[str, object], path: Path | None, variables: Mapping[str, str]
+    setting: Setting, file_values: Mapping[str, object], path: Path | None, variables: Mapping[str, str]
 ) -> tuple[str, object | None]:
     for variable in setting.variables:
         if variables.get(variable):
             return variable, variables[variable]
-    return f"{setting.key} in {path}", given.get(setting.key)
+    return f"{setting.key} in {path}", file_values.get(setting.key)
 
 
 def _checked(setting: Setting, source: str, raw: object) -> Any:

@@ -27,15 +27,15 @@ def list_alerts(
     """List the last alerts, and whether the channels took them."""
 
     with open_context(ctx) as context:
-        found, now = admin.alerts.latest(context, limit)
+        alerts, now = admin.alerts.latest(context, limit)
 
     counts = ("delivered", "waiting", "givenUp")
     rows = [
         documents.cli.alert_document(alert) | {"deliveries": dict(zip(counts, numbers, strict=True))}
-        for alert, *numbers in found
+        for alert, *numbers in alerts
     ]
-    names = [str(alert.id) for alert, *_ in found]
-    emit(ctx, output, {"alerts": rows}, lambda: views.events.alert_table(found, now), names)
+    names = [str(alert.id) for alert, *_ in alerts]
+    emit(ctx, output, {"alerts": rows}, lambda: views.events.alert_table(alerts, now), names)
 
 
 @app.command("follow")

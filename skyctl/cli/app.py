@@ -39,7 +39,7 @@ ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys i
 
 
 class _Debug:
-    """Whether --debug was given: read before the command runs, needed when it has failed."""
+    """The state of --debug: read before the command runs, needed when it has failed."""
 
     is_on = False
 

@@ -48,7 +48,7 @@ def bundle(
                 f"--platform: {platform!r} is not accepted", f"one of {', '.join(admin.bundles.PLATFORMS)}"
             )
     with open_context(ctx, api_url=api_url) as context:
-        anew = shared.lookup.find_worker(context, worker).id if worker is not None else None
+        existing_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
         invitation = admin.bundles.bundle(
             context,
             actor(),
@@ -58,7 +58,7 @@ def bundle(
             name=wanted,
             insecure=insecure,
             ttl=lifetime,
-            anew=anew,
+            anew=existing_id,
         )
     sys.stdout.write(f"{folder}\n")
     info(

@@ -43,7 +43,7 @@ def top(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
 
             top.show(context, console(ctx))
             return
-        seen = admin.overview.overview(context, PAGE_ROWS)
+        overview = admin.overview.overview(context, PAGE_ROWS)
 
-    names = [worker.name for worker in seen.worst]
-    emit(ctx, output, documents.cli.overview_document(seen), lambda: views.top.page(seen), names)
+    names = [worker.name for worker in overview.worst]
+    emit(ctx, output, documents.cli.overview_document(overview), lambda: views.top.page(overview), names)

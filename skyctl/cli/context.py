@@ -1,4 +1,4 @@
-"""What every command shares: the global options, the operations' context, how results and messages are printed."""
+"""Shared by every command: the global options, the operations' context, how results and messages are printed."""
 
 import os
 import sys
@@ -52,8 +52,8 @@ class Options:
 
 def options(ctx: typer.Context) -> Options:
     """The global options of this call."""
-    found = ctx.find_object(Options)
-    return found or Options()
+    global_options = ctx.find_object(Options)
+    return global_options or Options()
 
 
 def settings(ctx: typer.Context) -> "Settings":
@@ -85,7 +85,7 @@ def console(ctx: typer.Context, *, stderr: bool = False) -> "Console":
 
     class Plain(Console):
         def on_broken_pipe(self) -> None:
-            """Let the end of the program see it, as it does for what is not printed by rich."""
+            """Leave it to the end of the program, as is done for what is not printed by rich."""
             raise BrokenPipeError
 
     stream = sys.stderr if stderr else sys.stdout
@@ -147,8 +147,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def actor() -> "Actor":
-    """Who acts, and from where: over SSH that is the client's address."""
-
+    """Return who acts, and from where: over SSH that is the client's address."""
     import getpass  # slow to load, and only what changes something asks who acts
 
     try:
@@ -161,7 +160,7 @@ def actor() -> "Actor":
 
 
 def group(app: typer.Typer) -> None:
-    """Let a group without a command print its help, and exit as a usage error does."""
+    """Make a group without a command print its help, and exit as a usage error does."""
 
     @app.callback(invoke_without_command=True)
     def show_help(ctx: typer.Context) -> None:

@@ -64,22 +64,22 @@ def drain(
         None if reason is None else documents.http.reason(reason, "--reason"), within, max_parallel, force
     )
     with open_context(ctx) as context:
-        found = shared.lookup.find_workers(context, workers)
-        ids = [worker.id for worker in found]
+        records = shared.lookup.find_workers(context, workers)
+        ids = [worker.id for worker in records]
         if plan:
             _show_plan(ctx, context, ids, output)
             return
         if dry_run:
-            for worker in found:
+            for worker in records:
                 info(ctx, f"{printable(worker.name)} ({worker.id}) would drain")
             return
         admin.drains.drain(context, ids, actor(), drain_options)
         if output is Output.TABLE and not options(ctx).quiet:
-            sys.stdout.write("".join(f"{printable(worker.name)} drains\n" for worker in found))
+            sys.stdout.write("".join(f"{printable(worker.name)} drains\n" for worker in records))
             sys.stdout.flush()
         _note_no_monitor(ctx, context)
-        seen = _watch(ctx, context, found, seconds) if wait else admin.drains.progress(context, ids)
-    _report(ctx, seen, output, waited=wait)
+        drains = _watch(ctx, context, records, seconds) if wait else admin.drains.progress(context, ids)
+    _report(ctx, drains, output, waited=wait)
 
 
 def undrain(
@@ -120,22 +120,22 @@ def remove(
     seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
     within = None if deadline is None else documents.http.duration("--deadline", deadline)
     with open_context(ctx) as context:
-        found = shared.lookup.find_worker(context, worker)
-        name = printable(found.name)
+        record = shared.lookup.find_worker(context, worker)
+        name = printable(record.name)
         if not drain or dry_run:
             if not drain:
-                admin.workers.check_removable(context, found)
+                admin.workers.check_removable(context, record)
             if dry_run:
-                info(ctx, f"{name} ({found.id}) would be {'drained and ' if drain else ''}removed")
+                info(ctx, f"{name} ({record.id}) would be {'drained and ' if drain else ''}removed")
                 return
-        confirm(f"{'Drain and remove' if drain else 'Remove'} {name} ({found.id}, {found.status.value})?", yes=yes)
+        confirm(f"{'Drain and remove' if drain else 'Remove'} {name} ({record.id}, {record.status.value})?", yes=yes)
         if drain:
-            _empty(ctx, context, found, within, seconds)
-        _, still_there = admin.workers.remove(context, found.id, actor())
+            _empty(ctx, context, record, within, seconds)
+        _, still_there = admin.workers.remove(context, record.id, actor())
     if not options(ctx).quiet:
         sys.stdout.write(f"{name} removed\n")
     if still_there:
-        node = printable(found.swarm_node_id)
+        node = printable(record.swarm_node_id)
         info(
             ctx,
             f"note: its node is still in the swarm: {printable(still_there)}; see `docker node rm {node}`",
@@ -146,9 +146,15 @@ def _show_plan(ctx: typer.Context, context: "Context", ids: "Sequence[UUID]", ou
 
     planned = admin.drains.plan(context, ids)
 
-    document = {"containers": [documents.cli.planned_document(each) for each in planned]}
-    emit(ctx, output, document, lambda: views.workloads.plan_table(planned), [each.service_name for each in planned])
-    if any(each.target is None for each in planned):
+    document = {"containers": [documents.cli.planned_document(container) for container in planned]}
+    emit(
+        ctx,
+        output,
+        document,
+        lambda: views.workloads.plan_table(planned),
+        [container.service_name for container in planned],
+    )
+    if any(container.target is None for container in planned):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -170,41 +176,41 @@ def _note_no_monitor(ctx: typer.Context, context: "Context") -> None:
 
 
 def _watch(
-    ctx: typer.Context, context: "Context", found: "Sequence[Worker]", seconds: float | None
+    ctx: typer.Context, context: "Context", workers: "Sequence[Worker]", seconds: float | None
 ) -> "Sequence[DrainProgress]":
-    """Show how far the drains are until all are over; what is there then."""
-    ids = [worker.id for worker in found]
-    seen: list[DrainProgress] = []
-    names = " ".join(printable(worker.name) for worker in found)
+    """Show how far the drains are until all are over. Return their last progress."""
+    ids = [worker.id for worker in workers]
+    drains: list[DrainProgress] = []
+    names = " ".join(printable(worker.name) for worker in workers)
     with views.drains.progress(console(ctx, stderr=True), quiet=options(ctx).quiet) as show:
 
         def is_over() -> bool:
-            seen[:] = admin.drains.progress(context, ids)
-            show(seen)
-            return all(each.is_over for each in seen)
+            drains[:] = admin.drains.progress(context, ids)
+            show(drains)
+            return all(drain.is_over for drain in drains)
 
         again = f"watch it again with `skyctl workers drain {names} --wait`"
         cancel = f"cancel it with `skyctl workers undrain {names}`"
         follow.watch(ctx, context, is_over, seconds, f"the drain goes on; {again}, {cancel}")
-    return seen
+    return drains
 
 
-def _report(ctx: typer.Context, seen: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
-    """What has come of the drains; where it was waited for, raises Exit if containers are left."""
+def _report(ctx: typer.Context, drains: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
+    """Print the outcome of the drains; where it was waited for, raises Exit if containers are left."""
 
     if output is not Output.TABLE and output is not Output.WIDE:
-        document = {"drains": [documents.cli.drain_document(each) for each in seen]}
-        emit(ctx, output, document, list, [each.worker.name for each in seen])
+        document = {"drains": [documents.cli.drain_document(drain) for drain in drains]}
+        emit(ctx, output, document, list, [drain.worker.name for drain in drains])
     elif waited:
-        for each in seen:
-            name = printable(each.worker.name)
-            stay = f"{len(each.left)} container{'s stay' if len(each.left) != 1 else ' stays'} there, running"
-            said = f"{stay}: {printable(', '.join(each.left))}" if each.left else f"empty, {each.moved} moved"
-            why = " (the drain was cancelled)" if each.worker.drain_requested_at is None else ""
-            sys.stdout.write(f"{name}: {said}{why}\n")
-    elif todo := sum(each.total - each.moved for each in seen):
-        names = " ".join(printable(each.worker.name) for each in seen)
+        for drain in drains:
+            name = printable(drain.worker.name)
+            stay = f"{len(drain.left)} container{'s stay' if len(drain.left) != 1 else ' stays'} there, running"
+            outcome = f"{stay}: {printable(', '.join(drain.left))}" if drain.left else f"empty, {drain.moved} moved"
+            why = " (the drain was cancelled)" if drain.worker.drain_requested_at is None else ""
+            sys.stdout.write(f"{name}: {outcome}{why}\n")
+    elif todo := sum(drain.total - drain.moved for drain in drains):
+        names = " ".join(printable(drain.worker.name) for drain in drains)
         noun = "container" if todo == 1 else "containers"
         info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
-    if waited and any(each.left or not each.is_over for each in seen):
+    if waited and any(drain.left or not drain.is_over for drain in drains):
         raise typer.Exit(ExitCode.PARTLY_DONE)

@@ -40,10 +40,10 @@ def events(
 
             log.follow(ctx, lambda: admin.events.listening(context), read, lambda event: event.seq, since, show_one)
             return
-        found = admin.events.latest(context, limit)[0] if since is None else admin.events.since(context, since, limit)
+        entries = admin.events.latest(context, limit)[0] if since is None else admin.events.since(context, since, limit)
 
-    document = {"events": [documents.cli.event_document(event) for event in found]}
-    emit(ctx, output, document, lambda: map(views.events.event_line, found), [str(event.seq) for event in found])
+    document = {"events": [documents.cli.event_document(event) for event in entries]}
+    emit(ctx, output, document, lambda: map(views.events.event_line, entries), [str(event.seq) for event in entries])
 
 
 def _show(ctx: typer.Context, output: Output, event: "Event") -> None:

@@ -74,12 +74,12 @@ def show_migration(ctx: typer.Context, migration: MigrationArgument, output: Out
     """Show everything about one migration, and what happened to it."""
 
     with open_context(ctx) as context:
-        found = shared.lookup.find_migration(context, migration)
-        events, now = admin.migrations.history(context, found.id), admin.workers.read_at(context)
+        record = shared.lookup.find_migration(context, migration)
+        events, now = admin.migrations.history(context, record.id), admin.workers.read_at(context)
 
-    document = documents.cli.migration_document(found)
+    document = documents.cli.migration_document(record)
     document["events"] = [documents.cli.event_document(event) for event in events]
-    emit(ctx, output, document, lambda: views.workloads.migration_details(found, events, now), [str(found.id)])
+    emit(ctx, output, document, lambda: views.workloads.migration_details(record, events, now), [str(record.id)])
 
 
 @app.command("approve")
@@ -102,7 +102,7 @@ def approve(
             if not migrations:
                 info(ctx, "no migration waits for approval")
         else:
-            migrations = _all_found(context, migration or [])
+            migrations = _migrations(context, migration or [])
         _apply(ctx, context, migrations, admin.migrations.approve, "goes on")
 
 
@@ -111,7 +111,7 @@ def reject(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """Let containers stay that wait for approval, or are held."""
 
     with open_context(ctx) as context:
-        _apply(ctx, context, _all_found(context, migration), admin.migrations.reject, "stays where it is")
+        _apply(ctx, context, _migrations(context, migration), admin.migrations.reject, "stays where it is")
 
 
 @app.command("retry")
@@ -119,7 +119,7 @@ def retry(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """Try failed migrations again at once, with all their attempts."""
 
     with open_context(ctx) as context:
-        _apply(ctx, context, _all_found(context, migration), admin.migrations.retry, "is tried again")
+        _apply(ctx, context, _migrations(context, migration), admin.migrations.retry, "is tried again")
 
 
 @app.command("cancel")
@@ -130,7 +130,7 @@ def cancel(ctx: typer.Context, migration: MigrationsArgument) -> None:
     """
 
     with open_context(ctx) as context:
-        _apply(ctx, context, _all_found(context, migration), admin.migrations.cancel, "is cancelled")
+        _apply(ctx, context, _migrations(context, migration), admin.migrations.cancel, "is cancelled")
 
 
 @app.command("pause")
@@ -169,14 +169,11 @@ def resume(ctx: typer.Context, yes: YesOption = False) -> None:
         sys.stdout.write(f"resumed for {failure.silent} workers{where}\n")
 
 
-def _all_found(context: "Context", references: list[str]) -> "list[Migration]":
+def _migrations(context: "Context", references: list[str]) -> "list[Migration]":
     """Return the migrations of these references, each once. Raises an error where one is not found."""
 
-    return list(
-        {
-            found.id: found for found in (shared.lookup.find_migration(context, reference) for reference in references)
-        }.values()
-    )
+    migrations = (shared.lookup.find_migration(context, reference) for reference in references)
+    return list({migration.id: migration for migration in migrations}.values())
 
 
 def _apply(
@@ -192,7 +189,7 @@ def _apply(
     several were refused.
     """
 
-    done = 0
+    applied = 0
     for migration in migrations:
         try:
             operation(context, migration.id, actor())
@@ -201,9 +198,9 @@ def _apply(
                 raise
             sys.stderr.write(f"error: {printable(error.message)}\n")
             continue
-        done += 1
+        applied += 1
         if not options(ctx).quiet:
             sys.stdout.write(f"{printable(migration.service_name)} ({str(migration.id)[:8]}) {outcome}\n")
-    if done < len(migrations):
+    if applied < len(migrations):
         sys.stderr.write("hint: see `skyctl migrations list`\n")
-        raise typer.Exit(ExitCode.PARTLY_DONE if done else ExitCode.REFUSED)
+        raise typer.Exit(ExitCode.PARTLY_DONE if applied else ExitCode.REFUSED)

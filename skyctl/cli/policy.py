@@ -29,12 +29,20 @@ def get(
     """Show the policies: automatic moves containers, manual asks before it does, none leaves them."""
 
     with open_context(ctx) as context:
-        one = organization is not None
-        found = [admin.services.organization(context, organization)] if one else admin.migrations.policies(context)
+        is_single = organization is not None
+        organizations = (
+            [admin.services.organization(context, organization)] if is_single else admin.migrations.policies(context)
+        )
 
-    rows = [documents.cli.organization_document(each) for each in found]
-    document = rows[0] if one else {"organizations": rows, "total": len(rows)}
-    emit(ctx, output, document, lambda: views.workloads.policy_table(found), [each.slug for each in found])
+    rows = [documents.cli.organization_document(entry) for entry in organizations]
+    document = rows[0] if is_single else {"organizations": rows, "total": len(rows)}
+    emit(
+        ctx,
+        output,
+        document,
+        lambda: views.workloads.policy_table(organizations),
+        [entry.slug for entry in organizations],
+    )
 
 
 @app.command("set")
@@ -48,6 +56,6 @@ def set_policy(
     """Set the policy of an organization, from the next failure of a worker on."""
 
     with open_context(ctx) as context:
-        found = admin.services.organization(context, organization)
-        admin.migrations.set_policy(context, found, policy, actor())
-    sys.stdout.write(f"{printable(found.slug)}: {policy.value}\n")
+        record = admin.services.organization(context, organization)
+        admin.migrations.set_policy(context, record, policy, actor())
+    sys.stdout.write(f"{printable(record.slug)}: {policy.value}\n")

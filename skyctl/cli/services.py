@@ -88,7 +88,7 @@ def deploy(
     and labels are added. With a file, what it does not say is the default. COMMAND is what its container runs.
     """
 
-    given = {
+    arguments = {
         "name": name,
         "image": image,
         "cpu": cpu,
@@ -106,11 +106,11 @@ def deploy(
     stored = _file(file)
     with open_context(ctx) as context:
         where = admin.services.organization(context, organization, make=True, dry_run=dry_run)
-        spec = _spec(context, where, stored, given, pairs)
+        spec = _spec(context, where, stored, arguments, pairs)
         planned = admin.deploy.deploy(context, actor(), where, spec, dry_run=dry_run)
         if wait and not dry_run:
             _wait_until_it_runs(ctx, context, where, spec.name, seconds)
-    _tell(ctx, output, planned, "would go" if dry_run else "runs" if wait else "goes")
+    _print_planned(ctx, output, planned, "would go" if dry_run else "runs" if wait else "goes")
 
 
 @app.command("list")
@@ -152,11 +152,11 @@ def show_service(
     """Show a service, its deployments and its migrations."""
 
     with open_context(ctx) as context:
-        found = _found(context, service, organization)
-        (past, moves), now = admin.services.history(context, found.id), admin.workers.read_at(context)
+        record = _service(context, service, organization)
+        (past, moves), now = admin.services.history(context, record.id), admin.workers.read_at(context)
 
-    document = documents.cli.service_history_document(found, past, moves)
-    emit(ctx, output, document, lambda: views.workloads.service_details(found, past, moves, now), [found.spec.name])
+    document = documents.cli.service_history_document(record, past, moves)
+    emit(ctx, output, document, lambda: views.workloads.service_details(record, past, moves, now), [record.spec.name])
 
 
 @app.command("remove")
@@ -173,15 +173,15 @@ def remove(
     """
 
     with open_context(ctx) as context:
-        found = _found(context, service, organization)
-        named = f"{printable(found.spec.name)} of {printable(found.organization)}"
+        record = _service(context, service, organization)
+        named = f"{printable(record.spec.name)} of {printable(record.organization)}"
         if dry_run:
-            info(ctx, f"{named} ({found.id}) would be removed")
+            info(ctx, f"{named} ({record.id}) would be removed")
             return
-        confirm(f"Remove {named} ({found.status.value})?", yes=yes)
-        admin.services.remove(context, found.id, actor())
+        confirm(f"Remove {named} ({record.status.value})?", yes=yes)
+        admin.services.remove(context, record.id, actor())
     if not options(ctx).quiet:
-        sys.stdout.write(f"{printable(found.spec.name)} removed\n")
+        sys.stdout.write(f"{printable(record.spec.name)} removed\n")
 
 
 def _file(path: Path | None) -> dict[str, Any] | None:
@@ -203,19 +203,19 @@ def _spec(
     context: "Context",
     where: "Organization",
     stored: dict[str, Any] | None,
-    given: dict[str, Any],
+    arguments: dict[str, Any],
     pairs: dict[str, dict[str, str]],
 ) -> "ServiceSpec":
-    """What is wanted: of the file, else of what the service is, and of the options that are given."""
+    """Return the wanted service: of the file, else of what the service is, and of the options that are given."""
 
-    name = given["name"] or (stored or {}).get("name")
+    name = arguments["name"] or (stored or {}).get("name")
     if not name:
         raise ValidationError(
             "NAME is missing", "skyctl services deploy NAME --image IMAGE, or -f with a file that has a name"
         )
     before = None if stored is not None else admin.services.existing(context, where, str(name))
     fields = stored if stored is not None else documents.manifest.fields(before.spec) if before else {}
-    fields = fields | {key: value for key, value in given.items() if value not in (None, [])}
+    fields = fields | {key: value for key, value in arguments.items() if value not in (None, [])}
     if before:
         fields["name"] = before.spec.name
     for key, added in pairs.items():
@@ -224,12 +224,12 @@ def _spec(
             fields[key] = (earlier | added) if isinstance(earlier, dict) else earlier
     if not fields.get("image"):
         raise ValidationError(f"image is missing: there is no service {name!r} yet", "give --image, such as nginx:1.27")
-    typed = [key for key, value in given.items() if value not in (None, [])]
+    typed = [key for key, value in arguments.items() if value not in (None, [])]
     typed += [key for key, added in pairs.items() if added and key not in (stored or {})]
     return documents.manifest.spec(fields, typed)
 
 
-def _found(context: "Context", reference: str, organization: str | None) -> "Service":
+def _service(context: "Context", reference: str, organization: str | None) -> "Service":
 
     where = admin.services.organization(context, organization) if organization is not None else None
     return shared.lookup.find_service(context, reference, where)
@@ -242,7 +242,7 @@ def _wait_until_it_runs(
     service = admin.services.existing(context, where, name)
     if service is None:
         return
-    seen = admin.services.history(context, service.id)[0][0]
+    deployment = admin.services.history(context, service.id)[0][0]
     if note := views.workers.monitor_footnote(
         admin.workers.list_workers(context, limit=1),
         context.health.heartbeat_interval,
@@ -251,19 +251,19 @@ def _wait_until_it_runs(
         info(ctx, note)
 
     def is_over() -> bool:
-        nonlocal seen
-        now = next(each for each in admin.services.history(context, service.id)[0] if each.id == seen.id)
-        if now.log and now.log != seen.log:
+        nonlocal deployment
+        now = next(entry for entry in admin.services.history(context, service.id)[0] if entry.id == deployment.id)
+        if now.log and now.log != deployment.log:
             info(ctx, f"the engine: {printable(now.log)}")
-        seen = now
+        deployment = now
         return now.status not in (DeploymentStatus.PENDING, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
 
     follow.watch(
         ctx, context, is_over, seconds, f"the deployment goes on; see `skyctl services show {printable(name)}`"
     )
-    if seen.status is not DeploymentStatus.RUNNING:
+    if deployment.status is not DeploymentStatus.RUNNING:
         sys.stderr.write(
-            f"error: {printable(name)} {_fate(seen)}\nhint: see `skyctl services show {printable(name)}`\n"
+            f"error: {printable(name)} {_fate(deployment)}\nhint: see `skyctl services show {printable(name)}`\n"
         )
         raise typer.Exit(ExitCode.UNEXPECTED)
 
@@ -273,7 +273,7 @@ def _fate(deployment: "Deployment") -> str:
     return deployment.status.value.replace("_", " ") + (f": {printable(deployment.log)}" if deployment.log else "")
 
 
-def _tell(ctx: typer.Context, output: Output, planned: "Planned", verb: str) -> None:
+def _print_planned(ctx: typer.Context, output: Output, planned: "Planned", verb: str) -> None:
 
     def line() -> list[str]:
         why = f": {printable(planned.reason)}" if planned.reason else ""

@@ -249,7 +249,7 @@ def _listener() -> socket.socket:
 
 
 def _answers(url: str) -> bool:
-    """Whether the API answers within the time of a refresh."""
+    """Return whether the API answers within the time of a refresh."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=REFRESH_SECONDS)
     try:
         connection.request("GET", "/healthz")

@@ -37,7 +37,7 @@ def install(
         changed = True
         if not dry_run:
             change.make()
-        sys.stdout.write(f"would have {change.told}\n" if dry_run else f"{change.told}\n")
+        sys.stdout.write(f"would have {change.outcome}\n" if dry_run else f"{change.outcome}\n")
         sys.stdout.flush()
     if not changed:
         sys.stdout.write("no change\n")

@@ -36,13 +36,13 @@ def init(
     chosen = settings(ctx)
     ours = host.certificates.Certificates(chosen.data_dir)
     reached = urlsplit(chosen.api_url).hostname or "localhost"
-    named = [host.certificates.checked_name(each) for each in (*(hosts or ()), reached)]
+    named = [host.certificates.checked_name(name) for name in (*(hosts or ()), reached)]
     made = admin.certificates.initialize(ours, [*named, *host.certificates.names_of_this_machine()], renew=renew)
     if made:
         _note(ctx, ours)
     server = ours.look()[-1]
-    done = f"made {server.path} for" if made else f"{server.path} is there already, and names all of this:"
-    info(ctx, f"{done} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
+    outcome = f"made {server.path} for" if made else f"{server.path} is there already, and names all of this:"
+    info(ctx, f"{outcome} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
     if made and not chosen.api_url.startswith("https://"):
         info(ctx, f"set SKYCTL_API_URL to where hosts reach it, such as https://{named[0]}:8642")
 
@@ -61,9 +61,15 @@ def _note(ctx: typer.Context, ours: "Certificates") -> None:
 def show_certificates(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the authority and the server's certificate: names, until when, fingerprint."""
     chosen = settings(ctx)
-    found = host.certificates.Certificates(chosen.data_dir).look()
-    if not found:
+    certificates = host.certificates.Certificates(chosen.data_dir).look()
+    if not certificates:
         raise Refused(f"there is no certificate in {chosen.data_dir / 'tls'}", "make one: skyctl tls init")
 
-    document = {"certificates": [documents.cli.certificate_document(each) for each in found]}
-    emit(ctx, output, document, lambda: views.certificates.certificate_details(found), [each.role for each in found])
+    document = {"certificates": [documents.cli.certificate_document(certificate) for certificate in certificates]}
+    emit(
+        ctx,
+        output,
+        document,
+        lambda: views.certificates.certificate_details(certificates),
+        [certificate.role for certificate in certificates],
+    )

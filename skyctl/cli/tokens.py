@@ -23,8 +23,8 @@ def rotate_token(ctx: typer.Context, worker: WorkerArgument) -> None:
     """
 
     with open_context(ctx) as context:
-        found = admin.tokens.rotate(context, shared.lookup.find_worker(context, worker).id, actor())
-    info(ctx, f"{printable(found.name)}: a new token goes out with its next heartbeat")
+        record = admin.tokens.rotate(context, shared.lookup.find_worker(context, worker).id, actor())
+    info(ctx, f"{printable(record.name)}: a new token goes out with its next heartbeat")
 
 
 def revoke(
@@ -40,10 +40,10 @@ def revoke(
 
     why = documents.http.reason(reason, "--reason") if reason is not None else None
     with open_context(ctx) as context:
-        found = shared.lookup.find_worker(context, worker)
-        confirm(f"Revoke the token of {printable(found.name)}?", yes=yes)
-        admin.tokens.revoke(context, found.id, actor(), why)
-    name = printable(found.name)
+        record = shared.lookup.find_worker(context, worker)
+        confirm(f"Revoke the token of {printable(record.name)}?", yes=yes)
+        admin.tokens.revoke(context, record.id, actor(), why)
+    name = printable(record.name)
     info(ctx, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
 
 

@@ -51,16 +51,16 @@ def install_script(
     lifetime = documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     with open_context(ctx, api_url=api_url) as context:
-        anew = shared.lookup.find_worker(context, worker).id if worker is not None else None
+        existing_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
         if link:
             worker_id, url = agents.install_links.invite(
-                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
+                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=existing_id
             )
             result = agents.install_links.command(context, url)
             document = {"workerId": str(worker_id), "link": url, "command": result}
         else:
             invitation, result = agents.invitations.generate_script(
-                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=anew
+                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=existing_id
             )
             worker_id = invitation.worker_id
             document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
@@ -110,15 +110,15 @@ def show_worker(ctx: typer.Context, worker: WorkerArgument, output: OutputOption
     """Show everything about one worker."""
 
     with open_context(ctx) as context:
-        found, now = shared.lookup.find_worker(context, worker), admin.workers.read_at(context)
-        (drain,) = admin.drains.progress(context, [found.id])
+        record, now = shared.lookup.find_worker(context, worker), admin.workers.read_at(context)
+        (drain,) = admin.drains.progress(context, [record.id])
 
     emit(
         ctx,
         output,
-        documents.http.worker_document(found),
-        lambda: views.workers.worker_details(found, now, drain),
-        [found.name],
+        documents.http.worker_document(record),
+        lambda: views.workers.worker_details(record, now, drain),
+        [record.name],
     )
 
 
@@ -130,13 +130,17 @@ def explain(ctx: typer.Context, worker: WorkerArgument, output: OutputOption = O
     """
 
     with open_context(ctx) as context:
-        found = admin.diagnosis.diagnose(context, shared.lookup.find_worker(context, worker).id)
-        there = admin.services.list_services(context, worker_id=found.worker.id, limit=MOST_CONTAINERS).services
-        page = admin.migrations.list_migrations(context, worker_id=found.worker.id, limit=MOST_CONTAINERS)
-        moves = [each for each in page.migrations if each.finished_at is None]
+        diagnosis = admin.diagnosis.diagnose(context, shared.lookup.find_worker(context, worker).id)
+        containers = admin.services.list_services(
+            context, worker_id=diagnosis.worker.id, limit=MOST_CONTAINERS
+        ).services
+        page = admin.migrations.list_migrations(context, worker_id=diagnosis.worker.id, limit=MOST_CONTAINERS)
+        moves = [migration for migration in page.migrations if migration.finished_at is None]
 
-    document = documents.cli.diagnosis_document(found, there, moves)
-    emit(ctx, output, document, lambda: views.diagnosis.diagnosis(found, there, moves), [found.worker.name])
+    document = documents.cli.diagnosis_document(diagnosis, containers, moves)
+    emit(
+        ctx, output, document, lambda: views.diagnosis.diagnosis(diagnosis, containers, moves), [diagnosis.worker.name]
+    )
 
 
 @app.command("label")
@@ -151,11 +155,11 @@ def label(
     Containers that are there already stay.
     """
 
-    given = {key: value for key, value in (("region", region), ("pool", pool)) if value is not None}
-    if not given:
+    changes = {key: value for key, value in (("region", region), ("pool", pool)) if value is not None}
+    if not changes:
         raise ValidationError("nothing to set", "give --region, --pool or both")
-    labels = {key: documents.http.label(f"--{key}", value) for key, value in given.items()}
+    labels = {key: documents.http.label(f"--{key}", value) for key, value in changes.items()}
     with open_context(ctx) as context:
-        found = admin.workers.label(context, shared.lookup.find_worker(context, worker).id, actor(), labels)
-    said = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
-    info(ctx, f"{printable(found.name)}: {said}")
+        record = admin.workers.label(context, shared.lookup.find_worker(context, worker).id, actor(), labels)
+    outcome = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
+    info(ctx, f"{printable(record.name)}: {outcome}")

@@ -57,7 +57,7 @@ def page_document(page: WorkerPage) -> Document:
 
 
 def diagnosis_document(diagnosis: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> Document:
-    """Why a worker has its status, what is on it, and what is to be moved off it or to it."""
+    """The reasons of a worker's status, its containers, and what is to be moved off it or to it."""
     worker, policy = diagnosis.worker, diagnosis.policy
     return {
         "worker": worker_document(worker),
@@ -245,7 +245,7 @@ def pause_document(pause: Pause) -> Document:
 
 
 def drain_document(drain: DrainProgress) -> Document:
-    """How far the drain of a worker is."""
+    """The progress of a worker's drain."""
     worker = drain.worker
     return {
         "workerId": str(worker.id),
@@ -262,7 +262,7 @@ def drain_document(drain: DrainProgress) -> Document:
 
 
 def organization_document(organization: Organization) -> Document:
-    """What an organization wants when a worker fails."""
+    """An organization, with its policy for when a worker fails."""
     return {
         "id": str(organization.id),
         "name": organization.name,

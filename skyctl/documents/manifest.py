@@ -17,6 +17,7 @@ from skyctl.domain.engine import EndpointMode, Port
 from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.text import CONTROL, storable
 from skyctl.domain.workloads import DEFAULT_LIMITS, ServiceSpec
+from skyctl.rules import services
 
 FIELDS = (
     "name",
@@ -89,7 +90,7 @@ def _spec(fields: Mapping[str, Any]) -> ServiceSpec:
             "image", fields.get("image"), "an image's name, such as nginx:1.27 or registry.example.com/app:3"
         )
     return ServiceSpec(
-        name=http.worker_name(_text(fields.get("name"), "name")),
+        name=_name(fields),
         image=image,
         limits=_limits(fields, DEFAULT_LIMITS),
         environment=_pairs(fields, "env", VARIABLE),
@@ -101,6 +102,13 @@ def _spec(fields: Mapping[str, Any]) -> ServiceSpec:
         pool=_optional_text(fields, "pool", 255),
         spread=_optional_text(fields, "spread", 255),
     )
+
+
+def _name(fields: Mapping[str, Any]) -> str:
+    name = http.worker_name(_text(fields.get("name"), "name"))
+    if not services.slug(name):
+        raise http.invalid("name", name, "text with a letter or a digit of ASCII")
+    return name
 
 
 def limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
@@ -126,7 +134,7 @@ def limits_document(limits: Capacity) -> dict[str, Any]:
 
 
 def settings_document(wanted: ServiceSpec) -> dict[str, Any]:
-    """How the engine runs a service and where it may be, as it is stored."""
+    """The way the engine runs a service and the places where it may be, as they are stored."""
     return {
         "endpointMode": wanted.endpoint_mode.value,
         "ports": [port_text(port) for port in wanted.ports],

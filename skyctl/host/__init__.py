@@ -6,7 +6,16 @@ from skyctl import lazy
 
 if TYPE_CHECKING:
     from skyctl.host import certificates as certificates
+    from skyctl.host import data_dir as data_dir
+    from skyctl.host import http_probe as http_probe
+    from skyctl.host import keyring as keyring
+    from skyctl.host import logs as logs
+    from skyctl.host import parent_process as parent_process
     from skyctl.host import postgres as postgres
+    from skyctl.host import postgres_binaries as postgres_binaries
+    from skyctl.host import sd_notify as sd_notify
+    from skyctl.host import signals as signals
+    from skyctl.host import system_users as system_users
     from skyctl.host import x509 as x509
 
 __getattr__ = lazy.submodules(__name__)

@@ -22,7 +22,7 @@ RENEWED_BEFORE = timedelta(days=60)
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62}\.?)*", re.ASCII)
-START_ANEW = (
+REPLACE_AUTHORITY = (
     "move the folder away and run `skyctl tls init`; every host must be invited anew then, to trust the new authority"
 )
 RENEW = "make it anew: skyctl tls init --renew, with --host for each further name that it was for"
@@ -151,7 +151,9 @@ def _read(role: str, path: Path) -> Certificate:
         contents = host.x509.read(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no certificate"
-        raise SkyctlError(f"{path} cannot be used: {reason}", RENEW if role == "server" else START_ANEW) from error
+        raise SkyctlError(
+            f"{path} cannot be used: {reason}", RENEW if role == "server" else REPLACE_AUTHORITY
+        ) from error
     return Certificate(role, *contents, path)
 
 
@@ -171,12 +173,12 @@ def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> No
     authority, signer = files.authority.read_bytes(), files.authority_key.read_bytes()
     ends_at = min(now + host.x509.LIFETIME, _read("authority", files.authority).ends_at)
     if ends_at - now <= RENEWED_BEFORE:
-        raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", START_ANEW)
+        raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", REPLACE_AUTHORITY)
     try:
         certificate, key = host.x509.make_server(names, now, ends_at, authority, signer)
     except (host.x509.ForeignKey, ValueError):
         raise SkyctlError(
-            f"{files.authority_key} cannot be used: it is not a key that skyctl made", START_ANEW
+            f"{files.authority_key} cannot be used: it is not a key that skyctl made", REPLACE_AUTHORITY
         ) from None
     data_folder.write_private(files.server_key, key)
     data_folder.write_private(files.server, certificate)

@@ -39,8 +39,8 @@ CA_FILE = "/etc/skypanel-worker/ca.pem"
 
 @dataclass(frozen=True, slots=True)
 class InstallScript:
-    """What makes one worker's script different from another's. `insecure` lets its agent send the token over plain
-    HTTP.
+    """The values by which one worker's script differs from another's. `insecure` lets its agent send the token over
+    plain HTTP.
 
     `ca_certificate`: the PEM certificates that alone may vouch for the manager; empty for the host's own store.
     `by_link`: it is fetched by a link, so it is not there once more.
@@ -99,9 +99,9 @@ def uninstaller() -> str:
 
 
 def refusal(code: int, message: str, hint: str) -> str:
-    """What stands in for a script that is not given: shell that says why and fails, since it may be piped into sh."""
-    said = shlex.quote(f"error W{code}: {message}\nhint: {hint}")
-    return f"#!/bin/sh\nprintf '%s\\n' {said} >&2\nexit {code}\n"
+    """The stand-in for a script that is not given: shell that says why and fails, since it may be piped into sh."""
+    text = shlex.quote(f"error W{code}: {message}\nhint: {hint}")
+    return f"#!/bin/sh\nprintf '%s\\n' {text} >&2\nexit {code}\n"
 
 
 def requirements() -> str:

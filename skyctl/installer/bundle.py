@@ -89,20 +89,23 @@ def _download(chosen: str, platform: str, wheels: Path) -> None:
         "--requirement",
         str(listed),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, stdin=subprocess.DEVNULL)
+    process = subprocess.run(
+        command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, stdin=subprocess.DEVNULL
+    )
     listed.unlink()
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+    if process.returncode:
+        lines = process.stderr.splitlines()
+        messages = [line for line in lines if line.startswith("ERROR")] or lines or ["it says nothing"]
         raise Undownloadable(
-            f"pip cannot download the agent's libraries for {platform}: {said[-1] if said else 'it says nothing'}",
+            f"pip cannot download the agent's libraries for {platform}: {messages[-1]}",
             "this machine must reach PyPI or a mirror of it; see `pip config list`",
         )
 
 
 def _copy_packages(source: Path, target: Path) -> None:
-    found = sorted(source.glob("*.deb")) if source.is_dir() else []
-    if not found:
+    files = sorted(source.glob("*.deb")) if source.is_dir() else []
+    if not files:
         raise ValidationError(f"--packages: there is no *.deb in {source}", f"put the packages of {source.name} there")
     target.mkdir(parents=True)
-    for package in found:
+    for package in files:
         shutil.copyfile(package, target / package.name)

@@ -42,9 +42,9 @@ HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - nam
 
 
 class Change(NamedTuple):
-    """A step that is due: what was done once it is made, and how it is made."""
+    """A step that is due: its outcome once it is made, as printed, and the function that makes it."""
 
-    told: str
+    outcome: str
     make: Callable[[], object]
 
 
@@ -75,7 +75,8 @@ class Services:
             raise Refused("only root installs services", "run it as root, or with --dry-run to see what it would do")
 
     def install(self) -> Iterator[Change]:
-        """What is due until they run; each change has to be made before the next is asked for, or none of them.
+        """Give the changes that are due until they run. Each has to be made before the next is asked for, or none of
+        them.
 
         Raises ValidationError where a setting is missing or wrong, SkyctlError where a service does not start.
         """
@@ -98,30 +99,30 @@ class Services:
                 yield Change(f"started {name}", partial(_start, name))
 
     def uninstall(self) -> Iterator[Change]:
-        """What is due until nothing of them is left but the settings file and the data, which are root's then."""
+        """Give the changes that are due until only the settings file and the data are left, which are root's then."""
         units = [FOLDER / name for name in UNITS if (FOLDER / name).exists()]
         ran = re.search(r"^User=(.+)$", _read(units[0]), re.MULTILINE) if units else None
-        found = account(ran[1] if ran else self.user)
+        owner = account(ran[1] if ran else self.user)
         for unit in units:
             yield Change(f"removed {unit}", partial(_remove, unit))
-        if found and found.pw_gecos.rstrip(",") == COMMENT and not (DATA / "postgres").exists():
-            yield Change(f"removed the system user {found.pw_name}", partial(_remove_user, found.pw_name))
+        if owner and owner.pw_gecos.rstrip(",") == COMMENT and not (DATA / "postgres").exists():
+            yield Change(f"removed the system user {owner.pw_name}", partial(_remove_user, owner.pw_name))
 
     def _check_settings(self) -> None:
         """The settings that the services will read: the file's, or where none is written (a dry run), those that it
         would get."""
         try:
-            given = parse(SETTINGS.read_text(encoding="utf-8"))
+            variables = parse(SETTINGS.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            given = dict(self.environment)
+            variables = dict(self.environment)
         except PermissionError:
             return
-        if not any(given.get(name) for name in DATABASE):
+        if not any(variables.get(name) for name in DATABASE):
             raise ValidationError(
                 f"SKYCTL_DATABASE_URL is not set in {SETTINGS}, and the services do not share an embedded database",
                 "set it there and run this again; for an embedded database there is `skyctl up`",
             )
-        settings.load(None, given)
+        settings.load(None, variables)
 
 
 def settings_text(environment: Mapping[str, str]) -> str:
@@ -139,15 +140,15 @@ def settings_text(environment: Mapping[str, str]) -> str:
 
 def parse(text: str) -> dict[str, str]:
     """The variables of a settings file, as systemd reads it."""
-    found = {}
+    variables = {}
     for line in text.splitlines():
         name, equals, value = line.strip().partition("=")
         if equals and not name.startswith(("#", ";")):
             try:
-                found[name.strip()] = " ".join(shlex.split(value))
+                variables[name.strip()] = " ".join(shlex.split(value))
             except ValueError:  # a quotation mark without its second one
-                found[name.strip()] = value
-    return found
+                variables[name.strip()] = value
+    return variables
 
 
 def unit_text(name: str, user: str) -> str:
@@ -168,7 +169,7 @@ def _check_reachable(program: Path) -> None:
     """Raise Refused where the services would not find this very skyctl."""
     for path in (program, program.resolve(), Path(__file__).resolve()):
         hidden = next((folder for folder in HIDDEN if path.is_relative_to(folder)), None)
-        closed = next((each for each in path.parents if not each.stat().st_mode & stat.S_IXOTH), None)
+        closed = next((parent for parent in path.parents if not parent.stat().st_mode & stat.S_IXOTH), None)
         if hidden or closed:
             raise Refused(
                 f"skyctl runs from {path}, and the services may not enter {hidden or closed}",
@@ -183,8 +184,8 @@ def _write_settings(text: str) -> None:
 
 
 def _strangers(user: str) -> list[Path]:
-    """What in the data folder, or the folder itself, is not this user's, without what the embedded database keeps
-    there."""
+    """Return what in the data folder, or the folder itself, is not this user's, without what the embedded database
+    keeps there."""
     owner = account(user)
     if not DATA.exists():
         return [DATA]
@@ -202,13 +203,13 @@ def _hand_over(user: str) -> None:
 def _within(path: Path) -> Iterator[Path]:
     """A file, or a folder and all below it; no link is followed, and a file of two names left out: it may be at home
     elsewhere."""
-    found = path.lstat()
-    if stat.S_ISDIR(found.st_mode):
+    status = path.lstat()
+    if stat.S_ISDIR(status.st_mode):
         yield path
         if os.access(path, os.R_OK | os.X_OK):
-            for each in path.iterdir():
-                yield from _within(each)
-    elif found.st_nlink == 1:
+            for child in path.iterdir():
+                yield from _within(child)
+    elif status.st_nlink == 1:
         yield path
 
 
@@ -248,6 +249,6 @@ def _holds(*words: str) -> bool:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SkyctlError(f"{' '.join(command)}: {done.stderr.strip()}", "remove the cause and run this again")
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        raise SkyctlError(f"{' '.join(command)}: {process.stderr.strip()}", "remove the cause and run this again")

@@ -1,4 +1,7 @@
-"""Errors name what was typed: the option where it was an option, the key where it was a file or JSON."""
+"""Errors name what was typed: the option where it was an option, the argument by its name in the usage, the key where
+it was a file or JSON."""
+
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -52,13 +55,31 @@ def test_other_options(cli: Cli, connection: psycopg.Connection, option: str, co
     assert_named(cli, [*command.split(), option, value], option)
 
 
-def assert_named(cli: Cli, arguments: list[str], option: str) -> None:
-    """The command ends as one that was typed wrongly, and both lines begin with the option."""
-    done = cli(*arguments, **AWAY)
-    assert (done.returncode, done.stdout) == (2, "")
-    error, hint = done.stderr.splitlines()
-    assert error.startswith(f"error: {option}: ")
-    assert hint.startswith(f"hint: {option}")
+@pytest.mark.usefixtures("connection")
+@pytest.mark.parametrize("value", [" ", "a\nb", "x" * 256, "???", "名前"])
+def test_the_name_of_a_service(cli: Cli, value: str) -> None:
+    assert_named(cli, ["services", "deploy", value, "--image", "x"], "NAME")
+
+
+@pytest.mark.usefixtures("connection")
+def test_the_command_of_a_service(cli: Cli) -> None:
+    assert_named(cli, ["services", "deploy", "web", "--image", "x", "--", "a\nb"], "COMMAND")
+
+
+@pytest.mark.usefixtures("connection")
+def test_the_name_in_a_file(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "service.yaml"
+    file.write_text('name: "???"\nimage: x\n')
+    assert_named(cli, ["services", "deploy", "--file", str(file)], "name")
+
+
+def assert_named(cli: Cli, arguments: list[str], typed: str) -> None:
+    """The command ends as one that was typed wrongly, and both lines begin with the option, argument or key."""
+    ended = cli(*arguments, **AWAY)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    error, hint = ended.stderr.splitlines()
+    assert error.startswith(f"error: {typed}: ")
+    assert hint.startswith(f"hint: {typed}")
 
 
 def test_of_a_file_the_keys_are_named_and_of_options_beside_it_the_options() -> None:

@@ -9,16 +9,16 @@ from skyctl.cli.views import formats
 from skyctl.host.certificates import Certificate
 
 
-def certificate_details(found: Sequence[Certificate]) -> list[Any]:
+def certificate_details(certificates: Sequence[Certificate]) -> list[Any]:
     """The certificates by which hosts know this manager."""
     shown: list[Any] = []
-    for each in found:
+    for certificate in certificates:
         rows = [
-            (each.role.capitalize(), each.subject),
-            *([("Names", ", ".join(each.names))] if each.names else []),
-            ("Good until", f"{each.ends_at:%Y-%m-%d}"),
-            ("SHA-256", each.fingerprint),
-            ("File", str(each.path)),
+            (certificate.role.capitalize(), certificate.subject),
+            *([("Names", ", ".join(certificate.names))] if certificate.names else []),
+            ("Good until", f"{certificate.ends_at:%Y-%m-%d}"),
+            ("SHA-256", certificate.fingerprint),
+            ("File", str(certificate.path)),
         ]
         shown += [*([Text()] if shown else []), formats.details(rows)]
     return shown

@@ -1,4 +1,4 @@
-"""Why a worker has its status, as it is printed. No I/O."""
+"""The reasons of a worker's status as they are printed. No I/O."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,40 +15,40 @@ from skyctl.domain.workloads import Migration, Service
 MOST_NAMES = 10
 
 
-def diagnosis(found: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> list[Any]:
+def diagnosis(facts: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> list[Any]:
     """Everything that bears on a worker's status, in the order of a person's questions; then its containers, and why
     those that are to be moved have not been."""
-    return [formats.details([*_rows(found), *_containers(containers), *_moves(moves, found.worker, found.read_at)])]
+    return [formats.details([*_rows(facts), *_containers(containers), *_moves(moves, facts.worker, facts.read_at)])]
 
 
 def _containers(containers: Sequence[Service]) -> Iterator[tuple[str, Any]]:
-    names = [each.spec.name for each in containers]
+    names = [service.spec.name for service in containers]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     yield "Containers", f"{len(names)}: {', '.join(names[:MOST_NAMES])}{more}" if names else "none of ours"
 
 
 def _moves(moves: Sequence[Migration], worker: Worker, now: datetime) -> Iterator[tuple[str, Any]]:
-    for number, each in enumerate(moves):
-        away = each.source_worker_id == worker.id
-        other = each.target_worker_name if away else each.source_worker_name
+    for number, move in enumerate(moves):
+        away = move.source_worker_id == worker.id
+        other = move.target_worker_name if away else move.source_worker_name
         way = f"{'to' if away else 'from'} {printable(other)}, " if other else ""
-        why = workloads.reason(each, now)
-        said = Text.assemble(
-            f"{printable(each.service_name)}: {way}", workloads.state_text(each.state), f": {why}" if why else ""
+        why = workloads.reason(move, now)
+        line = Text.assemble(
+            f"{printable(move.service_name)}: {way}", workloads.state_text(move.state), f": {why}" if why else ""
         )
-        yield "Moving" if number == 0 else "", said
+        yield "Moving" if number == 0 else "", line
 
 
-def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
-    worker, now = found.worker, found.read_at
+def _rows(facts: Diagnosis) -> Iterator[tuple[str, Any]]:
+    worker, now = facts.worker, facts.read_at
     yield "Worker", f"{worker.name} ({worker.id})"
     yield "Status", _status(worker, now)
-    yield "Decided", _decision(found.decided_by, now) if found.decided_by else _undecided(worker)
-    if found.decided_by:
-        yield from (("  sample", f"{key}: {_plain(value)}") for key, value in found.decided_by.details.items())
-    yield "Now", _conclusion(found)
-    yield "  heartbeat", _heartbeat(found)
-    yield from _loads(found)
+    yield "Decided", _decision(facts.decided_by, now) if facts.decided_by else _undecided(worker)
+    if facts.decided_by:
+        yield from (("  sample", f"{key}: {_plain(value)}") for key, value in facts.decided_by.details.items())
+    yield "Now", _conclusion(facts)
+    yield "  heartbeat", _heartbeat(facts)
+    yield from _loads(facts)
     yield "  drain", _drain(worker, now)
     yield "  flapping", _since(worker.flapping_since, now, "takes nothing new until it was quiet for a while")
     if worker.token_revoked_at:
@@ -58,9 +58,9 @@ def _rows(found: Diagnosis) -> Iterator[tuple[str, Any]]:
         yield "  agent", printable(upgrade)
     if worker.stopped_at:
         yield "  stopped", f"its agent was stopped on purpose {_when(worker.stopped_at, now)}"
-    if found.mass_failure:
-        yield "  mass failure", _mass_failure(found.mass_failure, now)
-    yield from (("Would change" if n == 0 else "", change) for n, change in enumerate(found.outlook))
+    if facts.mass_failure:
+        yield "  mass failure", _mass_failure(facts.mass_failure, now)
+    yield from (("Would change" if n == 0 else "", change) for n, change in enumerate(facts.outlook))
 
 
 def _status(worker: Worker, now: datetime) -> Text:
@@ -81,30 +81,32 @@ def _undecided(worker: Worker) -> str:
     return "by no monitor yet: it is as it was invited, or as the panel wrote it"
 
 
-def _conclusion(found: Diagnosis) -> Text:
-    verdict = found.verdict
-    said = Text.assemble(formats.status_text(verdict.status), f": {printable(verdict.reason)}")
-    if found.is_settled:
-        return said
-    seen = found.monitor_seen_at
+def _conclusion(facts: Diagnosis) -> Text:
+    verdict = facts.verdict
+    text = Text.assemble(formats.status_text(verdict.status), f": {printable(verdict.reason)}")
+    if facts.is_settled:
+        return text
+    passed_at = facts.monitor_seen_at
     looked = (
-        f"its last pass was {formats.ago(seen, found.read_at)}" if seen else "none has run yet: run `skyctl monitor`"
+        f"its last pass was {formats.ago(passed_at, facts.read_at)}"
+        if passed_at
+        else "none has run yet: run `skyctl monitor`"
     )
-    return said.append(f" (but the monitor has not looked yet; {looked})", style="yellow")
+    return text.append(f" (but the monitor has not looked yet; {looked})", style="yellow")
 
 
-def _heartbeat(found: Diagnosis) -> str:
-    heard_at = found.worker.last_heartbeat_at
-    if heard_at is None or found.silence is None:
+def _heartbeat(facts: Diagnosis) -> str:
+    heard_at = facts.worker.last_heartbeat_at
+    if heard_at is None or facts.silence is None:
         return "never"
-    silence = f"silent for {_seconds(found.silence)}, of at most {_seconds(found.policy.heartbeat_timeout)}"
-    ours = f", without {_seconds(found.deaf)} in which no `serve` could hear it" if found.deaf else ""
-    return f"{_when(heard_at, found.read_at)}: {silence}{ours}"
+    silence = f"silent for {_seconds(facts.silence)}, of at most {_seconds(facts.policy.heartbeat_timeout)}"
+    ours = f", without {_seconds(facts.deaf)} in which no `serve` could hear it" if facts.deaf else ""
+    return f"{_when(heard_at, facts.read_at)}: {silence}{ours}"
 
 
-def _loads(found: Diagnosis) -> Iterator[tuple[str, Any]]:
-    load, policy = found.worker.load, found.policy
-    if found.worker.last_heartbeat_at is None:
+def _loads(facts: Diagnosis) -> Iterator[tuple[str, Any]]:
+    load, policy = facts.worker.load, facts.policy
+    if facts.worker.last_heartbeat_at is None:
         return
     figures = (
         ("  CPU", load.cpu_percent, policy.cpu_percent),

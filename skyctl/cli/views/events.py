@@ -39,13 +39,15 @@ def alert_table(alerts: Sequence[tuple[Alert, int, int, int]], now: datetime) ->
     table = formats.plain_table("ID", "RAISED", "ALERT", "CHANNELS", "MESSAGE", bars=(4,))
     for alert, made, waiting, given_up in alerts:
         counts = ((made, "delivered", "green"), (waiting, "waiting", "yellow"), (given_up, "given up", "red"))
-        told = Text(", ").join(Text(f"{count} {what}", style=color) for count, what, color in counts if count)
-        table.add_row(str(alert.id), formats.ago(alert.at, now), alert.kind, told or "-", printable(alert.message))
+        deliveries = Text(", ").join(Text(f"{count} {what}", style=color) for count, what, color in counts if count)
+        table.add_row(
+            str(alert.id), formats.ago(alert.at, now), alert.kind, deliveries or "-", printable(alert.message)
+        )
     return [table]
 
 
 def channel_table(results: Mapping[str, str]) -> list[Any]:
-    """What became of a test by each channel."""
+    """The result of a test by each channel."""
     table = formats.plain_table("CHANNEL", "RESULT")
     for channel, trouble in results.items():
         table.add_row(channel, Text(trouble, style="red") if trouble else Text("delivered", style="green"))

@@ -1,4 +1,4 @@
-"""What the tables share: bars, colours, and values in words. No I/O."""
+"""Shared by the tables: bars, colours, and values in words. No I/O."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def plain_table(*headings: str, heading: bool = True, bars: Sequence[int] = ()) 
 
 
 def counted(noun: str, shown: int, total: int, offset: int) -> str:
-    """How many there are, which of them are shown, and how to see more."""
+    """Return how many there are, which of them are shown, and how to see more."""
     if not shown:
         return f"No {noun}s." if total == 0 else f"No {noun}s at --offset {offset}; there are {total}."
     if shown == total:
@@ -92,18 +92,18 @@ def capacity_text(capacity: Capacity) -> str:
 
 
 def capacities(capacity: Capacity) -> tuple[str, str, str]:
-    """How much there is of CPU, memory and disk."""
+    """The amounts of CPU, memory and disk."""
     cores = number(capacity.cpu_cores)
     return f"{cores} core{'s' * (cores != '1')}", size(capacity.memory_mb), size(1024 * capacity.disk_gb)
 
 
 def ago(at: datetime | None, now: datetime) -> str:
-    """How long ago, in its largest unit: `12s ago`; `-` for never."""
+    """The time since then in its largest unit: `12s ago`; `-` for never."""
     return "-" if at is None else f"{span(now - at)} ago"
 
 
 def ahead(at: datetime, now: datetime) -> str:
-    """How long until then, to the minute: `12s`, `1h 59m`."""
+    """The time until then, to the minute: `12s`, `1h 59m`."""
     seconds = max(0, math.ceil((at - now) / timedelta(seconds=1)))
     if seconds < 60:
         return f"{seconds}s"

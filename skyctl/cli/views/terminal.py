@@ -36,7 +36,7 @@ class Outlet:
         return getattr(self._stream, name)
 
     def _fall_silent(self, written: int) -> int:
-        """Let what is still buffered, and all that follows, go nowhere."""
+        """Discard what is still buffered, and all that follows. Return `written`."""
         with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
         return written

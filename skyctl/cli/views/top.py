@@ -27,7 +27,7 @@ _MOVES = {"awaiting_approval": "to approve", "queued": "to move", "starting": "m
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a screen shows: the last look at the cluster, its loads of the last minute, and why there is no newer
+    """The content of a screen: the last look at the cluster, its loads of the last minute, and why there is no newer
     look."""
 
     overview: Overview
@@ -43,37 +43,39 @@ class FullScreen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        seen = self._picture.overview
+        overview = self._picture.overview
         foot = _foot(self._picture)
         head = _head(self._picture, width)[: max(0, height - len(foot))]
         gap = [Text()] if height >= TALL else []
         left = max(0, height - len(head) - len(foot) - 2 * len(gap))
         title = int(left >= TITLED)
-        rows = _share(left, max(1, len(seen.worst) + title), len(seen.events) + title)
-        body = [*head, *gap, *_worst(seen, rows - title, width, titled=bool(title)), *gap]
-        body += _events(seen, left - rows - title, titled=bool(title))
-        used = len(head) + 2 * len(gap) + rows + min(left - rows, len(seen.events) + title)
+        rows = _share(left, max(1, len(overview.worst) + title), len(overview.events) + title)
+        body = [*head, *gap, *_worst(overview, rows - title, width, titled=bool(title)), *gap]
+        body += _events(overview, left - rows - title, titled=bool(title))
+        used = len(head) + 2 * len(gap) + rows + min(left - rows, len(overview.events) + title)
         yield from (*body, *[Text()] * (height - len(foot) - used), *foot[-height:])
 
 
-def page(seen: Overview) -> list[Any]:
+def page(overview: Overview) -> list[Any]:
     """All of it below each other, for whoever has no terminal."""
-    picture = Picture(seen)
-    worst, events = _worst(seen, len(seen.worst), WIDE, expand=False), _events(seen, len(seen.events))
+    picture = Picture(overview)
+    worst, events = _worst(overview, len(overview.worst), WIDE, expand=False), _events(overview, len(overview.events))
     return [*_head(picture, WIDE), Text(), *worst, Text(), *events, Text(), *_foot(picture, live=False)]
 
 
 def _head(picture: Picture, width: int) -> list[Text]:
-    """When, how many workers of each status, how many containers move, and the load of the cluster."""
-    seen, stats = picture.overview, picture.overview.stats
-    title = _line(("skyctl cluster top", "bold"), f"  {seen.read_at:%Y-%m-%d %H:%M:%S} UTC")
+    """The time, how many workers of each status, how many containers move, and the load of the cluster."""
+    overview, stats = picture.overview, picture.overview.stats
+    title = _line(("skyctl cluster top", "bold"), f"  {overview.read_at:%Y-%m-%d %H:%M:%S} UTC")
     noun = "worker" if stats.total == 1 else "workers"
     counts = [Text(f"{stats.total} {noun}", style="bold"), Text(f"{stats.load.container_count} containers")]
     counts += [
         Text(f"{stats.by_status[s]} {s.value}", style=formats.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
     ]
-    counts += [Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in seen.migrations.items()]
-    policy, capacities = seen.policy, formats.capacities(stats.capacity)
+    counts += [
+        Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in overview.migrations.items()
+    ]
+    policy, capacities = overview.policy, formats.capacities(stats.capacity)
     most = (policy.cpu_percent, policy.memory_percent, policy.disk_percent)
     bars = []
     for number, name in enumerate(("cpu", "memory", "disk")):
@@ -95,11 +97,11 @@ def _spark(percent: float) -> str:
     return SPARKS[min(len(SPARKS) - 1, int(percent / 100 * len(SPARKS)))]
 
 
-def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand: bool = True) -> list[Any]:
+def _worst(overview: Overview, rows: int, width: int, *, titled: bool = True, expand: bool = True) -> list[Any]:
     """The workers that need a look first, one a line."""
-    if not seen.worst:
-        said = [_line("No workers: see `skyctl workers install-script`"), *[Text()] * (rows + titled - 1)]
-        return said[: rows + titled]
+    if not overview.worst:
+        lines = [_line("No workers: see `skyctl workers install-script`"), *[Text()] * (rows + titled - 1)]
+        return lines[: rows + titled]
     table = Table(box=None, pad_edge=False, show_header=titled, header_style="bold", expand=expand)
     figure, bars = formats.FIGURE_CELLS, formats.FIGURE_CELLS + 1 + formats.BAR_CELLS
     bars = figure if width < ROOMY else 10 if width < WIDE else bars
@@ -112,68 +114,70 @@ def _worst(seen: Overview, rows: int, width: int, *, titled: bool = True, expand
     if width >= WIDE:
         table.add_column("CONTAINERS", width=10)
         table.add_column("NOTE", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
-    for worker in seen.worst[: max(0, rows)]:
-        *loads, containers = workers.load_bars(worker, seen.policy)
-        more = [Text(formats.ago(worker.last_heartbeat_at, seen.read_at)), containers, _note(worker)]
+    for worker in overview.worst[: max(0, rows)]:
+        *loads, containers = workers.load_bars(worker, overview.policy)
+        more = [Text(formats.ago(worker.last_heartbeat_at, overview.read_at)), containers, _note(worker)]
         cells = [Text(printable(worker.name)), workers.standing_text(worker), *loads, *more]
         table.add_row(*cells[: len(table.columns)])
     return [table]
 
 
 def _note(worker: Worker) -> Text:
-    """What else to know of a worker."""
+    """Further facts about a worker: flapping, mass failure, drain."""
     notes = ["flapping"] if worker.flapping_since else []
     notes += [f"mass failure {worker.mass_failure_id}"] if worker.mass_failure_id else []
     notes += [f"drain: {worker.drain_reason or 'asked'}"] if worker.drain_requested_at else []
     return Text(printable(", ".join(notes)), style="dim")
 
 
-def _events(seen: Overview, rows: int, *, titled: bool = True) -> list[Text]:
+def _events(overview: Overview, rows: int, *, titled: bool = True) -> list[Text]:
     """The last events, the latest first, one a line."""
-    lines = [_event(event, seen) for event in reversed(seen.events)][: max(0, rows)]
+    lines = [_event(event, overview) for event in reversed(overview.events)][: max(0, rows)]
     return [_line(("EVENTS", "bold")), *lines] if titled else lines
 
 
-def _event(event: Event, seen: Overview) -> Text:
+def _event(event: Event, overview: Overview) -> Text:
     what = Text(event.kind.replace("_", " "))
     if event.to_status and event.kind == EventKind.STATUS_CHANGED:
-        what = Text(" to ").join(formats.status_text(each) for each in (event.from_status, event.to_status) if each)
+        what = Text(" to ").join(
+            formats.status_text(status) for status in (event.from_status, event.to_status) if status
+        )
     name = f"{printable(event.worker_name)} " if event.worker_name else ""
     reason = f": {printable(event.reason)}" if event.reason else ""
     by = "" if event.actor == "monitor" else f" ({printable(event.actor)})"
-    return _line((f"{formats.ago(event.at, seen.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
+    return _line((f"{formats.ago(event.at, overview.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
 
 
 def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
-    """What to know of the picture itself, the monitor that leads, and how to leave."""
-    seen = picture.overview
+    """The state of the picture itself, the monitor that leads, and how to leave."""
+    overview = picture.overview
     lines = [_line((picture.trouble, "bold red"))] if picture.trouble else []
-    lines += [_held(failure, seen) for failure in seen.mass_failures[:MOST_HELD]]
-    return [*lines, _line("q quits · " if live else "", _monitor(seen))]
+    lines += [_held(failure, overview) for failure in overview.mass_failures[:MOST_HELD]]
+    return [*lines, _line("q quits · " if live else "", _monitor(overview))]
 
 
-def _held(failure: MassFailure, seen: Overview) -> Text:
+def _held(failure: MassFailure, overview: Overview) -> Text:
     where = f" in {printable(failure.region)}" if failure.region else ""
-    when = formats.ago(failure.detected_at, seen.read_at)
+    when = formats.ago(failure.detected_at, overview.read_at)
     fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {when}"
     return _line((f"held: {fell}; nothing is moved until they return", "yellow"))
 
 
-def _monitor(seen: Overview) -> Text:
-    """Who leads, and when it last looked; a warning where that was too long ago."""
-    if seen.monitor_seen_at is None:
+def _monitor(overview: Overview) -> Text:
+    """The monitor that leads, and when it last looked; a warning where that was too long ago."""
+    if overview.monitor_seen_at is None:
         return Text("no monitor has run yet: statuses do not change", style="yellow")
-    passed = f"pass {formats.ago(seen.monitor_seen_at, seen.read_at)}"
-    if seen.read_at - seen.monitor_seen_at > LATE_INTERVALS * seen.policy.heartbeat_interval:
+    passed = f"pass {formats.ago(overview.monitor_seen_at, overview.read_at)}"
+    if overview.read_at - overview.monitor_seen_at > LATE_INTERVALS * overview.policy.heartbeat_interval:
         return Text(f"last {passed}: statuses may be old; run `skyctl monitor`", style="yellow")
-    if seen.leader is None:
+    if overview.leader is None:
         return Text(f"{passed}, no monitor leads now")
-    holder = printable(seen.leader.holder.rpartition(":")[0] or seen.leader.holder)
-    return Text(f"{passed} by {holder}, term {seen.leader.term}")
+    holder = printable(overview.leader.holder.rpartition(":")[0] or overview.leader.holder)
+    return Text(f"{passed} by {holder}, term {overview.leader.term}")
 
 
 def _share(left: int, worst: int, events: int) -> int:
-    """How many of the lines that are left the workers get: most of them, where there are enough events for the
+    """Return how many of the lines that are left the workers get: most of them, where there are enough events for the
     others."""
     return min(worst, max(left - events, round(left * WORST_SHARE)))
 

@@ -33,8 +33,8 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
         cells: list[Any] = [printable(worker.name), standing_text(worker), *load_bars(worker)]
         cells.append(formats.ago(worker.last_heartbeat_at, page.read_at))
         table.add_row(*cells, *(_wide_cells(worker, page.read_at) if wide else ()))
-    found = formats.counted("worker", len(page.workers), page.total, page.offset)
-    return [table, Text(found, style="dim")] if page.workers else [Text(found)]
+    total = formats.counted("worker", len(page.workers), page.total, page.offset)
+    return [table, Text(total, style="dim")] if page.workers else [Text(total)]
 
 
 def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = None) -> list[Any]:
@@ -67,7 +67,7 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
 
 
 def upgrade_text(worker: Worker, now: datetime) -> str:
-    """What is offered to a worker's agent, or what it last gave up; empty where neither is."""
+    """The agent that is offered to a worker, or the one that it last gave up; empty where neither is."""
     if worker.agent_offered:
         return f"{worker.agent_offered[:12]} offered {formats.ago(worker.agent_offered_at, now)}"
     failed = worker.metadata.get("agentUpgradeFailed")
@@ -83,13 +83,13 @@ def standing_text(worker: Worker) -> Text:
 
 
 def revocation(worker: Worker, now: datetime) -> str:
-    """Since when a worker's token is revoked, and why."""
+    """Return since when a worker's token is revoked, and why."""
     why = f": {worker.token_revoked_reason}" if worker.token_revoked_reason else ""
     return f"{formats.ago(worker.token_revoked_at, now)}{why}"
 
 
 def drain_text(drain: DrainProgress, now: datetime) -> str:
-    """How far a drain is, in words."""
+    """Return how far a drain is, in words."""
     figures = formats.drain_counts(drain)
     over, deadline = drain.worker.drain_finished_at, drain.worker.drain_deadline_at
     if over:

@@ -68,7 +68,7 @@ def service_table(page: ServicePage, offset: int, *, wide: bool) -> list[Any]:
 def service_details(
     service: Service, past: Sequence[Deployment], moves: Sequence[Migration], now: datetime
 ) -> list[Any]:
-    """Everything about one service. Of its variables only the names are told, since the values may be secrets."""
+    """Everything about one service. Of its variables only the names are shown, since the values may be secrets."""
     spec, current = service.spec, service.current
     error = (past[0].log if past and past[0].status is not DeploymentStatus.RUNNING else "") or (
         current.log if current else ""
@@ -93,47 +93,53 @@ def service_details(
         ("Adopted", "yes: the engine has more of it than is shown here" if spec.adopted else "no"),
         ("Created", formats.ago(service.created_at, now)),
     ]
-    found: list[Any] = [formats.details(rows)]
+    parts: list[Any] = [formats.details(rows)]
     if past:
-        found += [Text(), _deployments(past, now)]
+        parts += [Text(), _deployments(past, now)]
     if moves:
-        found += [Text(), MigrationTable(moves, now)]
-    return found
+        parts += [Text(), MigrationTable(moves, now)]
+    return parts
 
 
 def plan_table(planned: Sequence[Planned]) -> list[Any]:
-    """Where containers would go, each with its reason."""
+    """The places to which containers would go, each with its reason."""
     if not planned:
         return [Text("No containers.")]
     table = formats.plain_table("SERVICE", "ORG", "FROM", "TO", "REASON", bars=(4,))
-    for each in planned:
-        target = _plain(each.target) if each.target else Text("nowhere", style="red")
-        reason = Text(printable(each.reason), style="" if each.target else "red")
-        table.add_row(_plain(each.service_name), _plain(each.organization), _plain(each.source or "-"), target, reason)
-    lost = sum(1 for each in planned if each.target is None)
+    for container in planned:
+        target = _plain(container.target) if container.target else Text("nowhere", style="red")
+        reason = Text(printable(container.reason), style="" if container.target else "red")
+        table.add_row(
+            _plain(container.service_name),
+            _plain(container.organization),
+            _plain(container.source or "-"),
+            target,
+            reason,
+        )
+    lost = sum(1 for container in planned if container.target is None)
     total = f"{len(planned)} container{'s' * (len(planned) != 1)}" + (f", {lost} without a place" if lost else "")
     return [table, Text(total, style="bold red" if lost else "dim")]
 
 
-def adoptable_table(found: Sequence[Adoptable]) -> list[Any]:
+def adoptable_table(services: Sequence[Adoptable]) -> list[Any]:
     """The services of the engine that are not under management."""
-    if not found:
+    if not services:
         return [Text("The engine has no service that is not under management.")]
     table = formats.plain_table("NAME", "IMAGE", "WORKER", "LIMITS", "ADOPTABLE", bars=(1, 3, 4))
-    for each in found:
-        where = _plain(each.worker_name or f"node {each.node}" if each.worker_name or each.node else "-")
-        said = Text(printable(each.obstacle), style="yellow") if each.obstacle else Text("yes", style="green")
-        table.add_row(_plain(each.engine.name), _plain(each.engine.image), where, _limits(each.limits), said)
+    for service in services:
+        where = _plain(service.worker_name or f"node {service.node}" if service.worker_name or service.node else "-")
+        answer = Text(printable(service.obstacle), style="yellow") if service.obstacle else Text("yes", style="green")
+        table.add_row(_plain(service.engine.name), _plain(service.engine.image), where, _limits(service.limits), answer)
     return [table]
 
 
 def policy_table(organizations: Sequence[Organization]) -> list[Any]:
-    """What each organization wants when a worker fails."""
+    """The policy of each organization for when a worker fails."""
     if not organizations:
         return [Text("No organizations: the panel makes them, or the first `skyctl services deploy`.")]
     table = formats.plain_table("ORG", "NAME", "POLICY")
-    for each in organizations:
-        table.add_row(_plain(each.slug), _plain(each.name), each.policy.value)
+    for organization in organizations:
+        table.add_row(_plain(organization.slug), _plain(organization.name), organization.policy.value)
     return [table]
 
 
@@ -153,22 +159,22 @@ class MigrationTable:
         beside = options.max_width >= REASON_BESIDE
         last = ("REASON",) if beside else ()
         table = formats.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
-        for each in self._migrations:
+        for migration in self._migrations:
             cells: list[Any] = [
-                str(each.id)[:SHORT_ID],
-                _plain(each.service_name),
-                _way(each),
-                state_text(each.state),
-                CAUSES[each.cause],
-                str(each.attempts),
-                formats.span(self._now - each.created_at),
+                str(migration.id)[:SHORT_ID],
+                _plain(migration.service_name),
+                _way(migration),
+                state_text(migration.state),
+                CAUSES[migration.cause],
+                str(migration.attempts),
+                formats.span(self._now - migration.created_at),
             ]
-            table.add_row(*cells, *([Text(reason(each, self._now))] if beside else []))
+            table.add_row(*cells, *([Text(reason(migration, self._now))] if beside else []))
         yield table
         if not beside:
-            for each in self._migrations:
-                if said := reason(each, self._now):
-                    yield Text.assemble((str(each.id)[:SHORT_ID], "bold"), "  ", said)
+            for migration in self._migrations:
+                if why := reason(migration, self._now):
+                    yield Text.assemble((str(migration.id)[:SHORT_ID], "bold"), "  ", why)
 
 
 def migration_details(migration: Migration, history: Sequence[Event], now: datetime) -> list[Any]:
@@ -202,8 +208,8 @@ def migration_details(migration: Migration, history: Sequence[Event], now: datet
 
 
 def pause_note(page: MigrationPage) -> list[str]:
-    """What keeps migrations from beginning: a pause, an engine that does not answer, many workers that fell silent at
-    once."""
+    """Return notes on what keeps migrations from beginning: a pause, an engine that does not answer, many workers that
+    fell silent at once."""
     notes, pause = [], page.pause
     if pause:
         until = f", for another {formats.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
@@ -212,22 +218,22 @@ def pause_note(page: MigrationPage) -> list[str]:
         notes.append(f"paused {when} by {pause.paused_by}{until}{why}; see `skyctl migrations resume`")
     if page.engine_trouble:
         notes.append(f"the engine cannot be asked, nothing moves: {page.engine_trouble}")
-    held = [each for each in page.migrations if each.state is MigrationState.HELD]
-    notes += [f"held: {each.reason}" for each in held[:1]]
-    asked = sum(1 for each in page.migrations if each.state is MigrationState.AWAITING_APPROVAL)
+    held = [migration for migration in page.migrations if migration.state is MigrationState.HELD]
+    notes += [f"held: {migration.reason}" for migration in held[:1]]
+    asked = sum(1 for migration in page.migrations if migration.state is MigrationState.AWAITING_APPROVAL)
     if asked:
         notes.append(f"{asked} wait{'s' * (asked == 1)} for approval; see `skyctl migrations approve`")
     return [f"note: {printable(note)}" for note in notes]
 
 
 def reason(migration: Migration, now: datetime) -> str:
-    """Why a migration is not further, printable."""
-    said = migration.reason
+    """Return why a migration is not further, printable."""
+    text = migration.reason
     if migration.state is MigrationState.FAILED and migration.next_attempt_at and migration.finished_at is None:
-        said += f"; tried again in {formats.ahead(migration.next_attempt_at, now)}"
+        text += f"; tried again in {formats.ahead(migration.next_attempt_at, now)}"
     if migration.cancelled_by and migration.finished_at is None:
-        said = f"being rolled back, cancelled by {migration.cancelled_by}"
-    return printable(said)
+        text = f"being rolled back, cancelled by {migration.cancelled_by}"
+    return printable(text)
 
 
 def state_text(state: MigrationState) -> Text:
@@ -237,14 +243,14 @@ def state_text(state: MigrationState) -> Text:
 
 def _deployments(past: Sequence[Deployment], now: datetime) -> Table:
     table = formats.plain_table("DEPLOYMENT", "STATUS", "WORKER", "IMAGE", "BEGUN", "ERROR", bars=(3, 5))
-    for each in past:
+    for deployment in past:
         table.add_row(
-            str(each.id)[:SHORT_ID],
-            _status(each.status),
-            _worker(each),
-            _plain(each.image),
-            formats.ago(each.created_at, now),
-            Text(printable(each.log or "-")),
+            str(deployment.id)[:SHORT_ID],
+            _status(deployment.status),
+            _worker(deployment),
+            _plain(deployment.image),
+            formats.ago(deployment.created_at, now),
+            Text(printable(deployment.log or "-")),
         )
     return table
 
@@ -280,5 +286,5 @@ def _plain(text: str) -> Text:
 
 
 def _with_total(table: Any, noun: str, shown: int, total: int, offset: int) -> list[Any]:
-    found = formats.counted(noun, shown, total, offset)
-    return [table, Text(found, style="dim")] if shown else [Text(found)]
+    count = formats.counted(noun, shown, total, offset)
+    return [table, Text(count, style="dim")] if shown else [Text(count)]

@@ -1,6 +1,6 @@
-# Asking the manager, by whatever this host has for it. Each ask_by_* prints the answer's body, and returns 1 where there is
-# no answer, 2 where the certificate is not trusted, 3 where the answer is no. With $verified = no no certificate is checked:
-# for the one question whose answer nothing relies on.
+# Asking the manager, by whatever this host has for it. Each ask_by_* prints the answer's body, and returns 1 where
+# there is no answer, 2 where the certificate is not trusted, 3 where the answer is no. With $verified = no no
+# certificate is checked: for the one question whose answer nothing relies on.
 
 ask_once() { # PATH
   if command -v curl >/dev/null 2>&1; then

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from skyctl import lazy
 
 if TYPE_CHECKING:
+    from skyctl.operations.admin import alerts as alerts
     from skyctl.operations.admin import bundles as bundles
     from skyctl.operations.admin import certificates as certificates
     from skyctl.operations.admin import deploy as deploy

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.engine import EngineNode
-from skyctl.domain.errors import EngineConflict, EngineUnavailable, Refused, ValidationError
+from skyctl.domain.errors import EngineConflict, EngineUnavailable, Refused
 from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
 from skyctl.operations.shared import apply_deployment, candidates
@@ -26,8 +26,6 @@ def deploy(
     EngineUnavailable and EngineConflict (then the monitor applies it later).
     """
     slug = rules.slug(spec.name)
-    if not slug:
-        raise ValidationError(f"name: {spec.name!r} holds no letter and no digit of ASCII", "choose a name with some")
     nodes = context.engine().observe(()).nodes
     with context.recording() as tx:
         existing = services.by_slug(tx, organization.id, slug)
@@ -102,7 +100,7 @@ def _place(
 def _refuse_unless_changeable(tx: db.Transaction, service: Service, spec: ServiceSpec) -> None:
     if service.spec.name != spec.name:
         raise Refused(
-            f"name: {spec.name!r} would be known as {service.slug}, as {service.spec.name!r} is already",
+            f"the name {spec.name!r} would be known as {service.slug}, as {service.spec.name!r} is already",
             "choose a name that differs in more than case and punctuation",
         )
     if service.spec.adopted:

@@ -12,7 +12,7 @@ from skyctl.domain.cluster import Check, CheckState, WorkerStatus
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.domain.text import ago, clock_offset, span
 from skyctl.host import data_dir, http_probe
-from skyctl.host.certificates import START_ANEW, is_due
+from skyctl.host.certificates import REPLACE_AUTHORITY, is_due
 from skyctl.operations.shared.context import DoctorInputs, Engine
 from skyctl.rules import transport
 from skyctl.store import alerts, db, doctor, health, leases, outages, schema
@@ -284,7 +284,7 @@ def _certificate(case: DoctorInputs) -> Check:
     soon = [f"{each.role} ends in {span(each.ends_at - now)}" for each in found if is_due(each, now)]
     renewed = "`skyctl serve` renews the server's by itself: see its log; by hand: skyctl tls init --renew"
     if ended or soon:
-        remedy = START_ANEW if is_due(found[0], now) else renewed
+        remedy = REPLACE_AUTHORITY if is_due(found[0], now) else renewed
         return Check(name, FAILED if ended else WARNING, "; ".join(ended or soon), remedy)
     server = found[-1]
     return Check(name, OK, f"for {', '.join(server.names[:NAMED])}; good until {server.ends_at:%Y-%m-%d}")

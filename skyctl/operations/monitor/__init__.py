@@ -7,6 +7,7 @@ from skyctl import lazy
 if TYPE_CHECKING:
     from skyctl.operations.monitor import alerts as alerts
     from skyctl.operations.monitor import deliveries as deliveries
+    from skyctl.operations.monitor import evictions as evictions
     from skyctl.operations.monitor import health as health
     from skyctl.operations.monitor import migration_queue as migration_queue
     from skyctl.operations.monitor import migrations as migrations
