@@ -58,7 +58,7 @@ def bundle(
             name=wanted,
             insecure=insecure,
             ttl=lifetime,
-            anew=anew,
+            existing_id=anew,
         )
     sys.stdout.write(f"{folder}\n")
     info(

@@ -22,7 +22,7 @@ RENEWED_BEFORE = timedelta(days=60)
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62}\.?)*", re.ASCII)
-START_ANEW = (
+START_OVER = (
     "move the folder away and run `skyctl tls init`; every host must be invited anew then, to trust the new authority"
 )
 RENEW = "make it anew: skyctl tls init --renew, with --host for each further name that it was for"
@@ -30,7 +30,7 @@ RENEW = "make it anew: skyctl tls init --renew, with --host for each further nam
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a certificate says."""
+    """The contents of a certificate."""
 
     role: str
     subject: str
@@ -51,13 +51,13 @@ class Certificates:
 
     @property
     def are_there(self) -> bool:
-        """Whether `skyctl tls init` was run."""
+        """Tell whether `skyctl tls init` was run."""
         return self.server.exists() and self.server_key.exists()
 
     @property
     def fit(self) -> bool:
-        """Whether the server's certificate and key belong together: not while they are written, nor if that was broken
-        off."""
+        """Tell whether the server's certificate and key belong together: not while they are written, nor if that was
+        broken off."""
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.server, self.server_key)
         except (OSError, ssl.SSLError):
@@ -70,13 +70,13 @@ class Certificates:
             raise SkyctlError(f"{self.server} does not belong to the key {self.server_key}", RENEW)
         return self.server, self.server_key
 
-    def look(self) -> list[Certificate]:
+    def inspect(self) -> list[Certificate]:
         """The authority's and the server's; empty where there are none. Raises SkyctlError where one cannot be used."""
         if not self.are_there:
             return []
-        found = [_read("authority", self.authority), _read("server", self.server)]
+        certificates = [_read("authority", self.authority), _read("server", self.server)]
         self.pair()
-        return found
+        return certificates
 
     def make(self, names: Iterable[str], now: datetime, *, renew: bool = False) -> bool:
         """Make what is missing or cannot be used, or does not hold all these names, or all of the server's on request;
@@ -106,7 +106,7 @@ class Certificates:
             return None
 
     def authority_for(self, api_url: str) -> str:
-        """What a host needs to trust who answers at this address: the authority, where our certificate is for it; else
+        """The authority by which a host trusts the server at this address, where our certificate is for it; else
         nothing."""
         host = (urlsplit(api_url).hostname or "").lower()
         ours = api_url.startswith("https://") and self.are_there and host in _read("server", self.server).names
@@ -114,7 +114,7 @@ class Certificates:
 
 
 def is_due(certificate: Certificate, now: datetime) -> bool:
-    """Whether a certificate is to be renewed."""
+    """Tell whether a certificate is to be renewed."""
     return certificate.ends_at - now <= RENEWED_BEFORE
 
 
@@ -151,7 +151,7 @@ def _read(role: str, path: Path) -> Certificate:
         contents = host.x509.read(path.read_bytes())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no certificate"
-        raise SkyctlError(f"{path} cannot be used: {reason}", RENEW if role == "server" else START_ANEW) from error
+        raise SkyctlError(f"{path} cannot be used: {reason}", RENEW if role == "server" else START_OVER) from error
     return Certificate(role, *contents, path)
 
 
@@ -171,12 +171,12 @@ def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> No
     authority, signer = files.authority.read_bytes(), files.authority_key.read_bytes()
     ends_at = min(now + host.x509.LIFETIME, _read("authority", files.authority).ends_at)
     if ends_at - now <= RENEWED_BEFORE:
-        raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", START_ANEW)
+        raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", START_OVER)
     try:
         certificate, key = host.x509.make_server(names, now, ends_at, authority, signer)
     except (host.x509.ForeignKey, ValueError):
         raise SkyctlError(
-            f"{files.authority_key} cannot be used: it is not a key that skyctl made", START_ANEW
+            f"{files.authority_key} cannot be used: it is not a key that skyctl made", START_OVER
         ) from None
     data_folder.write_private(files.server_key, key)
     data_folder.write_private(files.server, certificate)

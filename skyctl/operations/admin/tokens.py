@@ -10,7 +10,7 @@ from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, install_links, tokens
 
-INVITE_ANEW = "invite its host anew: skyctl workers install-script --worker "
+INVITE_AGAIN = "invite its host anew: skyctl workers install-script --worker "
 
 
 def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
@@ -23,9 +23,9 @@ def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
         worker = lookup.lock_worker(tx, worker_id)
         known = tokens.get(tx, worker_id)
         if worker.token_revoked_at:
-            raise Refused(f"the token of {worker.name} is revoked", INVITE_ANEW + worker.name)
+            raise Refused(f"the token of {worker.name} is revoked", INVITE_AGAIN + worker.name)
         if not (known and known.takes_tokens):
-            raise Refused(f"the agent of {worker.name} cannot take a new token", INVITE_ANEW + worker.name)
+            raise Refused(f"the agent of {worker.name} cannot take a new token", INVITE_AGAIN + worker.name)
         token_issue.replace_token(context, tx, worker_id)
         events.record(tx, Event(EventKind.TOKEN_ROTATION_ASKED, worker_id, worker.name, actor.name), actor)
         return worker
@@ -39,7 +39,7 @@ def revoke(context: Context, worker_id: UUID, actor: Actor, reason: str | None =
     with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         if worker.token_revoked_at:
-            raise Refused(f"the token of {worker.name} is revoked already", INVITE_ANEW + worker.name)
+            raise Refused(f"the token of {worker.name} is revoked already", INVITE_AGAIN + worker.name)
         tokens.revoke(tx, worker_id, reason)
         install_links.withdraw(tx, worker_id)
         events.record(
