@@ -70,7 +70,9 @@ def test_those_who_use_the_services_notice_nothing(swarm: Swarm, ground: Ground,
         assert len(experience.by) == 2, f"{slug} did not move under the probe"
 
 
-def test_what_runs_on_a_lost_node_is_moved_and_its_orphaned_container_ends_with_the_return(north: Node, ground: Ground) -> None:
+def test_what_runs_on_a_lost_node_is_moved_and_its_orphaned_container_ends_with_the_return(
+    north: Node, ground: Ground
+) -> None:
     before = deploy(ground)
     (orphan,) = before.tasks
     north.cut()

@@ -56,7 +56,12 @@ class TestFakeTrouble:
         fake.move(before.id, ground.seen(before.id).version, ground.second, {})
         fake.settle()
         orphan, _, new = ground.seen(before.id).tasks
-        assert (orphan.state, orphan.wanted, new.node_id, new.state) == ("running", "shutdown", ground.second, "running")
+        assert (orphan.state, orphan.wanted, new.node_id, new.state) == (
+            "running",
+            "shutdown",
+            ground.second,
+            "running",
+        )
         fake.heal(ground.first)
         assert [task.state for task in ground.quiet(before.id).tasks] == ["shutdown", "shutdown", "running"]
 

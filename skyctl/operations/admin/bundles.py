@@ -42,7 +42,9 @@ def bundle(
     half.mkdir(mode=0o700)
     try:
         bundling.collect(half, platforms, packages)
-        invitation, script = invitations.generate_script(context, actor, name, insecure=insecure, ttl=ttl, existing_id=existing_id)
+        invitation, script = invitations.generate_script(
+            context, actor, name, insecure=insecure, ttl=ttl, existing_id=existing_id
+        )
         bundling.seal(half, script)
         half.rename(output)
     finally:
