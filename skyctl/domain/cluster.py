@@ -169,8 +169,7 @@ class Outage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A person or program that acts, and from where: the name that events show, the panel's user, the client's
-    address."""
+    """An acting person or program: the name that events show, the panel's user, the client's address."""
 
     name: str
     user_id: UUID | None = None
@@ -308,8 +307,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class SwarmJoin:
-    """The address and secret with which a host joins the swarm as a worker: the manager's `host:port` and the join
-    token (a secret)."""
+    """The means to join the swarm as a worker: the manager's `host:port` and the join token (a secret)."""
 
     address: str
     token: str = field(repr=False)
