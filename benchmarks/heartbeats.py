@@ -1,6 +1,6 @@
 """Heartbeats a second that are committed before they are answered, against two servers in the same run:
 
-ceiling   the same connections and the same lane, which answer nothing and ask no database one each  one UPDATE and one
+ceiling   the same connections and the same path, which answer nothing and ask no database one each  one UPDATE and one
 commit a request, over a pool of 8 connections
 
 PostgreSQL, server and load generator share the machine. The three are measured in turn, several times; a ratio is the

@@ -95,7 +95,8 @@ def _log_to_stderr(verbose: bool) -> None:
 
 
 def _stderr_is_journal() -> bool:
-    """Whether journald reads our stderr: JOURNAL_STREAM alone may be inherited by one whose stderr goes elsewhere."""
+    """Tell whether journald reads our stderr: JOURNAL_STREAM alone may be inherited by one whose stderr goes
+    elsewhere."""
     status = os.fstat(sys.stderr.fileno())
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 

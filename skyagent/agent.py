@@ -69,7 +69,7 @@ class Agent:
         return jittered(seconds, self._fraction())
 
     def _report(self) -> float:
-        """Register where something is new, then beat; returns the seconds until the next beat. Raises Failure."""
+        """Register where something is new, then beat; returns the seconds until the next heartbeat. Raises Failure."""
         self._note_engine()
         self._register(self._registration())
         load = self._host.load()

@@ -1,4 +1,5 @@
-"""How long to wait: pure functions of the number of failures and a random fraction in [0, 1). All in seconds."""
+"""The pauses between attempts: pure functions of the number of failures and a random fraction in [0, 1). All in
+seconds."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def engine_info(http: httpx.Client, timeout_seconds: float) -> dict[str, object]
 
 
 class Answer(NamedTuple):
-    """What the manager says to a heartbeat: the seconds to the next one, a newer agent, a new token, if it says so."""
+    """The manager's answer to a heartbeat: the seconds to the next one, a newer agent, a new token, if it says so."""
 
     next_seconds: float | None
     offer: Offer | None
@@ -158,7 +158,7 @@ class Manager:
             return response, _body(response, time.monotonic() + self._timeout_seconds, most)
 
     def _clean(self, text: str) -> str:
-        """What others say may repeat the token, and may be long."""
+        """Shorten a text of others, and remove the token that it may repeat."""
         return self._tokens.scrub(text)[:200]
 
 
@@ -200,7 +200,7 @@ def _document(body: bytes) -> dict[str, object]:
 
 
 def _next_seconds(value: object) -> float | None:
-    """When the manager wants to hear from this host again; None where it does not say so in reason."""
+    """The seconds until the manager wants the next heartbeat; None where it names no reasonable number."""
     if isinstance(value, (int, float)) and value is not True and SHORTEST_SECONDS <= value <= LONGEST_SECONDS:
         return value
     return None

@@ -10,7 +10,7 @@ JUMP_SECONDS = 5.0
 
 
 def shown() -> str:
-    """What the clock shows now, ISO 8601 with its offset."""
+    """The time that the clock shows now, ISO 8601 with its offset."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
@@ -20,5 +20,5 @@ def lead() -> float:
 
 
 def has_jumped(before: float, now: float) -> bool:
-    """Whether the clock was set between two readings of `lead`, rather than that time has passed."""
+    """Tell whether the clock was set between two readings of `lead`, rather than that time has passed."""
     return abs(now - before) > JUMP_SECONDS

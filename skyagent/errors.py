@@ -1,5 +1,5 @@
-"""What can go wrong: a configuration or a status that is no good, reports that are not accepted. No message holds a
-secret."""
+"""The errors of the agent: a configuration or a status that is no good, reports that are not accepted. No message holds
+a secret."""
 
 from __future__ import annotations
 

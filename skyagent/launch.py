@@ -26,13 +26,13 @@ def main() -> int:
     # From here on `import skyagent` means the chosen release. Nothing of it is imported before its trial is watched.
     for name in [name for name in sys.modules if name.partition(".")[0] == releases.PACKAGE]:
         del sys.modules[name]
-    from skyagent.__main__ import main as run
+    from skyagent.__main__ import main as run  # here, since it is to be the chosen release's
 
     return run()
 
 
 def _prepare(known: Releases) -> None:
-    """Let the chosen release be the one that is imported; where it cannot be unpacked, the installed one."""
+    """Make the chosen release the one that is imported; where it cannot be unpacked, the installed one."""
     choice = known.choose(float(os.environ.get(releases.TRIAL) or releases.TRIAL_SECONDS))
     os.environ[releases.RELEASE] = choice.sha256
     if choice.archive is None:

@@ -1,4 +1,4 @@
-"""What this host is and how loaded it is, by psutil, the kernel's files and the Docker engine."""
+"""The facts and the load of this host, by psutil, the kernel's files and the Docker engine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Gauge(Generic[T]):
 
 @dataclass(frozen=True)
 class Engine:
-    """What the Docker engine last said of itself; `trouble` says why it is not known at present."""
+    """The Docker engine's last description of itself; `trouble` says why it is not known at present."""
 
     containers: int = 0
     data_root: str = "/"
@@ -142,8 +142,8 @@ class Host:
     def registration(self) -> dict[str, Any]:
         """The body of a registration, all of which changes rarely."""
         engine = self._engine.latest
-        found = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
-        metadata = {name: value for name, value in found.items() if value}
+        facts = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
+        metadata = {name: value for name, value in facts.items() if value}
         return {
             "hostname": socket.gethostname(),
             "ipAddress": self._address.read(),
@@ -189,7 +189,7 @@ def address_towards(host: str, port: int) -> str:
 
 
 def constants() -> dict[str, str]:
-    """What stays while this process runs; what this machine does not have is empty."""
+    """The facts that stay the same while this process runs; those that this machine lacks are empty."""
     system = os.uname()
     return {
         "osVersion": os_version(),
@@ -204,8 +204,7 @@ def constants() -> dict[str, str]:
 
 
 def machine_id() -> str:
-    """What tells this machine from others, of this application alone: the machine's own id never leaves it,
-    machine-id(5)."""
+    """An identifier of this machine for this application alone: the machine's own id never leaves it, machine-id(5)."""
     own = _read("/etc/machine-id") or _read("/var/lib/dbus/machine-id")
     return hmac.new(own.encode(), b"skyagent", hashlib.sha256).hexdigest() if re.fullmatch("[0-9a-f]{32}", own) else ""
 

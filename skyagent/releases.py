@@ -1,4 +1,5 @@
-"""Which release of the agent runs: the installed one, one that was taken over from the manager since, or one on trial.
+"""The choice of the agent's release: the installed one, one that was taken over from the manager since, or one on
+trial.
 
 All of it is one file, `releases.json` in the state folder, and one archive beside it for each release; each is written
 in one step, so whatever ends in the middle of something leaves what was there before. Releases of different versions
@@ -69,7 +70,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class State:
-    """What is known of releases, beside the installed one: `taken` runs instead of it, empty for none."""
+    """The known releases beside the installed one: `taken` runs instead of it, empty for none."""
 
     installed: str
     taken: str = ""
@@ -79,7 +80,7 @@ class State:
 
 @dataclass(frozen=True)
 class Choice:
-    """What to run: a release's SHA-256, and its archive where it is not the installed one; on trial, for how long."""
+    """The release to run: its SHA-256, and its archive where it is not the installed one; on trial, for how long."""
 
     sha256: str
     archive: bytes | None = None
@@ -131,7 +132,8 @@ class Releases:
         self._forget_all_but(state.taken)
 
     def choose(self, trial_seconds: float) -> Choice:
-        """What to run now. A trial that cannot be noted, or is over, is none: what ran before runs again."""
+        """Choose the release to run now. A trial that cannot be noted, or is over, is none: what ran before runs
+        again."""
         state = self.read()
         try:
             if state.trial and (choice := self._try(state, state.trial, trial_seconds)):

@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def encrypted(self) -> bool:
-        """Whether the manager is spoken to over TLS."""
+        """Tell whether the manager is spoken to over TLS."""
         return urlsplit(self.api_url).scheme == "https"
 
     @property
@@ -61,7 +61,7 @@ class Settings:
 
     @property
     def loopback(self) -> bool:
-        """Whether the manager is on this very machine."""
+        """Tell whether the manager is on this very machine."""
         host = self.manager[0]
         try:
             return ip_address(host).is_loopback
@@ -69,7 +69,7 @@ class Settings:
             return host == "localhost"
 
 
-class Given(NamedTuple):
+class Setting(NamedTuple):
     """A value as it was given, and the words that name the place for the one who has to change it."""
 
     value: object
@@ -81,21 +81,21 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
     Raises ConfigError, whose message never holds the token.
     """
-    given = _from_file(path) if path else {}
-    given.update(_from_environment(environ))
-    token = _token(_required(given, "authToken"))
+    configured = _from_file(path) if path else {}
+    configured.update(_from_environment(environ))
+    token = _token(_required(configured, "authToken"))
     settings = Settings(
-        api_url=_url(_required(given, "apiUrl")),
+        api_url=_url(_required(configured, "apiUrl")),
         auth_token=token,
-        worker_id=_worker_id(given.get("workerId") or _claimed_worker_id(token)),
-        interval_seconds=_seconds(given["heartbeatInterval"])
-        if "heartbeatInterval" in given
+        worker_id=_worker_id(configured.get("workerId") or _claimed_worker_id(token)),
+        interval_seconds=_seconds(configured["heartbeatInterval"])
+        if "heartbeatInterval" in configured
         else Settings.interval_seconds,
-        ca_file=_path(given["caFile"]) if "caFile" in given else None,
-        docker_socket=_path(given["dockerSocket"]) if "dockerSocket" in given else Settings.docker_socket,
+        ca_file=_path(configured["caFile"]) if "caFile" in configured else None,
+        docker_socket=_path(configured["dockerSocket"]) if "dockerSocket" in configured else Settings.docker_socket,
         state_folder=_state_folder(path, environ),
     )
-    insecure = "insecure" in given and _flag(given["insecure"])
+    insecure = "insecure" in configured and _flag(configured["insecure"])
     if not (settings.encrypted or settings.loopback or insecure):
         raise ConfigError(
             f"apiUrl {settings.api_url} would send the token in the clear",
@@ -105,12 +105,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 
 def _state_folder(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Where the agent may keep what it must remember: what the service manager names, else beside the file."""
+    """The folder for what the agent must remember: the one that the service manager names, else beside the file."""
     named = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(named) if named else path.absolute().parent if path else None
 
 
-def _from_file(path: Path) -> dict[str, Given]:
+def _from_file(path: Path) -> dict[str, Setting]:
     """The fields of the JSON file that are known and not null."""
     try:
         mode = path.stat().st_mode
@@ -125,81 +125,81 @@ def _from_file(path: Path) -> dict[str, Given]:
         log.warning("action=config_exposed path=%s reason='readable by every user: chmod 600 it'", path)
     for unknown in sorted(document.keys() - VARIABLES):
         log.warning("action=config_unknown field=%r path=%s", unknown, path)
-    return {key: Given(document[key], f"{key} in {path}") for key in VARIABLES if document.get(key) is not None}
+    return {key: Setting(document[key], f"{key} in {path}") for key in VARIABLES if document.get(key) is not None}
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Setting]:
     """The fields that a variable sets; an empty one sets nothing."""
-    return {key: Given(environ[name], name) for key, name in VARIABLES.items() if environ.get(name)}
+    return {key: Setting(environ[name], name) for key, name in VARIABLES.items() if environ.get(name)}
 
 
-def _required(given: dict[str, Given], key: str) -> Given:
-    if key in given:
-        return given[key]
+def _required(configured: dict[str, Setting], key: str) -> Setting:
+    if key in configured:
+        return configured[key]
     raise ConfigError(f"{key} is missing", f"put it into the file named by --config, or set {VARIABLES[key]}")
 
 
-def _url(given: Given) -> str:
+def _url(setting: Setting) -> str:
     """An http or https URL without user, query or fragment; `/api` and `/` at its end are folded away."""
-    match = URL.fullmatch(given.value) if isinstance(given.value, str) else None
+    match = URL.fullmatch(setting.value) if isinstance(setting.value, str) else None
     try:
         if match and urlsplit(match[1]).port != 0:
             return match[1]
     except ValueError:  # a port beyond 65535, or no IPv6 address within the brackets
         pass
-    raise _wrong(given, "write it as https://HOST[:PORT], without user, query or spaces")
+    raise _wrong(setting, "write it as https://HOST[:PORT], without user, query or spaces")
 
 
-def _token(given: Given) -> str:
+def _token(setting: Setting) -> str:
     """Printable ASCII without spaces: anything else would be refused, and shown, by the HTTP library."""
-    if isinstance(given.value, str) and re.fullmatch(r"[!-~]+", given.value):
-        return given.value
-    raise ConfigError(f"{given.name} is no token (its value is not shown)", "copy the whole token, on one line")
+    if isinstance(setting.value, str) and re.fullmatch(r"[!-~]+", setting.value):
+        return setting.value
+    raise ConfigError(f"{setting.name} is no token (its value is not shown)", "copy the whole token, on one line")
 
 
-def _claimed_worker_id(token: str) -> Given:
+def _claimed_worker_id(token: str) -> Setting:
     """The worker's id as the token states it; it is the manager that verifies the token."""
     try:
         payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-        return Given(payload["workerId"], "workerId in the token")
+        return Setting(payload["workerId"], "workerId in the token")
     except (ValueError, LookupError, TypeError, RecursionError):
         raise ConfigError(
             "authToken names no worker", f"copy it again, or set workerId ({VARIABLES['workerId']})"
         ) from None
 
 
-def _worker_id(given: Given) -> str:
+def _worker_id(setting: Setting) -> str:
     try:
-        return str(uuid.UUID(str(given.value)))
+        return str(uuid.UUID(str(setting.value)))
     except ValueError:
-        raise _wrong(given, "write the worker's id, a UUID, or leave it out") from None
+        raise _wrong(setting, "write the worker's id, a UUID, or leave it out") from None
 
 
-def _seconds(given: Given) -> float:
+def _seconds(setting: Setting) -> float:
     """Seconds from 0.1 to 3600; what is over 1000 is milliseconds."""
     try:
-        number = float(str(given.value))
+        number = float(str(setting.value))
     except ValueError:
         number = float("nan")
     seconds = number / 1000 if number > LARGEST_IN_SECONDS else number
     if SHORTEST_SECONDS <= seconds <= LONGEST_SECONDS:
         return seconds
-    raise _wrong(given, "write seconds, 0.1 to 1000, or milliseconds up to 3600000")
+    raise _wrong(setting, "write seconds, 0.1 to 1000, or milliseconds up to 3600000")
 
 
-def _flag(given: Given) -> bool:
-    flag = FLAGS.get(str(given.value).lower())
+def _flag(setting: Setting) -> bool:
+    flag = FLAGS.get(str(setting.value).lower())
     if flag is None:
-        raise _wrong(given, "write true or false")
+        raise _wrong(setting, "write true or false")
     return flag
 
 
-def _path(given: Given) -> str:
-    if isinstance(given.value, str) and given.value.startswith("/") and "\0" not in given.value:
-        return given.value
-    raise _wrong(given, "write an absolute path, such as /var/run/docker.sock")
+def _path(setting: Setting) -> str:
+    if isinstance(setting.value, str) and setting.value.startswith("/") and "\0" not in setting.value:
+        return setting.value
+    raise _wrong(setting, "write an absolute path, such as /var/run/docker.sock")
 
 
-def _wrong(given: Given, remedy: str) -> ConfigError:
+def _wrong(setting: Setting, remedy: str) -> ConfigError:
     """The error for a value, shown shortened and without the password that a URL may hold."""
-    return ConfigError(f"{given.name} is {re.sub('//[^/]*@', '//***@', repr(given.value))[:100]}", remedy)
+    return ConfigError(f"{setting.name} is {re.sub('//[^/]*@', '//***@', repr(setting.value))[:100]}", remedy)

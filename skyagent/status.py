@@ -1,4 +1,4 @@
-"""What the agent last sent and got: a file that it keeps while it runs, and `skyagent status`, which prints it."""
+"""The agent's last report and answer: a file that it keeps while it runs, and `skyagent status`, which prints it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEVER = "see: systemctl status skypanel-worker"
 
 
 class StatusFile:
-    """The file, written anew at each change; without a runtime folder from the service manager there is none."""
+    """The file, rewritten at each change; without a runtime folder from the service manager there is none."""
 
     def __init__(self, environ: Mapping[str, str], settings: Settings) -> None:
         self._path = path_of(environ) if environ.get("RUNTIME_DIRECTORY") else None
@@ -78,7 +78,7 @@ def path_of(environ: Mapping[str, str]) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What the agent keeps there. Raises StatusError."""
+    """Read the agent's status file. Raises StatusError."""
     try:
         document = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -104,16 +104,16 @@ def show(environ: Mapping[str, str], *, as_json: bool) -> None:
 
 
 def _rows(document: Mapping[str, Any]) -> list[tuple[str, object]]:
-    beat, registered = document.get("lastHeartbeat") or {}, document.get("registered") or {}
+    heartbeat, registered = document.get("lastHeartbeat") or {}, document.get("registered") or {}
     state, failures, wait = document.get("state"), document.get("failures"), document.get("nextReportSeconds")
-    load = ", ".join(f"{name} {value}" for name, value in beat.get("load", {}).items())
+    load = ", ".join(f"{name} {value}" for name, value in heartbeat.get("load", {}).items())
     again = f"{failures} failed in a row, the next {wait} s after the last" if failures else f"the next after {wait} s"
     runs = f"yes, process {document.get('pid')}" if document["running"] else "no; this is what it said last"
     return [
         ("Running", f"{runs}, since {document.get('startedAt')}" if document["running"] else runs),
         ("State", f"{state}: {document['reason']}" if document.get("reason") else state),
         ("Reports", again),
-        ("Last heartbeat", f"{beat['at']}, accepted" if beat else "none was accepted since it started"),
+        ("Last heartbeat", f"{heartbeat['at']}, accepted" if heartbeat else "none was accepted since it started"),
         ("Load sent", load or "-"),
         (
             "Registered",
@@ -126,12 +126,12 @@ def _rows(document: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 
 def _printable(text: str) -> str:
-    """What the manager said may hold anything; a terminal would obey some of it."""
+    """Make the manager's text safe to print: it may hold anything, and a terminal would obey some of it."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _runs(pid: object) -> bool:
-    """Whether the process that wrote the file is still there."""
+    """Tell whether the process that wrote the file is still there."""
     return isinstance(pid, int) and Path(f"/proc/{pid}").exists()
 
 

@@ -27,7 +27,7 @@ class Tokens:
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.state_folder
-        # A host that was invited anew has another one in its configuration than the kept one started from.
+        # A host that was invited again has another one in its configuration than the kept one started from.
         self._origin = {
             "workerId": settings.worker_id,
             "configured": hashlib.sha256(settings.auth_token.encode()).hexdigest(),
@@ -68,7 +68,7 @@ class Tokens:
         return text
 
     def _read(self) -> dict[str, str]:
-        """What was kept of tokens that were handed over since the configuration was written; empty without any."""
+        """The kept tokens that were handed over since the configuration was written; empty without any."""
         try:
             kept = json.loads((self._folder / FILE).read_text("utf-8")) if self._folder else {}
         except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How the agent follows an offer of a newer one: fetch, verify, put it on trial, end; and what it tells of that."""
+"""Follow an offer of a newer agent: fetch, verify, put it on trial, end; and report on that."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
     )
 
 
-def case(settings: Settings) -> DoctorInputs:
+def doctor_inputs(settings: Settings) -> DoctorInputs:
     """Return what the doctor examines. Nothing is opened yet."""
 
     @contextmanager

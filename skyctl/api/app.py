@@ -124,7 +124,7 @@ def drain_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, 
 
 
 def undrain_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Let a worker that was to be emptied take containers again."""
+    """End the drain of a worker, which then takes containers again."""
     worker = drains.undrain(context, request.worker_id, request.actor, http.drain_request(request.body))
     return 200, {"success": True, "message": f"Worker {worker.name} is back in service"}
 

@@ -77,18 +77,18 @@ class HeartbeatBatches:
         finally:
             self._busy = False
 
-    async def _write(self, beats: list[Heartbeat]) -> list[Outcome]:
+    async def _write(self, batch: list[Heartbeat]) -> list[Outcome]:
         started = time.perf_counter()
         try:
-            outcomes = await heartbeats.record(self._context, beats)
+            outcomes = await heartbeats.record(self._context, batch)
         except DatabaseUnavailable as error:
-            log.warning("action=heartbeats_refused count=%d reason=%s", len(beats), error.message)
-            return [error] * len(beats)
+            log.warning("action=heartbeats_refused count=%d reason=%s", len(batch), error.message)
+            return [error] * len(batch)
         except Exception:
-            log.exception("action=heartbeats_failed count=%d", len(beats))
-            return [UNEXPECTED] * len(beats)
+            log.exception("action=heartbeats_failed count=%d", len(batch))
+            return [UNEXPECTED] * len(batch)
         BATCH_SECONDS.observe(time.perf_counter() - started)
-        BATCH_SIZE.observe(len(beats))
+        BATCH_SIZE.observe(len(batch))
         ACCEPTED.inc(outcomes.count(None) + outcomes.count(REPLY_PENDING))
         return outcomes
 

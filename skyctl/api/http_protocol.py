@@ -21,7 +21,7 @@ HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{
 
 
 class HeartbeatReceiver(Protocol):
-    """What answers heartbeats."""
+    """The receiver of heartbeats, which answers them."""
 
     def receive(self, request: "HeartbeatRequest") -> None:
         """Answer the request, now or later."""

@@ -42,10 +42,10 @@ def application() -> ASGIApp:
 
     logs.to_stderr()
     _end_with_parent()
-    given = settings.load()
-    if given.database_url is None:
+    configured = settings.load()
+    if configured.database_url is None:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
-    context = wiring.connect(given, given.database_url, connections=CONNECTIONS)
+    context = wiring.connect(configured, configured.database_url, connections=CONNECTIONS)
     application = Application(context)
     liveness.begin(context)
     sd_notify.notify("READY=1")  # of several processes the first: who connects now is answered by it
@@ -197,12 +197,12 @@ def check_proxies(proxies: Sequence[str]) -> None:
             ) from error
 
 
-def own_certificate(given: settings.Settings, host: str) -> tuple[Path, Path] | tuple[None, None]:
+def own_certificate(configured: settings.Settings, host: str) -> tuple[Path, Path] | tuple[None, None]:
     """The certificate of `skyctl tls init` and its key; none where there is none and only this machine is served.
 
     Raises Refused where others would be served without TLS, SkyctlError where the two do not belong together.
     """
-    ours = Certificates(given.data_dir)
+    ours = Certificates(configured.data_dir)
     if ours.are_there:
         return ours.pair()
     if not invitations.is_loopback_host(host):

@@ -58,7 +58,7 @@ def bundle(
             name=wanted,
             insecure=insecure,
             ttl=lifetime,
-            anew=existing_id,
+            existing_id=existing_id,
         )
     sys.stdout.write(f"{folder}\n")
     info(

@@ -16,7 +16,7 @@ def doctor(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """
     from skyctl import wiring  # here, since `--help` does without the database's driver
 
-    checks = admin.doctor.examine(wiring.case(settings(ctx)))
+    checks = admin.doctor.examine(wiring.doctor_inputs(settings(ctx)))
     healthy = admin.doctor.is_healthy(checks)
 
     document = documents.http.checkup_document(checks, healthy=healthy)

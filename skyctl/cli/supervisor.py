@@ -112,7 +112,7 @@ class Supervisor:
         """Warn of a certificate that is about to end: here nothing uses it, and so nothing renews it."""
         now = datetime.now(UTC)
         try:
-            certificates = Certificates(self._settings.data_dir).look()
+            certificates = Certificates(self._settings.data_dir).inspect()
         except SkyctlError as error:
             self._print(error.message)
             return

@@ -40,7 +40,7 @@ def init(
     made = admin.certificates.initialize(ours, [*named, *host.certificates.names_of_this_machine()], renew=renew)
     if made:
         _note(ctx, ours)
-    server = ours.look()[-1]
+    server = ours.inspect()[-1]
     outcome = f"made {server.path} for" if made else f"{server.path} is there already, and names all of this:"
     info(ctx, f"{outcome} {', '.join(server.names)}; good until {server.ends_at:%Y-%m-%d}")
     if made and not chosen.api_url.startswith("https://"):
@@ -61,7 +61,7 @@ def _note(ctx: typer.Context, ours: "Certificates") -> None:
 def show_certificates(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show the authority and the server's certificate: names, until when, fingerprint."""
     chosen = settings(ctx)
-    certificates = host.certificates.Certificates(chosen.data_dir).look()
+    certificates = host.certificates.Certificates(chosen.data_dir).inspect()
     if not certificates:
         raise Refused(f"there is no certificate in {chosen.data_dir / 'tls'}", "make one: skyctl tls init")
 

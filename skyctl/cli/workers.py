@@ -54,13 +54,13 @@ def install_script(
         existing_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
         if link:
             worker_id, url = agents.install_links.invite(
-                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=existing_id
+                context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
             )
             result = agents.install_links.command(context, url)
             document = {"workerId": str(worker_id), "link": url, "command": result}
         else:
             invitation, result = agents.invitations.generate_script(
-                context, actor(), wanted, insecure=insecure, ttl=lifetime, anew=existing_id
+                context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
             )
             worker_id = invitation.worker_id
             document = {"workerId": str(worker_id), "token": invitation.token, "script": result}

@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Details)
 
 
 class WorkerStatus(StrEnum):
-    """What the monitor concluded of a worker; the names are stored and shown as they stand here."""
+    """The monitor's conclusion about a worker; the names are stored and shown as they stand here."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -27,7 +27,7 @@ class WorkerStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a worker has."""
+    """The resources of a worker."""
 
     cpu_cores: float = 0
     memory_mb: float = 0
@@ -35,7 +35,7 @@ class Capacity:
 
 
 class Load(NamedTuple):
-    """What a worker reported of its use; percents are finite, 0 to 100."""
+    """The use that a worker reported; percents are finite, 0 to 100."""
 
     cpu_percent: float = 0
     memory_percent: float = 0
@@ -76,7 +76,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
-    """When a worker is offline, unhealthy or flapping, and when many of them are a mass failure.
+    """The limits beyond which a worker is offline, unhealthy or flapping, and many of them are a mass failure.
 
     `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many
     transitions within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that
@@ -99,8 +99,8 @@ class HealthPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AlertPolicy:
-    """How often people are alerted: exhaustion again only after its cooldown; more than `one_by_one` workers that
-    change in one pass share an alert."""
+    """The limits on how often people are alerted: exhaustion again only after its cooldown; more than `one_by_one`
+    workers that change in one pass share an alert."""
 
     exhaustion_cooldown: timedelta = timedelta(minutes=15)
     one_by_one: int = 5
@@ -108,7 +108,7 @@ class AlertPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the health rule concludes of a worker, and the figure that decided it."""
+    """The health rule's conclusion about a worker, and the figure that decided it."""
 
     status: WorkerStatus
     reason: str
@@ -124,7 +124,7 @@ class Heartbeat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a host says of itself when it joins."""
+    """A host's description of itself when it joins."""
 
     hostname: str
     ip_address: str
@@ -169,7 +169,7 @@ class Outage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts, and from where: the name that events show, the panel's user, the client's address."""
+    """An acting person or program: the name that events show, the panel's user, the client's address."""
 
     name: str
     user_id: UUID | None = None
@@ -208,7 +208,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """How many workers of a region fell silent within the window, of how many that could take containers."""
+    """The number of a region's workers that fell silent within the window, of those that could take containers."""
 
     region: str | None
     silent: int
@@ -230,7 +230,7 @@ class MassFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Why a worker has its status, what the rule makes of the facts now, and what would change that.
+    """The reason for a worker's status, the rule's conclusion from the facts now, and the changes that would alter it.
 
     `decided_by` is the event of the last change. `silence` is how long a heartbeat would have been heard and none came;
     `deaf` how long since the last one nobody could have heard any.
@@ -249,7 +249,7 @@ class Diagnosis:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the status is what the facts call for; else the monitor has not looked yet."""
+        """Tell whether the status is what the facts call for; else the monitor has not looked yet."""
         return self.verdict.status is self.worker.status
 
 
@@ -307,7 +307,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class SwarmJoin:
-    """What a host needs to join the swarm as a worker: the manager's `host:port` and the join token (a secret)."""
+    """The means to join the swarm as a worker: the manager's `host:port` and the join token (a secret)."""
 
     address: str
     token: str = field(repr=False)
@@ -315,8 +315,8 @@ class SwarmJoin:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What a Docker engine says of itself: its version, how it stands to a swarm in Docker's own word (`inactive`: in
-    none; `active`), whether it manages that swarm, and what the swarm complains of."""
+    """A Docker engine's description of itself: its version, how it stands to a swarm in Docker's own word (`inactive`:
+    in none; `active`), whether it manages that swarm, and what the swarm complains of."""
 
     version: str
     swarm: str
@@ -325,7 +325,7 @@ class EngineState:
 
 
 class CheckState(StrEnum):
-    """How a check went: `warning` is worth a look, `failed` keeps something from working."""
+    """The result of a check: `warning` is worth a look, `failed` keeps something from working."""
 
     OK = "ok"
     WARNING = "warning"

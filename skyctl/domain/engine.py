@@ -10,7 +10,7 @@ from skyctl.domain.cluster import Capacity
 
 
 class EndpointMode(StrEnum):
-    """How the engine resolves a service's name: a virtual IP, or the containers' own by DNS round robin."""
+    """The engine's way to resolve a service's name: a virtual IP, or the containers' own by DNS round robin."""
 
     VIP = "vip"
     DNSRR = "dnsrr"
@@ -107,7 +107,7 @@ class EngineService:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the engine says at one moment: its nodes, and services by their id."""
+    """The engine's state at one moment: its nodes, and services by their id."""
 
     nodes: Mapping[str, EngineNode]
     services: Mapping[str, EngineService]

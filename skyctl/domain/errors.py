@@ -9,7 +9,7 @@ from typing import Self
 
 
 class ExitCode(IntEnum):
-    """How a command ended, as its process says. One that a signal ended says 128 and the signal's number."""
+    """The end of a command, as its process reports it. One that a signal ended says 128 and the signal's number."""
 
     meaning: str
 
@@ -30,7 +30,8 @@ class ExitCode(IntEnum):
 
 
 class SkyctlError(Exception):
-    """What any operation may raise; the entry points turn it into one line, or into an HTTP answer."""
+    """The base of every error that an operation raises; the entry points turn it into one line, or into an HTTP
+    answer."""
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
     http_status = 500
@@ -182,7 +183,7 @@ class ChannelFailed(SkyctlError):
 
 
 class Undownloadable(SkyctlError):
-    """What has to be downloaded cannot be."""
+    """A download that is needed and failed."""
 
     exit_code = ExitCode.UNREACHABLE
 

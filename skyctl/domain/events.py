@@ -174,7 +174,7 @@ class Policy(Details):
 
 
 class EventKind(StrEnum):
-    """What happened. Each kind has its meaning in one line, and the type of its details."""
+    """The kinds of events. Each has its meaning in one line, and the type of its details."""
 
     meaning: str
     details: type[Details]

@@ -1,4 +1,4 @@
-"""What decides whether a container must leave its worker, and whether a migration is still wanted."""
+"""The facts that decide whether a container must leave its worker, and whether a migration is still wanted."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -9,11 +9,11 @@ UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 
 def printable(value: object) -> str:
     """A text that others wrote, without what would make a terminal do something."""
-    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(value))
+    return CONTROL.sub(lambda control: ascii(control[0])[1:-1], str(value))
 
 
 def storable(text: str) -> bool:
-    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
+    """Tell whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 

@@ -19,7 +19,7 @@ class Key:
 
     @property
     def id(self) -> str:
-        """What tells it from others without giving it away."""
+        """An identifier that distinguishes it from others without giving it away."""
         return hashlib.sha256(f"key:{self.secret}".encode()).hexdigest()[:12]
 
 
@@ -38,8 +38,7 @@ stored."""
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the answer to a heartbeat carries besides: the token to use from now on (a secret), an agent to upgrade
-    to."""
+    """The additions to the answer to a heartbeat: the token to use from now on (a secret), an agent to upgrade to."""
 
     new_token: str | None = field(default=None, repr=False)
     agent: Mapping[str, object] | None = None
@@ -58,8 +57,8 @@ class IssuedToken(NamedTuple):
 
 
 class HostIdentity(NamedTuple):
-    """Where a token is used: the machine by the digest of its id, its boot, the process of its agent, what it is
-    called; empty what it does not say."""
+    """The host that uses a token: the digest of its machine's id, its boot, its agent's process, its name; empty where
+    it does not report them."""
 
     machine_id: str
     boot_id: str
@@ -69,7 +68,7 @@ class HostIdentity(NamedTuple):
 
     @property
     def place(self) -> str:
-        """What stays the same when only the agent is started again."""
+        """The part that stays the same when only the agent is started again."""
         return f"{self.boot_id} {self.hostname} {self.ip_address}"
 
 
@@ -103,7 +102,7 @@ class Credentials:
 
 
 class TokenState(Enum):
-    """What a token is to its worker."""
+    """The relation of a token to its worker."""
 
     CURRENT = "current"
     NEXT = "next"
@@ -112,8 +111,8 @@ class TokenState(Enum):
 
 
 class Identity(Enum):
-    """What comes of a host that wants to register as a worker: it is the one, another machine, one that may be a copy,
-    a copy."""
+    """The judgement of a host that wants to register as a worker: it is the one, another machine, one that may be a
+    copy, a copy."""
 
     SAME = "same"
     OTHER_MACHINE = "other machine"

@@ -1,4 +1,4 @@
-"""What runs on the workers: services, their deployments, migrations.
+"""The workloads of the workers: services, their deployments, migrations.
 
 A service of ours is one container. It is deployed to a worker, and each move to another one is a new deployment of it.
 """
@@ -41,7 +41,7 @@ class DeploymentStatus(StrEnum):
 
 
 class MigrationPolicy(StrEnum):
-    """What an organization wants when a worker fails: its containers move, move once approved, or stay."""
+    """An organization's wish for when a worker fails: its containers move, move once approved, or stay."""
 
     AUTOMATIC = "automatic"
     MANUAL = "manual"
@@ -50,8 +50,8 @@ class MigrationPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MigrationSettings:
-    """How migrations run: at most `at_once` of them, `into_one` of these to the same worker; an attempt is rolled back
-    after `timeout`, and the migration given up after `attempts`."""
+    """The limits of migrations: at most `at_once` of them, `into_one` of these to the same worker; an attempt is rolled
+    back after `timeout`, and the migration given up after `attempts`."""
 
     at_once: int = 4
     into_one: int = 2
@@ -60,7 +60,7 @@ class MigrationSettings:
 
 
 class MigrationState(StrEnum):
-    """How far a migration has come. Final are completed and cancelled, and failed once it is not tried again."""
+    """The progress of a migration. Final are completed and cancelled, and failed once it is not tried again."""
 
     AWAITING_APPROVAL = "awaiting_approval"
     HELD = "held"
@@ -73,7 +73,7 @@ class MigrationState(StrEnum):
 
 
 class MigrationCause(StrEnum):
-    """Why a container is to leave its worker."""
+    """The reason for a container to leave its worker."""
 
     WORKER_FAILED = "worker_failed"
     DRAIN = "drain"
@@ -91,8 +91,8 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """What an administrator wants of a service. `limits` are the most that its container may use, and what is reserved
-    for it.
+    """An administrator's requirements of a service. `limits` are the most that its container may use, and what is
+    reserved for it.
 
     `region` and `pool`: only workers that say so in their metadata. Services of one `spread` go to different workers
     where that can be. One that was `adopted` keeps what else the engine has of it, which is not written here.
@@ -184,8 +184,8 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class DrainOptions:
-    """How an administrator wants a worker emptied: why, within what time, how many containers at once, and whether
-    those that are left then are to be stopped."""
+    """An administrator's choices for emptying a worker: the reason, the time, the number of containers at once, and
+    whether those that are left then are stopped."""
 
     reason: str | None = None
     deadline: timedelta | None = None
@@ -234,7 +234,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a container goes, and the figure that decided it."""
+    """The worker that a container goes to, and the figure that decided it."""
 
     id: UUID
     worker_id: UUID
@@ -243,7 +243,8 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a container finds no place: how many workers each cause excludes, and in words what the nearest one lacks."""
+    """The reasons that a container has no place: the number of workers that each cause excludes, and in words what the
+    nearest one lacks."""
 
     id: UUID
     causes: Mapping[str, int]
@@ -298,8 +299,8 @@ class Adoptable:
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """How far a drain is: how many containers moved off, are on their way, wait; which are left, and what holds the
-    others."""
+    """The progress of a drain: the numbers of containers that moved off, are on their way, wait; the ones left, and the
+    obstacles of the others."""
 
     worker: Worker
     moved: int
@@ -310,7 +311,7 @@ class DrainProgress:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing will be moved off any more."""
+        """Tell whether nothing more will be moved off."""
         return self.worker.drain_requested_at is None or self.worker.drain_finished_at is not None
 
     @property

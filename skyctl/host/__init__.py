@@ -1,4 +1,4 @@
-"""What we do on this host: PostgreSQL's process, files, users, signals, certificates, the service manager."""
+"""The parts that work on this host: PostgreSQL's process, files, users, signals, certificates, the service manager."""
 
 from typing import TYPE_CHECKING
 

@@ -30,7 +30,7 @@ RENEW = "make it anew: skyctl tls init --renew, with --host for each further nam
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a certificate says."""
+    """The contents of a certificate."""
 
     role: str
     subject: str
@@ -51,13 +51,13 @@ class Certificates:
 
     @property
     def are_there(self) -> bool:
-        """Whether `skyctl tls init` was run."""
+        """Tell whether `skyctl tls init` was run."""
         return self.server.exists() and self.server_key.exists()
 
     @property
     def fit(self) -> bool:
-        """Whether the server's certificate and key belong together: not while they are written, nor if that was broken
-        off."""
+        """Tell whether the server's certificate and key belong together: not while they are written, nor if that was
+        broken off."""
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.server, self.server_key)
         except (OSError, ssl.SSLError):
@@ -70,13 +70,13 @@ class Certificates:
             raise SkyctlError(f"{self.server} does not belong to the key {self.server_key}", RENEW)
         return self.server, self.server_key
 
-    def look(self) -> list[Certificate]:
+    def inspect(self) -> list[Certificate]:
         """The authority's and the server's; empty where there are none. Raises SkyctlError where one cannot be used."""
         if not self.are_there:
             return []
-        found = [_read("authority", self.authority), _read("server", self.server)]
+        certificates = [_read("authority", self.authority), _read("server", self.server)]
         self.pair()
-        return found
+        return certificates
 
     def make(self, names: Iterable[str], now: datetime, *, renew: bool = False) -> bool:
         """Make what is missing or cannot be used, or does not hold all these names, or all of the server's on request;
@@ -106,7 +106,7 @@ class Certificates:
             return None
 
     def authority_for(self, api_url: str) -> str:
-        """What a host needs to trust who answers at this address: the authority, where our certificate is for it; else
+        """The authority by which a host trusts the server at this address, where our certificate is for it; else
         nothing."""
         host = (urlsplit(api_url).hostname or "").lower()
         ours = api_url.startswith("https://") and self.are_there and host in _read("server", self.server).names
@@ -114,7 +114,7 @@ class Certificates:
 
 
 def is_due(certificate: Certificate, now: datetime) -> bool:
-    """Whether a certificate is to be renewed."""
+    """Tell whether a certificate is to be renewed."""
     return certificate.ends_at - now <= RENEWED_BEFORE
 
 

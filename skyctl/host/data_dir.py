@@ -23,11 +23,11 @@ def prepare(folder: Path, *, like: Path | None = None) -> None:
     What root makes lets every user through, whatever the umask, as the embedded PostgreSQL needs it.
     """
     try:
-        missing = list(takewhile(lambda each: not each.is_dir(), (folder, *folder.parents)))
-        for each in reversed(missing):
-            each.mkdir(mode=0o755, exist_ok=True)
+        missing = list(takewhile(lambda ancestor: not ancestor.is_dir(), (folder, *folder.parents)))
+        for ancestor in reversed(missing):
+            ancestor.mkdir(mode=0o755, exist_ok=True)
             if os.geteuid() == 0:
-                each.chmod(0o755)
+                ancestor.chmod(0o755)
         if like and os.geteuid() == 0:
             owner = like.stat()
             os.chown(folder, owner.st_uid, owner.st_gid)
@@ -37,10 +37,10 @@ def prepare(folder: Path, *, like: Path | None = None) -> None:
         raise unusable(folder, error) from error
 
 
-def look(folder: Path) -> bool:
-    """Whether the folder is there; makes nothing. Raises ValidationError where `prepare` would."""
+def check(folder: Path) -> bool:
+    """Tell whether the folder is there; make nothing. Raises ValidationError where `prepare` would."""
     try:
-        nearest = next(each for each in (folder, *folder.parents) if each.exists())
+        nearest = next(ancestor for ancestor in (folder, *folder.parents) if ancestor.exists())
         if not nearest.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not os.access(nearest, os.W_OK | os.X_OK):
@@ -112,7 +112,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def address_of_up(folder: Path) -> str | None:
-    """Where the `skyctl up` of the folder serves the API; None where none runs."""
+    """The URL at which the `skyctl up` of the folder serves the API; None where none runs."""
     try:
         with (folder / LOCK).open(encoding="utf-8", errors="replace") as lock:
             nobody_runs = _flock(lock, fcntl.LOCK_SH)

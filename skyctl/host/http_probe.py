@@ -12,14 +12,15 @@ LARGEST_ANSWER = 4096
 
 
 class Answer(NamedTuple):
-    """How long the answer took, in seconds, and what is wrong with it; empty where it is the API's.
+    """The duration of the answer, in seconds, and what is wrong with it; empty where it is the API's.
 
-    `ready`: what /readyz answered, where that was 200 and came in time.
+    `ready`: what /readyz answered, where that was 200 and came in time; `unready`: what it did else.
     """
 
     seconds: float
     trouble: str
     ready: dict[str, Any] | None = None
+    unready: str = "/readyz does not say that it is ready"
 
 
 def probe(api_url: str, limit_seconds: float, *, by_proxy: bool, authority: str = "") -> Answer:
@@ -46,7 +47,7 @@ def _ask(answers: list[Answer], api_url: str, limit_seconds: float, by_proxy: bo
                 answer = Answer(time.monotonic() - started, _judge(response))
             answers.append(answer)
             if not answer.trouble:
-                answers.append(answer._replace(ready=_readiness(client, api_url)))
+                answers.append(_with_readiness(answer, client, api_url))
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:  # the last two for proxies
         if not answers:
             answers.append(Answer(time.monotonic() - started, str(error) or type(error).__name__))
@@ -59,9 +60,11 @@ def _judge(response: httpx.Response) -> str:
     return "" if body.replace(b" ", b"") == b'{"status":"ok"}' else "something else answers there, not `skyctl serve`"
 
 
-def _readiness(client: httpx.Client, api_url: str) -> dict[str, Any] | None:
+def _with_readiness(answer: Answer, client: httpx.Client, api_url: str) -> Answer:
     with client.stream("GET", f"{api_url}/readyz") as response:
         if response.status_code != httpx.codes.OK:
-            return None
+            status = f"/readyz answers {response.status_code} {response.reason_phrase}"
+            is_away = response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            return answer._replace(unready=f"it is not ready: {status}" if is_away else status)
         document = json.loads(next(response.iter_bytes(LARGEST_ANSWER), b""))
-    return document if isinstance(document, dict) else None
+    return answer._replace(ready=document) if isinstance(document, dict) else answer

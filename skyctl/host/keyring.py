@@ -18,13 +18,13 @@ RESTORE = "restore it from a backup; or remove it, and every token must be issue
 
 
 class Keyring:
-    """The secrets of this installation. `given`: the one that was set, and the one that was set before it, if any."""
+    """The secrets of this installation. `configured`: the one that was set, and the one set before it, if any."""
 
-    def __init__(self, folder: Path | None, given: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path | None, configured: Sequence[str] = ()) -> None:
         self._folder = folder
-        self._keys = tuple(map(Key, given))
-        self._given = bool(given)
-        self._seen: tuple[int, ...] = ()
+        self._keys = tuple(map(Key, configured))
+        self._is_configured = bool(configured)
+        self._version: tuple[int, ...] = ()
 
     def signing(self) -> Key:
         """The secret that signs. It is made where none is there. Raises SkyctlError where the file cannot be used."""
@@ -36,7 +36,7 @@ class Keyring:
 
     def rotate(self, now: datetime, good_until: datetime) -> None:
         """Replace the secret that signs, and accept the present one until then. Raises Refused where it was set."""
-        if self._given or self._folder is None:
+        if self._is_configured or self._folder is None:
             raise Refused(
                 "the signing secret was set, so that it cannot be replaced here",
                 "set SKYCTL_JWT_SECRET to a new one and SKYCTL_JWT_SECRET_PREVIOUS to the present one, and restart "
@@ -50,7 +50,7 @@ class Keyring:
 
     def _read(self) -> tuple[Key, ...]:
         """The keys, read again where the file is another one than before."""
-        if self._given or self._folder is None:
+        if self._is_configured or self._folder is None:
             return self._keys
         kept = path(self._folder)
         try:
@@ -71,14 +71,14 @@ class Keyring:
             data_dir.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
         with kept.open(encoding="ascii") as file:
             status = os.fstat(file.fileno())
-            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if seen != self._seen:
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if version != self._version:
                 self._keys = tuple(_key(kept, line) for line in file.read().splitlines() if line.strip())
-                self._seen = seen
+                self._version = version
 
 
 def path(folder: Path) -> Path:
-    """Where the secrets are kept that were made because none was set."""
+    """The file of the secrets that were made because none was set."""
     return folder / "jwt-secret"
 
 

@@ -1,4 +1,4 @@
-"""Where the logs of the long-running commands go."""
+"""The logs of the long-running commands."""
 
 import logging
 import os

@@ -47,7 +47,8 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """Where the server answers: a Unix socket that only this user (and root) can reach, so there is no password."""
+        """The address of the server: a Unix socket that only this user (and root) can reach, so there is no
+        password."""
         return f"postgresql://postgres@/postgres?host={quote(str(self.sockets))}"
 
     @contextmanager
@@ -93,7 +94,7 @@ class EmbeddedPostgres:
             )
 
     def answers(self) -> bool:
-        """Whether a server accepts connections on our socket."""
+        """Tell whether a server accepts connections on our socket."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.sockets / ".s.PGSQL.5432"))
@@ -133,22 +134,22 @@ class EmbeddedPostgres:
         self._forget_zombie()
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
         logged = self.log.stat().st_size if self.log.exists() else 0
-        done = programs.run(
+        result = programs.run(
             *("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--pgdata={self.data}"),
             *(f"--log={self.log}", f"--options={options}"),
         )
-        self._check(done, "start", logged)
+        self._check(result, "start", logged)
 
     def _initialize(self, programs: Programs, lock: IO[str]) -> None:
         """Make the data. The lock goes along: should we be killed, the next one waits until initdb has ended, too."""
         half = self.home / "data.part"
         shutil.rmtree(half, ignore_errors=True)
-        done = programs.run(
+        result = programs.run(
             *("initdb", f"--pgdata={half}", "--username=postgres", "--auth=trust", "--encoding=UTF8"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             keeping=[lock.fileno()],
         )
-        self._check(done, "make the data of")
+        self._check(result, "make the data of")
         half.rename(self.data)
 
     def _programs(self) -> Programs:
@@ -208,10 +209,11 @@ class EmbeddedPostgres:
             lock.unlink()
             (self.sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
-    def _check(self, done: "CompletedProcess[str]", what: str, logged: int = 0) -> None:
+    def _check(self, result: "CompletedProcess[str]", what: str, logged: int = 0) -> None:
         """Raise DatabaseUnavailable with what a failed program said, to the server's log from `logged` on or to us."""
-        if done.returncode:
-            lines = (self._log_since(logged) or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        if result.returncode:
+            words = (self._log_since(logged) or result.stdout).strip()
+            lines = words.splitlines() or [f"exit code {result.returncode}"]
             reason = next((line for line in lines if re.search("error:|FATAL:|PANIC:", line)), lines[-1])
             raise self._failed(what, reason, f"read {self.log}" if self.log.exists() else None)
 

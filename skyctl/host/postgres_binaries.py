@@ -98,8 +98,8 @@ def _readable_copy(programs: Path, data_dir: Path) -> Path:
 
 
 def _open_to_all(path: Path) -> None:
-    """Let everybody read, and enter or run, what its owner may: neither the umask nor the source's mode may forbid
-    it."""
+    """Permit everybody to read, and enter or run, what its owner may: neither the umask nor the source's mode may
+    forbid it."""
     if not path.is_symlink():
         mode = path.stat().st_mode
         owners = mode & (stat.S_IRUSR | stat.S_IXUSR)

@@ -1,4 +1,5 @@
-"""What a long-running command tells the service manager, sd_notify(3): that it is ready, alive, and how it stands."""
+"""Reports of a long-running command to the service manager, sd_notify(3): that it is ready, alive, and how it
+stands."""
 
 import os
 import socket

@@ -49,7 +49,7 @@ class Stop:
         if self.is_set:
             return False
         return any(
-            each is not self._reader for each in select.select([self._reader, *others], [], [], max(0.0, seconds))[0]
+            ready is not self._reader for ready in select.select([self._reader, *others], [], [], max(0.0, seconds))[0]
         )
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:

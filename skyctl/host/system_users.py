@@ -12,8 +12,8 @@ ACCOUNTS_LOCK = Path("/etc/.pwd.lock")  # which useradd locks too, in a way of i
 
 def system_account(name: str, home: Path, comment: str = "") -> pwd.struct_passwd:
     """The system user of this name, made where it is missing. Raises Refused."""
-    if found := account(name):
-        return found
+    if existing := account(name):
+        return existing
     command = ["useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", f"--comment={comment}"]
     try:
         ACCOUNTS_LOCK.touch(mode=0o600)

@@ -26,7 +26,7 @@ class ForeignKey(Exception):
 
 
 class Contents(NamedTuple):
-    """What a certificate says; its fingerprint is SHA-256, in hexadecimal with colons."""
+    """The contents of a certificate; its fingerprint is SHA-256, in hexadecimal with colons."""
 
     subject: str
     names: Sequence[str]

@@ -1,4 +1,4 @@
-"""What a monitor counts, for Prometheus."""
+"""The metrics of a monitor, for Prometheus."""
 
 from collections.abc import Sequence
 

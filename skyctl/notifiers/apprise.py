@@ -24,7 +24,7 @@ FAILURES = {
 
 
 def names(urls: Sequence[str]) -> tuple[str, ...]:
-    """What the channels are called wherever people or the database see them: the kind, and a digest of the URL."""
+    """The names of the channels wherever people or the database see them: the kind, and a digest of the URL."""
     return tuple(_name(url) for url in urls)
 
 

@@ -1,1 +1,2 @@
-"""What the system does, by who asks for it; each function opens its own transactions, and nothing else opens any."""
+"""The functions of the system, by who asks for them; each function opens its own transactions, and nothing else opens
+any."""

@@ -63,13 +63,13 @@ class Draft:
 
 @dataclass(slots=True)
 class _Memory:
-    """What is known of the workers while the events are gone through."""
+    """The known state of the workers while the events are gone through."""
 
     incidents: Mapping[UUID, Incident]
     flapping: set[UUID]
     opened: dict[UUID, bool] = field(default_factory=dict)
     last: dict[UUID, int] = field(default_factory=dict)
-    untold: dict[UUID, int | None] = field(default_factory=dict)
+    unalerted: dict[UUID, int | None] = field(default_factory=dict)
 
     def is_open(self, worker_id: UUID) -> bool:
         incident = self.incidents.get(worker_id)
@@ -79,25 +79,25 @@ class _Memory:
 def compose(
     events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], policy: AlertPolicy
 ) -> tuple[list[Draft], dict[UUID, int | None]]:
-    """What the events of one pass, in their order, call for. `flapping` are the workers that flapped before the first
-    of them.
+    """Compose the alerts for the events of one pass, in their order. `flapping` are the workers that flapped before the
+    first of them.
 
     Beside the drafts, the workers that get no alert of their own: the mass failure whose alert opened their
     incident, or None where that is closed.
     """
     begun = {event.worker_id for event in events if event.kind == EventKind.FLAPPING and event.worker_id}
     memory = _Memory(incidents, {*flapping, *begun})
-    told: dict[str, list[Event]] = {}
+    changes: dict[str, list[Event]] = {}
     drafts = []
     for event in events:
         if event.kind in (MASS_FAILURE, MASS_RECOVERY):
             drafts.append(Draft(_of_the_mass(event)))
         elif kind := _kind(event, memory, policy):
-            told.setdefault(kind, []).append(event)
-    for kind, those in told.items():
-        groups = [those] if len(those) > policy.one_by_one else [[one] for one in those]
+            changes.setdefault(kind, []).append(event)
+    for kind, alike in changes.items():
+        groups = [alike] if len(alike) > policy.one_by_one else [[event] for event in alike]
         drafts += [_draft(kind, group, memory) for group in groups]
-    return drafts + _of_containers(events, policy), memory.untold
+    return drafts + _of_containers(events, policy), memory.unalerted
 
 
 def reminder(worker: Worker, figures: str, now: datetime) -> Event:
@@ -121,12 +121,12 @@ def _kind(event: Event, memory: _Memory, policy: AlertPolicy) -> str | None:
         kind = None if worker_id in memory.flapping else _by_status(event, memory)
     if "massFailureId" in event.details and kind in (OFFLINE, RECOVERED):
         memory.opened[worker_id] = kind == OFFLINE
-        memory.untold[worker_id] = event.details_as(StatusChange)["massFailureId"] if kind == OFFLINE else None
+        memory.unalerted[worker_id] = event.details_as(StatusChange)["massFailureId"] if kind == OFFLINE else None
         return None
     if kind == UNHEALTHY and _was_told_lately(event, memory.incidents.get(worker_id), policy):
         return None
     if kind:
-        memory.untold.pop(worker_id, None)
+        memory.unalerted.pop(worker_id, None)
         memory.opened[worker_id] = kind in OPENING
         memory.last[worker_id] = event.seq
     return kind
@@ -179,8 +179,8 @@ def _of_one(kind: str, event: Event, incidents: Mapping[UUID, Incident]) -> Aler
 def _of_many(kind: str, events: Sequence[Event]) -> Alert:
     names = [str(event.worker_name) for event in events]
     title = f"{len(events)} workers {SAID_OF_MANY[kind]}"
-    told = [{"id": str(event.worker_id), "name": event.worker_name} for event in events[:WORKERS_KEPT]]
-    metadata = {"count": len(events), "workers": told}
+    members = [{"id": str(event.worker_id), "name": event.worker_name} for event in events[:WORKERS_KEPT]]
+    metadata = {"count": len(events), "workers": members}
     return Alert(kind, None, title, f"{title}: {listed(names)}", metadata)
 
 
@@ -198,8 +198,8 @@ def _of_the_mass(event: Event) -> Alert:
 
 
 def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
-    """What people are told of containers: members of each of theirs, or of many at once; administrators of each
-    worker's."""
+    """Compose the alerts about containers: to members about each of theirs, or many at once; to administrators about
+    each worker's."""
     members: dict[tuple[str, str], list[Event]] = {}
     alerts = []
     for event in events:
@@ -210,8 +210,8 @@ def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
             members.setdefault((kind, str(event.details_as(MigrationRef)["organizationId"])), []).append(event)
         elif alert := _of_a_worker(event):
             alerts.append(alert)
-    for (kind, organization), those in members.items():
-        groups = [those] if len(those) > policy.one_by_one else [[one] for one in those]
+    for (kind, organization), outcomes in members.items():
+        groups = [outcomes] if len(outcomes) > policy.one_by_one else [[outcome] for outcome in outcomes]
         alerts += [_to_members(kind, UUID(organization), group) for group in groups]
     return [Draft(alert) for alert in alerts]
 
@@ -246,15 +246,16 @@ def _of_a_worker(event: Event) -> Alert | None:
 
 
 def _to_members(kind: str, organization_id: UUID, events: Sequence[Event]) -> Alert:
-    """What the members of an organization are told of their containers; not on which worker these are."""
+    """Compose the alert to an organization's members about their containers; it does not say on which worker these
+    are."""
     names = [str(event.details_as(MigrationRef)["serviceName"]) for event in events]
     ids = [str(event.details_as(MigrationRef)["serviceId"]) for event in events[:WORKERS_KEPT]]
     many = len(events) > 1
     subject = f"{len(events)} of your containers" if many else f"Your container {names[0]}"
-    said = ("were" if many else "was") + (" moved to other hosts" if many else " moved to another host")
+    outcome = ("were" if many else "was") + (" moved to other hosts" if many else " moved to another host")
     if kind == MIGRATION_FAILED:
-        said = "could not be moved to " + ("other hosts" if many else "another host")
-    title = f"{subject} {said}"
+        outcome = "could not be moved to " + ("other hosts" if many else "another host")
+    title = f"{subject} {outcome}"
     message = f"{title}: {listed(names)}" if many else f"{title}: {events[0].reason.partition(': ')[2]}"
     metadata = {"services": names[:WORKERS_KEPT], "serviceIds": ids, "organizationId": str(organization_id)}
     return Alert(

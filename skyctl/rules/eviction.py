@@ -34,7 +34,7 @@ ASK_FIRST = "its organization wants to be asked: see `skyctl migrations approve`
 
 
 class Verdict(NamedTuple):
-    """How a container leaves; `mass_failure_id` is the mass failure that its worker failed by, while not lifted."""
+    """The way a container leaves; `mass_failure_id` is the mass failure that its worker failed by, while not lifted."""
 
     cause: MigrationCause
     state: MigrationState
@@ -103,7 +103,7 @@ def _drain_is_overdue(worker: Worker, now: datetime) -> bool:
 
 
 def _left_since(container: PlacedContainer, cause: MigrationCause) -> bool:
-    """Whether a migration of this deployment was written down since the cause came about."""
+    """Tell whether a migration of this deployment was written down since the cause came about."""
     worker, migrated_at = container.worker, container.last_migration_at
     if migrated_at is None:
         return False

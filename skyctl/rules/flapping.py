@@ -14,5 +14,5 @@ def is_flapping(transitions: int, policy: HealthPolicy) -> bool:
 
 
 def has_settled(changed_at: datetime, now: datetime, policy: HealthPolicy) -> bool:
-    """Whether a flapping worker has been quiet for long enough since its last change."""
+    """Tell whether a flapping worker has been quiet for long enough since its last change."""
     return now - changed_at >= policy.flap_quiet

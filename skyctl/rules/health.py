@@ -49,32 +49,32 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
 
 
 def stopped_on_purpose(worker: Worker) -> bool:
-    """Whether the agent was stopped on purpose and has not beaten since."""
+    """Tell whether the agent was stopped on purpose and has not beaten since."""
     heard_at = worker.last_heartbeat_at
     return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
 
 
 def is_to_drain(worker: Worker) -> bool:
-    """Whether an administrator wants the worker empty; the panel says so by the status alone."""
+    """Tell whether an administrator wants the worker empty; the panel says so by the status alone."""
     by_status = worker.status is WorkerStatus.DRAINING and worker.undrained_at is None
     return worker.drain_requested_at is not None or by_status
 
 
 def merged(outages: Iterable[Outage]) -> list[Outage]:
     """The same outages in order, those that overlap made one."""
-    found: list[Outage] = []
+    separate: list[Outage] = []
     for outage in sorted(outages):
-        if found and outage.started_at <= found[-1].ended_at:
-            found[-1] = Outage(found[-1].started_at, max(found[-1].ended_at, outage.ended_at))
+        if separate and outage.started_at <= separate[-1].ended_at:
+            separate[-1] = Outage(separate[-1].started_at, max(separate[-1].ended_at, outage.ended_at))
         else:
-            found.append(outage)
-    return found
+            separate.append(outage)
+    return separate
 
 
 def heard_silence(since: datetime, now: datetime, outages: Iterable[Outage]) -> timedelta:
     """The time from `since` to `now` in which a heartbeat would have been heard. The outages are `merged` ones."""
     deaf = (min(now, outage.ended_at) - max(since, outage.started_at) for outage in outages)
-    return now - since - sum((max(timedelta(), each) for each in deaf), timedelta())
+    return now - since - sum((max(timedelta(), duration) for duration in deaf), timedelta())
 
 
 def cutoff(now: datetime, outages: Sequence[Outage], timeout: timedelta) -> datetime:
@@ -91,7 +91,7 @@ def cutoff(now: datetime, outages: Sequence[Outage], timeout: timedelta) -> date
 
 
 def is_exhausted(load: Load, policy: HealthPolicy) -> bool:
-    """Whether a dimension is above its limit."""
+    """Tell whether a dimension is above its limit."""
     return (
         load.cpu_percent > policy.cpu_percent
         or load.memory_percent > policy.memory_percent
@@ -106,7 +106,7 @@ def excesses(load: Load, policy: HealthPolicy) -> list[Excess]:
         Excess("memory", load.memory_percent, policy.memory_percent),
         Excess("disk", load.disk_percent, policy.disk_percent),
     )
-    return [each for each in dimensions if each.percent > each.limit]
+    return [dimension for dimension in dimensions if dimension.percent > dimension.limit]
 
 
 def figures(load: Load, policy: HealthPolicy) -> str:
@@ -115,14 +115,14 @@ def figures(load: Load, policy: HealthPolicy) -> str:
 
 
 def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy) -> bool:
-    """Whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
+    """Tell whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
     if status is WorkerStatus.DRAINING:
         return False
     return status is not (WorkerStatus.UNHEALTHY if is_exhausted(load, policy) else WorkerStatus.ACTIVE)
 
 
 def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> list[str]:
-    """What would change the status that `assess` gives, one sentence each."""
+    """List the changes that would alter the status that `assess` gives, one sentence each."""
     status, heard_at = assess(worker, now, outages, policy).status, worker.last_heartbeat_at
     if status is WorkerStatus.OFFLINE:
         return ["a heartbeat brings it back"]

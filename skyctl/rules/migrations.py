@@ -35,7 +35,7 @@ GIVEN_UP = ("paused", "rollback_started", "rollback_paused", "rollback_completed
 
 
 class Step(StrEnum):
-    """What is to be done about a migration that is under way."""
+    """The next step of a migration that is under way."""
 
     WAIT = "wait"
     MOVE = "move"
@@ -66,37 +66,38 @@ class Pins(NamedTuple):
     order: str
 
 
-def decide(state: MigrationState, seen: Observation, service_id: str, pins: Pins, *, overdue: bool) -> Decision:
+def decide(state: MigrationState, observation: Observation, service_id: str, pins: Pins, *, overdue: bool) -> Decision:
     """The step that a migration calls for: `service_id` is the engine's, `overdue` says that its deadline has
     passed."""
-    service = seen.services.get(service_id)
+    service = observation.services.get(service_id)
     if service is None:
         return Decision(Step.GIVE_UP, "the engine no longer has the service: deploy it again")
     if service.node_id == pins.target:
         if state is MigrationState.STARTING:
             return Decision(Step.VERIFY)
-        return _on_target(service, seen, pins.source, pins.target, overdue=overdue)
-    if _is_elsewhere(service, seen, pins):
+        return _on_target(service, observation, pins.source, pins.target, overdue=overdue)
+    if _is_elsewhere(service, observation, pins):
         return Decision(
-            Step.CANCEL, f"somebody has pinned it to another node meanwhile ({_name(seen, service.node_id)})"
+            Step.CANCEL, f"somebody has pinned it to another node meanwhile ({_name(observation, service.node_id)})"
         )
     if state is MigrationState.STARTING and not overdue:
         return Decision(Step.MOVE)
     return Decision(Step.FAIL, trouble(service, pins.target) or "rolled back: the new container did not run in time")
 
 
-def _is_elsewhere(service: EngineService, seen: Observation, pins: Pins) -> bool:
-    """Whether somebody else has pinned the service: to a node that there is, and not by an order of this migration."""
+def _is_elsewhere(service: EngineService, observation: Observation, pins: Pins) -> bool:
+    """Tell whether somebody else has pinned the service: to a node that there is, and not by an order of this
+    migration."""
     is_ours = service.labels.get(DEPLOYMENT_LABEL) == pins.order
-    return service.node_id in seen.nodes and service.node_id != pins.source and not is_ours
+    return service.node_id in observation.nodes and service.node_id != pins.source and not is_ours
 
 
 def _on_target(
-    service: EngineService, seen: Observation, source: str | None, target: str, *, overdue: bool
+    service: EngineService, observation: Observation, source: str | None, target: str, *, overdue: bool
 ) -> Decision:
     running = next((task for task in service.tasks if task.node_id == target and runs(task)), None)
     if running:
-        stopped, node = has_stopped(service, source), seen.nodes.get(source or "")
+        stopped, node = has_stopped(service, source), observation.nodes.get(source or "")
         if not stopped and node and node.is_up and service.update in GIVEN_UP:
             return Decision(Step.ROLL_BACK, "it came to run only after the engine had given up")
         if stopped or node is None or not node.is_up or overdue:
@@ -110,9 +111,9 @@ def _on_target(
 
 
 def is_overdue(deadline_at: datetime | None, now: datetime) -> bool:
-    """Whether a migration's own deadline has passed."""
+    """Tell whether a migration's own deadline has passed."""
     return deadline_at is not None and deadline_at <= now
 
 
-def _name(seen: Observation, node_id: str | None) -> str:
-    return seen.nodes[node_id].hostname if node_id in seen.nodes and node_id else "-"
+def _name(observation: Observation, node_id: str | None) -> str:
+    return observation.nodes[node_id].hostname if node_id in observation.nodes and node_id else "-"

@@ -1,4 +1,4 @@
-"""How workers are called: by the administrator's word, else after their hostname."""
+"""The names of workers: by the administrator's word, else after their hostname."""
 
 from uuid import UUID
 

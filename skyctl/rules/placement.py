@@ -58,8 +58,8 @@ def amounts(capacity: Capacity) -> Amounts:
 
 
 def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
-    """What keeps a worker from taking any container, in words; empty for nothing. Exhaustion counts as soon as it is
-    measured."""
+    """The reason that a worker takes no container, in words; empty where there is none. Exhaustion counts as soon as it
+    is measured."""
     worker, load = candidate.worker, candidate.worker.load
     most = (policy.cpu_percent, policy.memory_percent, policy.disk_percent)
     is_exhausted = any(percent > limit for percent, limit in zip(load[:3], most, strict=True))
@@ -109,7 +109,7 @@ class Target:
             self.siblings[spread] = self.siblings.get(spread, 0) + 1
 
 
-def target(candidate: Candidate, place: int) -> Target:
+def target_for(candidate: Candidate, place: int) -> Target:
     """A worker before the batch."""
     worker, held = candidate.worker, amounts(candidate.reserved)
     has, percents = amounts(worker.capacity), worker.load[:3]
@@ -119,13 +119,14 @@ def target(candidate: Candidate, place: int) -> Target:
 
 
 class Cluster:
-    """What stays the same while a batch is placed: who is eligible where, and why the others are not."""
+    """The facts that stay the same while a batch is placed: the eligible workers of each place, and why the others are
+    not."""
 
     def __init__(self, candidates: Iterable[Candidate], policy: HealthPolicy, wanted: set[Where]) -> None:
         ordered = sorted(candidates, key=lambda candidate: candidate.worker.id.int)
-        found = [(candidate, exclusion(candidate, policy)) for candidate in ordered]
-        self.excluded = Counter(cause for _, cause in found if cause)
-        self.eligible = [candidate for candidate, cause in found if not cause]
+        judged = [(candidate, exclusion(candidate, policy)) for candidate in ordered]
+        self.excluded = Counter(cause for _, cause in judged if cause)
+        self.eligible = [candidate for candidate, cause in judged if not cause]
         self.ids = {candidate.worker.id for candidate in self.eligible}
         self.homes = Counter(home(candidate.worker) for candidate in self.eligible)
         self.wanted = wanted
@@ -150,12 +151,12 @@ class Cluster:
 
     def targets(self) -> dict[Where, list[Target]]:
         """All eligible workers afresh, by each place that is wanted of which they are."""
-        found: dict[Where, list[Target]] = {where: [] for where in self.wanted}
+        targets: dict[Where, list[Target]] = {where: [] for where in self.wanted}
         for place, candidate in enumerate(self.eligible):
-            one, (region, pool) = target(candidate, place), home(candidate.worker)
+            target, (region, pool) = target_for(candidate, place), home(candidate.worker)
             for where in {(region, pool), (region, None), (None, pool), (None, None)} & self.wanted:
-                found[where].append(one)
-        return found
+                targets[where].append(target)
+        return targets
 
 
 class Queue:
@@ -170,7 +171,7 @@ class Queue:
     def __init__(self, targets: Sequence[Target], rank: Callable[[Target], Rank]) -> None:
         self.rank = rank
         self.size = len(targets)
-        self._ready = [(rank(one), one) for one in targets]
+        self._ready = [(rank(target), target) for target in targets]
         self._waiting: tuple[list[tuple[int, int, Target]], ...] = ([], [], [])
         heapify(self._ready)
 
@@ -190,9 +191,9 @@ class Queue:
                 self.push(best)
         return None
 
-    def push(self, one: Target) -> None:
+    def push(self, target: Target) -> None:
         """Puts a worker back."""
-        heappush(self._ready, (self.rank(one), one))
+        heappush(self._ready, (self.rank(target), target))
 
 
 class Batch:
@@ -210,31 +211,31 @@ class Batch:
     def _new_queue(self, where: Where, spread: str | None) -> Queue:
         """The workers of a region and pool by id, or by siblings (of no spread: none), load and id."""
         if self.is_packing:
-            return Queue(self.targets[where], lambda one: (0, 0.0, one.place))
-        return Queue(self.targets[where], lambda one: (one.siblings.get(spread, 0), one.load, one.place))
+            return Queue(self.targets[where], lambda target: (0, 0.0, target.place))
+        return Queue(self.targets[where], lambda target: (target.siblings.get(spread, 0), target.load, target.place))
 
     def _place(self, demand: Demand, needs: Amounts) -> None:
         avoid, spread = (frozenset[UUID](), None) if self.is_packing else (demand.avoid, demand.spread)
         # Stepping over all the siblings of a crowded spread would be slow; for any other, one more queue would be.
         queue = self._queue((demand.region, demand.pool), spread if spread in self._crowded else None)
-        seen: list[tuple[bool, int, Rank, Target]] = []
+        choices: list[tuple[bool, int, Rank, Target]] = []
         aside = []
-        while (one := queue.pop(needs)) is not None:
-            aside.append(one)
-            if one.worker.id == demand.source:
+        while (target := queue.pop(needs)) is not None:
+            aside.append(target)
+            if target.worker.id == demand.source:
                 continue
-            rank, siblings = queue.rank(one), one.siblings.get(spread, 0)
-            seen.append((one.worker.id in avoid, siblings, rank, one))
+            rank, siblings = queue.rank(target), target.siblings.get(spread, 0)
+            choices.append((target.worker.id in avoid, siblings, rank, target))
             # nobody behind it has fewer siblings than its queue ranks it by
-            if not seen[-1][0] and siblings == rank[0]:
+            if not choices[-1][0] and siblings == rank[0]:
                 break
-        if seen:
-            failed_there, siblings, _, chosen = min(seen)
+        if choices:
+            failed_there, siblings, _, chosen = min(choices)
             chosen.take(needs, demand.spread)
             reason = self._reason(chosen, queue.size, failed_there, siblings)
             self.placed[demand.id] = Placement(demand.id, chosen.worker.id, reason)
-        for one in aside:
-            queue.push(one)
+        for target in aside:
+            queue.push(target)
 
     def _reason(self, chosen: Target, size: int, failed_there: bool, siblings: int) -> str:
         figure = f"{chosen.load:.0f} % with it, among {size} eligible"
@@ -251,17 +252,17 @@ class Leftover:
     need."""
 
     def __init__(self, targets: Iterable[Target], source: UUID | None) -> None:
-        others = [one for one in targets if one.worker.id != source]
+        others = [target for target in targets if target.worker.id != source]
         self.workers = len(others)
-        self.rooms = [sorted(one.room[dimension] for one in others) for dimension in range(3)]
+        self.rooms = [sorted(target.room[dimension] for target in others) for dimension in range(3)]
         self.roomiest: list[Target] = []
-        for one in sorted(others, key=lambda other: other.room, reverse=True):
-            if all(known.lacking(one.room) is not None for known in self.roomiest):
-                self.roomiest.append(one)
+        for target in sorted(others, key=lambda other: other.room, reverse=True):
+            if all(known.lacking(target.room) is not None for known in self.roomiest):
+                self.roomiest.append(target)
 
 
 class Refusals:
-    """What is said of demands without a place, once for each kind of them, with what the batch has left."""
+    """The refusals of demands without a place, worded once for each kind of them, by what the batch has left."""
 
     def __init__(self, cluster: Cluster, batch: Batch) -> None:
         self._cluster, self._targets = cluster, batch.targets
@@ -269,7 +270,7 @@ class Refusals:
         self._explained = cache(self._explain)
 
     def of(self, demand: Demand) -> Refusal:
-        """Why a demand found no place."""
+        """The reason that a demand found no place."""
         source = demand.source if demand.source in self._cluster.ids else None
         return Refusal(demand.id, *self._explained(amounts(demand.needs), (demand.region, demand.pool), source))
 
@@ -289,16 +290,16 @@ class Refusals:
         for dimension, rooms, need in zip(DIMENSIONS, left.rooms, needs, strict=True):
             causes[f"no room: {dimension}"] = bisect_left(rooms, need)
 
-        def shortage(one: Target) -> tuple[float, int]:
+        def shortage(target: Target) -> tuple[float, int]:
             """The largest share of its needs that it lacks there."""
-            return max((need - free) / (need or 1) for need, free in zip(needs, one.room, strict=True)), one.place
+            return max((need - free) / (need or 1) for need, free in zip(needs, target.room, strict=True)), target.place
 
         nearest = min(left.roomiest, key=shortage)
         return +causes, f"no room: {nearest.worker.name} comes nearest and lacks {lack(nearest.room, needs)}"
 
 
 def lack(room: Amounts, needs: Amounts) -> str:
-    """What is lacking in words, to a hundredth: the lack rounded up, what is free rounded down."""
+    """The lack of room in words, to a hundredth: the lack rounded up, what is free rounded down."""
     cent = UNIT // 100
     return " and ".join(
         f"{-((free - need) // cent) / 100:.10g} {word} (needs {need / UNIT:.10g}, has {free // cent / 100:.10g} free)"

@@ -1,4 +1,4 @@
-"""When to try again what failed."""
+"""The times at which to try again what failed."""
 
 from datetime import timedelta
 

@@ -29,13 +29,13 @@ def slug(name: str) -> str:
     return f"{whole[: LONGEST_SLUG - DIGEST - 1].strip('-')}-{digest}"
 
 
-def adopted_limits(found: Capacity, given: Capacity) -> Capacity:
-    """What an adopted service reserves: what was given, else what the engine limits it to, else what a service has by
-    default."""
+def adopted_limits(observed: Capacity, requested: Capacity) -> Capacity:
+    """The amounts that an adopted service reserves: those requested, else the engine's limits on it, else the defaults
+    of a service."""
     return Capacity(
-        given.cpu_cores or found.cpu_cores or DEFAULT_LIMITS.cpu_cores,
-        given.memory_mb or found.memory_mb or DEFAULT_LIMITS.memory_mb,
-        given.disk_gb or found.disk_gb or DEFAULT_LIMITS.disk_gb,
+        requested.cpu_cores or observed.cpu_cores or DEFAULT_LIMITS.cpu_cores,
+        requested.memory_mb or observed.memory_mb or DEFAULT_LIMITS.memory_mb,
+        requested.disk_gb or observed.disk_gb or DEFAULT_LIMITS.disk_gb,
     )
 
 

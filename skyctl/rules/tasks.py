@@ -1,4 +1,4 @@
-"""What the containers of a service say, in the engine's words."""
+"""Conclusions from a service's containers, as the engine reports them."""
 
 from skyctl.domain.engine import EngineService, EngineTask
 
@@ -9,22 +9,22 @@ ENDED = ("complete", "failed", "shutdown", "rejected", "orphaned", "remove")
 
 
 def runs(task: EngineTask) -> bool:
-    """Whether a container runs and is to; it is healthy then, where its image has a health check."""
+    """Tell whether a container runs and is to; it is healthy then, where its image has a health check."""
     return task.state == "running" and task.wanted == "running"
 
 
 def has_stopped(service: EngineService, node_id: str | None) -> bool:
-    """Whether no container of the service is left on a node, as far as the engine knows."""
+    """Tell whether no container of the service is left on a node, as far as the engine knows."""
     return not any(is_on(task, node_id) for task in service.tasks)
 
 
 def trouble(service: EngineService, node_id: str | None) -> str:
     """The engine's last error about the containers of a service on a node, or about one that finds none; empty for
     none."""
-    told = [task.error for task in service.tasks if task.error and task.node_id in (node_id, None)]
-    return told[-1] if told else ""
+    errors = [task.error for task in service.tasks if task.error and task.node_id in (node_id, None)]
+    return errors[-1] if errors else ""
 
 
 def is_on(task: EngineTask, node_id: str | None) -> bool:
-    """Whether a container is on a node, or on its way to it."""
+    """Tell whether a container is on a node, or on its way to it."""
     return task.node_id == node_id and task.state not in ENDED

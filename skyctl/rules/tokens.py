@@ -38,7 +38,7 @@ def issue_admin_token(secret: str, user_id: UUID, email: str, now: datetime) -> 
 
 
 class WorkerClaims(NamedTuple):
-    """Whose token it is, when it expires, and which key signed it."""
+    """The worker of a token, the time it expires, and the key that signed it."""
 
     worker_id: UUID
     expires_at: datetime | None
@@ -46,7 +46,8 @@ class WorkerClaims(NamedTuple):
 
 
 def verify_worker_token(keys: Sequence[Key], token: str, now: datetime) -> WorkerClaims:
-    """What a worker's token says. Raises Unauthorized (not ours, expired) or Forbidden (not a worker's)."""
+    """Verify a worker's token and return its claims. Raises Unauthorized (not ours, expired) or Forbidden (not a
+    worker's)."""
     key, claims = _claims(keys, token, now)
     if claims.get("type") != "worker":
         raise Forbidden("the token is not a worker's", INVITE_AGAIN)

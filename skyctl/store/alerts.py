@@ -51,8 +51,8 @@ def insert_alert(connection: sa.Connection, alert: Alert, term: int | None) -> i
     return number
 
 
-def tell(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
-    """A notification for everybody whom the alert is for, a row in the activity log, and NOTIFY for whoever listens."""
+def notify(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
+    """Notify everybody whom the alert is for, add a row to the activity log, and NOTIFY whoever listens."""
     metadata = {"alertId": alert_id, "alertType": alert.kind, **alert.metadata}
     if alert.worker_id:
         metadata["workerId"] = str(alert.worker_id)
@@ -98,15 +98,15 @@ def notification(alert_id: int, alert: Alert) -> str:
 
 
 def incidents_of(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, Incident]:
-    """What people were last told of these workers."""
+    """The incidents of these workers, as people were last alerted to them."""
     rows = connection.execute(sa.select(incidents).where(among(incidents.c.worker_id, worker_ids)))
     return {row.worker_id: Incident(row.alert_id, row.closed_at is None, row.exhaustion_alerted_at) for row in rows}
 
 
 def open_incidents(connection: sa.Connection, alert_id: int, worker_ids: Sequence[UUID], *, exhausted: bool) -> None:
-    """Let the alert open, or go on with, the incidents of these workers."""
-    told = _NOW if exhausted else sa.null()
-    ids = sa.select(sa.func.unnest(sa.cast(list(worker_ids), sa.ARRAY(sa.UUID()))), sa.literal(alert_id), told)
+    """Open the incidents of these workers with the alert, or continue them."""
+    alerted_at = _NOW if exhausted else sa.null()
+    ids = sa.select(sa.func.unnest(sa.cast(list(worker_ids), sa.ARRAY(sa.UUID()))), sa.literal(alert_id), alerted_at)
     opened = insert(incidents).from_select(["worker_id", "alert_id", "exhaustion_alerted_at"], ids)
     going_on = sa.case((incidents.c.closed_at.is_(None), incidents.c.alert_id), else_=opened.excluded.alert_id)
     last_told = sa.func.coalesce(opened.excluded.exhaustion_alerted_at, incidents.c.exhaustion_alerted_at)
@@ -120,16 +120,16 @@ def close_incidents(connection: sa.Connection, worker_ids: Iterable[UUID]) -> No
     connection.execute(closed.values(closed_at=_NOW))
 
 
-def note_untold(connection: sa.Connection, mass_failure_id: int | None, worker_ids: Sequence[UUID]) -> None:
-    """Note of workers that nothing was told of by itself that the alert of their mass failure opened their incident;
-    without a mass failure, that it is closed."""
+def assign_incidents(connection: sa.Connection, mass_failure_id: int | None, worker_ids: Sequence[UUID]) -> None:
+    """Open the incidents of workers without an alert of their own with the alert of their mass failure; without a mass
+    failure, close them."""
     if mass_failure_id is None:
         close_incidents(connection, worker_ids)
         return
-    told = sa.select(alerts.c.id).where(
+    query = sa.select(alerts.c.id).where(
         alerts.c.kind == "mass_failure", alerts.c.metadata["massFailureId"].as_integer() == mass_failure_id
     )
-    number = connection.execute(told.order_by(alerts.c.id).limit(1)).scalar_one_or_none()
+    number = connection.execute(query.order_by(alerts.c.id).limit(1)).scalar_one_or_none()
     if number is not None:
         open_incidents(connection, number, worker_ids, exhausted=False)
 
@@ -138,14 +138,14 @@ def still_exhausted(connection: sa.Connection, cooldown: timedelta) -> list[Work
     """Workers that are unhealthy again, of which people were not told because they had been lately, and no longer
     have."""
     columns = incidents.c
-    untold = sa.and_(columns.closed_at.is_not(None), columns.exhaustion_alerted_at <= _NOW - cooldown)
+    due = sa.and_(columns.closed_at.is_not(None), columns.exhaustion_alerted_at <= _NOW - cooldown)
     query = sa.select(*COLUMNS).join_from(workers, incidents, columns.worker_id == workers.c.id)
-    found = query.where(untold, STATUS == WorkerStatus.UNHEALTHY, workers.c.flapping_since.is_(None))
-    return [read(row) for row in connection.execute(found.order_by(workers.c.name, workers.c.id))]
+    exhausted = query.where(due, STATUS == WorkerStatus.UNHEALTHY, workers.c.flapping_since.is_(None))
+    return [read(row) for row in connection.execute(exhausted.order_by(workers.c.name, workers.c.id))]
 
 
 def send_to(connection: sa.Connection, alert_id: int, channels: Iterable[str]) -> None:
-    """Let the alert wait for its delivery by each of the channels."""
+    """Queue the alert for delivery by each of the channels."""
     for channel in channels:
         connection.execute(sa.insert(deliveries).values(alert_id=alert_id, channel=channel))
 
@@ -166,8 +166,8 @@ def claim(connection: sa.Connection, channel: str, hold: timedelta) -> Delivery 
     ).one_or_none()
     if row is None:
         return None
-    found = connection.execute(sa.select(alerts).where(alerts.c.id == row.alert_id)).one()
-    return Delivery(_alert(found), row.attempts)
+    alert = connection.execute(sa.select(alerts).where(alerts.c.id == row.alert_id)).one()
+    return Delivery(_alert(alert), row.attempts)
 
 
 def note_delivered(connection: sa.Connection, alert_id: int, channel: str) -> None:
@@ -184,7 +184,7 @@ def note_failed(connection: sa.Connection, alert_id: int, channel: str, error: s
 
 
 def next_due_at(connection: sa.Connection, channel: str) -> datetime | None:
-    """When the next delivery by this channel is due; None where none waits."""
+    """The time at which the next delivery by this channel is due; None where none waits."""
     c = deliveries.c
     waiting = sa.select(sa.func.min(c.next_attempt_at))
     due: datetime | None = connection.execute(
@@ -224,7 +224,7 @@ def latest(connection: sa.Connection, limit: int) -> list[tuple[Alert, int, int,
     """The last alerts, in order, each with its deliveries: made, waiting, given up."""
     c = deliveries.c
     made, waiting = c.delivered_at.is_not(None), sa.and_(c.delivered_at.is_(None), c.given_up_at.is_(None))
-    counts = [sa.func.count(c.channel).filter(each) for each in (made, waiting, c.given_up_at.is_not(None))]
+    counts = [sa.func.count(c.channel).filter(condition) for condition in (made, waiting, c.given_up_at.is_not(None))]
     query = sa.select(alerts, *counts).outerjoin(deliveries, c.alert_id == alerts.c.id).group_by(alerts.c.id)
     rows = connection.execute(query.order_by(alerts.c.id.desc()).limit(limit))
     return [(_alert(row), *row[-3:]) for row in rows][::-1]

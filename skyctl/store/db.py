@@ -61,7 +61,7 @@ class Database:
             hide_parameters=True,
         )
         _check_the_rested(self._engine, self._waits)
-        self.lane = HeartbeatConnection(self)
+        self.heartbeat_connection = HeartbeatConnection(self)
 
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
@@ -91,24 +91,24 @@ class Database:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What the driver needs to connect."""
+        """The driver's arguments for connecting."""
         url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
         return {"conninfo": url, **self._arguments}
 
     @cached_property
     def address(self) -> str:
-        """Where the database is, without the passwords."""
+        """The address of the database, without the passwords."""
         shown = self._url.set(drivername="postgresql").difference_update_query(SECRET_PARAMETERS)
         return shown.render_as_string(hide_password=True)
 
     def give_up(self) -> None:
-        """Let nothing wait for the database any more: what runs is cut off, and what begins fails."""
+        """End all waits for the database: what runs is cut off, and what begins fails."""
         self._waits.give_up()
 
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
-        self.lane.close()
+        self.heartbeat_connection.close()
 
 
 class HeartbeatConnection:
@@ -132,9 +132,9 @@ class HeartbeatConnection:
                 connection = await self._checked()
                 ours, theirs = self._asked
                 until = theirs + timedelta(seconds=time.monotonic() - ours + LIMIT_SECONDS)
-                given = {**parameters, "until": until}
+                values = {**parameters, "until": until}
                 async with self._moved(connection, self._database.ahead):
-                    rows = await self._ask(connection, LIMIT_SECONDS, statement, given)
+                    rows = await self._ask(connection, LIMIT_SECONDS, statement, values)
         if self._asked[1] > until:
             raise DatabaseUnavailable(f"{self._database.address}: its clock leapt ahead", "try again")
         return rows
@@ -200,9 +200,9 @@ def notify_news(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))
 
 
-async def notify_news_now(lane: HeartbeatConnection) -> None:
+async def notify_news_now(connection: HeartbeatConnection) -> None:
     """Wake the monitors."""
-    await lane.fetch("SELECT now(), pg_notify(%(channel)s, '')", {"channel": NEWS_CHANNEL})
+    await connection.fetch("SELECT now(), pg_notify(%(channel)s, '')", {"channel": NEWS_CHANNEL})
 
 
 def now(connection: sa.Connection) -> datetime:
@@ -212,7 +212,7 @@ def now(connection: sa.Connection) -> datetime:
 
 
 def clock(connection: sa.Connection) -> datetime:
-    """What the database's clock shows at this moment; `now` stands still within a transaction. Needs no schema."""
+    """The time of the database's clock at this moment; `now` stands still within a transaction. Needs no schema."""
     moment: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
     return moment
 
@@ -256,7 +256,7 @@ def _check_the_rested(engine: sa.Engine, waits: "Waits") -> None:
 
 
 class Waits:
-    """What waits for the database at present, and how it is ended: a database that is frozen, or a network that
+    """The present waits for the database, and the means to end them: a database that is frozen, or a network that
     swallows everything, never says so, and what was not committed by then must not be when it comes back."""
 
     def __init__(self) -> None:
@@ -287,8 +287,8 @@ class Waits:
     def give_up(self) -> None:
         """Shut down what runs, and let nothing begin."""
         self._given_up = True
-        for each in list(self._running):
-            _shut_down(each)
+        for connection in list(self._running):
+            _shut_down(connection)
 
 
 def _shut_down(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What the doctor asks of the workers: how many are so, and which."""
+"""The doctor's questions about the workers: how many meet a condition, and which."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,15 +17,15 @@ _OFFSET: sa.ColumnElement[float] = sa.func.skyctl_figure(
 
 
 class Group(NamedTuple):
-    """How many workers are so, and the first of them: the name, and the figure or time that says since when or by how
-    much."""
+    """The number of workers that meet a condition, and the first of them: the name, and the figure or time that says
+    since when or by how much."""
 
     size: int
     first: Sequence[tuple[str, Any]]
 
 
 def number(connection: sa.Connection) -> int:
-    """How many workers there are."""
+    """The number of workers."""
     return connection.execute(sa.select(sa.func.count()).select_from(workers)).scalar_one()
 
 

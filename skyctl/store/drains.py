@@ -59,7 +59,7 @@ def request(connection: sa.Connection, worker_id: UUID, drain_options: DrainOpti
 
 
 def hold_heartbeats(connection: sa.Connection) -> None:
-    """Let no heartbeat be stored until this transaction ends, which is to be short.
+    """Block the storing of heartbeats until this transaction ends, which is to be short.
 
     Who writes several workers needs it: a batch of heartbeats takes them in an order of its own, and each would wait
     for the other.

@@ -1,4 +1,4 @@
-"""What the monitor reads and writes of the workers: who is suspect, what was concluded."""
+"""The monitor's reads and writes of the workers: the suspects, and the conclusions."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Change(NamedTuple):
     """A status that is to be changed, where it is still the one that was seen."""
 
     worker_id: UUID
-    seen: WorkerStatus
+    previous: WorkerStatus
     status: WorkerStatus
     mass_failure_id: int | None
 
@@ -91,9 +91,9 @@ def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:
 
     A row that somebody else holds is left alone, so that nothing here ever waits for a heartbeat that waits for it.
     """
-    ids, seen, statuses, failures = zip(*changes, strict=True)
+    ids, previous, statuses, failures = zip(*changes, strict=True)
     rows = connection.execute(
-        _CHANGE, {"ids": list(ids), "seen": list(seen), "statuses": list(statuses), "failures": list(failures)}
+        _CHANGE, {"ids": list(ids), "previous": list(previous), "statuses": list(statuses), "failures": list(failures)}
     )
     return set(rows.scalars())
 
@@ -102,9 +102,10 @@ def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:
 _CHANGE = sa.text("""
     WITH free AS (
         SELECT w.id, d.status, d.failure
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:seen AS text[]), CAST(:statuses AS text[]), CAST(:failures AS bigint[]))
-             AS d (id, seen, status, failure)
-        JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.seen
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:previous AS text[]), CAST(:statuses AS text[]),
+                    CAST(:failures AS bigint[]))
+             AS d (id, previous, status, failure)
+        JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.previous
         FOR NO KEY UPDATE OF w SKIP LOCKED
     )
     UPDATE container_workers AS w

@@ -10,8 +10,8 @@ from skyctl.store.tables import install_links, workers
 
 
 class Link(NamedTuple):
-    """A link as it is stored: whose script it gives, and whether it still does; `anew` though a host has joined as that
-    worker."""
+    """A link as it is stored: whose script it gives, and whether it still does; `anew`: for a host that takes the
+    place of the one that joined."""
 
     worker_id: UUID
     api_url: str
@@ -42,13 +42,13 @@ def use(connection: sa.Connection, secret_hash: str) -> None:
 
 
 def withdraw(connection: sa.Connection, worker_id: UUID) -> None:
-    """Let no link that was made for a worker so far be good any more."""
+    """Withdraw every link that was made for a worker so far."""
     unused = (install_links.c.worker_id == worker_id, install_links.c.used_at.is_(None))
     connection.execute(sa.delete(install_links).where(*unused))
 
 
 def renew(connection: sa.Connection, worker_id: UUID, token_hash: str, expires_at: datetime) -> None:
-    """Let this be the token by which an invited host registers, in place of the one that its invitation had."""
+    """Replace the token of an invitation: from now on, the invited host registers by this one."""
     renewed = sa.update(workers).where(workers.c.id == worker_id)
     connection.execute(
         renewed.values(auth_token_hash=token_hash, auth_token_expires_at=expires_at, updated_at=sa.func.skyctl_now())

@@ -30,7 +30,7 @@ def holder(connection: sa.Connection) -> str | None:
 
 
 class Lead(NamedTuple):
-    """Who led last, in which term, whether they still do, and when a monitor last checked every worker."""
+    """The last leader, its term, whether it still leads, and the time at which a monitor last checked every worker."""
 
     holder: str
     term: int
@@ -41,8 +41,8 @@ class Lead(NamedTuple):
 def latest(connection: sa.Connection) -> Lead | None:
     """Return the present or last leader; None where none has ever led."""
     c = monitor_leases.c
-    found = sa.select(c.holder, c.term, c.expires_at > sa.func.skyctl_now(), c.last_pass_at).where(c.name == _NAME)
-    row = connection.execute(found).one_or_none()
+    query = sa.select(c.holder, c.term, c.expires_at > sa.func.skyctl_now(), c.last_pass_at).where(c.name == _NAME)
+    row = connection.execute(query).one_or_none()
     return Lead(*row) if row else None
 
 

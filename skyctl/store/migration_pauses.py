@@ -20,14 +20,14 @@ def current(connection: sa.Connection) -> Pause | None:
 
 
 def begin(connection: sa.Connection, by: str, length: timedelta | None, reason: str | None) -> None:
-    """Let no migration begin; a pause that is on ends, and this one takes its place."""
+    """Pause migrations, so that none begins; a pause that is on ends, and this one takes its place."""
     end(connection, by)
     values = {"paused_by": by, "until_at": None if length is None else _NOW + length, "reason": reason}
     connection.execute(sa.insert(pauses).values(values))
 
 
 def end(connection: sa.Connection, by: str) -> bool:
-    """Let migrations begin again; whether a pause was on."""
+    """End the pause, so that migrations begin again; return whether one was on."""
     on = sa.update(pauses).where(pauses.c.ended_at.is_(None))
     return connection.execute(on.values(ended_at=_NOW, ended_by=by)).rowcount > 0
 

@@ -21,7 +21,7 @@ _SUM_UP = sa.text("""
 
 
 class Summary(NamedTuple):
-    """What became of the containers that were to leave a worker: the names of their services by state."""
+    """The outcome for the containers that were to leave a worker: the names of their services by state."""
 
     worker_id: UUID
     worker_name: str
@@ -31,15 +31,15 @@ class Summary(NamedTuple):
 
 def sum_up(connection: sa.Connection) -> list[Summary]:
     """The workers of which nothing is to be moved any more, each once."""
-    found: dict[UUID, Summary] = {}
+    summaries: dict[UUID, Summary] = {}
     for worker_id, name, cause, state, service in connection.execute(_SUM_UP):
-        summary = found.setdefault(worker_id, Summary(worker_id, name, MigrationCause(cause), {}))
+        summary = summaries.setdefault(worker_id, Summary(worker_id, name, MigrationCause(cause), {}))
         summary.by_state.setdefault(state, []).append(service)
-    return list(found.values())
+    return list(summaries.values())
 
 
 def unfinished(connection: sa.Connection) -> dict[str, int]:
-    """How many migrations are not over, by their state, in the order of the states."""
+    """The number of migrations that are not over, by their state, in the order of the states."""
     state = migrations.c.state
     counted = sa.select(state, sa.func.count()).where(migrations.c.finished_at.is_(None)).group_by(state)
     counts = {row[0]: row[1] for row in connection.execute(counted)}

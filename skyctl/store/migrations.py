@@ -95,7 +95,7 @@ def requeue(connection: sa.Connection, most_attempts: int) -> None:
 
 
 def work(connection: sa.Connection, most_queued: int) -> Work:
-    """What can be done something about; of the queued ones, those of failed workers and then the oldest."""
+    """The migrations that can be advanced; of the queued ones, those of failed workers and then the oldest."""
     states = migrations.c.state
     under_way = _read(connection, _UNFINISHED, states.in_(("starting", "verifying")))
     urgent = sa.case((migrations.c.cause == MigrationCause.WORKER_FAILED.value, 0), else_=1)
@@ -109,7 +109,7 @@ def work(connection: sa.Connection, most_queued: int) -> Work:
 
 
 def change(connection: sa.Connection, migration: Migration, state: MigrationState, **values: Any) -> bool:
-    """Let a migration come to another state, where it is still in the one that was seen. A final state ends it."""
+    """Change the state of a migration that is still in the one that was seen. A final state ends it."""
     final = state in (MigrationState.COMPLETED, MigrationState.CANCELLED)
     changed = sa.update(migrations).where(migrations.c.id == migration.id, migrations.c.state == migration.state.value)
     values = {"state": state.value, "updated_at": _NOW, **({"finished_at": _NOW} if final else {}), **values}
@@ -164,8 +164,8 @@ def note_reasons(connection: sa.Connection, reasons: Iterable[tuple[Migration, s
     """Note why migrations are not further than they are."""
     for migration, reason in reasons:
         if reason != migration.reason:
-            told = sa.update(migrations).where(migrations.c.id == migration.id)
-            connection.execute(told.values(reason=reason, updated_at=_NOW))
+            update = sa.update(migrations).where(migrations.c.id == migration.id)
+            connection.execute(update.values(reason=reason, updated_at=_NOW))
 
 
 def note_source_stopped(connection: sa.Connection, migration_id: UUID) -> None:

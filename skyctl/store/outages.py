@@ -1,4 +1,4 @@
-"""Which `serve` processes run, and when none did."""
+"""The `serve` processes that run, and the times when none did."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -40,7 +40,7 @@ def forget(connection: sa.Connection, age: timedelta) -> None:
 
 
 def last_seen_at(connection: sa.Connection) -> datetime | None:
-    """When a process last could hear workers; None where none ever ran."""
+    """The time at which a process last could hear workers; None where none ever ran."""
     latest: datetime | None = connection.execute(sa.select(sa.func.max(serve_instances.c.last_seen_at))).scalar_one()
     return latest
 
@@ -48,5 +48,5 @@ def last_seen_at(connection: sa.Connection) -> datetime | None:
 def recorded(connection: sa.Connection) -> Sequence[Outage]:
     """The latest times in which no process could hear workers."""
     rows = sa.select(serve_outages.c.started_at, serve_outages.c.ended_at)
-    found = connection.execute(rows.order_by(serve_outages.c.ended_at.desc()).limit(_LONGEST_LIST))
-    return [Outage(*row) for row in found]
+    outages = connection.execute(rows.order_by(serve_outages.c.ended_at.desc()).limit(_LONGEST_LIST))
+    return [Outage(*row) for row in outages]

@@ -37,7 +37,7 @@ COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
 
 def among(column: sa.Column[Any], ids: Iterable[UUID]) -> sa.ColumnElement[bool]:
-    """Whether the column is one of the ids, however many they are: they go as one array."""
+    """Tell whether the column is one of the ids, however many they are: they go as one array."""
     return column == sa.any_(sa.cast(list(ids), sa.ARRAY(sa.UUID())))
 
 

@@ -93,7 +93,7 @@ def on_workers(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Se
 
 
 class AppliedDeployment(NamedTuple):
-    """What of a service's current deployment is compared with what the engine shows."""
+    """The part of a service's current deployment that is compared with the engine's state."""
 
     deployment_id: UUID
     service_id: UUID

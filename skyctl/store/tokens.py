@@ -1,4 +1,4 @@
-"""What is stored of workers' tokens: hashes and times, never a token."""
+"""The stored facts of workers' tokens: hashes and times, never a token."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -46,7 +46,7 @@ def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Cr
 
 
 def set_next(connection: sa.Connection, worker_id: UUID, token: IssuedToken) -> None:
-    """Let a token wait to be handed over, in place of one that may wait already."""
+    """Store a token that waits to be handed over, in place of one that may wait already."""
     _set(
         connection,
         worker_id,
@@ -57,7 +57,7 @@ def set_next(connection: sa.Connection, worker_id: UUID, token: IssuedToken) -> 
 
 
 def promote(connection: sa.Connection, worker_id: UUID, expires_at: datetime) -> None:
-    """Let the token that was handed over be the only one that is good."""
+    """Make the token that was handed over the only one that is good."""
     _set(
         connection,
         worker_id,
@@ -70,12 +70,12 @@ def promote(connection: sa.Connection, worker_id: UUID, expires_at: datetime) ->
 
 
 def invite(connection: sa.Connection, worker_id: UUID, token_hash: str, expires_at: datetime) -> None:
-    """Let the host of a worker that is there join anew with this token, until then."""
+    """Invite a host to join as an existing worker with this token, until then."""
     _set(connection, worker_id, invitation_hash=token_hash, invitation_expires_at=expires_at)
 
 
 def accept(connection: sa.Connection, worker_id: UUID, token: IssuedToken, expires_at: datetime | None) -> None:
-    """Let the token of an invitation be the only one that is good, whatever machine held the one before."""
+    """Make the token of an invitation the only one that is good, whatever machine held the one before."""
     _set(
         connection,
         worker_id,
@@ -103,19 +103,22 @@ def settle(connection: sa.Connection, worker_id: UUID, expires_at: datetime | No
 
 def bind(connection: sa.Connection, worker_id: UUID, host: HostIdentity) -> None:
     """Bind the worker's token to a machine, and note its boot and agent; what it does not say stays as it was."""
-    said = {"machine_id": host.machine_id, "boot_id": host.boot_id, "instance_id": host.instance_id}
-    told = {name: value for name, value in said.items() if value}
-    _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rivals=sa.null(), **told)
+    identity = {"machine_id": host.machine_id, "boot_id": host.boot_id, "instance_id": host.instance_id}
+    known = {name: value for name, value in identity.items() if value}
+    _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rivals=sa.null(), **known)
 
 
 def note_claimants(connection: sa.Connection, worker_id: UUID, claimants: Mapping[str, Claimant]) -> None:
     """Note who else wants to register as the machine, by their places."""
-    document = {place: {"since": one.since.isoformat(), "isTold": one.is_told} for place, one in claimants.items()}
+    document = {
+        place: {"since": claimant.since.isoformat(), "isTold": claimant.is_told}
+        for place, claimant in claimants.items()
+    }
     _set(connection, worker_id, rivals=document)
 
 
 def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> None:
-    """Let no token of the worker be good, neither those that wait nor an invitation."""
+    """Revoke every token of the worker, those that wait and an invitation too."""
     _set(
         connection,
         worker_id,
@@ -148,7 +151,7 @@ def due(
 
 
 def without_successor(connection: sa.Connection) -> int:
-    """How many workers have registered with a token that is good, and cannot take another one by themselves."""
+    """The number of workers that registered with a token that is good, and cannot take another one by themselves."""
     there = (_c.hostname != "", _c.auth_token_hash != "", sa.not_(_TAKES_TOKENS))
     return connection.execute(sa.select(sa.func.count()).select_from(workers).where(*there)).scalar_one()
 
@@ -161,10 +164,13 @@ def _set(connection: sa.Connection, worker_id: UUID, **values: Any) -> None:
 
 
 def _holder(row: Any) -> HostIdentity:
-    said = (row.machine_id or "", row.boot_id or "", row.instance_id or "")
-    return HostIdentity(*said, row.hostname, str(row.ip_address))
+    identity = (row.machine_id or "", row.boot_id or "", row.instance_id or "")
+    return HostIdentity(*identity, row.hostname, str(row.ip_address))
 
 
 def _claimants(document: Any) -> dict[str, Claimant]:
-    said = document or {}
-    return {place: Claimant(datetime.fromisoformat(one["since"]), is_told=one["isTold"]) for place, one in said.items()}
+    entries = document or {}
+    return {
+        place: Claimant(datetime.fromisoformat(entry["since"]), is_told=entry["isTold"])
+        for place, entry in entries.items()
+    }

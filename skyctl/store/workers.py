@@ -67,19 +67,21 @@ _RECORD_LOADS: LiteralString = """
 
 
 async def record_loads(
-    lane: HeartbeatConnection, beats: Sequence[Heartbeat]
+    connection: HeartbeatConnection, heartbeats: Sequence[Heartbeat]
 ) -> list[tuple[WorkerStatus, bool, list[int]]]:
-    """Store the beats whose token is the worker's own, or its next one, and still good; which of them were stored, by
-    the worker's status and whether a reply is pending for it.
+    """Store the heartbeats whose token is the worker's own, or its next one, and still good; return which of them were
+    stored, by the worker's status and whether a reply is pending for it.
 
-    At least one beat, and at most one a worker and token: the caller keeps the last.
+    At least one heartbeat, and at most one a worker and token: the caller keeps the last.
     """
-    ids, hashes, loads = zip(*beats, strict=True)
+    ids, hashes, loads = zip(*heartbeats, strict=True)
     columns = (ids, hashes, *zip(*loads, strict=True))
     names = ("ids", "hashes", "cpu", "memory", "disk", "containers")
-    rows = await lane.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
+    rows = await connection.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
     return [
-        (WorkerStatus(status), reply_pending, found) for _, status, reply_pending, found in rows if status is not None
+        (WorkerStatus(status), reply_pending, positions)
+        for _, status, reply_pending, positions in rows
+        if status is not None
     ]
 
 
@@ -102,7 +104,7 @@ def insert_invited(
 
 
 def _known_metadata() -> sa.ColumnElement[Any]:
-    """What is stored of a worker's metadata, without what only the host can say and may no longer be true."""
+    """The stored metadata of a worker, without what only the host can say and may no longer be true."""
     kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb"))
     return kept.op("-")(sa.cast(_OF_THE_HOST, ARRAY(sa.Text)))
 
@@ -123,7 +125,7 @@ def set_registration(connection: sa.Connection, worker_id: UUID, name: str, regi
 
 
 def exists(connection: sa.Connection, worker_id: UUID) -> bool:
-    """Whether there is a worker of this id."""
+    """Tell whether there is a worker of this id."""
     return bool(connection.execute(sa.select(sa.exists().where(workers.c.id == worker_id))).scalar_one())
 
 
@@ -174,7 +176,7 @@ def _wanted(status: WorkerStatus | None, search: str | None) -> list[sa.ColumnEl
 
 
 def named(connection: sa.Connection, name: str) -> bool:
-    """Whether a worker has this name; nobody else may ask for the same name until this transaction ends."""
+    """Tell whether a worker has this name; nobody else may ask for the same name until this transaction ends."""
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
     return bool(connection.execute(sa.select(sa.exists().where(workers.c.name == name))).scalar_one())
 
@@ -191,7 +193,7 @@ def delete(connection: sa.Connection, worker_id: UUID) -> None:
 
 
 def occupying_deployments(connection: sa.Connection, worker_id: UUID) -> int:
-    """How many containers are on the worker, or on their way to it."""
+    """The number of containers on the worker, or on their way to it."""
     there = (deployments.c.worker_id == worker_id, deployments.c.status.in_(OCCUPYING))
     return connection.execute(sa.select(sa.func.count()).select_from(deployments).where(*there)).scalar_one()
 
@@ -199,15 +201,15 @@ def occupying_deployments(connection: sa.Connection, worker_id: UUID) -> int:
 def set_labels(connection: sa.Connection, worker_id: UUID, labels: dict[str, str]) -> None:
     """Set these keys of a worker's metadata; one that is empty is taken away."""
     kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb")).op("-")(sa.cast(list(labels), ARRAY(sa.Text)))
-    given = sa.cast({key: value for key, value in labels.items() if value}, workers.c.metadata.type)
+    new = sa.cast({key: value for key, value in labels.items() if value}, workers.c.metadata.type)
     labelled = sa.update(workers).where(workers.c.id == worker_id)
-    connection.execute(labelled.values(metadata=kept.op("||")(given), updated_at=_NOW))
+    connection.execute(labelled.values(metadata=kept.op("||")(new), updated_at=_NOW))
 
 
 def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     """Note that the worker's agent was stopped on purpose."""
     stopped = sa.update(workers).where(workers.c.id == worker_id)
-    passed = sa.func.clock_timestamp() - sa.func.now()  # a beat that came within this transaction was before the stop
+    passed = sa.func.clock_timestamp() - sa.func.now()  # a heartbeat within this transaction was before the stop
     connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
 
 
@@ -261,8 +263,8 @@ def stats(connection: sa.Connection) -> ClusterStats:
     """The cluster in figures, summed by the database in one scan."""
     names = ("cores", "memory_mb", "disk_gb", "containers", "cpu", "memory", "disk")
     figures = zip(names, (_CORES, _MEMORY_MB, _DISK_GB, _CONTAINERS, *_PERCENTS), strict=True)
-    each = sa.select(STATUS.label("status"), *(figure.label(name) for name, figure in figures))
-    c = each.offset(0).subquery().c  # so that each figure is read from its JSON once, where it is used twice as well
+    per_worker = sa.select(STATUS.label("status"), *(figure.label(name) for name, figure in figures))
+    c = per_worker.offset(0).subquery().c  # so that a figure that is used twice is read from its JSON once
     sums = [*(c[name] for name in names), c.cpu * c.cores, c.memory * c.memory_mb, c.disk * c.disk_gb]
     summed = (sa.func.coalesce(sa.func.sum(figure).filter(c.status.in_(HEARD_FROM)), 0.0) for figure in sums)
     rows = connection.execute(sa.select(c.status, sa.func.count(), *summed).group_by(c.status)).all()

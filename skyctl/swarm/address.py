@@ -1,4 +1,4 @@
-"""Where a swarm's managers are reached."""
+"""The addresses at which a swarm's managers are reached."""
 
 _PORT = 2377
 

@@ -47,7 +47,7 @@ class Connection:
         self._opened()
 
     def get(self, path: str, *, failure: str = "does not answer", **parameters: str) -> Any:
-        """What the engine says there. `failure` is what an error says that it did not do."""
+        """Return the engine's answer at the path. `failure` is what an error says that it did not do."""
         return self._ask("GET", path, failure, parameters, None)
 
     def post(self, path: str, body: object, *, image: str | None = None, **parameters: str) -> Any:
@@ -88,7 +88,7 @@ class Connection:
     def _opened(self) -> docker.APIClient:
         environment = {**os.environ, "DOCKER_HOST": self._host}
         try:
-            _knock(self._host)
+            _probe(self._host)
             with self._lock:
                 if self._client is None:
                     settings = kwargs_from_env(environment=environment)
@@ -104,7 +104,7 @@ class Connection:
         client.close()
 
     def _refusal(self, method: str, failure: str, status: int, words: str) -> EngineUnavailable | EngineRefused:
-        """What an answer of 400 and more means: one that does not tell what it has is of no use, whatever the
+        """The error of an answer of 400 and more: one that does not tell what it has is of no use, whatever the
         reason."""
         if status == 404:
             return Missing(f"the Docker engine at {self._host} says no: {words}")
@@ -121,7 +121,7 @@ class Connection:
         return EngineUnavailable(f"the Docker engine at {self._host} {failure}: {words}", hint)
 
 
-def _knock(host: str) -> None:
+def _probe(host: str) -> None:
     """Raise OSError where nobody listens on a unix socket: the SDK would leave its own socket open then."""
     if host.startswith("unix://"):
         with socket.socket(socket.AF_UNIX) as connection:
@@ -130,7 +130,8 @@ def _knock(host: str) -> None:
 
 
 def _credentials(client: docker.APIClient, image: str) -> dict[str, bytes]:
-    """How the nodes log in to the image's registry: as whoever runs this does, like `--with-registry-auth`."""
+    """The credentials with which the nodes log in to the image's registry: as whoever runs this does, like
+    `--with-registry-auth`."""
     registry, _ = resolve_repository_name(image)
     header = get_config_header(client, registry)
     return {"X-Registry-Auth": header} if header else {}

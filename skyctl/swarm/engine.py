@@ -36,29 +36,30 @@ class SwarmEngine:
         self._connection = Connection(docker_host or DEFAULT_HOST)
 
     def worker_join(self) -> SwarmJoin | None:
-        """What a host needs to join this swarm as a worker; None without a local engine, or when it manages no swarm.
+        """The address and token with which a host joins this swarm as a worker; None without a local engine, or when it
+        manages no swarm.
 
         Raises EngineUnavailable when a configured engine does not answer, or a manager cannot tell its join token.
         """
-        untold = "does not tell the swarm's join token"
+        failure = "does not tell the swarm's join token"
         try:
             self._connection.open()
         except EngineUnavailable:
             if self._docker_host is None:
                 return None
             raise
-        swarm = self._connection.get("/info", failure=untold)["Swarm"]
+        swarm = self._connection.get("/info", failure=failure)["Swarm"]
         if not swarm["ControlAvailable"]:
             return None
-        token = self._connection.get("/swarm", failure=untold)["JoinTokens"]["Worker"]
+        token = self._connection.get("/swarm", failure=failure)["JoinTokens"]["Worker"]
         address = self._advertise_address
         if not address:
-            node = self._connection.get(f"/nodes/{swarm['NodeID']}", failure=untold)
+            node = self._connection.get(f"/nodes/{swarm['NodeID']}", failure=failure)
             address = node["ManagerStatus"]["Addr"]
         return SwarmJoin(with_port(address), token)
 
     def state(self) -> EngineState | None:
-        """What the engine says of itself; None where none was set and there is no local one.
+        """The engine's description of itself; None where none was set and there is no local one.
 
         Raises EngineUnavailable where there is one that does not answer.
         """
@@ -81,8 +82,8 @@ class SwarmEngine:
         tasks: defaultdict[str, list[EngineTask]] = defaultdict(list)
         for task in self._tasks([service["ID"] for service in services]):
             tasks[task["ServiceID"]].append(readings.task(task))
-        seen = [readings.service(service, tasks[service["ID"]]) for service in services]
-        return Observation({node.id: node for node in nodes}, {service.id: service for service in seen})
+        observed = [readings.service(service, tasks[service["ID"]]) for service in services]
+        return Observation({node.id: node for node in nodes}, {service.id: service for service in observed})
 
     def find(self, name: str) -> ServiceVersion | None:
         """Return the id and the version of the service of this name; None where there is none."""
@@ -119,7 +120,7 @@ class SwarmEngine:
             self._update(f"/services/{service_id}", service, specs.moved(service["Spec"], node_id, labels))
 
     def stop(self, service_id: str) -> None:
-        """Let a service's container be stopped and the service stay. Nothing where there is no such service.
+        """Stop a service's container and keep the service. Do nothing where there is no such service.
 
         Raises EngineRefused for one that has no number of containers, EngineConflict where others keep changing it.
         """
@@ -132,8 +133,8 @@ class SwarmEngine:
             self._connection.delete(f"/services/{service_id}")
 
     def set_availability(self, node_id: str, availability: str) -> None:
-        """Let a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such
-        node."""
+        """Set whether a node takes new containers (`active`), or none (`pause`). Raises EngineRefused where there is no
+        such node."""
         self._change(f"/nodes/{node_id}", lambda spec: {**spec, "Availability": availability})
 
     def remove_node(self, node_id: str) -> None:
@@ -148,8 +149,8 @@ class SwarmEngine:
             return []
         wanted = set(ids)
         only = {"filters": specs.having(id=sorted(wanted))} if len(wanted) <= _MOST_ASKED_BY_ID else {}
-        found = self._connection.get("/services", **only)
-        return [service for service in found if service["ID"] in wanted]  # it takes the beginning of an id for one
+        candidates = self._connection.get("/services", **only)
+        return [service for service in candidates if service["ID"] in wanted]  # it takes the beginning of an id for one
 
     def _tasks(self, of: list[str]) -> list[Document]:
         """The tasks of these services, and perhaps of others."""
@@ -195,6 +196,6 @@ class SwarmEngine:
             self._change(path, changed, attempts - 1)
 
     def _update(self, path: str, document: Document, spec: Document, *, image: str | None = None) -> None:
-        """Let what was read become so, if nobody has changed it meanwhile."""
+        """Write back a specification that was read, if nobody has changed it meanwhile."""
         if spec != document["Spec"]:
             self._connection.post(f"{path}/update", spec, image=image, version=str(document["Version"]["Index"]))

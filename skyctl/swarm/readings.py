@@ -71,7 +71,7 @@ def _capacity(limits: Document) -> Capacity:
 
 
 def _is_local(mount: Document) -> bool:
-    """Whether what is mounted stays on its node: a folder, or a volume of no other driver than Docker's own."""
+    """Tell whether a mount keeps its data on its node: a folder, or a volume of no other driver than Docker's own."""
     driver = ((mount.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Name") or "local"
     return mount.get("Type") == "bind" or (mount.get("Type") == "volume" and driver == "local")
 

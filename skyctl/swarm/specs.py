@@ -71,7 +71,7 @@ def moved(document: Document, node_id: str, labels: Mapping[str, str]) -> Docume
     """
     template = document["TaskTemplate"]
     placement = template.get("Placement") or {}
-    others = [one for one in placement.get("Constraints") or [] if not _PINNED.fullmatch(one)]
+    others = [constraint for constraint in placement.get("Constraints") or [] if not _PINNED.fullmatch(constraint)]
     return {
         **document,
         "Labels": {**(document.get("Labels") or {}), **labels},
@@ -90,14 +90,14 @@ def without_container(document: Document) -> Document:
 def pinned_to(document: Document) -> str | None:
     """The node on which the service is pinned."""
     constraints = (document["TaskTemplate"].get("Placement") or {}).get("Constraints") or []
-    found = [match[1] for one in constraints if (match := _PINNED.fullmatch(one))]
-    return found[0] if len(found) == 1 else None
+    nodes = [match[1] for constraint in constraints if (match := _PINNED.fullmatch(constraint))]
+    return nodes[0] if len(nodes) == 1 else None
 
 
 def bound_by(document: Document) -> list[str]:
     """The constraints, beside the pin, that allow for one node alone: a move could not change them."""
     constraints = (document["TaskTemplate"].get("Placement") or {}).get("Constraints") or []
-    return [one for one in constraints if _ONE_NODE.match(one)]
+    return [constraint for constraint in constraints if _ONE_NODE.match(constraint)]
 
 
 def having(**conditions: object) -> str:

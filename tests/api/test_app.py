@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from skyctl.rules import tokens
 from skyctl.store import db
 from skyctl.store.tables import SCHEMA_VERSION
 from tests.conftest import SECRET, Cli, Process
+from tests.support.certificates import authority
 from tests.support.helpers import (
     LOAD,
     PATIENCE_SECONDS,
@@ -37,7 +37,6 @@ from tests.support.helpers import (
     admin_token,
     bearer,
     eventually,
-    need,
     registration,
     worker_token,
 )
@@ -500,32 +499,8 @@ def test_several_processes_share_the_port(serve: Serve, context: Context) -> Non
 
 
 def test_tls(serve: Serve, tmp_path: Path) -> None:
-    subprocess.run(
-        [
-            need("openssl"),
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-        ],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-    )
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate = authority(tmp_path, "serve")
+    key = certificate.with_suffix(".key")
     url, _ = serve("--tls-cert", str(certificate), "--tls-key", str(key))
     assert url.startswith("https://")
     trusted = ssl.create_default_context(cafile=str(certificate))

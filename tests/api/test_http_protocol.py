@@ -1,4 +1,4 @@
-"""The lane for heartbeats, asked over raw sockets as real and as careless clients do."""
+"""The fast path for heartbeats, asked over raw sockets as real and as careless clients do."""
 
 import json
 import socket
@@ -55,7 +55,7 @@ def answer(client: socket.socket) -> HTTPResponse:
 
 
 def accepted(url: httpx.URL) -> float:
-    """Beats that were answered with 200 by the lane."""
+    """Heartbeats that were answered with 200 by the fast path."""
     lines = get(url.join("/metrics")).text.splitlines()
     return sum(
         float(line.split()[-1]) for line in lines if line.startswith('skyctl_heartbeats_total{outcome="accepted"}')

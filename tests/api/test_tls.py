@@ -100,11 +100,11 @@ def test_openssl_agrees(certificates: Certificates) -> None:
 
 def test_it_is_renewed_before_it_ends_and_not_earlier(certificates: Certificates) -> None:
     certificates.make(["localhost"], NOW)
-    server = certificates.look()[-1]
+    server = certificates.inspect()[-1]
     assert not certificates.renew_if_due(server.ends_at - timedelta(days=61))
     assert certificates.renew_if_due(server.ends_at - timedelta(days=59))
-    assert certificates.look()[-1].ends_at > server.ends_at
-    authority = certificates.look()[0]
+    assert certificates.inspect()[-1].ends_at > server.ends_at
+    authority = certificates.inspect()[0]
     with pytest.raises(Refused, match="the authority"):
         certificates.make(["another"], authority.ends_at - timedelta(days=30))
 
@@ -125,11 +125,11 @@ def test_a_certificate_that_its_key_does_not_fit_is_made_anew(
     path.write_text(before)
     assert certificates.renew_if_due(NOW)
     assert not certificates.renew_if_due(NOW)
-    assert "manager.example.com" in certificates.look()[-1].names
+    assert "manager.example.com" in certificates.inspect()[-1].names
 
     path.write_text("damaged")
     assert cli("tls", "init", "--renew", "--host", "manager.example.com").returncode == 0
-    assert "manager.example.com" in certificates.look()[-1].names
+    assert "manager.example.com" in certificates.inspect()[-1].names
 
 
 def test_serve_uses_it_by_itself_and_shows_a_renewed_one_without_a_restart(
@@ -152,11 +152,11 @@ def test_serve_renews_one_that_is_about_to_end_or_has_ended(
 ) -> None:
     certificates.folder.parent.mkdir()
     certificates.make(["localhost", "127.0.0.1"], NOW - timedelta(days=400))
-    before = certificates.look()[-1]
+    before = certificates.inspect()[-1]
     url, process = serve()
     process.until("action=certificate_loaded")
     ask(url, certificates.authority)
-    after = certificates.look()[-1]
+    after = certificates.inspect()[-1]
     assert after.ends_at > before.ends_at
     assert after.names == before.names
     told = connection.execute(

@@ -41,11 +41,19 @@ DISK_GB = 3
 OWN_DISK = f"""systemctl stop docker docker.socket
 mount -t tmpfs -o mode=710,size={DISK_GB}G tmpfs /var/lib/docker
 systemctl start docker"""
-QUICK_WATCHDOG = f"""mkdir -p /etc/systemd/system/{UNIT}.service.d
-printf '[Service]\\nWatchdogSec=2\\nEnvironment=SKYAGENT_TRIAL_SECONDS=4\\n' \\
-    >/etc/systemd/system/{UNIT}.service.d/test.conf
-systemctl daemon-reload && systemctl restart {UNIT}"""
 SILENT = "import time\n\n\ndef main():\n    time.sleep(10_000)\n"
+
+
+def with_settings(*lines: str) -> str:
+    """A script that gives the agent's unit these settings and starts it again."""
+    content = "\\n".join(["[Service]", *lines, ""])
+    return f"""mkdir -p /etc/systemd/system/{UNIT}.service.d
+printf '{content}' >/etc/systemd/system/{UNIT}.service.d/test.conf
+systemctl daemon-reload && systemctl restart {UNIT}"""
+
+
+QUICK_WATCHDOG = with_settings("WatchdogSec=2", "Environment=SKYAGENT_TRIAL_SECONDS=4")
+PATIENT_TRIAL = with_settings(f"Environment=SKYAGENT_TRIAL_SECONDS={PATIENCE_SECONDS:g}")
 
 
 @dataclass
@@ -223,6 +231,7 @@ def test_one_that_cannot_beat_leaves_the_old_one_beating(citizen: Citizen, tmp_p
 
 
 def test_a_newer_one_is_taken_over_on_the_unit(citizen: Citizen, tmp_path: Path) -> None:
+    citizen.shell(PATIENT_TRIAL)
     citizen.manage_with(package(tmp_path))
     eventually(lambda: "agent_upgraded" in citizen.events())
     assert citizen.worker.metadata["agentVersion"] == "9.9.9"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from datetime import timedelta
 from functools import partial
 from itertools import cycle
@@ -176,12 +177,16 @@ def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict
     site.until_active("north", "south")
     site.deploy("a", "b", to="north")
     assert first.stop() == 0
-    killed = 0
+    killed = Counter[int]()
     for source, target, order in (("north", "south", (1, 2)), ("south", "north", (2, 1))):
         drains.drain(site.context, [site.worker(source).id], TESTS)
         boundaries = cycle(order)  # each monitor comes a boundary further than the one before it, or not at all
+        deaths = Counter[int]()
         while not drained(site, source):
-            killed += die_at(site, next(boundaries), environment | site.environment, source)
+            boundary = next(boundaries)
+            deaths[boundary] += die_at(site, boundary, environment | site.environment, source)
+        assert all(deaths[boundary] for boundary in order), "how many more there are depends on the machine's speed"
+        killed += deaths
         assert site.where() == {"a": target, "b": target}
         assert site.running() == {"a": [target], "b": [target]}
         for each in site.migrations().values():
@@ -192,8 +197,7 @@ def test_a_monitor_may_be_killed_at_every_boundary(site: Site, environment: dict
                 1,
             ]
         drains.undrain(site.context, site.worker(source).id, TESTS)
-    say(f"killed at {killed} boundaries")
-    assert killed > 10
+    say(f"killed at {killed.total()} boundaries")
 
 
 def die_at(site: Site, boundary: int, environment: dict[str, str], source: str) -> bool:

@@ -12,9 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from skyctl import settings, wiring
+from skyctl.operations import admin
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from skyctl.store.tables import SCHEMA_VERSION
+from skyctl.swarm import engine as swarm_engine
 from tests.agent.peers import Answer, Engine, Manager, Request
 from tests.conftest import Cli, Process
 from tests.support.false_clock import false_clock, needs_false_clock
@@ -210,8 +213,28 @@ class UnreadyServe(Manager):
         return Answer(200, {"status": "ok"}) if request.path == "/healthz" else Answer(503, {"success": False})
 
 
+class ServeBehindAProxy(Manager):
+    """Answers as a proxy does that passes on /healthz alone."""
+
+    def decide(self, request: Request) -> Answer:
+        return Answer(200, {"status": "ok"}) if request.path == "/healthz" else Answer(404, {})
+
+
+class WordlessServe(Manager):
+    """Answers /readyz with 200, and with something else than an object."""
+
+    def decide(self, request: Request) -> Answer:
+        return Answer(200, {"status": "ok"}) if request.path == "/healthz" else Answer(200, "ready")
+
+
 @pytest.mark.parametrize(
-    ("serve_class", "words"), [(OlderServe, "too old to say which"), (UnreadyServe, "does not say that it is ready")]
+    ("serve_class", "words"),
+    [
+        (OlderServe, "too old to say which"),
+        (UnreadyServe, ", but it is not ready: /readyz answers 503 Service Unavailable"),
+        (ServeBehindAProxy, ", but /readyz answers 404 Not Found"),
+        (WordlessServe, ", but /readyz does not say that it is ready"),
+    ],
 )
 def test_a_serve_that_does_not_say_what_it_serves_is_worth_a_look(
     doctor: Doctor, serve_class: type[Manager], words: str
@@ -311,10 +334,14 @@ def test_an_engine_that_was_set_and_does_not_answer_fails(doctor: Doctor) -> Non
     assert "Connection refused" in found["found"]
 
 
-@pytest.mark.skipif(Path("/var/run/docker.sock").exists(), reason="there is a Docker engine on this machine")
-def test_no_engine_at_all_is_worth_a_warning(doctor: Doctor) -> None:
-    found = doctor(1)["docker"]
-    assert (found["state"], found["remedy"]) == ("warning", "set DOCKER_HOST to a manager of the swarm")
+def test_no_engine_at_all_is_worth_a_warning(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within this process, since this machine may have an engine where the local one is looked for."""
+    monkeypatch.setattr(swarm_engine, "DEFAULT_HOST", f"unix://{tmp_path}/no-engine.sock")
+    loaded = settings.load(environment=environment | {"SKYCTL_API_URL": "http://127.0.0.1:9"})
+    [docker] = [check for check in admin.doctor.examine(wiring.doctor_inputs(loaded)) if check.name == "docker"]
+    assert (docker.state, docker.remedy) == ("warning", "set DOCKER_HOST to a manager of the swarm")
 
 
 def test_a_secret_that_others_can_read_fails(doctor: Doctor, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
     invitation, _ = invitations.generate_script(context, TESTS, "web-1")
     if has_joined:
         register(context, invitation.token, registration())
-    before = install_links.make(context, TESTS, invitation.worker_id, insecure=False, anew=has_joined)
+    before = install_links.make(context, TESTS, invitation.worker_id, insecure=False, replaces_host=has_joined)
     tokens.revoke(context, invitation.worker_id, TESTS)
     plain = install_links.make(context, TESTS, invitation.worker_id, insecure=False)
     url, _ = serve()
@@ -111,7 +111,7 @@ def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
         assert "authToken" not in refused.text
     assert state(context, invitation.worker_id, invitation.token) == "unknown"
 
-    _, link = install_links.invite(context, TESTS, anew=invitation.worker_id)
+    _, link = install_links.invite(context, TESTS, existing_id=invitation.worker_id)
     token = token_in(get(f"{url}/install/{secret_of(link)}").text)
     assert state(context, invitation.worker_id, token) == "good"
     assert register(context, token, registration()).token_revoked_at is None
@@ -148,7 +148,7 @@ def test_a_link_beside_a_token_that_beats_is_used(context: Context, connection: 
 def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(context: Context) -> None:
     invitation, _ = invitations.generate_script(context, TESTS, "web-1")
     register(context, invitation.token, registration())
-    worker_id, link = install_links.invite(context, TESTS, anew=invitation.worker_id)
+    worker_id, link = install_links.invite(context, TESTS, existing_id=invitation.worker_id)
     token = token_in(install_links.redeem(context, HOST, secret_of(link)))
     assert state(context, worker_id, token) == "good"
     assert register(context, token, registration("reinstalled")).id == invitation.worker_id
@@ -160,7 +160,7 @@ def test_a_link_that_a_failed_run_has_used_up_is_followed_by_another(context: Co
     script = install_links.redeem(context, HOST, secret_of(link))
     next_link = f"skyctl workers install-script --worker {worker_id} --link"
     assert f"next_link='{next_link}'" in script
-    _, another = install_links.invite(context, TESTS, anew=worker_id)
+    _, another = install_links.invite(context, TESTS, existing_id=worker_id)
     token = token_in(install_links.redeem(context, HOST, secret_of(another)))
     assert state(context, worker_id, token) == "good"
     assert register(context, token, registration()).name == "web-1"

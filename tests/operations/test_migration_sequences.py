@@ -43,12 +43,12 @@ acts = st.one_of(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-@given(story=st.lists(acts, min_size=4, max_size=25))
+@given(sequence=st.lists(acts, min_size=4, max_size=25))
 def test_whatever_happens_each_service_ends_once_and_on_a_healthy_worker(
-    fleet: Fleet, story: list[tuple[str, object]]
+    fleet: Fleet, sequence: list[tuple[str, object]]
 ) -> None:
-    begin_anew(fleet)
-    for verb, subject in story:
+    start_over(fleet)
+    for verb, subject in sequence:
         act(fleet, verb, subject)
         fleet.beat(*[name for name, node in fleet.nodes.items() if fleet.engine.nodes[node].is_up])
         assert_once(fleet)
@@ -67,7 +67,7 @@ def test_whatever_happens_each_service_ends_once_and_on_a_healthy_worker(
     assert fleet.running() == {name: [where] for name, where in fleet.where().items()}
 
 
-def begin_anew(fleet: Fleet) -> None:
+def start_over(fleet: Fleet) -> None:
     fleet.connection.execute("TRUNCATE container_services, container_workers, worker_events CASCADE")
     fleet.context.db.ahead = timedelta()
     engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))

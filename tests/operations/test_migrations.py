@@ -75,7 +75,7 @@ def test_what_is_not_over_is_counted(fleet: Fleet) -> None:
     assert "1 to approve  1 to move" in drawn.getvalue()
 
 
-def test_the_ghosts_of_a_worker_that_returns_are_gone_and_nothing_moves_back(fleet: Fleet) -> None:
+def test_the_orphaned_containers_of_a_worker_that_returns_are_gone_and_nothing_moves_back(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     fleet.fail("w1")
     fleet.settle()

@@ -135,6 +135,6 @@ def test_a_host_that_is_invited_anew_leaves_the_token_that_it_kept(
     assert "TOKEN_REVOKED" in line
     assert "lost" in line
     agent.ends_on(signal.SIGTERM)
-    config = configure(tmp_path, url, invitations.invite_anew(context, TESTS, one.worker_id))
+    config = configure(tmp_path, url, invitations.invite_again(context, TESTS, one.worker_id))
     launch(*agent_command("--config", config))
     beats(connection, one.worker_id)

@@ -67,7 +67,7 @@ def silent_for(connection: psycopg.Connection, seconds: float) -> None:
     )
 
 
-@pytest.mark.parametrize("query", ["", "?past=the-lane"])
+@pytest.mark.parametrize("query", ["", "?past=the-fast-path"])
 def test_a_new_token_travels_in_the_answer_until_it_is_used(
     api: httpx.Client, context: Context, connection: psycopg.Connection, query: str
 ) -> None:
@@ -215,7 +215,7 @@ def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_an
 
 def test_a_worker_beats_on_until_its_new_invitation_is_used(api: httpx.Client, context: Context) -> None:
     one = joined(api, context)
-    again = invitations.invite_anew(context, TESTS, one.worker_id)
+    again = invitations.invite_again(context, TESTS, one.worker_id)
     assert beat(api, one.worker_id, one.token).status_code == 200
     assert join(api, again.token, machineId="n" * 64).status_code == 201
     assert beat(api, one.worker_id, one.token).status_code == 401
@@ -245,9 +245,9 @@ def test_an_invitation_expires_unless_it_is_used(
     ).fetchone()
     assert row == (True,), "from then on it is an ordinary token"
 
-    anew = invitations.invite_anew(context, TESTS, used.worker_id)
+    again = invitations.invite_again(context, TESTS, used.worker_id)
     connection.execute("UPDATE container_workers SET invitation_expires_at = now() - interval '1 s'")
-    assert error(join(api, anew.token)) == (401, "INVITATION_EXPIRED")
+    assert error(join(api, again.token)) == (401, "INVITATION_EXPIRED")
     assert join(api, used.token).status_code == 201
 
 
@@ -350,7 +350,7 @@ def test_each_of_several_copies_is_noticed(api: httpx.Client, context: Context, 
         join(api, one.token, **copies[0] | {"bootId": f"other-{n}"})
         beat(api, one.worker_id, one.token)
     row = connection.execute("SELECT count(*) FROM container_workers, jsonb_object_keys(rivals)").fetchone()
-    assert row == (identity.MOST_RIVALS,)
+    assert row == (identity.MOST_CLAIMANTS,)
     silent_for(connection, 3600)
     assert error(join(api, one.token, **copies[1])) == (409, "WORKER_CLONED"), "one that was told is forgotten last"
 
@@ -483,7 +483,7 @@ def test_a_damaged_secret_keeps_no_heartbeat_from_its_answer(
         assert "newToken" in beat(api, made["workerId"], made["token"]).json()
 
 
-def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
+def test_whatever_goes_wrong_with_a_reply_the_heartbeat_is_answered(
     api: httpx.Client, context: Context, connection: psycopg.Connection
 ) -> None:
     one = joined(api, context)
@@ -492,7 +492,7 @@ def test_whatever_goes_wrong_with_an_errand_the_heartbeat_is_answered(
     answered = beat(api, one.worker_id, one.token)
     assert (answered.status_code, "newToken" in answered.json()) == (200, False)
     assert error(beat(api, one.worker_id, one.token + "x")) == (401, "UNAUTHORIZED")
-    assert error(beat(api, one.worker_id, invitations.invite_anew(context, TESTS, one.worker_id).token)) == (
+    assert error(beat(api, one.worker_id, invitations.invite_again(context, TESTS, one.worker_id).token)) == (
         500,
         "INTERNAL_ERROR",
     )

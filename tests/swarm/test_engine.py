@@ -44,7 +44,7 @@ class TestFakeTrouble:
     def before(self, ground: Ground) -> EngineService:
         return ground.quiet(ground.deploy(ground.spec()))
 
-    def test_a_ghost_runs_on_unwanted_until_its_node_is_back(
+    def test_an_orphaned_container_runs_on_unwanted_until_its_node_is_back(
         self, fake: FakeEngine, ground: Ground, before: EngineService
     ) -> None:
         fake.lose(ground.first)
@@ -55,8 +55,13 @@ class TestFakeTrouble:
         ]
         fake.move(before.id, ground.seen(before.id).version, ground.second, {})
         fake.settle()
-        ghost, _, new = ground.seen(before.id).tasks
-        assert (ghost.state, ghost.wanted, new.node_id, new.state) == ("running", "shutdown", ground.second, "running")
+        orphan, _, new = ground.seen(before.id).tasks
+        assert (orphan.state, orphan.wanted, new.node_id, new.state) == (
+            "running",
+            "shutdown",
+            ground.second,
+            "running",
+        )
         fake.heal(ground.first)
         assert [task.state for task in ground.quiet(before.id).tasks] == ["shutdown", "shutdown", "running"]
 

@@ -1,4 +1,4 @@
-"""What administrators ask for: everything behind the commands and the routes that are theirs."""
+"""The functions for administrators: everything behind the commands and the routes that are theirs."""
 
 from typing import TYPE_CHECKING
 

@@ -25,7 +25,7 @@ def bundle(
     name: str | None,
     insecure: bool,
     ttl: timedelta,
-    anew: UUID | None,
+    existing_id: UUID | None,
 ) -> Invitation:
     """Make the folder, mode 0700, and invite the worker whose script is in it; where that fails, nothing is left.
 
@@ -42,7 +42,9 @@ def bundle(
     half.mkdir(mode=0o700)
     try:
         bundling.collect(half, platforms, packages)
-        invitation, script = invitations.generate_script(context, actor, name, insecure=insecure, ttl=ttl, anew=anew)
+        invitation, script = invitations.generate_script(
+            context, actor, name, insecure=insecure, ttl=ttl, existing_id=existing_id
+        )
         bundling.seal(half, script)
         half.rename(output)
     finally:

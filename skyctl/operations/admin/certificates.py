@@ -28,7 +28,7 @@ def renew_if_due(context: Context, certificates: Certificates) -> bool:
 
 def note(context: Context, certificates: Certificates, actor: Actor) -> bool:
     """Write the event of a certificate that was made; return whether the database could take it."""
-    server = certificates.look()[-1]
+    server = certificates.inspect()[-1]
     details = NewCertificate(
         names=list(server.names), endsAt=server.ends_at.isoformat(), fingerprint=server.fingerprint
     )

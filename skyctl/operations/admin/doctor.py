@@ -41,33 +41,34 @@ ON_THE_HOST = "on the host: systemctl status skypanel-worker, journalctl -u skyp
 OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED
 
 
-def examine(case: DoctorInputs) -> list[Check]:
+def examine(inputs: DoctorInputs) -> list[Check]:
     """Make every check. What depends on a part that is away is reported as not known, and does not fail by itself."""
-    in_database, installation_id = _in_database(case)
+    in_database, installation_id = _in_database(inputs)
     return [
         Check("settings", OK, "can be read"),
-        _data_folder(case),
-        _signing_secret(case.kept_secret),
+        _data_folder(inputs),
+        _signing_secret(inputs.kept_secret),
         *in_database,
-        _certificate(case),
-        _api(case, installation_id),
-        _engine(case.engine(), FAILED if case.engine_is_set else WARNING),
+        _certificate(inputs),
+        _api(inputs, installation_id),
+        _engine(inputs.engine(), FAILED if inputs.engine_is_set else WARNING),
     ]
 
 
 def is_healthy(checks: list[Check]) -> bool:
-    """Whether nothing failed; warnings do not count."""
+    """Tell whether nothing failed; warnings do not count."""
     return all(check.state is not FAILED for check in checks)
 
 
-def _data_folder(case: DoctorInputs) -> Check:
-    if not case.keeps_database and case.kept_secret is None:
+def _data_folder(inputs: DoctorInputs) -> Check:
+    if not inputs.keeps_database and inputs.kept_secret is None:
         return Check("data folder", OK, "not needed: database and signing secret were set")
     try:
-        there = data_dir.look(case.data_dir)
+        is_there = data_dir.check(inputs.data_dir)
     except SkyctlError as error:
         return Check("data folder", FAILED, error.message, error.hint)
-    return Check("data folder", OK, str(case.data_dir) if there else f"{case.data_dir} will be made when it is needed")
+    state = "" if is_there else " will be made when it is needed"
+    return Check("data folder", OK, f"{inputs.data_dir}{state}")
 
 
 def _signing_secret(kept: Path | None) -> Check:
@@ -75,29 +76,29 @@ def _signing_secret(kept: Path | None) -> Check:
     if kept is None:
         return Check(name, OK, "was set")
     try:
-        found = kept.stat()
+        status = kept.stat()
     except FileNotFoundError:
         return Check(name, OK, f"{kept} will be made when it is needed")
     except OSError as error:
         return Check(
             name, FAILED, f"{kept} cannot be read: {error.strerror}", "run skyctl as the user whose file it is"
         )
-    if not found.st_size:
+    if not status.st_size:
         restore = "restore it from a backup; or remove it, and every token must be issued again"
         return Check(name, FAILED, f"{kept} is empty", restore)
-    mode = stat.S_IMODE(found.st_mode)
+    mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         return Check(name, FAILED, f"{kept} has mode {mode:04o}: others can sign tokens with it", f"chmod 600 {kept}")
     return Check(name, OK, f"{kept}, mode {mode:04o}")
 
 
-def _in_database(case: DoctorInputs) -> tuple[list[Check], UUID | None]:
+def _in_database(inputs: DoctorInputs) -> tuple[list[Check], UUID | None]:
     """Make the checks for which the database must answer, and read which installation it is of, where that is known.
 
     Where the database does not answer, the check of it fails and the others are not known.
     """
     try:
-        with case.database() as database:
+        with inputs.database() as database:
             checks = [*_answer(database), *(_check(database, name, check) for name, check in CHECKS.items())]
             return checks, _installation_id(database)
     except SkyctlError as error:
@@ -136,25 +137,24 @@ def _answer(database: db.Database) -> list[Check]:
             took = timedelta(seconds=perf_counter() - started)
             rounds.append((took, sent + took / 2 - database_time))
     took, offset = min(rounds)
-    found = f"{database.address} answers in {took.total_seconds() * 1000:.1f} ms"
-    return [Check("database", OK, found), _manager_clock(offset)]
+    latency = f"{database.address} answers in {took.total_seconds() * 1000:.1f} ms"
+    return [Check("database", OK, latency), _manager_clock(offset)]
 
 
 def _manager_clock(offset: timedelta) -> Check:
-    found = f"this machine's is {clock_offset(offset.total_seconds())}, against the database's"
+    difference = f"this machine's is {clock_offset(offset.total_seconds())}, against the database's"
     if abs(offset) <= CLOCK_WARNS:
-        return Check(
-            "manager clock", OK, found if abs(offset) > CLOCKS_AGREE else "this machine's agrees with the database's"
-        )
-    return Check("manager clock", FAILED if abs(offset) > CLOCK_FAILS else WARNING, found, SET_CLOCK)
+        agrees = "this machine's agrees with the database's"
+        return Check("manager clock", OK, difference if abs(offset) > CLOCKS_AGREE else agrees)
+    return Check("manager clock", FAILED if abs(offset) > CLOCK_FAILS else WARNING, difference, SET_CLOCK)
 
 
 def _schema(tx: db.Transaction) -> Check:
     version, missing = schema.version(tx), schema.missing(tx)
     if missing or (version or 0) < SCHEMA_VERSION:
         lacks = f"; it lacks {_listed(len(missing), missing)}" if missing else ""
-        found = f"version {version or 'none'}, {SCHEMA_VERSION} is needed{lacks}"
-        return Check("schema", FAILED, found, "run `skyctl db init`")
+        finding = f"version {version or 'none'}, {SCHEMA_VERSION} is needed{lacks}"
+        return Check("schema", FAILED, finding, "run `skyctl db init`")
     if version and version > SCHEMA_VERSION:
         return Check(
             "schema", WARNING, f"version {version}, newer than this skyctl's {SCHEMA_VERSION}", "upgrade skyctl"
@@ -167,10 +167,10 @@ def _monitor(tx: db.Transaction) -> Check:
     if lease is None or lease.last_pass_at is None:
         return Check("monitor", FAILED, "no monitor has ever looked at the workers", RUN_MONITOR)
     who = f"{lease.holder.rpartition(':')[0]} {'leads' if lease.leads else 'led last,'} in term {lease.term}"
-    found = f"{who}; last pass {ago(now, lease.last_pass_at)}"
+    finding = f"{who}; last pass {ago(now, lease.last_pass_at)}"
     if now - lease.last_pass_at > PASS_FAILS:
-        return Check("monitor", FAILED, found, RUN_MONITOR)
-    return Check("monitor", OK, found)
+        return Check("monitor", FAILED, finding, RUN_MONITOR)
+    return Check("monitor", OK, finding)
 
 
 def _serve(tx: db.Transaction) -> Check:
@@ -178,10 +178,10 @@ def _serve(tx: db.Transaction) -> Check:
     if seen_at is None:
         state = FAILED if doctor.number(tx) else WARNING
         return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)
-    found = f"last sign of life {ago(now, seen_at)}"
+    finding = f"last sign of life {ago(now, seen_at)}"
     if now - seen_at > SERVE_FAILS:
-        return Check("serve", FAILED, found, RUN_SERVE)
-    return Check("serve", OK, found)
+        return Check("serve", FAILED, finding, RUN_SERVE)
+    return Check("serve", OK, finding)
 
 
 def _tokens(tx: db.Transaction) -> Check:
@@ -189,7 +189,7 @@ def _tokens(tx: db.Transaction) -> Check:
     expired, expiring = doctor.tokens_expired(tx, NAMED), doctor.tokens_expiring(tx, TOKEN_WARNS, NAMED)
     if not (expired.size or expiring.size):
         return Check("tokens", OK, f"none expires within {TOKEN_WARNS.days} days")
-    found = [
+    findings = [
         text
         for text in (
             _named("expired", expired, lambda at: ago(now, at)),
@@ -198,18 +198,18 @@ def _tokens(tx: db.Transaction) -> Check:
         if text
     ]
     invite = "invite these hosts again: skyctl workers install-script"
-    return Check("tokens", FAILED if expired.size else WARNING, "; ".join(found), invite)
+    return Check("tokens", FAILED if expired.size else WARNING, "; ".join(findings), invite)
 
 
 def _worker_clocks(tx: db.Transaction) -> Check:
     off = doctor.clocks_off(tx, WORKER_CLOCK_WARNS, NAMED)
     if not off.size:
         return Check("worker clocks", OK, f"none was more than {WORKER_CLOCK_WARNS.seconds} s off when it registered")
-    found = _named("", off, clock_offset)
+    differences = _named("", off, clock_offset)
     return Check(
         "worker clocks",
         WARNING,
-        f"{found}, against the database's",
+        f"{differences}, against the database's",
         f"on the host, {SET_CLOCK}; health does not depend on it",
     )
 
@@ -229,30 +229,30 @@ def _pending(tx: db.Transaction) -> Check:
     return _sick("workers pending", group, lambda at: f"invited {ago(now, at)}")
 
 
-def _sick(name: str, group: doctor.Group, say: Callable[[Any], str]) -> Check:
+def _sick(name: str, group: doctor.Group, describe: Callable[[Any], str]) -> Check:
     if not group.size:
         return Check(name, OK, "none")
-    return Check(name, WARNING, _named("", group, say), ON_THE_HOST + group.first[0][0])
+    return Check(name, WARNING, _named("", group, describe), ON_THE_HOST + group.first[0][0])
 
 
 def _mass_failures(tx: db.Transaction) -> Check:
     now, open_failures = db.now(tx), health.open_mass_failures(tx)
     if not open_failures:
         return Check("mass failures", OK, "none")
-    told = [
-        f"{each.silent} workers{f' of {each.region}' if each.region else ''} fell silent {ago(now, each.detected_at)}"
-        for each in open_failures
+    regions = [
+        f"{mass.silent} workers{f' of {mass.region}' if mass.region else ''} fell silent {ago(now, mass.detected_at)}"
+        for mass in open_failures
     ]
     remedy = "see the network and the hosts; it ends when they return, or by `skyctl migrations resume`"
-    return Check("mass failures", WARNING, f"{_listed(len(told), told)}: automatic moves are held", remedy)
+    return Check("mass failures", WARNING, f"{_listed(len(regions), regions)}: automatic moves are held", remedy)
 
 
 def _alerts(tx: db.Transaction) -> Check:
     troubles = alerts.troubles(tx)
     if not troubles:
         return Check("alerts", OK, "none waits at a channel that fails")
-    told = [f"{each.channel}: {each.failing} failing, {each.given_up} given up: {each.error}" for each in troubles]
-    return Check("alerts", WARNING, _listed(len(told), told), "see SKYCTL_ALERT_CHANNELS, then try: skyctl alerts test")
+    bad = [f"{name}: {failing} failing, {given_up} given up: {error}" for name, failing, given_up, error in troubles]
+    return Check("alerts", WARNING, _listed(len(bad), bad), "see SKYCTL_ALERT_CHANNELS, then try: skyctl alerts test")
 
 
 # By name, in the order in which they are shown.
@@ -270,30 +270,30 @@ CHECKS: dict[str, Callable[[db.Transaction], Check]] = {
 }
 
 
-def _certificate(case: DoctorInputs) -> Check:
+def _certificate(inputs: DoctorInputs) -> Check:
     name, now = "certificate", datetime.now(UTC)
     try:
-        found = case.certificates.look()
+        certificates = inputs.certificates.inspect()
     except SkyctlError as error:
         return Check(name, FAILED, error.message, error.hint)
-    if not found:
-        unused = transport.transport_is_safe(case.api_url)
-        plain = f"{case.api_url} is plain HTTP: hosts would send their tokens in the clear"
+    if not certificates:
+        unused = transport.transport_is_safe(inputs.api_url)
+        plain = f"{inputs.api_url} is plain HTTP: hosts would send their tokens in the clear"
         return Check(name, OK, "none of ours: not needed") if unused else Check(name, WARNING, plain, "skyctl tls init")
-    ended = [f"{each.role} ended {ago(now, each.ends_at)}" for each in found if each.ends_at <= now]
-    soon = [f"{each.role} ends in {span(each.ends_at - now)}" for each in found if is_due(each, now)]
+    ended = [f"{cert.role} ended {ago(now, cert.ends_at)}" for cert in certificates if cert.ends_at <= now]
+    soon = [f"{cert.role} ends in {span(cert.ends_at - now)}" for cert in certificates if is_due(cert, now)]
     renewed = "`skyctl serve` renews the server's by itself: see its log; by hand: skyctl tls init --renew"
     if ended or soon:
-        remedy = REPLACE_AUTHORITY if is_due(found[0], now) else renewed
+        remedy = REPLACE_AUTHORITY if is_due(certificates[0], now) else renewed
         return Check(name, FAILED if ended else WARNING, "; ".join(ended or soon), remedy)
-    server = found[-1]
+    server = certificates[-1]
     return Check(name, OK, f"for {', '.join(server.names[:NAMED])}; good until {server.ends_at:%Y-%m-%d}")
 
 
-def _api(case: DoctorInputs, installation_id: UUID | None) -> Check:
-    api_url = case.api_url
+def _api(inputs: DoctorInputs, installation_id: UUID | None) -> Check:
+    api_url = inputs.api_url
     try:
-        authority = case.certificates.authority_for(api_url)
+        authority = inputs.certificates.authority_for(api_url)
     except SkyctlError:
         authority = ""  # what is wrong with it, the check of the certificate says
     answer = http_probe.probe(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
@@ -304,7 +304,7 @@ def _api(case: DoctorInputs, installation_id: UUID | None) -> Check:
     if installation_id is None or (answer.ready and answer.ready.get("installationId") == str(installation_id)):
         return Check("api", OK, answers)
     if answer.ready is None:
-        return Check("api", WARNING, f"{answers}, but /readyz does not say that it is ready", SEE_SERVE)
+        return Check("api", WARNING, f"{answers}, but {answer.unready}", SEE_SERVE)
     if not answer.ready.get("installationId"):
         remedy = "restart `skyctl serve` with this version, then run `skyctl doctor` again"
         return Check("api", WARNING, f"{answers}, but is too old to say which database it serves", remedy)
@@ -336,12 +336,12 @@ def _engine(engine: Engine, unfit: CheckState) -> Check:
     return Check("docker", OK, f"{docker} manages its swarm")
 
 
-def _named(what: str, group: doctor.Group, say: Callable[[Any], str]) -> str:
+def _named(what: str, group: doctor.Group, describe: Callable[[Any], str]) -> str:
     """Return a group in words, its first workers by name; empty where there are none."""
     if not group.size:
         return ""
-    told = [f"{name} ({say(figure)})" for name, figure in group.first]
-    return f"{what}: {_listed(group.size, told)}" if what else _listed(group.size, told)
+    members = [f"{name} ({describe(figure)})" for name, figure in group.first]
+    return f"{what}: {_listed(group.size, members)}" if what else _listed(group.size, members)
 
 
 def _listed(count: int, first: Sequence[str]) -> str:

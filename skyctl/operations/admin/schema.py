@@ -16,7 +16,7 @@ UPGRADE_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """What a database has of the schema.
+    """The state of the schema in a database.
 
     `version`: the newest that was applied (None: never); `expected`: the one that this skyctl needs; `missing`: tables
     and columns; `installation_id`: which installation this is, where the schema is complete.
@@ -29,12 +29,12 @@ class SchemaState:
 
     @property
     def complete(self) -> bool:
-        """Whether this skyctl can work with the database."""
+        """Tell whether this skyctl can work with the database."""
         return not self.missing and not self.pending_upgrade
 
     @property
     def pending_upgrade(self) -> bool:
-        """Whether `skyctl db init` would bring a newer version."""
+        """Tell whether `skyctl db init` would bring a newer version."""
         return (self.version or 0) < self.expected
 
 

@@ -1,4 +1,4 @@
-"""What hosts and their agents ask for and report: invitations, registration, heartbeats, replies, upgrades."""
+"""The functions for hosts and their agents: invitations, registration, heartbeats, replies, upgrades."""
 
 from typing import TYPE_CHECKING
 

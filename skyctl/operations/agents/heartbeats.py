@@ -18,22 +18,22 @@ Key = tuple[str, str]
 fingerprint = tokens.fingerprint
 
 
-async def record(context: Context, beats: Sequence[Heartbeat]) -> list[Outcome]:
+async def record(context: Context, heartbeats: Sequence[Heartbeat]) -> list[Outcome]:
     """Store a batch of heartbeats in one statement.
 
     Return for each, in order, None once it is committed, REPLY_PENDING where its answer has to carry something more
     (see `reply`), or why it was not stored. Where the database refuses the batch because of one row, each half is
     stored by itself, until only that row fails. Raises DatabaseUnavailable.
     """
-    keys = [(beat.worker_id, beat.token_hash) for beat in beats]
-    last = dict(zip(keys, beats, strict=True))
+    keys = [(heartbeat.worker_id, heartbeat.token_hash) for heartbeat in heartbeats]
+    last = dict(zip(keys, heartbeats, strict=True))
     try:
         positions = await _record_batch(context, list(last.values()))
     except DatabaseRefused as error:
-        if len(beats) == 1:
+        if len(heartbeats) == 1:
             return [error]
-        middle = len(beats) // 2
-        return await record(context, beats[:middle]) + await record(context, beats[middle:])
+        middle = len(heartbeats) // 2
+        return await record(context, heartbeats[:middle]) + await record(context, heartbeats[middle:])
     kept = list(last)
     stored: dict[Key, Outcome] = {kept[position]: outcome for position, outcome in positions}
     if len(stored) < len(last):
@@ -48,22 +48,22 @@ async def _record_second(
     """Store the heartbeats that are left of workers with two in the batch, by different tokens: a statement writes a
     row only once."""
     heard = {worker_id for worker_id, _ in stored}
-    second = [(key, beat) for key, beat in left if key[0] in heard]
-    positions = await _record_batch(context, [beat for _, beat in second]) if second else []
+    second = [(key, heartbeat) for key, heartbeat in left if key[0] in heard]
+    positions = await _record_batch(context, [heartbeat for _, heartbeat in second]) if second else []
     return {second[position][0]: outcome for position, outcome in positions}
 
 
-async def _record_batch(context: Context, beats: Sequence[Heartbeat]) -> list[tuple[int, Outcome]]:
+async def _record_batch(context: Context, heartbeats: Sequence[Heartbeat]) -> list[tuple[int, Outcome]]:
     """Store heartbeats of different workers; return the positions and outcomes of those that were stored.
 
     The monitor is notified of news after the commit and before the answer: where that fails, the agent sends its
     heartbeat again, and it is news again.
     """
-    stored = await workers.record_loads(context.db.lane, beats)
-    if any(health.is_news(status, beats[n].load, context.health) for status, _, found in stored for n in found):
-        await db.notify_news_now(context.db.lane)
+    stored = await workers.record_loads(context.db.heartbeat_connection, heartbeats)
+    if any(health.is_news(status, heartbeats[n].load, context.health) for status, _, rows in stored for n in rows):
+        await db.notify_news_now(context.db.heartbeat_connection)
     return [
-        (position, REPLY_PENDING if reply_pending else None) for _, reply_pending, found in stored for position in found
+        (position, REPLY_PENDING if reply_pending else None) for _, reply_pending, rows in stored for position in rows
     ]
 
 

@@ -31,15 +31,15 @@ def invite(
     *,
     insecure: bool = False,
     ttl: timedelta = invitations.INVITATION_TTL,
-    anew: UUID | None = None,
+    existing_id: UUID | None = None,
 ) -> tuple[UUID, str]:
-    """Invite a worker, or the host of the existing worker `anew`, by a link alone; return its id, and the link.
+    """Invite a new worker, or a host for the worker `existing_id`, by a link alone; return its id, and the link.
 
     Raises Refused as `invitations.generate_script` does.
     """
     invitations.check_transport(context, insecure=insecure)
-    worker_id = anew or invitations.invite(context, actor, name, ttl).worker_id
-    return worker_id, make(context, actor, worker_id, insecure=insecure, ttl=ttl, anew=anew is not None)
+    worker_id = existing_id or invitations.invite(context, actor, name, ttl).worker_id
+    return worker_id, make(context, actor, worker_id, insecure=insecure, ttl=ttl, replaces_host=existing_id is not None)
 
 
 def make(
@@ -49,7 +49,7 @@ def make(
     *,
     insecure: bool,
     ttl: timedelta = invitations.INVITATION_TTL,
-    anew: bool = False,
+    replaces_host: bool = False,
 ) -> str:
     """Make a link that gives the script of an invited worker, once and within `ttl`; only the SHA-256 of its secret is
     stored.
@@ -63,7 +63,7 @@ def make(
         install_links.insert(
             tx,
             tokens.fingerprint(secret),
-            install_links.Link(worker_id, context.api_url, insecure, anew, actor.name, expires_at),
+            install_links.Link(worker_id, context.api_url, insecure, replaces_host, actor.name, expires_at),
         )
         details = Deadline(expiresAt=expires_at.isoformat())
         events.record(tx, Event(EventKind.LINK_MADE, worker_id, worker.name, actor.name, details=details), actor)
@@ -155,5 +155,5 @@ def _again(worker: Worker) -> str:
 
 
 def _has_joined(worker: Worker) -> bool:
-    """Whether a host has registered as this worker, or sent a heartbeat with its token."""
+    """Tell whether a host has registered as this worker, or sent a heartbeat with its token."""
     return bool(worker.hostname or worker.last_heartbeat_at)

@@ -39,7 +39,7 @@ def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedel
     return Invitation(worker_id, token)
 
 
-def invite_anew(context: Context, actor: Actor, worker_id: UUID, ttl: timedelta = INVITATION_TTL) -> Invitation:
+def invite_again(context: Context, actor: Actor, worker_id: UUID, ttl: timedelta = INVITATION_TTL) -> Invitation:
     """Invite the host of an existing worker again: a reinstalled machine, another one, or after its token was revoked.
 
     The worker's present token stays good until the new one is used. Raises WorkerNotFound.
@@ -60,16 +60,17 @@ def generate_script(
     *,
     insecure: bool = False,
     ttl: timedelta = INVITATION_TTL,
-    anew: UUID | None = None,
+    existing_id: UUID | None = None,
 ) -> tuple[Invitation, str]:
-    """Invite a worker, or the host of the existing worker `anew`, and write the script that makes a host this worker.
+    """Invite a new worker, or a host for the worker `existing_id`, and write the script that makes a host this
+    worker.
 
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
     where the engine that was set does not answer.
     """
     check_transport(context, insecure=insecure)
     join = context.engine().worker_join()
-    invitation = invite_anew(context, actor, anew, ttl) if anew else invite(context, actor, name, ttl)
+    invitation = invite_again(context, actor, existing_id, ttl) if existing_id else invite(context, actor, name, ttl)
     return invitation, write_script(context, invitation, join, insecure=insecure)
 
 

@@ -29,8 +29,9 @@ from skyctl.store import tokens as stored_tokens
 def authorize(
     context: Context, tx: db.Transaction, claims: tokens.WorkerClaims, token_hash: str, registration: Registration
 ) -> SkyctlError | None:
-    """Let a host be the worker that its token names, or return a refusal that is to be raised after the commit, since
-    something was noted of it. The log must be locked. Raises Unauthorized, Forbidden, where nothing is to be noted."""
+    """Admit a host as the worker that its token names, or return a refusal that is to be raised after the commit,
+    since something was noted of it. The log must be locked. Raises Unauthorized, Forbidden, where nothing is to be
+    noted."""
     worker_id, now, host = claims.worker_id, db.now(tx), host_identity(registration)
     if not workers.exists(tx, worker_id):
         token_refusals.refuse_removed(tx, worker_id)
@@ -93,7 +94,7 @@ def _recognize(
         )
     stored_tokens.note_claimants(tx, worker.id, identity.claimants_with(known, host, verdict, now))
     if verdict is Identity.UNCERTAIN:
-        wait = identity.SILENT_BEATS * interval - (silence or timedelta())
+        wait = identity.SILENT_HEARTBEATS * interval - (silence or timedelta())
         return RebootUnconfirmed(
             f"{held} was heard as this very machine just now",
             "if it was rebooted, it is let in as soon as the one before is known to be silent",

@@ -1,4 +1,4 @@
-"""What the answer to a heartbeat may carry: a token to use from now on, an agent to upgrade to."""
+"""The additions to the answer to a heartbeat: a token to use from now on, an agent to upgrade to."""
 
 from uuid import UUID
 

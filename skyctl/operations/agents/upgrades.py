@@ -39,7 +39,7 @@ class AgentRelease:
 
 
 class Upgrade(StrEnum):
-    """What comes of the wish that a worker run the manager's agent."""
+    """The result of the request that a worker run the manager's agent."""
 
     OFFERED = "offered"
     UP_TO_DATE = "up-to-date"
@@ -47,7 +47,7 @@ class Upgrade(StrEnum):
 
 
 class Upgraded(NamedTuple):
-    """What comes of it for one worker, and why where it is impossible."""
+    """The result for one worker, with the reason where it is impossible."""
 
     worker: Worker
     outcome: Upgrade
@@ -148,6 +148,6 @@ def _planned(worker: Worker, ours: AgentRelease, *, named: bool) -> Upgraded:
     if not worker.metadata.get("agentSha256"):
         return Upgraded(worker, Upgrade.IMPOSSIBLE, NO_LAUNCHER)
     if isinstance(failed, dict) and failed.get("sha256") == ours.sha256 and not named:
-        said = str(failed.get("reason"))[:LONGEST_REASON]
-        return Upgraded(worker, Upgrade.IMPOSSIBLE, f"it gave it up ({said}): name it to have it tried again")
+        reason = str(failed.get("reason"))[:LONGEST_REASON]
+        return Upgraded(worker, Upgrade.IMPOSSIBLE, f"it gave it up ({reason}): name it to have it tried again")
     return Upgraded(worker, Upgrade.OFFERED)

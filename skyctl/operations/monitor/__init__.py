@@ -1,4 +1,4 @@
-"""What the leading monitor concludes and orders, all of it within its term."""
+"""The conclusions and orders of the leading monitor, all of them within its term."""
 
 from typing import TYPE_CHECKING
 

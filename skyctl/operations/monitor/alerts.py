@@ -59,11 +59,11 @@ def _raise_next(term: Term, at_once: int) -> list[Alert] | None:
         if not news:
             return None
         ids = {event.worker_id for event in news if event.worker_id}
-        drafts, untold = alerts.compose(news, store.incidents_of(tx, ids), health.flapping(tx, ids, before), policy)
+        drafts, unalerted = alerts.compose(news, store.incidents_of(tx, ids), health.flapping(tx, ids, before), policy)
         for draft in drafts:
             _store(tx, term, draft)
-        for number in set(untold.values()):
-            store.note_untold(tx, number, [worker_id for worker_id, of in untold.items() if of == number])
+        for number in set(unalerted.values()):
+            store.assign_incidents(tx, number, [worker_id for worker_id, of in unalerted.items() if of == number])
         if new:
             leases.note_alerted(tx, new[-1].seq)
         return [draft.alert for draft in drafts]
@@ -73,7 +73,7 @@ def _store(tx: db.Transaction, term: Term, draft: alerts.Draft) -> None:
     number = store.insert_alert(tx, draft.alert, term.number)
     store.open_incidents(tx, number, draft.opens, exhausted=draft.alert.kind == alerts.UNHEALTHY)
     store.close_incidents(tx, draft.closes)
-    store.tell(tx, number, draft.alert)
+    store.notify(tx, number, draft.alert)
     if draft.alert.organization_id is None:  # the channels are the administrators'
         store.send_to(tx, number, term.context.channels)
 

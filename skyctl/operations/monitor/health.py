@@ -50,8 +50,9 @@ class HealthPass:
 
 
 class Snapshot(NamedTuple):
-    """What a check begins with: the database's time; the outages of ours, which count towards no worker's silence; the
-    workers whose status may have to change; those that may have stopped flapping; whether a mass failure is open."""
+    """The facts that a check begins with: the database's time; the outages of ours, which count towards no worker's
+    silence; the workers whose status may have to change; those that may have stopped flapping; whether a mass failure
+    is open."""
 
     now: datetime
     outages: Sequence[Outage]
@@ -62,7 +63,7 @@ class Snapshot(NamedTuple):
 
     @property
     def survey_is_cut(self) -> bool:
-        """Whether there were more suspects than one pass takes."""
+        """Tell whether there were more suspects than one pass takes."""
         return len(self.survey.suspects) > len(self.suspects)
 
 

@@ -46,7 +46,7 @@ class Progress:
 
 
 class Agenda(NamedTuple):
-    """What is to be done: the events of the migrations that became called for, or no longer are; the work; the
+    """The work to be done: the events of the migrations that became called for, or no longer are; the work; the
     database's time; whether migrations are paused; in how many seconds time alone calls for the next step."""
 
     events: Sequence[Event]

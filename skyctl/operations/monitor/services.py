@@ -33,9 +33,9 @@ STATUSES = {
 
 
 class PendingEngineWork(NamedTuple):
-    """What is to be done beside comparing: services whose deployment was never applied; removed services that the
-    engine may have all the same, each with the deployment that may have created it; services that a drain stops; nodes
-    that are to take nothing new, or something again, each with its worker."""
+    """The work beside comparing: services whose deployment was never applied; removed services that the engine may have
+    all the same, each with the deployment that may have created it; services that a drain stops; nodes that are to take
+    nothing new, or something again, each with its worker."""
 
     apply_pending: Sequence[Service]
     leftovers: Sequence[tuple[Service, UUID]]

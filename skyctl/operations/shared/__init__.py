@@ -1,4 +1,5 @@
-"""What several callers need: the context, lookups, candidates, outages, leadership, applying a deployment."""
+"""The parts that several callers share: the context, lookups, candidates, outages, leadership, applying a
+deployment."""
 
 from typing import TYPE_CHECKING
 

@@ -34,7 +34,7 @@ def apply_deployment(context: Context, service: Service, deployment_id: UUID, re
     """
     engine, conflict = context.engine(), EngineConflict("")
     for _ in range(ATTEMPTS):
-        found = engine.find(rules.engine_name(service))
+        existing = engine.find(rules.engine_name(service))
         with recording() as tx:
             pending = _pending(tx, service, deployment_id)
         if isinstance(pending, SkyctlError):
@@ -42,7 +42,7 @@ def apply_deployment(context: Context, service: Service, deployment_id: UUID, re
         if pending is None:
             return
         try:
-            swarm_service_id = engine.deploy(pending, found.version if found else None)
+            swarm_service_id = engine.deploy(pending, existing.version if existing else None)
         except EngineConflict as error:
             conflict = error
         except EngineRefused as error:
@@ -60,15 +60,15 @@ def remove_leftover(context: Context, service: Service, deployment_id: UUID, rec
     Removing names no version: a service that was deployed again at the same moment is applied once more.
     """
     engine = context.engine()
-    found = engine.find(rules.engine_name(service))
+    leftover = engine.find(rules.engine_name(service))
     with recording() as tx:
         is_removed = services.get(tx, service.id, lock=True) is None
-    if found and is_removed:
-        engine.remove(found.id)
+    if leftover and is_removed:
+        engine.remove(leftover.id)
     with recording() as tx:
         deployments.note_applied(tx, deployment_id, None)
         revived = services.get(tx, service.id, lock=True)
-        if found and is_removed and revived and revived.current:
+        if leftover and is_removed and revived and revived.current:
             deployments.set_apply_pending(tx, revived.current.id)
 
 

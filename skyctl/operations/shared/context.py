@@ -1,4 +1,4 @@
-"""What the operations work with, handed in by whoever wires them up."""
+"""The parts that the operations work with, handed in by whoever wires them up."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -108,7 +108,7 @@ class Context:
 
 @dataclass(frozen=True)
 class DoctorInputs:
-    """What the doctor checks. None of it is opened yet, for any of it may be what is wrong.
+    """The parts that the doctor checks. None of them is opened yet, for any of it may be what is wrong.
 
     `keeps_database`: the embedded database is in the data folder. `kept_secret`: the file of the signing secret, unless
     the secret was configured.
