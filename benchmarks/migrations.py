@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from skyctl import wiring  # noqa: E402
 from skyctl.domain.cluster import Actor, Capacity  # noqa: E402
-from skyctl.domain.engine import EndpointMode  # noqa: E402
+from skyctl.domain.states import EndpointMode  # noqa: E402
 from skyctl.domain.workloads import ServiceSpec  # noqa: E402
 from skyctl.host.postgres import EmbeddedPostgres  # noqa: E402
 from skyctl.operations.admin import deploy, drains, schema, services  # noqa: E402

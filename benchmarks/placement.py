@@ -15,7 +15,8 @@ from uuid import UUID
 from rich.console import Console
 from rich.table import Table
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement
 from skyctl.rules.placement import plan
 

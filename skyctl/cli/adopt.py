@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skyctl import documents
+from skyctl import documents, domain
 from skyctl.cli import views
 from skyctl.cli.arguments import CpuOption, DiskOption, DryRunOption, MemoryOption, OrganizationOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, info, open_context, options
-from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import ExitCode, ServiceNotFound, ValidationError
 from skyctl.domain.text import printable
 from skyctl.operations import admin
@@ -40,7 +39,7 @@ def adopt(
 
     if every and names:
         raise ValidationError("NAME and --all are both given", "give one of them")
-    limits = documents.manifest.limits({"cpu": cpu, "memory": memory, "disk": disk}, Capacity())
+    limits = documents.manifest.limits({"cpu": cpu, "memory": memory, "disk": disk}, domain.cluster.Capacity())
     with open_context(ctx) as context:
         adoptable = admin.services.adoptable(context, limits)
         services = _chosen(adoptable, names or []) if names else adoptable

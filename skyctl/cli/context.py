@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skyctl.domain.cluster import Actor
+from skyctl import domain
 from skyctl.domain.errors import ExitCode
 from skyctl.domain.text import printable
 from skyctl.settings import http_url
@@ -154,7 +154,7 @@ def actor() -> "Actor":
         name = f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
         name = "cli"
-    return Actor(
+    return domain.cluster.Actor(
         name, ip_address=os.environ.get("SSH_CONNECTION", "").partition(" ")[0] or "local", user_agent="skyctl"
     )
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skyctl import documents
+from skyctl import documents, domain
 from skyctl.cli import follow, views
 from skyctl.cli.arguments import DryRunOption, ReasonOption, WorkerArgument, WorkersArgument, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, info, open_context, options
 from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import DrainOptions
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def drain(
         raise ValidationError("--timeout needs --wait", "without it, nothing is waited for")
     seconds = None if timeout is None else documents.http.duration("--timeout", timeout).total_seconds()
     within = None if deadline is None else documents.http.duration("--deadline", deadline)
-    drain_options = DrainOptions(
+    drain_options = domain.workloads.DrainOptions(
         None if reason is None else documents.http.reason(reason, "--reason"), within, max_parallel, force
     )
     with open_context(ctx) as context:
@@ -163,7 +162,7 @@ def _empty(
 ) -> None:
     """Drain a worker that is to be removed, and wait for it. Raises Exit where containers are left."""
 
-    admin.drains.drain(context, [worker.id], actor(), DrainOptions("to be removed", deadline))
+    admin.drains.drain(context, [worker.id], actor(), domain.workloads.DrainOptions("to be removed", deadline))
     _note_no_monitor(ctx, context)
     _report(ctx, _watch(ctx, context, [worker], seconds), Output.TABLE, waited=True)
 

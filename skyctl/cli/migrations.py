@@ -11,8 +11,8 @@ from skyctl.cli import views
 from skyctl.cli.arguments import LimitOption, OffsetOption, WorkerOption, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
 from skyctl.domain.errors import ExitCode, Refused, ValidationError
+from skyctl.domain.states import MigrationState
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import MigrationState
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:

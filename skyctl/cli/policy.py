@@ -9,8 +9,8 @@ from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import complete_organization
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_context
+from skyctl.domain.states import MigrationPolicy
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import MigrationPolicy
 from skyctl.operations import admin
 
 app = typer.Typer(help="What each organization wants when a worker fails.", rich_markup_mode=None)

@@ -23,10 +23,9 @@ from skyctl.cli.arguments import (
     complete_service,
 )
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
-from skyctl.domain.engine import EndpointMode
 from skyctl.domain.errors import ExitCode, ValidationError
+from skyctl.domain.states import DeploymentStatus, EndpointMode
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import DeploymentStatus
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from skyctl.api import server
 from skyctl.cli.child_process import Child, Line
 from skyctl.cli.views import workers as workers_views
 from skyctl.cli.views.terminal import Outlet
-from skyctl.domain.cluster import Actor, WorkerPage, WorkerStatus
+from skyctl.domain.cluster import Actor, WorkerPage
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
+from skyctl.domain.states import WorkerStatus
 from skyctl.host import data_dir, signals
 from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import write_private

@@ -9,8 +9,8 @@ from skyctl import documents
 from skyctl.cli import views
 from skyctl.cli.arguments import WorkerArgument, complete_worker, invited_name
 from skyctl.cli.context import Output, OutputOption, actor, emit, group, info, open_context
-from skyctl.domain.cluster import WorkerStatus
 from skyctl.domain.errors import ValidationError
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
 from skyctl.operations import admin, agents, shared
 

@@ -14,16 +14,9 @@ from uuid import UUID
 
 import orjson
 
-from skyctl.domain.cluster import (
-    Capacity,
-    Check,
-    ClusterStats,
-    Load,
-    Registration,
-    Worker,
-    WorkerStatus,
-)
+from skyctl.domain.cluster import Capacity, Check, ClusterStats, Load, Registration, Worker
 from skyctl.domain.errors import InvalidValue, ValidationError
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import CONTROL, storable
 
 MAX_NESTING = 32

@@ -13,8 +13,9 @@ from typing import Any
 
 from skyctl.documents import http
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EndpointMode, Port
+from skyctl.domain.engine import Port
 from skyctl.domain.errors import InvalidValue, ValidationError
+from skyctl.domain.states import EndpointMode
 from skyctl.domain.text import CONTROL, storable
 from skyctl.domain.workloads import DEFAULT_LIMITS, ServiceSpec
 from skyctl.rules import services

@@ -11,18 +11,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from skyctl.domain.events import Details, EventKind
+from skyctl.domain.states import WorkerStatus
 
 D = TypeVar("D", bound=Details)
-
-
-class WorkerStatus(StrEnum):
-    """The monitor's conclusion about a worker; the names are stored and shown as they stand here."""
-
-    PENDING = "pending"
-    ACTIVE = "active"
-    UNHEALTHY = "unhealthy"
-    DRAINING = "draining"
-    OFFLINE = "offline"
 
 
 @dataclass(frozen=True, slots=True)

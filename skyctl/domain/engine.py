@@ -3,17 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple
 
 from skyctl.domain.cluster import Capacity
-
-
-class EndpointMode(StrEnum):
-    """The engine's way to resolve a service's name: a virtual IP, or the containers' own by DNS round robin."""
-
-    VIP = "vip"
-    DNSRR = "dnsrr"
+from skyctl.domain.states import EndpointMode
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from skyctl.domain.cluster import MassFailure, Worker
-from skyctl.domain.workloads import DeploymentStatus, MigrationCause, MigrationPolicy, ServiceStatus
+from skyctl.domain.states import DeploymentStatus, MigrationCause, MigrationPolicy, ServiceStatus
 
 
 @dataclass(frozen=True, slots=True)

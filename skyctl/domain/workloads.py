@@ -6,46 +6,21 @@ A service of ours is one container. It is deployed to a worker, and each move to
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity, Worker
-from skyctl.domain.engine import EndpointMode, EngineService, Port
+from skyctl.domain.engine import EngineService, Port
+from skyctl.domain.states import (
+    DeploymentStatus,
+    EndpointMode,
+    MigrationCause,
+    MigrationPolicy,
+    MigrationState,
+    ServiceStatus,
+)
 
 # What a service may use where nothing is said, as in the panel.
 DEFAULT_LIMITS = Capacity(cpu_cores=1, memory_mb=512, disk_gb=10)
-
-
-class ServiceStatus(StrEnum):
-    """The state of a service."""
-
-    PENDING = "pending"
-    BUILDING = "building"
-    DEPLOYING = "deploying"
-    RUNNING = "running"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    DELETED = "deleted"
-
-
-class DeploymentStatus(StrEnum):
-    """The state of one deployment of a service."""
-
-    PENDING = "pending"
-    BUILDING = "building"
-    DEPLOYING = "deploying"
-    RUNNING = "running"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    ROLLED_BACK = "rolled_back"
-
-
-class MigrationPolicy(StrEnum):
-    """An organization's wish for when a worker fails: its containers move, move once approved, or stay."""
-
-    AUTOMATIC = "automatic"
-    MANUAL = "manual"
-    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +32,6 @@ class MigrationSettings:
     into_one: int = 2
     timeout: timedelta = timedelta(minutes=5)
     attempts: int = 3
-
-
-class MigrationState(StrEnum):
-    """The progress of a migration. Final are completed and cancelled, and failed once it is not tried again."""
-
-    AWAITING_APPROVAL = "awaiting_approval"
-    HELD = "held"
-    QUEUED = "queued"
-    STARTING = "starting"
-    VERIFYING = "verifying"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class MigrationCause(StrEnum):
-    """The reason for a container to leave its worker."""
-
-    WORKER_FAILED = "worker_failed"
-    DRAIN = "drain"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from skyctl.domain.cluster import Alert, AlertPolicy, Event, Incident, Worker, WorkerStatus
+from skyctl.domain.cluster import Alert, AlertPolicy, Event, Incident, Worker
 from skyctl.domain.events import (
     Approval,
     DrainEnd,
@@ -29,6 +29,7 @@ from skyctl.domain.events import (
     SilentWorkers,
     StatusChange,
 )
+from skyctl.domain.states import WorkerStatus
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"

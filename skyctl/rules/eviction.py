@@ -18,14 +18,15 @@ that fits decides about a container that the engine runs as its service's curren
 from datetime import datetime
 from typing import NamedTuple
 
-from skyctl.domain.cluster import MassFailure, Worker, WorkerStatus
+from skyctl.domain.cluster import MassFailure, Worker
 from skyctl.domain.evictions import PlacedContainer, UnstartedMigration
-from skyctl.domain.workloads import (
+from skyctl.domain.states import (
     DeploymentStatus,
     MigrationCause,
     MigrationPolicy,
     MigrationState,
     ServiceStatus,
+    WorkerStatus,
 )
 from skyctl.rules.health import stopped_on_purpose
 

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from skyctl.domain.cluster import HealthPolicy, WorkerStatus
+from skyctl.domain.cluster import HealthPolicy
+from skyctl.domain.states import WorkerStatus
 
 # A transition between these is a change of health; a drain or a first heartbeat is none.
 HEALTH = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.OFFLINE)

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from skyctl.domain.cluster import HealthPolicy, Load, Outage, Verdict, Worker, WorkerStatus
+from skyctl.domain.cluster import HealthPolicy, Load, Outage, Verdict, Worker
+from skyctl.domain.states import WorkerStatus
 
 
 class Excess(NamedTuple):

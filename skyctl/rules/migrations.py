@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from skyctl.domain.engine import EngineService, Observation
-from skyctl.domain.workloads import MigrationState
+from skyctl.domain.states import MigrationState
 from skyctl.rules.tasks import DEPLOYMENT_LABEL, has_stopped, runs, trouble
 
 WAITING = (MigrationState.AWAITING_APPROVAL, MigrationState.HELD, MigrationState.QUEUED, MigrationState.FAILED)

@@ -25,7 +25,8 @@ from functools import cache
 from heapq import heapify, heappop, heappush
 from uuid import UUID
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
 
 # Amounts are whole billionths of a core, a MiB and a GiB: three containers of 0.1 cores fit where there are 0.3.

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineService, EngineSpec
-from skyctl.domain.workloads import DEFAULT_LIMITS, DeploymentStatus, Service
+from skyctl.domain.states import DeploymentStatus
+from skyctl.domain.workloads import DEFAULT_LIMITS, Service
 from skyctl.rules.tasks import DEPLOYMENT_LABEL, ENDED, runs, trouble
 
 SERVICE_LABEL = "skypanel.service.id"

@@ -9,7 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from skyctl.domain.cluster import Alert, Delivery, Incident, Worker, WorkerStatus
+from skyctl.domain.cluster import Alert, Delivery, Incident, Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import (
     activity_logs,

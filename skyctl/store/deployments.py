@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from skyctl.documents import manifest
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.workloads import Deployment, DeploymentStatus, ServiceSpec
+from skyctl.domain.states import DeploymentStatus
+from skyctl.domain.workloads import Deployment, ServiceSpec
 from skyctl.store.rows import among
 from skyctl.store.tables import deployments, services, workers
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import WorkerStatus
+from skyctl.domain.states import WorkerStatus
 from skyctl.store.rows import STATUS
 from skyctl.store.tables import workers
 

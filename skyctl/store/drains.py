@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import WorkerStatus
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import DrainOptions
 from skyctl.store.rows import STATUS, among
 from skyctl.store.tables import migrations, workers

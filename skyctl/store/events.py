@@ -8,8 +8,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import Actor, Event, WorkerStatus
+from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.events import EventKind
+from skyctl.domain.states import WorkerStatus
 from skyctl.store.rows import among
 from skyctl.store.tables import activity_logs, events
 

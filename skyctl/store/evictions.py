@@ -12,14 +12,8 @@ import sqlalchemy as sa
 
 from skyctl.domain.cluster import Worker
 from skyctl.domain.evictions import PlacedContainer, UnstartedMigration
-from skyctl.domain.workloads import (
-    DeploymentStatus,
-    Migration,
-    MigrationCause,
-    MigrationPolicy,
-    MigrationState,
-    ServiceStatus,
-)
+from skyctl.domain.states import DeploymentStatus, MigrationCause, MigrationPolicy, MigrationState, ServiceStatus
+from skyctl.domain.workloads import Migration
 from skyctl.store import health
 from skyctl.store.migrations import fetch
 

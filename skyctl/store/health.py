@@ -8,7 +8,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import HealthPolicy, MassFailure, Silence, Worker, WorkerStatus
+from skyctl.domain.cluster import HealthPolicy, MassFailure, Silence, Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import mass_failures, workers
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.workloads import MigrationCause, MigrationState
+from skyctl.domain.states import MigrationCause, MigrationState
 from skyctl.store.tables import migrations
 
 _SUM_UP = sa.text("""

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.workloads import Migration, MigrationCause, MigrationState
+from skyctl.domain.states import MigrationCause, MigrationState
+from skyctl.domain.workloads import Migration
 from skyctl.store.rows import among
 from skyctl.store.tables import deployments, migrations, services, workers
 

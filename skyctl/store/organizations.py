@@ -5,7 +5,8 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from skyctl.domain.workloads import MigrationPolicy, Organization
+from skyctl.domain.states import MigrationPolicy
+from skyctl.domain.workloads import Organization
 from skyctl.store.tables import organizations, users
 
 POLICY_KEY = "containerMigrationPolicy"

@@ -7,7 +7,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.documents import http
-from skyctl.domain.cluster import Worker, WorkerStatus
+from skyctl.domain.cluster import Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from skyctl.documents import manifest
-from skyctl.domain.workloads import DeploymentStatus, Service, ServiceSpec, ServiceStatus
+from skyctl.domain.states import DeploymentStatus, ServiceStatus
+from skyctl.domain.workloads import Service, ServiceSpec
 from skyctl.store import deployments as stored_deployments
 from skyctl.store.rows import among
 from skyctl.store.tables import deployments, migrations, organizations, services, workers

@@ -7,7 +7,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import Worker, WorkerStatus
+from skyctl.domain.cluster import Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.tokens import Claimant, Credentials, HostIdentity, IssuedToken
 from skyctl.store.rows import COLUMNS, STATUS, read
 from skyctl.store.tables import workers

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from skyctl.documents import http
-from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.store.db import HeartbeatConnection
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import deployments, workers

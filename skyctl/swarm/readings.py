@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EndpointMode, EngineNode, EngineService, EngineTask
+from skyctl.domain.engine import EngineNode, EngineService, EngineTask
+from skyctl.domain.states import EndpointMode
 from skyctl.swarm import specs
 from skyctl.swarm.specs import Document
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EndpointMode, EngineSpec, Port
+from skyctl.domain.engine import EngineSpec, Port
 from skyctl.domain.errors import EngineRefused
+from skyctl.domain.states import EndpointMode
 
 _SECOND = 10**9
 _CORE = 10**9

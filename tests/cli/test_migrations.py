@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from skyctl.domain.workloads import MigrationPolicy
+from skyctl.domain.states import MigrationPolicy
 from skyctl.operations.admin import migrations
 from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.shared import leadership

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 
 from skyctl.domain.cluster import Capacity, Worker
-from skyctl.domain.engine import EndpointMode
+from skyctl.domain.states import EndpointMode
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import migrations, services, workers

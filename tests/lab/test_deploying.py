@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from skyctl.domain.engine import EndpointMode
 from skyctl.domain.errors import EngineUnavailable, LostLead, Refused
+from skyctl.domain.states import EndpointMode
 from skyctl.domain.workloads import ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import drains

@@ -14,7 +14,8 @@ from itertools import cycle
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import EngineConflict
-from skyctl.domain.workloads import DrainOptions, MigrationPolicy
+from skyctl.domain.states import MigrationPolicy
+from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, migrations
 from tests.conftest import clean_environment
 from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import SwarmJoin
-from skyctl.domain.workloads import DrainOptions, MigrationPolicy
+from skyctl.domain.states import MigrationPolicy
+from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, migrations
 from tests.conftest import make_context
 from tests.support.fakes import FakeEngine, FakeNotifier

@@ -6,7 +6,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import WorkerStatus
+from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import workers
 from skyctl.operations.monitor.health import check
 from skyctl.operations.shared import leadership

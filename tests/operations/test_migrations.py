@@ -11,7 +11,8 @@ from rich.console import Console
 from skyctl.cli.views import top
 from skyctl.domain.cluster import SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
-from skyctl.domain.workloads import DrainOptions, MigrationPolicy, MigrationSettings, MigrationState
+from skyctl.domain.states import MigrationPolicy, MigrationState
+from skyctl.domain.workloads import DrainOptions, MigrationSettings
 from skyctl.operations.admin import drains, migrations, overview, services, workers
 from skyctl.operations.shared import lookup
 from tests.conftest import make_context

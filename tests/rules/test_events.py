@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from skyctl.domain.events import Details, EventKind
-from skyctl.domain.workloads import DeploymentStatus, MigrationState
+from skyctl.domain.states import DeploymentStatus, MigrationState
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "skyctl").rglob("*.py"))

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from skyctl.domain.cluster import Capacity, Load, MassFailure, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, Load, MassFailure, Worker
 from skyctl.domain.evictions import PlacedContainer, UnstartedMigration
-from skyctl.domain.workloads import DeploymentStatus, MigrationCause, MigrationPolicy, ServiceStatus
+from skyctl.domain.states import DeploymentStatus, MigrationCause, MigrationPolicy, ServiceStatus, WorkerStatus
 from skyctl.rules import eviction
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

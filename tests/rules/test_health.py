@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.rules import health
 from tests.support.outages import OUTAGES, outages
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EndpointMode, EngineNode, EngineService, EngineTask, Observation
-from skyctl.domain.workloads import MigrationState
+from skyctl.domain.engine import EngineNode, EngineService, EngineTask, Observation
+from skyctl.domain.states import EndpointMode, MigrationState
 from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
 from skyctl.rules.placement import plan
 

@@ -14,9 +14,16 @@ import sqlalchemy as sa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import Capacity, Load, MassFailure, Worker, WorkerStatus
+from skyctl.domain.cluster import Capacity, Load, MassFailure, Worker
 from skyctl.domain.evictions import PlacedContainer, UnstartedMigration
-from skyctl.domain.workloads import DeploymentStatus, MigrationCause, MigrationPolicy, MigrationState, ServiceStatus
+from skyctl.domain.states import (
+    DeploymentStatus,
+    MigrationCause,
+    MigrationPolicy,
+    MigrationState,
+    ServiceStatus,
+    WorkerStatus,
+)
 from skyctl.operations.monitor import evictions as monitor
 from skyctl.operations.shared.context import Context
 from skyctl.rules import eviction

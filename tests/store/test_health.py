@@ -7,7 +7,8 @@ import psycopg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import HealthPolicy, WorkerStatus
+from skyctl.domain.cluster import HealthPolicy
+from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import workers
 from skyctl.operations.shared.context import Context
 from skyctl.rules import health

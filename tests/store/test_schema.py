@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import WorkerStatus
+from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import schema, workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.agents.registration import register

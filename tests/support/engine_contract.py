@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EndpointMode, EngineService, EngineSpec, EngineTask
+from skyctl.domain.engine import EngineService, EngineSpec, EngineTask
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
+from skyctl.domain.states import EndpointMode
 from skyctl.operations.shared.context import Engine
 
 _SECONDS = 300  # ends a wait that is hopeless

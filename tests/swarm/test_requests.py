@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EndpointMode, EngineSpec, Port
+from skyctl.domain.engine import EngineSpec, Port
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError
+from skyctl.domain.states import EndpointMode
 from skyctl.swarm import SwarmEngine, readings, specs
 from tests.support.docker_stub import Answer, engine
 

@@ -10,7 +10,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Load, WorkerStatus
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import DrainProgress
 

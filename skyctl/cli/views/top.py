@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from skyctl.cli.views import formats, workers
-from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker, WorkerStatus
+from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker
 from skyctl.domain.events import EventKind
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
 
 WIDE, ROOMY = 100, 64  # columns from which there is more to a line

@@ -7,7 +7,8 @@ from rich.console import Group
 from rich.text import Text
 
 from skyctl.cli.views import formats
-from skyctl.domain.cluster import ClusterStats, HealthPolicy, Worker, WorkerPage, WorkerStatus
+from skyctl.domain.cluster import ClusterStats, HealthPolicy, Worker, WorkerPage
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import DrainProgress
 

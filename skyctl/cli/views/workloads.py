@@ -11,20 +11,17 @@ from rich.text import Text
 from skyctl.cli.views import events, formats
 from skyctl.documents import manifest
 from skyctl.domain.cluster import Capacity, Event
+from skyctl.domain.states import DeploymentStatus, MigrationCause, MigrationState, ServiceStatus
 from skyctl.domain.text import printable
 from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
-    DeploymentStatus,
     Migration,
-    MigrationCause,
     MigrationPage,
-    MigrationState,
     Organization,
     Planned,
     Service,
     ServicePage,
-    ServiceStatus,
 )
 
 REASON_BESIDE = 110  # columns from which a reason stands in the line of what it is about

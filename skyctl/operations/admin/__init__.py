@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skyctl.operations.admin import deploy as deploy
     from skyctl.operations.admin import diagnosis as diagnosis
     from skyctl.operations.admin import doctor as doctor
+    from skyctl.operations.admin import doctor_database as doctor_database
     from skyctl.operations.admin import drains as drains
     from skyctl.operations.admin import events as events
     from skyctl.operations.admin import migrations as migrations

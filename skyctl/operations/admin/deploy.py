@@ -8,7 +8,8 @@ from skyctl.domain.cluster import Actor, Capacity, Event
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.errors import EngineConflict, EngineUnavailable, Refused
 from skyctl.domain.events import EventKind, ServiceRef
-from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec, ServiceStatus
+from skyctl.domain.states import ServiceStatus
+from skyctl.domain.workloads import Organization, Placement, Planned, Refusal, Service, ServiceSpec
 from skyctl.operations.shared import apply_deployment, candidates
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules

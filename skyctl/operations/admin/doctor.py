@@ -1,42 +1,28 @@
 """Check every part of the installation, each for itself: what is not well, and what to do about it."""
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 from uuid import UUID
 
-from skyctl.domain.cluster import Check, CheckState, WorkerStatus
+from skyctl.domain.cluster import Check, CheckState
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.domain.text import ago, clock_offset, span
 from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import REPLACE_AUTHORITY, is_due
+from skyctl.operations.admin.doctor_database import CHECKS, NAMED, SET_CLOCK
 from skyctl.operations.shared.context import DoctorInputs, Engine
 from skyctl.rules import transport
-from skyctl.store import alerts, db, doctor, health, leases, outages, schema
-from skyctl.store.tables import SCHEMA_VERSION
+from skyctl.store import db, schema
 
-NAMED = 5
 ROUNDS = 3
 CLOCKS_AGREE = timedelta(seconds=0.1)
 CLOCK_WARNS, CLOCK_FAILS = timedelta(seconds=2), timedelta(seconds=30)
-WORKER_CLOCK_WARNS = timedelta(seconds=30)
-PASS_FAILS = timedelta(seconds=90)  # three of the monitor's intervals
-SERVE_FAILS = timedelta(seconds=10)
 API_SECONDS = 5.0
-TOKEN_WARNS = timedelta(days=30)
-PENDING_WARNS = timedelta(hours=1)
 
-SET_CLOCK = "synchronize it: timedatectl set-ntp true"
-RUN_SERVE = "start `skyctl serve`, and see its log; meanwhile silence does not count, and no worker turns offline"
 SEE_SERVE = "see the log of that `skyctl serve`, and its SKYCTL_DATABASE_URL"
-RUN_FIRST_SERVE = (
-    "start `skyctl serve`, unless the panel's own API hears the workers; until then, silence counts in full"
-)
-RUN_MONITOR = "start `skyctl monitor` under systemd, or `skyctl monitor --once` from cron, and see its log"
-ON_THE_HOST = "on the host: systemctl status skypanel-worker, journalctl -u skypanel-worker; here: skyctl workers why "
 
 OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED
 
@@ -149,127 +135,6 @@ def _manager_clock(offset: timedelta) -> Check:
     return Check("manager clock", FAILED if abs(offset) > CLOCK_FAILS else WARNING, difference, SET_CLOCK)
 
 
-def _schema(tx: db.Transaction) -> Check:
-    version, missing = schema.version(tx), schema.missing(tx)
-    if missing or (version or 0) < SCHEMA_VERSION:
-        lacks = f"; it lacks {_listed(len(missing), missing)}" if missing else ""
-        finding = f"version {version or 'none'}, {SCHEMA_VERSION} is needed{lacks}"
-        return Check("schema", FAILED, finding, "run `skyctl db init`")
-    if version and version > SCHEMA_VERSION:
-        return Check(
-            "schema", WARNING, f"version {version}, newer than this skyctl's {SCHEMA_VERSION}", "upgrade skyctl"
-        )
-    return Check("schema", OK, f"version {version}, complete")
-
-
-def _monitor(tx: db.Transaction) -> Check:
-    lease, now = leases.latest(tx), db.now(tx)
-    if lease is None or lease.last_pass_at is None:
-        return Check("monitor", FAILED, "no monitor has ever looked at the workers", RUN_MONITOR)
-    who = f"{lease.holder.rpartition(':')[0]} {'leads' if lease.leads else 'led last,'} in term {lease.term}"
-    finding = f"{who}; last pass {ago(now, lease.last_pass_at)}"
-    if now - lease.last_pass_at > PASS_FAILS:
-        return Check("monitor", FAILED, finding, RUN_MONITOR)
-    return Check("monitor", OK, finding)
-
-
-def _serve(tx: db.Transaction) -> Check:
-    seen_at, now = outages.last_seen_at(tx), db.now(tx)
-    if seen_at is None:
-        state = FAILED if doctor.number(tx) else WARNING
-        return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)
-    finding = f"last sign of life {ago(now, seen_at)}"
-    if now - seen_at > SERVE_FAILS:
-        return Check("serve", FAILED, finding, RUN_SERVE)
-    return Check("serve", OK, finding)
-
-
-def _tokens(tx: db.Transaction) -> Check:
-    now = db.now(tx)
-    expired, expiring = doctor.tokens_expired(tx, NAMED), doctor.tokens_expiring(tx, TOKEN_WARNS, NAMED)
-    if not (expired.size or expiring.size):
-        return Check("tokens", OK, f"none expires within {TOKEN_WARNS.days} days")
-    findings = [
-        text
-        for text in (
-            _named("expired", expired, lambda at: ago(now, at)),
-            _named("expire soon", expiring, lambda at: f"in {span(at - now)}"),
-        )
-        if text
-    ]
-    invite = "invite these hosts again: skyctl workers install-script"
-    return Check("tokens", FAILED if expired.size else WARNING, "; ".join(findings), invite)
-
-
-def _worker_clocks(tx: db.Transaction) -> Check:
-    off = doctor.clocks_off(tx, WORKER_CLOCK_WARNS, NAMED)
-    if not off.size:
-        return Check("worker clocks", OK, f"none was more than {WORKER_CLOCK_WARNS.seconds} s off when it registered")
-    differences = _named("", off, clock_offset)
-    return Check(
-        "worker clocks",
-        WARNING,
-        f"{differences}, against the database's",
-        f"on the host, {SET_CLOCK}; health does not depend on it",
-    )
-
-
-def _offline(tx: db.Transaction) -> Check:
-    now, group = db.now(tx), doctor.of_status(tx, WorkerStatus.OFFLINE, NAMED)
-    return _sick("workers offline", group, lambda at: f"heard {ago(now, at)}" if at else "never heard")
-
-
-def _unhealthy(tx: db.Transaction) -> Check:
-    now, group = db.now(tx), doctor.of_status(tx, WorkerStatus.UNHEALTHY, NAMED)
-    return _sick("workers unhealthy", group, lambda at: f"heard {ago(now, at)}" if at else "never heard")
-
-
-def _pending(tx: db.Transaction) -> Check:
-    now, group = db.now(tx), doctor.pending_for(tx, PENDING_WARNS, NAMED)
-    return _sick("workers pending", group, lambda at: f"invited {ago(now, at)}")
-
-
-def _sick(name: str, group: doctor.Group, describe: Callable[[Any], str]) -> Check:
-    if not group.size:
-        return Check(name, OK, "none")
-    return Check(name, WARNING, _named("", group, describe), ON_THE_HOST + group.first[0][0])
-
-
-def _mass_failures(tx: db.Transaction) -> Check:
-    now, open_failures = db.now(tx), health.open_mass_failures(tx)
-    if not open_failures:
-        return Check("mass failures", OK, "none")
-    regions = [
-        f"{mass.silent} workers{f' of {mass.region}' if mass.region else ''} fell silent {ago(now, mass.detected_at)}"
-        for mass in open_failures
-    ]
-    remedy = "see the network and the hosts; it ends when they return, or by `skyctl migrations resume`"
-    return Check("mass failures", WARNING, f"{_listed(len(regions), regions)}: automatic moves are held", remedy)
-
-
-def _alerts(tx: db.Transaction) -> Check:
-    troubles = alerts.troubles(tx)
-    if not troubles:
-        return Check("alerts", OK, "none waits at a channel that fails")
-    bad = [f"{name}: {failing} failing, {given_up} given up: {error}" for name, failing, given_up, error in troubles]
-    return Check("alerts", WARNING, _listed(len(bad), bad), "see SKYCTL_ALERT_CHANNELS, then try: skyctl alerts test")
-
-
-# By name, in the order in which they are shown.
-CHECKS: dict[str, Callable[[db.Transaction], Check]] = {
-    "schema": _schema,
-    "monitor": _monitor,
-    "serve": _serve,
-    "tokens": _tokens,
-    "worker clocks": _worker_clocks,
-    "workers offline": _offline,
-    "workers unhealthy": _unhealthy,
-    "workers pending": _pending,
-    "mass failures": _mass_failures,
-    "alerts": _alerts,
-}
-
-
 def _certificate(inputs: DoctorInputs) -> Check:
     name, now = "certificate", datetime.now(UTC)
     try:
@@ -334,17 +199,3 @@ def _engine(engine: Engine, unfit: CheckState) -> Check:
     if not state.manages:
         return Check("docker", unfit, f"{docker} is a worker of its swarm, not a manager", to_manager)
     return Check("docker", OK, f"{docker} manages its swarm")
-
-
-def _named(what: str, group: doctor.Group, describe: Callable[[Any], str]) -> str:
-    """Return a group in words, its first workers by name; empty where there are none."""
-    if not group.size:
-        return ""
-    members = [f"{name} ({describe(figure)})" for name, figure in group.first]
-    return f"{what}: {_listed(group.size, members)}" if what else _listed(group.size, members)
-
-
-def _listed(count: int, first: Sequence[str]) -> str:
-    """Return the first of `count` names, and how many more there are."""
-    more = count - len(first[:NAMED])
-    return ", ".join(first[:NAMED]) + (f" and {more} more" if more > 0 else "")

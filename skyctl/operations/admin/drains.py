@@ -6,16 +6,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.events import EventKind
-from skyctl.domain.workloads import (
-    DrainOptions,
-    DrainProgress,
-    Migration,
-    MigrationState,
-    Placement,
-    Planned,
-    Refusal,
-    Service,
-)
+from skyctl.domain.states import MigrationState
+from skyctl.domain.workloads import DrainOptions, DrainProgress, Migration, Placement, Planned, Refusal, Service
 from skyctl.operations.shared import candidates, lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules import health

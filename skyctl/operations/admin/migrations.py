@@ -7,7 +7,8 @@ from uuid import UUID
 from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused
 from skyctl.domain.events import EventKind, MigrationRef, Policy, Resumed
-from skyctl.domain.workloads import Migration, MigrationPage, MigrationPolicy, MigrationState, Organization
+from skyctl.domain.states import MigrationPolicy, MigrationState
+from skyctl.domain.workloads import Migration, MigrationPage, Organization
 from skyctl.operations.shared.context import Context
 from skyctl.rules import migrations as rules
 from skyctl.store import db, events, health, leases, migration_pauses, organizations

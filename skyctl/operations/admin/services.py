@@ -14,17 +14,8 @@ from skyctl.domain.errors import (
     ValidationError,
 )
 from skyctl.domain.events import EventKind, ServiceRef
-from skyctl.domain.workloads import (
-    Adoptable,
-    Deployment,
-    Migration,
-    MigrationPolicy,
-    Organization,
-    Service,
-    ServicePage,
-    ServiceSpec,
-    ServiceStatus,
-)
+from skyctl.domain.states import MigrationPolicy, ServiceStatus
+from skyctl.domain.workloads import Adoptable, Deployment, Migration, Organization, Service, ServicePage, ServiceSpec
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
 from skyctl.rules.tasks import runs

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
-from skyctl.domain.cluster import Actor, ClusterStats, Event, Worker, WorkerPage, WorkerStatus
+from skyctl.domain.cluster import Actor, ClusterStats, Event, Worker, WorkerPage
 from skyctl.domain.errors import (
     EngineRefused,
     EngineUnavailable,
     WorkerHasContainers,
 )
 from skyctl.domain.events import EventKind, Labels
+from skyctl.domain.states import WorkerStatus
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules.tasks import is_on

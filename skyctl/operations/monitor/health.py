@@ -6,18 +6,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from skyctl.domain.cluster import (
-    Event,
-    HealthPolicy,
-    MassFailure,
-    Outage,
-    Silence,
-    Verdict,
-    Worker,
-    WorkerStatus,
-)
+from skyctl.domain.cluster import Event, HealthPolicy, MassFailure, Outage, Silence, Verdict, Worker
 from skyctl.domain.errors import DatabaseRefused
 from skyctl.domain.events import EventKind, LiftedMassFailure, SilentWorkers, StatusChange
+from skyctl.domain.states import WorkerStatus
 from skyctl.operations.shared.leadership import Term
 from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import flapping, health, mass_failure

@@ -8,7 +8,8 @@ from uuid import UUID
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.events import EventKind, MigrationRef
-from skyctl.domain.workloads import Demand, Migration, MigrationState, Placement, Refusal, Service
+from skyctl.domain.states import MigrationState
+from skyctl.domain.workloads import Demand, Migration, Placement, Refusal, Service
 from skyctl.operations.shared import candidates
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import placement

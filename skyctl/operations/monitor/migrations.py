@@ -14,13 +14,8 @@ from skyctl.domain.cluster import Event
 from skyctl.domain.engine import Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused
 from skyctl.domain.events import Approval, DrainEnd, EventKind, MigrationSummary
-from skyctl.domain.workloads import (
-    DeploymentStatus,
-    Migration,
-    MigrationState,
-    Service,
-    ServiceStatus,
-)
+from skyctl.domain.states import DeploymentStatus, MigrationState, ServiceStatus
+from skyctl.domain.workloads import Migration, Service
 from skyctl.operations.monitor import evictions, migration_queue
 from skyctl.operations.monitor.migration_queue import migration_event
 from skyctl.operations.shared.leadership import Term

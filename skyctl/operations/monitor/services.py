@@ -10,7 +10,8 @@ from skyctl.domain.cluster import Event
 from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused, Superseded
 from skyctl.domain.events import EventKind, ServiceRef
-from skyctl.domain.workloads import Deployment, DeploymentStatus, Service, ServiceStatus
+from skyctl.domain.states import DeploymentStatus, ServiceStatus
+from skyctl.domain.workloads import Deployment, Service
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import services as rules

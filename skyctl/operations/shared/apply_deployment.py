@@ -11,7 +11,8 @@ from uuid import UUID
 
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError, Superseded
-from skyctl.domain.workloads import Deployment, DeploymentStatus, Service
+from skyctl.domain.states import DeploymentStatus
+from skyctl.domain.workloads import Deployment, Service
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
 from skyctl.store import db, deployments, services, workers

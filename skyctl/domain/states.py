@@ -1,0 +1,76 @@
+"""States and choices by name: those of workers, services, deployments and migrations, stored and shown as they stand
+here.
+
+Apart from the values that have them, since the command line offers them as options and loads nothing else for that.
+"""
+
+from enum import StrEnum
+
+
+class WorkerStatus(StrEnum):
+    """The monitor's conclusion about a worker; the names are stored and shown as they stand here."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+    OFFLINE = "offline"
+
+
+class ServiceStatus(StrEnum):
+    """The state of a service."""
+
+    PENDING = "pending"
+    BUILDING = "building"
+    DEPLOYING = "deploying"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+class DeploymentStatus(StrEnum):
+    """The state of one deployment of a service."""
+
+    PENDING = "pending"
+    BUILDING = "building"
+    DEPLOYING = "deploying"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+
+
+class MigrationPolicy(StrEnum):
+    """An organization's wish for when a worker fails: its containers move, move once approved, or stay."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+    NONE = "none"
+
+
+class MigrationState(StrEnum):
+    """The progress of a migration. Final are completed and cancelled, and failed once it is not tried again."""
+
+    AWAITING_APPROVAL = "awaiting_approval"
+    HELD = "held"
+    QUEUED = "queued"
+    STARTING = "starting"
+    VERIFYING = "verifying"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class MigrationCause(StrEnum):
+    """The reason for a container to leave its worker."""
+
+    WORKER_FAILED = "worker_failed"
+    DRAIN = "drain"
+
+
+class EndpointMode(StrEnum):
+    """The engine's way to resolve a service's name: a virtual IP, or the containers' own by DNS round robin."""
+
+    VIP = "vip"
+    DNSRR = "dnsrr"
