@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -109,19 +108,19 @@ class Answers:
     all_beat_twice: asyncio.Event = field(default_factory=asyncio.Event)
     refused: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    turns: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_away: bool = False
+    back: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def client(self, url: str, worker_id: str, token: str) -> None:
-        """Beat until enough was accepted, the last of it once all is over. Those that were refused take turns, so that
-        they do not keep the database from coming back."""
+        """Beat until enough was accepted, the last of it once all is over. Who is refused while the database is away
+        waits until it is back."""
         connection, left = Connection(httpx.URL(url)), BEATS
-        turn: AbstractAsyncContextManager[None] = nullcontext()
         for number in count(1):
             over = self.over.is_set()
-            async with turn:
-                answer = await connection.beat(worker_id, token, LOAD | {"containerCount": number})
+            answer = await connection.beat(worker_id, token, LOAD | {"containerCount": number})
             accepted = self._note(answer, (worker_id, number))
-            turn = nullcontext() if accepted else self.turns
+            if not accepted and self.is_away:
+                await self.back.wait()
             left -= accepted
             if left <= 0 and over and accepted:
                 break
@@ -194,9 +193,12 @@ def test_postgresql_is_killed_under_the_load(
         await answers.all_beat_twice.wait()
         with not_started_again(own_server):
             kill_server(own_server)
+            answers.is_away = True
             answers.refused.clear()
             await answers.refused.wait()
         await asyncio.to_thread(eventually, own_server.answers)
+        answers.is_away = False
+        answers.back.set()
 
     answers = asyncio.run(beat_at_once(url, crowd, kill))
     assert answers.statuses[503]
