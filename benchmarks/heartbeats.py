@@ -1,7 +1,7 @@
 """Heartbeats a second that are committed before they are answered, against two servers in the same run:
 
-ceiling   the same connections and the same path, which answer nothing and ask no database one each  one UPDATE and one
-commit a request, over a pool of 8 connections
+ceiling   the same connections and the same path, which answer nothing and ask no database
+one each  one UPDATE and one commit a request, over a pool of 8 connections
 
 PostgreSQL, server and load generator share the machine. The three are measured in turn, several times; a ratio is the
 median of those of the rounds, since the machine's own speed drifts. Exit code 1 unless at least 0.5 of the ceiling and

@@ -1,8 +1,8 @@
 """How long it takes to move 20 services on a real swarm, against the least that does it, in one run:
 
 ours      `drain` of a worker with a real monitor: placed, each state a transaction, until the worker is noted as empty
-bare      a loop over the docker SDK with the same parallelism: the constraint swapped, then waited for the new and the
-old
+bare      a loop over the docker SDK with the same parallelism: the constraint swapped, then waited for the new
+          and the old
 
 Both end when the old containers have stopped; at most 1.3 x. Exit code 1 where that is missed. It starts the lab's
 machines (tests/lab): root, on Debian, with a Docker engine.

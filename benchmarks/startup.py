@@ -1,7 +1,8 @@
 """How long a person waits for the command line, as ratios in one run:
 
-skyctl --help    against `python -c pass`: at most 15 x workers list     of 10,000 workers, its first page, against
-importing the modules of libraries that it imports: at most 1.5 x
+skyctl --help    against `python -c pass`: at most 15 x
+workers list     of 10,000 workers, its first page, against importing the libraries' modules that it imports:
+                 at most 1.5 x
 """
 
 import os

@@ -1,15 +1,18 @@
 """Alerts: from events to what people are told, once.
 
-went offline                              worker_offline, opens the worker's incident became unhealthy
-worker_unhealthy with the figures, opens it; within a cooldown only at its end came back from offline or unhealthy
-worker_recovered, closes it; nothing where none is open began to flap                             worker_flapping, opens
-it; then nothing until the worker has settled settled                                   as if it had just become what it
-is now many fell silent at once                  mass_failure; the single ones are not told, nor their returns while it
-stands all of those are back, or were let go     mass_recovery a container runs on another worker
-container_migrated, to its organization's members one could not be moved, for good          migration_failed, to the
-same nothing is to leave a worker any more     migration_summary; nothing where all of it was cancelled containers wait
-for approval              manual_migration_required a drain ended with containers left        drain_incomplete a copy of
-a worker's disk is alive, too   worker_cloned
+    went offline                             worker_offline, opens the worker's incident
+    became unhealthy                         worker_unhealthy, opens it; in the cooldown of one before, at its end
+    came back from offline or unhealthy      worker_recovered, closes it; nothing where none is open
+    began to flap                            worker_flapping, opens it; then nothing until the worker has settled
+    settled                                  as if it had just become what it is now
+    many fell silent at once                 mass_failure; nothing of each alone, nor of its return while that stands
+    all of those are back, or were let go    mass_recovery
+    a container runs on another worker       container_migrated, to its organization's members
+    one could not be moved, for good         migration_failed, to the same
+    nothing is to leave a worker any more    migration_summary; nothing where all of it was cancelled
+    containers wait for approval             manual_migration_required
+    a drain ended with containers left       drain_incomplete
+    a copy of a worker's disk is alive, too  worker_cloned
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
