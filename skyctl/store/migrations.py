@@ -213,10 +213,12 @@ def page(
 
 
 def matching(connection: sa.Connection, reference: str) -> list[Migration]:
-    """The migrations whose id begins so, and the unfinished one of a service of this name."""
-    fits = sa.cast(migrations.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
+    """The unfinished migrations of a service of this name, and then those whose id begins so; ten at most."""
+    by_id = sa.cast(migrations.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
     named = sa.and_(_UNFINISHED, sa.or_(services.c.name == reference, services.c.slug == reference))
-    return _read(connection, sa.or_(fits, named))[:10]
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(sa.or_(by_id, named))
+    rows = connection.execute(query.order_by(named.desc(), migrations.c.created_at, migrations.c.id).limit(10))
+    return [read(row) for row in rows]
 
 
 def fetch(connection: sa.Connection, ids: Iterable[UUID]) -> list[Migration]:

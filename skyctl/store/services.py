@@ -54,15 +54,15 @@ def page(
 
 
 def matching(connection: sa.Connection, reference: str, organization_id: UUID | None = None) -> list[Service]:
-    """Return the services of this slug or name, or whose id begins so; of one organization where one is given."""
-    named = sa.or_(
-        services.c.slug == reference,
-        services.c.name == reference,
-        sa.cast(services.c.id, sa.Text).startswith(reference.lower(), autoescape=True),
-    )
-    wanted = [_KEPT, named] + ([] if organization_id is None else [services.c.organization_id == organization_id])
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(services.c.name, services.c.id).limit(10)
-    return [read(row) for row in connection.execute(query)]
+    """Return the services of this slug or name, and then those whose id begins so, ten at most; of one organization
+    where one is given."""
+    named = sa.or_(services.c.slug == reference, services.c.name == reference)
+    by_id = sa.cast(services.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
+    wanted = [_KEPT, sa.or_(named, by_id)]
+    wanted += [] if organization_id is None else [services.c.organization_id == organization_id]
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted)
+    rows = connection.execute(query.order_by(named.desc(), services.c.name, services.c.id).limit(10))
+    return [read(row) for row in rows]
 
 
 def get(connection: sa.Connection, service_id: UUID, *, lock: bool = False) -> Service | None:

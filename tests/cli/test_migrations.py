@@ -2,6 +2,7 @@
 
 import json
 
+import psycopg
 import pytest
 
 from skyctl.domain.states import MigrationPolicy
@@ -121,6 +122,32 @@ def test_retry_and_cancel(cli: Cli, trio: Fleet) -> None:
     trio.settle()
     assert trio.where() == {"a": "w1"}
     assert cli("migrations", "cancel", "a").returncode == 3
+
+
+def test_one_that_is_over_is_not_meant_by_its_services_name(
+    cli: Cli, trio: Fleet, connection: psycopg.Connection
+) -> None:
+    """Also where its id happens to begin with that name."""
+    trio.deploy("a", to="w1")
+    ask_first(trio)
+    trio.fail("w1")
+    trio.settle()
+    assert cli("migrations", "reject", "a").returncode == 0
+    connection.execute("UPDATE container_migrations SET id = overlay(id::text PLACING 'a' FROM 1)::uuid")
+    missing = cli("migrations", "cancel", "a")
+    assert (missing.returncode, missing.stderr.splitlines()[0]) == (3, "error: there is no migration 'a'")
+    over = identity(trio, "a")
+    assert cli("migrations", "show", over[:8]).returncode == 0
+    connection.execute(
+        "INSERT INTO container_migrations (id, service_id, source_worker_id, state, finished_at)"
+        " SELECT ('a' || substr(gen_random_uuid()::text, 2))::uuid, service_id, source_worker_id, 'cancelled', now()"
+        " FROM container_migrations, generate_series(1, 20)"
+    )
+    connection.execute(
+        "INSERT INTO container_migrations (service_id, source_worker_id, state, created_at)"
+        " SELECT service_id, source_worker_id, 'queued', now() + interval '1 s' FROM container_migrations LIMIT 1"
+    )
+    assert json.loads(cli("migrations", "show", "a", "-o", "json").stdout)["state"] == "queued"
 
 
 @pytest.mark.parametrize("length", ["soon", "0s", "-5m", "1.5h", "10", "400d", "1h30m", ""])

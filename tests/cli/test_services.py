@@ -166,6 +166,16 @@ def test_a_file_of_variables_is_never_shown(cli: Cli, tmp_path: Path) -> None:
     assert "SECRET" not in done.stderr
 
 
+def test_a_name_comes_before_the_beginnings_of_ids_however_many(cli: Cli, trio: Fleet) -> None:
+    trio.deploy("db", to="w1")
+    trio.connection.execute(
+        "INSERT INTO container_services (id, organization_id, name, slug)"
+        " SELECT ('db' || substr(gen_random_uuid()::text, 3))::uuid, organization_id, 'a' || n, 'a' || n"
+        " FROM container_services, generate_series(1, 20) n"
+    )
+    assert json.loads(cli("services", "show", "db", "-o", "json").stdout)["name"] == "db"
+
+
 def test_several_organizations_and_none_is_named(cli: Cli, connection: psycopg.Connection) -> None:
     add_organization(connection, "acme")
     add_organization(connection, "zeta")

@@ -74,7 +74,7 @@ def find_migration(context: Context, reference: str) -> Migration:
         "migration",
         reference,
         matching,
-        names=lambda migration: (str(migration.id), migration.service_name),
+        names=lambda migration: (str(migration.id), *(() if migration.finished_at else (migration.service_name,))),
         shown=lambda migration: f"{migration.service_name} ({migration.id})",
         missing=MigrationNotFound,
         name="a service's name",
