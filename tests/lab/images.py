@@ -15,11 +15,12 @@ from .network import FOLDER
 _REGISTRY = "localhost:9"
 IMAGE = f"{_REGISTRY}/skylab/busybox:1"
 WEB = f"{_REGISTRY}/skylab/web:1"  # answers its hostname on port 80
-SLOW = f"{_REGISTRY}/skylab/slow:1"  # the same, healthy after 5 s
+# The same, healthy after 5 s: with a health check alone nobody is sent to a container that does not listen yet.
+HEALTHY = f"{_REGISTRY}/skylab/healthy:1"
 SICK = f"{_REGISTRY}/skylab/sick:1"  # the same, never healthy
 ABSENT = f"{_REGISTRY}/skylab/absent:1"  # which no node has
 FICKLE = f"{_REGISTRY}/skylab/fickle:1"  # which a test makes another one on each node
-# It listens nearly as soon as it runs, as an image without a health check must: the engine sends it users from then on.
+# It listens nearly as soon as it runs: without a health check the engine sends it users from then on.
 _SERVE = "trap 'exit 1' TERM; httpd -f -p 80 -h /etc & {more}wait"
 _CHECK = "HEALTHCHECK --interval=1s --timeout=2s --retries={retries} CMD {command}"
 _BUILD_SECONDS = 600
@@ -102,7 +103,7 @@ def variants() -> dict[str, list[str]]:
     )
     becomes = _CHECK.format(retries=30, command="test -e /ready")
     stays = _CHECK.format(retries=3, command="false")
-    made = {IMAGE: (), WEB: (serves,), SLOW: (late, becomes), SICK: (serves, stays)}
+    made = {IMAGE: (), WEB: (serves,), HEALTHY: (late, becomes), SICK: (serves, stays)}
     return {image: [word for change in changes for word in ("--change", change)] for image, changes in made.items()}
 
 

@@ -62,7 +62,7 @@ def test_what_cannot_run_says_why(site: Site, run: Run) -> None:
     error, hint = absent.stderr.splitlines()[-2:]
     assert error == f"error: absent failed: No such image: {images.ABSENT}"
     assert hint == "hint: see `skyctl services show absent`"
-    late = run("services", "deploy", "late", "--image", images.SLOW, *SMALL, "--wait", "--timeout", "1s")
+    late = run("services", "deploy", "late", "--image", images.HEALTHY, *SMALL, "--wait", "--timeout", "1s")
     assert late.returncode == 6
     assert "the deployment goes on; see `skyctl services show late`" in late.stderr
 

@@ -45,9 +45,8 @@ def failures(probe: Probe) -> dict[str, dict[str, int]]:
 def test_a_drain_loses_no_request(site: Site) -> None:
     site.monitor()
     site.until_active("north", "south")
-    site.deploy(*SIX, to="north")
-    site.deploy("slow", to="north", image=images.SLOW)
-    with Probe(site.swarm.manager, site.network, *SIX, "slow", per_second=80) as probe:
+    site.deploy(*SIX, to="north", image=images.HEALTHY)
+    with Probe(site.swarm.manager, site.network, *SIX, per_second=80) as probe:
         drains.drain(site.context, [site.worker("north").id], TESTS)
         eventually(lambda: drains.progress(site.context, [site.worker("north").id])[0].is_over)
         ours = probe.ended()
@@ -59,7 +58,7 @@ def test_a_drain_loses_no_request(site: Site) -> None:
     for service in site.swarm.engine.observe().services.values():
         unpin = ["--constraint-rm", f"node.id=={site.swarm.ids['south']}"]
         site.swarm.manager.run("docker", "service", "update", "--detach", *unpin, service.id)
-    with Probe(site.swarm.manager, site.network, *SIX, "slow", per_second=80) as probe:
+    with Probe(site.swarm.manager, site.network, *SIX, per_second=80) as probe:
         site.swarm.manager.run("docker", "node", "update", "--availability", "drain", site.swarm.ids["south"])
         eventually(lambda: all(where and where != ["south"] for where in site.running().values()))
         theirs = probe.ended()

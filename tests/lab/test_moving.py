@@ -55,8 +55,8 @@ def begin_move(ground: Ground, service: EngineService, node_id: str, deployment:
 
 @pytest.mark.parametrize("paused_first", [False, True])
 def test_those_who_use_the_services_notice_nothing(swarm: Swarm, ground: Ground, paused_first: bool) -> None:
-    slugs = {"quick": images.WEB, "other": images.WEB, "slow": images.SLOW}
-    services = [deploy(ground, image=image, slug=slug) for slug, image in slugs.items()]
+    slugs = ("first", "second", "third")
+    services = [deploy(ground, image=images.HEALTHY, slug=slug) for slug in slugs]
     with Probe(swarm.manager, "org-1-network", *slugs) as probe:
         if paused_first:
             ground.engine.set_availability(ground.first, "pause")
