@@ -26,7 +26,7 @@ test-fast: $(VENV)/.installed-dev ## the tests that need no database, within hal
 	@$(BIN)/python -m pytest -q $(FAST)
 
 test-lab: $(VENV)/.installed-dev ## the tests that need root, Debian and a Docker engine of their own
-	@$(BIN)/python -m pytest tests/lab -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/lab -n 3 --dist loadfile
 
 lint: $(VENV)/.installed-dev ## the checks alone: ruff, its formatter, mypy
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy
