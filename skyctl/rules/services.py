@@ -17,6 +17,9 @@ NETWORK_LABELS = {"skypanel.network.type": "organization", "skypanel.network.iso
 LONGEST_NAME = 63  # of a service, by Docker
 LONGEST_SLUG = LONGEST_NAME - len(f"org-{UUID(int=0)}-")
 DIGEST = 4
+UPDATED = ("", "completed", "rollback_completed")
+# Nobody reads it: a service that is changed in any way is looked at again by the swarm.
+LOOK_AGAIN_LABEL = "skyctl.looked-at-again"
 MISSING = "the engine no longer has the service: deploy it again"
 
 
@@ -107,3 +110,15 @@ def assess_deployment(
         kept = DeploymentStatus.DEPLOYING if status is DeploymentStatus.FAILED else status
         return DeploymentVerdict(kept, error)
     return DeploymentVerdict(DeploymentStatus.FAILED, error or "its container has ended")
+
+
+def has_surplus(service: EngineService) -> bool:
+    """Tell whether more containers of a service run, and are to, than it is to have, and nothing that the swarm has
+    under way will end one.
+
+    Where a node is found down while a new container starts elsewhere, the swarm starts one more there. It compares the
+    two with what is wanted when the update ends, but not always: then both run until the service is changed (seen in
+    Docker 20.10).
+    """
+    running = sum(runs(task) for task in service.tasks)
+    return service.replicas is not None and running > service.replicas > 0 and service.update in UPDATED

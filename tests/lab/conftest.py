@@ -4,8 +4,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -53,6 +54,16 @@ def _missing() -> str | None:
         return "the lab needs root"
     packages = sorted({package for command, package in PACKAGES.items() if not shutil.which(command)})
     return f"the lab needs: apt-get install {' '.join(packages)}" if packages else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what the swarm runs at that moment."""
+    report = yield
+    swarm: Any = getattr(item, "funcargs", {}).get("swarm")
+    if report.when == "call" and report.failed and swarm:
+        report.sections.append(("the swarm", swarm.picture()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ IMAGE = f"{_REGISTRY}/skylab/busybox:1"
 WEB = f"{_REGISTRY}/skylab/web:1"  # answers its hostname on port 80
 # The same, healthy after 5 s: with a health check alone nobody is sent to a container that does not listen yet.
 HEALTHY = f"{_REGISTRY}/skylab/healthy:1"
+HELD = f"{_REGISTRY}/skylab/held:1"  # the same, healthy once a test has made the file READY in its container
+READY = "/ready"
 SICK = f"{_REGISTRY}/skylab/sick:1"  # the same, never healthy
 ABSENT = f"{_REGISTRY}/skylab/absent:1"  # which no node has
 FICKLE = f"{_REGISTRY}/skylab/fickle:1"  # which a test makes another one on each node
@@ -99,11 +101,11 @@ def busybox() -> bytes:
 def variants() -> dict[str, list[str]]:
     """The images that are made from that tar, each by these words for `docker import`."""
     serves, late = (
-        f"CMD {json.dumps(['sh', '-c', _SERVE.format(more=more)])}" for more in ("", "sleep 5; echo >/ready; ")
+        f"CMD {json.dumps(['sh', '-c', _SERVE.format(more=more)])}" for more in ("", f"sleep 5; echo >{READY}; ")
     )
-    becomes = _CHECK.format(retries=30, command="test -e /ready")
+    becomes = _CHECK.format(retries=300, command=f"test -e {READY}")
     stays = _CHECK.format(retries=3, command="false")
-    made = {IMAGE: (), WEB: (serves,), HEALTHY: (late, becomes), SICK: (serves, stays)}
+    made = {IMAGE: (), WEB: (serves,), HEALTHY: (late, becomes), HELD: (serves, becomes), SICK: (serves, stays)}
     return {image: [word for change in changes for word in ("--change", change)] for image, changes in made.items()}
 
 

@@ -7,6 +7,7 @@ from skyctl.swarm import SwarmEngine
 from tests.support.helpers import eventually
 
 from . import images
+from .commands import CommandFailed
 from .machines import Node
 
 
@@ -53,9 +54,40 @@ class Swarm:
             self.engine.set_availability(node_id, "active")
         eventually(self._hears_all)
 
+    def picture(self) -> str:
+        """What the manager and each node's engine say that they run, for whoever reads why a test has failed."""
+        ids = list(self.engine.observe().services)
+        update = "{{.Spec.Name}} {{.Version.Index}} {{json .Spec.Mode}} {{json .UpdateStatus}} {{json .Spec.Labels}}"
+        asked: list[tuple[Node, tuple[str, ...]]] = [(self.manager, ("docker", "node", "ls"))]
+        if ids:
+            asked += [
+                (self.manager, ("docker", "service", "inspect", "--format", update, *ids)),
+                (self.manager, ("docker", "service", "ps", "--no-trunc", *ids)),
+            ]
+        asked += [(node, ("docker", "ps", "--no-trunc")) for node in self.workers]
+        return "\n".join(f"{node.name}: {' '.join(argv)}\n{_answer(node, *argv)}" for node, argv in asked)
+
     def _hears_all(self) -> bool:
         nodes = self.engine.observe(()).nodes
         return all(nodes[node_id].is_up for node_id in self.ids.values())
+
+
+def release(node: Node, count: int) -> None:
+    """Make this many containers of the image HELD on a node healthy, once they are there."""
+    eventually(lambda: len(_containers(node)) == count)
+    for container in _containers(node):
+        node.run("docker", "exec", container, "sh", "-c", f"echo >{images.READY}")
+
+
+def _containers(node: Node) -> list[str]:
+    return node.run("docker", "ps", "--quiet").split()
+
+
+def _answer(node: Node, *argv: str) -> str:
+    try:
+        return node.run(*argv)
+    except CommandFailed as error:
+        return str(error)
 
 
 def _load(node: Node) -> None:

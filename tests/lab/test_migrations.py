@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from itertools import cycle
@@ -25,6 +26,7 @@ from .machines import Node
 from .network import Network
 from .probe import Probe
 from .site import TIMEOUT_SECONDS, Site
+from .swarm import release
 
 SIX = [f"web{number}" for number in range(6)]
 
@@ -89,6 +91,27 @@ def test_a_pulled_cable(site: Site) -> None:
     eventually(lambda: (site.containers(north), site.containers(south)) == (0, len(SIX)))
     say(f"cable back: one instance of each after {time.monotonic() - healed:.1f} s")
     assert set(site.where().values()) == {"south"}, "nothing moves back"
+
+
+def test_a_second_container_that_the_swarm_started_on_its_own_is_stopped(site: Site) -> None:
+    site.monitor()
+    north, south = site.swarm.workers
+    site.until_active("north", "south")
+    with ThreadPoolExecutor() as pool:
+        deployed = pool.submit(site.deploy, "held", to="north", image=images.HELD)
+        release(north, 1)
+        deployed.result()
+    drains.drain(site.context, [site.worker("north").id], TESTS)
+    eventually(lambda: site.containers(south) == 1)
+    north.freeze()  # the swarm takes it for down, and starts a container beside the one of the move
+    try:
+        release(south, 2)
+        eventually(lambda: moved(site, "held"))
+    finally:
+        north.thaw()
+    eventually(lambda: site.containers(north) == 0)
+    eventually(lambda: site.running() == {"held": ["south"]})
+    eventually(lambda: site.containers(south) == 1)
 
 
 def test_manual_moves_what_is_approved(site: Site) -> None:

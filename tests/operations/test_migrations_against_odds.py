@@ -238,3 +238,20 @@ def test_only_what_is_on_its_way_is_checked_between_the_checks_of_all(fleet: Fle
     services_monitor.reconcile_services(term, all_of_them=True)
     assert fleet.services()["a"].status == "stopped"
     look(fleet.context)
+
+
+def test_of_two_containers_that_the_swarm_keeps_of_one_service_one_ends(fleet: Fleet) -> None:
+    fleet.deploy("a", "b", to="w1")
+    doubled = fleet.services()["a"].current
+    assert doubled
+    fleet.engine.double(str(doubled.swarm_service_id))
+    fleet.engine.settle()
+    assert fleet.running() == {"a": ["w1", "w1"], "b": ["w1"]}
+    before = list(fleet.engine.orders)
+    fleet.settle()
+    assert fleet.running() == {"a": ["w1"], "b": ["w1"]}
+    assert fleet.engine.orders[len(before) :] == [("move", doubled.swarm_service_id)]
+    [kept] = fleet.engine.observe([str(doubled.swarm_service_id)]).services.values()
+    current = fleet.services()["a"].current
+    assert current
+    assert [task.container_id for task in kept.tasks if task.state == "running"] == [current.container_id]

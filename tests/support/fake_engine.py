@@ -30,6 +30,7 @@ class _Service:
     goes_back_to: EngineSpec | None = None
     since: datetime = _EPOCH
     local_mounts: tuple[str, ...] = ()
+    is_doubled: bool = False
     tasks: list[EngineTask] = field(default_factory=list)
     pins: dict[str, str] = field(default_factory=dict)  # of each task: the node for which it was made
 
@@ -149,6 +150,16 @@ class FakeEngine:
         self._cut.discard(node_id)
         self.nodes[node_id] = replace(self.nodes[node_id], is_up=True)
 
+    def double(self, service_id: str) -> None:
+        """Run a second container of the service beside the first, as the swarm does where a node is found down while an
+        update goes on: both run until the service is changed."""
+        service = self._services[service_id]
+        [task] = [task for task in service.tasks if task.state == "running"]
+        second = replace(task, id=self._next("task"), container_id=self._next("container"), created_at=self._moment())
+        service.tasks.append(second)
+        service.pins[second.id] = service.pins[task.id]
+        service.is_doubled = True
+
     def mount(self, service_id: str, *sources: str) -> None:
         """Make the service mount these from its node."""
         self._services[service_id].local_mounts = sources
@@ -203,7 +214,8 @@ class FakeEngine:
         elif not ours:
             self._try_again(service)
         elif running := [task for task in ours if task.state == "running"]:
-            self._let_go(service, [task for task in alive if task is not running[-1]])
+            if not service.is_doubled:
+                self._let_go(service, [task for task in alive if task is not running[-1]])
             if service.update == "updating":
                 service.update, service.version = "completed", self._number()
 
@@ -233,7 +245,7 @@ class FakeEngine:
 
     def _changed(self, service: _Service, spec: EngineSpec) -> None:
         service.spec, service.version, service.update, service.goes_back_to = spec, self._number(), "updating", None
-        service.since = self._moment()
+        service.since, service.is_doubled = self._moment(), False
 
     def _is(self, pairs: set[tuple[str, str]], node: str, image: str) -> bool:
         return (node, image) in pairs or (EVERYWHERE, image) in pairs

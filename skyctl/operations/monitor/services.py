@@ -1,13 +1,13 @@
 """Bring services in line with what the engine shows of each, and finish what an interrupted command left to be done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event
-from skyctl.domain.engine import EngineNode, Observation
+from skyctl.domain.engine import EngineNode, EngineService, Observation
 from skyctl.domain.errors import EngineRefused, Superseded
 from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.states import DeploymentStatus, ServiceStatus
@@ -65,11 +65,22 @@ def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], f
             everything = observation = everything or term.observe()
         else:
             observation = term.observe(ids)
+        _end_surplus(term, [observation.services[id] for id in ids if id in observation.services])
         verdicts = [(applied, _find(applied, observation)) for applied in page]
         reconciled += _write(term, [(applied, verdict) for applied, verdict in verdicts if _is_news(applied, verdict)])
         unsettled = unsettled or any(verdict.status is DeploymentStatus.DEPLOYING for _, verdict in verdicts)
         after = page[-1].deployment_id
     return reconciled, POLL_SECONDS if unsettled or pending_work.apply_pending or pending_work.to_stop else None
+
+
+def _end_surplus(term: Term, seen: Iterable[EngineService]) -> None:
+    """Have the swarm look again at services of which more containers run than are wanted, by a change that means
+    nothing."""
+    for service in seen:
+        if rules.has_surplus(service) and service.node_id:
+            again = {rules.LOOK_AGAIN_LABEL: str(service.version)}
+            with suppress(EngineRefused):  # whoever changed it meanwhile has done the same
+                term.engine().move(service.id, service.version, service.node_id, again)
 
 
 def _find(applied: AppliedDeployment, observation: Observation) -> DeploymentVerdict:
