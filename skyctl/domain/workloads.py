@@ -112,6 +112,7 @@ class Migration:
     id: UUID
     service_id: UUID
     service_name: str
+    service_slug: str
     organization_id: UUID
     cause: MigrationCause
     state: MigrationState

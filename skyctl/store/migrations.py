@@ -39,6 +39,7 @@ _COLUMNS = [
     )
 ] + [
     services.c.name.label("service_name"),
+    services.c.slug.label("service_slug"),
     services.c.organization_id,
     _SOURCE.c.name.label("source_name"),
     _TARGET.c.name.label("target_name"),
@@ -244,6 +245,7 @@ def read(row: Any) -> Migration:
         id=row.id,
         service_id=row.service_id,
         service_name=row.service_name,
+        service_slug=row.service_slug,
         organization_id=row.organization_id,
         cause=MigrationCause(row.cause),
         state=MigrationState(row.state),

@@ -150,6 +150,15 @@ def test_one_that_is_over_is_not_meant_by_its_services_name(
     assert json.loads(cli("migrations", "show", "a", "-o", "json").stdout)["state"] == "queued"
 
 
+def test_one_is_meant_by_the_slug_of_its_service_too(cli: Cli, trio: Fleet) -> None:
+    trio.deploy("Ab", to="w1")
+    ask_first(trio)
+    trio.fail("w1")
+    trio.settle()
+    for reference in ("Ab", "ab"):
+        assert json.loads(cli("migrations", "show", reference, "-o", "json").stdout)["serviceName"] == "Ab"
+
+
 @pytest.mark.parametrize("length", ["soon", "0s", "-5m", "1.5h", "10", "400d", "1h30m", ""])
 def test_a_length_that_is_none(cli: Cli, length: str) -> None:
     done = cli("migrations", "pause", "--for", length)

@@ -74,11 +74,16 @@ def find_migration(context: Context, reference: str) -> Migration:
         "migration",
         reference,
         matching,
-        names=lambda migration: (str(migration.id), *(() if migration.finished_at else (migration.service_name,))),
+        names=_names_of_migration,
         shown=lambda migration: f"{migration.service_name} ({migration.id})",
         missing=MigrationNotFound,
         name="a service's name",
     )
+
+
+def _names_of_migration(migration: Migration) -> tuple[str, ...]:
+    names = () if migration.finished_at else (migration.service_name, migration.service_slug)
+    return (str(migration.id), *names)
 
 
 def get_worker(tx: db.Transaction, worker_id: UUID) -> Worker:
