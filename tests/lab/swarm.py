@@ -1,8 +1,10 @@
 """A swarm of the lab: a manager, its workers, and the lab's images on every node."""
 
+import subprocess
 from collections.abc import Sequence
 from functools import cached_property
 
+from skyctl.domain.errors import EngineUnavailable
 from skyctl.swarm import SwarmEngine
 from tests.support.helpers import eventually
 
@@ -56,7 +58,10 @@ class Swarm:
 
     def picture(self) -> str:
         """What the manager and each node's engine say that they run, for whoever reads why a test has failed."""
-        ids = list(self.engine.observe().services)
+        try:
+            ids = list(self.engine.observe().services)
+        except EngineUnavailable as error:
+            return error.message
         update = "{{.Spec.Name}} {{.Version.Index}} {{json .Spec.Mode}} {{json .UpdateStatus}} {{json .Spec.Labels}}"
         asked: list[tuple[Node, tuple[str, ...]]] = [(self.manager, ("docker", "node", "ls"))]
         if ids:
@@ -85,8 +90,8 @@ def _containers(node: Node) -> list[str]:
 
 def _answer(node: Node, *argv: str) -> str:
     try:
-        return node.run(*argv)
-    except CommandFailed as error:
+        return node.run(*argv, timeout_seconds=10)
+    except (CommandFailed, subprocess.TimeoutExpired) as error:
         return str(error)
 
 

@@ -81,7 +81,7 @@ def running(service: EngineService) -> list[EngineTask]:
 
 def at_peace(service: EngineService) -> bool:
     """Whether the one task that is not over runs where the service is pinned."""
-    alive = [task for task in service.tasks if task.state not in {"shutdown", "failed", "rejected", "complete"}]
+    alive = [task for task in service.tasks if task.state not in {"shutdown", "failed", "rejected", "complete", "orphaned"}]
     return [(task.node_id, task.state, task.wanted) for task in alive] == [(service.node_id, "running", "running")]
 
 
