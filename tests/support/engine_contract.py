@@ -13,6 +13,7 @@ from skyctl.domain.engine import EngineService, EngineSpec, EngineTask
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.domain.states import EndpointMode
 from skyctl.operations.shared.context import Engine
+from skyctl.rules.tasks import ENDED
 
 _SECONDS = 300  # ends a wait that is hopeless
 LABEL = "skypanel.deployment.id"
@@ -81,7 +82,7 @@ def running(service: EngineService) -> list[EngineTask]:
 
 def at_peace(service: EngineService) -> bool:
     """Whether the one task that is not over runs where the service is pinned."""
-    alive = [task for task in service.tasks if task.state not in {"shutdown", "failed", "rejected", "complete", "orphaned"}]
+    alive = [task for task in service.tasks if task.state not in ENDED]
     return [(task.node_id, task.state, task.wanted) for task in alive] == [(service.node_id, "running", "running")]
 
 
