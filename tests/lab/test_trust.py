@@ -57,8 +57,9 @@ class Console:
 def console(
     lab: Network, cli: Cli, start: Callable[..., Process], connection: psycopg.Connection, environment: dict[str, str]
 ) -> Console:
-    """It serves at the lab's gateway, over TLS of its own, and wants to be heard from every 3 s."""
-    environment["WORKER_HEARTBEAT_INTERVAL"] = "3"
+    """It serves at the lab's gateway, over TLS of its own. A host that is silent for two heartbeats may have been
+    rebooted: so long no machine keeps one waiting that is merely busy."""
+    environment["WORKER_HEARTBEAT_INTERVAL"] = "15"
     done = cli("tls", "init", "--host", lab.gateway)
     assert done.returncode == 0, done.stderr
     serving = start("serve", "--host", lab.gateway, "--port", "0")
