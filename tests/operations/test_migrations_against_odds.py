@@ -255,3 +255,20 @@ def test_of_two_containers_that_the_swarm_keeps_of_one_service_one_ends(fleet: F
     current = fleet.services()["a"].current
     assert current
     assert [task.container_id for task in kept.tasks if task.state == "running"] == [current.container_id]
+
+
+def test_a_second_container_that_the_engine_refuses_to_end_keeps_no_other_service_from_its_turn(fleet: Fleet) -> None:
+    fleet.deploy("a", "b", to="w1")
+    doubled, stopped = fleet.services()["a"].current, fleet.services()["b"].current
+    assert doubled
+    assert stopped
+    fleet.engine.double(str(doubled.swarm_service_id))
+    fleet.engine.stop(str(stopped.swarm_service_id))
+    fleet.engine.settle()
+    fleet.engine.refuses = "the raft has no leader"
+    fleet.settle()
+    assert fleet.services()["b"].status == "stopped"
+    assert fleet.running()["a"] == ["w1", "w1"]
+    fleet.engine.refuses = ""
+    fleet.settle()
+    assert fleet.running()["a"] == ["w1"]

@@ -124,6 +124,12 @@ def to_be_moved(fleet: Fleet) -> None:
     migrations_monitor.reconcile_migrations(fleet.term())
 
 
+def doubled(fleet: Fleet) -> None:
+    current = fleet.services()["a"].current
+    assert current
+    fleet.engine.double(str(current.swarm_service_id))
+
+
 def reconcile_services(term: Term) -> object:
     return services_monitor.reconcile_services(term, all_of_them=True)
 
@@ -147,6 +153,7 @@ WORK = [
     (to_be_stopped, reconcile_services),
     (to_be_paused, reconcile_services),
     (to_be_resumed, reconcile_services),
+    (doubled, reconcile_services),
     (to_be_moved, migrations_monitor.reconcile_migrations),
 ]
 
