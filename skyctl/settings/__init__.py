@@ -4,108 +4,16 @@ Weakest first: the default, the YAML file (`--config` or SKYCTL_CONFIG, keys as 
 is never a flag. Errors name the setting, where it came from, and what is accepted.
 """
 
-import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from skyctl.domain.errors import ValidationError
 from skyctl.host import data_dir as data_folder
-
-HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("text")
-    return value
-
-
-def _folder(value: object) -> Path:
-    return Path(_text(value)).expanduser()
-
-
-def _seconds(value: object) -> timedelta:
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        seconds = math.nan
-    if not 0.1 <= seconds <= 86_400:
-        raise ValueError("seconds from 0.1 to 86400")
-    return timedelta(seconds=seconds)
-
-
-def _count(value: object) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", str(value), re.ASCII) or isinstance(value, bool):
-        raise ValueError("a whole number from 1 to 9999")
-    return int(str(value))
-
-
-def _days(value: object) -> int:
-    if not re.fullmatch(r"0|[1-9][0-9]{0,3}", str(value), re.ASCII) or isinstance(value, bool):
-        raise ValueError("a whole number of days from 0 to 9999")
-    return int(str(value))
-
-
-def _percent(value: object) -> float:
-    try:
-        percent = math.nan if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        percent = math.nan
-    if not 0 < percent <= 100:
-        raise ValueError("a percentage over 0, at most 100")
-    return percent
-
-
-def _yes_or_no(value: object) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if str(value).lower() not in words:
-        raise ValueError("true or false")
-    return words[str(value).lower()]
-
-
-def _urls(value: object) -> tuple[str, ...]:
-    """A list, or a text with white space between the URLs."""
-    urls = value.split() if isinstance(value, str) else value
-    if not isinstance(urls, list) or not all(
-        isinstance(url, str) and re.fullmatch(r"[\w+.-]+://\S+", url) for url in urls
-    ):
-        raise ValueError("a URL such as slack://..., or several with spaces between them")
-    return tuple(dict.fromkeys(urls))
-
-
-def _http_url(value: object) -> str:
-    url = _text(value).rstrip("/").removesuffix("/api")
-    try:
-        parts = urlsplit(url)
-        plain = not (parts.query or parts.fragment or parts.username or parts.port == 0 or re.search(r"\s", url))
-        good = plain and parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:  # an address in half a pair of brackets, a port that is none
-        good = False
-    if not good:
-        raise ValueError("a URL that starts with http:// or https://, without user, query and spaces")
-    return url
-
-
-def _swarm_address(value: object) -> str:
-    address = _text(value)
-    bare = address.count(":") > 1 and not address.startswith("[")
-    parts = HOST_AND_PORT.fullmatch(f"[{address}]" if bare else address)
-    try:
-        good = parts is not None and 0 < int(parts["port"] or 1) < 65_536
-        if parts and parts["ipv6"]:
-            IPv6Address(parts["ipv6"])
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError("host, host:port, an IPv6 address or [IPv6]:port, without spaces")
-    return address
+from skyctl.settings import values
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +32,7 @@ class Setting:
 def http_url(source: str, value: str) -> str:
     """An address that was given outside the table. Raises ValidationError that names its source."""
     try:
-        return _http_url(value)
+        return values.http_url(value)
     except ValueError as error:
         raise ValidationError(f"{source}: {value!r} is not {error}", "such as https://manager.example.com") from error
 
@@ -136,7 +44,7 @@ TABLE = (
     Setting(
         "database_url",
         ("SKYCTL_DATABASE_URL", "DATABASE_URL"),
-        _text,
+        values.text,
         "",
         "PostgreSQL to use; without it, the embedded one in the data folder",
         secret=True,
@@ -144,7 +52,7 @@ TABLE = (
     Setting(
         "jwt_secret",
         ("SKYCTL_JWT_SECRET", "JWT_SECRET"),
-        _text,
+        values.text,
         "",
         "signs and checks tokens; without it, one is made and kept in the data folder, mode 0600",
         secret=True,
@@ -152,7 +60,7 @@ TABLE = (
     Setting(
         "jwt_secret_previous",
         ("SKYCTL_JWT_SECRET_PREVIOUS",),
-        _text,
+        values.text,
         "",
         "what jwt_secret was before: tokens that it signed are still accepted",
         secret=True,
@@ -160,71 +68,83 @@ TABLE = (
     Setting(
         "api_url",
         ("SKYCTL_API_URL",),
-        _http_url,
+        values.http_url,
         f"where `skyctl up` listens, else {DEFAULT_API_URL}",
         "where hosts reach the API; install scripts carry it",
     ),
     Setting(
         "token_rotation_days",
         ("SKYCTL_TOKEN_ROTATION_DAYS",),
-        _days,
+        values.days,
         "30",
         "days after which a worker's token is replaced by itself; 0: never",
     ),
     Setting(
         "data_dir",
         ("SKYCTL_DATA_DIR",),
-        _folder,
+        values.folder,
         "/var/lib/skyctl (root), ~/.local/share/skyctl",
         "the folder of the embedded database and of the kept secret",
     ),
     Setting(
         "heartbeat_interval",
         ("WORKER_HEARTBEAT_INTERVAL",),
-        _seconds,
+        values.seconds,
         "30",
         "seconds between two heartbeats of a worker",
     ),
     Setting(
         "heartbeat_timeout",
         ("WORKER_HEARTBEAT_TIMEOUT",),
-        _seconds,
+        values.seconds,
         "120",
         "seconds of silence after which a worker is offline",
     ),
-    Setting("cpu_limit", ("WORKER_CPU_LIMIT",), _percent, "90", "percent of CPU above which a worker is unhealthy"),
     Setting(
-        "memory_limit", ("WORKER_MEMORY_LIMIT",), _percent, "95", "percent of memory above which a worker is unhealthy"
+        "cpu_limit", ("WORKER_CPU_LIMIT",), values.percent, "90", "percent of CPU above which a worker is unhealthy"
     ),
-    Setting("disk_limit", ("WORKER_DISK_LIMIT",), _percent, "90", "percent of disk above which a worker is unhealthy"),
     Setting(
-        "migrations_at_once", ("SKYCTL_MIGRATIONS_AT_ONCE",), _count, "4", "containers that are moved at the same time"
+        "memory_limit",
+        ("WORKER_MEMORY_LIMIT",),
+        values.percent,
+        "95",
+        "percent of memory above which a worker is unhealthy",
+    ),
+    Setting(
+        "disk_limit", ("WORKER_DISK_LIMIT",), values.percent, "90", "percent of disk above which a worker is unhealthy"
+    ),
+    Setting(
+        "migrations_at_once",
+        ("SKYCTL_MIGRATIONS_AT_ONCE",),
+        values.count,
+        "4",
+        "containers that are moved at the same time",
     ),
     Setting(
         "migrations_into_one",
         ("SKYCTL_MIGRATIONS_INTO_ONE",),
-        _count,
+        values.count,
         "2",
         "of these, containers that are moved to the same worker",
     ),
     Setting(
         "migration_timeout",
         ("SKYCTL_MIGRATION_TIMEOUT",),
-        _seconds,
+        values.seconds,
         "300",
         "seconds after which a container that does not run on its new worker is moved back",
     ),
     Setting(
         "migration_attempts",
         ("SKYCTL_MIGRATION_ATTEMPTS",),
-        _count,
+        values.count,
         "3",
         "attempts after which a migration is given up, until somebody retries it",
     ),
     Setting(
         "alert_channels",
         ("SKYCTL_ALERT_CHANNELS",),
-        _urls,
+        values.urls,
         "",
         "where alerts go besides the database: URLs as Apprise has them (slack://, mailtos://, jsons://, ...)",
         secret=True,
@@ -232,17 +152,21 @@ TABLE = (
     Setting(
         "swarm_advertise_addr",
         ("DOCKER_SWARM_ADVERTISE_ADDR",),
-        _swarm_address,
+        values.swarm_address,
         "",
         "address by which workers join the swarm; without it, the one that the swarm reports",
     ),
     Setting(
-        "docker_host", ("DOCKER_HOST",), _text, "", "the Docker engine of a swarm manager; without it, the local socket"
+        "docker_host",
+        ("DOCKER_HOST",),
+        values.text,
+        "",
+        "the Docker engine of a swarm manager; without it, the local socket",
     ),
     Setting(
         "encrypt_networks",
         ("SKYCTL_ENCRYPT_NETWORKS",),
-        _yes_or_no,
+        values.yes_or_no,
         "true",
         "whether the networks of organizations are encrypted between workers; their kernels need IPsec for it",
     ),
@@ -282,13 +206,13 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
     variables = os.environ if environment is None else environment
     path = config or (Path(variables["SKYCTL_CONFIG"]) if variables.get("SKYCTL_CONFIG") else None)
     file_values = _read_file(path) if path else {}
-    values: dict[str, Any] = {"data_dir": _default_data_dir(variables)}
+    found: dict[str, Any] = {"data_dir": _default_data_dir(variables)}
     for setting in TABLE:
         source, raw = _pick(setting, file_values, path, variables)
         if raw is not None:
-            values[setting.key] = _checked(setting, source, raw)
-    values.setdefault("api_url", data_folder.address_of_up(values["data_dir"]) or DEFAULT_API_URL)
-    settings = Settings(**values)
+            found[setting.key] = _checked(setting, source, raw)
+    found.setdefault("api_url", data_folder.address_of_up(found["data_dir"]) or DEFAULT_API_URL)
+    settings = Settings(**found)
     if settings.jwt_secret_previous and not settings.jwt_secret:
         raise ValidationError(
             "jwt_secret_previous (SKYCTL_JWT_SECRET_PREVIOUS) is set, and jwt_secret is not",
