@@ -107,6 +107,8 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS rivals jsonb;
 -- A newer agent that the answer to a heartbeat offers: the SHA-256 of its artifact.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_offered_at timestamptz;
+-- The signature of what is offered, by the key of releases that `serve` does not have.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_signature text;
 
 -- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, the mass failure by
 -- which it went silent, when its drain was over, and since when its node takes nothing new because of one.
@@ -462,6 +464,9 @@ CREATE TABLE IF NOT EXISTS skyctl_installation (
 
 INSERT INTO skyctl_installation DEFAULT VALUES ON CONFLICT DO NOTHING;
 
+-- The public key of the agent's releases, which the scripts that `serve` makes pin on hosts.
+ALTER TABLE skyctl_installation ADD COLUMN IF NOT EXISTS release_key text;
+
 
 -- Which of these files the database has seen: the version is raised by hand with every change above.
 
@@ -470,4 +475,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (6) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (7) ON CONFLICT DO NOTHING;

@@ -38,7 +38,7 @@ class Agent:
         self._manager = Manager(http, settings, self._tokens, timeout)
         self._engine = EngineWatch(http, timeout)
         self._host = Host(settings.manager, self._engine)
-        self._upgrades = Upgrades(environ, self._manager, supervisor)
+        self._upgrades = Upgrades(environ, settings, self._manager, supervisor)
         self._status = StatusFile(environ, settings)
         self._fraction = random.SystemRandom().random
         self._registered: dict[str, object] = {}
@@ -50,6 +50,12 @@ class Agent:
 
     def run(self) -> NoReturn:
         """Report for ever."""
+        if not self._settings.private:
+            log.warning(
+                "action=plain_http manager=%s reason='no upgrade and no new token is taken from it: anybody on the way "
+                "could be the sender; https would do'",
+                self._settings.api_url,
+            )
         self._supervisor.notify("READY=1", f"STATUS=Starting; reports to {self._settings.api_url}")
         delay = LEAD_SECONDS
         while True:

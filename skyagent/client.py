@@ -18,6 +18,7 @@ import httpx
 from skyagent import __version__, clock
 from skyagent.backoff import LAST_CEILING
 from skyagent.errors import ConfigError, EngineAway, Failing, Failure, Refused, UnknownWorker, Unreachable
+from skyagent.pinned import Signed
 from skyagent.releases import LARGEST_BYTES, Offer
 from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
 from skyagent.tokens import Tokens
@@ -78,7 +79,10 @@ def engine_info(http: httpx.Client, timeout_seconds: float) -> dict[str, object]
 
 
 class Answer(NamedTuple):
-    """The manager's answer to a heartbeat: the seconds to the next one, a newer agent, a new token, if it says so."""
+    """The manager's answer to a heartbeat: the seconds to the next one, a newer agent, a new token, if it says so.
+
+    The last two are none where anybody on the way could have said so.
+    """
 
     next_seconds: float | None
     offer: Offer | None
@@ -92,6 +96,7 @@ class Manager:
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._tokens = tokens
+        self._is_private = settings.private
         self._workers = f"{settings.api_url}/api/workers"
         self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
         self._agents = f"{settings.api_url}/api/agent"
@@ -104,9 +109,10 @@ class Manager:
     def heartbeat(self, load: dict[str, object]) -> Answer:
         """Tell how loaded this host is."""
         document = self._post(self._heartbeat, load)
-        return Answer(
-            _next_seconds(document.get("nextHeartbeatSeconds")), _offer(document.get("agent")), document.get("newToken")
-        )
+        seconds = _next_seconds(document.get("nextHeartbeatSeconds"))
+        if not self._is_private:
+            return Answer(seconds, None)
+        return Answer(seconds, _offer(document.get("agent")), document.get("newToken"))
 
     def fetch_agent(self, sha256: str, size: int) -> bytes:
         """The archive of a release that the manager offers, or what else it sends of at most that size."""
@@ -210,12 +216,14 @@ def _offer(value: object) -> Offer | None:
     """The release that an answer offers; None where it offers none that could be followed."""
     if not isinstance(value, dict):
         return None
-    sha256, version, size, offered_at = (value.get(key) for key in ("sha256", "version", "size", "offeredAt"))
+    sha256, version, size, offered_at, signature = map(
+        value.get, ("sha256", "version", "size", "offeredAt", "signature")
+    )
     if not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
         return None
     if not (isinstance(size, int) and size is not True and 0 < size <= LARGEST_BYTES):
         return None
-    return Offer(sha256, str(version)[:64], size, str(offered_at)[:64])
+    return Offer(Signed(str(version)[:64], sha256, size, str(signature)[:128]), str(offered_at)[:64])
 
 
 def _reason(response: httpx.Response, document: dict[str, object]) -> str:

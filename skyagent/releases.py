@@ -1,9 +1,11 @@
 """The choice of the agent's release: the installed one, one that was taken over from the manager since, or one on
 trial.
 
-All of it is one file, `releases.json` in the state folder, and one archive beside it for each release; each is written
-in one step, so whatever ends in the middle of something leaves what was there before. Releases of different versions
-share the file: `skyagent.launch` of the installed one chooses by what another one has written.
+Whatever is run in place of the installed one is signed by the key that is pinned on this host (`skyagent.pinned`), and
+is checked each time before it runs. All of it is one file, `releases.json` in the state folder, and one archive beside
+it for each release; each is written in one step, so whatever ends in the middle of something leaves what was there
+before. Releases of different versions share the file: `skyagent.launch` of the installed one chooses by what another
+one has written.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from skyagent import files
+from skyagent import __version__, files, pinned
+from skyagent.pinned import Signed, Untrusted
 
 T = TypeVar("T")
 PACKAGE = "skyagent"
@@ -43,9 +46,7 @@ class BadRelease(Exception):
 class Offer:
     """A release that the manager offers; `offered_at` tells an order from the same one given again."""
 
-    sha256: str
-    version: str
-    size: int
+    release: Signed
     offered_at: str
 
 
@@ -60,22 +61,28 @@ class Failed:
 
 @dataclass(frozen=True)
 class Trial:
-    """A release that has not beaten yet: when it began (seconds since boot), and how often it was started."""
+    """A release that has not beaten yet: when it began (seconds since boot), how often it was started, and what is
+    signed of it."""
 
     sha256: str
     offered_at: str
     began: float
     starts: int = 0
+    version: str = ""
+    signature: str = ""
 
 
 @dataclass(frozen=True)
 class State:
-    """The known releases beside the installed one: `taken` runs instead of it, empty for none."""
+    """The known releases beside the installed one: `taken` runs instead of it, empty for none; `taken_*` is what is
+    signed of it."""
 
     installed: str
     taken: str = ""
     trial: Trial | None = None
     failed: Failed | None = None
+    taken_version: str = ""
+    taken_signature: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,14 @@ class Choice:
 
 
 class Releases:
-    """The releases of one host, in its state folder."""
+    """The releases of one host, in its state folder; `key` is the pinned one, `version` what runs here now."""
 
-    def __init__(self, folder: Path, installed: str) -> None:
+    def __init__(self, folder: Path, installed: str, key: bytes, version: str) -> None:
         self._folder = folder
         self._file = folder / "releases.json"
         self.installed = installed
+        self.key = key
+        self._version = version
 
     def read(self) -> State:
         """The state as it is stored; that of a host where nothing was taken over, where it was for another
@@ -105,25 +114,44 @@ class Releases:
                 str(stored["taken"]),
                 _part(Trial, stored["trial"]),
                 _part(Failed, stored["failed"]),
+                str(stored.get("taken_version", "")),
+                str(stored.get("taken_signature", "")),
             )
         except (OSError, ValueError, LookupError, TypeError):
             return State(self.installed)
         return state if state.installed == self.installed else State(self.installed)
 
     def stage(self, offer: Offer, archive: bytes) -> None:
-        """Put a release on trial from the next start on. Raises BadRelease, or OSError where it cannot be written."""
-        if len(archive) != offer.size or hashlib.sha256(archive).hexdigest() != offer.sha256:
+        """Put a release on trial from the next start on. Raises BadRelease, Untrusted, or OSError where it cannot be
+        written."""
+        release = offer.release
+        if len(archive) != release.size or hashlib.sha256(archive).hexdigest() != release.sha256:
             raise BadRelease("its checksum is not the one that was offered")
+        self.check(release)
         members(archive)
-        files.keep(self._archive(offer.sha256), archive)
-        self._write(replace(self.read(), trial=Trial(offer.sha256, offer.offered_at, time.monotonic())))
+        files.keep(self._archive(release.sha256), archive)
+        trial = Trial(
+            release.sha256,
+            offer.offered_at,
+            time.monotonic(),
+            version=release.version,
+            signature=release.signature,
+        )
+        self._write(replace(self.read(), trial=trial))
+
+    def check(self, release: Signed) -> None:
+        """Raise Untrusted unless the release may be put on trial here."""
+        pinned.check(self.key, release, self._version, self.read().taken_version)
 
     def confirm(self) -> None:
         """Take the release on trial over for good. Raises OSError."""
         state = self.read()
-        if state.trial:
-            self._write(State(self.installed, state.trial.sha256))
-            self._forget_all_but(state.trial.sha256)
+        trial = state.trial
+        if trial:
+            self._write(
+                State(self.installed, trial.sha256, taken_version=trial.version, taken_signature=trial.signature)
+            )
+            self._forget_all_but(trial.sha256)
 
     def fail(self, failed: Failed) -> None:
         """Note a release that was given up, and end its trial. Raises OSError."""
@@ -141,7 +169,15 @@ class Releases:
         except OSError as error:
             log_failure("release_not_tried", str(error))
         archive = self._load(state.taken) if state.taken else None
-        return Choice(state.taken, archive) if archive else Choice(self.installed)
+        if archive is None:
+            return Choice(self.installed)
+        try:
+            taken = Signed(state.taken_version, state.taken, len(archive), state.taken_signature)
+            pinned.check(self.key, taken, self._version)
+        except Untrusted as error:
+            log_failure("release_refused", f"{state.taken}: {error}")
+            return Choice(self.installed)
+        return Choice(state.taken, archive)
 
     def _try(self, state: State, trial: Trial, seconds: float) -> Choice | None:
         now = time.monotonic()
@@ -154,12 +190,22 @@ class Releases:
             reason = f"it ended {trial.starts} times before a heartbeat of it was accepted"
         elif archive is None:
             reason = "its archive is damaged"
+        elif distrust := self._distrust(Signed(trial.version, trial.sha256, len(archive), trial.signature)):
+            reason = distrust
         else:
             self._write(replace(state, trial=replace(trial, began=began, starts=trial.starts + 1)))
             return Choice(trial.sha256, archive, left)
         log_failure("release_failed", f"{trial.sha256}: {reason}")
         self.fail(Failed(trial.sha256, trial.offered_at, reason))
         return None
+
+    def _distrust(self, release: Signed) -> str:
+        """Why a release may not be put on trial; empty where it may."""
+        try:
+            self.check(release)
+        except Untrusted as error:
+            return str(error)
+        return ""
 
     def _load(self, sha256: str) -> bytes | None:
         """An archive as it was taken over; None where it is not that any more."""
@@ -184,7 +230,7 @@ class Releases:
 def of(environ: Mapping[str, str]) -> Releases | None:
     """The releases of this host, as the service manager names its state folder; None where there is no such folder."""
     folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Releases(Path(folder), _installed()) if folder else None
+    return Releases(Path(folder), _installed(), pinned.key(environ), __version__) if folder else None
 
 
 def members(archive: bytes) -> dict[str, bytes]:

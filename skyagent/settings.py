@@ -60,8 +60,14 @@ class Settings:
         return url.hostname or "", url.port or (443 if self.encrypted else 80)
 
     @property
+    def private(self) -> bool:
+        """Tell whether nobody between here and the manager can speak in its place: TLS, or this very machine."""
+        return self.encrypted or self.loopback
+
+    @property
     def loopback(self) -> bool:
-        """Tell whether the manager is on this very machine."""
+        """Tell whether the manager is on this very machine: by an address, or `localhost`; not by a name that others
+        resolve."""
         host = self.manager[0]
         try:
             return ip_address(host).is_loopback
@@ -96,7 +102,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         state_folder=_state_folder(path, environ),
     )
     insecure = "insecure" in configured and _flag(configured["insecure"])
-    if not (settings.encrypted or settings.loopback or insecure):
+    if not (settings.private or insecure):
         raise ConfigError(
             f"apiUrl {settings.api_url} would send the token in the clear",
             "use https://, or set insecure (SKYAGENT_INSECURE) to true where the network itself is trusted",

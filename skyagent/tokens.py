@@ -27,6 +27,7 @@ class Tokens:
 
     def __init__(self, settings: Settings) -> None:
         self._folder = settings.state_folder
+        self._is_private = settings.private
         # A host that was invited again has another one in its configuration than the kept one started from.
         self._origin = {
             "workerId": settings.worker_id,
@@ -38,9 +39,10 @@ class Tokens:
 
     @property
     def metadata(self) -> dict[str, object]:
-        """Return what a report says of tokens: whether a new one can be kept here."""
+        """Return what a report says of tokens: whether a new one would be taken, and can be kept here."""
         folder = self._folder
-        return {"takesTokens": True} if folder and os.access(folder, os.W_OK | os.X_OK) else {}
+        can_keep = folder and os.access(folder, os.W_OK | os.X_OK)
+        return {"takesTokens": True} if can_keep and self._is_private else {}
 
     def adopt(self, token: object) -> None:
         """Keep a token that was handed over, then use it. Where it cannot be kept, it is handed over again."""

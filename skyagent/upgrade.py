@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from typing import NoReturn
 from skyagent import releases
 from skyagent.client import Manager
 from skyagent.errors import Failing, Failure, UnknownWorker, Unreachable
+from skyagent.pinned import Untrusted
 from skyagent.releases import BadRelease, Failed, Offer
+from skyagent.settings import Settings
 from skyagent.systemd import Supervisor
 
 log = logging.getLogger(__name__)
@@ -22,7 +25,10 @@ NOT_STARTED = "it could not be put on trial: see the log of skypanel-worker"
 class Upgrades:
     """The releases of this host as the one that runs sees them."""
 
-    def __init__(self, environ: Mapping[str, str], manager: Manager, supervisor: Supervisor) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], settings: Settings, manager: Manager, supervisor: Supervisor
+    ) -> None:
+        self._is_private = settings.private
         self._manager = manager
         self._supervisor = supervisor
         self._release = environ.get(releases.RELEASE)
@@ -35,8 +41,13 @@ class Upgrades:
 
     @property
     def metadata(self) -> dict[str, object]:
-        """Return what a report says of upgrades: the release unless on trial, and the last one given up."""
+        """Return what a report says of upgrades: the release unless on trial, the last one given up, and whose are
+        taken."""
         report: dict[str, object] = {}
+        if not self._is_private:
+            report["plainHttp"] = True
+        elif self._releases and self._releases.key:
+            report["releaseKey"] = base64.b64encode(self._releases.key).decode()
         if self._release and not self._on_trial:
             report["agentSha256"] = self._release
         if self._failed:
@@ -57,7 +68,7 @@ class Upgrades:
         before = self.metadata
         if self._on_trial:
             self._confirm()
-        if offer and offer.sha256 != self._release and not self._gave_up(offer):
+        if offer and offer.release.sha256 != self._release and not self._gave_up(offer):
             self._follow(offer)
         return self.metadata != before
 
@@ -74,19 +85,21 @@ class Upgrades:
 
     def _gave_up(self, offer: Offer) -> bool:
         failed = self._failed
-        return failed is not None and (failed.sha256, failed.offered_at) == (offer.sha256, offer.offered_at)
+        return failed is not None and (failed.sha256, failed.offered_at) == (offer.release.sha256, offer.offered_at)
 
     def _follow(self, offer: Offer) -> None:
+        release = offer.release
         if self._releases is None:
-            self._give_up(offer.sha256, offer.offered_at, BY_HAND)
+            self._give_up(release.sha256, offer.offered_at, BY_HAND)
             return
         self._supervisor.alive()
         try:
-            self._releases.stage(offer, self._manager.fetch_agent(offer.sha256, offer.size))
+            self._releases.check(release)
+            self._releases.stage(offer, self._manager.fetch_agent(release.sha256, release.size))
         except (Unreachable, Failing, UnknownWorker) as failure:  # 404: one manager of several that is not upgraded yet
-            log.warning("action=upgrade_waits sha256=%s reason=%r", offer.sha256, str(failure))
-        except (BadRelease, Failure, OSError) as error:
-            self._give_up(offer.sha256, offer.offered_at, str(error))
+            log.warning("action=upgrade_waits sha256=%s reason=%r", release.sha256, str(failure))
+        except (BadRelease, Untrusted, Failure, OSError) as error:
+            self._give_up(release.sha256, offer.offered_at, str(error))
         else:
             self._restart(offer)
 
@@ -101,6 +114,6 @@ class Upgrades:
             log.warning("action=upgrade_failure_not_kept reason=%r", str(error))
 
     def _restart(self, offer: Offer) -> NoReturn:
-        log.info("action=upgrading version=%s sha256=%s", offer.version, offer.sha256)
-        self._supervisor.notify("STOPPING=1", f"STATUS=Upgrading to {offer.version}")
+        log.info("action=upgrading version=%s sha256=%s", offer.release.version, offer.release.sha256)
+        self._supervisor.notify("STOPPING=1", f"STATUS=Upgrading to {offer.release.version}")
         os._exit(0)

@@ -1,21 +1,28 @@
 """From the settings to the operations' Context: the only file that names the swarm, the database and the embedded
 PostgreSQL together."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 
+from skyctl import units
 from skyctl.domain.cluster import AlertPolicy, HealthPolicy
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host import keyring
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
+from skyctl.host.release_key import ReleaseKey
 from skyctl.notifiers import apprise
 from skyctl.operations.shared.context import Context, DoctorInputs, Engine, Notifier
 from skyctl.settings import Settings
 from skyctl.store.db import Database
+
+RELEASE_KEY = "release.key"
 
 
 @contextmanager
@@ -84,6 +91,13 @@ def doctor_inputs(settings: Settings) -> DoctorInputs:
     )
 
 
+def release_key_path(data_dir: Path) -> Path:
+    """Return the file of the key of releases: root's beside the settings where the data folder is that of the services'
+    user, who could replace a file in it; else in the data folder."""
+    is_others = os.geteuid() == 0 and data_dir.is_dir() and data_dir.stat().st_uid != 0
+    return units.SETTINGS.with_name(RELEASE_KEY) if is_others or data_dir == units.DATA else data_dir / RELEASE_KEY
+
+
 def _keys(settings: Settings) -> Keyring:
     secrets = [secret for secret in (settings.jwt_secret, settings.jwt_secret_previous) if secret]
     keys = Keyring(settings.data_dir, secrets)
@@ -99,9 +113,11 @@ def _engine(settings: Settings) -> Engine:
 
 @contextmanager
 def open_context(settings: Settings, *, connections: int = 2) -> Iterator[Context]:
-    """Give the context of the settings; its connections are closed at the end of the block."""
+    """Give the context of the settings, for commands: it has the key of releases. Its connections are closed at the end
+    of the block."""
     with database_url(settings) as url:
         context = connect(settings, url, connections=connections)
+        context = replace(context, release_key=ReleaseKey(release_key_path(settings.data_dir)))
         try:
             yield context
         finally:

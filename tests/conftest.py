@@ -23,6 +23,7 @@ from psycopg import sql
 from skyctl.domain.cluster import SwarmJoin
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
+from skyctl.host.release_key import ReleaseKey
 from skyctl.operations.admin import schema
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store.db import Database
@@ -141,8 +142,16 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def context(database_url: str) -> Iterator[Context]:
-    made = make_context(database_url)
+def release_key(tmp_path: Path) -> ReleaseKey:
+    """The key of releases that commands of the test have, made."""
+    key = ReleaseKey(tmp_path / "data/release.key")
+    key.make()
+    return key
+
+
+@pytest.fixture
+def context(database_url: str, tmp_path: Path) -> Iterator[Context]:
+    made = make_context(database_url, release_key=ReleaseKey(tmp_path / "data/release.key"))
     yield made
     made.db.close()
 

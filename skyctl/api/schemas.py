@@ -34,7 +34,8 @@ METADATA = (
     "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as "
     "clockOffsetSeconds: by how many seconds it is ahead of the database's; one that cannot be read is ignored. "
     "`machineId` binds the token to this machine, `bootId` and `instanceId` tell a reboot from a copy of its disk, "
-    "`takesTokens: true` says that a newToken is taken"
+    "`takesTokens: true` says that a newToken is taken, `releaseKey` by which key an agent that is offered must be "
+    "signed, `plainHttp: true` that neither is taken, since anybody on the way could send one"
 )
 PERCENTS = json_object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT)
 
@@ -104,7 +105,7 @@ NEW_TOKEN: Document = {
     "type": "string",
     "description": "the token to use from now on; this one is good until that was used",
 }
-OFFER = json_object(sha256=TEXT, version=TEXT, size=COUNT, offeredAt=TEXT)
+OFFER = json_object(sha256=TEXT, version=TEXT, size=COUNT, offeredAt=TEXT, signature=TEXT)
 HEARTBEAT_ANSWER = json_object(
     "newToken",
     "agent",

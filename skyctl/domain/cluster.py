@@ -62,6 +62,7 @@ class Worker:
     token_revoked_reason: str | None = None
     agent_offered: str | None = None
     agent_offered_at: datetime | None = None
+    agent_signature: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 

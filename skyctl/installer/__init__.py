@@ -43,7 +43,8 @@ class InstallScript:
     plain HTTP.
 
     `ca_certificate`: the PEM certificates that alone may vouch for the manager; empty for the host's own store.
-    `by_link`: it is fetched by a link, so it is not there once more.
+    `by_link`: it is fetched by a link, so it is not there once more. `release_key`: the public key by which alone the
+    agent's releases may be signed on this host, in Base64; empty where whoever makes the script knows none.
     """
 
     worker_id: str
@@ -54,6 +55,7 @@ class InstallScript:
     join: SwarmJoin | None
     ca_certificate: str = ""
     by_link: bool = False
+    release_key: str = ""
 
 
 class _Template(string.Template):
@@ -80,6 +82,7 @@ def render(script: InstallScript) -> str:
         "manager_path": url.path.rstrip("/"),
         "next_link": f"skyctl workers install-script --worker {script.worker_id} --link" if script.by_link else "",
         "ca_certificate": script.ca_certificate.strip(),
+        "release_key": script.release_key,
     }
     texts = {
         "agent": base64.encodebytes(agent).decode().rstrip(),

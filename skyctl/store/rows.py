@@ -73,5 +73,6 @@ def read(row: Any) -> Worker:
         token_revoked_reason=row.token_revoked_reason,
         agent_offered=row.agent_offered,
         agent_offered_at=row.agent_offered_at,
+        agent_signature=row.agent_signature,
         metadata=_object(row.metadata),
     )

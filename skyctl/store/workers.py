@@ -41,7 +41,11 @@ _OF_THE_HOST = [
     "agentSha256",
     "agentUpgradeFailed",
     "takesTokens",
+    "releaseKey",
+    "plainHttp",
 ]
+
+_NO_OFFER: dict[str, Any] = {"agent_offered": None, "agent_offered_at": None, "agent_signature": None}
 
 # The write itself checks the token: it touches only the worker whose stored hash is that of the token. A worker that
 # never registers has used its invitation by its first heartbeat, and the end of the invitation binds it no more. What
@@ -214,23 +218,25 @@ def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
 
 
-def offer_agent(connection: sa.Connection, worker_ids: Collection[UUID], sha256: str) -> None:
-    """Note which agent the answers to these workers' heartbeats offer; one that is offered already is so by a new
-    order."""
+def offer_agent(connection: sa.Connection, worker_ids: Collection[UUID], sha256: str, signature: str) -> None:
+    """Note which agent the answers to these workers' heartbeats offer, with its signature; one that is offered already
+    is so by a new order."""
     offered = sa.update(workers).where(among(workers.c.id, worker_ids))
-    connection.execute(offered.values(agent_offered=sha256, agent_offered_at=_NOW, updated_at=_NOW))
+    order = {"agent_offered": sha256, "agent_signature": signature, "agent_offered_at": _NOW}
+    connection.execute(offered.values(**order, updated_at=_NOW))
 
 
 def withdraw_agent(connection: sa.Connection, worker_id: UUID) -> None:
     """Offer no agent to a worker any more."""
     offered = sa.update(workers).where(workers.c.id == worker_id)
-    connection.execute(offered.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
+    connection.execute(offered.values(**_NO_OFFER, updated_at=_NOW))
 
 
 def withdraw_other_agents(connection: sa.Connection, sha256: str) -> None:
-    """Offer no agent any more but this one. Heartbeats are held."""
-    others = sa.update(workers).where(workers.c.agent_offered != sha256)
-    connection.execute(others.values(agent_offered=None, agent_offered_at=None, updated_at=_NOW))
+    """Offer no agent any more but this one, and none that is not signed. Heartbeats are held."""
+    unsigned = workers.c.agent_offered.is_not(None) & workers.c.agent_signature.is_(None)
+    others = sa.update(workers).where((workers.c.agent_offered != sha256) | unsigned)
+    connection.execute(others.values(**_NO_OFFER, updated_at=_NOW))
 
 
 def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) -> list[Worker]:

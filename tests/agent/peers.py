@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+from skyctl.host.release_key import ReleaseKey
+from skyctl.rules.releases import statement
 from tests.support.helpers import PATIENCE_SECONDS
 
 WORKER_ID = "5d0c1a7e-63f4-4f7e-9a51-0d3f6b7c8e90"
@@ -178,13 +180,14 @@ class Manager(Peer, ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        ThreadingHTTPServer.__init__(self, ("127.0.0.1", port), PeerHandler)
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
+        ThreadingHTTPServer.__init__(self, (address, port), PeerHandler)
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_side=True)
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_port}"
+        self.url = f"http{'s' if tls else ''}://{address}:{self.server_port}"
         self.next_seconds: object = 0.2
         self.offered: dict[str, object] = {}
+        self.release_key: ReleaseKey | None = None
         self.agents: dict[str, bytes] = {}
         self.ready: dict[str, deque[Answer]] = {"register": deque(), "heartbeat": deque(), "agent": deque()}
         self.begin()
@@ -203,16 +206,24 @@ class Manager(Peer, ThreadingHTTPServer):
         document = {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": self.next_seconds}
         return Answer(200, {**document, **self.offered})
 
-    def offering(self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "") -> Answer:
-        """The acceptance of a heartbeat that offers an agent; `sha256` in place of its own."""
+    def offering(
+        self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "", version: str = "9.9.9"
+    ) -> Answer:
+        """The acceptance of a heartbeat that offers an agent, signed where there is a key; `sha256` in place of its
+        own."""
         name = sha256 or hashlib.sha256(archive).hexdigest()
         self.agents[name] = archive
-        said = {"sha256": name, "version": "9.9.9", "size": len(archive), "offeredAt": offered_at}
+        said = {"sha256": name, "version": version, "size": len(archive), "offeredAt": offered_at}
+        if self.release_key:
+            said["signature"] = self.release_key.sign(statement(version, name, len(archive)))
         return Answer(200, {**self.accepting().document, "agent": said})
 
-    def offer(self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "") -> str:
-        """Offer an agent with each heartbeat from now on; the SHA-256 by which it is."""
-        said = self.offering(archive, offered_at, sha256).document["agent"]
+    def offer(
+        self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "", version: str = "9.9.9", **changed: str
+    ) -> str:
+        """Offer an agent with each heartbeat from now on, with fields that were changed after it was signed; the
+        SHA-256 by which it is."""
+        said = self.offering(archive, offered_at, sha256, version).document["agent"] | changed
         self.offered = {"agent": said}
         name: str = said["sha256"]
         return name

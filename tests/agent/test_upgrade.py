@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from skyagent import __version__
+from skyctl.host.release_key import ReleaseKey
 from skyctl.installer import agent_archive
 from tests.agent.peers import DROP, HANG, ORDERED_AT, Answer, Manager, Request, failing
 from tests.agent.process import Agent
@@ -25,11 +26,14 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a ful
 
 
 @pytest.fixture
-def make_unit(tmp_path: Path, manager: Manager, write_config: Callable[..., Path]) -> Iterator[MakeUnit]:
+def make_unit(
+    tmp_path: Path, manager: Manager, write_config: Callable[..., Path], release_key: ReleaseKey
+) -> Iterator[MakeUnit]:
+    manager.release_key = release_key
     units: list[Unit] = []
 
     def make(**options: Any) -> Unit:
-        units.append(Unit(tmp_path, write_config(apiUrl=manager.url), **options))
+        units.append(Unit(tmp_path, write_config(apiUrl=manager.url), release_key, **options))
         return units[-1]
 
     yield make

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from skyctl.host.release_key import ReleaseKey
 from skyctl.installer import agent_archive
 from tests.agent.process import Agent, agent_environ
 from tests.support.helpers import PATIENCE_SECONDS, eventually
@@ -59,11 +60,16 @@ def newer(**changed: str) -> bytes:
 class Unit:
     """What systemd is to the agent, as far as its releases go."""
 
-    def __init__(self, folder: Path, config: Path, trial_seconds: float = 60) -> None:
+    def __init__(
+        self, folder: Path, config: Path, release_key: ReleaseKey | None = None, trial_seconds: float = 60
+    ) -> None:
         self.state, self._runtime, self._venv = folder / "state", folder / "runtime", folder / "venv"
         for each in (self.state, self._runtime):
             each.mkdir()
         self.install(agent_archive())
+        self.pinned = folder / "release.pub"
+        if release_key:
+            self.pin(release_key.public())
         self._config, self._trial_seconds = config, trial_seconds
         self._agents: list[Agent] = []
         self._over = threading.Event()
@@ -83,10 +89,16 @@ class Unit:
         (self._venv / "release").write_text(f"skyagent {sha256} httpx 0 psutil 0\n")
         return sha256
 
+    def pin(self, key: str) -> None:
+        """Pin a key of releases, as an install script does."""
+        self.pinned.write_text(f"{key}\n")
+
     def start(self, under: Sequence[str] = ()) -> None:
         command = [str(self._venv / "bin/python"), "-I", "-m", "skyagent.launch", "--config", str(self._config)]
         folders = {"STATE_DIRECTORY": str(self.state), "RUNTIME_DIRECTORY": str(self._runtime)}
-        self._environ = agent_environ(**folders, SKYAGENT_TRIAL_SECONDS=str(self._trial_seconds))
+        self._environ = agent_environ(
+            **folders, SKYAGENT_TRIAL_SECONDS=str(self._trial_seconds), SKYAGENT_RELEASE_KEY=str(self.pinned)
+        )
         self._command = [*under, *command]
         self._running.start()
 

@@ -12,9 +12,10 @@ import httpx
 import psycopg
 import pytest
 
+from skyctl.host.release_key import ReleaseKey
 from skyctl.installer import agent_archive
 from skyctl.operations.admin import events, workers
-from skyctl.operations.agents import invitations, upgrades
+from skyctl.operations.agents import invitations, release_keys, upgrades
 from skyctl.operations.agents.registration import register
 from skyctl.operations.shared.context import Context
 from tests.agent.unit import Unit, newer
@@ -26,14 +27,16 @@ OURS = hashlib.sha256(agent_archive()).hexdigest()
 OLDER = "0" * 64
 
 
-def worker(connection: psycopg.Connection, name: str, **metadata: object) -> UUID:
-    return add_worker(connection, name=name, metadata=json.dumps({"agentSha256": OLDER, **metadata}))
+def worker(connection: psycopg.Connection, name: str, key: ReleaseKey, **metadata: object) -> UUID:
+    """A worker whose host has pinned this key."""
+    said = {"agentSha256": OLDER, "releaseKey": key.public(), **metadata}
+    return add_worker(connection, name=name, metadata=json.dumps(said))
 
 
 def joined(context: Context) -> tuple[UUID, str]:
     """A worker that runs an older agent, and its token."""
     invited = invitations.invite(context, TESTS, "w")
-    tell(context, invited.token, agentSha256=OLDER)
+    tell(context, invited.token, agentSha256=OLDER, releaseKey=release_keys.to_pin(context))
     return invited.worker_id, invited.token
 
 
@@ -60,18 +63,21 @@ def test_it_wants_to_be_told_which_workers(cli: Cli, arguments: tuple[str, ...])
 
 
 def test_a_worker_that_is_not_there_is_an_error_before_any_is_offered_it(
-    cli: Cli, connection: psycopg.Connection, context: Context
+    cli: Cli, connection: psycopg.Connection, context: Context, release_key: ReleaseKey
 ) -> None:
-    worker(connection, "w1")
+    worker(connection, "w1", release_key)
     assert cli("workers", "upgrade", "w1", "w2").returncode == 3
     assert kinds(context) == []
 
 
-def test_each_worker_gets_what_it_can_use(cli: Cli, connection: psycopg.Connection, context: Context) -> None:
-    worker(connection, "old")
-    worker(connection, "new", agentSha256=OURS)
+def test_each_worker_gets_what_it_can_use(
+    cli: Cli, connection: psycopg.Connection, context: Context, release_key: ReleaseKey
+) -> None:
+    given_up = {"sha256": OURS, "offeredAt": "x", "reason": "it ended 3 times"}
+    worker(connection, "old", release_key)
+    worker(connection, "new", release_key, agentSha256=OURS)
     add_worker(connection, name="panel")
-    worker(connection, "sick", agentUpgradeFailed={"sha256": OURS, "offeredAt": "x", "reason": "it ended 3 times"})
+    worker(connection, "sick", release_key, agentUpgradeFailed=given_up)
     shown = cli("workers", "upgrade", "--all", "--dry-run")
     assert shown.returncode == 7
     assert sorted(shown.stdout.splitlines()) == [
@@ -91,10 +97,11 @@ def test_each_worker_gets_what_it_can_use(cli: Cli, connection: psycopg.Connecti
 
 
 def test_many_are_offered_it_by_so_many_at_once(context: Context, connection: psycopg.Connection) -> None:
+    said = {"agentSha256": OLDER, "releaseKey": release_keys.to_pin(context)}
     connection.execute(
         "INSERT INTO container_workers (id, name, hostname, ip_address, auth_token_hash, metadata) "
         "SELECT gen_random_uuid(), 'w' || n, 'h', '10.0.0.1', 'x' || n, %s FROM generate_series(1, %s) AS n",
-        (json.dumps({"agentSha256": OLDER}), upgrades.MOST_AT_ONCE + 1),
+        (json.dumps(said), upgrades.MOST_AT_ONCE + 1),
     )
     upgrades.upgrade(context, TESTS, None)
     offered = connection.execute("SELECT FROM container_workers WHERE agent_offered = %s", (OURS,)).rowcount
@@ -151,9 +158,9 @@ def test_nobody_but_a_worker_gets_it_and_only_what_is_there(context: Context, se
 
 
 def test_db_init_withdraws_offers_of_another_version(
-    context: Context, connection: psycopg.Connection, cli: Cli
+    context: Context, connection: psycopg.Connection, cli: Cli, release_key: ReleaseKey
 ) -> None:
-    ours, other = worker(connection, "ours"), worker(connection, "other")
+    ours, other = worker(connection, "ours", release_key), worker(connection, "other", release_key)
     upgrades.upgrade(context, TESTS, [ours, other])
     connection.execute("UPDATE container_workers SET agent_offered = %s WHERE id = %s", (OLDER, other))
     assert cli("db", "init").returncode == 0
@@ -203,7 +210,7 @@ def test_what_a_worker_says_in_error_breaks_nothing(context: Context, cli: Cli, 
 
 
 def test_a_real_agent_takes_a_new_token_and_a_newer_agent_from_one_answer(
-    context: Context, cli: Cli, start: Callable[..., Process], tmp_path: Path
+    context: Context, cli: Cli, start: Callable[..., Process], tmp_path: Path, release_key: ReleaseKey
 ) -> None:
     serving = start("serve", "--port", "0", WORKER_HEARTBEAT_INTERVAL="1")
     url = serving.until("listening on ").split("listening on ")[1].strip()
@@ -211,11 +218,11 @@ def test_a_real_agent_takes_a_new_token_and_a_newer_agent_from_one_answer(
     config = tmp_path / "config.json"
     config.touch(0o600)
     config.write_text(json.dumps({"apiUrl": url, "authToken": invited.token, "dockerSocket": "/nowhere"}))
-    unit = Unit(tmp_path, config)
-    unit.install(newer())
+    unit = Unit(tmp_path, config, release_key)
+    unit.install(newer(__init__='__version__ = "0.1.9"\n'))
     try:
         unit.start()
-        eventually(lambda: workers.get(context, invited.worker_id).metadata.get("agentVersion") == "9.9.9")
+        eventually(lambda: workers.get(context, invited.worker_id).metadata.get("agentVersion") == "0.1.9")
         assert cli("workers", "rotate-token", "w").returncode == 0
         assert cli("workers", "upgrade", "w").returncode == 0
         eventually(lambda: {"agent_upgraded", "token_rotated"} <= set(kinds(context)))

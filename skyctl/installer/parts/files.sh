@@ -21,6 +21,11 @@ write_config() (
 $ca_certificate
 CA
   fi
+  if [ -n "$release_key" ]; then
+    put "$release_key_file" 644 <<KEY
+$release_key
+KEY
+  fi
   put "$config_file" 600 <<CONFIG
 $config
 CONFIG

@@ -20,4 +20,5 @@ manager_port=@@manager_port
 manager_path=@@manager_path
 next_link=@@next_link # the command that makes another link, where the script came by one
 ca_certificate=@@ca_certificate
+release_key=@@release_key # by which alone a newer agent may be signed
 

@@ -26,6 +26,7 @@ hand_over() { # the agent reads its program and its configuration; what it write
   chown "root:$group" "$config_folder"
   chmod 750 "$config_folder"
   for file in "$config_folder"/*; do
+    [ "$file" != "$release_key_file" ] || continue # root's: the agent must not choose who signs its releases
     chown "$identity:$group" "$file"
     chmod 600 "$file"
   done

@@ -17,6 +17,8 @@ plan() {
   [ "$with_nix" = no ] || has_nix || say "would install Nix: $(nix_package)"
   up_to_date || say "would install skyagent $agent_version in $home"
   [ "$(cat "$config_file" 2>/dev/null)" = "$config" ] || say "would write $config_file, and the unit $unit_file"
+  [ -z "$release_key" ] || [ "$(cat "$release_key_file" 2>/dev/null)" = "$release_key" ] ||
+    say "would pin the key of releases in $release_key_file"
   [ -z "$swarm_address" ] || say "would join the swarm of $swarm_address, unless this host is in one"
   say "nothing was changed"
   tell_next_link

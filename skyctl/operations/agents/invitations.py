@@ -8,6 +8,7 @@ from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, SwarmJoin
 from skyctl.domain.errors import Refused
 from skyctl.domain.events import Deadline, EventKind
+from skyctl.operations.agents import release_keys
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules import names, tokens, transport
@@ -96,6 +97,7 @@ def write_script(
         join=join,
         ca_certificate=context.authority(context.api_url),
         by_link=by_link,
+        release_key=release_keys.to_pin(context),
     )
     return installer.render(script)
 

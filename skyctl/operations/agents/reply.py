@@ -23,10 +23,12 @@ def take(context: Context, worker_id: UUID, token_hash: str) -> Reply:
         known, worker, now = stored_tokens.get(tx, worker_id), workers.get(tx, worker_id), db.now(tx)
     agent = upgrades.offer(worker) if worker else None
     waiting = known.next_token if known else None
-    if waiting is None:
+    if known is None or waiting is None:
         return Reply(agent=agent)
     if tokens.same(waiting.token_hash, token_hash):
         _promote(context, worker_id, token_hash)
+        return Reply(agent=agent)
+    if not known.takes_tokens:  # over plain HTTP, or with nowhere to keep one: the present one stays good
         return Reply(agent=agent)
     keys = {key.id: key for key in context.keys.accepted(now)}
     signed = token_issue.sign(keys[waiting.key_id], worker_id, waiting.issued_at) if waiting.key_id in keys else ""

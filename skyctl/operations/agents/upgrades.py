@@ -15,15 +15,19 @@ from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
 from skyctl.domain.events import AgentVersion, EventKind
 from skyctl.domain.tokens import TokenState
-from skyctl.operations.agents import token_refusals
+from skyctl.operations.agents import release_keys, token_refusals
 from skyctl.operations.shared.context import Context
-from skyctl.rules import identity, tokens
+from skyctl.rules import identity, releases, tokens
 from skyctl.store import db, drains, events, workers
 from skyctl.store import tokens as stored_tokens
 
 LONGEST_REASON, LONGEST_VERSION = 500, 64
 MOST_AT_ONCE = 1000  # whoever else writes events waits meanwhile
-NO_LAUNCHER = "its agent cannot replace itself: run a new install script on the host"
+NEW_SCRIPT = "run a new install script on the host"
+NO_LAUNCHER = f"its agent cannot replace itself: {NEW_SCRIPT}"
+NO_KEY = f"its host has pinned no key of releases, so it cannot tell a good one: {NEW_SCRIPT}"
+OTHER_KEY = f"its host has pinned another key of releases: {NEW_SCRIPT}"
+PLAIN_HTTP = "it reports over plain HTTP, by which it takes no upgrade: see SKYCTL_API_URL, and " + NEW_SCRIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,22 @@ def upgrade(context: Context, actor: Actor, only: Collection[UUID] | None, *, dr
     """Offer the manager's agent to these workers, or to all; return what comes of it for each. Their agents take it
     with the next heartbeat.
 
-    A worker whose agent gave it up before is offered it again only where it is named.
+    A worker whose agent gave it up before is offered it again only where it is named. Raises Refused where the key of
+    releases, by which it is signed, is not here.
     """
-    ours = release()
+    ours, key = release(), context.release_key if dry_run else release_keys.signing(context)
+    public = key.public() if key and key.is_here else ""
     with context.db.transaction() as tx:
-        planned = [_planned(worker, ours, named=only is not None) for worker in workers.everyone(tx, only)]
+        planned = [_planned(worker, ours, public, named=only is not None) for worker in workers.everyone(tx, only)]
     offered = [plan.worker.id for plan in planned if plan.outcome is Upgrade.OFFERED]
-    if not dry_run:
+    if key and offered and not dry_run:
+        signature = key.sign(releases.statement(ours.version, ours.sha256, len(ours.archive)))
         for first in range(0, len(offered), MOST_AT_ONCE):
-            _offer(context, actor, offered[first : first + MOST_AT_ONCE])
+            _offer(context, actor, offered[first : first + MOST_AT_ONCE], signature)
     return planned
 
 
-def _offer(context: Context, actor: Actor, worker_ids: Collection[UUID]) -> None:
+def _offer(context: Context, actor: Actor, worker_ids: Collection[UUID], signature: str) -> None:
     ours = release()
     details = AgentVersion(version=ours.version, sha256=ours.sha256)
     with context.db.transaction() as tx:
@@ -90,17 +97,22 @@ def _offer(context: Context, actor: Actor, worker_ids: Collection[UUID]) -> None
         ]
         events.record_all(tx, offers, actor)
         drains.hold_heartbeats(tx)  # for as long as the last statement takes
-        workers.offer_agent(tx, worker_ids, ours.sha256)
+        workers.offer_agent(tx, worker_ids, ours.sha256, signature)
 
 
 def offer(worker: Worker) -> Mapping[str, object] | None:
     """Return what the answer to a worker's heartbeat says of an agent; None where the offered one is not ours any
-    more."""
+    more, or is not signed."""
     ours = release()
-    if worker.agent_offered != ours.sha256:
+    if worker.agent_offered != ours.sha256 or worker.agent_signature is None:
         return None
-    offered_at = http.moment(worker.agent_offered_at)
-    return {"sha256": ours.sha256, "version": ours.version, "size": len(ours.archive), "offeredAt": offered_at}
+    return {
+        "sha256": ours.sha256,
+        "version": ours.version,
+        "size": len(ours.archive),
+        "offeredAt": http.moment(worker.agent_offered_at),
+        "signature": worker.agent_signature,
+    }
 
 
 def archive(context: Context, token: str, sha256: str) -> bytes:
@@ -141,12 +153,19 @@ def _named(version: str, sha256: str) -> str:
     return f"{version} ({sha256[:12]})"
 
 
-def _planned(worker: Worker, ours: AgentRelease, *, named: bool) -> Upgraded:
+def _planned(worker: Worker, ours: AgentRelease, key: str, *, named: bool) -> Upgraded:
     failed = worker.metadata.get("agentUpgradeFailed")
     if worker.metadata.get("agentSha256") == ours.sha256:
         return Upgraded(worker, Upgrade.UP_TO_DATE)
     if not worker.metadata.get("agentSha256"):
         return Upgraded(worker, Upgrade.IMPOSSIBLE, NO_LAUNCHER)
+    if worker.metadata.get("plainHttp") is True:
+        return Upgraded(worker, Upgrade.IMPOSSIBLE, PLAIN_HTTP)
+    if pinned := worker.metadata.get("releaseKey"):
+        if pinned != key:
+            return Upgraded(worker, Upgrade.IMPOSSIBLE, OTHER_KEY)
+    else:
+        return Upgraded(worker, Upgrade.IMPOSSIBLE, NO_KEY)
     if isinstance(failed, dict) and failed.get("sha256") == ours.sha256 and not named:
         reason = str(failed.get("reason"))[:LONGEST_REASON]
         return Upgraded(worker, Upgrade.IMPOSSIBLE, f"it gave it up ({reason}): name it to have it tried again")

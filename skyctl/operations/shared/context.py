@@ -12,6 +12,7 @@ from skyctl.domain.engine import EngineSpec, Observation, ServiceVersion
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
+from skyctl.host.release_key import ReleaseKey
 from skyctl.store import events
 from skyctl.store.db import Database, Transaction
 
@@ -84,6 +85,7 @@ class Context:
     `engine` and `notifier` are functions since their libraries are slow to load: call them when one is needed.
     `authority` returns the PEM certificate that hosts need in order to trust the server at an address of the API; empty
     where the certificates that hosts have suffice. Tokens older than `token_max_age` are replaced (zero: never).
+    `release_key` signs the agent's releases; `serve` has none.
     """
 
     db: Database
@@ -97,6 +99,7 @@ class Context:
     alerting: AlertPolicy = AlertPolicy()
     migrations: MigrationSettings = MigrationSettings()
     token_max_age: timedelta = timedelta(days=30)
+    release_key: ReleaseKey | None = None
 
     @contextmanager
     def recording(self) -> Iterator[Transaction]:
