@@ -31,6 +31,7 @@ from skyctl.cli import (
 )
 from skyctl.cli.context import Options
 from skyctl.domain.errors import ExitCode, SkyctlError
+from skyctl.domain.text import printable
 from skyctl.settings import TABLE
 
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
@@ -147,5 +148,5 @@ def _give_up_stdout() -> None:
 def _fail(message: str, hint: str, code: int) -> int:
     if _Debug.is_on:
         traceback.print_exc()
-    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    sys.stderr.write(f"error: {printable(message)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
     return code
