@@ -13,6 +13,7 @@ from skyctl.cli import (
     alerts,
     bundles,
     cluster,
+    completion,
     db,
     doctor,
     drains,
@@ -104,6 +105,7 @@ def root(
 def main() -> None:
     """Run the command line; ends the process with the exit code of the contract."""
     _prepare_streams()
+    completion.replace_the_librarys()
     try:
         code = app(prog_name="skyctl", standalone_mode=False)
         sys.stdout.flush()

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from skyctl.documents import http
 from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker
 from skyctl.domain.states import WorkerStatus
+from skyctl.rules import names
 from skyctl.store.db import HeartbeatConnection
-from skyctl.store.rows import COLUMNS, STATUS, among, read
+from skyctl.store.rows import COLUMNS, STATUS, among, read, reference
 from skyctl.store.tables import deployments, workers
 
 OCCUPYING = ("pending", "building", "deploying", "running")
@@ -41,6 +42,7 @@ _OF_THE_HOST = [
     "agentSha256",
     "agentUpgradeFailed",
     "takesTokens",
+    names.REPORTED,
 ]
 
 # The write itself checks the token: it touches only the worker whose stored hash is that of the token. A worker that
@@ -182,10 +184,11 @@ def named(connection: sa.Connection, name: str) -> bool:
     return bool(connection.execute(sa.select(sa.exists().where(workers.c.name == name))).scalar_one())
 
 
-def names(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
-    """The names that begin with the prefix."""
-    query = sa.select(workers.c.name).where(workers.c.name.startswith(prefix, autoescape=True))
-    return list(connection.execute(query.order_by(workers.c.name).limit(limit)).scalars())
+def references(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
+    """The plain names, and of the workers of other names the ids, that begin with the prefix."""
+    referred = reference(workers.c.name, workers.c.id)
+    query = sa.select(referred).where(referred.startswith(prefix, autoescape=True))
+    return list(connection.execute(query.order_by(referred).limit(limit)).scalars())
 
 
 def delete(connection: sa.Connection, worker_id: UUID) -> None:
