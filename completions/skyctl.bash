@@ -1,12 +1,9 @@
-
 _skyctl_completion() {
-    local IFS=$'
-'
-    COMPREPLY=( $( env COMP_WORDS="${COMP_WORDS[*]}" \
-                   COMP_CWORD=$COMP_CWORD \
-                   _SKYCTL_COMPLETE=complete_bash $1 ) )
-    return 0
+    local candidate
+    COMPREPLY=()
+    while IFS= read -r candidate; do
+        [ -z "$candidate" ] || COMPREPLY+=("${candidate%%$'\t'*}")
+    done < <(_SKYCTL_COMPLETE=complete_lines _SKYCTL_LINE="${COMP_LINE:0:COMP_POINT}" "$1" 2>/dev/null)
 }
 
 complete -o default -F _skyctl_completion skyctl
-

@@ -3,6 +3,7 @@
 from typing import Any
 
 from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT
+from skyctl.domain.text import PLAIN
 
 Document = dict[str, Any]
 
@@ -30,8 +31,10 @@ COUNT: Document = {"type": "integer", "minimum": 0, "maximum": MAX_COUNT}
 AMOUNT: Document = {"type": "number", "minimum": 0}
 STATUS: Document = {"type": "string", "enum": ["pending", "active", "unhealthy", "draining", "offline"]}
 NAME: Document = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"[^\s\u0000]"}
+PLAIN_NAME: Document = {"type": "string", "maxLength": 255, "pattern": f"^{PLAIN.pattern}$"}
 METADATA = (
-    "whatever the host says of itself. `clock`, what its clock shows (ISO 8601 with offset), is stored as "
+    "whatever the host says of itself; `reportedHostname` is a hostname that is not letters, digits, `.`, `-` and `_` "
+    "alone, which `worker-ID` stands in for. `clock`, what its clock shows (ISO 8601 with offset), is stored as "
     "clockOffsetSeconds: by how many seconds it is ahead of the database's; one that cannot be read is ignored. "
     "`machineId` binds the token to this machine, `bootId` and `instanceId` tell a reboot from a copy of its disk, "
     "`takesTokens: true` says that a newToken is taken, `releaseKey` by which key an agent that is offered must be "
@@ -92,7 +95,7 @@ SCHEMAS: Document = {
 }
 
 PAGINATION = json_object(total=COUNT, limit=COUNT, offset=COUNT)
-SCRIPT_REQUEST = json_object("name", "insecure", name=NAME, insecure={"type": "boolean"})
+SCRIPT_REQUEST = json_object("name", "insecure", name=PLAIN_NAME, insecure={"type": "boolean"})
 DRAIN_REQUEST = json_object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
 LINK: Document = {
     "type": "string",

@@ -13,6 +13,7 @@ from skyctl.cli import (
     alerts,
     bundles,
     cluster,
+    completion,
     db,
     doctor,
     drains,
@@ -31,6 +32,7 @@ from skyctl.cli import (
 )
 from skyctl.cli.context import Options
 from skyctl.domain.errors import ExitCode, SkyctlError
+from skyctl.domain.text import printable
 from skyctl.settings import TABLE
 
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
@@ -103,6 +105,7 @@ def root(
 def main() -> None:
     """Run the command line; ends the process with the exit code of the contract."""
     _prepare_streams()
+    completion.replace_the_librarys()
     try:
         code = app(prog_name="skyctl", standalone_mode=False)
         sys.stdout.flush()
@@ -147,5 +150,5 @@ def _give_up_stdout() -> None:
 def _fail(message: str, hint: str, code: int) -> int:
     if _Debug.is_on:
         traceback.print_exc()
-    sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    sys.stderr.write(f"error: {printable(message)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
     return code

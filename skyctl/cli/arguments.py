@@ -8,6 +8,7 @@ import typer
 from skyctl import documents, host
 from skyctl.cli.context import open_context, settings
 from skyctl.domain.errors import SkyctlError, ValidationError
+from skyctl.domain.text import is_plain, reference
 from skyctl.operations import admin
 
 if TYPE_CHECKING:
@@ -15,47 +16,47 @@ if TYPE_CHECKING:
 
 
 def complete_worker(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of workers that begin with `incomplete`."""
+    """Return the workers that begin with `incomplete`, by name, or by id where the name is odd."""
 
-    def names(context: "Context") -> Sequence[str]:
+    def references(context: "Context") -> Sequence[str]:
 
-        return admin.workers.names_from(context, incomplete)
+        return admin.workers.references_from(context, incomplete)
 
-    return _completed(ctx, names)
+    return _completed(ctx, references)
 
 
 def complete_service(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of services that begin with `incomplete`."""
+    """Return the services that begin with `incomplete`, by name, or by id where the name is odd."""
 
-    def names(context: "Context") -> Sequence[str]:
+    def references(context: "Context") -> Sequence[str]:
 
-        return admin.services.names_from(context, incomplete)
+        return admin.services.references_from(context, incomplete)
 
-    return _completed(ctx, names)
+    return _completed(ctx, references)
 
 
 def complete_organization(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the slugs of organizations that begin with `incomplete`."""
+    """Return the organizations that begin with `incomplete`, by slug, or by id where the slug is odd."""
 
-    def names(context: "Context") -> Sequence[str]:
+    def references(context: "Context") -> Sequence[str]:
 
-        return [
-            organization.slug
-            for organization in admin.migrations.policies(context)
-            if organization.slug.startswith(incomplete)
-        ]
+        organizations = (
+            reference(organization.slug, organization.id) for organization in admin.migrations.policies(context)
+        )
+        return [candidate for candidate in organizations if candidate.startswith(incomplete)]
 
-    return _completed(ctx, names)
+    return _completed(ctx, references)
 
 
-def _completed(ctx: typer.Context, names: "Callable[[Context], Sequence[str]]") -> list[str]:
-    """Return names from the database; none where it is away. The embedded one is not started for them."""
+def _completed(ctx: typer.Context, references: "Callable[[Context], Sequence[str]]") -> list[str]:
+    """Return references from the database that need no quoting; none where it is away. The embedded one is not started
+    for them."""
     try:
         chosen = settings(ctx)
         if chosen.database_url is None and not host.postgres.EmbeddedPostgres(chosen.data_dir).answers():
             return []
         with open_context(ctx) as context:
-            return list(names(context))
+            return [candidate for candidate in references(context) if is_plain(candidate)]
     except (SkyctlError, OSError):
         return []
 

@@ -13,7 +13,7 @@ import typer
 
 from skyctl import domain
 from skyctl.domain.errors import ExitCode
-from skyctl.domain.text import printable
+from skyctl.domain.text import CONTROL, printable, printable_json
 from skyctl.settings import http_url
 from skyctl.settings import load as load_settings
 
@@ -98,7 +98,7 @@ def console(ctx: typer.Context, *, stderr: bool = False) -> "Console":
 def info(ctx: typer.Context, text: str) -> None:
     """A message beside the result, on stderr; nothing with --quiet."""
     if not options(ctx).quiet:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(f"{printable(text)}\n")
 
 
 def emit(ctx: typer.Context, output: Output, document: Any, table: Any, names: list[str]) -> None:
@@ -122,7 +122,7 @@ def emit_one(ctx: typer.Context, output: Output, document: Any, line: Any, name:
     elif output is Output.YAML:
         sys.stdout.write("---\n" + _yaml(document))
     elif output is Output.NAME:
-        sys.stdout.write(f"{name}\n")
+        sys.stdout.write(f"{printable(name)}\n")
     else:
         console(ctx).print(line(), soft_wrap=True)
     sys.stdout.flush()
@@ -131,13 +131,21 @@ def emit_one(ctx: typer.Context, output: Output, document: Any, line: Any, name:
 def _json(document: Any, indent: int | None = None) -> str:
     import json  # slow to load, and tables do without
 
-    return json.dumps(document, indent=indent, ensure_ascii=False) + "\n"
+    return printable_json(json.dumps(document, indent=indent, ensure_ascii=False)) + "\n"
 
 
 def _yaml(document: Any) -> str:
     import yaml  # here, since few calls ask for it
 
-    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def represent(dumper: Dumper, text: str) -> Any:
+        # only between double quotes can they be escaped
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, '"' if CONTROL.search(text) else None)
+
+    Dumper.add_representer(str, represent)
+    return printable_json(str(yaml.dump(document, Dumper=Dumper, sort_keys=False, allow_unicode=True)))
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -11,7 +11,7 @@ from skyctl.cli import follow, views
 from skyctl.cli.arguments import DryRunOption, ReasonOption, WorkerArgument, WorkersArgument, YesOption
 from skyctl.cli.context import Output, OutputOption, actor, confirm, console, emit, info, open_context, options
 from skyctl.domain.errors import ExitCode, ValidationError
-from skyctl.domain.text import printable
+from skyctl.domain.text import printable, quoted, reference
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
@@ -134,11 +134,8 @@ def remove(
     if not options(ctx).quiet:
         sys.stdout.write(f"{name} removed\n")
     if still_there:
-        node = printable(record.swarm_node_id)
-        info(
-            ctx,
-            f"note: its node is still in the swarm: {printable(still_there)}; see `docker node rm {node}`",
-        )
+        see = f"see `docker node rm {quoted(record.swarm_node_id)}`"
+        info(ctx, f"note: its node is still in the swarm: {printable(still_there)}; {see}")
 
 
 def _show_plan(ctx: typer.Context, context: "Context", ids: "Sequence[UUID]", output: Output) -> None:
@@ -180,7 +177,7 @@ def _watch(
     """Show how far the drains are until all are over. Return their last progress."""
     ids = [worker.id for worker in workers]
     drains: list[DrainProgress] = []
-    names = " ".join(printable(worker.name) for worker in workers)
+    typed = _typed(workers)
     with views.drains.progress(console(ctx, stderr=True), quiet=options(ctx).quiet) as show:
 
         def is_over() -> bool:
@@ -188,8 +185,8 @@ def _watch(
             show(drains)
             return all(drain.is_over for drain in drains)
 
-        again = f"watch it again with `skyctl workers drain {names} --wait`"
-        cancel = f"cancel it with `skyctl workers undrain {names}`"
+        again = f"watch it again with `skyctl workers drain {typed} --wait`"
+        cancel = f"cancel it with `skyctl workers undrain {typed}`"
         follow.watch(ctx, context, is_over, seconds, f"the drain goes on; {again}, {cancel}")
     return drains
 
@@ -208,8 +205,12 @@ def _report(ctx: typer.Context, drains: "Sequence[DrainProgress]", output: Outpu
             why = " (the drain was cancelled)" if drain.worker.drain_requested_at is None else ""
             sys.stdout.write(f"{name}: {outcome}{why}\n")
     elif todo := sum(drain.total - drain.moved for drain in drains):
-        names = " ".join(printable(drain.worker.name) for drain in drains)
+        typed = _typed([drain.worker for drain in drains])
         noun = "container" if todo == 1 else "containers"
-        info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {names} --wait`")
+        info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {typed} --wait`")
     if waited and any(drain.left or not drain.is_over for drain in drains):
         raise typer.Exit(ExitCode.PARTLY_DONE)
+
+
+def _typed(workers: "Sequence[Worker]") -> str:
+    return " ".join(reference(worker.name, worker.id) for worker in workers)

@@ -25,7 +25,7 @@ from skyctl.cli.arguments import (
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context, options
 from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.states import DeploymentStatus, EndpointMode
-from skyctl.domain.text import printable
+from skyctl.domain.text import printable, reference
 from skyctl.operations import admin, shared
 
 if TYPE_CHECKING:
@@ -257,13 +257,10 @@ def _wait_until_it_runs(
         deployment = now
         return now.status not in (DeploymentStatus.PENDING, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
 
-    follow.watch(
-        ctx, context, is_over, seconds, f"the deployment goes on; see `skyctl services show {printable(name)}`"
-    )
+    see = f"see `skyctl services show {reference(service.spec.name, service.id)}`"
+    follow.watch(ctx, context, is_over, seconds, f"the deployment goes on; {see}")
     if deployment.status is not DeploymentStatus.RUNNING:
-        sys.stderr.write(
-            f"error: {printable(name)} {_fate(deployment)}\nhint: see `skyctl services show {printable(name)}`\n"
-        )
+        sys.stderr.write(f"error: {printable(name)} {_fate(deployment)}\nhint: {see}\n")
         raise typer.Exit(ExitCode.UNEXPECTED)
 
 

@@ -29,6 +29,7 @@ from skyctl.cli.views.terminal import Outlet
 from skyctl.domain.cluster import Actor, WorkerPage
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.text import printable
 from skyctl.host import data_dir, signals
 from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import write_private
@@ -107,7 +108,7 @@ class Supervisor:
         self._lines.put(("up", ""))
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(f"up: {text}"))
+        self._console.print(Text(printable(f"up: {text}")))
 
     def _warn_of_certificate(self) -> None:
         """Warn of a certificate that is about to end: here nothing uses it, and so nothing renews it."""
@@ -182,9 +183,10 @@ class Supervisor:
                 self._note(name, line, quiet=live is not None)
 
     def _note(self, name: str, line: str, *, quiet: bool = False) -> None:
-        self._recent.append(f"{name}: {line}")
+        said = printable(f"{name}: {line}")
+        self._recent.append(said)
         if not (quiet or self._console.is_terminal):
-            self._console.print(Text(f"{name}: {line}"))
+            self._console.print(Text(said))
 
     def _note_once(self, state: str) -> None:
         """Print a state where it differs from the last one that was printed."""

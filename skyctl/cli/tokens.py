@@ -8,7 +8,7 @@ import typer
 from skyctl import documents
 from skyctl.cli.arguments import WorkerArgument
 from skyctl.cli.context import actor, confirm, group, info, open_context
-from skyctl.domain.text import printable
+from skyctl.domain.text import printable, reference
 from skyctl.operations import admin, shared
 
 secrets = typer.Typer(help="The secret that signs tokens.", rich_markup_mode=None)
@@ -43,8 +43,8 @@ def revoke(
         record = shared.lookup.find_worker(context, worker)
         confirm(f"Revoke the token of {printable(record.name)}?", yes=yes)
         admin.tokens.revoke(context, record.id, actor(), why)
-    name = printable(record.name)
-    info(ctx, f"{name} is revoked; to let its host in again: skyctl workers install-script --worker {name}")
+    again = f"skyctl workers install-script --worker {reference(record.name, record.id)}"
+    info(ctx, f"{printable(record.name)} is revoked; to let its host in again: {again}")
 
 
 @secrets.command("rotate")

@@ -17,9 +17,10 @@ import orjson
 from skyctl.domain.cluster import Capacity, Check, ClusterStats, Load, Registration, Worker
 from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.states import WorkerStatus
-from skyctl.domain.text import CONTROL, storable
+from skyctl.domain.text import CONTROL, is_plain, storable
 
 MAX_NESTING = 32
+LONGEST_NAME = 255
 LONGEST_REASON = 1000
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
@@ -68,7 +69,9 @@ def registration(document: Document) -> Registration:
 
 def worker_name(value: str, field: str = "name") -> str:
     """Return a name that an administrator gives. Raises ValidationError that names the field."""
-    return _text({field: value}, field, 255)
+    if isinstance(value, str) and len(value) <= LONGEST_NAME and is_plain(value):
+        return value
+    raise invalid(field, value, f"1 to {LONGEST_NAME} letters (A to Z), digits, '.', '_' and '-', no '-' first")
 
 
 def label(field: str, value: str) -> str:

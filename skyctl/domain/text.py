@@ -1,15 +1,48 @@
-"""Text that others wrote: what a database can hold of it, and how a terminal may be shown it. Times in words."""
+"""Text that others wrote: what a database can hold of it, and how a terminal or a shell may be handed it. Times in
+words."""
 
 import re
+import shlex
 from datetime import datetime, timedelta
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What a terminal obeys or hides rather than shows: C0 and C1 controls, separators of lines, marks of direction, what
+# has no width, annotations, tags, lone surrogates.
+CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+PLAIN = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 
 
 def printable(value: object) -> str:
-    """A text that others wrote, without what would make a terminal do something."""
+    """A text that others wrote, without what would make a terminal do something or show something else."""
     return CONTROL.sub(lambda control: ascii(control[0])[1:-1], str(value))
+
+
+def printable_json(document: str) -> str:
+    """A JSON document of the same meaning, its control characters escaped. Within JSON they stand in strings alone."""
+    return CONTROL.sub(lambda control: control[0] if control[0] == "\n" else _escaped_utf16(control[0]), document)
+
+
+def _escaped_utf16(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether a text is letters, digits, `.`, `-`, `_` alone, and no option: one word to every shell."""
+    return PLAIN.fullmatch(text) is not None
+
+
+def reference(name: str, identity: object) -> str:
+    """Return by what to refer to something in a command: its name where that is plain, else its id."""
+    return name if is_plain(name) else str(identity)
+
+
+def quoted(text: object) -> str:
+    """Return a text as one word of a command that people copy into a shell: on one line, and nothing in it is run."""
+    return shlex.quote(printable(text))
 
 
 def storable(text: str) -> bool:

@@ -3,8 +3,24 @@
 import logging
 import os
 
+from skyctl.domain.text import printable
+
+
+class Line(logging.Formatter):
+    """Makes a record one line, and each line of a traceback one; whatever others wrote of it is escaped."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        """Return the record's own line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 - the library's name
+        """Return the traceback."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))  # type: ignore[arg-type]
+
 
 def to_stderr() -> None:
     """Log to stderr: one line each, with the time unless the journal adds its own."""
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(format=f"{stamp}%(levelname)s %(message)s", level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(Line(f"{stamp}%(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)

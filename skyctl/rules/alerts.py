@@ -18,7 +18,7 @@ What one pass tells of more than a handful of workers is one alert with their nu
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -33,6 +33,7 @@ from skyctl.domain.events import (
     StatusChange,
 )
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.text import printable
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
@@ -101,7 +102,12 @@ def compose(
     for kind, alike in changes.items():
         groups = [alike] if len(alike) > policy.one_by_one else [[event] for event in alike]
         drafts += [_draft(kind, group, memory) for group in groups]
-    return drafts + _of_containers(events, policy), memory.unalerted
+    return [_printable(draft) for draft in drafts + _of_containers(events, policy)], memory.unalerted
+
+
+def _printable(draft: Draft) -> Draft:
+    alert = draft.alert
+    return replace(draft, alert=replace(alert, title=printable(alert.title), message=printable(alert.message)))
 
 
 def reminder(worker: Worker, figures: str, now: datetime) -> Event:

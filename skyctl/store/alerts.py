@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from skyctl.domain.cluster import Alert, Delivery, Incident, Worker
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.text import printable_json
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import (
     activity_logs,
@@ -92,7 +93,7 @@ def notification(alert_id: int, alert: Alert) -> str:
         "alertType": alert.kind,
         "metadata": {"alertId": alert_id, "message": alert.message, **alert.metadata},
     }
-    whole = json.dumps(document, ensure_ascii=False)
+    whole = printable_json(json.dumps(document, ensure_ascii=False))
     if len(whole.encode()) <= LONGEST_NOTIFICATION:
         return whole
     return json.dumps({**document, "metadata": {"alertId": alert_id, "truncated": True}})

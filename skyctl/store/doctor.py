@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -16,12 +17,19 @@ _OFFSET: sa.ColumnElement[float] = sa.func.skyctl_figure(
 )
 
 
+class Member(NamedTuple):
+    """One of the workers that meet a condition, and the figure or time that says since when or by how much."""
+
+    name: str
+    id: UUID
+    figure: Any
+
+
 class Group(NamedTuple):
-    """The number of workers that meet a condition, and the first of them: the name, and the figure or time that says
-    since when or by how much."""
+    """The number of workers that meet a condition, and the first of them."""
 
     size: int
-    first: Sequence[tuple[str, Any]]
+    first: Sequence[Member]
 
 
 def number(connection: sa.Connection) -> int:
@@ -60,6 +68,6 @@ def clocks_off(connection: sa.Connection, by: timedelta, most: int) -> Group:
 def _group(
     connection: sa.Connection, figure: sa.ColumnElement[Any], most: int, *conditions: sa.ColumnElement[bool]
 ) -> Group:
-    query = sa.select(workers.c.name, figure, sa.func.count().over()).where(*conditions)
+    query = sa.select(workers.c.name, workers.c.id, figure, sa.func.count().over()).where(*conditions)
     rows = connection.execute(query.order_by(workers.c.name, workers.c.id).limit(most)).all()
-    return Group(rows[0][2] if rows else 0, [(row[0], row[1]) for row in rows])
+    return Group(rows[0][3] if rows else 0, [Member(*row[:3]) for row in rows])

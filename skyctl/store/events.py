@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.events import EventKind
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.text import printable
 from skyctl.store.rows import among
 from skyctl.store.tables import activity_logs, events
 
@@ -109,7 +110,7 @@ def _activity(event: Event, actor: Actor) -> dict[str, Any]:
     return {
         "user_id": actor.user_id,
         "event_type": f"worker.{event.kind}",
-        "message": message,
+        "message": printable(message),
         "status": "info",
         "entity_type": "worker" if actor.user_id else "system",
         "entity_id": str(event.worker_id) if event.worker_id else None,

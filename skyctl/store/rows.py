@@ -1,4 +1,4 @@
-"""From rows of workers to the model."""
+"""From rows of workers to the model; what is asked of rows of several kinds."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from skyctl.documents import http
 from skyctl.domain.cluster import Worker
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.text import PLAIN
 from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
@@ -40,6 +41,11 @@ COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 def among(column: sa.Column[Any], ids: Iterable[UUID]) -> sa.ColumnElement[bool]:
     """Tell whether the column is one of the ids, however many they are: they go as one array."""
     return column == sa.any_(sa.cast(list(ids), sa.ARRAY(sa.UUID())))
+
+
+def reference(name: sa.Column[str], identity: sa.Column[UUID]) -> sa.ColumnElement[str]:
+    """The name where that is plain, else the id, as text."""
+    return sa.case((name.regexp_match(f"^{PLAIN.pattern}$"), name), else_=sa.cast(identity, sa.Text))
 
 
 def _object(document: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from skyctl.documents import manifest
 from skyctl.domain.states import DeploymentStatus, ServiceStatus
 from skyctl.domain.workloads import Service, ServiceSpec
 from skyctl.store import deployments as stored_deployments
-from skyctl.store.rows import among
+from skyctl.store.rows import among, reference
 from skyctl.store.tables import deployments, migrations, organizations, services, workers
 
 _NOW = sa.func.skyctl_now()
@@ -236,10 +236,11 @@ def delete(connection: sa.Connection, service_id: UUID) -> None:
     connection.execute(sa.update(deployments).where(*occupying).values(stopped))
 
 
-def names(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
-    """Return the names of services that begin with a prefix."""
-    query = sa.select(services.c.name).where(_KEPT, services.c.name.startswith(prefix, autoescape=True)).distinct()
-    return list(connection.execute(query.order_by(services.c.name).limit(limit)).scalars())
+def references(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
+    """Return the plain names, and of the services of other names the ids, that begin with a prefix."""
+    referred = reference(services.c.name, services.c.id)
+    query = sa.select(referred).where(_KEPT, referred.startswith(prefix, autoescape=True)).distinct()
+    return list(connection.execute(query.order_by(referred).limit(limit)).scalars())
 
 
 def read(row: Any) -> Service:

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from skyctl.documents import http
 from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker
 from skyctl.domain.states import WorkerStatus
+from skyctl.rules import names
 from skyctl.store.db import HeartbeatConnection
-from skyctl.store.rows import COLUMNS, STATUS, among, read
+from skyctl.store.rows import COLUMNS, STATUS, among, read, reference
 from skyctl.store.tables import deployments, workers
 
 OCCUPYING = ("pending", "building", "deploying", "running")
@@ -43,6 +44,7 @@ _OF_THE_HOST = [
     "takesTokens",
     "releaseKey",
     "plainHttp",
+    names.REPORTED,
 ]
 
 _NO_OFFER: dict[str, Any] = {"agent_offered": None, "agent_offered_at": None, "agent_signature": None}
@@ -186,10 +188,11 @@ def named(connection: sa.Connection, name: str) -> bool:
     return bool(connection.execute(sa.select(sa.exists().where(workers.c.name == name))).scalar_one())
 
 
-def names(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
-    """The names that begin with the prefix."""
-    query = sa.select(workers.c.name).where(workers.c.name.startswith(prefix, autoescape=True))
-    return list(connection.execute(query.order_by(workers.c.name).limit(limit)).scalars())
+def references(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
+    """The plain names, and of the workers of other names the ids, that begin with the prefix."""
+    referred = reference(workers.c.name, workers.c.id)
+    query = sa.select(referred).where(referred.startswith(prefix, autoescape=True))
+    return list(connection.execute(query.order_by(referred).limit(limit)).scalars())
 
 
 def delete(connection: sa.Connection, worker_id: UUID) -> None:

@@ -12,6 +12,7 @@ from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
+from skyctl.domain.text import quoted
 
 _TIMEOUT_SECONDS = 5
 # A request that times out or is cut off is an OSError of the HTTP library; what the engine refuses is the SDK's own.
@@ -115,7 +116,8 @@ class Connection:
         return EngineRefused(f"the Docker engine at {self._host} says no: {words}")
 
     def _unavailable(self, failure: str, words: str) -> EngineUnavailable:
-        hint = f"see that it is up with `docker --host {self._host} info`, or set DOCKER_HOST to a manager of the swarm"
+        look = f"`docker --host {quoted(self._host)} info`"
+        hint = f"see that it is up with {look}, or set DOCKER_HOST to a manager of the swarm"
         if _NO_MANAGER in words:
             hint = "set DOCKER_HOST to a manager of the swarm, or let this engine begin one with `docker swarm init`"
         return EngineUnavailable(f"the Docker engine at {self._host} {failure}: {words}", hint)

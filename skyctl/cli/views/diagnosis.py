@@ -9,7 +9,7 @@ from rich.text import Text
 
 from skyctl.cli.views import formats, workers, workloads
 from skyctl.domain.cluster import Diagnosis, Event, MassFailure, Worker
-from skyctl.domain.text import printable
+from skyctl.domain.text import printable, reference
 from skyctl.domain.workloads import Migration, Service
 
 MOST_NAMES = 10
@@ -52,8 +52,9 @@ def _rows(facts: Diagnosis) -> Iterator[tuple[str, Any]]:
     yield "  drain", _drain(worker, now)
     yield "  flapping", _since(worker.flapping_since, now, "takes nothing new until it was quiet for a while")
     if worker.token_revoked_at:
-        again = f"; to let its host in again: skyctl workers install-script --worker {worker.name}"
-        yield "  token", f"revoked {workers.revocation(worker, now)}: its heartbeats are refused{again}"
+        again = f"skyctl workers install-script --worker {reference(worker.name, worker.id)}"
+        revoked = f"revoked {workers.revocation(worker, now)}: its heartbeats are refused"
+        yield "  token", f"{revoked}; to let its host in again: {again}"
     if upgrade := workers.upgrade_text(worker, now):
         yield "  agent", printable(upgrade)
     if worker.stopped_at:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Check, CheckState
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
-from skyctl.domain.text import ago, clock_offset, span
+from skyctl.domain.text import ago, clock_offset, quoted, span
 from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import REPLACE_AUTHORITY, is_due
 from skyctl.operations.admin.doctor_database import CHECKS, NAMED, SET_CLOCK
@@ -74,7 +74,8 @@ def _signing_secret(kept: Path | None) -> Check:
         return Check(name, FAILED, f"{kept} is empty", restore)
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
-        return Check(name, FAILED, f"{kept} has mode {mode:04o}: others can sign tokens with it", f"chmod 600 {kept}")
+        finding = f"{kept} has mode {mode:04o}: others can sign tokens with it"
+        return Check(name, FAILED, finding, f"chmod 600 {quoted(kept)}")
     return Check(name, OK, f"{kept}, mode {mode:04o}")
 
 

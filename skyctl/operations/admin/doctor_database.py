@@ -6,7 +6,7 @@ from typing import Any
 
 from skyctl.domain.cluster import Check, CheckState
 from skyctl.domain.states import WorkerStatus
-from skyctl.domain.text import ago, clock_offset, span
+from skyctl.domain.text import ago, clock_offset, reference, span
 from skyctl.store import alerts, db, doctor, health, leases, outages, schema
 from skyctl.store.tables import SCHEMA_VERSION
 
@@ -23,7 +23,7 @@ RUN_FIRST_SERVE = (
     "start `skyctl serve`, unless the panel's own API hears the workers; until then, silence counts in full"
 )
 RUN_MONITOR = "start `skyctl monitor` under systemd, or `skyctl monitor --once` from cron, and see its log"
-ON_THE_HOST = "on the host: systemctl status skypanel-worker, journalctl -u skypanel-worker; here: skyctl workers why "
+ON_THE_HOST = "on the host: systemctl status skypanel-worker, journalctl -u skypanel-worker"
 
 OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED
 
@@ -111,7 +111,9 @@ def _pending(tx: db.Transaction) -> Check:
 def _sick(name: str, group: doctor.Group, describe: Callable[[Any], str]) -> Check:
     if not group.size:
         return Check(name, OK, "none")
-    return Check(name, WARNING, _named("", group, describe), ON_THE_HOST + group.first[0][0])
+    first = group.first[0]
+    why = f"skyctl workers why {reference(first.name, first.id)}"
+    return Check(name, WARNING, _named("", group, describe), f"{ON_THE_HOST}; here: {why}")
 
 
 def _mass_failures(tx: db.Transaction) -> Check:
@@ -138,7 +140,7 @@ def _named(what: str, group: doctor.Group, describe: Callable[[Any], str]) -> st
     """Return a group in words, its first workers by name; empty where there are none."""
     if not group.size:
         return ""
-    members = [f"{name} ({describe(figure)})" for name, figure in group.first]
+    members = [f"{member.name} ({describe(member.figure)})" for member in group.first]
     return f"{what}: {_listed(group.size, members)}" if what else _listed(group.size, members)
 
 

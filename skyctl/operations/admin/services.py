@@ -202,10 +202,10 @@ def _adopt(context: Context, actor: Actor, organization: Organization, adopted: 
         raise
 
 
-def names_from(context: Context, prefix: str) -> Sequence[str]:
-    """Return the names of services that begin with a prefix, for completion."""
+def references_from(context: Context, prefix: str) -> Sequence[str]:
+    """Return the services that begin with a prefix, for completion: by name where that is plain, else by id."""
     with context.db.transaction() as tx:
-        return services.names(tx, prefix)
+        return services.references(tx, prefix)
 
 
 def _swarm_service_id(service: Service | None) -> str | None:

@@ -6,11 +6,10 @@ from uuid import UUID
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import Refused
 from skyctl.domain.events import EventKind, NewSecret
+from skyctl.domain.text import reference
 from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, install_links, tokens
-
-INVITE_AGAIN = "invite its host anew: skyctl workers install-script --worker "
 
 
 def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
@@ -23,9 +22,9 @@ def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
         worker = lookup.lock_worker(tx, worker_id)
         known = tokens.get(tx, worker_id)
         if worker.token_revoked_at:
-            raise Refused(f"the token of {worker.name} is revoked", INVITE_AGAIN + worker.name)
+            raise Refused(f"the token of {worker.name} is revoked", _invite_again(worker))
         if not (known and known.takes_tokens):
-            raise Refused(f"the agent of {worker.name} cannot take a new token", INVITE_AGAIN + worker.name)
+            raise Refused(f"the agent of {worker.name} cannot take a new token", _invite_again(worker))
         token_issue.replace_token(context, tx, worker_id)
         events.record(tx, Event(EventKind.TOKEN_ROTATION_ASKED, worker_id, worker.name, actor.name), actor)
         return worker
@@ -39,7 +38,7 @@ def revoke(context: Context, worker_id: UUID, actor: Actor, reason: str | None =
     with context.db.transaction() as tx:
         worker = lookup.lock_worker(tx, worker_id)
         if worker.token_revoked_at:
-            raise Refused(f"the token of {worker.name} is revoked already", INVITE_AGAIN + worker.name)
+            raise Refused(f"the token of {worker.name} is revoked already", _invite_again(worker))
         tokens.revoke(tx, worker_id, reason)
         install_links.withdraw(tx, worker_id)
         events.record(
@@ -61,3 +60,7 @@ def rotate_secret(context: Context, actor: Actor, overlap: timedelta) -> tuple[d
         details = NewSecret(acceptedUntil=(now + overlap).isoformat(), keyId=context.keys.signing().id)
         events.record(tx, Event(EventKind.SECRET_ROTATED, None, None, actor.name, details=details), actor)
         return now + overlap, tokens.without_successor(tx)
+
+
+def _invite_again(worker: Worker) -> str:
+    return f"invite its host anew: skyctl workers install-script --worker {reference(worker.name, worker.id)}"

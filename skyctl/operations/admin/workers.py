@@ -133,10 +133,10 @@ def stats(context: Context) -> ClusterStats:
         return workers.stats(tx)
 
 
-def names_from(context: Context, prefix: str) -> list[str]:
-    """Return the names of workers that begin with a prefix, for completion."""
+def references_from(context: Context, prefix: str) -> list[str]:
+    """Return the workers that begin with a prefix, for completion: by name where that is plain, else by id."""
     with context.db.transaction() as tx:
-        return workers.names(tx, prefix)
+        return workers.references(tx, prefix)
 
 
 def _refuse_occupied(tx: db.Transaction, worker: Worker) -> None:

@@ -1,7 +1,6 @@
 """Links to install scripts: make one, give its script once, and answer what the script asks before it begins."""
 
 import secrets
-import shlex
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,6 +9,7 @@ from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
 from skyctl.domain.events import Deadline, EventKind, Fetched
+from skyctl.domain.text import quoted, reference
 from skyctl.domain.tokens import Credentials, TokenState
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import lookup
@@ -77,8 +77,8 @@ def command(context: Context, link: str) -> str:
     """
     authority = context.authority(link).strip()
     if not authority:
-        return f"curl -sS {shlex.quote(link)} | sh\n"
-    return f"curl -sS --cacert /dev/fd/3 {shlex.quote(link)} 3<<'CA' | sh\n{authority}\nCA\n"
+        return f"curl -sS {quoted(link)} | sh\n"
+    return f"curl -sS --cacert /dev/fd/3 {quoted(link)} 3<<'CA' | sh\n{authority}\nCA\n"
 
 
 def redeem(context: Context, actor: Actor, secret: str) -> str:
@@ -151,7 +151,7 @@ def _good(tx: db.Transaction, key: str) -> tuple[install_links.Link, Worker]:
 
 
 def _again(worker: Worker) -> str:
-    return f"make another one: skyctl workers install-script --worker {shlex.quote(worker.name)} --link"
+    return f"make another one: skyctl workers install-script --worker {reference(worker.name, worker.id)} --link"
 
 
 def _has_joined(worker: Worker) -> bool:

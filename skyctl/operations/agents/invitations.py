@@ -1,6 +1,5 @@
 """Invite a host: a worker's row, a token of which only the hash is kept, and the script that carries it."""
 
-import shlex
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -8,6 +7,7 @@ from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, SwarmJoin
 from skyctl.domain.errors import Refused
 from skyctl.domain.events import Deadline, EventKind
+from skyctl.domain.text import quoted
 from skyctl.operations.agents import release_keys
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
@@ -28,7 +28,7 @@ def invite(context: Context, actor: Actor, name: str | None = None, ttl: timedel
     with context.db.transaction() as tx:
         events.lock(tx)
         if name and workers.named(tx, name):
-            again = f"skyctl workers install-script --worker {shlex.quote(name)}, with --link for a link"
+            again = f"skyctl workers install-script --worker {quoted(name)}, with --link for a link"
             raise Refused(
                 f"there is a worker {name!r} already", f"invite its host anew: {again}; or choose another name"
             )

@@ -16,6 +16,7 @@ from skyctl.domain.errors import (
     WorkerCloned,
 )
 from skyctl.domain.events import Address, Cloned, EventKind, Joined
+from skyctl.domain.text import reference
 from skyctl.domain.tokens import Credentials, HostIdentity, Identity, IssuedToken, TokenState
 from skyctl.operations.agents import token_refusals, upgrades
 from skyctl.operations.shared import lookup, token_issue
@@ -90,7 +91,8 @@ def _recognize(
         return TokenInUse(
             f"the token belongs to {held}, which is another machine than {host.hostname} ({host.ip_address})",
             "each host needs an invitation of its own: skyctl workers install-script; "
-            f"where this is that host, reinstalled: skyctl workers install-script --worker {worker.name}",
+            "where this is that host, reinstalled: "
+            f"skyctl workers install-script --worker {reference(worker.name, worker.id)}",
         )
     stored_tokens.note_claimants(tx, worker.id, identity.claimants_with(known, host, verdict, now))
     if verdict is Identity.UNCERTAIN:
@@ -137,6 +139,7 @@ def register(context: Context, token: str, registration: Registration) -> Worker
         events.lock(tx)
         now = db.now(tx)
         claims = tokens.verify_worker_token(context.keys.accepted(now), token, now)
+        registration = names.with_plain_hostname(claims.worker_id, registration)
         refusal = authorize(context, tx, claims, tokens.fingerprint(token), registration)
         if refusal is None:
             return _store(tx, claims.worker_id, registration)

@@ -12,6 +12,7 @@ from uuid import UUID
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError, Superseded
 from skyctl.domain.states import DeploymentStatus
+from skyctl.domain.text import reference
 from skyctl.domain.workloads import Deployment, Service
 from skyctl.operations.shared.context import Context
 from skyctl.rules import services as rules
@@ -171,5 +172,5 @@ def _superseded(service: Service, current: Deployment | None) -> Superseded:
         return Superseded(f"{name} was removed while {image} was deployed", "deploy it again if it is still wanted")
     return Superseded(
         f"{name} was deployed again, with {current.image}, before {image} was",
-        f"see `skyctl services show {name}`; deploy {image} again if that is the one to run",
+        f"see `skyctl services show {reference(name, service.id)}`; deploy {image} again if that is the one to run",
     )
