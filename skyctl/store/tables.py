@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 
@@ -126,6 +126,7 @@ deployments = _table(
     untold_since=_TIME,
     created_as=_ID,
     wanted=JSONB(),
+    by_skyctl=Boolean(),
 )
 
 notifications = _table(
@@ -253,6 +254,16 @@ monitor_leases = _table(
     last_pass_at=_TIME,
     alerted_seq=BigInteger(),
     engine_trouble=Text(),
+)
+
+retention_sweeps = _table(
+    "retention_sweeps",
+    name=String(50),
+    after_at=_TIME,
+    after_key=Text(),
+    swept_at=_TIME,
+    removed=BigInteger(),
+    removed_seq=BigInteger(),
 )
 
 serve_instances = _table(
