@@ -148,6 +148,7 @@ CREATE TABLE IF NOT EXISTS install_links (
     used_at     timestamptz
 );
 CREATE INDEX IF NOT EXISTS install_links_worker_idx ON install_links (worker_id);
+CREATE INDEX IF NOT EXISTS install_links_expires_idx ON install_links (expires_at, secret_hash);
 
 
 -- Services and where they run.
@@ -214,6 +215,13 @@ $$;
 
 CREATE INDEX IF NOT EXISTS container_deployments_worker_status_idx ON container_deployments (worker_id, status);
 
+-- Of the panel's deployments none is ever removed; of those that skyctl made, the ones that are long over.
+ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS by_skyctl boolean NOT NULL DEFAULT false;
+CREATE INDEX IF NOT EXISTS container_deployments_service_idx ON container_deployments (service_id, created_at, id);
+CREATE INDEX IF NOT EXISTS container_deployments_over_idx ON container_deployments (updated_at, id)
+    WHERE by_skyctl AND status IN ('stopped', 'failed', 'rolled_back') AND untold_since IS NULL;
+CREATE INDEX IF NOT EXISTS container_services_current_idx ON container_services (current_deployment_id);
+
 
 -- What people are told. The panel inserts into notifications but does not create the table.
 
@@ -242,6 +250,20 @@ CREATE TABLE IF NOT EXISTS activity_logs (
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 
+-- Rows of these two that skyctl wrote, the only ones that it removes: what every alert of ours, and every entry of what
+-- an administrator did, has in its metadata.
+CREATE OR REPLACE FUNCTION skyctl_told(metadata jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT metadata ? 'alertId' AND metadata ? 'alertType'
+$$;
+CREATE OR REPLACE FUNCTION skyctl_logged(event_type text, metadata jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (starts_with(event_type, 'alert.') AND metadata ? 'alertId' AND metadata ? 'alertType')
+           OR (starts_with(event_type, 'worker.') AND metadata ? 'actor')
+$$;
+CREATE INDEX IF NOT EXISTS notifications_skyctl_idx ON notifications (created_at, id) WHERE skyctl_told(metadata);
+CREATE INDEX IF NOT EXISTS activity_logs_skyctl_idx ON activity_logs (created_at, id)
+    WHERE skyctl_logged(event_type, metadata);
+
 
 -- The log of everything that happened, in order. Rows outlive the worker: the last event of a removed worker is what
 -- refuses its token. `term` is that of the monitor that concluded it.
@@ -266,6 +288,10 @@ ALTER TABLE worker_events ADD COLUMN IF NOT EXISTS term bigint;
 ALTER TABLE worker_events ALTER COLUMN at SET DEFAULT skyctl_now();
 
 CREATE INDEX IF NOT EXISTS worker_events_worker_seq_idx ON worker_events (worker_id, seq);
+CREATE INDEX IF NOT EXISTS worker_events_removed_idx ON worker_events (worker_id) WHERE kind = 'removed';
+CREATE INDEX IF NOT EXISTS worker_events_changed_idx ON worker_events (worker_id, at) WHERE kind = 'status_changed';
+CREATE INDEX IF NOT EXISTS worker_events_flapping_idx ON worker_events (worker_id, seq)
+    WHERE kind IN ('flapping', 'settled');
 
 CREATE OR REPLACE FUNCTION skyctl_events_appended() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -334,6 +360,12 @@ CREATE TABLE IF NOT EXISTS alert_deliveries (
 
 CREATE INDEX IF NOT EXISTS alert_deliveries_due_idx ON alert_deliveries (channel, next_attempt_at)
     WHERE delivered_at IS NULL AND given_up_at IS NULL;
+CREATE INDEX IF NOT EXISTS alert_deliveries_failing_idx ON alert_deliveries (channel)
+    WHERE delivered_at IS NULL AND error IS NOT NULL;
+CREATE INDEX IF NOT EXISTS alert_deliveries_delivered_idx ON alert_deliveries (channel, delivered_at);
+CREATE INDEX IF NOT EXISTS worker_incidents_alert_idx ON worker_incidents (alert_id);
+CREATE INDEX IF NOT EXISTS worker_alerts_mass_idx ON worker_alerts (((metadata ->> 'massFailureId')), id)
+    WHERE kind = 'mass_failure';
 
 -- Many workers that went silent at once: while it is not lifted, nothing is moved off them automatically.
 CREATE TABLE IF NOT EXISTS mass_failures (
@@ -410,6 +442,14 @@ CREATE INDEX IF NOT EXISTS container_migrations_not_summed_up_idx ON container_m
     WHERE summed_up_at IS NULL;
 CREATE INDEX IF NOT EXISTS worker_events_migration_idx ON worker_events ((details ->> 'migrationId'), seq)
     WHERE details ? 'migrationId';
+CREATE INDEX IF NOT EXISTS container_migrations_target_idx ON container_migrations (target_deployment_id);
+CREATE INDEX IF NOT EXISTS container_migrations_service_idx ON container_migrations (service_id, created_at);
+CREATE INDEX IF NOT EXISTS container_migrations_off_idx ON container_migrations (source_worker_id, created_at);
+CREATE INDEX IF NOT EXISTS container_migrations_to_idx ON container_migrations (target_worker_id, created_at);
+CREATE INDEX IF NOT EXISTS container_migrations_latest_idx
+    ON container_migrations (finished_at DESC NULLS FIRST, created_at DESC, id);
+CREATE INDEX IF NOT EXISTS container_migrations_over_idx ON container_migrations (finished_at, id)
+    WHERE finished_at IS NOT NULL;
 
 -- Times in which no migration is begun because somebody said so.
 CREATE TABLE IF NOT EXISTS migration_pauses (
@@ -439,6 +479,17 @@ ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS alerted_seq bigint;
 
 -- Why the engine cannot be asked, as the leader last found; NULL where it can.
 ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS engine_trouble text;
+
+-- How far the leader has looked for what is older than it is to be kept: `after_*` where it goes on, NULL at the
+-- beginning; when it was through last; the rows that it has removed. `removed_seq`: the last event that is gone.
+CREATE TABLE IF NOT EXISTS retention_sweeps (
+    name        varchar(50) PRIMARY KEY,
+    after_at    timestamptz,
+    after_key   text,
+    swept_at    timestamptz,
+    removed     bigint NOT NULL DEFAULT 0,
+    removed_seq bigint
+);
 
 CREATE TABLE IF NOT EXISTS serve_instances (
     id           uuid PRIMARY KEY,
@@ -474,5 +525,17 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     version    integer PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Up to version 6 nobody noted whose a deployment was: beside the panel, which has build_logs, only what a move made is
+-- ours for sure.
+DO $$
+BEGIN
+    IF (SELECT max(version) FROM skyctl_schema) < 7 THEN
+        UPDATE container_deployments SET by_skyctl = true
+        WHERE created_as <> id OR NOT EXISTS (
+            SELECT FROM pg_attribute WHERE attrelid = 'container_deployments'::regclass AND attname = 'build_logs');
+    END IF;
+END
+$$;
 
 INSERT INTO skyctl_schema (version) VALUES (7) ON CONFLICT DO NOTHING;

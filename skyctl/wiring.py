@@ -11,6 +11,7 @@ from pathlib import Path
 
 from skyctl import units
 from skyctl.domain.cluster import AlertPolicy, HealthPolicy
+from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host import keyring
 from skyctl.host.certificates import Certificates
@@ -61,6 +62,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
             timeout=settings.migration_timeout,
             attempts=settings.migration_attempts,
         ),
+        retention=_retention(settings),
         token_max_age=timedelta(days=settings.token_rotation_days),
         api_url=settings.api_url,
         authority=Certificates(settings.data_dir).authority_for,
@@ -88,6 +90,16 @@ def doctor_inputs(settings: Settings) -> DoctorInputs:
         engine_is_set=settings.docker_host is not None,
         api_url=settings.api_url,
         certificates=Certificates(settings.data_dir),
+        retention=_retention(settings),
+    )
+
+
+def _retention(settings: Settings) -> RetentionPolicy:
+    return RetentionPolicy(
+        events=timedelta(days=settings.keep_events_days),
+        history=timedelta(days=settings.keep_history_days),
+        activity=timedelta(days=settings.keep_activity_days),
+        deployments=settings.keep_deployments,
     )
 
 

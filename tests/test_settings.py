@@ -122,3 +122,12 @@ def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_nobody_sees_secrets_in_a_repr() -> None:
     assert "geheim" not in repr(load(SKYCTL_JWT_SECRET="geheim", SKYCTL_DATABASE_URL="postgresql://u:geheim@h/d"))
+
+
+def test_how_long_things_are_kept() -> None:
+    given = load(SKYCTL_KEEP_EVENTS_DAYS="0", SKYCTL_KEEP_DEPLOYMENTS="1")
+    assert (given.keep_events_days, given.keep_history_days, given.keep_activity_days) == (0, 180, 365)
+    assert given.keep_deployments == 1
+    for name, wrong in (("SKYCTL_KEEP_HISTORY_DAYS", "-1"), ("SKYCTL_KEEP_DEPLOYMENTS", "0")):
+        with pytest.raises(ValidationError, match="a whole number"):
+            load(None, **{name: wrong})

@@ -21,7 +21,7 @@ from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Deliverer
 from skyctl.monitor.migrator import Migrator
-from skyctl.operations.monitor import alerts, health, token_rotation
+from skyctl.operations.monitor import alerts, health, retention, token_rotation
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import Term
@@ -35,6 +35,7 @@ PASS_OVER_SECONDS = 300.0
 DELIVERY_SECONDS = 35.0  # longer than any channel may take
 MOVING_SECONDS = 60.0
 ROTATE_SECONDS = 60.0
+PRUNE_SECONDS, PRUNE_ON_SECONDS = 60.0, 5.0
 END_SECONDS = 0.7
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Monitor:
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
         self._rotates_at = 0.0
+        self._prunes_at = 0.0
 
     def run_once(self) -> bool:
         """Make one pass over all workers and deliver its alerts; return False where another monitor leads.
@@ -191,7 +193,18 @@ class Monitor:
                 PASS_OVER_SECONDS,
                 poison.reason,
             )
+        if started >= self._prunes_at:
+            self._prune(term)
         return health_pass.next_deadline_seconds
+
+    def _prune(self, term: Term) -> None:
+        """Remove some of what is kept long enough. Raises LostLead, DatabaseUnavailable."""
+        pruned = retention.prune(term)
+        self._prunes_at = time.monotonic() + (PRUNE_ON_SECONDS if pruned.is_more else PRUNE_SECONDS)
+        for name, number in pruned.removed:
+            log.info("action=pruned kind=%r rows=%d", name, number)
+        for name, reason in pruned.refused:
+            log.error("action=prune_refused kind=%r reason=%r", name, reason)
 
     def _has_moved(self, events: Sequence[Event], raised: alerts.RaisedAlerts) -> None:
         self._observer.moved(events, raised)

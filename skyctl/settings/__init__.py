@@ -164,6 +164,34 @@ TABLE = (
         "the Docker engine of a swarm manager; without it, the local socket",
     ),
     Setting(
+        "keep_events_days",
+        ("SKYCTL_KEEP_EVENTS_DAYS",),
+        values.days,
+        "90",
+        "days for which the log of events and used links are kept; 0: for ever",
+    ),
+    Setting(
+        "keep_history_days",
+        ("SKYCTL_KEEP_HISTORY_DAYS",),
+        values.days,
+        "180",
+        "days for which alerts, migrations and deployments are kept once they are over; 0: for ever",
+    ),
+    Setting(
+        "keep_activity_days",
+        ("SKYCTL_KEEP_ACTIVITY_DAYS",),
+        values.days,
+        "365",
+        "days for which what skyctl wrote into the activity log is kept; 0: for ever",
+    ),
+    Setting(
+        "keep_deployments",
+        ("SKYCTL_KEEP_DEPLOYMENTS",),
+        values.count,
+        "10",
+        "deployments of each service that are kept, however old",
+    ),
+    Setting(
         "encrypt_networks",
         ("SKYCTL_ENCRYPT_NETWORKS",),
         values.yes_or_no,
@@ -196,6 +224,10 @@ class Settings:
     swarm_advertise_addr: str | None = None
     docker_host: str | None = None
     encrypt_networks: bool = True
+    keep_events_days: int = 90
+    keep_history_days: int = 180
+    keep_activity_days: int = 365
+    keep_deployments: int = 10
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r})"

@@ -67,6 +67,7 @@ def insert(
         "created_as": deployment_id,
         "wanted": wanted_columns(spec),
         "created_at": _NOW,
+        "by_skyctl": True,
     }
     connection.execute(sa.insert(deployments).values(values))
     return deployment_id
@@ -84,6 +85,7 @@ def insert_adopted(
         "status": DeploymentStatus.RUNNING.value,
         "swarm_service_id": swarm_service_id,
         "deployed_at": _NOW,
+        "by_skyctl": True,
     }
     deployment_id: UUID = connection.execute(
         sa.insert(deployments).values(values).returning(deployments.c.id)
@@ -103,11 +105,11 @@ def insert_move(connection: sa.Connection, service_id: UUID, worker_id: UUID, so
         sa.literal(service_id),
         sa.literal(worker_id),
         sa.literal(DeploymentStatus.DEPLOYING.value),
+        sa.true(),
         *(d[name] for name in copied_columns),
     ).where(d.id == source_id)
-    connection.execute(
-        sa.insert(deployments).from_select(["id", "service_id", "worker_id", "status", *copied_columns], copied)
-    )
+    columns = ["id", "service_id", "worker_id", "status", "by_skyctl", *copied_columns]
+    connection.execute(sa.insert(deployments).from_select(columns, copied))
     return deployment_id
 
 

@@ -127,6 +127,7 @@ deployments = _table(
     untold_since=_TIME,
     created_as=_ID,
     wanted=JSONB(),
+    by_skyctl=Boolean(),
 )
 
 notifications = _table(
@@ -254,6 +255,16 @@ monitor_leases = _table(
     last_pass_at=_TIME,
     alerted_seq=BigInteger(),
     engine_trouble=Text(),
+)
+
+retention_sweeps = _table(
+    "retention_sweeps",
+    name=String(50),
+    after_at=_TIME,
+    after_key=Text(),
+    swept_at=_TIME,
+    removed=BigInteger(),
+    removed_seq=BigInteger(),
 )
 
 serve_instances = _table(

@@ -1,8 +1,9 @@
 """Check every part of the installation, each for itself: what is not well, and what to do about it."""
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from uuid import UUID
@@ -12,6 +13,7 @@ from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.domain.text import ago, clock_offset, quoted, span
 from skyctl.host import data_dir, http_probe
 from skyctl.host.certificates import REPLACE_AUTHORITY, is_due
+from skyctl.operations.admin import doctor_retention
 from skyctl.operations.admin.doctor_database import CHECKS, NAMED, SET_CLOCK
 from skyctl.operations.shared.context import DoctorInputs, Engine
 from skyctl.rules import transport
@@ -84,14 +86,18 @@ def _in_database(inputs: DoctorInputs) -> tuple[list[Check], UUID | None]:
 
     Where the database does not answer, the check of it fails and the others are not known.
     """
+    asked: Mapping[str, Callable[[db.Transaction], Check]] = {
+        **CHECKS,
+        "retention": partial(doctor_retention.examine, policy=inputs.retention),
+    }
     try:
         with inputs.database() as database:
-            checks = [*_answer(database), *(_check(database, name, check) for name, check in CHECKS.items())]
+            checks = [*_answer(database), *(_check(database, name, check) for name, check in asked.items())]
             return checks, _installation_id(database)
     except SkyctlError as error:
         unknown = "not known: the database does not answer"
         again = "mend the database first, then run `skyctl doctor` again"
-        unknowns = [Check(name, WARNING, unknown, again) for name in ("manager clock", *CHECKS)]
+        unknowns = [Check(name, WARNING, unknown, again) for name in ("manager clock", *asked)]
         return [Check("database", FAILED, error.message, error.hint), *unknowns], None
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from skyctl.domain.cluster import Event
 from skyctl.operations.shared.context import Context
-from skyctl.store import alerts, db, events
+from skyctl.store import alerts, db, events, retention
 
 AT_ONCE = 1000
 
@@ -14,9 +14,22 @@ drain = db.drain
 
 
 def since(context: Context, seq: int, limit: int = AT_ONCE) -> list[Event]:
-    """Return the events after a number, in order, without a gap: none before the last of them can still appear."""
+    """Return the events after a number, in order, without a gap: none before the last of them can still appear.
+
+    Those that were kept long enough are gone: see `begins_after`.
+    """
     with context.db.transaction() as tx:
         return events.since(tx, seq, limit)
+
+
+def begins_after(context: Context, seq: int) -> int | None:
+    """Return the number of the last event that is gone where it is after this one; None where none is missing.
+
+    Ask after reading: what goes between the two is then said, too.
+    """
+    with context.db.transaction() as tx:
+        gone = retention.removed_seq(tx)
+        return gone if gone > seq else None
 
 
 def latest(context: Context, limit: int) -> tuple[list[Event], datetime]:

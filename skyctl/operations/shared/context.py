@@ -9,6 +9,7 @@ from typing import Protocol
 
 from skyctl.domain.cluster import Alert, AlertPolicy, EngineState, HealthPolicy, SwarmJoin
 from skyctl.domain.engine import EngineSpec, Observation, ServiceVersion
+from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
@@ -98,6 +99,7 @@ class Context:
     health: HealthPolicy = HealthPolicy()
     alerting: AlertPolicy = AlertPolicy()
     migrations: MigrationSettings = MigrationSettings()
+    retention: RetentionPolicy = RetentionPolicy()
     token_max_age: timedelta = timedelta(days=30)
     release_key: ReleaseKey | None = None
 
@@ -125,3 +127,4 @@ class DoctorInputs:
     engine_is_set: bool
     api_url: str
     certificates: Certificates
+    retention: RetentionPolicy = RetentionPolicy()
