@@ -12,6 +12,10 @@ from skyctl.domain.states import WorkerStatus
 from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
+# a node that is the worker's, and not one that it only claims
+CONFIRMED: sa.ColumnElement[bool] = sa.and_(
+    workers.c.swarm_node_id.is_not(None), workers.c.swarm_node_confirmed_at.is_not(None)
+)
 _HIDDEN = (
     "auth_token_hash",
     "auth_token_expires_at",
@@ -33,6 +37,9 @@ _HIDDEN = (
     "instance_id",
     "bound_at",
     "rivals",
+    "registered_from",
+    "swarm_node_allowed",
+    "swarm_node_refuted_at",
 )
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
@@ -73,5 +80,8 @@ def read(row: Any) -> Worker:
         token_revoked_reason=row.token_revoked_reason,
         agent_offered=row.agent_offered,
         agent_offered_at=row.agent_offered_at,
+        swarm_node_claim=row.swarm_node_claim,
+        swarm_node_confirmed_at=row.swarm_node_confirmed_at,
+        swarm_node_trouble=row.swarm_node_trouble,
         metadata=_object(row.metadata),
     )

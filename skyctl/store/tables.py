@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 
@@ -75,6 +75,12 @@ workers = _table(
     rivals=JSONB(),
     agent_offered=Text(),
     agent_offered_at=_TIME,
+    swarm_node_claim=Text(),
+    registered_from=INET(),
+    swarm_node_confirmed_at=_TIME,
+    swarm_node_allowed=Text(),
+    swarm_node_trouble=Text(),
+    swarm_node_refuted_at=_TIME,
 )
 
 install_links = _table(

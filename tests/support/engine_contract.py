@@ -164,7 +164,7 @@ class EngineContract:
     def test_a_service_is_found_by_its_name_with_the_version_that_a_change_must_name(self, ground: Ground) -> None:
         assert ground.engine.find("org-1-shop") is None
         before = ground.quiet(ground.deploy(ground.spec()))
-        assert ground.engine.find("org-1-shop") == (before.id, before.version)
+        assert ground.engine.find("org-1-shop") == (before.id, before.version, before.labels)
         assert ground.engine.find("org-1-sho") is None
         assert ground.engine.find(before.id) is None
 

@@ -12,7 +12,7 @@ from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import services
-from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import alerts, node_claims
 from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
@@ -50,6 +50,9 @@ class Fleet:
                 last_heartbeat_at="now",
                 status_changed_at="now",
             )
+        term = self.term()
+        node_claims.check_claims(term, all_of_them=True)
+        term.release()
 
     @property
     def organization(self) -> Organization:
