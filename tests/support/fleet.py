@@ -50,9 +50,7 @@ class Fleet:
                 last_heartbeat_at="now",
                 status_changed_at="now",
             )
-        term = self.term()
-        node_claims.check_claims(term, all_of_them=True)
-        term.release()
+        self.claims()
 
     @property
     def organization(self) -> Organization:
@@ -100,10 +98,18 @@ class Fleet:
         """Take one step of everything, in a term of its own; return the events."""
         term = self.term()
         events = [
+            *node_claims.check_claims(term, all_of_them=True),
             *migrations_monitor.reconcile_migrations(term).events,
             *services_monitor.reconcile_services(term, all_of_them=True)[0],
         ]
         alerts.raise_alerts(term)
+        return events
+
+    def claims(self) -> list[Event]:
+        """Look at the workers' claims of nodes, as the first step of a monitor does; return the events."""
+        term = self.term()
+        events = node_claims.check_claims(term, all_of_them=True)
+        term.release()
         return events
 
     def settle(self) -> list[Event]:
