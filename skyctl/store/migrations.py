@@ -45,7 +45,7 @@ _COLUMNS = [
     _TARGET.c.name.label("target_name"),
     deployments.c.swarm_service_id,
     *(
-        sa.case((end.c.swarm_node_confirmed_at.is_not(None), end.c.swarm_node_id)).label(label)
+        sa.case((end.c.swarm_node_id == end.c.swarm_node_confirmed, end.c.swarm_node_id)).label(label)
         for end, label in ((_SOURCE, "source_node_id"), (_TARGET, "target_node_id"))
     ),
 ]

@@ -7,13 +7,13 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.engine import NodeClaim
-from skyctl.store.rows import among
+from skyctl.store.rows import CONFIRMED, among
 from skyctl.store.tables import workers
 
 _NOW = sa.func.skyctl_now()
 _C = workers.c
-_CLAIM: sa.ColumnElement[str] = sa.func.coalesce(_C.swarm_node_claim, _C.swarm_node_id)
-_NO_NODE: dict[str, Any] = {"swarm_node_id": None, "swarm_node_confirmed_at": None}
+_CLAIM: sa.ColumnElement[str] = sa.func.coalesce(_C.swarm_node_id, _C.swarm_node_claim)
+_UNCONFIRMED = CONFIRMED.is_not(sa.true())
 
 
 def said(node_id: str | None, hostname: str, came_from: str | None) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def said(node_id: str | None, hostname: str, came_from: str | None) -> dict[str,
         "swarm_node_claim": node_id,
         "registered_from": came_from,
         "swarm_node_id": sa.case((is_same, _C.swarm_node_id)),
-        "swarm_node_confirmed_at": sa.case((is_same, _C.swarm_node_confirmed_at)),
+        "swarm_node_confirmed": sa.case((is_same, _C.swarm_node_confirmed)),
         "swarm_node_trouble": sa.case((is_same, _C.swarm_node_trouble)),
     }
 
@@ -48,8 +48,8 @@ def unconfirmed(connection: sa.Connection, *, only_new: bool) -> list[NodeClaim]
         _C.swarm_node_trouble,
         _C.swarm_node_refuted_at.is_not(None),
     ).where(
-        _C.swarm_node_confirmed_at.is_(None),
-        sa.or_(_C.swarm_node_claim.is_not(None), _C.swarm_node_id.is_not(None)),
+        _UNCONFIRMED,
+        _CLAIM.is_not(None),
         *([_C.swarm_node_trouble.is_(None)] if only_new else []),
     )
     return [NodeClaim(*row) for row in connection.execute(query.order_by(_C.id))]
@@ -57,13 +57,13 @@ def unconfirmed(connection: sa.Connection, *, only_new: bool) -> list[NodeClaim]
 
 def holder(connection: sa.Connection, node_id: str) -> UUID | None:
     """Return the worker whose confirmed node this is."""
-    held = sa.select(_C.id).where(_C.swarm_node_confirmed_at.is_not(None), _C.swarm_node_id == node_id)
+    held = sa.select(_C.id).where(CONFIRMED, _C.swarm_node_id == node_id)
     return connection.execute(held).scalar_one_or_none()
 
 
 def holders(connection: sa.Connection, node_ids: Iterable[str]) -> dict[str, str]:
     """Return the names of the workers whose confirmed nodes these are, by the node."""
-    held = (_C.swarm_node_confirmed_at.is_not(None), _C.swarm_node_id.in_(list(node_ids)))
+    held = (CONFIRMED, _C.swarm_node_id.in_(list(node_ids)))
     return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_id, _C.name).where(*held))}
 
 
@@ -89,13 +89,14 @@ def confirm(connection: sa.Connection, claim: NodeClaim) -> bool:
     if connection.execute(sa.select(_C.id).where(*_still(claim)).with_for_update()).one_or_none() is None:
         return False
     others = sa.update(workers).where(_C.swarm_node_id == claim.node_id, _C.id != claim.worker_id)
-    connection.execute(others.values(**_NO_NODE, swarm_node_claim=_CLAIM, swarm_node_trouble=None))
+    connection.execute(others.values(swarm_node_id=None, swarm_node_claim=_CLAIM, swarm_node_trouble=None))
     is_other = _C.swarm_node_id.is_distinct_from(claim.node_id)
     mine = sa.update(workers).where(_C.id == claim.worker_id)
     connection.execute(
         mine.values(
             swarm_node_id=claim.node_id,
             swarm_node_claim=claim.node_id,
+            swarm_node_confirmed=claim.node_id,
             swarm_node_confirmed_at=_NOW,
             swarm_node_trouble=None,
             swarm_node_refuted_at=None,
@@ -123,7 +124,7 @@ def _still(claim: NodeClaim) -> tuple[sa.ColumnElement[bool], ...]:
     """The worker of a claim, as long as it is the one that was judged."""
     return (
         _C.id == claim.worker_id,
-        _C.swarm_node_confirmed_at.is_(None),
+        _UNCONFIRMED,
         _CLAIM.in_([claim.node_id]),
         _C.hostname == claim.hostname,
         _C.registered_from.is_not_distinct_from(sa.cast(claim.came_from, _C.registered_from.type)),

@@ -77,6 +77,7 @@ workers = _table(
     agent_offered_at=_TIME,
     swarm_node_claim=Text(),
     registered_from=INET(),
+    swarm_node_confirmed=Text(),
     swarm_node_confirmed_at=_TIME,
     swarm_node_allowed=Text(),
     swarm_node_trouble=Text(),

@@ -1,7 +1,6 @@
 """Whoever can write rows, and may not order the engine, gets nothing ordered by a row that names another's service of
 the engine: neither changed, stopped, removed nor nudged."""
 
-from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -71,8 +70,8 @@ def reasons(fleet: Fleet, kind: EventKind) -> list[str]:
     return [row[0] for row in rows]
 
 
-def drain(fleet: Fleet, **more: object) -> None:
-    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, replace(DrainOptions(), **more))
+def drain(fleet: Fleet, options: DrainOptions = DrainOptions()) -> None:
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, options)
     look(fleet.context)
     fleet.settle()
 
@@ -97,9 +96,8 @@ def test_a_row_has_nothing_moved_back(victim: Victim) -> None:
     look(fleet.context)
     fleet.step()
     fleet.connection.execute("UPDATE container_deployments SET swarm_service_id = %s", (victim.id,))
-    fleet.connection.execute(
-        "UPDATE container_migrations SET state = 'verifying', deadline_at = now() - interval '1 hour', finished_at = NULL"
-    )
+    overdue = "state = 'verifying', deadline_at = now() - interval '1 hour', finished_at = NULL"
+    fleet.connection.execute(f"UPDATE container_migrations SET {overdue}")
     fleet.engine.orders.clear()
     fleet.settle()
     assert victim.is_untouched()
@@ -110,7 +108,7 @@ def test_a_row_has_nothing_stopped(victim: Victim) -> None:
     # nothing may be moved, and a forced drain stops what is left at once
     fleet.connection.execute("INSERT INTO migration_pauses (paused_by) VALUES ('tests')")
     fleet.connection.execute('UPDATE organizations SET settings = \'{"containerMigrationPolicy": "none"}\'')
-    drain(fleet, deadline=timedelta(microseconds=1), force=True)
+    drain(fleet, DrainOptions(deadline=timedelta(microseconds=1), force=True))
     assert victim.is_untouched()
     assert fleet.services()["shop"].status in ("failed", "stopped")
     assert reasons(fleet, EventKind.SERVICE_FAILED) == [f"shop: {NOT_OURS}"]

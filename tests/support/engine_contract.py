@@ -1,5 +1,6 @@
 """What every engine keeps to, the fake and the real one alike."""
 
+import ipaddress
 import re
 import threading
 import time
@@ -261,6 +262,14 @@ class EngineContract:
         nothing = ground.engine.observe([])
         assert not nothing.services
         assert {ground.first, ground.second} <= set(nothing.nodes)
+
+    def test_a_node_says_where_it_is_what_it_has_and_that_it_manages_nothing(self, ground: Ground) -> None:
+        node = ground.engine.observe(()).nodes[ground.first]
+        assert ipaddress.ip_address(node.address)
+        assert node.hostname
+        assert not node.is_manager
+        assert node.capacity.cpu_cores >= 1
+        assert node.capacity.memory_mb >= 64
 
     def test_a_node_that_is_paused_takes_nothing_new_and_keeps_what_it_has(self, ground: Ground) -> None:
         before = ground.quiet(ground.deploy(ground.spec()))

@@ -88,7 +88,7 @@ def standing_text(worker: Worker) -> Text:
 
 def node_text(worker: Worker) -> str:
     """The swarm node of a worker, or the one that it claims and why that does not count; a dash for none."""
-    claim = worker.swarm_node_claim or worker.swarm_node_id
+    claim = worker.swarm_node_id or worker.swarm_node_claim
     if claim is None or worker.confirmed_node:
         return worker.confirmed_node or "-"
     return f"{claim}, not confirmed: {worker.swarm_node_trouble or 'no monitor has looked yet'}"

@@ -21,7 +21,7 @@ def allow(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str]
     nodes = context.engine().observe(()).nodes
     with context.recording() as tx:
         worker = lookup.lock_worker(tx, worker_id)
-        node_id = worker.swarm_node_claim or worker.swarm_node_id
+        node_id = worker.swarm_node_id or worker.swarm_node_claim
         if node_id is None:
             raise Refused(f"{worker.name} claims no swarm node", "let its host join the swarm; its agent says so then")
         if node_id not in nodes:
