@@ -126,12 +126,26 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS memory_percent double pre
     GENERATED ALWAYS AS (skyctl_figure(current_load, 'memoryPercent', 'memory_percent')) STORED;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS disk_percent double precision
     GENERATED ALWAYS AS (skyctl_figure(current_load, 'diskPercent', 'disk_percent')) STORED;
+-- A host's claim of a swarm node, `swarm_node_claim`, and from which address it was made. `swarm_node_id` counts while it
+-- is `swarm_node_confirmed`: the monitor has found with the engine that it is this worker's. Else it is a claim, too: the
+-- panel's, or from before. `swarm_node_allowed` is the node that an administrator says is this worker's,
+-- `swarm_node_trouble` why the claim does not count, `swarm_node_refuted_at` when people were told so.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_claim text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS registered_from inet;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_confirmed text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_confirmed_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_allowed text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_trouble text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_refuted_at timestamptz;
+
 ALTER TABLE container_workers SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX IF NOT EXISTS container_workers_name_idx ON container_workers (name, id);
 CREATE INDEX IF NOT EXISTS container_workers_offline_idx ON container_workers (id) WHERE status = 'offline';
 CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS container_workers_claims_idx ON container_workers (id)
+    WHERE (swarm_node_id = swarm_node_confirmed) IS NOT TRUE AND coalesce(swarm_node_id, swarm_node_claim) IS NOT NULL;
 
 -- Links by which a worker's install script is fetched, once: only the SHA-256 of a link's secret is stored, and the
 -- script with its token is made when it is fetched. `api_url`: where its host reaches us. `anew`: it may be fetched

@@ -5,11 +5,12 @@ Handlers are ordinary functions on a few threads. Heartbeats do not come this wa
 """
 
 import hashlib
+import ipaddress
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -73,8 +74,18 @@ Handler = Callable[[Context, ApiRequest], tuple[int, dict[str, Any] | Content]]
 
 def register(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
     """Register a host, or what has changed of it."""
-    worker = registration.register(context, request.token, http.registration(http.parse(request.body)))
+    said = replace(http.registration(http.parse(request.body)), came_from=_came_from(request.actor))
+    worker = registration.register(context, request.token, said)
     return 201, {"success": True, "data": http.worker_document(worker)}
+
+
+def _came_from(client: Actor) -> str:
+    """Return the address from which a request came; that of no host where it is not known, since what a host says of
+    its address itself must not take its place."""
+    try:
+        return str(ipaddress.ip_address((client.ip_address or "").partition("%")[0]))
+    except ValueError:
+        return "0.0.0.0"
 
 
 def report_load(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:

@@ -35,7 +35,7 @@ from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import write_private
 from skyctl.monitor.loop import Monitor
 from skyctl.monitor.metrics import Meters
-from skyctl.operations.admin import schema, workers
+from skyctl.operations.admin import node_claims, schema, workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
@@ -91,6 +91,7 @@ class Supervisor:
             if not schema.check(context).complete:
                 schema.initialize(context)
             mine, agent_file = self._local_worker(context)
+            node_claims.allow_own(context, mine, UP)
             self._print(f"API on {url}" + ("" if port == DEFAULT_PORT else f" (port {DEFAULT_PORT} is taken)"))
             number = listener.fileno()
             serve = self._start(

@@ -7,8 +7,8 @@ import typer
 
 from skyctl import documents
 from skyctl.cli import views
-from skyctl.cli.arguments import WorkerArgument, complete_worker, invited_name
-from skyctl.cli.context import Output, OutputOption, actor, emit, group, info, open_context
+from skyctl.cli.arguments import WorkerArgument, WorkersArgument, YesOption, complete_worker, invited_name
+from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
@@ -141,6 +141,25 @@ def explain(ctx: typer.Context, worker: WorkerArgument, output: OutputOption = O
     emit(
         ctx, output, document, lambda: views.diagnosis.diagnosis(diagnosis, containers, moves), [diagnosis.worker.name]
     )
+
+
+@app.command("confirm")
+def confirm_node(ctx: typer.Context, workers: WorkersArgument, yes: YesOption = False) -> None:
+    """Say that the swarm nodes which workers claim are their own.
+
+    The monitor finds that out by itself where a host registers from the address at which the swarm hears its node.
+    Where it does not, or the node manages the swarm, it is for you to know: `workers why` tells the two addresses.
+    """
+
+    with open_context(ctx) as context:
+        records = shared.lookup.find_workers(context, workers)
+        for record in records:
+            node = record.swarm_node_id or record.swarm_node_claim or "-"
+            trouble = f": {record.swarm_node_trouble}" if record.swarm_node_trouble else ""
+            question = f"Is the swarm node {printable(node)} that of {printable(record.name)} ({record.id})"
+            confirm(f"{question}{printable(trouble)}?", yes=yes)
+            _, hostname = admin.node_claims.allow(context, record.id, actor())
+            info(ctx, f"{printable(record.name)}: its swarm node is {printable(hostname)} ({printable(node)})")
 
 
 @app.command("label")

@@ -63,7 +63,15 @@ class Worker:
     agent_offered: str | None = None
     agent_offered_at: datetime | None = None
     agent_signature: str | None = None
+    swarm_node_claim: str | None = None
+    swarm_node_confirmed_at: datetime | None = None
+    swarm_node_trouble: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def confirmed_node(self) -> str | None:
+        """The swarm node that the engine shows to be the worker's."""
+        return self.swarm_node_id if self.swarm_node_confirmed_at else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +80,7 @@ class HealthPolicy:
 
     `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many
     transitions within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that
-    many workers silent within the window are a mass failure, where they are that share of the workers that could take
-    containers.
+    many workers silent within the window are a mass failure, where they are that share of those that can take more.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -116,12 +123,13 @@ class Heartbeat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A host's description of itself when it joins."""
+    """A host's description of itself when it joins; `came_from` is the address from which the manager got it."""
 
     hostname: str
     ip_address: str
     capacity: Capacity
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    came_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,12 +316,13 @@ class SwarmJoin:
 @dataclass(frozen=True, slots=True)
 class EngineState:
     """A Docker engine's description of itself: its version, how it stands to a swarm in Docker's own word (`inactive`:
-    in none; `active`), whether it manages that swarm, and what the swarm complains of."""
+    in none; `active`), whether it manages that swarm, what the swarm complains of, and its own node of it."""
 
     version: str
     swarm: str
     manages: bool
     trouble: str = ""
+    node_id: str = ""
 
 
 class CheckState(StrEnum):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.states import EndpointMode
@@ -38,21 +39,26 @@ class EngineSpec:
 
 
 class ServiceVersion(NamedTuple):
-    """A service's id, and the version that a change of it must name."""
+    """A service's id, the version that a change of it must name, and its labels."""
 
     id: str
     version: int
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineNode:
-    """A node of the swarm: whether the swarm hears it, and its availability in Docker's word (`active`, `pause`,
-    `drain`)."""
+    """A node of the swarm: whether the swarm hears it, its availability in Docker's word (`active`, `pause`, `drain`),
+    the address from which the swarm hears it (empty where it does not say), whether it manages the swarm, and the
+    cores and the memory that its engine says it has (0 where it does not)."""
 
     id: str
     hostname: str
     is_up: bool
     availability: str
+    address: str = ""
+    is_manager: bool = False
+    capacity: Capacity = field(default_factory=Capacity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +110,20 @@ class Observation:
 
     nodes: Mapping[str, EngineNode]
     services: Mapping[str, EngineService]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClaim:
+    """A worker's claim that a node of the swarm is its own: what it says of itself, the address from which it said so
+    (null: it was written by somebody else, or by an older version), the node that an administrator says is this
+    worker's, and whether people know already that the claim contradicts the engine."""
+
+    worker_id: UUID
+    worker_name: str
+    node_id: str
+    hostname: str
+    ip_address: str
+    came_from: str | None
+    allowed: str | None
+    trouble: str | None
+    is_refuted: bool

@@ -33,6 +33,12 @@ class Joined(Details):
     ipAddress: str
 
 
+class ClaimedNode(Details):
+    """The swarm node that a worker says it is."""
+
+    swarmNodeId: str
+
+
 class Fetched(Details):
     """Whoever fetched an install script, where that is known."""
 
@@ -192,6 +198,9 @@ class EventKind(StrEnum):
     INVITATION_USED = "invitation_used", "a host joined as a worker that was there, by its new invitation", Joined
     REGISTERED = "registered", "a host joined, or its name or address is another one", Joined
     CLONED = "cloned", "a copy of the worker's disk wants to be this worker while its host is alive", Cloned
+    NODE_CONFIRMED = "node_confirmed", "the engine shows that the swarm node is the worker's", ClaimedNode
+    NODE_REFUTED = "node_refuted", "what the worker says of its swarm node contradicts the engine", ClaimedNode
+    NODE_ALLOWED = "node_allowed", "an administrator says that the swarm node is the worker's", ClaimedNode
     STOPPED = "stopped", "the worker's agent was stopped on purpose"
     LABELLED = "labelled", "the region or the pool of the worker was set", Labels
     REMOVED = "removed", "the worker was removed, by skyctl or by the panel"

@@ -18,7 +18,7 @@ from skyctl.domain.errors import (
     LostLead,
     SkyctlError,
 )
-from skyctl.operations.monitor import alerts, migrations, services
+from skyctl.operations.monitor import alerts, migrations, node_claims, services
 from skyctl.operations.shared.leadership import Term
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -73,9 +73,11 @@ class Migrator:
         """Take one step of everything; return in how many seconds the next is due, None for not before there is
         news."""
         try:
+            all_of_them = self._all_are_due()
+            claim_events = node_claims.check_claims(term, all_of_them=all_of_them)
             progress = migrations.reconcile_migrations(term)
-            service_events, later = services.reconcile_services(term, all_of_them=self._all_are_due())
-            if events := [*progress.events, *service_events]:
+            service_events, later = services.reconcile_services(term, all_of_them=all_of_them)
+            if events := [*claim_events, *progress.events, *service_events]:
                 self._moved(events, alerts.raise_alerts(term))
             self._note(term, None)
             return min((seconds for seconds in (progress.next_seconds, later) if seconds is not None), default=None)

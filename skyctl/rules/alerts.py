@@ -13,6 +13,7 @@
     containers wait for approval             manual_migration_required
     a drain ended with containers left       drain_incomplete
     a copy of a worker's disk is alive, too  worker_cloned
+    a worker claims a node that is not its   node_refuted
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
@@ -39,7 +40,7 @@ OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", 
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
 MIGRATED, MIGRATION_FAILED = "container_migrated", "migration_failed"
 SUMMARY, APPROVAL, INCOMPLETE = "migration_summary", "manual_migration_required", "drain_incomplete"
-CLONED = "worker_cloned"
+CLONED, NODE_REFUTED = "worker_cloned", "node_refuted"
 OPENING = (OFFLINE, UNHEALTHY, FLAPPING)
 SAID = {
     OFFLINE: "is offline",
@@ -247,6 +248,10 @@ def _of_a_worker(event: Event) -> Alert | None:
         title = f"Worker {name} was copied: {event.reason}"
         message = f"{title}. The copy is refused: give it a machine id and an invitation of its own."
         return Alert(CLONED, event.worker_id, title, message, details)
+    if event.kind == EventKind.NODE_REFUTED:
+        title = f"Worker {name} claims a swarm node that it is not: {event.reason}"
+        message = f"{title}. It takes nothing; see `skyctl workers why {event.worker_id}`."
+        return Alert(NODE_REFUTED, event.worker_id, title, message, details)
     if event.kind == EventKind.DRAIN_FINISHED and event.details_as(DrainEnd)["left"]:
         title = f"Drain of {name} has ended: {event.reason}"
         return Alert(

@@ -70,7 +70,7 @@ def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
         "draining": worker.status is WorkerStatus.DRAINING or worker.drain_requested_at is not None,
         "unhealthy": worker.status is WorkerStatus.UNHEALTHY or is_exhausted,
         "flapping": worker.flapping_since is not None,
-        "not in the swarm": not worker.swarm_node_id,
+        "not in the swarm": not (worker.swarm_node_id or worker.swarm_node_claim),
         candidate.obstacle: bool(candidate.obstacle),
     }
     return next((cause for cause, holds in causes.items() if holds), "")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -21,6 +22,7 @@ UPDATED = ("", "completed", "rollback_completed")
 # Nobody reads it: a service that is changed in any way is looked at again by the swarm.
 LOOK_AGAIN_LABEL = "skyctl.looked-at-again"
 MISSING = "the engine no longer has the service: deploy it again"
+NOT_OURS = f"the engine's service is another one: its label {SERVICE_LABEL} does not name this service"
 
 
 def slug(name: str) -> str:
@@ -70,6 +72,12 @@ def engine_spec(service: Service, deployment_id: UUID, node_id: str) -> EngineSp
         endpoint_mode=spec.endpoint_mode,
         command=spec.command,
     )
+
+
+def is_ours(labels: Mapping[str, str], service_id: UUID) -> bool:
+    """Tell whether a service of the engine is this one, by its own label. A row may name any of the engine's services,
+    by mistake or because somebody wrote it who may not order the engine: so nothing is ordered by a row alone."""
+    return labels.get(SERVICE_LABEL) == str(service_id)
 
 
 class DeploymentVerdict(NamedTuple):

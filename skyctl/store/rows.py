@@ -13,6 +13,8 @@ from skyctl.domain.text import PLAIN
 from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
+# a node that is the worker's, and not one that it only claims
+CONFIRMED: sa.ColumnElement[bool] = workers.c.swarm_node_id == workers.c.swarm_node_confirmed
 _HIDDEN = (
     "auth_token_hash",
     "auth_token_expires_at",
@@ -34,6 +36,9 @@ _HIDDEN = (
     "instance_id",
     "bound_at",
     "rivals",
+    "registered_from",
+    "swarm_node_allowed",
+    "swarm_node_refuted_at",
 )
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
@@ -54,6 +59,7 @@ def _object(document: Any) -> dict[str, Any]:
 
 def read(row: Any) -> Worker:
     """A worker of a row with `COLUMNS`."""
+    is_confirmed = row.swarm_node_id is not None and row.swarm_node_id == row.swarm_node_confirmed
     return Worker(
         id=row.id,
         name=row.name,
@@ -80,5 +86,8 @@ def read(row: Any) -> Worker:
         agent_offered=row.agent_offered,
         agent_offered_at=row.agent_offered_at,
         agent_signature=row.agent_signature,
+        swarm_node_claim=row.swarm_node_claim,
+        swarm_node_confirmed_at=row.swarm_node_confirmed_at if is_confirmed else None,
+        swarm_node_trouble=row.swarm_node_trouble,
         metadata=_object(row.metadata),
     )

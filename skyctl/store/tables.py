@@ -76,6 +76,13 @@ workers = _table(
     agent_offered=Text(),
     agent_offered_at=_TIME,
     agent_signature=Text(),
+    swarm_node_claim=Text(),
+    registered_from=INET(),
+    swarm_node_confirmed=Text(),
+    swarm_node_confirmed_at=_TIME,
+    swarm_node_allowed=Text(),
+    swarm_node_trouble=Text(),
+    swarm_node_refuted_at=_TIME,
 )
 
 install_links = _table(

@@ -12,8 +12,9 @@ from skyctl.documents import http
 from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.rules import names
+from skyctl.store import node_claims
 from skyctl.store.db import HeartbeatConnection
-from skyctl.store.rows import COLUMNS, STATUS, among, read, reference
+from skyctl.store.rows import COLUMNS, CONFIRMED, STATUS, among, read, reference
 from skyctl.store.tables import deployments, workers
 
 OCCUPYING = ("pending", "building", "deploying", "running")
@@ -45,7 +46,10 @@ _OF_THE_HOST = [
     "releaseKey",
     "plainHttp",
     names.REPORTED,
+    "claimedRegion",
+    "claimedPool",
 ]
+_CLAIMED = {"region": "claimedRegion", "pool": "claimedPool"}
 
 _NO_OFFER: dict[str, Any] = {"agent_offered": None, "agent_offered_at": None, "agent_signature": None}
 
@@ -116,18 +120,23 @@ def _known_metadata() -> sa.ColumnElement[Any]:
     return kept.op("-")(sa.cast(_OF_THE_HOST, ARRAY(sa.Text)))
 
 
+def _without_labels(registration: Registration) -> dict[str, Any]:
+    """The metadata of a host, where the labels that only administrators set are what it claims to be."""
+    return {_CLAIMED.get(key, key): value for key, value in registration.metadata.items()}
+
+
 def set_registration(connection: sa.Connection, worker_id: UUID, name: str, registration: Registration) -> None:
-    """Store what a host says of itself; its node id only where it says one."""
+    """Store what a host says of itself. Of what administrators set it changes nothing."""
     values: dict[str, Any] = {
         "name": name,
         "hostname": registration.hostname,
         "ip_address": registration.ip_address,
         "capacity": http.capacity_document(registration.capacity),
-        "metadata": _known_metadata().op("||")(sa.cast(registration.metadata, workers.c.metadata.type)),
+        "metadata": _known_metadata().op("||")(sa.cast(_without_labels(registration), workers.c.metadata.type)),
         "updated_at": _NOW,
     }
-    if isinstance(node := registration.metadata.get("swarmNodeId"), str) and node:
-        values["swarm_node_id"] = node
+    node = registration.metadata.get("swarmNodeId")
+    values |= node_claims.said(node if isinstance(node, str) else None, registration.hostname, registration.came_from)
     connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(**values))
 
 
@@ -140,12 +149,6 @@ def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Wo
     """One worker by its id."""
     query = sa.select(*COLUMNS).where(workers.c.id == worker_id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    return read(row) if row else None
-
-
-def node_owner(connection: sa.Connection, node_id: str) -> Worker | None:
-    """The worker that a Swarm node id belongs to."""
-    row = connection.execute(sa.select(*COLUMNS).where(workers.c.swarm_node_id == node_id)).one_or_none()
     return read(row) if row else None
 
 
@@ -249,10 +252,10 @@ def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) ->
 
 
 def by_node(connection: sa.Connection, node_ids: Iterable[str]) -> dict[str, UUID]:
-    """The workers of these nodes of the swarm, by the node's id."""
-    wanted = workers.c.swarm_node_id.in_(list(node_ids))
+    """The workers whose confirmed nodes these are, by the node's id."""
+    wanted = (CONFIRMED, workers.c.swarm_node_id.in_(list(node_ids)))
     return {
-        row[0]: row[1] for row in connection.execute(sa.select(workers.c.swarm_node_id, workers.c.id).where(wanted))
+        row[0]: row[1] for row in connection.execute(sa.select(workers.c.swarm_node_id, workers.c.id).where(*wanted))
     }
 
 
@@ -262,8 +265,8 @@ def names_of(connection: sa.Connection) -> dict[UUID, str]:
 
 
 def nodes(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, str]:
-    """The engine's ids of the nodes of these workers, by worker, where they are known."""
-    wanted = (among(workers.c.id, worker_ids), workers.c.swarm_node_id.is_not(None))
+    """The engine's ids of the nodes of these workers, by worker, where they are confirmed."""
+    wanted = (among(workers.c.id, worker_ids), CONFIRMED)
     return {
         row[0]: row[1] for row in connection.execute(sa.select(workers.c.id, workers.c.swarm_node_id).where(*wanted))
     }

@@ -68,7 +68,11 @@ class SwarmEngine:
         info = self._connection.get("/info", failure="does not say what it is")
         swarm = info["Swarm"]
         return EngineState(
-            info["ServerVersion"], swarm["LocalNodeState"], swarm["ControlAvailable"], trouble=swarm.get("Error") or ""
+            info["ServerVersion"],
+            swarm["LocalNodeState"],
+            swarm["ControlAvailable"],
+            trouble=swarm.get("Error") or "",
+            node_id=swarm.get("NodeID") or "",
         )
 
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
@@ -86,14 +90,14 @@ class SwarmEngine:
         return Observation({node.id: node for node in nodes}, {service.id: service for service in observed})
 
     def find(self, name: str) -> ServiceVersion | None:
-        """Return the id and the version of the service of this name; None where there is none."""
+        """Return the id, the version and the labels of the service of this name; None where there is none."""
         try:
             service = self._connection.get(f"/services/{name}")
         except Missing:
             return None
         if service["Spec"]["Name"] != name:
             return None  # the engine takes the beginning of an id for one
-        return ServiceVersion(service["ID"], service["Version"]["Index"])
+        return ServiceVersion(service["ID"], service["Version"]["Index"], service["Spec"].get("Labels") or {})
 
     def deploy(self, spec: EngineSpec, version: int | None) -> str:
         """Change the service of the spec's name, which is of this version; create it, and its network where that is

@@ -14,12 +14,16 @@ _CORE = 10**9
 
 
 def node(document: Document) -> EngineNode:
-    """A node of the swarm."""
+    """A node of the swarm. One that is being made a manager, or no longer one, counts as one."""
+    description = document["Description"]
     return EngineNode(
         id=document["ID"],
-        hostname=document["Description"].get("Hostname", ""),
+        hostname=description.get("Hostname", ""),
         is_up=document["Status"]["State"] == "ready",
         availability=document["Spec"]["Availability"],
+        address=document["Status"].get("Addr", ""),
+        is_manager=document["Spec"].get("Role") == "manager" or "ManagerStatus" in document,
+        capacity=_capacity(description.get("Resources") or {}),
     )
 
 

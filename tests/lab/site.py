@@ -89,7 +89,7 @@ class Site:
             )
         )
         self._agents[node.name] = node.spawn(sys.executable, "-m", "skyagent", "--config", str(config))
-        eventually(lambda: self.worker(node.name).last_heartbeat_at and self.worker(node.name).swarm_node_id)
+        eventually(lambda: self.worker(node.name).last_heartbeat_at and self.worker(node.name).swarm_node_claim)
         # this machine's few processors are not to be the limit
         cores = json.dumps({"cpuCores": CORES})
         self.connection.execute(
@@ -107,8 +107,10 @@ class Site:
         return lookup.find_worker(self.context, name)
 
     def until_active(self, *names: str) -> None:
-        """Wait until the monitor has concluded that these workers are active."""
-        eventually(lambda: all(self.worker(name).status == "active" for name in names))
+        """Wait until the monitor has concluded that these workers are active, and that their nodes are theirs."""
+        eventually(
+            lambda: all(self.worker(name).status == "active" and self.worker(name).confirmed_node for name in names)
+        )
 
     @property
     def organization(self) -> Organization:

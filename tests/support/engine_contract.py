@@ -1,5 +1,6 @@
 """What every engine keeps to, the fake and the real one alike."""
 
+import ipaddress
 import re
 import threading
 import time
@@ -164,7 +165,7 @@ class EngineContract:
     def test_a_service_is_found_by_its_name_with_the_version_that_a_change_must_name(self, ground: Ground) -> None:
         assert ground.engine.find("org-1-shop") is None
         before = ground.quiet(ground.deploy(ground.spec()))
-        assert ground.engine.find("org-1-shop") == (before.id, before.version)
+        assert ground.engine.find("org-1-shop") == (before.id, before.version, before.labels)
         assert ground.engine.find("org-1-sho") is None
         assert ground.engine.find(before.id) is None
 
@@ -261,6 +262,14 @@ class EngineContract:
         nothing = ground.engine.observe([])
         assert not nothing.services
         assert {ground.first, ground.second} <= set(nothing.nodes)
+
+    def test_a_node_says_where_it_is_what_it_has_and_that_it_manages_nothing(self, ground: Ground) -> None:
+        node = ground.engine.observe(()).nodes[ground.first]
+        assert ipaddress.ip_address(node.address)
+        assert node.hostname
+        assert not node.is_manager
+        assert node.capacity.cpu_cores >= 1
+        assert node.capacity.memory_mb >= 64
 
     def test_a_node_that_is_paused_takes_nothing_new_and_keeps_what_it_has(self, ground: Ground) -> None:
         before = ground.quiet(ground.deploy(ground.spec()))

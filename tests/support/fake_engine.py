@@ -74,7 +74,7 @@ class FakeEngine:
     def find(self, name: str) -> ServiceVersion | None:
         self._answer(manages=True)
         found = self._named(name)
-        return ServiceVersion(found.id, found.version) if found else None
+        return ServiceVersion(found.id, found.version, dict(found.spec.labels)) if found else None
 
     def deploy(self, spec: EngineSpec, version: int | None) -> str:
         self._order("deploy", spec.name)
@@ -130,11 +130,22 @@ class FakeEngine:
 
     # What happens to it
 
-    def add_node(self, hostname: str) -> str:
+    def add_node(
+        self,
+        hostname: str,
+        address: str = "10.0.0.1",
+        *,
+        is_manager: bool = False,
+        has: Capacity = Capacity(10_000, 1e8),
+    ) -> str:
         """Add a node; return its id."""
-        node = EngineNode(self._next("node"), hostname, is_up=True, availability="active")
+        node = EngineNode(self._next("node"), hostname, True, "active", address, is_manager, has)
         self.nodes[node.id] = node
         return node.id
+
+    def promote(self, node_id: str) -> None:
+        """Make a node manage the swarm, too."""
+        self.nodes[node_id] = replace(self.nodes[node_id], is_manager=True)
 
     def cut(self, node_id: str) -> None:
         """Cut the node off: nothing changes on it any more, and the swarm has not noticed yet."""

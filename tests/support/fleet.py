@@ -12,7 +12,7 @@ from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import services
-from skyctl.operations.monitor import alerts
+from skyctl.operations.monitor import alerts, node_claims
 from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
@@ -50,6 +50,7 @@ class Fleet:
                 last_heartbeat_at="now",
                 status_changed_at="now",
             )
+        self.claims()
 
     @property
     def organization(self) -> Organization:
@@ -97,10 +98,18 @@ class Fleet:
         """Take one step of everything, in a term of its own; return the events."""
         term = self.term()
         events = [
+            *node_claims.check_claims(term, all_of_them=True),
             *migrations_monitor.reconcile_migrations(term).events,
             *services_monitor.reconcile_services(term, all_of_them=True)[0],
         ]
         alerts.raise_alerts(term)
+        return events
+
+    def claims(self) -> list[Event]:
+        """Look at the workers' claims of nodes, as the first step of a monitor does; return the events."""
+        term = self.term()
+        events = node_claims.check_claims(term, all_of_them=True)
+        term.release()
         return events
 
     def settle(self) -> list[Event]:

@@ -50,7 +50,7 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
         ("Status since", formats.ago(worker.status_changed_at, now)),
         ("Hostname", worker.hostname or "-"),
         ("Address", _address(worker)),
-        ("Swarm node", worker.swarm_node_id or "-"),
+        ("Swarm node", node_text(worker)),
         ("Heartbeat", f"{formats.ago(heard, now)} ({heard.isoformat(timespec='seconds')})" if heard else "never"),
         ("Capacity", formats.capacity_text(worker.capacity)),
         *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
@@ -78,9 +78,20 @@ def upgrade_text(worker: Worker, now: datetime) -> str:
 
 
 def standing_text(worker: Worker) -> Text:
-    """A worker's status, and beside it that its token is revoked."""
-    status = formats.status_text(worker.status)
-    return Text.assemble(status, (" revoked", "bold red")) if worker.token_revoked_at else status
+    """A worker's status, and beside it that its token is revoked, and that its swarm node is not confirmed."""
+    return Text.assemble(
+        formats.status_text(worker.status),
+        (" revoked", "bold red") if worker.token_revoked_at else "",
+        (" node not confirmed", "yellow") if worker.swarm_node_trouble else "",
+    )
+
+
+def node_text(worker: Worker) -> str:
+    """The swarm node of a worker, or the one that it claims and why that does not count; a dash for none."""
+    claim = worker.swarm_node_id or worker.swarm_node_claim
+    if claim is None or worker.confirmed_node:
+        return worker.confirmed_node or "-"
+    return f"{claim}, not confirmed: {worker.swarm_node_trouble or 'no monitor has looked yet'}"
 
 
 def revocation(worker: Worker, now: datetime) -> str:
@@ -159,7 +170,7 @@ def _wide_cells(worker: Worker, now: datetime) -> list[str]:
     )
     sizes = [cores, memory, disk] if worker.hostname else ["-"] * 3
     agent = str(worker.metadata.get("agentVersion", "-"))
-    hostname, node = printable(worker.hostname) or "-", printable(worker.swarm_node_id or "-")
+    hostname, node = printable(worker.hostname) or "-", printable(worker.confirmed_node or "-")
     drain = printable(worker.drain_reason or "asked") if worker.drain_requested_at else "-"
     flapping = formats.ago(worker.flapping_since, now)
     return [str(worker.id), hostname, _address(worker), *sizes, node, printable(agent), drain, flapping]

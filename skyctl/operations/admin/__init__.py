@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skyctl.operations.admin import drains as drains
     from skyctl.operations.admin import events as events
     from skyctl.operations.admin import migrations as migrations
+    from skyctl.operations.admin import node_claims as node_claims
     from skyctl.operations.admin import overview as overview
     from skyctl.operations.admin import schema as schema
     from skyctl.operations.admin import services as services

@@ -45,31 +45,36 @@ def history(context: Context, service_id: UUID) -> tuple[list[Deployment], list[
 
 
 def remove(context: Context, service_id: UUID, actor: Actor) -> Service:
-    """Remove a service from the engine, and from the list; what is deployed of it at the same moment goes as well.
+    """Remove a service from the engine, and from the list; what is deployed of it at the same moment goes as well. What
+    the engine has under its id and is another's is left.
 
     Raises ServiceNotFound, EngineUnavailable.
     """
     with context.db.transaction() as tx:
         service = _existing(services.get(tx, service_id), service_id)
     while True:
+        is_foreign = False
         if removed_id := _swarm_service_id(service):
-            context.engine().remove(removed_id)
+            engine = context.engine()
+            found = engine.observe([removed_id]).services.get(removed_id)
+            is_foreign = found is not None and not rules.is_ours(found.labels, service.id)
+            if not is_foreign:
+                engine.remove(removed_id)
         with context.recording() as tx:
             now = services.get(tx, service_id, lock=True)
             if now is None or _swarm_service_id(now) in (None, removed_id):
-                _delete(tx, service, actor)
+                _delete(tx, service, actor, left=rules.NOT_OURS if is_foreign else "")
                 return service
         service = now
 
 
-def _delete(tx: db.Transaction, service: Service, actor: Actor) -> None:
+def _delete(tx: db.Transaction, service: Service, actor: Actor, *, left: str) -> None:
     migrations.cancel_of_service(tx, service.id, f"the service was removed by {actor.name}")
     services.delete(tx, service.id)
     current, details = service.current, ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
     where = (current.worker_id, current.worker_name) if current else (None, None)
-    events.record(
-        tx, Event(EventKind.SERVICE_REMOVED, *where, actor.name, reason=service.spec.name, details=details), actor
-    )
+    reason = service.spec.name + (f": {left}, and was left" if left else "")
+    events.record(tx, Event(EventKind.SERVICE_REMOVED, *where, actor.name, reason=reason, details=details), actor)
 
 
 def existing(context: Context, organization: Organization, name: str) -> Service | None:

@@ -68,14 +68,14 @@ def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str
 
 def _leave_swarm(context: Context, worker: Worker) -> str:
     """Remove a worker's node from the swarm; return why that was not done, empty where it was, or the worker is in
-    none."""
-    if worker.swarm_node_id is None:
-        return ""
+    none. A node that it only claims may be another's, and stays."""
+    if worker.confirmed_node is None:
+        return "it is not confirmed that the node is this worker's" if worker.swarm_node_id else ""
     try:
         engine = context.engine()
         if engine.state() is None:
             return ""
-        swarm, node_id = engine.observe(), worker.swarm_node_id
+        swarm, node_id = engine.observe(), worker.confirmed_node
         node = swarm.nodes.get(node_id)
         left = [
             service.name for service in swarm.services.values() if any(is_on(task, node_id) for task in service.tasks)

@@ -9,7 +9,6 @@ from skyctl.domain.cluster import Event, Registration, Worker
 from skyctl.domain.errors import (
     Forbidden,
     RebootUnconfirmed,
-    Refused,
     SkyctlError,
     TokenInUse,
     Unauthorized,
@@ -132,8 +131,8 @@ def register(context: Context, token: str, registration: Registration) -> Worker
     """Store what a host says of itself. Its token must be ours, a worker's, and good for that worker on that machine.
 
     A token that we signed for a worker that the database does not know (it was restored from a backup, or the panel
-    issued the token) makes that worker; the token of a removed worker does not. Raises Unauthorized, Forbidden,
-    Refused.
+    issued the token) makes that worker; the token of a removed worker does not. A swarm node that it says it is
+    counts once the monitor has confirmed that. Raises Unauthorized, Forbidden.
     """
     with context.db.transaction() as tx:
         events.lock(tx)
@@ -148,7 +147,6 @@ def register(context: Context, token: str, registration: Registration) -> Worker
 
 def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> Worker:
     before = lookup.get_worker(tx, worker_id)
-    _refuse_foreign_node(tx, worker_id, registration)
     stored = _with_clock_offset(registration, db.now(tx))
     workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), stored)
     after = lookup.get_worker(tx, worker_id)
@@ -168,13 +166,3 @@ def _with_clock_offset(registration: Registration, now: datetime) -> Registratio
     metadata = {key: value for key, value in registration.metadata.items() if key not in ("clock", clocks.OFFSET)}
     offset = clocks.offset_seconds(registration.metadata.get("clock"), now)
     return replace(registration, metadata=metadata if offset is None else {**metadata, clocks.OFFSET: offset})
-
-
-def _refuse_foreign_node(tx: db.Transaction, worker_id: UUID, registration: Registration) -> None:
-    node = registration.metadata.get("swarmNodeId")
-    owner = workers.node_owner(tx, node) if isinstance(node, str) and node else None
-    if owner and owner.id != worker_id:
-        raise Refused(
-            f"metadata.swarmNodeId: {node!r} is the node of worker {owner.name} ({owner.id})",
-            f"if that worker is gone: skyctl workers remove {owner.id}",
-        )

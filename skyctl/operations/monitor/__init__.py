@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skyctl.operations.monitor import health as health
     from skyctl.operations.monitor import migration_queue as migration_queue
     from skyctl.operations.monitor import migrations as migrations
+    from skyctl.operations.monitor import node_claims as node_claims
     from skyctl.operations.monitor import services as services
     from skyctl.operations.monitor import token_rotation as token_rotation
 

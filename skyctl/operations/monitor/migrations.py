@@ -22,6 +22,7 @@ from skyctl.operations.shared.leadership import Term
 from skyctl.rules import migrations as rules
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
+from skyctl.rules.services import NOT_OURS, is_ours
 from skyctl.rules.tasks import DEPLOYMENT_LABEL
 from skyctl.store import db, deployments, drains, events, leases, migration_pauses, migration_summaries, services
 from skyctl.store import migrations as store
@@ -177,6 +178,9 @@ def _act(term: Term, migration: Migration, observation: Observation, now: dateti
     """Decide about a migration that is under way, and order the engine accordingly; return what came of it."""
     overdue = rules.is_overdue(migration.deadline_at, now) or migration.cancelled_by is not None
     service_id, target = migration.swarm_service_id or "", migration.target_node_id
+    service = observation.services.get(service_id)
+    if service and not is_ours(service.labels, migration.service_id):
+        return Decision(Step.GIVE_UP, NOT_OURS)
     if target is None and service_id in observation.services:
         decision = Decision(Step.ROLL_BACK, "its target has left the swarm")
     else:

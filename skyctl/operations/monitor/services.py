@@ -7,16 +7,17 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event
-from skyctl.domain.engine import EngineNode, EngineService, Observation
+from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused, Superseded
 from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.states import DeploymentStatus, ServiceStatus
 from skyctl.domain.workloads import Deployment, Service
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.leadership import Term
+from skyctl.rules import node_claims as node_rules
 from skyctl.rules import services as rules
 from skyctl.rules.services import DeploymentVerdict
-from skyctl.store import db, deployments, drains, events, services, workers
+from skyctl.store import db, deployments, drains, events, node_claims, services, workers
 from skyctl.store.services import AppliedDeployment
 
 POLL_SECONDS = 0.5
@@ -65,7 +66,7 @@ def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], f
             everything = observation = everything or term.observe()
         else:
             observation = term.observe(ids)
-        _end_surplus(term, [observation.services[id] for id in ids if id in observation.services])
+        _end_surplus(term, page, observation)
         verdicts = [(applied, _find(applied, observation)) for applied in page]
         reconciled += _write(term, [(applied, verdict) for applied, verdict in verdicts if _is_news(applied, verdict)])
         unsettled = unsettled or any(verdict.status is DeploymentStatus.DEPLOYING for _, verdict in verdicts)
@@ -73,10 +74,13 @@ def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], f
     return reconciled, POLL_SECONDS if unsettled or pending_work.apply_pending or pending_work.to_stop else None
 
 
-def _end_surplus(term: Term, seen: Iterable[EngineService]) -> None:
+def _end_surplus(term: Term, page: Iterable[AppliedDeployment], observation: Observation) -> None:
     """Have the swarm look again at services of which more containers run than are wanted, by a change that means
     nothing."""
-    for service in seen:
+    for applied in page:
+        service = observation.services.get(applied.swarm_service_id)
+        if service is None or not rules.is_ours(service.labels, applied.service_id):
+            continue
         if rules.has_surplus(service) and service.node_id:
             again = {rules.LOOK_AGAIN_LABEL: str(service.version)}
             with suppress(EngineRefused):  # whoever changed it meanwhile has done the same
@@ -85,6 +89,11 @@ def _end_surplus(term: Term, seen: Iterable[EngineService]) -> None:
 
 def _find(applied: AppliedDeployment, observation: Observation) -> DeploymentVerdict:
     service = observation.services.get(applied.swarm_service_id)
+    if service and not rules.is_ours(service.labels, applied.service_id):
+        # without a label it may be about to be adopted: nothing is concluded from it, as nothing is ordered
+        labelled = rules.SERVICE_LABEL in service.labels
+        verdict = (DeploymentStatus.FAILED, rules.NOT_OURS) if labelled else (applied.status, applied.log)
+        return DeploymentVerdict(*verdict)
     return rules.assess_deployment(applied.status, str(applied.deployment_id), applied.created_as, service)
 
 
@@ -135,9 +144,11 @@ def _stop(term: Term, service: Service) -> list[Event]:
     with term.recording() as tx:
         if current is None or not _is_to_be_stopped(tx, service.id, current.id):
             return []
-    if current.swarm_service_id:
+    known = term.observe([current.swarm_service_id]).services if current.swarm_service_id else {}
+    is_foreign = any(not rules.is_ours(found.labels, service.id) for found in known.values())
+    if known and not is_foreign:
         with suppress(EngineRefused):  # the next comparison finds what it runs
-            term.engine().stop(current.swarm_service_id)
+            term.engine().stop(current.swarm_service_id or "")
     with term.recording() as tx:
         now = services.get(tx, service.id, lock=True)
         if now is None or now.current is None:
@@ -145,7 +156,7 @@ def _stop(term: Term, service: Service) -> list[Event]:
         if now.current.id != current.id:  # it was deployed again at the same moment, and may have been stopped at once
             deployments.set_apply_pending(tx, now.current.id)
             return []
-        return events.append(tx, _note_stopped(tx, term, service, current))
+        return events.append(tx, _note_stopped(tx, term, service, current, is_foreign=is_foreign))
 
 
 def _is_to_be_stopped(tx: db.Transaction, service_id: UUID, deployment_id: UUID) -> bool:
@@ -155,12 +166,14 @@ def _is_to_be_stopped(tx: db.Transaction, service_id: UUID, deployment_id: UUID)
     )
 
 
-def _note_stopped(tx: db.Transaction, term: Term, service: Service, current: Deployment) -> Event:
-    deployments.set_status(tx, current.id, DeploymentStatus.STOPPED)
-    services.set_status(tx, service.id, ServiceStatus.STOPPED)
+def _note_stopped(tx: db.Transaction, term: Term, service: Service, current: Deployment, *, is_foreign: bool) -> Event:
+    status, log = (DeploymentStatus.FAILED, rules.NOT_OURS) if is_foreign else (DeploymentStatus.STOPPED, "")
+    deployments.set_status(tx, current.id, status, log=log)
+    services.set_status(tx, service.id, STATUSES[status])
     name, details = service.spec.name, ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
-    where = (current.worker_id, current.worker_name)
-    return Event(EventKind.SERVICE_STOPPED, *where, "monitor", reason=name, details=details, term=term.number)
+    where, reason = (current.worker_id, current.worker_name), name + (f": {log}" if log else "")
+    kind = EventKind[f"SERVICE_{status.name}"]
+    return Event(kind, *where, "monitor", reason=reason, details=details, term=term.number)
 
 
 def _set_nodes(term: Term, pending_work: PendingEngineWork) -> None:
@@ -169,17 +182,23 @@ def _set_nodes(term: Term, pending_work: PendingEngineWork) -> None:
     What somebody else has set stays. A pause is noted before it is set, so that none is forgotten.
     """
     nodes = term.observe(()).nodes
+    with term.reading() as tx:
+        allowed = node_claims.allowed(tx, {*pending_work.to_pause.values(), *pending_work.to_resume.values()})
+
+    def may_set(node_id: str, worker_id: UUID) -> bool:
+        return node_id in nodes and node_rules.may_set_availability(nodes[node_id], worker_id, allowed)
+
     to_pause = {
         node_id: worker_id
         for node_id, worker_id in pending_work.to_pause.items()
-        if _availability(nodes, node_id) == "active"
+        if _availability(nodes, node_id) == "active" and may_set(node_id, worker_id)
     }
     if to_pause:
         _note_nodes(term, list(to_pause.values()), [])
     for node_id in to_pause:
         _set_availability(term, node_id, "pause")
-    for node_id in pending_work.to_resume:
-        if _availability(nodes, node_id) == "pause":
+    for node_id, worker_id in pending_work.to_resume.items():
+        if _availability(nodes, node_id) == "pause" and may_set(node_id, worker_id):
             _set_availability(term, node_id, "active")
     if pending_work.to_resume:
         _note_nodes(term, [], list(pending_work.to_resume.values()))

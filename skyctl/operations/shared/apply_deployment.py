@@ -28,7 +28,8 @@ Recording = Callable[[], AbstractContextManager[db.Transaction]]
 def apply_deployment(context: Context, service: Service, deployment_id: UUID, recording: Recording) -> None:
     """Apply a service's deployment to the engine and note that, if it is the current one and not applied yet.
 
-    Where the engine refuses it, the deployment has failed and the one that the engine has is the current one again.
+    Where the engine refuses it, or has another service of that name, the deployment has failed and the one that the
+    engine has is the current one again.
     `recording` begins a transaction that may append events; of the monitor, one that holds its lease.
 
     Raises Superseded where another deployment became the current one meanwhile, or the service was removed;
@@ -43,6 +44,9 @@ def apply_deployment(context: Context, service: Service, deployment_id: UUID, re
             raise pending
         if pending is None:
             return
+        if existing and not rules.is_ours(existing.labels, service.id):
+            _note_refused(service.id, deployment_id, rules.NOT_OURS, recording)
+            raise EngineRefused(rules.NOT_OURS)
         try:
             swarm_service_id = engine.deploy(pending, existing.version if existing else None)
         except EngineConflict as error:
@@ -63,6 +67,8 @@ def remove_leftover(context: Context, service: Service, deployment_id: UUID, rec
     """
     engine = context.engine()
     leftover = engine.find(rules.engine_name(service))
+    if leftover and not rules.is_ours(leftover.labels, service.id):
+        leftover = None
     with recording() as tx:
         is_removed = services.get(tx, service.id, lock=True) is None
     if leftover and is_removed:

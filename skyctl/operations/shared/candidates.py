@@ -1,15 +1,17 @@
 """Places for containers: the workers as they are, what is reserved on them, and the placement rule."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from uuid import UUID
 
-from skyctl.domain.cluster import Capacity, HealthPolicy
+from skyctl.domain.cluster import Capacity, HealthPolicy, Worker
 from skyctl.domain.engine import EngineNode
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal, ServiceSpec
-from skyctl.rules import placement
+from skyctl.rules import node_claims, placement
 from skyctl.store import db, deployments, workers
 
 TO_BE_DRAINED = "to be drained"
+NODE_UNCONFIRMED = "its node is not confirmed"
 NODE_UNKNOWN = "its node is not in the swarm"
 NODE_DOWN = "its node is down"
 NODE_CLOSED = "its node takes nothing new"
@@ -51,20 +53,26 @@ def candidates(
     nothing = Capacity()
     return [
         Candidate(
-            worker,
+            _bounded(worker, nodes),
             reserved.get(worker.id, nothing),
             siblings.get(worker.id, {}),
-            TO_BE_DRAINED if worker.id in closed else _obstacle(worker.swarm_node_id, nodes),
+            TO_BE_DRAINED if worker.id in closed else _obstacle(worker, nodes),
         )
         for worker in workers.everyone(tx, only)
     ]
 
 
-def _obstacle(node_id: str | None, nodes: Mapping[str, EngineNode]) -> str:
+def _bounded(worker: Worker, nodes: Mapping[str, EngineNode]) -> Worker:
+    """Return a worker with no more than its node has, whatever its host says."""
+    node = nodes.get(worker.confirmed_node or "")
+    return replace(worker, capacity=node_claims.bounded(worker.capacity, node)) if node else worker
+
+
+def _obstacle(worker: Worker, nodes: Mapping[str, EngineNode]) -> str:
     """Return why the engine would not start a container on a worker; empty where it would."""
-    if node_id is None:
-        return ""  # the rule itself refuses such a worker
-    node = nodes.get(node_id)
+    if worker.confirmed_node is None:
+        return NODE_UNCONFIRMED  # of a worker that claims no node the rule itself says more
+    node = nodes.get(worker.confirmed_node)
     if node is None:
         return NODE_UNKNOWN
     if not node.is_up:

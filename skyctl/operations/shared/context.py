@@ -39,7 +39,7 @@ class Engine(Protocol):
         know."""
 
     def find(self, name: str) -> ServiceVersion | None:
-        """Return the id and the version of the service of this name; None where there is none."""
+        """Return the id, the version and the labels of the service of this name; None where there is none."""
 
     def deploy(self, spec: EngineSpec, version: int | None) -> str:
         """Change the service of the spec's name, which is of this version; create it, and its network where that is
