@@ -7,8 +7,10 @@ from skyctl import lazy
 if TYPE_CHECKING:
     from skyctl.host import certificates as certificates
     from skyctl.host import data_dir as data_dir
+    from skyctl.host import folders as folders
     from skyctl.host import http_probe as http_probe
     from skyctl.host import keyring as keyring
+    from skyctl.host import locks as locks
     from skyctl.host import logs as logs
     from skyctl.host import parent_process as parent_process
     from skyctl.host import postgres as postgres

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from skyctl import settings
 from skyctl.domain.errors import Refused, SkyctlError, ValidationError
+from skyctl.host import folders
 from skyctl.host.data_dir import write_private
 from skyctl.host.system_users import account, system_account
 from skyctl.settings import TABLE
@@ -31,6 +32,7 @@ UNITS = ("skyctl-serve.service", "skyctl-monitor.service")
 FOLDER = Path("/etc/systemd/system")
 SETTINGS = Path("/etc/skyctl/skyctl.env")
 DATA = Path("/var/lib/skyctl")
+OF_DATABASE = "postgres"  # how the names begin of what the embedded database keeps in the data folder
 COMMENT = "skyctl services"  # tells a user that was made here from one that was there
 DATABASE = ("SKYCTL_DATABASE_URL", "DATABASE_URL")
 OPTIONS = (
@@ -184,33 +186,14 @@ def _write_settings(text: str) -> None:
 
 
 def _strangers(user: str) -> list[Path]:
-    """Return what in the data folder, or the folder itself, is not this user's, without what the embedded database
-    keeps there."""
+    """Return what in the data folder is not this user's, without what the embedded database keeps there."""
     owner = account(user)
-    if not DATA.exists():
-        return [DATA]
-    kept = [DATA, *(path for top in DATA.iterdir() if not top.name.startswith("postgres") for path in _within(top))]
-    return [path for path in kept if owner is None or path.lstat().st_uid != owner.pw_uid]
+    return folders.strangers(DATA, owner.pw_uid if owner else folders.ANYBODY, keep=OF_DATABASE)
 
 
 def _hand_over(user: str) -> None:
     owner = pwd.getpwnam(user)
-    DATA.mkdir(mode=0o755, exist_ok=True)
-    for path in _strangers(user):
-        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
-
-
-def _within(path: Path) -> Iterator[Path]:
-    """A file, or a folder and all below it; no link is followed, and a file of two names left out: it may be at home
-    elsewhere."""
-    status = path.lstat()
-    if stat.S_ISDIR(status.st_mode):
-        yield path
-        if os.access(path, os.R_OK | os.X_OK):
-            for child in path.iterdir():
-                yield from _within(child)
-    elif status.st_nlink == 1:
-        yield path
+    folders.hand_over(DATA, owner.pw_uid, owner.pw_gid, keep=OF_DATABASE)
 
 
 def _read(path: Path) -> str:

@@ -151,7 +151,7 @@ def test_installed_again_nothing_changes_and_uninstalled_only_secrets_stay(host:
     for name in units.UNITS:
         text = (host.root / "etc/systemd/system" / name).read_text()
         assert "@@" not in text
-        assert 'ExecStart="/usr/bin/python3" -m skyctl' in text
+        assert 'ExecStart="/usr/bin/python3" -I -m skyctl' in text
         assert "User=skyctl\n" in text
         assert URL not in text
     installed = host.snapshot()

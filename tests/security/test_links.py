@@ -1,0 +1,122 @@
+"""Root's commands in a data folder of another user: no link leads them elsewhere, and no exchange of a folder does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from skyctl.domain.errors import Refused
+from skyctl.host import folders
+from tests.conftest import clean_environment
+from tests.security import adversary
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led to what is root's")
+
+SERVICE = adversary.NUMBER
+
+
+@pytest.fixture
+def theirs(open_folder: Path) -> Path:
+    """The data folder of the services' user."""
+    folder = open_folder / uuid4().hex[:8]
+    folder.mkdir()
+    os.chown(folder, SERVICE, SERVICE)
+    return folder
+
+
+@pytest.fixture
+def ours(open_folder: Path) -> Iterator[Path]:
+    """A secret of root's elsewhere, which is as it was after the test."""
+    folder = open_folder / f"{uuid4().hex[:8]}.etc"
+    folder.mkdir(mode=0o755)
+    secret = folder / "shadow"
+    secret.write_text("root's")
+    secret.chmod(0o600)
+    before = folder.stat(), sorted(folder.iterdir())
+    yield secret
+    after = folder.stat(), sorted(folder.iterdir())
+    assert (secret.stat().st_uid, secret.stat().st_mode & 0o777, secret.read_text()) == (0, 0o600, "root's")
+    assert (after[0].st_uid, after[0].st_mode, after[1]) == (before[0].st_uid, before[0].st_mode, before[1])
+
+
+def test_handing_over_follows_no_link(theirs: Path, ours: Path) -> None:
+    (theirs / "tls").symlink_to(ours.parent)
+    (theirs / "symbolic").symlink_to(ours)
+    (theirs / "hard").hardlink_to(ours)
+    (theirs / "file").touch()
+    assert folders.strangers(theirs, SERVICE, "postgres") == [theirs / "file"]
+    folders.hand_over(theirs, SERVICE, SERVICE, "postgres")
+    assert (theirs / "file").stat().st_uid == SERVICE
+
+
+def test_handing_over_is_not_led_by_a_folder_that_is_exchanged(theirs: Path, ours: Path) -> None:
+    folder, kept = theirs / "tls", theirs / "kept"
+    folder.mkdir()
+    os.chown(folder, SERVICE, SERVICE)
+    (folder / ours.name).touch()
+
+    def exchange() -> None:
+        folder.rename(kept)
+        folder.symlink_to(ours.parent)
+
+    with adversary.moving(exchange):
+        folders.hand_over(theirs, SERVICE, SERVICE, "postgres")
+
+
+def test_handing_over_is_not_led_by_a_second_name_that_takes_a_files_place(
+    theirs: Path, ours: Path, open_folder: Path
+) -> None:
+    """As where the kernel lets everybody give a file of root's a second name."""
+    file, home = theirs / "file", open_folder / f"{uuid4().hex[:8]}.home"
+    file.touch()
+    home.mkdir()
+    (home / "spare").hardlink_to(ours)
+    os.chown(home, SERVICE, SERVICE)
+    with adversary.moving(lambda: (home / "spare").rename(file)):
+        folders.hand_over(theirs, SERVICE, SERVICE, "postgres")
+
+
+def test_handing_over_ends_where_a_folder_has_no_end(theirs: Path) -> None:
+    deepest = theirs.joinpath(*("d" * 200))
+    deepest.mkdir(parents=True)
+    with pytest.raises(Refused, match="64 folders deep"):
+        folders.hand_over(theirs, SERVICE, SERVICE, "postgres")
+
+
+def test_handing_over_stays_on_the_file_system(theirs: Path) -> None:
+    """Another one that is mounted there belongs to somebody else."""
+    (theirs / "mounted").mkdir()
+    (theirs / "file").touch()
+    scene = 'mount -t tmpfs tmpfs "$1/mounted" && touch "$1/mounted/file" && "$2" -c "$3" "$1" && '
+    scene += 'stat -c %u "$1"/*/file "$1/file"'
+    hand_over = "import sys; from pathlib import Path; from skyctl.host import folders\n"
+    hand_over += f"folders.hand_over(Path(sys.argv[1]), {SERVICE}, {SERVICE}, 'postgres')"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", scene, "sh", str(theirs), sys.executable, hand_over],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stderr, done.stdout.split()) == ("", ["0", str(SERVICE)])
+
+
+def test_a_folder_where_others_could_put_another_is_refused(open_folder: Path) -> None:
+    above = open_folder / uuid4().hex[:8]
+    (above / "data").mkdir(parents=True)
+    above.chmod(0o777)
+    with pytest.raises(Refused, match="everybody may write in"):
+        folders.open_folder(above / "data")
+    above.chmod(0o1777)  # as /tmp: everybody may write, and nobody moves what is another's
+    folders.open_folder(above / "data").__exit__()
+    os.chown(above, SERVICE, SERVICE)
+    with pytest.raises(Refused, match=f"belongs to user {SERVICE}"):
+        folders.open_folder(above / "data")
+    os.chown(above, 0, 0)
+    (above / "link").symlink_to(above / "data")
+    os.chown(above / "link", SERVICE, SERVICE, follow_symlinks=False)
+    with pytest.raises(Refused, match="the link link"):
+        folders.open_folder(above / "link")
