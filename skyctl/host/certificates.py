@@ -47,8 +47,8 @@ class Certificates:
     """The files of one data folder: `ca.pem`, `ca.key`, `server.pem`, `server.key`, and the names that it is for; keys
     are for their owner alone.
 
-    Where the monitor has a folder of its own beside it, the authority and the names are there, and nowhere else: `serve`
-    may not enter it. All it has is a copy of the authority's certificate, which nobody takes for the authority.
+    Where the monitor has a folder of its own beside it, the authority and the names are there, where `serve` may not
+    enter. All that `serve` has is a copy of the authority's certificate, which nobody else takes for it.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -183,9 +183,7 @@ class Certificates:
         try:
             return self.authority.read_bytes(), self.authority_key.read_bytes()
         except OSError as error:
-            raise SkyctlError(
-                f"{self.authority_key} cannot be used: {error.strerror}", "run this as root"
-            ) from error
+            raise SkyctlError(f"{self.authority_key} cannot be used: {error.strerror}", "run this as root") from error
 
     def _end_of_new(self, now: datetime) -> datetime:
         """The time until which a new certificate is good. Raises Refused where the authority is about to end."""

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 
@@ -260,6 +260,14 @@ serve_instances = _table(
 )
 
 serve_outages = _table("serve_outages", id=BigInteger(), started_at=_TIME, ended_at=_TIME)
+
+swarm_joins = _table("swarm_joins", is_only=Boolean(), address=String(255), token=Text(), updated_at=_TIME)
+
+node_removals = _table("node_removals", node_id=String(255), worker_name=String(255), asked_at=_TIME)
+
+certificate_requests = _table(
+    "certificate_requests", id=String(64), request=Text(), asked_at=_TIME, certificate=Text(), refusal=Text()
+)
 
 installations = _table("skyctl_installation", is_only=Boolean(), id=_ID)
 

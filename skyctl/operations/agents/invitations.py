@@ -10,6 +10,7 @@ from skyctl.domain.errors import Refused
 from skyctl.domain.events import Deadline, EventKind
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.swarm_join import worker_join
 from skyctl.rules import names, tokens, transport
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens
@@ -66,10 +67,10 @@ def generate_script(
     worker.
 
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
-    where the engine that was set does not answer.
+    where nobody tells how hosts join the swarm.
     """
     check_transport(context, insecure=insecure)
-    join = context.engine().worker_join()
+    join = worker_join(context)
     invitation = invite_again(context, actor, existing_id, ttl) if existing_id else invite(context, actor, name, ttl)
     return invitation, write_script(context, invitation, join, insecure=insecure)
 
