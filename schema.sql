@@ -533,6 +533,33 @@ INSERT INTO skyctl_installation DEFAULT VALUES ON CONFLICT DO NOTHING;
 ALTER TABLE skyctl_installation ADD COLUMN IF NOT EXISTS release_key text;
 
 
+-- What `serve`, which may not ask the engine, and the monitor, which may, hand each other.
+
+-- How a host joins the swarm, as the monitor last found it; both NULL where there is no swarm, no row before it looked.
+CREATE TABLE IF NOT EXISTS swarm_joins (
+    is_only    boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    address    varchar(255),
+    token      text,
+    updated_at timestamptz NOT NULL DEFAULT skyctl_now()
+);
+
+-- The nodes of workers that were removed, until the monitor has taken them out of the swarm.
+CREATE TABLE IF NOT EXISTS node_removals (
+    node_id     varchar(255) PRIMARY KEY,
+    worker_name varchar(255) NOT NULL,
+    asked_at    timestamptz NOT NULL DEFAULT skyctl_now()
+);
+
+-- The certificates that `serve` asks for, and what the monitor has signed, or why not. The id is the request's SHA-256.
+CREATE TABLE IF NOT EXISTS certificate_requests (
+    id          varchar(64) PRIMARY KEY,
+    request     text NOT NULL CHECK (length(request) <= 20000),
+    asked_at    timestamptz NOT NULL DEFAULT skyctl_now(),
+    certificate text,
+    refusal     text
+);
+
+
 -- Which of these files the database has seen: the version is raised by hand with every change above.
 
 CREATE TABLE IF NOT EXISTS skyctl_schema (

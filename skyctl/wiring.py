@@ -42,6 +42,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
     def notifier() -> Notifier:
         return apprise.Channels(settings.alert_channels)
 
+    certificates = Certificates(settings.data_dir)
     return Context(
         db=Database(url, connections=connections),
         engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
@@ -65,7 +66,8 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
         retention=_retention(settings),
         token_max_age=timedelta(days=settings.token_rotation_days),
         api_url=settings.api_url,
-        authority=Certificates(settings.data_dir).authority_for,
+        authority=certificates.authority_for,
+        certificates=certificates,
     )
 
 

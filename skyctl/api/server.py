@@ -10,6 +10,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,7 @@ from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.swarm_join import without_engine
 
 BACKLOG = 2048
 CONNECTIONS = 10
@@ -46,6 +48,7 @@ def application() -> ASGIApp:
     if configured.database_url is None:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
     context = wiring.connect(configured, configured.database_url, connections=CONNECTIONS)
+    context = replace(context, engine=without_engine)
     application = Application(context)
     liveness.begin(context)
     sd_notify.notify("READY=1")  # of several processes the first: who connects now is answered by it
@@ -68,10 +71,12 @@ class _Config(uvicorn.Config):
             tls.follow(self.ssl, certificate, key, partial(_renew, application.context, certificate))
 
 
-def _renew(context: Context, certificate: Path) -> bool:
-    """Renew the certificate if it is ours and about to end; whether it was."""
+def _renew(context: Context, certificate: Path) -> certificates.Renewal:
+    """Renew the certificate if it is ours and about to end."""
     ours = Certificates(settings.load().data_dir)
-    return certificate == ours.server and certificates.renew_if_due(context, ours)
+    if certificate != ours.server:
+        return certificates.Renewal.NOT_DUE
+    return certificates.renew_if_due(context, ours)
 
 
 class _Server(uvicorn.Server):

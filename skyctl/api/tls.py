@@ -9,37 +9,42 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skyctl.domain.errors import SkyctlError
+from skyctl.operations.admin.certificates import Renewal
 
 CHECK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
+ASKED_SECONDS = CHECK_SECONDS
 
 log = logging.getLogger(__name__)
 
 
-def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], bool] | None) -> None:
-    """Load the files into the context whenever they change, until the process ends. `renew` is called every hour; it
-    returns whether it renewed."""
+def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], Renewal] | None) -> None:
+    """Load the files into the context whenever they change, until the process ends. `renew` is called every hour, and
+    oftener while what it asked for is not there."""
     threading.Thread(target=_follow, args=[context, certificate, key, renew], name="tls", daemon=True).start()
 
 
-def _follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], bool] | None) -> None:
-    loaded, asked_at, pause = _state(certificate, key), 0.0, threading.Event()
+def _follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], Renewal] | None) -> None:
+    loaded, renew_at, pause = _state(certificate, key), 0.0, threading.Event()
     while True:
-        if renew and (not asked_at or time.monotonic() - asked_at >= RENEW_SECONDS):
-            asked_at = time.monotonic()
-            _renew(renew)
+        if renew and time.monotonic() >= renew_at:
+            renew_at = time.monotonic() + _renew(renew)
         state = _state(certificate, key)
         if state != loaded and _load(context, certificate, key):
             loaded = state
         pause.wait(CHECK_SECONDS)
 
 
-def _renew(renew: Callable[[], bool]) -> None:
+def _renew(renew: Callable[[], Renewal]) -> float:
+    """Renew the certificate if it is due; return in how many seconds to look again."""
     try:
-        if renew():
-            log.info("action=certificate_renewed")
+        renewal = renew()
     except (SkyctlError, OSError) as error:
         log.error("action=certificate_not_renewed reason=%r", str(error))
+        return RENEW_SECONDS
+    if renewal is Renewal.RENEWED:
+        log.info("action=certificate_renewed")
+    return ASKED_SECONDS if renewal is Renewal.ASKED else RENEW_SECONDS
 
 
 def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> bool:

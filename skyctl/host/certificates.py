@@ -4,6 +4,7 @@ Hosts trust the authority alone, so that the server's certificate can be renewed
 those of this machine's clock, as is the peers' judgement of them.
 """
 
+import os
 import re
 import socket
 import ssl
@@ -25,6 +26,7 @@ NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62}\.?)*", re.ASCII)
 REPLACE_AUTHORITY = (
     "move the folder away and run `skyctl tls init`; every host must be invited anew then, to trust the new authority"
 )
+ADD_NAMES = "name each of them on the monitor's host: skyctl tls init --host NAME"
 RENEW = "make it anew: skyctl tls init --renew, with --host for each further name that it was for"
 
 
@@ -42,12 +44,29 @@ class Certificate:
 
 
 class Certificates:
-    """The files of one data folder: `ca.pem`, `ca.key`, `server.pem`, `server.key`; keys are for their owner alone."""
+    """The files of one data folder: `ca.pem`, `ca.key`, `server.pem`, `server.key`, and the names that it is for; keys
+    are for their owner alone.
+
+    Where the monitor has a folder of its own beside it, the authority and the names are there, where `serve` may not
+    enter. All that `serve` has is a copy of the authority's certificate, which nobody else takes for it.
+    """
 
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / "tls"
-        self.authority, self.authority_key = self.folder / "ca.pem", self.folder / "ca.key"
+        monitors = data_folder.of_monitor(data_dir)
+        self._is_apart = monitors.is_dir()
+        self.home = monitors / "tls" if self._is_apart else self.folder
+        self._copy = self.folder / "ca.pem"
+        self._is_open = os.access(self.home.parent, os.X_OK)
+        self.authority = self.home / "ca.pem" if self._is_open else self._copy
+        self.authority_key, self._names = self.home / "ca.key", self.home / "names"
         self.server, self.server_key = self.folder / "server.pem", self.folder / "server.key"
+        self._next_key, self._next_request = self.folder / "next.key", self.folder / "next.csr"
+
+    @property
+    def can_sign(self) -> bool:
+        """Tell whether this user holds the authority's key."""
+        return os.access(self.authority_key, os.R_OK)
 
     @property
     def are_there(self) -> bool:
@@ -85,19 +104,118 @@ class Certificates:
         Raises Refused where the authority is about to end.
         """
         data_folder.prepare(self.folder, like=self.folder.parent)
+        data_folder.prepare(self.home, like=self.home.parent)
         with data_folder.alone(self.folder):
             if not self.authority.exists():
                 _make_authority(self, now)
+            if self._is_apart:
+                data_folder.write_private(self._copy, self.authority.read_text(encoding="ascii"))
             present = self._present()
-            wanted = list(dict.fromkeys([*(present.names if present else ()), *names]))
+            wanted = list(dict.fromkeys([*self.names(), *names]))
             if present and self.fit and not renew and set(wanted) == set(present.names) and not is_due(present, now):
                 return False
-            _make_server(self, wanted, now)
+            data_folder.write_private(self._names, "".join(f"{name}\n" for name in wanted))
+            self._make_server(wanted, now)
             return True
 
+    def names(self) -> Sequence[str]:
+        """The names that the server's certificate is for: those of each `skyctl tls init`, and where no other user may
+        have written it, those in it."""
+        try:
+            kept = self._names.read_text(encoding="ascii").split()
+        except (OSError, UnicodeDecodeError):
+            kept = []
+        present = None if self._is_apart and self._is_open else self._present()
+        return list(dict.fromkeys([*kept, *(present.names if present else ())]))
+
+    def request(self) -> str:
+        """The request for a certificate of the same names and a new key: the one that waits for its answer, or a new
+        one. Raises SkyctlError where the present certificate cannot be used."""
+        with data_folder.alone(self.folder):
+            if not (self._next_key.exists() and self._next_request.exists()):
+                request, key = host.x509.make_request(_read("server", self.server).names)
+                data_folder.write_private(self._next_key, key)
+                data_folder.write_private(self._next_request, request)
+            return self._next_request.read_text(encoding="ascii")
+
+    def sign(self, request: str, now: datetime) -> tuple[str, Certificate]:
+        """Sign what `serve` requests, if it is for names that root had certificates made for; return the certificate,
+        and what it says.
+
+        Raises Refused where it is for others, or the authority is about to end, SkyctlError where one cannot be used.
+        """
+        ends_at = self._end_of_new(now)
+        authority, signer = self._signer()
+        try:
+            signed = host.x509.sign_request(request.encode(), self.names(), now, ends_at, authority, signer)
+        except host.x509.ForeignNames as error:
+            raise Refused(f"a certificate for {error}: not a name of `skyctl tls init`", ADD_NAMES) from None
+        except (host.x509.ForeignKey, ValueError):
+            raise SkyctlError(f"the request or {self.authority_key} cannot be used", REPLACE_AUTHORITY) from None
+        return signed, Certificate("server", *host.x509.read(signed.encode()), self.server)
+
+    def adopt(self, certificate: str) -> None:
+        """Show the certificate that was signed for the request from now on. Raises SkyctlError where it is not of the
+        request's key and our authority."""
+        with data_folder.alone(self.folder):
+            if not self._next_key.exists():  # another process of the same server was first
+                return
+            key = self._next_key.read_text(encoding="ascii")
+            good = host.x509.fits(certificate.encode(), key.encode(), self.authority.read_bytes())
+            if good:
+                data_folder.write_private(self.server_key, key)
+                data_folder.write_private(self.server, certificate)
+            self._forget_request()
+        if not good:
+            raise SkyctlError(f"a certificate was signed that does not fit its key or {self.authority}", ADD_NAMES)
+
+    def withdraw(self) -> None:
+        """Forget the request that was refused; the next one has a new key."""
+        with data_folder.alone(self.folder):
+            self._forget_request()
+
+    def _forget_request(self) -> None:
+        self._next_request.unlink(missing_ok=True)
+        self._next_key.unlink(missing_ok=True)
+
+    def _signer(self) -> tuple[bytes, bytes]:
+        """The authority's certificate and its key. Raises SkyctlError where they cannot be read."""
+        try:
+            return self.authority.read_bytes(), self.authority_key.read_bytes()
+        except OSError as error:
+            raise SkyctlError(f"{self.authority_key} cannot be used: {error.strerror}", "run this as root") from error
+
+    def _end_of_new(self, now: datetime) -> datetime:
+        """The time until which a new certificate is good. Raises Refused where the authority is about to end."""
+        ends_at = min(now + host.x509.LIFETIME, _read("authority", self.authority).ends_at)
+        if ends_at - now <= RENEWED_BEFORE:
+            raise Refused(f"the authority {self.authority} ends at {ends_at:%Y-%m-%d}", REPLACE_AUTHORITY)
+        return ends_at
+
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether the server's certificate is about to end, or its key is another one's."""
+        return is_due(_read("server", self.server), now) or not self.fit
+
     def renew_if_due(self, now: datetime) -> bool:
-        """Renew the server's certificate where it is about to end, or its key is another one's; whether it was."""
-        return (is_due(_read("server", self.server), now) or not self.fit) and self.make((), now)
+        """Renew the server's certificate where it is due; whether it was."""
+        return self.is_due(now) and self.make((), now)
+
+    def _make_server(self, names: Sequence[str], now: datetime) -> None:
+        """Make a new key and certificate for the server.
+
+        A process that reads the two while they are written finds that they do not fit, and reads again. Raises Refused
+        where the authority is about to end, SkyctlError where it cannot be used.
+        """
+        ends_at = self._end_of_new(now)
+        authority, signer = self._signer()
+        try:
+            certificate, key = host.x509.make_server(names, now, ends_at, authority, signer)
+        except (host.x509.ForeignKey, ValueError):
+            raise SkyctlError(
+                f"{self.authority_key} cannot be used: it is not a key that skyctl made", REPLACE_AUTHORITY
+            ) from None
+        data_folder.write_private(self.server_key, key)
+        data_folder.write_private(self.server, certificate)
 
     def _present(self) -> Certificate | None:
         try:
@@ -109,7 +227,7 @@ class Certificates:
         """The authority by which a host trusts the server at this address, where our certificate is for it; else
         nothing."""
         host = (urlsplit(api_url).hostname or "").lower()
-        ours = api_url.startswith("https://") and self.are_there and host in _read("server", self.server).names
+        ours = api_url.startswith("https://") and self.are_there and host in self.names()
         return self.authority.read_text(encoding="ascii") if ours else ""
 
 
@@ -162,23 +280,3 @@ def _make_authority(files: Certificates, now: datetime) -> None:
     certificate, key = host.x509.make_authority(f"skyctl authority of {socket.gethostname()[:40]}", now)
     data_folder.write_private(files.authority_key, key)
     data_folder.write_private(files.authority, certificate)
-
-
-def _make_server(files: Certificates, names: Sequence[str], now: datetime) -> None:
-    """Make a new key and certificate for the server.
-
-    A process that reads the two while they are written finds that they do not fit, and reads again. Raises Refused
-    where the authority is about to end, SkyctlError where it cannot be used.
-    """
-    authority, signer = files.authority.read_bytes(), files.authority_key.read_bytes()
-    ends_at = min(now + host.x509.LIFETIME, _read("authority", files.authority).ends_at)
-    if ends_at - now <= RENEWED_BEFORE:
-        raise Refused(f"the authority {files.authority} ends at {ends_at:%Y-%m-%d}", REPLACE_AUTHORITY)
-    try:
-        certificate, key = host.x509.make_server(names, now, ends_at, authority, signer)
-    except (host.x509.ForeignKey, ValueError):
-        raise SkyctlError(
-            f"{files.authority_key} cannot be used: it is not a key that skyctl made", REPLACE_AUTHORITY
-        ) from None
-    data_folder.write_private(files.server_key, key)
-    data_folder.write_private(files.server, certificate)

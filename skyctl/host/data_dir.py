@@ -16,6 +16,11 @@ LOCK = "up.lock"
 ADDRESS = "API on "
 
 
+def of_monitor(folder: Path) -> Path:
+    """The data folder of the services' monitor, where serve, whose folder this is, runs as another user."""
+    return folder.with_name(f"{folder.name}-monitor")
+
+
 def prepare(folder: Path, *, like: Path | None = None) -> None:
     """Make the folder where it is missing, owned as another one is. Raises ValidationError where this user cannot write
     in it.

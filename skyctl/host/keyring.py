@@ -18,10 +18,17 @@ RESTORE = "restore it from a backup; or remove it, and every token must be issue
 
 
 class Keyring:
-    """The secrets of this installation. `configured`: the one that was set, and the one set before it, if any."""
+    """The secrets of this installation. `configured`: the one that was set, and the one set before it, if any.
+
+    Where serve and monitor are two users, each has the file in its own folder; who may enter the monitor's reads that
+    one, and changes both.
+    """
 
     def __init__(self, folder: Path | None, configured: Sequence[str] = ()) -> None:
-        self._folder = folder
+        monitors = data_dir.of_monitor(folder) if folder else None
+        self._is_apart = monitors is not None and monitors.is_dir()
+        self._copied_to = folder if self._is_apart and monitors and os.access(monitors, os.X_OK) else None
+        self._folder = monitors if self._copied_to else folder
         self._keys = tuple(map(Key, configured))
         self._is_configured = bool(configured)
         self._version: tuple[int, ...] = ()
@@ -46,7 +53,12 @@ class Keyring:
         with data_dir.alone(self._folder):
             present, *others = self.accepted(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
-            data_dir.write_private(path(self._folder), "\n".join(map(_line, keys)))
+            self._write(self._folder, "\n".join(map(_line, keys)))
+
+    def _write(self, folder: Path, text: str, *, replace: bool = True) -> None:
+        data_dir.write_private(path(folder), text, replace=replace)
+        if self._copied_to:
+            data_dir.write_private(path(self._copied_to), path(folder).read_text(encoding="ascii"))
 
     def _read(self) -> tuple[Key, ...]:
         """The keys, read again where the file is another one than before."""
@@ -67,8 +79,10 @@ class Keyring:
         if not kept.exists():
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
                 return
+            if self._is_apart and not self._copied_to:
+                raise SkyctlError(f"{kept} is missing", "as root: skyctl systemd install")
             data_dir.prepare(folder)
-            data_dir.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
+            self._write(folder, _line(Key(secrets.token_hex(32))), replace=False)
         with kept.open(encoding="ascii") as file:
             status = os.fstat(file.fileno())
             version = (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -25,6 +26,10 @@ class ForeignKey(Exception):
     """The key of the authority is not of the kind that is made here."""
 
 
+class ForeignNames(Exception):
+    """A request is for names that were not allowed; its text names them."""
+
+
 class Contents(NamedTuple):
     """The contents of a certificate; its fingerprint is SHA-256, in hexadecimal with colons."""
 
@@ -38,15 +43,9 @@ class Contents(NamedTuple):
 def read(pem: bytes) -> Contents:
     """Return what a certificate says. Raises ValueError where it is none."""
     certificate = x509.load_pem_x509_certificate(pem)
-    try:
-        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        addresses = alternative.get_values_for_type(x509.IPAddress)
-        names = [*alternative.get_values_for_type(x509.DNSName), *map(str, addresses)]
-    except x509.ExtensionNotFound:
-        names = []
     return Contents(
         certificate.subject.rfc4514_string(),
-        names,
+        _names(certificate.extensions),
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
         certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
@@ -58,13 +57,55 @@ def make_authority(common_name: str, now: datetime) -> tuple[str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(common_name)
     certificate = (
-        _builder(name, name, key, now, now + AUTHORITY_LIFETIME)
+        _builder(name, name, key.public_key(), now, now + AUTHORITY_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(of_authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     return _certificate_pem(certificate), _key_pem(key)
+
+
+def make_request(names: Sequence[str]) -> tuple[str, str]:
+    """Make a key, and the request for a server's certificate for it and for these names; return the request and the
+    key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_name("skyctl serve"))
+        .add_extension(_alternative(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return request.public_bytes(Encoding.PEM).decode(), _key_pem(key)
+
+
+def sign_request(
+    request: bytes, allowed: Sequence[str], now: datetime, ends_at: datetime, authority: bytes, authority_key: bytes
+) -> str:
+    """Sign a server's certificate for a request's key and names, and take nothing else from the request.
+
+    Raises ForeignNames where it is for another name than those allowed, ForeignKey where the authority's key is of
+    another kind, ValueError where one of the three cannot be read.
+    """
+    asked = x509.load_pem_x509_csr(request)
+    key = asked.public_key()
+    if not (isinstance(key, ec.EllipticCurvePublicKey) and asked.is_signature_valid):
+        raise ValueError("the request is not signed by its own key, or that is of another kind")
+    names = _names(asked.extensions)
+    foreign = set(names) - set(allowed)
+    if foreign or not names:
+        raise ForeignNames(", ".join(sorted(foreign)) or "no name at all")
+    return _certificate_pem(_sign_server(key, names, now, ends_at, authority, authority_key))
+
+
+def fits(certificate: bytes, key: bytes, authority: bytes) -> bool:
+    """Tell whether a certificate is of this key, and signed by this authority."""
+    try:
+        signed = x509.load_pem_x509_certificate(certificate)
+        signed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+        return signed.public_key() == load_pem_private_key(key, password=None).public_key()
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
 
 
 def make_server(
@@ -74,32 +115,43 @@ def make_server(
 
     Raises ForeignKey where the authority's key is of another kind, ValueError where one of the two cannot be read.
     """
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _sign_server(key.public_key(), names, now, ends_at, authority, authority_key)
+    return _certificate_pem(certificate), _key_pem(key)
+
+
+def _sign_server(
+    key: ec.EllipticCurvePublicKey,
+    names: Sequence[str],
+    now: datetime,
+    ends_at: datetime,
+    authority: bytes,
+    authority_key: bytes,
+) -> x509.Certificate:
     issuer = x509.load_pem_x509_certificate(authority)
     signer = load_pem_private_key(authority_key, password=None)
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
         raise ForeignKey
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
+    return (
         _builder(_name("skyctl serve"), issuer.subject, key, now, ends_at)
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(_alternative(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(of_authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
-    return _certificate_pem(certificate), _key_pem(key)
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, ends_at: datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, ends_at: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
         .not_valid_after(ends_at)
@@ -118,6 +170,19 @@ def _usage(*, of_authority: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _names(extensions: x509.Extensions) -> list[str]:
+    try:
+        alternative = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    addresses = alternative.get_values_for_type(x509.IPAddress)
+    return [*alternative.get_values_for_type(x509.DNSName), *map(str, addresses)]
+
+
+def _alternative(names: Sequence[str]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([_general_name(name) for name in names])
 
 
 def _name(common_name: str) -> x509.Name:

@@ -21,7 +21,7 @@ from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Deliverer
 from skyctl.monitor.migrator import Migrator
-from skyctl.operations.monitor import alerts, health, retention, token_rotation
+from skyctl.operations.monitor import alerts, certificates, health, retention, token_rotation
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import Term
@@ -182,6 +182,8 @@ class Monitor:
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
             self._log(token_rotation.rotate_due(term), alerts.RaisedAlerts())
+        if self._context.certificates:
+            self._log(certificates.sign_requested(term, self._context.certificates), alerts.RaisedAlerts())
         raised = alerts.raise_alerts(term)
         self._observer.passed(time.monotonic() - started, health_pass, raised)
         self._log(health_pass.events, raised)

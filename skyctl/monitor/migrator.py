@@ -18,12 +18,13 @@ from skyctl.domain.errors import (
     LostLead,
     SkyctlError,
 )
-from skyctl.operations.monitor import alerts, migrations, node_claims, services
+from skyctl.operations.monitor import alerts, migrations, node_claims, services, swarm
 from skyctl.operations.shared.leadership import Term
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 RECONCILE_ALL_SECONDS = 10.0
+TELL_JOIN_SECONDS = 10.0
 ONCE_SECONDS = 1.0  # what is due later than that is left to the next run
 UNKNOWN = "not asked yet"
 
@@ -40,7 +41,7 @@ class Migrator:
         self._term: Term | None = None
         self._trouble: str | None = UNKNOWN
         self._pause = FIRST_PAUSE_SECONDS
-        self._reconcile_all_at = 0.0
+        self._reconcile_all_at = self._tell_join_at = self._remove_nodes_at = 0.0
 
     def start(self) -> None:
         """Start the thread, which lives until the process ends and does nothing without a term."""
@@ -48,7 +49,7 @@ class Migrator:
 
     def lead(self, term: Term | None) -> None:
         """Work in this term from now on; None for no more."""
-        self._term, self._trouble = term, UNKNOWN
+        self._term, self._trouble, self._tell_join_at = term, UNKNOWN, 0.0
         self._wake.set()
 
     def wake(self) -> None:
@@ -80,6 +81,7 @@ class Migrator:
             if events := [*claim_events, *progress.events, *service_events]:
                 self._moved(events, alerts.raise_alerts(term))
             self._note(term, None)
+            self._tend_swarm(term)
             return min((seconds for seconds in (progress.next_seconds, later) if seconds is not None), default=None)
         except LostLead:
             if self._term is term:  # else there is a new one already
@@ -93,6 +95,21 @@ class Migrator:
             log.exception("action=move_failed")  # whatever it is, the thread goes on
             return LONGEST_PAUSE_SECONDS
         return None
+
+    def _tend_swarm(self, term: Term) -> None:
+        """Do at the engine what `serve` may not. One that does not answer is asked again later; that it does not is
+        noted where containers wait for it."""
+        now = time.monotonic()
+        try:
+            if now >= self._tell_join_at:
+                self._tell_join_at = now + TELL_JOIN_SECONDS
+                swarm.tell_join(term)
+            if now >= self._remove_nodes_at:
+                for node_id, worker_name, stays in swarm.remove_nodes(term):
+                    what = "node_stays" if stays else "node_removed"
+                    log.info("action=%s node=%r worker=%r reason=%r", what, node_id, worker_name, stays)
+        except (EngineUnavailable, EngineRefused):
+            self._tell_join_at = self._remove_nodes_at = now + LONGEST_PAUSE_SECONDS
 
     def _all_are_due(self) -> bool:
         """Tell whether the engine is to be asked about every service, and not only about those whose containers are on

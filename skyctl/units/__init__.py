@@ -1,15 +1,13 @@
-"""`serve` and `monitor` as services of this host's systemd: their units, the settings that these read, the user as whom
-they run.
+"""`serve` and `monitor` as services of this host's systemd: their units, the settings that these read, the two users as
+whom they run.
 
-The database URL and the secrets are in the settings file alone, which only root reads. What an administrator has
+The database URL and the secrets are in the settings files alone, which only root reads. What an administrator has
 written there stays, and so do the data at an uninstall.
 """
 
 import grp
 import os
-import pwd
 import re
-import shlex
 import stat
 import string
 import subprocess
@@ -23,22 +21,17 @@ from typing import NamedTuple
 
 from skyctl import settings
 from skyctl.domain.errors import Refused, SkyctlError, ValidationError
-from skyctl.host import folders
 from skyctl.host.data_dir import write_private
 from skyctl.host.system_users import account, system_account
-from skyctl.settings import TABLE
+from skyctl.units import data_folders, settings_files
 
 UNITS = ("skyctl-serve.service", "skyctl-monitor.service")
 FOLDER = Path("/etc/systemd/system")
-SETTINGS = Path("/etc/skyctl/skyctl.env")
-DATA = Path("/var/lib/skyctl")
-OF_DATABASE = "postgres"  # how the names begin of what the embedded database keeps in the data folder
+USER = "skyctl"
+OF_MONITOR = "-monitor"  # the name of the monitor's user is that of the other and this
 COMMENT = "skyctl services"  # tells a user that was made here from one that was there
+KEPT = (settings_files.SERVE, settings_files.MONITOR, data_folders.SERVE, data_folders.MONITOR)
 DATABASE = ("SKYCTL_DATABASE_URL", "DATABASE_URL")
-OPTIONS = (
-    ("SKYCTL_SERVE_ARGS", "options of `skyctl serve`, such as --host 0.0.0.0 to listen on every address"),
-    ("SKYCTL_MONITOR_ARGS", "options of `skyctl monitor`, such as --metrics-port 9464"),
-)
 # What the units hide from their processes, beside what its owner alone may read.
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - named, not used
 
@@ -56,18 +49,20 @@ class _Template(string.Template):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services as they shall be: run by this user, with these settings where none are written yet."""
+    """The services as they shall be: `serve` run by this user, the monitor by one of its own, with these settings where
+    none are written yet."""
 
     user: str
     environment: Mapping[str, str]
 
     def check(self, *, changes: bool) -> None:
         """Raise Refused or ValidationError where this host or what was given does not allow for them."""
-        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", self.user) or self.user == "root":
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,22}", self.user) or self.user == "root":
             raise ValidationError(f"--user: {self.user!r} is not a system user's name", "such as skyctl; never root")
         if self.environment.get("SKYCTL_CONFIG"):
             raise ValidationError(
-                "SKYCTL_CONFIG, --config: the services read no such file", f"set what it holds in {SETTINGS} instead"
+                "SKYCTL_CONFIG, --config: the services read no such file",
+                f"set what it holds in {settings_files.SERVE} instead",
             )
         if not Path("/run/systemd/system").is_dir():
             raise Refused(
@@ -83,74 +78,97 @@ class Services:
         Raises ValidationError where a setting is missing or wrong, SkyctlError where a service does not start.
         """
         _check_reachable(Path(sys.executable))
-        if not account(self.user):
-            yield Change(f"made the system user {self.user}", partial(system_account, self.user, DATA, COMMENT))
-        if not SETTINGS.exists():
-            text = settings_text(self.environment)
-            yield Change(f"wrote {SETTINGS}", partial(_write_settings, text))
-        elif stat.S_IMODE(SETTINGS.stat().st_mode) & 0o077:
-            yield Change(f"closed {SETTINGS} to others", partial(SETTINGS.chmod, 0o600))
-        self._check_settings()
-        if _strangers(self.user):
-            yield Change(f"handed {DATA} over to {self.user}", partial(_hand_over, self.user))
-        stale = [name for name in UNITS if _read(FOLDER / name) != unit_text(name, self.user)]
+        for name, folder in self._folders:
+            if not account(name):
+                yield Change(f"made the system user {name}", partial(system_account, name, folder, COMMENT))
+        yield from self._settle_settings()
+        configured = self._check_settings()
+        if data_folders.is_unmade():
+            yield Change(f"made {data_folders.MONITOR}", data_folders.make_monitors)
+        for name, folder in self._folders:
+            if data_folders.strangers(folder, name):
+                yield Change(f"handed {folder} over to {name}", partial(data_folders.hand_over, folder, name))
+        if data_folders.has_left_key():
+            yield Change(f"took the authority's key out of {data_folders.SERVE}", data_folders.remove_left_key)
+        if not (configured and configured.jwt_secret) and data_folders.lacks_secret():
+            yield Change("gave both services the same signing secret", data_folders.share_secret)
+        texts = self._unit_texts()
+        stale = [name for name, text in texts.items() if _read(FOLDER / name) != text]
         for name in stale:
-            yield Change(f"wrote {FOLDER / name}", partial(_write_unit, name, self.user))
-        for name in UNITS:
+            yield Change(f"wrote {FOLDER / name}", partial(_write_unit, name, texts[name]))
+        for name in texts:
             if name in stale or not _holds("is-active", name) or not _holds("is-enabled", name):
                 yield Change(f"started {name}", partial(_start, name))
 
     def uninstall(self) -> Iterator[Change]:
-        """Give the changes that are due until only the settings file and the data are left, which are root's then."""
-        units = [FOLDER / name for name in UNITS if (FOLDER / name).exists()]
-        ran = re.search(r"^User=(.+)$", _read(units[0]), re.MULTILINE) if units else None
-        owner = account(ran[1] if ran else self.user)
-        for unit in units:
-            yield Change(f"removed {unit}", partial(_remove, unit))
-        if owner and owner.pw_gecos.rstrip(",") == COMMENT and not (DATA / "postgres").exists():
-            yield Change(f"removed the system user {owner.pw_name}", partial(_remove_user, owner.pw_name))
+        """Give the changes that are due until only the settings files and the data are left, which are root's then."""
+        units = [name for name in UNITS if (FOLDER / name).exists()]
+        owners = [
+            (account(_user_of(name) or user), folder) for name, (user, folder) in zip(UNITS, self._folders, strict=True)
+        ]
+        for name in units:
+            yield Change(f"removed {FOLDER / name}", partial(_remove, FOLDER / name))
+        keeps_database = (data_folders.SERVE / "postgres").exists()
+        for owner, folder in owners:
+            if not owner or owner.pw_gecos.rstrip(",") != COMMENT or (keeps_database and folder == data_folders.SERVE):
+                continue
+            yield Change(f"removed the system user {owner.pw_name}", partial(_remove_user, owner.pw_name, folder))
 
-    def _check_settings(self) -> None:
-        """The settings that the services will read: the file's, or where none is written (a dry run), those that it
-        would get."""
+    @property
+    def _folders(self) -> tuple[tuple[str, Path], tuple[str, Path]]:
+        """The user of `serve` and that of the monitor, each with its data folder."""
+        return (self.user, data_folders.SERVE), (f"{self.user}{OF_MONITOR}", data_folders.MONITOR)
+
+    def _unit_texts(self) -> dict[str, str]:
+        return {name: unit_text(name, user) for name, (user, _) in zip(UNITS, self._folders, strict=True)}
+
+    def _settle_settings(self) -> Iterator[Change]:
+        """Have two settings files, closed to others, with what is the monitor's in its own."""
+        shared, monitors = settings_files.SERVE, settings_files.MONITOR
+        is_new = not shared.exists()
+        if is_new:
+            text = settings_files.text_of(shared, self.environment)
+            yield Change(f"wrote {shared}", partial(_write_settings, shared, text))
         try:
-            variables = parse(SETTINGS.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            variables = dict(self.environment)
-        except PermissionError:
+            before = _read(shared)
+            present = _read(monitors) or settings_files.text_of(monitors, self.environment if is_new else {})
+        except PermissionError:  # a dry run of somebody else
             return
+        text = settings_files.with_monitors(present, before)
+        if text != _read(monitors):
+            yield Change(f"wrote {monitors}", partial(_write_settings, monitors, text))
+        without = settings_files.without_monitors(before)
+        if without != before:
+            yield Change(f"left what is the monitor's out of {shared}", partial(_write_settings, shared, without))
+        for file in (shared, monitors):
+            if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+                yield Change(f"closed {file} to others", partial(file.chmod, 0o600))
+
+    def _check_settings(self) -> settings.Settings | None:
+        """The settings that the services will read: the files', or where none are written (a dry run), those that they
+        would get; None where this user may not read them."""
+        try:
+            texts = [_read(file) for file in (settings_files.SERVE, settings_files.MONITOR)]
+        except PermissionError:
+            return None
+        variables = settings_files.parse("".join(texts)) if any(texts) else dict(self.environment)
         if not any(variables.get(name) for name in DATABASE):
             raise ValidationError(
-                f"SKYCTL_DATABASE_URL is not set in {SETTINGS}, and the services do not share an embedded database",
+                f"SKYCTL_DATABASE_URL is not set in {settings_files.SERVE}, "
+                "and the services do not share an embedded database",
                 "set it there and run this again; for an embedded database there is `skyctl up`",
             )
-        settings.load(None, variables)
+        return settings.load(None, variables)
 
 
-def settings_text(environment: Mapping[str, str]) -> str:
-    """The settings file: what is set in the environment, and the rest as comments. Raises ValidationError."""
-    blocks = ["# Read by skyctl-serve.service and skyctl-monitor.service. It holds secrets: only root may read it.\n"]
-    rows = [(setting.variables, setting.meaning, setting.default) for setting in TABLE if setting.key != "data_dir"]
-    for names, meaning, default in [*rows, *(((name,), meaning, "") for name, meaning in OPTIONS)]:
-        value = next((environment[name] for name in names if environment.get(name)), None)
-        if value and not value.isprintable():
-            raise ValidationError(f"{names[0]}: the value holds a line's end or another control character", "remove it")
-        line = f"#{names[0]}=" if value is None else f"{names[0]}={shlex.quote(value)}"
-        blocks.append(f"# {meaning}{f' (default: {default})' if default else ''}\n{line}\n")
-    return "\n".join(blocks)
+def installed_user() -> str:
+    """The user as whom `serve` runs here; the usual one where it is not installed."""
+    return _user_of(UNITS[0]) or USER
 
 
-def parse(text: str) -> dict[str, str]:
-    """The variables of a settings file, as systemd reads it."""
-    variables = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if equals and not name.startswith(("#", ";")):
-            try:
-                variables[name.strip()] = " ".join(shlex.split(value))
-            except ValueError:  # a quotation mark without its second one
-                variables[name.strip()] = value
-    return variables
+def _user_of(unit: str) -> str:
+    ran = re.search(r"^User=(.+)$", _read(FOLDER / unit), re.MULTILINE)
+    return ran[1] if ran else ""
 
 
 def unit_text(name: str, user: str) -> str:
@@ -159,7 +177,12 @@ def unit_text(name: str, user: str) -> str:
     docker = "SupplementaryGroups=docker" if "docker" in groups else "# no group docker here: see DOCKER_HOST"
     python = '"' + sys.executable.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$") + '"'
     return _Template(_ours(name)).substitute(
-        user=user, docker=docker, settings=SETTINGS, python=python, hardening=_ours("hardening.conf").rstrip()
+        user=user,
+        docker=docker,
+        shared=settings_files.SERVE,
+        monitors=settings_files.MONITOR,
+        python=python,
+        hardening=_ours("hardening.conf").rstrip(),
     )
 
 
@@ -180,20 +203,9 @@ def _check_reachable(program: Path) -> None:
             )
 
 
-def _write_settings(text: str) -> None:
-    SETTINGS.parent.mkdir(mode=0o755, exist_ok=True)
-    write_private(SETTINGS, text)
-
-
-def _strangers(user: str) -> list[Path]:
-    """Return what in the data folder is not this user's, without what the embedded database keeps there."""
-    owner = account(user)
-    return folders.strangers(DATA, owner.pw_uid if owner else folders.ANYBODY, keep=OF_DATABASE)
-
-
-def _hand_over(user: str) -> None:
-    owner = pwd.getpwnam(user)
-    folders.hand_over(DATA, owner.pw_uid, owner.pw_gid, keep=OF_DATABASE)
+def _write_settings(file: Path, text: str) -> None:
+    file.parent.mkdir(mode=0o755, exist_ok=True)
+    write_private(file, text)
 
 
 def _read(path: Path) -> str:
@@ -203,8 +215,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _write_unit(name: str, user: str) -> None:
-    (FOLDER / name).write_text(unit_text(name, user), encoding="utf-8")
+def _write_unit(name: str, text: str) -> None:
+    (FOLDER / name).write_text(text, encoding="utf-8")
     (FOLDER / name).chmod(0o644)
     _run("systemctl", "daemon-reload")
 
@@ -221,9 +233,9 @@ def _remove(unit: Path) -> None:
     _run("systemctl", "daemon-reload")
 
 
-def _remove_user(name: str) -> None:
-    if DATA.exists():
-        _hand_over("root")
+def _remove_user(name: str, folder: Path) -> None:
+    if folder.exists():
+        data_folders.hand_over(folder, "root")
     _run("userdel", name)
 
 

@@ -136,5 +136,6 @@ def test_the_metrics_and_the_settings_that_are_named_exist(path: Path) -> None:
     text = path.read_text()
     names = {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("", "_total", "_count")}
     assert set(re.findall(r"`(skyctl_[a-z_]+)`", text)) <= names
-    known = {variable for setting in TABLE for variable in setting.variables} | {name for name, _ in units.OPTIONS}
+    options = units.settings_files.OPTIONS.values()
+    known = {variable for setting in TABLE for variable in setting.variables} | {name for name, _ in options}
     assert set(re.findall(r"\bSKYCTL_[A-Z_]+", text)) <= known | {"SKYCTL_CONFIG"}

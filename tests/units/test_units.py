@@ -3,15 +3,18 @@ manager."""
 
 import os
 import re
+import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from skyctl import units
 from skyctl.host import data_dir
+from skyctl.host.certificates import Certificates
 from tests.conftest import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -137,8 +140,13 @@ def test_installed_again_nothing_changes_and_uninstalled_only_secrets_stay(host:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "made the system user skyctl",
+        "made the system user skyctl-monitor",
         "wrote /etc/skyctl/skyctl.env",
+        "wrote /etc/skyctl/monitor.env",
+        "made /var/lib/skyctl-monitor",
         "handed /var/lib/skyctl over to skyctl",
+        "handed /var/lib/skyctl-monitor over to skyctl-monitor",
+        "gave both services the same signing secret",
         "wrote /etc/systemd/system/skyctl-serve.service",
         "wrote /etc/systemd/system/skyctl-monitor.service",
         "started skyctl-serve.service",
@@ -146,38 +154,119 @@ def test_installed_again_nothing_changes_and_uninstalled_only_secrets_stay(host:
     ]
     settings = host.root / "etc/skyctl/skyctl.env"
     assert (settings.stat().st_mode & 0o777, settings.stat().st_uid) == (0o600, 0)
-    assert units.parse(settings.read_text()) == {"SKYCTL_DATABASE_URL": URL, "SKYCTL_SERVE_ARGS": "--host 0.0.0.0"}
+    assert units.settings_files.parse(settings.read_text()) == {
+        "SKYCTL_DATABASE_URL": URL,
+        "SKYCTL_SERVE_ARGS": "--host 0.0.0.0",
+    }
     assert secret.stat().st_uid != 0
-    for name in units.UNITS:
+    for name, user in zip(units.UNITS, ("skyctl", "skyctl-monitor"), strict=True):
         text = (host.root / "etc/systemd/system" / name).read_text()
         assert "@@" not in text
         assert 'ExecStart="/usr/bin/python3" -I -m skyctl' in text
-        assert "User=skyctl\n" in text
+        assert f"User={user}\nGroup={user}\n" in text
         assert URL not in text
     installed = host.snapshot()
     again = host.install()
     assert (again.returncode, again.stdout, again.stderr) == (0, "no change\n", "")
     assert host.snapshot() == installed
     gone = host.install("--uninstall")
-    assert (gone.returncode, gone.stdout.splitlines()[-1]) == (0, "removed the system user skyctl"), gone.stderr
-    assert "/etc/skyctl/skyctl.env and /var/lib/skyctl stay" in gone.stderr
+    users = ["removed the system user skyctl", "removed the system user skyctl-monitor"]
+    assert (gone.returncode, gone.stdout.splitlines()[-2:]) == (0, users), gone.stderr
+    assert "/etc/skyctl/monitor.env, /var/lib/skyctl, /var/lib/skyctl-monitor stay" in gone.stderr
     left = host.snapshot()
     new = {path.removeprefix(str(host.root)) for path in left.keys() - before.keys()}
     assert {path for path in new if not path.endswith("-")} == {
         "/etc/skyctl",
         "/etc/skyctl/skyctl.env",
+        "/etc/skyctl/monitor.env",
         "/run/systemd/state",
+        "/var/lib/skyctl/jwt-secret",
+        "/var/lib/skyctl-monitor",
+        "/var/lib/skyctl-monitor/jwt-secret",
     }
     assert secret.stat().st_uid == 0
     assert b"skyctl" not in left[f"{host.root}/etc/passwd"][2]
     assert host.install("--uninstall").stdout == "no change\n"
 
 
+FORMER_SETTINGS = """# Read by both
+# PostgreSQL to use
+SKYCTL_DATABASE_URL=postgresql://db/skyctl
+# where alerts go
+SKYCTL_ALERT_CHANNELS='json://hooks.example.com/a
+ json://hooks.example.com/b'
+#DOCKER_HOST=
+SKYCTL_SERVE_ARGS=it's # as before
+SKYCTL_MONITOR_ARGS="--metrics-port \\
+9464"
+; the end
+"""
+
+
+def test_an_installation_of_one_user_becomes_one_of_two(host: ScratchHost) -> None:
+    data, monitors = host.root / "var/lib/skyctl", host.root / "var/lib/skyctl-monitor"
+    assert host.install("--user", "sky", SKYCTL_DATABASE_URL=URL).returncode == 0
+    assert host.install("--uninstall").returncode == 0
+    shutil.rmtree(monitors)
+    for name in units.UNITS:  # as one before
+        (host.root / "etc/systemd/system" / name).write_text("[Service]\nUser=sky\nGroup=sky\n")
+    data.mkdir(exist_ok=True)
+    Certificates(data).make(["manager.example.com"], datetime.now(UTC))
+    (data / "tls/names").unlink()
+    (data / "jwt-secret").write_text("a-secret-from-before")
+    before = {name: (data / "tls" / name).read_bytes() for name in ("ca.key", "ca.pem", "server.key", "server.pem")}
+    settings = host.root / "etc/skyctl"
+    (settings / "monitor.env").unlink()
+    (settings / "skyctl.env").write_text(FORMER_SETTINGS)
+    former = units.settings_files.parse(FORMER_SETTINGS)
+
+    done = host.install()
+    assert done.returncode == 0, done.stderr
+    assert "made the system user sky-monitor" in done.stdout
+    assert "left what is the monitor's out of /etc/skyctl/skyctl.env" in done.stdout
+    shared, own = ((settings / name).read_text() for name in ("skyctl.env", "monitor.env"))
+    assert units.settings_files.parse(shared) | units.settings_files.parse(own) == former
+    assert set(units.settings_files.parse(own)) == {"SKYCTL_ALERT_CHANNELS", "SKYCTL_MONITOR_ARGS"}
+    assert "hooks.example.com" not in shared
+    assert {(settings / name).stat().st_mode & 0o777 for name in ("skyctl.env", "monitor.env")} == {0o600}
+    assert {name: (monitors / "tls" / name).read_bytes() for name in ("ca.key", "ca.pem")} == {
+        name: before[name] for name in ("ca.key", "ca.pem")
+    }
+    assert (monitors / "tls/names").read_text() == "manager.example.com\n"
+    assert sorted(path.name for path in (data / "tls").iterdir()) == ["ca.pem", "server.key", "server.pem"]
+    assert {(folder / "jwt-secret").read_text() for folder in (data, monitors)} == {"a-secret-from-before"}
+    assert monitors.stat().st_mode & 0o777 == 0o700
+    owners = {path.stat().st_uid for path in (data, data / "tls/server.key", data / "jwt-secret")}
+    others = {path.stat().st_uid for path in (monitors, monitors / "tls/ca.key", monitors / "jwt-secret")}
+    assert (len(owners), len(others), owners & others, 0 in owners | others) == (1, 1, set(), False)
+    assert "User=sky\n" in (host.root / "etc/systemd/system" / units.UNITS[0]).read_text()
+    assert host.install().stdout == "no change\n"
+
+    (data / "tls/ca.key").write_text("what serve made itself")
+    (data / "tls/ca.pem").write_text("what serve made itself")
+    assert host.install().returncode == 0
+    assert (monitors / "tls/ca.pem").read_bytes() == before["ca.pem"], "nothing of serve's is taken for the authority"
+
+
+def test_what_both_settings_files_say_otherwise_is_refused(host: ScratchHost) -> None:
+    assert host.install(SKYCTL_DATABASE_URL=URL).returncode == 0
+    for name, value in (("skyctl.env", "tcp://a:2375"), ("monitor.env", "tcp://b:2375")):
+        with (host.root / "etc/skyctl" / name).open("a") as file:
+            file.write(f"DOCKER_HOST={value}\n")
+    refused = host.install()
+    assert refused.returncode == 2
+    assert "DOCKER_HOST is set in /etc/skyctl/skyctl.env and otherwise in /etc/skyctl/monitor.env" in refused.stderr
+    text = (host.root / "etc/skyctl/monitor.env").read_text()
+    (host.root / "etc/skyctl/monitor.env").write_text(text.replace("tcp://b", "tcp://a"))
+    assert host.install().returncode == 0
+    assert "DOCKER_HOST=" not in (host.root / "etc/skyctl/skyctl.env").read_text()
+
+
 def test_a_dry_run_tells_all_and_changes_nothing(host: ScratchHost) -> None:
     before = host.snapshot()
     done = host.install("--dry-run", user="nobody", SKYCTL_DATABASE_URL=URL)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 7
+    assert len(done.stdout.splitlines()) == 12
     assert {line.partition(" have ")[0] for line in done.stdout.splitlines()} == {"would"}
     assert host.snapshot() == before
 
@@ -185,7 +274,7 @@ def test_a_dry_run_tells_all_and_changes_nothing(host: ScratchHost) -> None:
 def test_without_a_database_the_settings_file_is_there_to_be_filled_in(host: ScratchHost) -> None:
     refused = host.install()
     assert refused.returncode == 2
-    assert refused.stdout.splitlines()[-1] == "wrote /etc/skyctl/skyctl.env"
+    assert refused.stdout.splitlines()[-2:] == ["wrote /etc/skyctl/skyctl.env", "wrote /etc/skyctl/monitor.env"]
     assert refused.stderr.startswith("error: SKYCTL_DATABASE_URL is not set in /etc/skyctl/skyctl.env")
     assert not list((host.root / "etc/systemd/system").glob("skyctl-*"))
     file = host.root / "etc/skyctl/skyctl.env"

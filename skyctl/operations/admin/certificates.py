@@ -1,14 +1,16 @@
 """The certificate that `skyctl serve` shows: make it, renew it, note that in the log."""
 
+import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from skyctl.domain.cluster import Actor, Event
-from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable
+from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused
 from skyctl.domain.events import EventKind, NewCertificate
 from skyctl.host.certificates import Certificates
 from skyctl.operations.shared.context import Context
-from skyctl.store import events
+from skyctl.store import certificate_requests, db, events
 
 SERVE = Actor("serve")
 
@@ -18,12 +20,45 @@ def initialize(certificates: Certificates, names: Iterable[str], *, renew: bool)
     return certificates.make(names, datetime.now(UTC), renew=renew)
 
 
-def renew_if_due(context: Context, certificates: Certificates) -> bool:
-    """Renew the server's certificate where it is about to end; return whether it was renewed."""
-    renewed = certificates.renew_if_due(datetime.now(UTC))
-    if renewed:
+class Renewal(StrEnum):
+    """How far the renewal of the server's certificate is."""
+
+    NOT_DUE = "not due"
+    ASKED = "asked"
+    RENEWED = "renewed"
+
+
+def renew_if_due(context: Context, certificates: Certificates) -> Renewal:
+    """Renew the server's certificate where it is about to end: sign it where this user holds the authority's key, else
+    ask the monitor, and take over what it has signed.
+
+    Raises Refused where the monitor does not sign it, SkyctlError where a certificate cannot be used.
+    """
+    now = datetime.now(UTC)
+    if not certificates.is_due(now):
+        return Renewal.NOT_DUE
+    if certificates.can_sign:
+        if not certificates.renew_if_due(now):
+            return Renewal.NOT_DUE
         note(context, certificates, SERVE)
-    return renewed
+        return Renewal.RENEWED
+    answer = _ask(context, certificates.request())
+    if answer.refusal:
+        certificates.withdraw()
+        raise Refused(f"the monitor does not sign a new certificate: {answer.refusal}", "see `skyctl tls show`")
+    if answer.certificate is None:
+        return Renewal.ASKED
+    certificates.adopt(answer.certificate)
+    return Renewal.RENEWED
+
+
+def _ask(context: Context, request: str) -> certificate_requests.Answer:
+    """Ask the monitor to sign this request, where it was not asked before; return its answer."""
+    request_id = hashlib.sha256(request.encode()).hexdigest()
+    with context.db.transaction() as tx:
+        if certificate_requests.ask(tx, request_id, request):
+            db.notify_news(tx)
+        return certificate_requests.answer(tx, request_id) or certificate_requests.Answer(None, None)
 
 
 def note(context: Context, certificates: Certificates, actor: Actor) -> bool:

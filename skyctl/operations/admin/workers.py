@@ -14,8 +14,8 @@ from skyctl.domain.events import EventKind, Labels
 from skyctl.domain.states import WorkerStatus
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
-from skyctl.rules.tasks import is_on
-from skyctl.store import db, events, leases, workers
+from skyctl.rules import nodes
+from skyctl.store import db, events, leases, swarm, workers
 
 
 def list_workers(
@@ -61,31 +61,37 @@ def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str
         _refuse_occupied(tx, worker)
         events.set_actor(tx, actor)
         workers.delete(tx, worker_id)
+        _ask_node_removal(tx, worker)
         events.log_activity(tx, [Event(EventKind.REMOVED, worker_id, worker.name, actor.name)], actor)
         db.notify_news(tx)
     return worker, _leave_swarm(context, worker)
 
 
+def _ask_node_removal(tx: db.Transaction, worker: Worker) -> None:
+    if worker.confirmed_node is not None:
+        swarm.ask_removal(tx, worker.confirmed_node, worker.name)
+
+
 def _leave_swarm(context: Context, worker: Worker) -> str:
     """Remove a worker's node from the swarm; return why that was not done, empty where it was, or the worker is in
-    none. A node that it only claims may be another's, and stays."""
+    none. A node that it only claims may be another's, and stays. Where the engine cannot be asked from here, the
+    monitor does it."""
     if worker.confirmed_node is None:
         return "it is not confirmed that the node is this worker's" if worker.swarm_node_id else ""
     try:
         engine = context.engine()
         if engine.state() is None:
             return ""
-        swarm, node_id = engine.observe(), worker.confirmed_node
-        node = swarm.nodes.get(node_id)
-        left = [
-            service.name for service in swarm.services.values() if any(is_on(task, node_id) for task in service.tasks)
-        ]
-        if left and node and node.is_up:
-            return f"it runs containers of services that skyctl does not manage: {', '.join(left[:5])}"
-        engine.remove_node(node_id)
-    except (EngineRefused, EngineUnavailable) as error:
+        stays = nodes.why_it_stays(engine.observe(), worker.confirmed_node)
+        if not stays:
+            engine.remove_node(worker.confirmed_node)
+    except EngineUnavailable as error:
         return error.message
-    return ""
+    except EngineRefused as error:
+        stays = error.message
+    with context.db.transaction() as tx:
+        swarm.end_removals(tx, [worker.confirmed_node])
+    return stays
 
 
 def label(context: Context, worker_id: UUID, actor: Actor, labels: dict[str, str]) -> Worker:

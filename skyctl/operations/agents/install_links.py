@@ -14,6 +14,7 @@ from skyctl.domain.tokens import Credentials, TokenState
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.swarm_join import worker_join
 from skyctl.rules import identity, tokens
 from skyctl.store import db, events, install_links, workers
 from skyctl.store import tokens as stored_tokens
@@ -85,12 +86,12 @@ def redeem(context: Context, actor: Actor, secret: str) -> str:
     """Return the script of a link, with a token that is issued now and replaces the invitation's; the link is used
     up.
 
-    Raises LinkGone, or EngineUnavailable where the engine that was set does not answer: then the link is still good.
+    Raises LinkGone, or EngineUnavailable where nobody tells how hosts join the swarm: then the link is still good.
     """
     key = tokens.fingerprint(secret)
     with context.db.transaction() as tx:
         link, _ = _good(tx, key)
-    join = context.engine().worker_join()
+    join = worker_join(context)
     with context.db.transaction() as tx:
         events.lock(tx)
         link, worker = _good(tx, key)

@@ -11,6 +11,7 @@ from skyctl.domain.text import quoted
 from skyctl.operations.agents import release_keys
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.swarm_join import worker_join
 from skyctl.rules import names, tokens, transport
 from skyctl.store import db, events, workers
 from skyctl.store import tokens as stored_tokens
@@ -67,10 +68,10 @@ def generate_script(
     worker.
 
     Raises Refused where the agent would have to send its token unencrypted and that was not allowed, EngineUnavailable
-    where the engine that was set does not answer.
+    where nobody tells how hosts join the swarm.
     """
     check_transport(context, insecure=insecure)
-    join = context.engine().worker_join()
+    join = worker_join(context)
     invitation = invite_again(context, actor, existing_id, ttl) if existing_id else invite(context, actor, name, ttl)
     return invitation, write_script(context, invitation, join, insecure=insecure)
 

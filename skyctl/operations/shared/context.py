@@ -85,8 +85,8 @@ class Context:
 
     `engine` and `notifier` are functions since their libraries are slow to load: call them when one is needed.
     `authority` returns the PEM certificate that hosts need in order to trust the server at an address of the API; empty
-    where the certificates that hosts have suffice. Tokens older than `token_max_age` are replaced (zero: never).
-    `release_key` signs the agent's releases; `serve` has none.
+    where the certificates that hosts have suffice. `certificates`, where there are files of ours, signs for it. Tokens
+    older than `token_max_age` are replaced (zero: never). `release_key` signs the agent's releases; `serve` has none.
     """
 
     db: Database
@@ -96,6 +96,7 @@ class Context:
     keys: Keyring
     api_url: str
     authority: Callable[[str], str]
+    certificates: Certificates | None = None
     health: HealthPolicy = HealthPolicy()
     alerting: AlertPolicy = AlertPolicy()
     migrations: MigrationSettings = MigrationSettings()

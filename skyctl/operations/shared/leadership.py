@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from skyctl.domain.cluster import Lease
+from skyctl.domain.cluster import EngineState, Lease, SwarmJoin
 from skyctl.domain.engine import Observation
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store import db, events, leases
@@ -66,6 +66,14 @@ class Term:
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
         """Return what the engine shows, as `Engine.observe` does. It neither needs nor prolongs the lease."""
         return self.context.engine().observe(service_ids)
+
+    def worker_join(self) -> SwarmJoin | None:
+        """Return how a host joins the swarm, as `Engine.worker_join` does. It neither needs nor prolongs the lease."""
+        return self.context.engine().worker_join()
+
+    def engine_state(self) -> EngineState | None:
+        """Return what the engine says of itself, as `Engine.state` does. It neither needs nor prolongs the lease."""
+        return self.context.engine().state()
 
     def renew(self) -> None:
         """Prolong the lease. Raises LostLead."""

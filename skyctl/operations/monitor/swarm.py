@@ -1,0 +1,55 @@
+"""What the leading monitor does at the engine for `serve`, which may not ask it: tell how hosts join, and take nodes of
+removed workers out of the swarm."""
+
+from typing import NamedTuple
+
+from skyctl.domain.errors import EngineRefused
+from skyctl.operations.shared.leadership import Term
+from skyctl.rules import nodes
+from skyctl.store import swarm
+
+MOST_AT_ONCE = 20
+
+
+class NodeOutcome(NamedTuple):
+    """What became of a node that was to leave the swarm: why it stays, empty where it left."""
+
+    node_id: str
+    worker_name: str
+    stays: str
+
+
+def tell_join(term: Term) -> None:
+    """Write down how a host joins the swarm, where that has changed. Raises LostLead, EngineUnavailable."""
+    join = term.worker_join()
+    with term.reading() as tx:
+        known = swarm.known_join(tx)
+    if join is None and known and known.join and term.engine_state() is None:
+        return  # an engine that starts again is not one without a swarm
+    if known is None or known.join != join:
+        with term.writing() as tx:
+            swarm.note_join(tx, join)
+
+
+def remove_nodes(term: Term) -> list[NodeOutcome]:
+    """Take the nodes of removed workers out of the swarm, some at a time; return what became of each.
+
+    A node that is a worker's again stays, and so does one with containers of others. Raises LostLead,
+    EngineUnavailable.
+    """
+    with term.reading() as tx:
+        asked = swarm.removals(tx, MOST_AT_ONCE)
+    if not asked:
+        return []
+    seen, outcomes = term.observe(), []
+    for node_id, worker_name, is_a_workers in asked:
+        stays = "it is a worker's again" if is_a_workers else nodes.why_it_stays(seen, node_id)
+        if not stays:
+            try:
+                term.engine().remove_node(node_id)
+            except EngineRefused as error:
+                stays = error.message
+        outcomes.append(NodeOutcome(node_id, worker_name, stays))
+    with term.writing() as tx:
+        swarm.end_removals(tx, [outcome.node_id for outcome in outcomes])
+    return outcomes
