@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
-from skyctl import units
 from skyctl.domain.cluster import AlertPolicy, HealthPolicy
 from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
@@ -22,6 +21,7 @@ from skyctl.notifiers import apprise
 from skyctl.operations.shared.context import Context, DoctorInputs, Engine, Notifier
 from skyctl.settings import Settings
 from skyctl.store.db import Database
+from skyctl.units import data_folders, settings_files
 
 RELEASE_KEY = "release.key"
 
@@ -109,7 +109,11 @@ def release_key_path(data_dir: Path) -> Path:
     """Return the file of the key of releases: root's beside the settings where the data folder is that of the services'
     user, who could replace a file in it; else in the data folder."""
     is_others = os.geteuid() == 0 and data_dir.is_dir() and data_dir.stat().st_uid != 0
-    return units.SETTINGS.with_name(RELEASE_KEY) if is_others or data_dir == units.DATA else data_dir / RELEASE_KEY
+    return (
+        settings_files.SERVE.with_name(RELEASE_KEY)
+        if is_others or data_dir == data_folders.SERVE
+        else data_dir / RELEASE_KEY
+    )
 
 
 def _keys(settings: Settings) -> Keyring:
