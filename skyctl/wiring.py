@@ -13,6 +13,7 @@ from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.notifiers import apprise
+from skyctl.operations.shared import key_salt
 from skyctl.operations.shared.context import Context, DoctorInputs, Engine, Notifier
 from skyctl.settings import Settings
 from skyctl.store.db import Database
@@ -34,12 +35,13 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
     def notifier() -> Notifier:
         return apprise.Channels(settings.alert_channels)
 
+    db = Database(url, connections=connections)
     return Context(
-        db=Database(url, connections=connections),
+        db=db,
         engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
         notifier=notifier,
         channels=apprise.names(settings.alert_channels),
-        keys=_keys(settings),
+        keys=_keys(settings, db),
         health=HealthPolicy(
             heartbeat_timeout=settings.heartbeat_timeout,
             heartbeat_interval=settings.heartbeat_interval,
@@ -55,6 +57,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
             attempts=settings.migration_attempts,
         ),
         token_max_age=timedelta(days=settings.token_rotation_days),
+        metrics_token=settings.metrics_token,
         api_url=settings.api_url,
         authority=Certificates(settings.data_dir).authority_for,
     )
@@ -76,6 +79,7 @@ def doctor_inputs(settings: Settings) -> DoctorInputs:
         data_dir=settings.data_dir,
         keeps_database=settings.database_url is None,
         kept_secret=None if settings.jwt_secret else keyring.path(settings.data_dir),
+        weak_secrets=settings.weak_secrets,
         database=database,
         engine=lambda: _engine(settings),
         engine_is_set=settings.docker_host is not None,
@@ -84,10 +88,10 @@ def doctor_inputs(settings: Settings) -> DoctorInputs:
     )
 
 
-def _keys(settings: Settings) -> Keyring:
+def _keys(settings: Settings, db: Database) -> Keyring:
     secrets = [secret for secret in (settings.jwt_secret, settings.jwt_secret_previous) if secret]
-    keys = Keyring(settings.data_dir, secrets)
-    keys.signing()  # where it cannot be had, no operation shall begin
+    keys = Keyring(settings.data_dir, key_salt.reader(db), secrets)
+    keys.check()  # where it cannot be had, no operation shall begin
     return keys
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 
@@ -261,6 +261,8 @@ serve_instances = _table(
 
 serve_outages = _table("serve_outages", id=BigInteger(), started_at=_TIME, ended_at=_TIME)
 
-installations = _table("skyctl_installation", is_only=Boolean(), id=_ID)
+installations = _table(
+    "skyctl_installation", is_only=Boolean(), id=_ID, worker_key_salt=Text(), admin_tokens_from=_TIME
+)
 
 schema_versions = _table("skyctl_schema", version=Integer(), applied_at=_TIME)

@@ -1,14 +1,14 @@
-"""Tokens: replace or revoke a worker's, and replace the secret that signs them."""
+"""Tokens: replace or revoke a worker's, replace the secret that signs them, end those of administrators."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import Refused
-from skyctl.domain.events import EventKind, NewSecret
+from skyctl.domain.events import Ended, EventKind, NewSecret
 from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import Context
-from skyctl.store import db, events, install_links, tokens
+from skyctl.store import db, events, install_links, installation, tokens
 
 INVITE_AGAIN = "invite its host anew: skyctl workers install-script --worker "
 
@@ -61,3 +61,14 @@ def rotate_secret(context: Context, actor: Actor, overlap: timedelta) -> tuple[d
         details = NewSecret(acceptedUntil=(now + overlap).isoformat(), keyId=context.keys.signing().id)
         events.record(tx, Event(EventKind.SECRET_ROTATED, None, None, actor.name, details=details), actor)
         return now + overlap, tokens.without_successor(tx)
+
+
+def end_admin_tokens(context: Context, actor: Actor) -> datetime:
+    """Refuse every administrator's token that was issued so far, from the next request on, also those that do not say
+    when they were; return the moment."""
+    with context.recording() as tx:
+        now = db.now(tx)
+        installation.end_admin_tokens(tx, now)
+        details = Ended(issuedBefore=now.isoformat())
+        events.record(tx, Event(EventKind.ADMIN_TOKENS_ENDED, None, None, actor.name, details=details), actor)
+    return now
