@@ -527,6 +527,13 @@ CREATE TABLE IF NOT EXISTS skyctl_installation (
     id      uuid NOT NULL DEFAULT gen_random_uuid()
 );
 
+-- The key of workers' tokens is derived from the signing secret and from the salt, which is for nobody but `serve` and
+-- `monitor` to see: where the secret can be guessed, a host that lacks the salt can try no guess. Tokens of
+-- administrators that were issued before admin_tokens_from are refused.
+ALTER TABLE skyctl_installation ADD COLUMN IF NOT EXISTS worker_key_salt text NOT NULL
+    DEFAULT replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+ALTER TABLE skyctl_installation ADD COLUMN IF NOT EXISTS admin_tokens_from timestamptz;
+
 INSERT INTO skyctl_installation DEFAULT VALUES ON CONFLICT DO NOTHING;
 
 -- The public key of the agent's releases, which the scripts that `serve` makes pin on hosts.

@@ -18,6 +18,7 @@ from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.host.release_key import ReleaseKey
 from skyctl.notifiers import apprise
+from skyctl.operations.shared import key_salt
 from skyctl.operations.shared.context import Context, DoctorInputs, Engine, Notifier
 from skyctl.settings import Settings
 from skyctl.store.db import Database
@@ -43,12 +44,13 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
         return apprise.Channels(settings.alert_channels)
 
     certificates = Certificates(settings.data_dir)
+    db = Database(url, connections=connections)
     return Context(
-        db=Database(url, connections=connections),
+        db=db,
         engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
         notifier=notifier,
         channels=apprise.names(settings.alert_channels),
-        keys=_keys(settings),
+        keys=_keys(settings, db),
         health=HealthPolicy(
             heartbeat_timeout=settings.heartbeat_timeout,
             heartbeat_interval=settings.heartbeat_interval,
@@ -65,6 +67,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2) -> Context:
         ),
         retention=_retention(settings),
         token_max_age=timedelta(days=settings.token_rotation_days),
+        metrics_token=settings.metrics_token,
         api_url=settings.api_url,
         authority=certificates.authority_for,
         certificates=certificates,
@@ -87,6 +90,7 @@ def doctor_inputs(settings: Settings) -> DoctorInputs:
         data_dir=settings.data_dir,
         keeps_database=settings.database_url is None,
         kept_secret=None if settings.jwt_secret else keyring.path(settings.data_dir),
+        weak_secrets=settings.weak_secrets,
         database=database,
         engine=lambda: _engine(settings),
         engine_is_set=settings.docker_host is not None,
@@ -116,10 +120,10 @@ def release_key_path(data_dir: Path) -> Path:
     )
 
 
-def _keys(settings: Settings) -> Keyring:
+def _keys(settings: Settings, db: Database) -> Keyring:
     secrets = [secret for secret in (settings.jwt_secret, settings.jwt_secret_previous) if secret]
-    keys = Keyring(settings.data_dir, secrets)
-    keys.signing()  # where it cannot be had, no operation shall begin
+    keys = Keyring(settings.data_dir, key_salt.reader(db), secrets)
+    keys.check()  # where it cannot be had, no operation shall begin
     return keys
 
 

@@ -25,12 +25,13 @@ from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.host.release_key import ReleaseKey
 from skyctl.operations.admin import schema
+from skyctl.operations.shared import key_salt
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store.db import Database
 from tests.support.event_log import check_events
 from tests.support.fakes import FakeEngine, FakeNotifier
 from tests.support.fleet import Fleet
-from tests.support.helpers import PATIENCE_SECONDS
+from tests.support.helpers import METRICS_TOKEN, PATIENCE_SECONDS
 
 signal.signal(
     signal.SIGHUP, signal.SIG_DFL
@@ -65,12 +66,13 @@ def make_context(
     connections: int = 4,
     **policies: Any,
 ) -> Context:
+    db = Database(url, connections=connections)
     return Context(
-        db=Database(url, connections=connections),
+        db=db,
         engine=lambda: engine or FakeEngine(None),
         notifier=lambda: notifier or FakeNotifier(),
         channels=(notifier.channel,) if notifier else (),
-        keys=Keyring(None, [SECRET]),
+        keys=Keyring(None, key_salt.reader(db), [SECRET]),
         api_url="https://manager.example.com",
         authority=lambda _: "",
         **policies,
@@ -194,7 +196,12 @@ def clean_environment() -> dict[str, str]:
 
 @pytest.fixture
 def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
-    return {"SKYCTL_DATABASE_URL": database_url, "SKYCTL_JWT_SECRET": SECRET, "SKYCTL_DATA_DIR": str(tmp_path / "data")}
+    return {
+        "SKYCTL_DATABASE_URL": database_url,
+        "SKYCTL_JWT_SECRET": SECRET,
+        "SKYCTL_METRICS_TOKEN": METRICS_TOKEN,
+        "SKYCTL_DATA_DIR": str(tmp_path / "data"),
+    }
 
 
 @pytest.fixture

@@ -112,16 +112,16 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
-    secret = Keyring(tmp_path / "new").signing().secret
+    secret = Keyring(tmp_path / "new", str).signing().secret
     assert len(secret) == 64
-    assert Keyring(tmp_path / "new").signing().secret == secret
+    assert Keyring(tmp_path / "new", str).signing().secret == secret
     kept = tmp_path / "new" / "jwt-secret"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["jwt-secret"]
 
 
 def test_nobody_sees_secrets_in_a_repr() -> None:
-    assert "geheim" not in repr(load(SKYCTL_JWT_SECRET="geheim", SKYCTL_DATABASE_URL="postgresql://u:geheim@h/d"))
+    assert "geheim" not in repr(load(JWT_SECRET="geheim", SKYCTL_DATABASE_URL="postgresql://u:geheim@h/d"))
 
 
 def test_how_long_things_are_kept() -> None:

@@ -7,7 +7,6 @@ Handlers are ordinary functions on a few threads. Heartbeats do not come this wa
 import hashlib
 import ipaddress
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +17,7 @@ from uuid import UUID
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -27,10 +25,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from skyctl.api import openapi
+from skyctl.api import metrics, openapi
 from skyctl.api.heartbeats import HeartbeatBatches, accepted, answer_with_reply
-from skyctl.api.responses import Content, bearer_token, encode, error_answer, error_document, read_body
+from skyctl.api.responses import NO_STORE, Content, bearer_token, encode, error_answer, error_document, read_body
 from skyctl.documents import http
+from skyctl.domain.addresses import client_address
 from skyctl.domain.cluster import Actor, Heartbeat
 from skyctl.domain.errors import SkyctlError, Unauthorized, WorkerNotFound
 from skyctl.domain.tokens import REPLY_PENDING
@@ -222,6 +221,11 @@ def specification(_context: Context, _request: ApiRequest) -> tuple[int, dict[st
     return 200, openapi.DOCUMENT
 
 
+def prometheus(_context: Context, _request: ApiRequest) -> tuple[int, Content]:
+    """Send the metrics in Prometheus' text format."""
+    return 200, Content(metrics.render(), metrics.MEDIA_TYPE)
+
+
 ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/api/workers/register": {"POST": ("worker", register)},
     "/api/workers/generate-script": {"POST": ("admin", generate_script)},
@@ -237,7 +241,8 @@ ROUTES: dict[str, dict[str, tuple[str, Handler]]] = {
     "/install/skyagent.tar.gz.sha256": {"GET": ("anyone", installed_agent_checksum)},
     "/install/{secret}": {"GET": ("anyone", install_script)},
     "/readyz": {"GET": ("anyone", ready)},
-    "/openapi.json": {"GET": ("anyone", specification)},
+    "/openapi.json": {"GET": ("admin", specification)},
+    "/metrics": {"GET": ("metrics", prometheus)},
 }
 
 
@@ -250,7 +255,7 @@ class Application:
         threads = anyio.CapacityLimiter(THREADS)
         cached = {"/api/workers/cluster/status": {"GET": ("admin", Cached(stats, STATS_SECONDS))}}
         routes = [Route(path, Endpoint(context, threads, path, methods)) for path, methods in (ROUTES | cached).items()]
-        routes += [Route("/metrics", metrics, methods=["GET"]), Route("/healthz", healthy, methods=["GET"])]
+        routes += [Route("/healthz", healthy, methods=["GET"])]
         self._others = Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _unexpected})
         self._others.router.redirect_slashes = False
 
@@ -290,30 +295,25 @@ class Endpoint:
             answer = Response(document.body, status, headers, media_type=document.media_type)
         else:
             answer = Response(encode(document), status, headers, media_type="application/json")
+        answer.raw_headers.append(NO_STORE)
         await answer(scope, receive, send)
 
     def _handle(
         self, who: str, handler: Handler, token: str, request: Request, body: bytes
     ) -> tuple[int, dict[str, Any] | Content]:
-        client, agent = request.client.host if request.client else None, request.headers.get("user-agent")
+        client = client_address(request.client.host if request.client else None)
+        agent = request.headers.get("user-agent")
         actor = Actor("", None, client, agent)
         if who == "admin":
             actor = authentication.administrator(self._context, token, client, agent)
+        elif who == "metrics":
+            authentication.reader_of_metrics(self._context, token)
         return handler(self._context, ApiRequest(actor, token, request.path_params, request.query_params, body))
 
 
 async def healthy(_request: Request) -> Response:
     """Say that the process answers, whether or not the database does."""
     return Response(encode({"status": "ok"}), media_type="application/json")
-
-
-def metrics(_request: Request) -> Response:
-    """Send the metrics in Prometheus' text format, those of all processes where there are several."""
-    registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _http_error(_request: Request, error: Exception) -> Response:

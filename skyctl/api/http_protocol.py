@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from skyctl.api.responses import JSON, MAX_BODY_BYTES, Header, encode, error_answer, error_document, too_large
+from skyctl.api.responses import JSON, MAX_BODY_BYTES, NO_STORE, Header, encode, error_answer, error_document, too_large
 from skyctl.domain.errors import SkyctlError
 
 REQUEST_SECONDS = 20.0
@@ -166,7 +166,7 @@ class HeartbeatRequest:
 def compose(status: int, document: Any, headers: Sequence[Header] = (), *, keep_alive: bool) -> bytes:
     """Return a whole HTTP answer with a JSON document."""
     body = encode(document)
-    fields = [JSON, (b"content-length", b"%d" % len(body)), *headers]
+    fields = [JSON, (b"content-length", b"%d" % len(body)), NO_STORE, *headers]
     if not keep_alive:
         fields.append((b"connection", b"close"))
     lines = b"".join(b"%b: %b\r\n" % field for field in fields)

@@ -234,15 +234,15 @@ PATHS: Document = {
         ),
     },
     "/openapi.json": {
-        "get": _operation("This document", "", _answers(ok=200, what="It", schema={"type": "object"}, errors=(413,))),
+        "get": _operation(
+            "This document",
+            "adminToken",
+            _answers(ok=200, what="It", schema={"type": "object"}, errors=(401, 403, 413, 503)),
+        ),
     },
     "/metrics": {
-        "get": {
-            "summary": "Prometheus metrics",
-            "security": [],
-            "parameters": [],
-            "responses": {"200": {"description": "Text", "content": {"text/plain": {"schema": TEXT}}}},
-        },
+        "get": _file("Prometheus metrics", "text/plain", "Text", errors=(401, 403, 503), scheme="adminToken")
+        | {"security": [{"adminToken": []}, {"metricsToken": []}]},
     },
 }
 
@@ -260,6 +260,7 @@ DOCUMENT: Document = {
                 "bearerFormat": "JWT",
                 "description": "as the panel signs it",
             },
+            "metricsToken": {"type": "http", "scheme": "bearer", "description": "the setting SKYCTL_METRICS_TOKEN"},
         },
     },
 }

@@ -13,6 +13,8 @@ MAX_BODY_BYTES = 64 * 1024
 RETRY_AFTER_SECONDS = 2
 AWAY = "the database does not answer: try again"
 JSON = (b"content-type", b"application/json")
+NO_STORE = (b"cache-control", b"no-store")
+"""A field of every answer: many hold a token, and none is for a cache."""
 
 Header = tuple[bytes, bytes]
 

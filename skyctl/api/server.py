@@ -23,7 +23,7 @@ from skyctl import settings, wiring
 from skyctl.api import liveness, tls
 from skyctl.api.http_protocol import HeartbeatConnection
 from skyctl.domain.errors import Refused, ValidationError
-from skyctl.host import logs, parent_process, sd_notify, signals
+from skyctl.host import logs, metrics_port, parent_process, sd_notify, signals
 from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
 from skyctl.operations.agents import invitations
@@ -96,12 +96,19 @@ class _Parent(Multiprocess):
 
 
 def serve(
-    listener: socket.socket, *, processes: int, certificate: Path | None, key: Path | None, proxies: Sequence[str] = ()
+    listener: socket.socket,
+    *,
+    processes: int,
+    certificate: Path | None,
+    key: Path | None,
+    proxies: Sequence[str] = (),
+    metrics_at: tuple[str, int] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; the settings are those in the environment. What was accepted is answered
     first.
 
-    What one of these proxies says of where a request came from is believed.
+    What one of these proxies says of where a request came from is believed. The metrics are told at `metrics_at` as
+    well, to anybody.
     """
     config = _Config(
         FACTORY,
@@ -126,8 +133,9 @@ def serve(
     )
     _allow_many_connections()
     if processes > 1:
-        _serve_from_several(config, listener)
+        _serve_from_several(config, listener, metrics_at)
     else:
+        _publish(metrics_at)
         _serve_from_one(config, listener)
 
 
@@ -149,10 +157,18 @@ def _serve_from_one(config: _Config, listener: socket.socket) -> None:
     server.run(sockets=[listener])
 
 
-def _serve_from_several(config: _Config, listener: socket.socket) -> None:
+def _publish(metrics_at: tuple[str, int] | None) -> None:
+    if metrics_at:
+        from skyctl.api import metrics  # here, since it reads the environment of this process when loaded
+
+        metrics_port.publish(*metrics_at, metrics.render, metrics.MEDIA_TYPE)
+
+
+def _serve_from_several(config: _Config, listener: socket.socket, metrics_at: tuple[str, int] | None) -> None:
     hangup = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminate
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        _publish(metrics_at)
         parent = _Parent(config, sockets=[listener])
         signal.signal(signal.SIGHUP, hangup)  # its own handler would restart the others
         parent.run()

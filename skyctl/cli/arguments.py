@@ -72,6 +72,12 @@ def invited_name(name: str | None, worker: str | None) -> str | None:
     return documents.http.worker_name(name, "--name") if name is not None else None
 
 
+LOOPBACK = "127.0.0.1"
+MetricsPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", min=1, max=65_535, help="Answer Prometheus on this port, without a token."),
+]
+MetricsHost = Annotated[str, typer.Option("--metrics-host", help="Address of that port.")]
 WorkerArgument = Annotated[
     str,
     typer.Argument(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skyctl import domain
+from skyctl.domain.addresses import client_address
 from skyctl.domain.errors import ExitCode
 from skyctl.domain.text import CONTROL, printable, printable_json
 from skyctl.settings import http_url
@@ -162,9 +163,8 @@ def actor() -> "Actor":
         name = f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
         name = "cli"
-    return domain.cluster.Actor(
-        name, ip_address=os.environ.get("SSH_CONNECTION", "").partition(" ")[0] or "local", user_agent="skyctl"
-    )
+    client = client_address(os.environ.get("SSH_CONNECTION", "").partition(" ")[0].partition("%")[0])
+    return domain.cluster.Actor(name, ip_address=client or "local", user_agent="skyctl")
 
 
 def group(app: typer.Typer) -> None:

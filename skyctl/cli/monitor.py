@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from skyctl.cli.arguments import LOOPBACK, MetricsHost, MetricsPort
 from skyctl.cli.context import info, open_context, settings
 from skyctl.host import logs
 from skyctl.host.signals import Stop
@@ -14,9 +15,8 @@ def monitor(
     ctx: typer.Context,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks at all workers.")] = 30,
     once: Annotated[bool, typer.Option("--once", help="Look once and exit, as from cron.")] = False,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="Serve Prometheus metrics on this port.")
-    ] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = LOOPBACK,
 ) -> None:
     """Find workers that went silent, ran out of room, or came back, and tell people; SIGTERM ends it.
 
@@ -27,7 +27,7 @@ def monitor(
 
     logs.to_stderr()
     if metrics_port:
-        metrics.publish(metrics_port)
+        metrics.publish(metrics_host, metrics_port)
     # one for the passes, two for what moves and its alerts, and one a channel
     with open_context(ctx, connections=3 + len(settings(ctx).alert_channels)) as context:
         watcher = Monitor(context, timedelta(seconds=interval), metrics.Meters())

@@ -1,5 +1,6 @@
 """skyctl serve: the HTTP API."""
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -7,13 +8,16 @@ from typing import Annotated
 
 import typer
 
+from skyctl.cli.arguments import LOOPBACK, MetricsHost, MetricsPort
 from skyctl.cli.context import info, options, settings
 from skyctl.host import logs
+
+log = logging.getLogger(__name__)
 
 
 def serve(
     ctx: typer.Context,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 8642,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM file of the certificate, with its chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
@@ -22,6 +26,8 @@ def serve(
         list[str] | None,
         typer.Option(help="Address of a proxy in front, whose X-Forwarded-For is believed; repeatable."),
     ] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = LOOPBACK,
     insecure_http: Annotated[
         bool, typer.Option("--insecure-http", help="Plain HTTP, as for a proxy in front that ends TLS.")
     ] = False,
@@ -37,6 +43,8 @@ def serve(
 
     logs.to_stderr()
     chosen = settings(ctx)
+    for variable, why in chosen.weak_secrets.items():
+        log.warning("action=weak_secret variable=%s reason=who guesses it is administrator: %s", variable, why)
     if not (tls_cert or tls_key or insecure_http or inherited):
         tls_cert, tls_key = server.own_certificate(chosen, host)
     server.check_tls(tls_cert, tls_key)
@@ -49,4 +57,11 @@ def serve(
             os.environ["SKYCTL_CONFIG"] = str(config)
         scheme, shown = "https" if tls_cert else "http", f"[{host}]" if ":" in host else host
         info(ctx, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
-        server.serve(listener, processes=processes, certificate=tls_cert, key=tls_key, proxies=proxy or ())
+        server.serve(
+            listener,
+            processes=processes,
+            certificate=tls_cert,
+            key=tls_key,
+            proxies=proxy or (),
+            metrics_at=(metrics_host, metrics_port) if metrics_port else None,
+        )

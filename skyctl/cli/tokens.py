@@ -70,3 +70,20 @@ def rotate_secret(
             else f"{left} workers cannot take a new token by themselves"
         )
         info(ctx, f"note: {who}; until then run a new script on the host: skyctl workers install-script --worker W")
+
+
+@secrets.command("end-admin-tokens")
+def end_admin_tokens(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Refuse every administrator's token that was issued so far, as where one was stolen.
+
+    Every `skyctl serve` does so from its next request on; administrators sign in to the panel again. Workers' tokens
+    stay good.
+    """
+
+    with open_context(ctx) as context:
+        confirm("End the tokens of all administrators?", yes=yes)
+        moment = admin.tokens.end_admin_tokens(context, actor())
+    info(ctx, f"tokens of administrators issued before {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} are refused")

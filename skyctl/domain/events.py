@@ -59,6 +59,12 @@ class NewSecret(Details):
     keyId: str
 
 
+class Ended(Details):
+    """Which tokens of administrators are refused."""
+
+    issuedBefore: str
+
+
 class AgentVersion(Details):
     """The version of an agent as it calls itself, and the SHA-256 of the archive that was offered."""
 
@@ -210,6 +216,7 @@ class EventKind(StrEnum):
     TOKEN_ROTATED = "token_rotated", "the worker used its next token; the one before is no longer good"
     TOKEN_REVOKED = "token_revoked", "an administrator revoked the worker's token"
     SECRET_ROTATED = "secret_rotated", "tokens are signed by a new secret", NewSecret
+    ADMIN_TOKENS_ENDED = "admin_tokens_ended", "all tokens of administrators so far are refused", Ended
     CERTIFICATE_MADE = "certificate_made", "the API's certificate was made or renewed", NewCertificate
 
     AGENT_UPGRADE_OFFERED = "agent_upgrade_offered", "the worker was offered the manager's agent", AgentVersion

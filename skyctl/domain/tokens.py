@@ -1,6 +1,7 @@
 """Tokens of workers: what is kept of them, how one is replaced, and what the reply to a heartbeat carries for it."""
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,18 +10,31 @@ from typing import Final, Literal, NamedTuple
 
 from skyctl.domain.errors import SkyctlError
 
+WORKER_KEY_ID = "w-"
+"""The beginning of the ids of keys that sign nothing but workers' tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A secret that signs tokens; one that no longer does is accepted until its time."""
+    """A secret that signs tokens; one that no longer does is accepted until its time. `workers_only`: no token of an
+    administrator is signed by it."""
 
     secret: str = field(repr=False)
     good_until: datetime | None = None
+    workers_only: bool = False
 
     @property
     def id(self) -> str:
         """An identifier that distinguishes it from others without giving it away."""
-        return hashlib.sha256(f"key:{self.secret}".encode()).hexdigest()[:12]
+        digest = hashlib.sha256(f"key:{self.secret}".encode()).hexdigest()[:12]
+        return WORKER_KEY_ID + digest if self.workers_only else digest
+
+    def for_workers(self, salt: str) -> "Key":
+        """Derive the key of workers' tokens, HKDF-SHA256 of one block (RFC 5869): who holds a token that it signed, and
+        not the salt, can try no guess at the secret."""
+        extracted = hmac.digest(salt.encode(), self.secret.encode(), "sha256")
+        derived = hmac.digest(extracted, b"skyctl: tokens of workers\x01", "sha256").hex()
+        return Key(derived, self.good_until, workers_only=True)
 
 
 class ReplyPending(Enum):

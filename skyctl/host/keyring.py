@@ -2,43 +2,62 @@
 
 The file's first line is the secret that signs. Those after it, `SECRET until TIME`, are still accepted for a while. It
 is read again whenever it has changed, so that no process needs a restart to follow a rotation.
+
+The secrets themselves sign administrators' tokens, as the panel does. Workers' tokens are signed by a key that is
+derived from the secret and from the salt of the installation, which is in the database, so that every `serve` of a
+database and a secret has the same one.
 """
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from skyctl.domain.errors import Refused, SkyctlError
+from skyctl.domain.secrets import MAKE_ONE, weakness
 from skyctl.domain.tokens import Key
 from skyctl.host import data_dir
 
+REPLACE_WEAK = f"{MAKE_ONE}; put it first, and end the line of the former with ` until TIME`, as 2027-01-31T00:00Z"
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
 
 
 class Keyring:
-    """The secrets of this installation. `configured`: the one that was set, and the one set before it, if any.
+    """The secrets of this installation. `salt` returns the installation's, and is asked when the first token is looked
+    at. `configured`: the secret that was set, and the one set before it, if any.
 
     Where serve and monitor are two users, each has the file in its own folder; who may enter the monitor's reads that
     one, and changes both.
     """
 
-    def __init__(self, folder: Path | None, configured: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path | None, salt: Callable[[], str], configured: Sequence[str] = ()) -> None:
         monitors = data_dir.of_monitor(folder) if folder else None
         self._is_apart = monitors is not None and monitors.is_dir()
         self._copied_to = folder if self._is_apart and monitors and os.access(monitors, os.X_OK) else None
         self._folder = monitors if self._copied_to else folder
+        self._salt = salt
         self._keys = tuple(map(Key, configured))
         self._is_configured = bool(configured)
         self._version: tuple[int, ...] = ()
 
+    def check(self) -> None:
+        """Make the secret where none is there. Raises SkyctlError where the file cannot be used."""
+        self._read()
+
     def signing(self) -> Key:
-        """The secret that signs. It is made where none is there. Raises SkyctlError where the file cannot be used."""
-        return self._read()[0]
+        """The key that signs workers' tokens. Raises SkyctlError, DatabaseUnavailable."""
+        return self._read()[0].for_workers(self._salt())
 
     def accepted(self, now: datetime) -> Sequence[Key]:
-        """The secrets by which a token may have been signed, the one that signs first."""
+        """The keys by which a worker's token may have been signed, the one that signs first; the secrets themselves,
+        by which former versions and the panel sign, last."""
+        secrets_now = self.administrators(now)
+        salt = self._salt()
+        return [*(key.for_workers(salt) for key in secrets_now), *secrets_now]
+
+    def administrators(self, now: datetime) -> Sequence[Key]:
+        """The secrets by which an administrator's token may have been signed, the one that signs first."""
         return [key for key in self._read() if key.good_until is None or now < key.good_until]
 
     def rotate(self, now: datetime, good_until: datetime) -> None:
@@ -51,7 +70,7 @@ class Keyring:
             )
         data_dir.prepare(self._folder)
         with data_dir.alone(self._folder):
-            present, *others = self.accepted(now)
+            present, *others = self.administrators(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
             self._write(self._folder, "\n".join(map(_line, keys)))
 
@@ -87,8 +106,10 @@ class Keyring:
             status = os.fstat(file.fileno())
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
             if version != self._version:
-                self._keys = tuple(_key(kept, line) for line in file.read().splitlines() if line.strip())
-                self._version = version
+                keys = tuple(_key(kept, line) for line in file.read().splitlines() if line.strip())
+                if keys and (weak := weakness(keys[0].secret)):
+                    raise SkyctlError(f"{kept}: the secret that signs can be guessed: {weak}", REPLACE_WEAK)
+                self._keys, self._version = keys, version
 
 
 def path(folder: Path) -> Path:

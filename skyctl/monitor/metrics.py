@@ -1,11 +1,12 @@
 """The metrics of a monitor, for Prometheus."""
 
 from collections.abc import Sequence
+from functools import partial
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 
 from skyctl.domain.cluster import Event
-from skyctl.domain.errors import Refused
+from skyctl.host import metrics_port
 from skyctl.operations.monitor.alerts import RaisedAlerts
 from skyctl.operations.monitor.health import HealthPass
 
@@ -47,11 +48,6 @@ class Meters:
         DELIVERIES.labels(channel, "delivered" if arrived else "failed").inc()
 
 
-def publish(port: int) -> None:
-    """Serve /metrics on all addresses of this machine. Raises Refused where the port is taken."""
-    try:
-        start_http_server(port)
-    except OSError as error:
-        raise Refused(
-            f"--metrics-port: cannot listen on {port}: {error.strerror}", "choose another --metrics-port"
-        ) from error
+def publish(host: str, port: int) -> None:
+    """Serve /metrics there. Raises Refused where the port is taken, ValidationError where the address is not ours."""
+    metrics_port.publish(host, port, partial(generate_latest, REGISTRY), CONTENT_TYPE_LATEST)

@@ -1,6 +1,7 @@
 """Tokens: JSON Web Tokens (HS256) as the panel signs them, and the comparison with the stored SHA-256.
 
-A worker's token is `{workerId, type: "worker", generatedBy, generatedAt, exp}`, an administrator's `{userId, email}`.
+A worker's token is `{workerId, type: "worker", generatedBy, generatedAt, exp}`, an administrator's
+`{userId, email, iat, exp}`. They are signed by keys of their own; the panel, and versions before, sign both by one.
 """
 
 import hashlib
@@ -19,7 +20,11 @@ from skyctl.domain.tokens import Key
 ALGORITHM = "HS256"
 WORKER_LIFETIME = timedelta(days=3650)
 ADMIN_LIFETIME = timedelta(days=7)
+LONGEST_ADMIN_LIFETIME = timedelta(days=30)
+CLOCKS_DIFFER = timedelta(seconds=60)
+LAST_SECOND = 253_402_300_799
 ROTATION = "rotation"
+SIGN_IN_AGAIN = "sign in to the panel as an administrator"
 INVITE_AGAIN = "run the install script of a new invitation: skyctl workers install-script"
 
 
@@ -48,20 +53,31 @@ class WorkerClaims(NamedTuple):
 def verify_worker_token(keys: Sequence[Key], token: str, now: datetime) -> WorkerClaims:
     """Verify a worker's token and return its claims. Raises Unauthorized (not ours, expired) or Forbidden (not a
     worker's)."""
-    key, claims = _claims(keys, token, now)
+    key, claims = _claims(keys, token, now, INVITE_AGAIN)
     if claims.get("type") != "worker":
         raise Forbidden("the token is not a worker's", INVITE_AGAIN)
-    expiry = claims.get("exp")
+    expiry = _time(claims, "exp", INVITE_AGAIN)
     expires_at = datetime.fromtimestamp(expiry, now.tzinfo) if expiry is not None else None
-    return WorkerClaims(_uuid(claims.get("workerId")), expires_at, key)
+    return WorkerClaims(_uuid(claims.get("workerId"), INVITE_AGAIN), expires_at, key)
 
 
-def verify_admin_token(keys: Sequence[Key], token: str, now: datetime) -> UUID:
-    """The id of the user whose token it is. Raises Unauthorized (not ours, expired) or Forbidden (a worker's)."""
-    _, claims = _claims(keys, token, now)
-    if "type" in claims:
-        raise Forbidden("the token is not an administrator's", "sign in to the panel as an administrator")
-    return _uuid(claims.get("userId"))
+def verify_admin_token(keys: Sequence[Key], token: str, now: datetime, issued_from: datetime | None = None) -> UUID:
+    """The id of the user whose token it is, if it was not issued before `issued_from`. Raises Unauthorized (not ours,
+    expired, without an end, ended) or Forbidden (a worker's)."""
+    key, claims = _claims(keys, token, now, SIGN_IN_AGAIN)
+    if "type" in claims or key.workers_only:
+        raise Forbidden("the token is not an administrator's", SIGN_IN_AGAIN)
+    expiry, issued = _time(claims, "exp", SIGN_IN_AGAIN), _time(claims, "iat", SIGN_IN_AGAIN)
+    most = LONGEST_ADMIN_LIFETIME
+    if expiry is None:
+        raise Unauthorized("the token has no exp, so that it would never end", SIGN_IN_AGAIN)
+    if issued is not None and issued > (now + CLOCKS_DIFFER).timestamp():
+        raise Unauthorized("the token's iat is in the future", f"{SIGN_IN_AGAIN}; see the clocks of panel and manager")
+    if expiry - (now.timestamp() if issued is None else issued) > (most + CLOCKS_DIFFER).total_seconds():
+        raise Unauthorized(f"the token is good for more than {most.days} days", "have it issued with an earlier exp")
+    if issued_from is not None and (issued is None or issued < issued_from.timestamp()):
+        raise Unauthorized("all tokens issued before were ended by an administrator", SIGN_IN_AGAIN)
+    return _uuid(claims.get("userId"), SIGN_IN_AGAIN)
 
 
 def fingerprint(token: str | bytes) -> str:
@@ -79,21 +95,27 @@ def _sign(secret: str, claims: dict[str, Any]) -> str:
         return jwt.encode(claims, secret, algorithm=ALGORITHM)
 
 
-def _claims(keys: Sequence[Key], token: str, now: datetime) -> tuple[Key, dict[str, Any]]:
-    """The key that signed a token, and its claims, if it is still good at `now`; the library's own clock is not
-    asked."""
+def _claims(keys: Sequence[Key], token: str, now: datetime, remedy: str) -> tuple[Key, dict[str, Any]]:
+    """The key that signed a token, and its claims, if it is good at `now`; the library's own clock is not asked."""
     signed = ((key, _signed(key, token)) for key in keys)
     key, claims = next(((key, claims) for key, claims in signed if claims is not None), (None, None))
     if key is None or claims is None:
-        raise Unauthorized("the token was not issued by this manager", INVITE_AGAIN)
-    expiry = claims.get("exp")
-    if expiry is None:
-        return key, claims
-    if isinstance(expiry, bool) or not isinstance(expiry, (int, float)) or not 0 <= expiry <= 253_402_300_799:
-        raise Unauthorized("the token's exp is not a time", INVITE_AGAIN)
-    if expiry <= now.timestamp():
-        raise Unauthorized("the token has expired", INVITE_AGAIN)
+        raise Unauthorized("the token was not issued by this manager", remedy)
+    expiry, begin = _time(claims, "exp", remedy), _time(claims, "nbf", remedy)
+    if expiry is not None and expiry <= now.timestamp():
+        raise Unauthorized("the token has expired", remedy)
+    if begin is not None and begin > (now + CLOCKS_DIFFER).timestamp():
+        raise Unauthorized("the token is not good yet: its nbf is in the future", remedy)
     return key, claims
+
+
+def _time(claims: dict[str, Any], claim: str, remedy: str) -> float | None:
+    value = claims.get(claim)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LAST_SECOND:
+        raise Unauthorized(f"the token's {claim} is not a time", remedy)
+    return value
 
 
 def _signed(key: Key, token: str) -> dict[str, Any] | None:
@@ -103,13 +125,13 @@ def _signed(key: Key, token: str) -> dict[str, Any] | None:
     try:
         with warnings.catch_warnings(category=jwt.InsecureKeyLengthWarning, action="ignore"):
             claims: dict[str, Any] = jwt.decode(token, key.secret, algorithms=[ALGORITHM], options=unchecked)
-    except (jwt.InvalidTokenError, ValueError):
+    except (jwt.PyJWTError, ValueError):
         return None
     return claims
 
 
-def _uuid(value: object) -> UUID:
+def _uuid(value: object, remedy: str) -> UUID:
     try:
         return UUID(value)  # type: ignore[arg-type]
     except (ValueError, AttributeError, TypeError) as error:
-        raise Unauthorized("the token names nobody", INVITE_AGAIN) from error
+        raise Unauthorized("the token names nobody", remedy) from error

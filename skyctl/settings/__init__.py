@@ -6,12 +6,13 @@ is never a flag. Errors name the setting, where it came from, and what is accept
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from skyctl.domain.errors import ValidationError
+from skyctl.domain.secrets import MAKE_ONE, weakness
 from skyctl.host import data_dir as data_folder
 from skyctl.settings import values
 
@@ -37,6 +38,8 @@ def http_url(source: str, value: str) -> str:
         raise ValidationError(f"{source}: {value!r} is not {error}", "such as https://manager.example.com") from error
 
 
+PANELS_VARIABLE = "JWT_SECRET"
+NOT_OURS = (PANELS_VARIABLE, "SKYCTL_JWT_SECRET_PREVIOUS", "jwt_secret_previous")
 DEFAULT_PORT = 8642
 DEFAULT_API_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 
@@ -51,7 +54,7 @@ TABLE = (
     ),
     Setting(
         "jwt_secret",
-        ("SKYCTL_JWT_SECRET", "JWT_SECRET"),
+        ("SKYCTL_JWT_SECRET", PANELS_VARIABLE),
         values.text,
         "",
         "signs and checks tokens; without it, one is made and kept in the data folder, mode 0600",
@@ -63,6 +66,14 @@ TABLE = (
         values.text,
         "",
         "what jwt_secret was before: tokens that it signed are still accepted",
+        secret=True,
+    ),
+    Setting(
+        "metrics_token",
+        ("SKYCTL_METRICS_TOKEN",),
+        values.secret,
+        "",
+        "lets Prometheus read `/metrics` of `skyctl serve`, and nothing else; administrators may as well",
         secret=True,
     ),
     Setting(
@@ -203,12 +214,14 @@ TABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The values of the table, read and checked. None where there is no value and no default."""
+    """The values of the table, read and checked. None where there is no value and no default. `weak_secrets`: the
+    variables of secrets that can be guessed and are used all the same, and why."""
 
     data_dir: Path
     database_url: str | None = None
     jwt_secret: str | None = None
     jwt_secret_previous: str | None = None
+    metrics_token: str | None = None
     api_url: str = DEFAULT_API_URL
     token_rotation_days: int = 30
     heartbeat_interval: timedelta = timedelta(seconds=30)
@@ -228,6 +241,7 @@ class Settings:
     keep_history_days: int = 180
     keep_activity_days: int = 365
     keep_deployments: int = 10
+    weak_secrets: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r})"
@@ -238,11 +252,13 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
     variables = os.environ if environment is None else environment
     path = config or (Path(variables["SKYCTL_CONFIG"]) if variables.get("SKYCTL_CONFIG") else None)
     file_values = _read_file(path) if path else {}
-    found: dict[str, Any] = {"data_dir": _default_data_dir(variables)}
+    found: dict[str, Any] = {"data_dir": _default_data_dir(variables), "weak_secrets": {}}
     for setting in TABLE:
         source, raw = _pick(setting, file_values, path, variables)
         if raw is not None:
             found[setting.key] = _checked(setting, source, raw)
+            if setting.key.startswith("jwt_secret") and (weak := weakness(found[setting.key])):
+                found["weak_secrets"][source] = _borne(source, weak)
     found.setdefault("api_url", data_folder.address_of_up(found["data_dir"]) or DEFAULT_API_URL)
     settings = Settings(**found)
     if settings.jwt_secret_previous and not settings.jwt_secret:
@@ -274,6 +290,17 @@ def _checked(setting: Setting, source: str, raw: object) -> Any:
     except ValueError as error:
         shown = "the value" if setting.secret else repr(raw)
         raise ValidationError(f"{source}: {shown} is not {error}", f"{setting.key}: {setting.meaning}") from error
+
+
+def _borne(source: str, weak: str) -> str:
+    """Return why a signing secret is weak where it is not ours to choose: the panel's, or the one before. Raises
+    ValidationError where it is ours."""
+    if source.startswith(NOT_OURS):
+        return weak
+    raise ValidationError(
+        f"{source}: the secret can be guessed from a token: {weak}",
+        f"{MAKE_ONE}; one of the panel, which cannot be changed at once, is to be set as {PANELS_VARIABLE}",
+    )
 
 
 def _read_file(path: Path) -> dict[str, object]:

@@ -10,6 +10,8 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from skyctl.domain.secrets import MAKE_ONE, weakness
+
 HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
 
 
@@ -18,6 +20,14 @@ def text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("text")
     return value
+
+
+def secret(value: object) -> str:
+    """A text that cannot be guessed."""
+    chosen = text(value)
+    if weak := weakness(chosen):
+        raise ValueError(f"one that cannot be guessed: {weak}; {MAKE_ONE}")
+    return chosen
 
 
 def folder(value: object) -> Path:

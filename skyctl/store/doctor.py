@@ -8,8 +8,10 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.tokens import WORKER_KEY_ID
 from skyctl.store.rows import STATUS
 from skyctl.store.tables import workers
+from skyctl.store.tokens import TAKES_ANOTHER
 
 _NOW = sa.func.skyctl_now()
 _OFFSET: sa.ColumnElement[float] = sa.func.skyctl_figure(
@@ -58,6 +60,14 @@ def tokens_expiring(connection: sa.Connection, within: timedelta, most: int) -> 
     """The workers whose token is still good, but not for longer than this, each with its end."""
     end = workers.c.auth_token_expires_at
     return _group(connection, end, most, end > _NOW, end <= _NOW + within, workers.c.hostname != "")
+
+
+def tokens_of_shared_key(connection: sa.Connection, most: int) -> Group:
+    """The workers that registered and whose token was not signed by the workers' own key, each with whether its agent
+    takes another one."""
+    own = sa.func.coalesce(workers.c.auth_token_key, "").startswith(WORKER_KEY_ID, autoescape=True)
+    joined = (workers.c.hostname != "", workers.c.auth_token_hash != "")
+    return _group(connection, TAKES_ANOTHER, most, *joined, sa.not_(own))
 
 
 def clocks_off(connection: sa.Connection, by: timedelta, most: int) -> Group:

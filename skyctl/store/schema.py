@@ -1,7 +1,7 @@
 """The schema in the database: apply `schema.sql`, and see what a database has of it."""
 
 from collections.abc import Sequence
-from uuid import UUID
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -26,9 +26,10 @@ def version(connection: sa.Connection) -> int | None:
     return newest
 
 
-def installation_id(connection: sa.Connection) -> UUID | None:
-    """Return the id that this database was given when the schema was first applied; None where its row is gone."""
-    return connection.execute(sa.select(tables.installations.c.id)).scalar_one_or_none()
+def applied_at(connection: sa.Connection, of_version: int) -> datetime | None:
+    """Return when the database got a version of the schema; None where it was never applied."""
+    query = sa.select(tables.schema_versions.c.applied_at).where(tables.schema_versions.c.version == of_version)
+    return connection.execute(query).scalar_one_or_none()
 
 
 def missing(connection: sa.Connection) -> Sequence[str]:

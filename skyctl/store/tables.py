@@ -280,7 +280,6 @@ serve_instances = _table(
 
 serve_outages = _table("serve_outages", id=BigInteger(), started_at=_TIME, ended_at=_TIME)
 
-installations = _table("skyctl_installation", is_only=Boolean(), id=_ID, release_key=Text())
 swarm_joins = _table("swarm_joins", is_only=Boolean(), address=String(255), token=Text(), updated_at=_TIME)
 
 node_removals = _table("node_removals", node_id=String(255), worker_name=String(255), asked_at=_TIME)
@@ -289,5 +288,13 @@ certificate_requests = _table(
     "certificate_requests", id=String(64), request=Text(), asked_at=_TIME, certificate=Text(), refusal=Text()
 )
 
+installations = _table(
+    "skyctl_installation",
+    is_only=Boolean(),
+    id=_ID,
+    worker_key_salt=Text(),
+    admin_tokens_from=_TIME,
+    release_key=Text(),
+)
 
 schema_versions = _table("skyctl_schema", version=Integer(), applied_at=_TIME)

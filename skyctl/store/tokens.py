@@ -17,13 +17,13 @@ TAKES_TOKENS = "takesTokens"
 BEATING = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
 
 _c = workers.c
-_TAKES_TOKENS = sa.func.coalesce(_c.metadata[TAKES_TOKENS] == sa.text("'true'::jsonb"), False)
+TAKES_ANOTHER = sa.func.coalesce(_c.metadata[TAKES_TOKENS] == sa.text("'true'::jsonb"), False)
 
 
 def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Credentials | None:
     """The credentials of a worker, on request nobody else's to change until the end; None where there is no such
     worker."""
-    query = sa.select(workers, _TAKES_TOKENS.label("takes_tokens")).where(_c.id == worker_id)
+    query = sa.select(workers, TAKES_ANOTHER.label("takes_tokens")).where(_c.id == worker_id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         return None
@@ -144,7 +144,7 @@ def due(
     )
     foreign = sa.func.coalesce(_c.auth_token_key != signing_key, sa.literal(unknown_too))
     query = sa.select(*COLUMNS).where(
-        old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), _TAKES_TOKENS
+        old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), TAKES_ANOTHER
     )
     return [
         read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))
@@ -153,7 +153,7 @@ def due(
 
 def without_successor(connection: sa.Connection) -> int:
     """The number of workers that registered with a token that is good, and cannot take another one by themselves."""
-    there = (_c.hostname != "", _c.auth_token_hash != "", sa.not_(_TAKES_TOKENS))
+    there = (_c.hostname != "", _c.auth_token_hash != "", sa.not_(TAKES_ANOTHER))
     return connection.execute(sa.select(sa.func.count()).select_from(workers).where(*there)).scalar_one()
 
 

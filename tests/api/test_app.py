@@ -37,6 +37,7 @@ from tests.support.helpers import (
     admin_token,
     bearer,
     eventually,
+    metrics,
     registration,
     worker_token,
 )
@@ -444,7 +445,7 @@ def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Con
     beat(api, invitation.worker_id, invitation.token)
     beat(api, invitation.worker_id, "other")
     beat(api, invitation.worker_id, invitation.token, {})
-    text = api.get("/metrics").text
+    text = metrics(api.base_url)
     for line in ('skyctl_heartbeats_total{outcome="accepted"} 1.0', 'outcome="refused"} 1.0', 'outcome="invalid"} 1.0'):
         assert line in text
     assert 'skyctl_http_requests_total{method="GET",route="/readyz",status="200"} 1.0' in text
@@ -493,7 +494,7 @@ def test_several_processes_share_the_port(serve: Serve, context: Context) -> Non
         with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             assert beat(client, invitation.worker_id, invitation.token).status_code == 200
     with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
-        assert 'skyctl_heartbeats_total{outcome="accepted"} 20.0' in client.get("/metrics").text
+        assert 'skyctl_heartbeats_total{outcome="accepted"} 20.0' in metrics(url)
     assert process.stop() == 0
 
 

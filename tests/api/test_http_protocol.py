@@ -14,7 +14,7 @@ from skyctl.domain.cluster import Invitation
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
-from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, admin_token, get, ready
+from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, admin_token, get, metrics, ready
 
 Serve = Callable[..., tuple[str, Process]]
 BODY = json.dumps(LOAD).encode()
@@ -56,7 +56,7 @@ def answer(client: socket.socket) -> HTTPResponse:
 
 def accepted(url: httpx.URL) -> float:
     """Heartbeats that were answered with 200 by the fast path."""
-    lines = get(url.join("/metrics")).text.splitlines()
+    lines = metrics(url).splitlines()
     return sum(
         float(line.split()[-1]) for line in lines if line.startswith('skyctl_heartbeats_total{outcome="accepted"}')
     )

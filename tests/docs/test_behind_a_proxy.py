@@ -13,15 +13,16 @@ import httpx
 import psycopg
 import pytest
 
+from skyctl.operations.agents import install_links, invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
-from tests.support.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, need
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_worker, admin_token, bearer, eventually, need
 from tests.support.reporting import agent, all_beat
 
 OPERATIONS = Path(__file__).parents[2] / "docs/operations.md"
 MAIN = """daemon off; user root; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
 events {{}}
-http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+http {{ access_log {folder}/access.log; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
 fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi; {ours} }}
 """
 AGENTS = 4
@@ -101,6 +102,32 @@ def test_an_administrator_is_known_by_the_clients_address(
         assert client.post(f"{url}/api/workers/{worker_id}/drain", headers=headers).status_code == 200
     logged = connection.execute("SELECT DISTINCT ip_address FROM activity_logs WHERE ip_address IS NOT NULL").fetchall()
     assert logged == [("127.0.0.2",)]
+
+
+def test_a_link_is_in_no_log_of_the_proxy(
+    proxied: tuple[str, list[Process]], certificate: Path, context: Context, tmp_path: Path
+) -> None:
+    url, processes = proxied
+    eventually(lambda: _is_ready(url, certificate))
+    links = [
+        urlsplit(install_links.make(context, TESTS, invitations.invite(context, TESTS).worker_id, insecure=True)).path
+        for _ in range(2)
+    ]
+    with httpx.Client(base_url=url, verify=_trust(certificate), timeout=PATIENCE_SECONDS) as client:
+        assert client.get(links[0]).text.startswith("#!/bin/sh")
+        for process in processes:
+            process.stop(signal.SIGKILL)
+        assert client.get(links[1]).status_code == 502, "it is still good, and nobody is there"
+        assert client.get("/healthz?last").status_code == 502
+    logs = {name: tmp_path / name for name in ("access.log", "error.log")}
+    written = {name: eventually(lambda log=log: _with_last(log)) for name, log in logs.items()}  # type: ignore[misc]
+    for name, text in written.items():
+        assert not [link for link in links if link.rpartition("/")[2] in text], name
+
+
+def _with_last(log: Path) -> str:
+    text = log.read_text() if log.exists() else ""
+    return text if "/healthz?last" in text else ""
 
 
 def _trust(certificate: Path) -> ssl.SSLContext:

@@ -66,7 +66,7 @@ Made from the document that `serve` answers at `/openapi.json`, which has every 
 Errors are JSON: `{"success": false, "error": {"code": ..., "message": ...}}`.
 
 """
-TOKENS = {"adminToken": "an administrator", "workerToken": "a worker"}
+TOKENS = {"adminToken": "an administrator", "workerToken": "a worker", "metricsToken": "Prometheus"}
 
 
 def api_page() -> str:
@@ -93,6 +93,7 @@ def caller(operation: dict[str, Any]) -> str:
 
 def test_the_document_names_whose_token_each_route_wants() -> None:
     roles = {"admin": "an administrator", "worker": "a worker", "anyone": "anyone"}
+    roles["metrics"] = "an administrator, Prometheus"
     for path, methods in ROUTES.items():
         for method, (role, _) in methods.items():
             assert caller(openapi.DOCUMENT["paths"][path][method.lower()]) == roles[role]

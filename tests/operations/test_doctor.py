@@ -247,11 +247,13 @@ def test_a_serve_that_does_not_say_what_it_serves_is_worth_a_look(
 
 def test_tokens_that_end_are_named(doctor: Doctor, connection: psycopg.Connection) -> None:
     now = datetime.now(UTC)
-    add_worker(connection, name="soon", auth_token_expires_at=now + timedelta(days=29, hours=1))
+    add_worker(connection, name="soon", auth_token_key="w-1", auth_token_expires_at=now + timedelta(days=29, hours=1))
     found = doctor(1)["tokens"]
     assert (found["state"], found["found"]) == ("warning", "expire soon: soon (in 29d)")
     for number in range(7):
-        add_worker(connection, name=f"gone-{number}", auth_token_expires_at=now - timedelta(days=2))
+        add_worker(
+            connection, name=f"gone-{number}", auth_token_key="w-1", auth_token_expires_at=now - timedelta(days=2)
+        )
     found = doctor(1)["tokens"]
     assert found["state"] == "failed"
     assert found["found"].startswith("expired: gone-0 (2d ago), gone-1 (2d ago), ")
@@ -351,7 +353,7 @@ def test_a_secret_that_others_can_read_fails(doctor: Doctor, tmp_path: Path) -> 
     assert not data.exists(), "a doctor changes nothing"
     data.mkdir()
     kept = data / "jwt-secret"
-    kept.write_text("secret")
+    kept.write_text("a-secret-that-an-installation-made-for-itself")
     kept.chmod(0o640)
     assert doctor(1, SKYCTL_JWT_SECRET="")["signing secret"] == {
         "state": "failed",

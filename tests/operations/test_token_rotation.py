@@ -18,7 +18,7 @@ from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from tests.agent.process import Agent, agent_command, agent_environ
 from tests.conftest import Process
-from tests.support.helpers import TESTS, eventually, get
+from tests.support.helpers import TESTS, eventually, metrics
 from tests.support.mortal_agent import MOMENTS
 
 Serve = Callable[..., tuple[str, Process]]
@@ -77,7 +77,7 @@ def test_a_rotation_loses_no_heartbeat(
         token_operations.rotate(context, one.worker_id, TESTS)
         eventually(lambda number=number: rotated(connection) == number)  # type: ignore[misc]
         beats(connection, one.worker_id)
-    assert 'outcome="refused"} 0.0' in get(f"{url}/metrics").text
+    assert 'outcome="refused"} 0.0' in metrics(url)
     kept = tmp_path / "token.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     document = json.loads(kept.read_text())
@@ -86,7 +86,7 @@ def test_a_rotation_loses_no_heartbeat(
     agent.ends_on(signal.SIGTERM)
     launch(*agent_command("--config", config))
     beats(connection, one.worker_id)
-    assert 'outcome="refused"} 0.0' in get(f"{url}/metrics").text
+    assert 'outcome="refused"} 0.0' in metrics(url)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -102,7 +102,7 @@ def test_an_agent_that_is_killed_while_it_takes_a_token_works_afterwards(
     launch(*agent_command("--config", config))
     eventually(lambda: rotated(connection) == 1)
     beats(connection, one.worker_id)
-    assert 'outcome="refused"} 0.0' in get(f"{url}/metrics").text
+    assert 'outcome="refused"} 0.0' in metrics(url)
 
 
 def test_an_agent_goes_on_after_its_manager_returned_to_a_backup_of_before_a_rotation(

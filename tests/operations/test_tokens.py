@@ -447,7 +447,8 @@ def test_a_secret_that_was_set_is_replaced_where_it_was_set(cli: Cli, serve: Ser
     assert refused.returncode == 4
     assert "SKYCTL_JWT_SECRET_PREVIOUS" in refused.stderr
     one = invitations.invite(context, TESTS)
-    url, _ = serve(SKYCTL_JWT_SECRET="n" * 40, SKYCTL_JWT_SECRET_PREVIOUS=cli.environment["SKYCTL_JWT_SECRET"])
+    later = "the-secret-that-follows-the-one-of-the-tests"
+    url, _ = serve(SKYCTL_JWT_SECRET=later, SKYCTL_JWT_SECRET_PREVIOUS=cli.environment["SKYCTL_JWT_SECRET"])
     with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as api:
         assert join(api, one.token).status_code == 201
     assert cli("workers", "list", SKYCTL_JWT_SECRET="", SKYCTL_JWT_SECRET_PREVIOUS="p" * 40).returncode == 2
@@ -499,11 +500,11 @@ def test_whatever_goes_wrong_with_a_reply_the_heartbeat_is_answered(
 
 
 def test_keys_are_never_shown(tmp_path: Path) -> None:
-    ring = Keyring(tmp_path)
+    ring = Keyring(tmp_path, str)
     assert ring.signing().secret not in repr(ring.signing()) + repr(ring)
     (tmp_path / "jwt-secret").write_text("a" * 64 + "\n" + "b" * 64 + " until whenever\n")
     with pytest.raises(Exception, match="a line is no secret") as wrong:
         ring.signing()
     assert "bbb" not in str(wrong.value)
     with pytest.raises(Refused):
-        Keyring(None, ["x"]).rotate(datetime.now(UTC), datetime.now(UTC))
+        Keyring(None, str, ["x"]).rotate(datetime.now(UTC), datetime.now(UTC))

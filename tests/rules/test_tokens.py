@@ -36,7 +36,7 @@ def test_the_panels_tokens_are_accepted() -> None:
     worker_id, user_id = uuid4(), uuid4()
     made = jwt.encode({"workerId": str(worker_id), "type": "worker", "generatedBy": "u", "generatedAt": 1}, SECRET)
     assert tokens.verify_worker_token(KEYS, made, NOW) == (worker_id, None, KEYS[0])
-    admin = jwt.encode({"userId": str(user_id), "email": "a@b.c"}, SECRET)
+    admin = jwt.encode({"userId": str(user_id), "email": "a@b.c", "exp": NOW + timedelta(days=7)}, SECRET)
     assert tokens.verify_admin_token(KEYS, admin, NOW) == user_id
 
 

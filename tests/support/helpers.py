@@ -29,6 +29,7 @@ T = TypeVar("T")
 TESTS = Actor("tests")
 PATIENCE_SECONDS = 300.0  # ends a wait that is hopeless; nothing is measured by it
 
+METRICS_TOKEN = "what-prometheus-shows-to-the-serve-of-a-test"
 LOAD = {"cpuPercent": 45.2, "memoryPercent": 62.8, "diskPercent": 38.5, "containerCount": 12}
 REGISTRATION = {
     "hostname": "worker-1",
@@ -61,6 +62,12 @@ def look(context: Context, term: leadership.Term | None = None) -> health.Health
 def get(url: str | httpx.URL) -> httpx.Response:
     """The answer of one request."""
     return httpx.get(url, timeout=PATIENCE_SECONDS)
+
+
+def metrics(url: str | httpx.URL) -> str:
+    """The metrics of a `serve`, as Prometheus reads them."""
+    address = httpx.URL(url).join("/metrics")
+    return httpx.get(address, headers=bearer(METRICS_TOKEN), timeout=PATIENCE_SECONDS).text
 
 
 def ready(url: str) -> bool:

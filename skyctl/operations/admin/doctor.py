@@ -11,19 +11,20 @@ from uuid import UUID
 from skyctl.domain.cluster import Check, CheckState
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.domain.text import ago, clock_offset, quoted, span
-from skyctl.host import data_dir, http_probe
+from skyctl.host import data_dir, http_probe, keyring
 from skyctl.host.certificates import REPLACE_AUTHORITY, is_due
 from skyctl.operations.admin import doctor_retention
 from skyctl.operations.admin.doctor_database import CHECKS, NAMED, SET_CLOCK
 from skyctl.operations.shared.context import DoctorInputs, Engine
 from skyctl.rules import transport
-from skyctl.store import db, schema
+from skyctl.store import db, installation
 
 ROUNDS = 3
 CLOCKS_AGREE = timedelta(seconds=0.1)
 CLOCK_WARNS, CLOCK_FAILS = timedelta(seconds=2), timedelta(seconds=30)
 API_SECONDS = 5.0
 
+REPLACE_WEAK = "any host that guesses it is an administrator: give the panel another one (openssl rand -hex 32)"
 SEE_SERVE = "see the log of that `skyctl serve`, and its SKYCTL_DATABASE_URL"
 
 OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED
@@ -35,7 +36,7 @@ def examine(inputs: DoctorInputs) -> list[Check]:
     return [
         Check("settings", OK, "can be read"),
         _data_folder(inputs),
-        _signing_secret(inputs.kept_secret),
+        _signing_secret(inputs.kept_secret, inputs.weak_secrets),
         *in_database,
         _certificate(inputs),
         _api(inputs, installation_id),
@@ -59,10 +60,11 @@ def _data_folder(inputs: DoctorInputs) -> Check:
     return Check("data folder", OK, f"{inputs.data_dir}{state}")
 
 
-def _signing_secret(kept: Path | None) -> Check:
+def _signing_secret(kept: Path | None, weak: Mapping[str, str]) -> Check:
     name = "signing secret"
     if kept is None:
-        return Check(name, OK, "was set")
+        guessed = [f"{variable} can be guessed: {why}" for variable, why in weak.items()]
+        return Check(name, FAILED, "; ".join(guessed), REPLACE_WEAK) if weak else Check(name, OK, "was set")
     try:
         status = kept.stat()
     except FileNotFoundError:
@@ -78,6 +80,10 @@ def _signing_secret(kept: Path | None) -> Check:
     if mode & 0o077:
         finding = f"{kept} has mode {mode:04o}: others can sign tokens with it"
         return Check(name, FAILED, finding, f"chmod 600 {quoted(kept)}")
+    try:
+        keyring.Keyring(kept.parent, str).check()
+    except SkyctlError as error:
+        return Check(name, FAILED, error.message, error.hint)
     return Check(name, OK, f"{kept}, mode {mode:04o}")
 
 
@@ -104,7 +110,7 @@ def _in_database(inputs: DoctorInputs) -> tuple[list[Check], UUID | None]:
 def _installation_id(database: db.Database) -> UUID | None:
     try:
         with database.transaction() as tx:
-            return schema.installation_id(tx)
+            return installation.installation_id(tx)
     except SchemaMissing:
         return None
 

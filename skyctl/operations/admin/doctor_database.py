@@ -66,18 +66,22 @@ def _serve(tx: db.Transaction) -> Check:
 def _tokens(tx: db.Transaction) -> Check:
     now = db.now(tx)
     expired, expiring = doctor.tokens_expired(tx, NAMED), doctor.tokens_expiring(tx, TOKEN_WARNS, NAMED)
+    group = doctor.tokens_of_shared_key(tx, NAMED)
+    shared = _named(f"{group.size} signed by the administrators' secret", group, _successor)
     if not (expired.size or expiring.size):
-        return Check("tokens", OK, f"none expires within {TOKEN_WARNS.days} days")
-    findings = [
-        text
-        for text in (
-            _named("expired", expired, lambda at: ago(now, at)),
-            _named("expire soon", expiring, lambda at: f"in {span(at - now)}"),
-        )
-        if text
-    ]
+        none = f"none expires within {TOKEN_WARNS.days} days"
+        return Check("tokens", OK, f"{none}; {shared}" if shared else none)
+    findings = (
+        _named("expired", expired, lambda at: ago(now, at)),
+        _named("expire soon", expiring, lambda at: f"in {span(at - now)}"),
+        shared,
+    )
     invite = "invite these hosts again: skyctl workers install-script"
-    return Check("tokens", FAILED if expired.size else WARNING, "; ".join(findings), invite)
+    return Check("tokens", FAILED if expired.size else WARNING, "; ".join(filter(None, findings)), invite)
+
+
+def _successor(takes_another: bool) -> str:
+    return "gets another" if takes_another else "its agent takes no other"
 
 
 def _worker_clocks(tx: db.Transaction) -> Check:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from skyctl.operations.agents import upgrades
 from skyctl.operations.shared.context import Context
-from skyctl.store import drains, schema, workers
+from skyctl.store import drains, installation, schema, workers
 from skyctl.store.tables import SCHEMA_VERSION
 
 UPGRADE_SECONDS = 3600.0
@@ -52,7 +52,7 @@ def check(context: Context) -> SchemaState:
     """Return what the database has of the schema."""
     with context.db.transaction() as tx:
         missing = schema.missing(tx)
-        installation_id = None if missing else schema.installation_id(tx)
+        installation_id = None if missing else installation.installation_id(tx)
         return SchemaState(schema.version(tx), SCHEMA_VERSION, missing, installation_id)
 
 

@@ -1,15 +1,15 @@
-"""Tokens: replace or revoke a worker's, and replace the secret that signs them."""
+"""Tokens: replace or revoke a worker's, replace the secret that signs them, end those of administrators."""
 
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import Refused
-from skyctl.domain.events import EventKind, NewSecret
+from skyctl.domain.events import Ended, EventKind, NewSecret
 from skyctl.domain.text import reference
 from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import Context
-from skyctl.store import db, events, install_links, tokens
+from skyctl.store import db, events, install_links, installation, tokens
 
 
 def rotate(context: Context, worker_id: UUID, actor: Actor) -> Worker:
@@ -64,3 +64,14 @@ def rotate_secret(context: Context, actor: Actor, overlap: timedelta) -> tuple[d
 
 def _invite_again(worker: Worker) -> str:
     return f"invite its host anew: skyctl workers install-script --worker {reference(worker.name, worker.id)}"
+
+
+def end_admin_tokens(context: Context, actor: Actor) -> datetime:
+    """Refuse every administrator's token that was issued so far, from the next request on, also those that do not say
+    when they were; return the moment."""
+    with context.recording() as tx:
+        now = db.now(tx)
+        installation.end_admin_tokens(tx, now)
+        details = Ended(issuedBefore=now.isoformat())
+        events.record(tx, Event(EventKind.ADMIN_TOKENS_ENDED, None, None, actor.name, details=details), actor)
+    return now

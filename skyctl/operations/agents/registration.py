@@ -35,6 +35,7 @@ def authorize(
     worker_id, now, host = claims.worker_id, db.now(tx), host_identity(registration)
     if not workers.exists(tx, worker_id):
         token_refusals.refuse_removed(tx, worker_id)
+        token_refusals.refuse_former(tx, claims.key, now)
         workers.insert_invited(tx, worker_id, names.invited(worker_id), token_hash, claims.expires_at)
     known = stored_tokens.get(tx, worker_id, lock=True)
     worker = workers.get(tx, worker_id)

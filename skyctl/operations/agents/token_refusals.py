@@ -1,13 +1,15 @@
 """Refusals of workers' tokens: revoked, expired, replaced, or the worker was removed."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from skyctl.domain.errors import Forbidden, InvitationExpired, TokenRevoked, Unauthorized
-from skyctl.domain.tokens import Credentials, TokenState
+from skyctl.domain.tokens import Credentials, Key, TokenState
 from skyctl.rules import tokens
-from skyctl.store import db, events
+from skyctl.store import db, events, schema
 
+KEYS_APART = 7
+FORMER_ACCEPTED = timedelta(days=90)
 REPLACED = (
     "its token was replaced: run the install script of a new invitation: skyctl workers install-script --worker NAME"
 )
@@ -33,6 +35,14 @@ def refuse_removed(tx: db.Transaction, worker_id: UUID) -> None:
     """Raise Forbidden where a worker of this id was ever removed."""
     if events.was_removed(tx, worker_id):
         raise Forbidden("this worker was removed", tokens.INVITE_AGAIN)
+
+
+def refuse_former(tx: db.Transaction, key: Key, now: datetime) -> None:
+    """Raise Unauthorized where a token of a worker that the database does not know was signed by the secret of
+    administrators' tokens, as up to schema version 6, and that version is long gone."""
+    since = schema.applied_at(tx, KEYS_APART)
+    if not key.workers_only and since is not None and now - since > FORMER_ACCEPTED:
+        raise Unauthorized("the token is of a former version, and its worker is not known", tokens.INVITE_AGAIN)
 
 
 def _shown(at: datetime) -> str:

@@ -1,11 +1,13 @@
 """Authenticate the holder of a token: an administrator, or a worker."""
 
+import hmac
+
 from skyctl.domain.cluster import Actor, Worker
 from skyctl.domain.errors import Forbidden, Unauthorized
 from skyctl.domain.tokens import TokenState
 from skyctl.operations.shared.context import Context
 from skyctl.rules import identity, tokens
-from skyctl.store import db, organizations, workers
+from skyctl.store import db, installation, organizations, workers
 from skyctl.store import tokens as stored_tokens
 
 
@@ -16,7 +18,9 @@ def administrator(context: Context, token: str, ip_address: str | None = None, u
     """
     with context.db.transaction() as tx:
         now = db.now(tx)
-        user_id = tokens.verify_admin_token(context.keys.accepted(now), token, now)
+        issued_from = installation.admin_tokens_from(tx)
+        keys = [*context.keys.administrators(now), *context.keys.accepted(now)]  # the latter only to say what it is
+        user_id = tokens.verify_admin_token(keys, token, now, issued_from)
         user = organizations.email_and_role(tx, user_id)
     if user is None:
         raise Unauthorized("the token's user does not exist", "sign in to the panel as an administrator")
@@ -24,6 +28,13 @@ def administrator(context: Context, token: str, ip_address: str | None = None, u
     if role != "admin":
         raise Forbidden("only administrators may do this", "sign in to the panel as an administrator")
     return Actor(email, user_id, ip_address, user_agent)
+
+
+def reader_of_metrics(context: Context, token: str) -> None:
+    """Let in whoever has the token of the metrics, or is an administrator. Raises as `administrator` does."""
+    known = context.metrics_token
+    if not (known and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), known.encode())):
+        administrator(context, token)
 
 
 def worker_of_token(context: Context, token: str) -> Worker | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -103,6 +103,7 @@ class Context:
     retention: RetentionPolicy = RetentionPolicy()
     token_max_age: timedelta = timedelta(days=30)
     release_key: ReleaseKey | None = None
+    metrics_token: str | None = field(default=None, repr=False)
 
     @contextmanager
     def recording(self) -> Iterator[Transaction]:
@@ -117,12 +118,13 @@ class DoctorInputs:
     """The parts that the doctor checks. None of them is opened yet, for any of it may be what is wrong.
 
     `keeps_database`: the embedded database is in the data folder. `kept_secret`: the file of the signing secret, unless
-    the secret was configured.
+    the secret was configured. `weak_secrets`: the variables of those that were and can be guessed, and why.
     """
 
     data_dir: Path
     keeps_database: bool
     kept_secret: Path | None
+    weak_secrets: Mapping[str, str]
     database: Callable[[], AbstractContextManager[Database]]
     engine: Callable[[], Engine]
     engine_is_set: bool
