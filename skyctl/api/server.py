@@ -20,6 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from skyctl import settings, wiring
 from skyctl.api import liveness, tls
+from skyctl.api.gates import CONNECTIONS
 from skyctl.api.http_protocol import HeartbeatConnection
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, parent_process, sd_notify, signals
@@ -29,7 +30,6 @@ from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 
 BACKLOG = 2048
-CONNECTIONS = 10
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 COLLECT_AFTER = 50_000

@@ -1,5 +1,7 @@
 """Authenticate the holder of a token: an administrator, or a worker."""
 
+from datetime import UTC, datetime
+
 from skyctl.domain.cluster import Actor, Worker
 from skyctl.domain.errors import Forbidden, Unauthorized
 from skyctl.domain.tokens import TokenState
@@ -7,6 +9,23 @@ from skyctl.operations.shared.context import Context
 from skyctl.rules import identity, tokens
 from skyctl.store import db, organizations, workers
 from skyctl.store import tokens as stored_tokens
+
+LONGEST_TOKEN = 4096
+_ALL_KEYS = datetime.min.replace(tzinfo=UTC)
+
+fingerprint = tokens.fingerprint
+
+
+def check_signature(context: Context, token: str, *, is_admin: bool) -> None:
+    """Raise Unauthorized or Forbidden where it can be seen without the database that a token is not an
+    administrator's, or not a worker's."""
+    signed_for = tokens.signed_for(context.keys.accepted(_ALL_KEYS), token) if len(token) <= LONGEST_TOKEN else None
+    if signed_for is None:
+        raise Unauthorized("the token was not issued by this manager", tokens.INVITE_AGAIN)
+    if is_admin and signed_for != "admin":
+        raise Forbidden("the token is not an administrator's", "sign in to the panel as an administrator")
+    if not is_admin and signed_for != "worker":
+        raise Forbidden("the token is not a worker's", tokens.INVITE_AGAIN)
 
 
 def administrator(context: Context, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
