@@ -16,8 +16,9 @@ $$;
 CREATE OR REPLACE FUNCTION skyctl_figure(document jsonb, camel text, snake text) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN jsonb_typeof(coalesce(document -> camel, document -> snake)) = 'number'
-                THEN CASE WHEN abs(coalesce(document -> camel, document -> snake)::numeric) <= 1e15
-                          THEN coalesce(document -> camel, document -> snake)::double precision END END
+                THEN CASE WHEN abs(coalesce(document -> camel, document -> snake)::numeric) BETWEEN 1e-6 AND 1e15
+                          THEN coalesce(document -> camel, document -> snake)::double precision
+                          WHEN abs(coalesce(document -> camel, document -> snake)::numeric) < 1e-6 THEN 0 END END
 $$;
 
 -- What an organization wants when a worker fails, of its settings; what is no policy is as if nothing stood there.

@@ -9,18 +9,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 
+from skyctl.api.gates import Gates
 from skyctl.api.http_protocol import HeartbeatRequest, compose
 from skyctl.api.responses import bearer_token
 from skyctl.documents import http
 from skyctl.domain.cluster import Heartbeat
-from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
+from skyctl.domain.errors import Busy, DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.tokens import REPLY_PENDING, Outcome
 from skyctl.operations.agents import heartbeats, reply
+from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
 
 MAX_BATCH = 2000
@@ -44,8 +47,9 @@ Waiting = tuple[Heartbeat, HeartbeatRequest]
 class HeartbeatBatches:
     """All heartbeats of a process, from the request that a connection hands over to its answer."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, gates: Gates) -> None:
+        self._context, self._gates = context, gates
+        self.connections = gates.connections
         self._waiting: list[Waiting] = []
         self._busy = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -59,7 +63,7 @@ class HeartbeatBatches:
             load = http.heartbeat(http.parse(request.body))
             heartbeat = Heartbeat(request.worker_id, heartbeats.fingerprint(token), load)
         except SkyctlError as error:
-            _refuse(request, error)
+            self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
             return
         self._waiting.append((heartbeat, request))
         if not self._busy:
@@ -95,7 +99,7 @@ class HeartbeatBatches:
     def _answer(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
         for (heartbeat, request), outcome in zip(batch, outcomes, strict=True):
             if outcome is None:
-                request.answer(self._accepted[request.keep_alive])
+                request.accept(self._accepted[request.keep_alive])
             elif outcome is REPLY_PENDING:
                 self._spawn(self._send_reply(heartbeat, request))
             elif isinstance(outcome, Unauthorized):
@@ -104,16 +108,26 @@ class HeartbeatBatches:
                 _refuse(request, outcome)
 
     async def _send_reply(self, heartbeat: Heartbeat, request: HeartbeatRequest) -> None:
-        """Answer a heartbeat that is committed, with what else waits for its worker, read on a thread."""
-        document = await asyncio.to_thread(answer_with_reply, self._context, heartbeat)
-        request.answer(compose(200, document, keep_alive=request.keep_alive))
+        """Answer a heartbeat that is committed, with what else waits for its worker, unless too many others wait."""
+        read = partial(answer_with_reply, self._context, heartbeat)
+        try:
+            document = await self._gates.workers.run(heartbeat.token_hash, read)
+        except Busy:
+            document = accepted(self._context)
+        request.accept(compose(200, document, keep_alive=request.keep_alive))
 
     async def _explain(self, heartbeat: Heartbeat, request: HeartbeatRequest) -> None:
-        """Find out on a thread whether a heartbeat that was not stored is a 401, a 403 or a 404, and answer so."""
+        """Find out whether a heartbeat that was not stored is a 401, a 403 or a 404, and answer so; the database is
+        asked only about tokens that we signed."""
         token = bearer_token(request.headers).decode("latin-1")
-        why = asyncio.to_thread(heartbeats.why_refused, self._context, UUID(heartbeat.worker_id), token)
         try:
-            _refuse(request, await why)
+            authentication.check_signature(self._context, token, is_admin=False)
+        except SkyctlError as error:
+            self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
+            return
+        why = partial(heartbeats.why_refused, self._context, UUID(heartbeat.worker_id), token)
+        try:
+            _refuse(request, await self._gates.workers.run(heartbeat.token_hash, why))
         except SkyctlError as error:
             _refuse(request, error)
         except Exception:

@@ -10,18 +10,26 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from skyctl.api.responses import JSON, MAX_BODY_BYTES, NO_STORE, Header, encode, error_answer, error_document, too_large
+from skyctl.api.limits import Connections, caller_of
+from skyctl.api.responses import JSON, NO_STORE, Header, encode, error_answer, error_document, too_large
 from skyctl.domain.errors import SkyctlError
 
 REQUEST_SECONDS = 20.0
-MAX_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 32 * 1024
+MAX_FIELDS = 100
+MAX_HEARTBEAT_BYTES = 16 * 1024  # a heartbeat has some hundred; what is read here, everybody waits for
+PROVE = "skyctl.prove"
+"""The extension of a scope that is called once a good token is seen on its connection."""
 HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
 
 
 class HeartbeatReceiver(Protocol):
-    """The receiver of heartbeats, which answers them."""
+    """The receiver of heartbeats, which answers them, and counts the connections."""
+
+    connections: Connections
 
     def receive(self, request: "HeartbeatRequest") -> None:
         """Answer the request, now or later."""
@@ -31,6 +39,8 @@ class HeartbeatConnection(HttpToolsProtocol):
     """A connection to an application whose `heartbeats` is a HeartbeatReceiver. A request that does not come in time,
     or whose head is too long, ends it."""
 
+    is_proven = False
+    _refusal = ""
     _reading = False
     _in_head = False
     _head_bytes = 0
@@ -40,16 +50,34 @@ class HeartbeatConnection(HttpToolsProtocol):
         """Wait for the first request for a limited time."""
         super().connection_made(transport)
         self._given_up = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        self._receiver.connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
         super().connection_lost(exc)
+        self._receiver.connections.closed(self)
         if self._given_up:
             self._given_up.cancel()
 
+    def prove(self) -> None:
+        """Note that the client holds a good token."""
+        if not self.is_proven:
+            self.is_proven = True
+            self._receiver.connections.proven(self)
+
+    def close_at_once(self) -> None:
+        """End the connection, whatever is under way on it."""
+        self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Read more of a request; end the connection where its end does not come in time."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # there is nothing but HTTP here, and the request was handed over as what it is
+        except httptools.HttpParserError:  # not logged: anybody can send anything
+            self.send_400_response(self._refusal or "this is not HTTP")
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -66,6 +94,16 @@ class HeartbeatConnection(HttpToolsProtocol):
         self._reading = self._in_head = True
         self._head_bytes = 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head, as uvicorn does, unless there are too many."""
+        if len(self.headers) >= MAX_FIELDS:
+            self._refusal = f"the head of the request has over {MAX_FIELDS} fields"
+            raise ValueError(self._refusal)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
     def on_message_complete(self) -> None:
         """Note that a request is complete."""
         self._reading = False
@@ -79,6 +117,7 @@ class HeartbeatConnection(HttpToolsProtocol):
         if heartbeat and idle and not self.expect_100_continue and self.parser.get_method() == b"POST":
             self.cycle = HeartbeatRequest(self, heartbeat[1].decode())  # type: ignore[assignment]
         else:
+            self.scope["extensions"] = {PROVE: {"seen": self.prove}}
             super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -95,6 +134,11 @@ class HeartbeatConnection(HttpToolsProtocol):
             self.transport.close()
         else:
             super().shutdown()
+
+    @property
+    def _receiver(self) -> HeartbeatReceiver:
+        receiver: HeartbeatReceiver = self.app.heartbeats
+        return receiver
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():
@@ -136,11 +180,27 @@ class HeartbeatRequest:
         not."""
         if self.disconnected or self.response_complete:
             return
-        if len(self.body) > MAX_BODY_BYTES:
-            self.refuse(too_large())
+        if len(self.body) > MAX_HEARTBEAT_BYTES:
+            self.refuse(too_large(MAX_HEARTBEAT_BYTES))
         elif not self.more_body:
             receiver: HeartbeatReceiver = self._connection.app.heartbeats
             receiver.receive(self)
+
+    @property
+    def caller(self) -> str:
+        """Return by what a stranger is known: the address, as a proxy says it that is believed."""
+        connection = self._connection
+        address = connection.client[0] if connection.client else ""
+        trusted = getattr(connection.app, "trusted_hosts", None)  # of what stands around it where proxies are believed
+        if trusted is not None and address in trusted:
+            said = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for").decode("latin-1")
+            address = (trusted.get_trusted_client_address(said)[0] if said else "") or address
+        return caller_of(address)
+
+    def accept(self, answer: bytes) -> None:
+        """Write the answer to a heartbeat that was stored."""
+        self._connection.prove()
+        self.answer(answer)
 
     def refuse(self, error: SkyctlError) -> None:
         """Answer with an error."""

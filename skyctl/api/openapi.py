@@ -25,9 +25,10 @@ ERRORS = {
     404: "WORKER_NOT_FOUND, AGENT_NOT_FOUND",
     409: "CONFLICT, WORKER_HAS_CONTAINERS, TOKEN_IN_USE, WORKER_CLONED or REBOOT_UNCONFIRMED: a rule says no; "
     "the message names it",
-    413: "BODY_TOO_LARGE: over 64 KiB",
+    413: "BODY_TOO_LARGE: over 64 KiB, of a heartbeat over 16 KiB",
+    429: "TOO_OFTEN: this host has registered too often within a short time",
     500: "INTERNAL_ERROR: see the log of the manager",
-    503: "DATABASE_UNAVAILABLE or ENGINE_UNAVAILABLE: try again",
+    503: "DATABASE_UNAVAILABLE, ENGINE_UNAVAILABLE, or BUSY: too many wait already; try again",
 }
 
 
@@ -39,9 +40,9 @@ def _answers(*, ok: int, what: str, schema: Document, errors: tuple[int, ...]) -
     answers: Document = {str(ok): {"description": what, "content": _content(schema)}}
     for status in (*errors, 500):
         answers[str(status)] = {"description": ERRORS[status], "content": _content(reference("Error"))}
-    if 503 in errors:
-        retry = {"description": "seconds to wait", "schema": {"type": "integer"}}
-        answers["503"]["headers"] = {"Retry-After": retry}
+    retry = {"description": "seconds to wait", "schema": {"type": "integer"}}
+    for status in {429, 503}.intersection(errors):
+        answers[str(status)]["headers"] = {"Retry-After": retry}
     return answers
 
 
@@ -78,7 +79,7 @@ def _operation(
 
 
 SHELL = "text/x-shellscript"
-AWAY = "The database or the engine does not answer: a script that says so and fails; the link is still good"
+AWAY = "The database or the engine does not answer, or too many wait: a script that says so; the link is still good"
 GONE = "Used, expired or none: a script that says so on stderr and fails, since it may be piped into a shell"
 WORKER_ID: Document = {
     "name": "id",
@@ -107,7 +108,10 @@ PATHS: Document = {
             "A host says what it is",
             "workerToken",
             _answers(
-                ok=201, what="The worker as it is stored", schema=WORKER_ANSWER, errors=(400, 401, 403, 409, 413, 503)
+                ok=201,
+                what="The worker as it is stored",
+                schema=WORKER_ANSWER,
+                errors=(400, 401, 403, 409, 413, 429, 503),
             ),
             body=reference("Registration"),
         ),

@@ -81,6 +81,6 @@ def bearer_token(headers: Iterable[Header]) -> bytes:
     raise Unauthorized("there is no token", "send the header Authorization: Bearer TOKEN")
 
 
-def too_large() -> BodyTooLarge:
+def too_large(most: int = MAX_BODY_BYTES) -> BodyTooLarge:
     """Return the error of a body over the limit."""
-    return BodyTooLarge(f"the body is over {MAX_BODY_BYTES} bytes", "send less")
+    return BodyTooLarge(f"the body is over {most} bytes", "send less")

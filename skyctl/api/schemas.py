@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT
+from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT, SMALLEST_AMOUNT
 from skyctl.domain.text import PLAIN
 
 Document = dict[str, Any]
@@ -51,7 +51,7 @@ SCHEMAS: Document = {
         ipAddress={"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
         capacity=json_object(
             **{
-                field: {"type": "number", "exclusiveMinimum": 0, "maximum": limit}
+                field: {"type": "number", "minimum": SMALLEST_AMOUNT, "maximum": limit}
                 for field, limit in CAPACITY_LIMITS.items()
             }
         ),

@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from skyctl import settings, wiring
 from skyctl.api import liveness, tls
+from skyctl.api.gates import CONNECTIONS
 from skyctl.api.http_protocol import HeartbeatConnection
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, metrics_port, parent_process, sd_notify, signals
@@ -31,7 +32,6 @@ from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.swarm_join import without_engine
 
 BACKLOG = 2048
-CONNECTIONS = 10
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 COLLECT_AFTER = 50_000

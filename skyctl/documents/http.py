@@ -7,7 +7,7 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,9 @@ from skyctl.domain.text import CONTROL, is_plain, storable
 MAX_NESTING = 32
 LONGEST_NAME = 255
 LONGEST_REASON = 1000
+LARGEST_METADATA = 16 * 1024
+LONGEST_EXPLAINED = 2048
+SMALLEST_AMOUNT, SMALLEST_PERCENT = 0.001, 1e-6
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
 LARGEST_STORED = 10**15
@@ -65,6 +68,13 @@ def registration(document: Document) -> Registration:
         capacity=Capacity(*(_amount(capacity, key, limit) for key, limit in CAPACITY_LIMITS.items())),
         metadata=_metadata(document.get("metadata", {})),
     )
+
+
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Raise ValidationError where a worker's metadata is larger than anybody needs."""
+    size = len(json.dumps(dict(metadata)))
+    if size > LARGEST_METADATA:
+        raise ValidationError(f"metadata: {size} bytes are not accepted", f"at most {LARGEST_METADATA} bytes")
 
 
 def worker_name(value: str, field: str = "name") -> str:
@@ -234,15 +244,16 @@ def invalid(field: str, value: object, accepted: str, part: str = "") -> Invalid
     if isinstance(value, (list, dict)):
         shown = "a list" if isinstance(value, list) else "an object"
     else:
-        shown = ascii(value)
+        shown = ascii(value[:61] if isinstance(value, str) else value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return InvalidValue(field, shown, accepted, part)
 
 
 def _unreadable(body: bytes) -> ValidationError:
-    """Return why a body is not JSON; where only Python could read the value of a field, the error names it."""
+    """Return why a body is not JSON; where only Python could read the value of a field of a small one, the error names
+    it: a large one would take long to read, and is read for everybody's heartbeats on one thread."""
     try:
-        document = json.loads(body.decode())
+        document = json.loads(body.decode()) if len(body) <= LONGEST_EXPLAINED else None
         if isinstance(document, dict):
             for field, value in document.items():
                 _check_storable(field, value, 0)
@@ -265,7 +276,7 @@ def _required(document: Document, field: str) -> Any:
 def _percent(document: Document, field: str) -> float:
     value = document.get(field)
     if (type(value) is float or type(value) is int) and 0 <= value <= 100:
-        return value
+        return value if value >= SMALLEST_PERCENT else 0  # sums and products of what is less leave the range of floats
     raise invalid(field, _required(document, field), "a number from 0 to 100")
 
 
@@ -278,11 +289,11 @@ def _count(document: Document, field: str) -> int:
 
 def _amount(capacity: Document, field: str, limit: int) -> float:
     value = capacity.get(field)
-    if (type(value) is float or type(value) is int) and 0 < value <= limit:
+    if (type(value) is float or type(value) is int) and SMALLEST_AMOUNT <= value <= limit:
         return value
     if field not in capacity:
         raise ValidationError(f"capacity.{field} is missing", f"send capacity.{field}")
-    raise invalid(f"capacity.{field}", value, f"a number over 0, at most {limit}")
+    raise invalid(f"capacity.{field}", value, f"a number over 0, from {SMALLEST_AMOUNT} to {limit}")
 
 
 def _text(document: Document, field: str, longest: int) -> str:
@@ -312,6 +323,7 @@ def _metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid("metadata", value, "an object")
     _check_storable("metadata", value, 0)
+    check_metadata(value)
     if value.get("swarmNodeId"):
         _text(value, "swarmNodeId", 255)
     return value

@@ -204,6 +204,26 @@ class DatabaseRefused(SkyctlError):
     """The database does not accept a statement or a row."""
 
 
+class Busy(SkyctlError):
+    """Too many requests of this kind wait already; nothing was done."""
+
+    exit_code = ExitCode.UNREACHABLE
+    http_status = 503
+    code = "BUSY"
+    retry_after_seconds = 2
+
+
+class TooOften(Refused):
+    """The same was asked too often within a short time."""
+
+    http_status = 429
+    code = "TOO_OFTEN"
+
+    def __init__(self, message: str, hint: str, retry_after_seconds: int) -> None:
+        super().__init__(message, hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class EngineUnavailable(SkyctlError):
     """The Docker engine does not answer."""
 

@@ -36,7 +36,8 @@ class Keyring:
         self._is_apart = monitors is not None and monitors.is_dir()
         self._copied_to = folder if self._is_apart and monitors and os.access(monitors, os.X_OK) else None
         self._folder = monitors if self._copied_to else folder
-        self._salt = salt
+        self._ask_salt = salt
+        self._salt: str | None = None
         self._keys = tuple(map(Key, configured))
         self._is_configured = bool(configured)
         self._version: tuple[int, ...] = ()
@@ -47,18 +48,30 @@ class Keyring:
 
     def signing(self) -> Key:
         """The key that signs workers' tokens. Raises SkyctlError, DatabaseUnavailable."""
-        return self._read()[0].for_workers(self._salt())
+        return self._read()[0].for_workers(self._salted())
 
     def accepted(self, now: datetime) -> Sequence[Key]:
         """The keys by which a worker's token may have been signed, the one that signs first; the secrets themselves,
         by which former versions and the panel sign, last."""
-        secrets_now = self.administrators(now)
-        salt = self._salt()
+        secrets_now, salt = self.administrators(now), self._salted()
         return [*(key.for_workers(salt) for key in secrets_now), *secrets_now]
 
     def administrators(self, now: datetime) -> Sequence[Key]:
         """The secrets by which an administrator's token may have been signed, the one that signs first."""
         return [key for key in self._read() if key.good_until is None or now < key.good_until]
+
+    def at_hand(self) -> Sequence[Key] | None:
+        """The keys that signed whatever we signed, also those that are accepted no more; None where the salt was not
+        read so far: this asks no database."""
+        if self._salt is None:
+            return None
+        salt, all_secrets = self._salt, self._read()
+        return [*(key.for_workers(salt) for key in all_secrets), *all_secrets]
+
+    def _salted(self) -> str:
+        if self._salt is None:
+            self._salt = self._ask_salt()
+        return self._salt
 
     def rotate(self, now: datetime, good_until: datetime) -> None:
         """Replace the secret that signs, and accept the present one until then. Raises Refused where it was set."""

@@ -9,6 +9,7 @@ import shlex
 import string
 import tarfile
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
@@ -112,9 +113,10 @@ def requirements() -> str:
     return _text("requirements.txt")
 
 
+@cache
 def agent_archive() -> bytes:
-    """The agent of this very version as a tar.gz; the same files give the same bytes with any Python that has the same
-    zlib."""
+    """The agent of this very version as a tar.gz, packed once by a process; the same files give the same bytes with any
+    Python that has the same zlib."""
     package = _agent_package()
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -135,6 +137,7 @@ def _part(name: str) -> str:
     return _text(f"parts/{name}.sh")
 
 
+@cache
 def _text(name: str) -> str:
     return files(__name__).joinpath(name).read_text(encoding="utf-8")
 

@@ -80,6 +80,16 @@ def verify_admin_token(keys: Sequence[Key], token: str, now: datetime, issued_fr
     return _uuid(claims.get("userId"), SIGN_IN_AGAIN)
 
 
+def signed_for(keys: Sequence[Key], token: str) -> str | None:
+    """Whose token one of these keys signed, `worker` or `admin`; None where none did. Whether it is still good is not
+    asked: that takes the database's clock."""
+    try:
+        claims = next((claims for key in keys if (claims := _signed(key, token)) is not None), None)
+    except RecursionError:  # a head of thousands of levels
+        return None
+    return None if claims is None else "worker" if claims.get("type") == "worker" else "admin"
+
+
 def fingerprint(token: str | bytes) -> str:
     """The SHA-256 hex of a token: all that is stored of it."""
     return hashlib.sha256(token if isinstance(token, bytes) else token.encode("utf-8", "surrogateescape")).hexdigest()

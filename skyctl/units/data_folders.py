@@ -97,7 +97,7 @@ def lacks_secret() -> bool:
 
 def share_secret() -> None:
     """Give `serve` the monitor's signing secret, which is made where there is none."""
-    Keyring(SERVE).signing()
+    Keyring(SERVE, str).check()
     with folders.open_folder(SERVE) as folder:
         folder.write("jwt-secret", (MONITOR / "jwt-secret").read_text(encoding="ascii"))
 

@@ -133,11 +133,6 @@ def _state(token_state: TokenState, stored: Credentials, worker: Worker, now: da
     return "expired" if until is not None and until <= now else "good"
 
 
-def archive() -> bytes:
-    """Return the agent of this version as a tar.gz."""
-    return installer.agent_archive()
-
-
 def _good(tx: db.Transaction, key: str) -> tuple[install_links.Link, Worker]:
     """Return the link and its worker, while the link is good. Raises LinkGone."""
     link = install_links.get(tx, key)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from skyctl.documents import http
 from skyctl.domain.cluster import Event, Registration, Worker
 from skyctl.domain.errors import (
     Forbidden,
@@ -136,19 +137,31 @@ def register(context: Context, token: str, registration: Registration) -> Worker
     counts once the monitor has confirmed that. Raises Unauthorized, Forbidden.
     """
     with context.db.transaction() as tx:
-        events.lock(tx)
         now = db.now(tx)
         claims = tokens.verify_worker_token(context.keys.accepted(now), token, now)
         registration = names.with_plain_hostname(claims.worker_id, registration)
+        _refuse_at_once(tx, claims.worker_id, tokens.fingerprint(token), now)
+        events.lock(tx)
         refusal = authorize(context, tx, claims, tokens.fingerprint(token), registration)
         if refusal is None:
             return _store(tx, claims.worker_id, registration)
     raise refusal  # after the commit of what was noted of it
 
 
+def _refuse_at_once(tx: db.Transaction, worker_id: UUID, token_hash: str, now: datetime) -> None:
+    """Refuse a token that was revoked, has expired, or is of a worker that was removed before the log is locked, for
+    which all others would wait; it is judged again under the lock. Raises Unauthorized, Forbidden."""
+    known = stored_tokens.get(tx, worker_id)
+    if known is None:
+        token_refusals.refuse_removed(tx, worker_id)
+    else:
+        token_refusals.refuse_unusable(known, identity.token_state(known, token_hash), now)
+
+
 def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> Worker:
     before = lookup.get_worker(tx, worker_id)
     stored = _with_clock_offset(registration, db.now(tx))
+    http.check_metadata({**before.metadata, **stored.metadata})
     workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), stored)
     after = lookup.get_worker(tx, worker_id)
     if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):

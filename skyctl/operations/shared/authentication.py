@@ -10,6 +10,25 @@ from skyctl.rules import identity, tokens
 from skyctl.store import db, installation, organizations, workers
 from skyctl.store import tokens as stored_tokens
 
+LONGEST_TOKEN = 4096
+
+fingerprint = tokens.fingerprint
+
+
+def check_signature(context: Context, token: str, *, is_admin: bool) -> None:
+    """Raise Unauthorized or Forbidden where it can be seen without the database that a token is not an
+    administrator's, or not a worker's."""
+    keys = context.keys.at_hand()
+    if keys is None:
+        return
+    signed_for = tokens.signed_for(keys, token) if len(token) <= LONGEST_TOKEN else None
+    if signed_for is None:
+        raise Unauthorized("the token was not issued by this manager", tokens.INVITE_AGAIN)
+    if is_admin and signed_for != "admin":
+        raise Forbidden("the token is not an administrator's", "sign in to the panel as an administrator")
+    if not is_admin and signed_for != "worker":
+        raise Forbidden("the token is not a worker's", tokens.INVITE_AGAIN)
+
 
 def administrator(context: Context, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
     """Return the administrator of a token, and from where they act.
@@ -32,9 +51,14 @@ def administrator(context: Context, token: str, ip_address: str | None = None, u
 
 def reader_of_metrics(context: Context, token: str) -> None:
     """Let in whoever has the token of the metrics, or is an administrator. Raises as `administrator` does."""
-    known = context.metrics_token
-    if not (known and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), known.encode())):
+    if not has_metrics_token(context, token):
         administrator(context, token)
+
+
+def has_metrics_token(context: Context, token: str) -> bool:
+    """Tell whether this is the token of the metrics."""
+    known = context.metrics_token
+    return bool(known) and hmac.compare_digest(token.encode("utf-8", "surrogateescape"), (known or "").encode())
 
 
 def worker_of_token(context: Context, token: str) -> Worker | None:

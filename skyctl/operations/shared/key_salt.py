@@ -1,7 +1,6 @@
 """The salt of the installation, from which the key of workers' tokens is derived."""
 
 from collections.abc import Callable
-from functools import cache
 
 from skyctl.domain.errors import SchemaMissing
 from skyctl.store import installation
@@ -9,9 +8,8 @@ from skyctl.store.db import Database
 
 
 def reader(db: Database) -> Callable[[], str]:
-    """Return a function that returns the salt of a database, read when first asked for."""
+    """Return a function that returns the salt of a database, read when it is called."""
 
-    @cache
     def read() -> str:
         with db.transaction() as tx:
             salt = installation.worker_key_salt(tx)

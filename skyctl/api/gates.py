@@ -1,0 +1,27 @@
+"""The gates of a process: which callers have which turns, so that nobody's load is another's wait."""
+
+from skyctl.api.limits import Connections, Pace
+from skyctl.api.turns import Turns
+
+PROBING, STRANGERS, WORKERS, ADMINISTRATORS = 1, 2, 3, 3
+OURS = 3  # the sign of life, the certificate's renewal, and one more
+CONNECTIONS = PROBING + STRANGERS + WORKERS + ADMINISTRATORS + OURS
+"""Connections to the database: one for each thread, so that no thread waits for another's."""
+PER_SECOND, AT_ONCE = 200.0, 200
+
+
+class Gates:
+    """The turns of each kind of callers, for threads and for answers.
+
+    `probes`: /readyz and /healthz. `strangers`: whoever shows no token that we signed. `workers` take turns by their
+    token, `administrators` likewise, strangers by their address.
+    """
+
+    def __init__(self) -> None:
+        self.probing = Turns(PROBING, 1)
+        self.strangers = Turns(STRANGERS, 32)
+        self.workers = Turns(WORKERS, 256)
+        self.administrators = Turns(ADMINISTRATORS, 128)
+        self.answers_to_probes = Pace(PER_SECOND, AT_ONCE)
+        self.answers_to_strangers = Pace(PER_SECOND, AT_ONCE)
+        self.connections = Connections()

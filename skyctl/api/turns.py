@@ -1,0 +1,120 @@
+"""Turns: each kind of callers has a few threads of its own and a bounded queue before them, and none takes the place of
+another."""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from skyctl.domain.errors import Busy
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """A bounded queue in which the callers take turns: whoever asks for much waits behind its own requests."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._callers: OrderedDict[str, deque[T]] = OrderedDict()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def put(self, caller: str, item: T) -> T | None:
+        """Add an item. Return the one that has no place, if any: the newest of whoever waits for the most, which may be
+        this one."""
+        mine = self._callers.setdefault(caller, deque())
+        mine.append(item)
+        self._length += 1
+        if self._length <= self._most:
+            return None
+        longest = max(self._callers.values(), key=len)
+        loser = (
+            caller if len(mine) == len(longest) else next(c for c, items in self._callers.items() if items is longest)
+        )
+        self._length -= 1
+        refused = self._callers[loser].pop()
+        if not self._callers[loser]:
+            del self._callers[loser]
+        return refused
+
+    def take(self, may: Callable[[str], bool]) -> tuple[str, T] | None:
+        """Return the oldest item of the caller whose turn it is among those that may have one; None where there is
+        none."""
+        for caller, items in self._callers.items():
+            if may(caller):
+                item = items.popleft()
+                self._length -= 1
+                self._callers.move_to_end(caller)
+                if not items:
+                    del self._callers[caller]
+                return caller, item
+        return None
+
+
+class Turns:
+    """The threads of one kind of callers. A single caller has all but one of them at most; who finds the queue full is
+    refused at once."""
+
+    def __init__(self, threads: int, most_waiting: int) -> None:
+        self._free = threads
+        self._each = max(1, threads - 1)
+        self._running: Counter[str] = Counter()
+        self._waiting: FairQueue[asyncio.Future[None]] = FairQueue(most_waiting)
+        self._limiter = anyio.CapacityLimiter(threads)
+
+    async def run(self, caller: str, work: Callable[[], T]) -> T:
+        """Return what the work gives, done on a thread when it is the caller's turn. Raises Busy."""
+        await self._turn(caller)
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._end(caller)
+
+    async def run_unless_left(
+        self, caller: str, work: Callable[[], T], has_left: Callable[[], Awaitable[bool]]
+    ) -> T | None:
+        """Do the same; return None, and do nothing, where the caller has left by then."""
+        await self._turn(caller)
+        try:
+            return None if await has_left() else await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._end(caller)
+
+    async def _turn(self, caller: str) -> None:
+        if self._free and self._may(caller):
+            self._begin(caller)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        refused = self._waiting.put(caller, turn)
+        if refused is not None and not refused.done():
+            refused.set_exception(Busy("too many requests wait already", "try again"))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and not turn.exception():
+                self._end(caller)
+            raise
+
+    def _may(self, caller: str) -> bool:
+        return self._running[caller] < self._each
+
+    def _begin(self, caller: str) -> None:
+        self._free -= 1
+        self._running[caller] += 1
+
+    def _end(self, caller: str) -> None:
+        self._free += 1
+        self._running[caller] -= 1
+        if not self._running[caller]:
+            del self._running[caller]
+        while self._free and (taken := self._waiting.take(self._may)):
+            following, turn = taken
+            if not turn.done():
+                self._begin(following)
+                turn.set_result(None)
