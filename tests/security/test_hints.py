@@ -121,9 +121,9 @@ def test_one_quoted_word_is_one_word() -> None:
 
 
 SAFE = {"reference", "quoted", "_typed"}
+GROUPS = "workers|services|migrations|policy|alerts|events|tls|db"
 BEGINS = re.compile(
-    r"(?:^|[`\s])(?:skyctl (?:workers|services|migrations|policy|alerts|events|tls|db) [a-z-]+ |docker |chmod |journalctl )(?:(?!`|[.,;:] ).)*$",
-    re.DOTALL,
+    rf"(?:^|[`\s])(?:skyctl (?:{GROUPS}) [a-z-]+ |docker |chmod |journalctl )(?:(?!`|[.,;:] ).)*$", re.DOTALL
 )
 
 

@@ -1,4 +1,4 @@
-"""Text that others wrote, at every door: what a terminal obeys or hides is refused on the way in, and escaped on the way
+"""Text that others wrote, at every door: what a terminal obeys or hides is refused on the way in, escaped on the way
 out."""
 
 import io
