@@ -257,7 +257,8 @@ def _wait_until_it_runs(
         deployment = now
         return now.status not in (DeploymentStatus.PENDING, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
 
-    see = f"see `skyctl services show {reference(service.spec.name, service.id)}`"
+    known = reference(service.spec.name, service.id)
+    see = f"see `skyctl services show {known}`"
     follow.watch(ctx, context, is_over, seconds, f"the deployment goes on; {see}")
     if deployment.status is not DeploymentStatus.RUNNING:
         sys.stderr.write(f"error: {printable(name)} {_fate(deployment)}\nhint: {see}\n")

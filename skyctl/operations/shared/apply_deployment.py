@@ -173,10 +173,10 @@ def _came_after(tx: db.Transaction, current: Deployment, deployment_id: UUID) ->
 
 
 def _superseded(service: Service, current: Deployment | None) -> Superseded:
-    name, image = service.spec.name, service.spec.image
+    name, image, known = service.spec.name, service.spec.image, reference(service.spec.name, service.id)
     if current is None:
         return Superseded(f"{name} was removed while {image} was deployed", "deploy it again if it is still wanted")
     return Superseded(
         f"{name} was deployed again, with {current.image}, before {image} was",
-        f"see `skyctl services show {reference(name, service.id)}`; deploy {image} again if that is the one to run",
+        f"see `skyctl services show {known}`; deploy {image} again if that is the one to run",
     )
