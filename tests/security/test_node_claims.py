@@ -59,7 +59,7 @@ class Hosts:
     def beat(self, name: str) -> None:
         """A heartbeat, and the monitor's conclusion of it."""
         path = f"{self._url}/api/workers/{self.fleet.ids[name]}/heartbeat"
-        body = {**LOAD, "cpuPercent": 1, "memoryPercent": 1, "diskPercent": 1, "containerCount": 0}
+        body = dict.fromkeys(LOAD, 0)
         answer = httpx.post(path, json=body, headers=bearer(self._tokens[name]), timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200, answer.text
         look(self.context)
@@ -211,6 +211,16 @@ def test_an_administrator_says_what_the_engine_cannot_show(hosts: Hosts) -> None
     assert [name for name, _ in hosts.told(EventKind.NODE_ALLOWED)] == ["w1", "head"]
     hosts.register("w1", hosts.fleet.nodes["w2"], "192.0.2.7")
     assert not hosts.is_confirmed("w1")  # the word was about another node
+
+
+def test_the_worker_beside_the_engine_is_its_node_though_that_manages_the_swarm(hosts: Hosts) -> None:
+    hosts.invite("head")
+    hosts.fleet.engine.own_node = hosts.fleet.nodes["head"]
+    for _ in "once", "again":  # as each start of `skyctl up` says it
+        node_claims.allow_own(hosts.context, hosts.fleet.ids["head"], TESTS)
+    hosts.register("head", hosts.fleet.nodes["head"], "127.0.0.1")
+    assert hosts.is_confirmed("head")
+    assert len(hosts.told(EventKind.NODE_ALLOWED)) == 1
 
 
 def test_what_a_drain_may_pause_is_looked_at_again_where_a_node_became_a_manager(hosts: Hosts) -> None:
