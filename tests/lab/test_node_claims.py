@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from skyctl.domain.workloads import DrainOptions
-from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import drains, workers
 from skyctl.operations.agents import invitations
 from tests.support.helpers import TESTS, eventually
@@ -53,7 +52,7 @@ def test_the_managers_own_host_is_a_worker_by_up_and_by_nothing_else(swarm: Swar
     finally:
         up.terminate()
         up.wait()
-        EmbeddedPostgres(folder).stop()
+        eventually(lambda: not (folder / "postgres/data/postmaster.pid").exists())
 
 
 def test_a_host_becomes_neither_the_manager_nor_another_host(site: Site) -> None:
