@@ -180,6 +180,29 @@ def test_a_confirmed_worker_that_says_another_node_is_checked_again(hosts: Hosts
     assert hosts.is_confirmed("w2")
 
 
+def test_what_runs_on_a_worker_is_moved_off_it_whatever_it_says_by_now(hosts: Hosts) -> None:
+    for number, name in enumerate(("w1", "w2"), 2):
+        hosts.register(name, hosts.fleet.nodes[name], AT.format(number))
+        assert hosts.is_confirmed(name)
+    hosts.fleet.deploy("shop", to="w1")
+    hosts.register("w1", hosts.fleet.nodes["head"], AT.format(2))
+    assert not hosts.is_confirmed("w1")
+    drains.drain(hosts.context, [hosts.fleet.ids["w1"]], TESTS, DrainOptions())
+    look(hosts.context)
+    hosts.fleet.settle()
+    assert hosts.fleet.running() == {"shop": ["w2"]}
+    assert {node.availability for node in hosts.fleet.engine.nodes.values()} == {"active"}
+
+
+def test_many_claims_that_are_not_true_are_one_alert(hosts: Hosts) -> None:
+    for number in range(hosts.context.alerting.one_by_one + 1):
+        hosts.register(f"w{number + 3}", hosts.fleet.nodes["head"], AT.format(1))
+    assert len(hosts.told(EventKind.NODE_REFUTED)) == 0
+    hosts.fleet.step()
+    assert len(hosts.told(EventKind.NODE_REFUTED)) == hosts.context.alerting.one_by_one + 1
+    assert [each.worker_id for each in alerts.since(hosts.context, 0) if each.kind == "node_refuted"] == [None]
+
+
 def test_a_node_that_left_and_joined_anew_is_found_again(hosts: Hosts) -> None:
     hosts.register("w1", hosts.fleet.nodes["w1"], AT.format(2))
     assert hosts.is_confirmed("w1")

@@ -70,7 +70,7 @@ def _leave_swarm(context: Context, worker: Worker) -> str:
     """Remove a worker's node from the swarm; return why that was not done, empty where it was, or the worker is in
     none. A node that it only claims may be another's, and stays."""
     if worker.confirmed_node is None:
-        return "it is not confirmed that the node is this worker's" if worker.swarm_node_id else ""
+        return ""
     try:
         engine = context.engine()
         if engine.state() is None:
