@@ -127,9 +127,9 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS memory_percent double pre
     GENERATED ALWAYS AS (skyctl_figure(current_load, 'memoryPercent', 'memory_percent')) STORED;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS disk_percent double precision
     GENERATED ALWAYS AS (skyctl_figure(current_load, 'diskPercent', 'disk_percent')) STORED;
--- A host's claim of a swarm node, `swarm_node_claim`, and from which address it was made. `swarm_node_id` counts while it
--- is `swarm_node_confirmed`: the monitor has found with the engine that it is this worker's. Else it is a claim, too: the
--- panel's, or from before. `swarm_node_allowed` is the node that an administrator says is this worker's,
+-- A host's claim of a swarm node, `swarm_node_claim`, and from which address it was made. `swarm_node_id` counts while
+-- it is `swarm_node_confirmed`: the last one of which the monitor has found with the engine that it is this worker's.
+-- Else it is a claim, too: the panel's, or from before. `swarm_node_allowed` is the node that an administrator says is this worker's,
 -- `swarm_node_trouble` why the claim does not count, `swarm_node_refuted_at` when people were told so.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_claim text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS registered_from inet;

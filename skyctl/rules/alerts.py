@@ -224,7 +224,22 @@ def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
     for (kind, organization), outcomes in members.items():
         groups = [outcomes] if len(outcomes) > policy.one_by_one else [[outcome] for outcome in outcomes]
         alerts += [_to_members(kind, UUID(organization), group) for group in groups]
-    return [Draft(alert) for alert in alerts]
+    refuted = [event for event in events if event.kind == EventKind.NODE_REFUTED]
+    groups = [refuted] if len(refuted) > policy.one_by_one else [[event] for event in refuted]
+    return [Draft(alert) for alert in [*alerts, *map(_of_claims, groups)]]
+
+
+def _of_claims(events: Sequence[Event]) -> Alert:
+    """Compose the alert about workers whose nodes are not what they say."""
+    first = events[0]
+    names = listed([str(event.worker_name) for event in events])
+    if len(events) > 1:
+        title = f"{len(events)} workers claim swarm nodes that they are not"
+        return Alert(NODE_REFUTED, None, title, f"{title}: {names}. See `skyctl workers list`.", {"count": len(events)})
+    title = f"Worker {first.worker_name} claims a swarm node that it is not: {first.reason}"
+    message = f"{title}. Nothing is placed on it; see `skyctl workers why {first.worker_id}`."
+    details = {**first.details, "eventSeq": first.seq, "workerName": first.worker_name}
+    return Alert(NODE_REFUTED, first.worker_id, title, message, details)
 
 
 def _of_a_worker(event: Event) -> Alert | None:
@@ -248,10 +263,6 @@ def _of_a_worker(event: Event) -> Alert | None:
         title = f"Worker {name} was copied: {event.reason}"
         message = f"{title}. The copy is refused: give it a machine id and an invitation of its own."
         return Alert(CLONED, event.worker_id, title, message, details)
-    if event.kind == EventKind.NODE_REFUTED:
-        title = f"Worker {name} claims a swarm node that it is not: {event.reason}"
-        message = f"{title}. It takes nothing; see `skyctl workers why {event.worker_id}`."
-        return Alert(NODE_REFUTED, event.worker_id, title, message, details)
     if event.kind == EventKind.DRAIN_FINISHED and event.details_as(DrainEnd)["left"]:
         title = f"Drain of {name} has ended: {event.reason}"
         return Alert(

@@ -44,9 +44,10 @@ _COLUMNS = [
     _SOURCE.c.name.label("source_name"),
     _TARGET.c.name.label("target_name"),
     deployments.c.swarm_service_id,
-    *(
-        sa.case((end.c.swarm_node_id == end.c.swarm_node_confirmed, end.c.swarm_node_id)).label(label)
-        for end, label in ((_SOURCE, "source_node_id"), (_TARGET, "target_node_id"))
+    # off where it was, whatever that worker says by now; onto a node that is the worker's
+    sa.func.coalesce(_SOURCE.c.swarm_node_confirmed, _SOURCE.c.swarm_node_id).label("source_node_id"),
+    sa.case((_TARGET.c.swarm_node_id == _TARGET.c.swarm_node_confirmed, _TARGET.c.swarm_node_id)).label(
+        "target_node_id"
     ),
 ]
 _JOINED = (

@@ -18,7 +18,8 @@ _UNCONFIRMED = CONFIRMED.is_not(sa.true())
 
 def said(node_id: str | None, hostname: str, came_from: str | None) -> dict[str, Any]:
     """Return the columns of a registration's claim, as an update takes them. A confirmed node stays confirmed where the
-    same host says the same again from the same place; a host that says none, its engine being away, changes nothing."""
+    same host says the same again from the same place; a host that says none, its engine being away, changes nothing.
+    Which node was confirmed last is kept: what runs there is to be moved off it whatever the host says by now."""
     if not node_id:
         return {}
     is_same = sa.and_(
@@ -30,7 +31,6 @@ def said(node_id: str | None, hostname: str, came_from: str | None) -> dict[str,
         "swarm_node_claim": node_id,
         "registered_from": came_from,
         "swarm_node_id": sa.case((is_same, _C.swarm_node_id)),
-        "swarm_node_confirmed": sa.case((is_same, _C.swarm_node_confirmed)),
         "swarm_node_trouble": sa.case((is_same, _C.swarm_node_trouble)),
     }
 
@@ -90,6 +90,8 @@ def confirm(connection: sa.Connection, claim: NodeClaim) -> bool:
         return False
     others = sa.update(workers).where(_C.swarm_node_id == claim.node_id, _C.id != claim.worker_id)
     connection.execute(others.values(swarm_node_id=None, swarm_node_claim=_CLAIM, swarm_node_trouble=None))
+    former = sa.update(workers).where(_C.swarm_node_confirmed == claim.node_id, _C.id != claim.worker_id)
+    connection.execute(former.values(swarm_node_confirmed=None))
     is_other = _C.swarm_node_id.is_distinct_from(claim.node_id)
     mine = sa.update(workers).where(_C.id == claim.worker_id)
     connection.execute(

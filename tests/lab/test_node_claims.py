@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, workers
@@ -10,6 +11,7 @@ from tests.support.helpers import TESTS, eventually
 
 from .machines import Node
 from .site import Site
+from .swarm import Swarm
 
 REGISTER = """
 import json, sys, urllib.request
@@ -31,6 +33,26 @@ def claim(site: Site, thief: Node, name: str, node_id: str, victim: Node) -> Non
     }
     path = f"{site.url}/api/workers/register"
     assert thief.run(sys.executable, "-c", REGISTER, path, invited.token, json.dumps(said)).strip() == "201"
+
+
+def test_the_managers_own_host_is_a_worker_by_up_and_by_nothing_else(swarm: Swarm, open_folder: Path) -> None:
+    folder, manager = open_folder / "up", swarm.manager
+    skyctl = ("env", f"SKYCTL_DATA_DIR={folder}", sys.executable, "-m", "skyctl")
+
+    def workers_of_up() -> list[dict[str, object]]:
+        listed: list[dict[str, object]] = json.loads(manager.run(*skyctl, "workers", "list", "-o", "json"))["workers"]
+        return listed
+
+    up = manager.spawn(*skyctl, "up")
+    try:
+        eventually((folder / "agent.json").exists)
+        eventually(lambda: [worker["swarmNodeConfirmedAt"] for worker in workers_of_up()] not in ([], [None]))
+        head = manager.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
+        assert [worker["swarmNodeId"] for worker in workers_of_up()] == [head]
+    finally:
+        up.terminate()
+        up.wait()
+        eventually(lambda: not (folder / "postgres/data/postmaster.pid").exists())
 
 
 def test_a_host_becomes_neither_the_manager_nor_another_host(site: Site) -> None:

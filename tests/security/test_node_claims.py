@@ -59,7 +59,7 @@ class Hosts:
     def beat(self, name: str) -> None:
         """A heartbeat, and the monitor's conclusion of it."""
         path = f"{self._url}/api/workers/{self.fleet.ids[name]}/heartbeat"
-        body = {**LOAD, "cpuPercent": 1, "memoryPercent": 1, "diskPercent": 1, "containerCount": 0}
+        body = dict.fromkeys(LOAD, 0)
         answer = httpx.post(path, json=body, headers=bearer(self._tokens[name]), timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200, answer.text
         look(self.context)
@@ -180,6 +180,29 @@ def test_a_confirmed_worker_that_says_another_node_is_checked_again(hosts: Hosts
     assert hosts.is_confirmed("w2")
 
 
+def test_what_runs_on_a_worker_is_moved_off_it_whatever_it_says_by_now(hosts: Hosts) -> None:
+    for number, name in enumerate(("w1", "w2"), 2):
+        hosts.register(name, hosts.fleet.nodes[name], AT.format(number))
+        assert hosts.is_confirmed(name)
+    hosts.fleet.deploy("shop", to="w1")
+    hosts.register("w1", hosts.fleet.nodes["head"], AT.format(2))
+    assert not hosts.is_confirmed("w1")
+    drains.drain(hosts.context, [hosts.fleet.ids["w1"]], TESTS, DrainOptions())
+    look(hosts.context)
+    hosts.fleet.settle()
+    assert hosts.fleet.running() == {"shop": ["w2"]}
+    assert {node.availability for node in hosts.fleet.engine.nodes.values()} == {"active"}
+
+
+def test_many_claims_that_are_not_true_are_one_alert(hosts: Hosts) -> None:
+    for number in range(hosts.context.alerting.one_by_one + 1):
+        hosts.register(f"w{number + 3}", hosts.fleet.nodes["head"], AT.format(1))
+    assert len(hosts.told(EventKind.NODE_REFUTED)) == 0
+    hosts.fleet.step()
+    assert len(hosts.told(EventKind.NODE_REFUTED)) == hosts.context.alerting.one_by_one + 1
+    assert [each.worker_id for each in alerts.since(hosts.context, 0) if each.kind == "node_refuted"] == [None]
+
+
 def test_a_node_that_left_and_joined_anew_is_found_again(hosts: Hosts) -> None:
     hosts.register("w1", hosts.fleet.nodes["w1"], AT.format(2))
     assert hosts.is_confirmed("w1")
@@ -211,6 +234,16 @@ def test_an_administrator_says_what_the_engine_cannot_show(hosts: Hosts) -> None
     assert [name for name, _ in hosts.told(EventKind.NODE_ALLOWED)] == ["w1", "head"]
     hosts.register("w1", hosts.fleet.nodes["w2"], "192.0.2.7")
     assert not hosts.is_confirmed("w1")  # the word was about another node
+
+
+def test_the_worker_beside_the_engine_is_its_node_though_that_manages_the_swarm(hosts: Hosts) -> None:
+    hosts.invite("head")
+    hosts.fleet.engine.own_node = hosts.fleet.nodes["head"]
+    for _ in "once", "again":  # as each start of `skyctl up` says it
+        node_claims.allow_own(hosts.context, hosts.fleet.ids["head"], TESTS)
+    hosts.register("head", hosts.fleet.nodes["head"], "127.0.0.1")
+    assert hosts.is_confirmed("head")
+    assert len(hosts.told(EventKind.NODE_ALLOWED)) == 1
 
 
 def test_what_a_drain_may_pause_is_looked_at_again_where_a_node_became_a_manager(hosts: Hosts) -> None:

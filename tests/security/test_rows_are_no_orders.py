@@ -38,11 +38,15 @@ class Victim:
         )
         self.id = fleet.engine.deploy(spec, None)
         fleet.engine.settle()
-        fleet.connection.execute(
-            "UPDATE container_deployments SET swarm_service_id = %s, container_id = NULL, created_as = NULL", (self.id,)
-        )
+        self.real_id = str(fleet.services()["shop"].current.swarm_service_id)  # type: ignore[union-attr]
+        self.name(self.id)
         self.before = self.seen()
         fleet.engine.orders.clear()
+
+    def name(self, engine_id: str) -> None:
+        """Have the row name a service of the engine."""
+        named = "swarm_service_id = %s, container_id = NULL, created_as = NULL"
+        self.fleet.connection.execute(f"UPDATE container_deployments SET {named}", (engine_id,))
 
     def seen(self) -> tuple[int, int | None, str | None]:
         """What somebody could have changed of it."""
@@ -89,18 +93,21 @@ def test_a_row_has_nothing_moved(victim: Victim) -> None:
 
 
 def test_a_row_has_nothing_moved_back(victim: Victim) -> None:
-    """A move that is under way when somebody changes the row, and then is cancelled."""
+    """A move that is under way when somebody changes the row, and whose target is gone."""
     fleet = victim.fleet
-    fleet.connection.execute("UPDATE container_deployments SET swarm_service_id = NULL")
+    victim.name(victim.real_id)
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions())
     look(fleet.context)
     fleet.step()
-    fleet.connection.execute("UPDATE container_deployments SET swarm_service_id = %s", (victim.id,))
-    overdue = "state = 'verifying', deadline_at = now() - interval '1 hour', finished_at = NULL"
-    fleet.connection.execute(f"UPDATE container_migrations SET {overdue}")
+    target = fleet.migrations()["shop"].target_worker_id
+    assert target
+    victim.name(victim.id)
+    gone = "swarm_node_id = NULL, swarm_node_claim = NULL"
+    fleet.connection.execute(f"UPDATE container_workers SET {gone} WHERE id = %s", (target,))
     fleet.engine.orders.clear()
-    fleet.settle()
+    fleet.step()
     assert victim.is_untouched()
+    assert fleet.migrations()["shop"].reason == NOT_OURS
 
 
 def test_a_row_has_nothing_stopped(victim: Victim) -> None:

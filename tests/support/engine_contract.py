@@ -271,6 +271,11 @@ class EngineContract:
         assert node.capacity.cpu_cores >= 1
         assert node.capacity.memory_mb >= 64
 
+    def test_it_says_which_node_it_is_itself_and_that_this_manages_the_swarm(self, ground: Ground) -> None:
+        state = ground.engine.state()
+        assert state is not None
+        assert ground.engine.observe(()).nodes[state.node_id].is_manager
+
     def test_a_node_that_is_paused_takes_nothing_new_and_keeps_what_it_has(self, ground: Ground) -> None:
         before = ground.quiet(ground.deploy(ground.spec()))
         ground.engine.set_availability(ground.first, "pause")

@@ -37,7 +37,7 @@ class _Service:
 
 @dataclass
 class FakeEngine:
-    """An engine whose swarm is `join`; None manages no swarm. Its nodes are added by `add_node`.
+    """An engine whose swarm is `join`; None manages no swarm. Its nodes are added by `add_node`; `own_node` is its own.
 
     A task takes a step with each `observe`, or all that it can by `settle`. `absent` and `unhealthy` hold pairs of a
     node (or EVERYWHERE) and an image: such an image cannot be started there, or never becomes healthy. While
@@ -52,6 +52,7 @@ class FakeEngine:
     refuses: str = ""
     orders: list[tuple[str, str]] = field(default_factory=list)
     nodes: dict[str, EngineNode] = field(default_factory=dict)
+    own_node: str = ""
     networks: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _services: dict[str, _Service] = field(default_factory=dict)
     _cut: set[str] = field(default_factory=set)
@@ -63,7 +64,8 @@ class FakeEngine:
 
     def state(self) -> EngineState:
         self._answer()
-        return EngineState("29.0.0", "active" if self.join else "inactive", manages=self.join is not None)
+        swarm = "active" if self.join else "inactive"
+        return EngineState("29.0.0", swarm, manages=self.join is not None, node_id=self.own_node)
 
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
         self._answer(manages=True)

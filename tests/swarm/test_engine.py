@@ -25,6 +25,7 @@ class TestFakeEngine(EngineContract):
     @pytest.fixture
     def ground(self, managing: FakeEngine) -> Ground:
         first, second = managing.add_node("first"), managing.add_node("second")
+        managing.own_node = managing.add_node("head", is_manager=True)
         managing.absent.add((EVERYWHERE, "nobody/has:it"))
         return Ground(managing, first, second, image="everybody/has:it", absent="nobody/has:it")
 

@@ -77,7 +77,7 @@ def _leave_swarm(context: Context, worker: Worker) -> str:
     none. A node that it only claims may be another's, and stays. Where the engine cannot be asked from here, the
     monitor does it."""
     if worker.confirmed_node is None:
-        return "it is not confirmed that the node is this worker's" if worker.swarm_node_id else ""
+        return ""
     try:
         engine = context.engine()
         if engine.state() is None:
