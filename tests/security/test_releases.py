@@ -12,7 +12,6 @@ from skyctl.host.release_key import ReleaseKey
 from skyctl.rules.releases import statement
 from tests.agent.conftest import MakeUnit
 from tests.agent.peers import TOKEN, Answer, Manager
-from tests.agent.process import Agent
 from tests.agent.unit import Unit, newer
 
 # This machine by an address that is none of loopback's: what is sent there may come from a network.
@@ -47,8 +46,7 @@ def test_nothing_but_what_the_pinned_key_has_signed_is_fetched(
         manager.offer(evil, offered_at=str(order), signature=signature)
         assert manager.failure(str(order))["reason"] == UNSIGNED
     assert (manager.fetches(), unit.starts) == ([], 1)
-    swapped = {"sha256": sha256_of(good), "size": len(good), "signature": of_good}
-    manager.offer(evil, offered_at="another archive", **swapped)
+    manager.offer(evil, offered_at="another archive", sha256=sha256_of(good), size=len(good), signature=of_good)
     assert manager.failure("another archive")["reason"] == "its checksum is not the one that was offered"
     assert unit.starts == 1
     manager.registration_with(agentSha256=manager.offer(good, offered_at="good"), agentVersion="9.9.9")
@@ -151,15 +149,3 @@ def test_a_redirection_is_not_followed(make_unit: MakeUnit, manager: Manager) ->
         sha256 = manager.offer(newer())
         manager.registration_with(agentSha256=sha256)
         assert other.requests.all() == []
-
-
-def test_a_proxy_of_the_environment_makes_no_stranger_the_manager(
-    start: Callable[..., Agent], manager: Manager
-) -> None:
-    """N: what goes to this machine goes to no proxy, which could answer in its place."""
-    with Manager(address=ELSEWHERE) as proxy:
-        proxy.offered = {"newToken": "of.the.proxy"}
-        names = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-        start(apiUrl=manager.url, environ=dict.fromkeys(names, proxy.url))
-        manager.heartbeats(2)
-        assert proxy.requests.all() == []
