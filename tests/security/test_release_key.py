@@ -146,7 +146,7 @@ def test_a_damaged_key_is_named_with_a_remedy(cli: Cli, release_key: ReleaseKey,
     release_key.path.write_text(content)
     done = cli("workers", "upgrade", "--all")
     assert done.returncode == 4
-    assert f"{release_key.path} holds no private key in PEM" in done.stderr
+    assert f"{release_key.path} holds no private Ed25519 key in PEM" in done.stderr
     assert "restore it from a backup" in done.stderr
 
 
