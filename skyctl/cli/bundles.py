@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from skyctl import documents
+from skyctl.cli import scripts
 from skyctl.cli.arguments import complete_worker, invited_name
 from skyctl.cli.context import actor, info, open_context
 from skyctl.domain.errors import ValidationError
@@ -60,6 +61,7 @@ def bundle(
             ttl=lifetime,
             existing_id=existing_id,
         )
+        scripts.tell(ctx, context)
     sys.stdout.write(f"{folder}\n")
     info(
         ctx,

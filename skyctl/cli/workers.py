@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from skyctl import documents
-from skyctl.cli import views
+from skyctl.cli import scripts, views
 from skyctl.cli.arguments import WorkerArgument, WorkersArgument, YesOption, complete_worker, invited_name
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context
 from skyctl.domain.errors import ValidationError
@@ -51,6 +51,7 @@ def install_script(
     lifetime = documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     with open_context(ctx, api_url=api_url) as context:
+        agents.release_keys.to_pin(context)  # a script that a link gives is made by `serve`, of what is published
         existing_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
         if link:
             worker_id, url = agents.install_links.invite(
@@ -64,11 +65,7 @@ def install_script(
             )
             worker_id = invitation.worker_id
             document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
-    if agents.invitations.is_loopback(context.api_url):
-        info(
-            ctx,
-            f"note: the script reaches the API at {context.api_url}, so only from this machine; see SKYCTL_API_URL",
-        )
+        scripts.tell(ctx, context)
     if output in (Output.TABLE, Output.WIDE):
         sys.stdout.write(result)
     else:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from skyctl.host import parent_process as parent_process
     from skyctl.host import postgres as postgres
     from skyctl.host import postgres_binaries as postgres_binaries
+    from skyctl.host import release_key as release_key
     from skyctl.host import sd_notify as sd_notify
     from skyctl.host import signals as signals
+    from skyctl.host import signatures as signatures
     from skyctl.host import system_users as system_users
     from skyctl.host import x509 as x509
 

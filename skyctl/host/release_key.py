@@ -5,14 +5,12 @@ It is a private Ed25519 key in PEM, so that openssl can make one as well.
 
 import base64
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from skyctl import host
 from skyctl.domain.errors import Refused
 from skyctl.host import data_dir
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 RESTORE = "restore it from a backup; or make another one, which each host pins by a new install script"
 
@@ -30,15 +28,11 @@ class ReleaseKey:
 
     def make(self) -> None:
         """Make a key where there is none. Raises Refused where this user cannot, ValidationError for its folder."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # here, since it loads slowly
-        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
         if self.path.exists():
             raise Refused(f"{self.path} may not be read by this user", "call this as the user who administers skyctl")
         data_dir.prepare(self.path.parent)
-        key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         try:
-            data_dir.write_private(self.path, key.decode(), replace=False)
+            data_dir.write_private(self.path, host.signatures.make_key(), replace=False)
         except OSError as error:
             raise Refused(
                 f"{self.path}, the key of releases, cannot be made: {error.strerror}",
@@ -47,22 +41,16 @@ class ReleaseKey:
 
     def public(self) -> str:
         """Return what hosts pin: the public half, in Base64. Raises Refused where the file holds no such key."""
-        return base64.b64encode(self._read().public_key().public_bytes_raw()).decode()
+        return self._encoded(host.signatures.public_half)
 
     def sign(self, statement: bytes) -> str:
         """Return the signature of a statement, in Base64. Raises Refused where the file holds no such key."""
-        return base64.b64encode(self._read().sign(statement)).decode()
+        return self._encoded(lambda key: host.signatures.sign(key, statement))
 
-    def _read(self) -> "Ed25519PrivateKey":
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # here, since it loads slowly
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+    def _encoded(self, make: Callable[[bytes], bytes]) -> str:
         try:
-            key = load_pem_private_key(self.path.read_bytes(), None)
+            return base64.b64encode(make(self.path.read_bytes())).decode()
         except OSError as error:
             raise Refused(f"{self.path}, the key of releases, cannot be read: {error.strerror}", RESTORE) from error
-        except (ValueError, TypeError):
-            raise Refused(f"{self.path} holds no private key in PEM", RESTORE) from None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise Refused(f"{self.path} holds no Ed25519 key", RESTORE)
-        return key
+        except ValueError:
+            raise Refused(f"{self.path} holds no private Ed25519 key in PEM", RESTORE) from None

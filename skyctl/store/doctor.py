@@ -75,6 +75,12 @@ def clocks_off(connection: sa.Connection, by: timedelta, most: int) -> Group:
     return _group(connection, _OFFSET, most, sa.func.abs(_OFFSET) > by.total_seconds())
 
 
+def over_plain_http(connection: sa.Connection, most: int) -> Group:
+    """The workers whose agents said that they report over plain HTTP through a network, each with its address."""
+    said = workers.c.metadata["plainHttp"] == sa.text("'true'::jsonb")
+    return _group(connection, sa.func.host(workers.c.ip_address), most, said)
+
+
 def _group(
     connection: sa.Connection, figure: sa.ColumnElement[Any], most: int, *conditions: sa.ColumnElement[bool]
 ) -> Group:

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from skyctl.host.release_key import ReleaseKey
 from tests.agent.peers import TOKEN, Engine, Listener, Manager
 from tests.agent.process import Agent, agent_command, agent_environ
+from tests.agent.unit import Unit
+
+MakeUnit = Callable[..., Unit]
 
 
 @pytest.fixture
@@ -76,3 +80,20 @@ def start(launch: Callable[..., Agent], write_config: Callable[..., Path]) -> Ca
         return launch(command, agent_environ(**(environ or {})))
 
     return start
+
+
+@pytest.fixture
+def make_unit(
+    tmp_path: Path, manager: Manager, write_config: Callable[..., Path], release_key: ReleaseKey
+) -> Iterator[MakeUnit]:
+    """Makes the agent as its unit runs it; it trusts the key by which the manager of the test signs."""
+    manager.release_key = release_key
+    units: list[Unit] = []
+
+    def make(**options: Any) -> Unit:
+        units.append(Unit(tmp_path, write_config(apiUrl=manager.url), release_key, **options))
+        return units[-1]
+
+    yield make
+    for unit in units:
+        unit.end()

@@ -219,7 +219,7 @@ class Manager(Peer, ThreadingHTTPServer):
         return Answer(200, {**self.accepting().document, "agent": said})
 
     def offer(
-        self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "", version: str = "9.9.9", **changed: str
+        self, archive: bytes, offered_at: str = ORDERED_AT, sha256: str = "", version: str = "9.9.9", **changed: Any
     ) -> str:
         """Offer an agent with each heartbeat from now on, with fields that were changed after it was signed; the
         SHA-256 by which it is."""
@@ -227,6 +227,18 @@ class Manager(Peer, ThreadingHTTPServer):
         self.offered = {"agent": said}
         name: str = said["sha256"]
         return name
+
+    def failure(self, order: str = ORDERED_AT) -> dict[str, str]:
+        """What the agent tells of the release that it gave up, of those that came by this order."""
+
+        def tells(request: Request) -> bool:
+            metadata = (request.body or {}).get("metadata", {})
+            return bool(metadata.get("agentUpgradeFailed", {}).get("offeredAt") == order)
+
+        found = self.requests.await_some(tells)
+        assert found, "no failed upgrade was told"
+        told: dict[str, str] = found[0].body["metadata"]["agentUpgradeFailed"]
+        return told
 
     def fetches(self) -> list[Request]:
         """Every request for an agent's archive so far."""

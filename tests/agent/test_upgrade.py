@@ -5,59 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import pytest
 
 from skyagent import __version__
-from skyctl.host.release_key import ReleaseKey
 from skyctl.installer import agent_archive
-from tests.agent.peers import DROP, HANG, ORDERED_AT, Answer, Manager, Request, failing
+from tests.agent.conftest import MakeUnit
+from tests.agent.peers import DROP, HANG, Answer, Manager, Request, failing
 from tests.agent.process import Agent
-from tests.agent.unit import Unit, archive_of, linked, newer
+from tests.agent.unit import archive_of, linked, newer
 from tests.support.helpers import eventually
 
-MakeUnit = Callable[..., Unit]
 HANGS = "import time\ndef main():\n    time.sleep(10_000)\n"
 BUSY = "def main():\n    while True:\n        pass\n"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a full disk of its own")
-
-
-@pytest.fixture
-def make_unit(
-    tmp_path: Path, manager: Manager, write_config: Callable[..., Path], release_key: ReleaseKey
-) -> Iterator[MakeUnit]:
-    manager.release_key = release_key
-    units: list[Unit] = []
-
-    def make(**options: Any) -> Unit:
-        units.append(Unit(tmp_path, write_config(apiUrl=manager.url), release_key, **options))
-        return units[-1]
-
-    yield make
-    for unit in units:
-        unit.end()
 
 
 def go_on(manager: Manager) -> None:
     """Wait for two more heartbeats."""
     beaten = len([request for request in manager.requests.all() if request.path.endswith("/heartbeat")])
     manager.heartbeats(beaten + 2)
-
-
-def failure(manager: Manager, order: str = ORDERED_AT) -> dict[str, str]:
-    """What the agent tells of the release that it gave up, of those that came by this order."""
-
-    def tells(request: Request) -> bool:
-        metadata = (request.body or {}).get("metadata", {})
-        return bool(metadata.get("agentUpgradeFailed", {}).get("offeredAt") == order)
-
-    found = manager.requests.await_some(tells)
-    assert found, "no failed upgrade was told"
-    told: dict[str, str] = found[0].body["metadata"]["agentUpgradeFailed"]
-    return told
 
 
 def test_a_newer_agent_is_taken_over_and_stays(make_unit: MakeUnit, manager: Manager) -> None:
@@ -74,7 +42,7 @@ def test_a_newer_agent_is_taken_over_and_stays(make_unit: MakeUnit, manager: Man
     assert json.loads(unit.status("-o", "json").stdout)["agentSha256"] == sha256
     assert len(manager.fetches()) == 1
     manager.offer(newer(__main__="1 / 0\n"), offered_at="later")
-    assert "it ended 3 times" in failure(manager, "later")["reason"]
+    assert "it ended 3 times" in manager.failure("later")["reason"]
     assert unit.releases()["taken"] == sha256
 
 
@@ -122,7 +90,7 @@ def test_one_that_is_no_good_is_given_up(
     manager.heartbeats(1)
     for order, (archive, why) in bad.items():
         sha256 = manager.offer(archive, offered_at=order)
-        told = failure(manager, order)
+        told = manager.failure(order)
         assert told["sha256"] == sha256
         assert why in told["reason"]
         go_on(manager)
@@ -134,7 +102,7 @@ def test_one_with_another_checksum_is_not_run(make_unit: MakeUnit, manager: Mana
     unit = make_unit()
     unit.start()
     manager.offer(newer(), sha256="0" * 64)
-    assert "checksum" in failure(manager)["reason"]
+    assert "checksum" in manager.failure()["reason"]
     go_on(manager)
     assert (unit.starts, len(manager.fetches())) == (1, 1)
 
@@ -147,7 +115,7 @@ def test_one_that_starts_but_does_not_beat_is_ended_and_given_up(
     unit.start()
     manager.heartbeats(1)
     manager.offer(newer(__main__=source))
-    assert failure(manager)["reason"] == "no heartbeat of it was accepted within 1 s"
+    assert manager.failure()["reason"] == "no heartbeat of it was accepted within 1 s"
     unit.says("action=release_silent")
     go_on(manager)
     assert len(manager.fetches()) == 1
@@ -158,7 +126,7 @@ def test_the_same_one_is_tried_again_by_another_order(make_unit: MakeUnit, manag
     unit.start()
     archive = newer()
     sha256 = manager.offer(b"damaged on its way", sha256=hashlib.sha256(archive).hexdigest())
-    failure(manager)
+    manager.failure()
     go_on(manager)
     assert manager.offer(archive, offered_at="2026-11-25T13:00:00+00:00") == sha256
     assert "agentUpgradeFailed" not in manager.registration_with(agentSha256=sha256).body["metadata"]
@@ -203,7 +171,7 @@ def test_with_a_full_disk_the_old_one_goes_on(make_unit: MakeUnit, manager: Mana
     unit.start(under=("unshare", "--mount", "sh", "-c", full, "sh", str(unit.state)))
     manager.heartbeats(1)
     manager.offer(newer())
-    assert "No space left on device" in failure(manager)["reason"]
+    assert "No space left on device" in manager.failure()["reason"]
     go_on(manager)
     assert (unit.starts, len(manager.fetches())) == (1, 1)
 
@@ -239,7 +207,7 @@ def test_what_is_installed_anew_wins(make_unit: MakeUnit, manager: Manager) -> N
 def test_an_agent_that_nobody_launched_says_that_it_cannot(manager: Manager, start: Callable[..., Agent]) -> None:
     agent = start(apiUrl=manager.url)
     manager.offer(agent_archive())
-    assert "skyagent.launch" in failure(manager)["reason"]
+    assert "skyagent.launch" in manager.failure()["reason"]
     go_on(manager)
     assert manager.fetches() == []
     assert len(agent.says("action=upgrade_failed")) == 1

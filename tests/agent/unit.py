@@ -66,7 +66,7 @@ class Unit:
         self.state, self._runtime, self._venv = folder / "state", folder / "runtime", folder / "venv"
         for each in (self.state, self._runtime):
             each.mkdir()
-        self.install(agent_archive())
+        self.install_sha256 = self.install(agent_archive())
         self.pinned = folder / "release.pub"
         if release_key:
             self.pin(release_key.public())

@@ -25,6 +25,6 @@ def test_each_row_is_shown_by_tests_that_exist(row: str) -> None:
 
 
 def test_each_of_the_five_has_rows() -> None:
-    sections = re.split(r"^## ", (ROOT / "docs/security.md").read_text(), flags=re.MULTILINE)[1:]
+    sections = re.split(r"^## ", (ROOT / "docs/security.md").read_text(), flags=re.MULTILINE)[1:6]
     assert [section[0] for section in sections] == ["W", "L", "S", "N", "U"]
     assert all("::test_" in section for section in sections)

@@ -568,6 +568,22 @@ def test_the_managers_ca_is_written_for_the_agent_and_used_for_the_questions(rea
     assert any("--cacert /run/" in call for call in ready.calls())
 
 
+def test_the_key_of_releases_is_pinned_for_the_launcher_and_not_handed_to_the_agent(ready: ScratchHost) -> None:
+    pinning_key = render(replace(INVITATION, release_key="a-public-key"))
+    assert "would pin the key of releases in" in ready.install(pinning_key, "--dry-run").stderr
+    assert ready.install(pinning_key).returncode == 0
+    file = ready.root / "etc/skypanel-worker/release.pub"
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("a-public-key\n", 0o644)
+    assert not [call for call in ready.calls() if call.startswith("chown") and "release.pub" in call]
+    unit = (ready.root / "etc/systemd/system/skypanel-worker.service").read_text()
+    assert "\nEnvironment=SKYAGENT_RELEASE_KEY=/etc/skypanel-worker/release.pub\n" in unit
+    assert "no change" in ready.install(pinning_key).stderr
+    ready.calls()
+    assert ready.install(render(replace(INVITATION, release_key="the-next"))).returncode == 0
+    assert file.read_text() == "the-next\n"
+    assert "systemctl restart skypanel-worker" in ready.calls()
+
+
 def test_an_exported_variable_of_the_same_name_takes_no_secret_along(ready: ScratchHost) -> None:
     ready.program("bin/chmod", 'busybox env >>/environment; exec busybox chmod "$@"')
     done = ready.install('chmod() { /bin/chmod "$@"; }\nexport config=x swarm_join=y content=z\n' + SCRIPT)

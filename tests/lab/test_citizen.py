@@ -19,12 +19,14 @@ from psycopg import sql
 
 import skyagent
 from skyctl.domain.cluster import Worker
+from skyctl.host.certificates import Certificates
 from skyctl.host.postgres import EmbeddedPostgres
+from skyctl.host.release_key import ReleaseKey
 from skyctl.operations.admin import events as events_admin
 from skyctl.operations.admin import workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
-from tests.conftest import SECRET, TEMPLATE, Process, clean_environment, database_of, make_context
+from tests.conftest import SECRET, TEMPLATE, Cli, Process, clean_environment, database_of, make_context
 from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually
 
 from . import images
@@ -100,19 +102,21 @@ class Citizen:
 def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Citizen]:
     name = f"test_{uuid4().hex[:12]}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(made.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
+        database = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(database.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
     with socket.socket() as free:
         free.bind((lab.gateway, 0))
         port = free.getsockname()[1]
-    url = f"http://{lab.gateway}:{port}"
-    database_url = database_of(postgres.url, name)
+    url = f"https://{lab.gateway}:{port}"
+    database_url, data = database_of(postgres.url, name), tmp_path_factory.mktemp("data")
     environment = {
         "SKYCTL_DATABASE_URL": database_url,
         "SKYCTL_JWT_SECRET": SECRET,
         "WORKER_HEARTBEAT_INTERVAL": "1",
-        "SKYCTL_DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "SKYCTL_DATA_DIR": str(data),
     }
+    made = Cli(environment)("tls", "init", "--host", lab.gateway)
+    assert made.returncode == 0, made.stderr
     serving: list[Process] = []
 
     def stop() -> None:
@@ -126,13 +130,14 @@ def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.T
         """The API of a manager whose agent is this package, in place of the one before."""
         stop()
         command = [
-            *(sys.executable, "-P", "-m", "skyctl", "serve", "--insecure-http"),
+            *(sys.executable, "-P", "-m", "skyctl", "serve"),
             *("--host", lab.gateway, "--port", str(port)),
         ]
         serving.append(Process(command, environment | {"PYTHONPATH": f"{package.parent}:{ROOT}"}))
         serving[0].until("listening on ")
 
-    context = replace(make_context(database_url), api_url=url)
+    context = make_context(database_url, release_key=ReleaseKey(data / "release.key"))
+    context = replace(context, api_url=url, authority=Certificates(data).authority_for)
     with ExitStack() as stack:
         stack.callback(context.db.close)
         host = stack.enter_context(Host(lab, "citizen", fresh=False))
@@ -143,7 +148,7 @@ def citizen(lab: Network, postgres: EmbeddedPostgres, tmp_path_factory: pytest.T
         host.run("docker", "swarm", "init", "--advertise-addr", host.address)
         host.run("docker", "import", "-", images.IMAGE, stdin=images.busybox())
         host.run("docker", "run", "--detach", images.IMAGE, "sleep", "10000")
-        invited, script = invitations.generate_script(context, TESTS, "citizen", insecure=True)
+        invited, script = invitations.generate_script(context, TESTS, "citizen")
         host.run("sh", "-c", "sh 2>&1", stdin=script, timeout_seconds=300)
         yield Citizen(host, context, invited.worker_id, environment, serve)
 
@@ -161,11 +166,12 @@ def test_the_unit_is_hardened_and_its_user_is_not_root(citizen: Citizen) -> None
 
 def test_only_the_agent_reads_its_secrets(citizen: Citizen) -> None:
     looked = citizen.shell(
-        "cd /etc/skypanel-worker && stat --format '%a %U %G %n' . config.json /var/lib/skypanel-worker"
+        "cd /etc/skypanel-worker && stat --format '%a %U %G %n' . config.json release.pub /var/lib/skypanel-worker"
     )
     assert looked.splitlines() == [
         "750 root skyagent .",
         "600 skyagent skyagent config.json",
+        "644 root root release.pub",
         "700 skyagent skyagent /var/lib/skypanel-worker",
     ]
     assert citizen.shell("id --name --groups skyagent").strip() == "skyagent"

@@ -17,6 +17,7 @@ SERVE_FAILS = timedelta(seconds=10)
 TOKEN_WARNS = timedelta(days=30)
 PENDING_WARNS = timedelta(hours=1)
 
+USE_TLS = "`skyctl tls init`, an https:// SKYCTL_API_URL, and a new install script on these hosts"
 SET_CLOCK = "synchronize it: timedatectl set-ntp true"
 RUN_SERVE = "start `skyctl serve`, and see its log; meanwhile silence does not count, and no worker turns offline"
 RUN_FIRST_SERVE = (
@@ -82,6 +83,14 @@ def _tokens(tx: db.Transaction) -> Check:
 
 def _successor(takes_another: bool) -> str:
     return "gets another" if takes_another else "its agent takes no other"
+
+
+def _transport(tx: db.Transaction) -> Check:
+    plain = doctor.over_plain_http(tx, NAMED)
+    if not plain.size:
+        return Check("transport", OK, "no worker says that it reports over plain HTTP")
+    finding = f"over plain HTTP: {_named('', plain, str)}: these take no upgrades and no new tokens"
+    return Check("transport", WARNING, finding, USE_TLS)
 
 
 def _worker_clocks(tx: db.Transaction) -> Check:
@@ -160,6 +169,7 @@ CHECKS: dict[str, Callable[[db.Transaction], Check]] = {
     "monitor": _monitor,
     "serve": _serve,
     "tokens": _tokens,
+    "transport": _transport,
     "worker clocks": _worker_clocks,
     "workers offline": _offline,
     "workers unhealthy": _unhealthy,

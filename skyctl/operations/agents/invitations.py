@@ -104,3 +104,4 @@ def write_script(
 
 
 is_loopback, is_loopback_host = transport.is_loopback, transport.is_loopback_host
+is_safe = transport.transport_is_safe

@@ -4,7 +4,7 @@ The database says which one that is, but is not believed: whoever holds it, or `
 that an administrator's own script makes.
 """
 
-from skyctl.domain.errors import Refused
+from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host.release_key import ReleaseKey
 from skyctl.operations.shared.context import Context
 from skyctl.store import release_keys
@@ -44,5 +44,5 @@ def to_pin(context: Context) -> str:
             return release_keys.published(tx) or ""
     try:
         return signing(context).public()
-    except Refused:
+    except (Refused, ValidationError):  # elsewhere, or nowhere that this user may write
         return ""
