@@ -25,6 +25,7 @@ from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import schema
 from skyctl.operations.shared.context import Context, Engine
+from skyctl.store import swarm
 from skyctl.store.db import Database
 from tests.support.event_log import check_events
 from tests.support.fakes import FakeEngine, FakeNotifier
@@ -96,6 +97,8 @@ def postgres(open_folder: Path) -> Iterator[EmbeddedPostgres]:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         context = make_context(database_of(url, TEMPLATE))
         schema.initialize(context)
+        with context.db.transaction() as tx:
+            swarm.note_join(tx, None)  # a monitor has looked, and found no swarm
         context.db.close()
         yield server
 
