@@ -14,6 +14,7 @@ from skyctl.domain.errors import Refused, SkyctlError
 from skyctl.domain.tokens import Key
 from skyctl.host import data_dir
 
+FILE = "jwt-secret"
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
 
 
@@ -42,11 +43,11 @@ class Keyring:
                 "set SKYCTL_JWT_SECRET to a new one and SKYCTL_JWT_SECRET_PREVIOUS to the present one, and restart "
                 "every `skyctl serve` and `skyctl monitor`",
             )
-        data_dir.prepare(self._folder)
-        with data_dir.alone(self._folder):
+        self.signing()  # made before the lock, which making it takes as well
+        with data_dir.opened(self._folder) as folder, data_dir.alone(folder):
             present, *others = self.accepted(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
-            data_dir.write_private(path(self._folder), "\n".join(map(_line, keys)))
+            folder.write(FILE, "\n".join(map(_line, keys)))
 
     def _read(self) -> tuple[Key, ...]:
         """The keys, read again where the file is another one than before."""
@@ -64,22 +65,29 @@ class Keyring:
         return self._keys
 
     def _read_file(self, folder: Path, kept: Path) -> None:
-        if not kept.exists():
+        try:
+            if _version(kept.stat()) == self._version:
+                return
+        except FileNotFoundError:
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
                 return
-            data_dir.prepare(folder)
-            data_dir.write_private(kept, _line(Key(secrets.token_hex(32))), replace=False)
-        with kept.open(encoding="ascii") as file:
-            status = os.fstat(file.fileno())
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if version != self._version:
-                self._keys = tuple(_key(kept, line) for line in file.read().splitlines() if line.strip())
-                self._version = version
+            with data_dir.opened(folder, make=True) as opened, data_dir.alone(opened):
+                if not opened.has(FILE):
+                    opened.write(FILE, _line(Key(secrets.token_hex(32))))
+        with data_dir.opened(folder) as opened, opened.opened(FILE) as file:
+            version = _version(os.fstat(file.fileno()))
+            lines = file.read().decode("ascii").splitlines()
+        self._keys = tuple(_key(kept, line) for line in lines if line.strip())
+        self._version = version
 
 
 def path(folder: Path) -> Path:
     """The file of the secrets that were made because none was set."""
-    return folder / "jwt-secret"
+    return folder / FILE
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _line(key: Key) -> str:
