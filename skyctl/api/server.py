@@ -23,7 +23,7 @@ from skyctl import settings, wiring
 from skyctl.api import liveness, tls
 from skyctl.api.http_protocol import HeartbeatConnection
 from skyctl.domain.errors import Refused, ValidationError
-from skyctl.host import logs, parent_process, sd_notify, signals
+from skyctl.host import interpreter, logs, parent_process, sd_notify, signals
 from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
 from skyctl.operations.agents import invitations
@@ -153,6 +153,7 @@ def _serve_from_several(config: _Config, listener: socket.socket) -> None:
     hangup = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminate
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        interpreter.isolate_descendants()
         parent = _Parent(config, sockets=[listener])
         signal.signal(signal.SIGHUP, hangup)  # its own handler would restart the others
         parent.run()

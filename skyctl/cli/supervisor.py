@@ -31,7 +31,7 @@ from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, Work
 from skyctl.domain.states import WorkerStatus
 from skyctl.host import data_dir, signals
 from skyctl.host.certificates import Certificates, is_due
-from skyctl.host.data_dir import write_private
+from skyctl.host.data_dir import read_private, write_private
 from skyctl.monitor.loop import Monitor
 from skyctl.monitor.metrics import Meters
 from skyctl.operations.admin import schema, workers
@@ -234,7 +234,7 @@ def _status(context: Context, worker_id: UUID) -> WorkerStatus | None:
 def _kept(path: Path, key: str) -> str:
     """The token that an earlier run kept; empty where there is none, or the file is damaged."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(read_private(path))
         return str(kept[key])
     except (FileNotFoundError, ValueError, RecursionError, LookupError, TypeError):
         return ""

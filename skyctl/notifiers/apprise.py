@@ -5,11 +5,11 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
+from skyctl.host import interpreter
 from skyctl.notifiers import apprise_child
 
 LIMIT_SECONDS = 30.0
@@ -80,7 +80,7 @@ class Channels:
         code. Raises TimeoutExpired, OSError."""
         task = {"url": url, "title": alert.title, "body": alert.message, "kind": FAILURES.get(alert.kind, "warning")}
         return subprocess.run(
-            [sys.executable, "-P", "-m", "skyctl.notifiers.apprise_child"],
+            interpreter.command("skyctl.notifiers.apprise_child"),
             env=_environment(),
             input=json.dumps(task | {"parent": os.getpid()}).encode(),
             stdout=subprocess.DEVNULL,

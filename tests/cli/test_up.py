@@ -249,8 +249,8 @@ def test_scripts_carry_the_address_where_it_listens(data_dir: Path, begin: Begin
     with psycopg.connect(EmbeddedPostgres(data_dir).url, autocommit=True) as connection:
         admin = admin_token((data_dir / "jwt-secret").read_text(), connection)
     asked = partial(httpx.post, f"{url}/api/workers/generate-script", headers=bearer(admin), timeout=PATIENCE_SECONDS)
-    made = eventually(lambda: made if (made := asked(json={})).is_success else None)  # once the monitor has looked
-    assert url in made.json()["data"]["script"]
+    eventually(lambda: asked(json={}).is_success)  # once the monitor has looked
+    assert url in asked(json={}).json()["data"]["script"]
     given = cli("workers", "install-script", SKYCTL_API_URL="https://given.example.com").stdout
     assert "https://given.example.com" in given
     assert url not in given

@@ -1,9 +1,11 @@
 """Root's commands in a data folder of another user: no link leads them elsewhere, and no exchange of a folder does."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +19,7 @@ from tests.security import adversary
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led to what is root's")
 
 SERVICE = adversary.NUMBER
+Scene = tuple[Callable[[], object], Callable[[], object]]
 
 
 @pytest.fixture
@@ -54,30 +57,45 @@ def test_handing_over_follows_no_link(theirs: Path, ours: Path) -> None:
 
 
 def test_handing_over_is_not_led_by_a_folder_that_is_exchanged(theirs: Path, ours: Path) -> None:
-    folder, kept = theirs / "tls", theirs / "kept"
-    folder.mkdir()
-    os.chown(folder, SERVICE, SERVICE)
-    (folder / ours.name).touch()
+    def scene() -> Scene:
+        folder, kept = theirs / "tls", theirs / "kept"
+        shutil.rmtree(kept, ignore_errors=True)
+        if folder.is_symlink():
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, SERVICE, SERVICE)
+        (folder / ours.name).touch()
+        os.chown(folder / ours.name, 0, 0)
 
-    def exchange() -> None:
-        folder.rename(kept)
-        folder.symlink_to(ours.parent)
+        def exchange() -> None:
+            folder.rename(kept)
+            folder.symlink_to(ours.parent)
 
-    with adversary.moving(exchange):
-        folders.hand_over(theirs, SERVICE, SERVICE, "postgres")
+        return hand_over, exchange
+
+    def hand_over() -> None:
+        with suppress(OSError, Refused):
+            folders.hand_over(theirs, SERVICE, SERVICE, "postgres")
+
+    assert adversary.at_each_step(scene) > 3
 
 
 def test_handing_over_is_not_led_by_a_second_name_that_takes_a_files_place(
     theirs: Path, ours: Path, open_folder: Path
 ) -> None:
     """As where the kernel lets everybody give a file of root's a second name."""
-    file, home = theirs / "file", open_folder / f"{uuid4().hex[:8]}.home"
-    file.touch()
+    home = open_folder / f"{uuid4().hex[:8]}.home"
     home.mkdir()
-    (home / "spare").hardlink_to(ours)
     os.chown(home, SERVICE, SERVICE)
-    with adversary.moving(lambda: (home / "spare").rename(file)):
-        folders.hand_over(theirs, SERVICE, SERVICE, "postgres")
+
+    def scene() -> Scene:
+        file, spare = theirs / "file", home / uuid4().hex
+        file.unlink(missing_ok=True)
+        file.touch()
+        spare.hardlink_to(ours)
+        return lambda: folders.hand_over(theirs, SERVICE, SERVICE, "postgres"), lambda: spare.rename(file)
+
+    assert adversary.at_each_step(scene) > 3
 
 
 def test_handing_over_ends_where_a_folder_has_no_end(theirs: Path) -> None:
