@@ -27,6 +27,7 @@ from skyctl.host.release_key import ReleaseKey
 from skyctl.operations.admin import schema
 from skyctl.operations.shared import key_salt
 from skyctl.operations.shared.context import Context, Engine
+from skyctl.store import swarm
 from skyctl.store.db import Database
 from tests.support.event_log import check_events
 from tests.support.fakes import FakeEngine, FakeNotifier
@@ -99,6 +100,8 @@ def postgres(open_folder: Path) -> Iterator[EmbeddedPostgres]:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         context = make_context(database_of(url, TEMPLATE))
         schema.initialize(context)
+        with context.db.transaction() as tx:
+            swarm.note_join(tx, None)  # a monitor has looked, and found no swarm
         context.db.close()
         yield server
 

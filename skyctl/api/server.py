@@ -24,7 +24,7 @@ from skyctl.api import liveness, tls
 from skyctl.api.gates import CONNECTIONS
 from skyctl.api.http_protocol import HeartbeatConnection
 from skyctl.domain.errors import Refused, ValidationError
-from skyctl.host import logs, metrics_port, parent_process, sd_notify, signals
+from skyctl.host import interpreter, logs, metrics_port, parent_process, sd_notify, signals
 from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
 from skyctl.operations.agents import invitations
@@ -169,6 +169,7 @@ def _serve_from_several(config: _Config, listener: socket.socket, metrics_at: tu
     with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
         _publish(metrics_at)
+        interpreter.isolate_descendants()
         parent = _Parent(config, sockets=[listener])
         signal.signal(signal.SIGHUP, hangup)  # its own handler would restart the others
         parent.run()

@@ -4,14 +4,13 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import IO
 
-from skyctl.host import parent_process
+from skyctl.host import interpreter, parent_process
 
 STOP_SECONDS = 5.0
 RESTART_SECONDS = 1.0
@@ -35,7 +34,7 @@ class Child:
         keeping: Sequence[int] = (),
     ) -> None:
         self.name = name
-        self._command = [sys.executable, "-m", *command]
+        self._command = interpreter.command(*command)
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("SKYAGENT_")}
         self._environment = inherited | environment
         self._keeping = keeping

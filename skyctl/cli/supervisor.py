@@ -32,7 +32,7 @@ from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
 from skyctl.host import data_dir, signals
 from skyctl.host.certificates import Certificates, is_due
-from skyctl.host.data_dir import write_private
+from skyctl.host.data_dir import read_private, write_private
 from skyctl.monitor.loop import Monitor
 from skyctl.monitor.metrics import Meters
 from skyctl.operations.admin import node_claims, schema, workers
@@ -237,7 +237,7 @@ def _status(context: Context, worker_id: UUID) -> WorkerStatus | None:
 def _kept(path: Path, key: str) -> str:
     """The token that an earlier run kept; empty where there is none, or the file is damaged."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(read_private(path))
         return str(kept[key])
     except (FileNotFoundError, ValueError, RecursionError, LookupError, TypeError):
         return ""

@@ -232,6 +232,10 @@ class EngineUnavailable(SkyctlError):
     code = "ENGINE_UNAVAILABLE"
 
 
+class EngineElsewhere(EngineUnavailable):
+    """This process is not to ask the engine: the monitor does."""
+
+
 class EngineRefused(SkyctlError):
     """The Docker engine answers, but does not do what it is asked. The message holds its own words."""
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from skyctl.host import data_dir as data_dir
     from skyctl.host import folders as folders
     from skyctl.host import http_probe as http_probe
+    from skyctl.host import interpreter as interpreter
     from skyctl.host import keyring as keyring
     from skyctl.host import locks as locks
     from skyctl.host import logs as logs

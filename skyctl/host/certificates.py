@@ -8,7 +8,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -18,6 +19,10 @@ from urllib.parse import urlsplit
 from skyctl import host
 from skyctl.domain.errors import Refused, SkyctlError, ValidationError
 from skyctl.host import data_dir as data_folder
+from skyctl.host import folders
+from skyctl.host.folders import Folder
+
+FOLDER = "tls"
 
 RENEWED_BEFORE = timedelta(days=60)
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -52,14 +57,13 @@ class Certificates:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        self.folder = data_dir / "tls"
         monitors = data_folder.of_monitor(data_dir)
         self._is_apart = monitors.is_dir()
-        self.home = monitors / "tls" if self._is_apart else self.folder
-        self._copy = self.folder / "ca.pem"
-        self._is_open = os.access(self.home.parent, os.X_OK)
-        self.authority = self.home / "ca.pem" if self._is_open else self._copy
-        self.authority_key, self._names = self.home / "ca.key", self.home / "names"
+        self._data_dir, self._home = data_dir, monitors if self._is_apart else data_dir
+        self._is_open = os.access(self._home, os.X_OK)
+        self.folder, home = data_dir / FOLDER, self._home / FOLDER
+        self.authority = (home if self._is_open else self.folder) / "ca.pem"
+        self.authority_key, self._names = home / "ca.key", home / "names"
         self.server, self.server_key = self.folder / "server.pem", self.folder / "server.key"
         self._next_key, self._next_request = self.folder / "next.key", self.folder / "next.csr"
 
@@ -78,7 +82,10 @@ class Certificates:
         """Tell whether the server's certificate and key belong together: not while they are written, nor if that was
         broken off."""
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.server, self.server_key)
+            with self._opened(self._data_dir) as folder, ExitStack() as files:
+                opened = [files.enter_context(folder.opened(path.name)) for path in (self.server, self.server_key)]
+                certificate, key = (folders.link(file.fileno()) for file in opened)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         except (OSError, ssl.SSLError):
             return False
         return True
@@ -93,7 +100,7 @@ class Certificates:
         """The authority's and the server's; empty where there are none. Raises SkyctlError where one cannot be used."""
         if not self.are_there:
             return []
-        certificates = [_read("authority", self.authority), _read("server", self.server)]
+        certificates = [self._certificate("authority", self.authority), self._certificate("server", self.server)]
         self.pair()
         return certificates
 
@@ -103,26 +110,28 @@ class Certificates:
 
         Raises Refused where the authority is about to end.
         """
-        data_folder.prepare(self.folder, like=self.folder.parent)
-        data_folder.prepare(self.home, like=self.home.parent)
-        with data_folder.alone(self.folder):
-            if not self.authority.exists():
-                _make_authority(self, now)
+        with ExitStack() as stack:
+            folder = home = stack.enter_context(self._opened(self._data_dir, make=True))
+            stack.enter_context(data_folder.alone(folder))
             if self._is_apart:
-                data_folder.write_private(self._copy, self.authority.read_text(encoding="ascii"))
+                home = stack.enter_context(self._opened(self._home, make=True))
+            if not home.has(self.authority.name):
+                _make_authority(self, home, now)
+            if self._is_apart:
+                folder.write(self.authority.name, home.read(self.authority.name).decode("ascii"))
             present = self._present()
             wanted = list(dict.fromkeys([*self.names(), *names]))
             if present and self.fit and not renew and set(wanted) == set(present.names) and not is_due(present, now):
                 return False
-            data_folder.write_private(self._names, "".join(f"{name}\n" for name in wanted))
-            self._make_server(wanted, now)
+            home.write(self._names.name, "".join(f"{name}\n" for name in wanted))
+            self._make_server(folder, wanted, now)
             return True
 
     def names(self) -> Sequence[str]:
         """The names that the server's certificate is for: those of each `skyctl tls init`, and where no other user may
         have written it, those in it."""
         try:
-            kept = self._names.read_text(encoding="ascii").split()
+            kept = self._read(self._names).decode("ascii").split()
         except (OSError, UnicodeDecodeError):
             kept = []
         present = None if self._is_apart and self._is_open else self._present()
@@ -131,12 +140,12 @@ class Certificates:
     def request(self) -> str:
         """The request for a certificate of the same names and a new key: the one that waits for its answer, or a new
         one. Raises SkyctlError where the present certificate cannot be used."""
-        with data_folder.alone(self.folder):
-            if not (self._next_key.exists() and self._next_request.exists()):
-                request, key = host.x509.make_request(_read("server", self.server).names)
-                data_folder.write_private(self._next_key, key)
-                data_folder.write_private(self._next_request, request)
-            return self._next_request.read_text(encoding="ascii")
+        with self._opened(self._data_dir) as folder, data_folder.alone(folder):
+            if not (folder.has(self._next_key.name) and folder.has(self._next_request.name)):
+                request, key = host.x509.make_request(self._certificate("server", self.server).names)
+                folder.write(self._next_key.name, key)
+                folder.write(self._next_request.name, request)
+            return folder.read(self._next_request.name).decode("ascii")
 
     def sign(self, request: str, now: datetime) -> tuple[str, Certificate]:
         """Sign what `serve` requests, if it is for names that root had certificates made for; return the certificate,
@@ -157,50 +166,51 @@ class Certificates:
     def adopt(self, certificate: str) -> None:
         """Show the certificate that was signed for the request from now on. Raises SkyctlError where it is not of the
         request's key and our authority."""
-        with data_folder.alone(self.folder):
-            if not self._next_key.exists():  # another process of the same server was first
+        with self._opened(self._data_dir) as folder, data_folder.alone(folder):
+            if not folder.has(self._next_key.name):  # another process of the same server was first
                 return
-            key = self._next_key.read_text(encoding="ascii")
-            good = host.x509.fits(certificate.encode(), key.encode(), self.authority.read_bytes())
+            key = folder.read(self._next_key.name)
+            good = host.x509.fits(certificate.encode(), key, self._read(self.authority))
             if good:
-                data_folder.write_private(self.server_key, key)
-                data_folder.write_private(self.server, certificate)
-            self._forget_request()
+                folder.write(self.server_key.name, key.decode("ascii"))
+                folder.write(self.server.name, certificate)
+            self._forget_request(folder)
         if not good:
             raise SkyctlError(f"a certificate was signed that does not fit its key or {self.authority}", ADD_NAMES)
 
     def withdraw(self) -> None:
         """Forget the request that was refused; the next one has a new key."""
-        with data_folder.alone(self.folder):
-            self._forget_request()
+        with self._opened(self._data_dir) as folder, data_folder.alone(folder):
+            self._forget_request(folder)
 
-    def _forget_request(self) -> None:
-        self._next_request.unlink(missing_ok=True)
-        self._next_key.unlink(missing_ok=True)
+    def _forget_request(self, folder: Folder) -> None:
+        for path in (self._next_request, self._next_key):
+            if folder.has(path.name):
+                os.unlink(path.name, dir_fd=folder.number)
 
     def _signer(self) -> tuple[bytes, bytes]:
         """The authority's certificate and its key. Raises SkyctlError where they cannot be read."""
         try:
-            return self.authority.read_bytes(), self.authority_key.read_bytes()
+            return self._read(self.authority), self._read(self.authority_key)
         except OSError as error:
             raise SkyctlError(f"{self.authority_key} cannot be used: {error.strerror}", "run this as root") from error
 
     def _end_of_new(self, now: datetime) -> datetime:
         """The time until which a new certificate is good. Raises Refused where the authority is about to end."""
-        ends_at = min(now + host.x509.LIFETIME, _read("authority", self.authority).ends_at)
+        ends_at = min(now + host.x509.LIFETIME, self._certificate("authority", self.authority).ends_at)
         if ends_at - now <= RENEWED_BEFORE:
             raise Refused(f"the authority {self.authority} ends at {ends_at:%Y-%m-%d}", REPLACE_AUTHORITY)
         return ends_at
 
     def is_due(self, now: datetime) -> bool:
         """Tell whether the server's certificate is about to end, or its key is another one's."""
-        return is_due(_read("server", self.server), now) or not self.fit
+        return is_due(self._certificate("server", self.server), now) or not self.fit
 
     def renew_if_due(self, now: datetime) -> bool:
         """Renew the server's certificate where it is due; whether it was."""
         return self.is_due(now) and self.make((), now)
 
-    def _make_server(self, names: Sequence[str], now: datetime) -> None:
+    def _make_server(self, folder: Folder, names: Sequence[str], now: datetime) -> None:
         """Make a new key and certificate for the server.
 
         A process that reads the two while they are written finds that they do not fit, and reads again. Raises Refused
@@ -214,12 +224,12 @@ class Certificates:
             raise SkyctlError(
                 f"{self.authority_key} cannot be used: it is not a key that skyctl made", REPLACE_AUTHORITY
             ) from None
-        data_folder.write_private(self.server_key, key)
-        data_folder.write_private(self.server, certificate)
+        folder.write(self.server_key.name, key)
+        folder.write(self.server.name, certificate)
 
     def _present(self) -> Certificate | None:
         try:
-            return _read("server", self.server) if self.server.exists() else None
+            return self._certificate("server", self.server) if self.server.exists() else None
         except SkyctlError:
             return None
 
@@ -228,7 +238,28 @@ class Certificates:
         nothing."""
         host = (urlsplit(api_url).hostname or "").lower()
         ours = api_url.startswith("https://") and self.are_there and host in self.names()
-        return self.authority.read_text(encoding="ascii") if ours else ""
+        return self._read(self.authority).decode("ascii") if ours else ""
+
+    @contextmanager
+    def _opened(self, data_dir: Path, *, make: bool = False) -> Iterator[Folder]:
+        top = data_folder.opened(data_dir, make=True) if make else folders.open_folder(data_dir)
+        with top as opened, opened.folder(FOLDER, make=make) as folder:
+            yield folder
+
+    def _read(self, path: Path) -> bytes:
+        with self._opened(path.parent.parent) as folder:
+            return folder.read(path.name)
+
+    def _certificate(self, role: str, path: Path) -> Certificate:
+        """Return what a certificate's file says. Raises SkyctlError where it cannot be used."""
+        try:
+            contents = host.x509.read(self._read(path))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no certificate"
+            raise SkyctlError(
+                f"{path} cannot be used: {reason}", RENEW if role == "server" else REPLACE_AUTHORITY
+            ) from error
+        return Certificate(role, *contents, path)
 
 
 def is_due(certificate: Certificate, now: datetime) -> bool:
@@ -263,20 +294,8 @@ def checked_name(value: str) -> str:
     return text
 
 
-def _read(role: str, path: Path) -> Certificate:
-    """Return what a certificate's file says. Raises SkyctlError where it cannot be used."""
-    try:
-        contents = host.x509.read(path.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no certificate"
-        raise SkyctlError(
-            f"{path} cannot be used: {reason}", RENEW if role == "server" else REPLACE_AUTHORITY
-        ) from error
-    return Certificate(role, *contents, path)
-
-
-def _make_authority(files: Certificates, now: datetime) -> None:
+def _make_authority(files: Certificates, folder: Folder, now: datetime) -> None:
     """Make the authority. Its key is written first: an authority is never there without it."""
     certificate, key = host.x509.make_authority(f"skyctl authority of {socket.gethostname()[:40]}", now)
-    data_folder.write_private(files.authority_key, key)
-    data_folder.write_private(files.authority, certificate)
+    folder.write(files.authority_key.name, key)
+    folder.write(files.authority.name, certificate)

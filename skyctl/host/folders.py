@@ -7,6 +7,7 @@ file taken that has a second name, since both may lead to a file of root's. What
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,12 +54,14 @@ class Folder:
 
     @contextmanager
     def opened(self, name: str, *, make: bool = False) -> Iterator[IO[bytes]]:
-        """A file, to read; with `make` to write as well, made for its owner alone where it is missing.
+        """A file, to read; with `make` to write as well, for its owner alone, made where it is missing.
 
         Raises OSError, and Refused where it is none that belongs here.
         """
         file = os.fdopen(self._made(name) if make else self._number(name, os.O_RDONLY), "r+b" if make else "rb")
         with file:
+            if make and os.fstat(file.fileno()).st_mode & 0o077:  # as older versions made it
+                os.fchmod(file.fileno(), 0o600)
             yield file
 
     def read(self, name: str, offset: int = 0) -> bytes:
@@ -77,9 +80,9 @@ class Folder:
                 file.write(text)
                 file.flush()
                 os.fsync(number)
-            os.replace(half, name, src_dir_fd=self.number, dst_dir_fd=self.number)
+            self.rename(half, name)
         except BaseException:
-            os.unlink(half, dir_fd=self.number)
+            self.remove(half)
             raise
 
     def folder(
@@ -102,10 +105,23 @@ class Folder:
                 child.__exit__()
                 raise Refused(f"{child.path} belongs to {found.st_uid}, not to {wanted[0]}", MOVE_IT)
             if made:
-                _link(child.number).chmod(mode)
+                link(child.number).chmod(mode)
             if (found.st_uid, found.st_gid) != wanted:
-                os.chown(_link(child.number), *wanted)
+                os.chown(link(child.number), *wanted)
         return child
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder with all that is in it, as far as that is possible."""
+        shutil.rmtree(name, ignore_errors=True, dir_fd=self.number)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, where it is there. Raises OSError."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.number)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give something of this folder another name, in place of what has that. Raises OSError."""
+        os.replace(name, new, src_dir_fd=self.number, dst_dir_fd=self.number)
 
     def _make_folder(self, name: str, mode: int) -> bool:
         try:
@@ -225,15 +241,15 @@ class _Way:
         child = os.open(name, FOLDER_FLAGS, dir_fd=self.number)
         if make and os.geteuid() == 0:
             parent = os.fstat(self.number)
-            _link(child).chmod(0o755)  # whatever the umask is
-            os.chown(_link(child), parent.st_uid, parent.st_gid)
+            link(child).chmod(0o755)  # whatever the umask is
+            os.chown(link(child), parent.st_uid, parent.st_gid)
         if name != "..":
             self._note(name, os.fstat(child))
         self._replace(child)
 
     def _note(self, name: str, child: os.stat_result) -> None:
         """Note who may exchange the child: the owner of where it is, or whoever may write there."""
-        here, where = os.fstat(self.number), str(_link(self.number).readlink())
+        here, where = os.fstat(self.number), str(link(self.number).readlink())
         self._owners[here.st_uid] = f"{where} belongs to user {here.st_uid}"
         if here.st_mode & stat.S_ISVTX:
             self._owners[child.st_uid] = f"{where.rstrip('/')}/{name} belongs to user {child.st_uid}"
@@ -281,15 +297,15 @@ def _hand_over(folder: Folder, uid: int, gid: int, keep: str, device: int, depth
     """While its files change hands a folder is root's, so that nobody can exchange one of them, or take away the second
     name by which a file was seen to be at home elsewhere."""
     mode = stat.S_IMODE(folder.status.st_mode)
-    os.chown(_link(folder.number), 0, 0)
-    _link(folder.number).chmod(mode & ~0o022)
+    os.chown(link(folder.number), 0, 0)
+    link(folder.number).chmod(mode & ~0o022)
     for child in _children(folder, keep, device, depth):
         if stat.S_ISDIR(child.status.st_mode):
             _hand_over(child, uid, gid, "", device, depth + 1)
         elif child.status.st_uid != uid:
-            os.chown(_link(child.number), uid, gid)
-    os.chown(_link(folder.number), uid, gid)
-    _link(folder.number).chmod(mode)
+            os.chown(link(child.number), uid, gid)
+    os.chown(link(folder.number), uid, gid)
+    link(folder.number).chmod(mode)
 
 
 def _children(folder: Folder, keep: str, device: int, depth: int) -> Iterator[Folder]:
@@ -297,7 +313,7 @@ def _children(folder: Folder, keep: str, device: int, depth: int) -> Iterator[Fo
     if depth > DEEPEST:
         raise Refused(f"{folder.path} is more than {DEEPEST} folders deep", "nothing of skyctl is: move it away")
     try:
-        names = [child.name for child in _link(folder.number).iterdir()]
+        names = [child.name for child in link(folder.number).iterdir()]
     except PermissionError:
         return
     for name in names:
@@ -315,6 +331,6 @@ def _children(folder: Folder, keep: str, device: int, depth: int) -> Iterator[Fo
                 yield child
 
 
-def _link(number: int) -> Path:
+def link(number: int) -> Path:
     """The path of what is open, whatever its name is by now."""
     return Path(f"/proc/self/fd/{number}")

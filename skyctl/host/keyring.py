@@ -18,8 +18,10 @@ from skyctl.domain.errors import Refused, SkyctlError
 from skyctl.domain.secrets import MAKE_ONE, weakness
 from skyctl.domain.tokens import Key
 from skyctl.host import data_dir
+from skyctl.host.folders import Folder
 
 REPLACE_WEAK = f"{MAKE_ONE}; put it first, and end the line of the former with ` until TIME`, as 2027-01-31T00:00Z"
+FILE = "jwt-secret"
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
 
 
@@ -81,16 +83,16 @@ class Keyring:
                 "set SKYCTL_JWT_SECRET to a new one and SKYCTL_JWT_SECRET_PREVIOUS to the present one, and restart "
                 "every `skyctl serve` and `skyctl monitor`",
             )
-        data_dir.prepare(self._folder)
-        with data_dir.alone(self._folder):
+        self.check()  # made before the lock, which making it takes as well
+        with data_dir.opened(self._folder) as folder, data_dir.alone(folder):
             present, *others = self.administrators(now)
             keys = [Key(secrets.token_hex(32)), Key(present.secret, good_until), *others]
-            self._write(self._folder, "\n".join(map(_line, keys)))
+            self._write(folder, "\n".join(map(_line, keys)))
 
-    def _write(self, folder: Path, text: str, *, replace: bool = True) -> None:
-        data_dir.write_private(path(folder), text, replace=replace)
+    def _write(self, folder: Folder, text: str) -> None:
+        folder.write(FILE, text)
         if self._copied_to:
-            data_dir.write_private(path(self._copied_to), path(folder).read_text(encoding="ascii"))
+            data_dir.write_private(path(self._copied_to), text)
 
     def _read(self) -> tuple[Key, ...]:
         """The keys, read again where the file is another one than before."""
@@ -108,26 +110,33 @@ class Keyring:
         return self._keys
 
     def _read_file(self, folder: Path, kept: Path) -> None:
-        if not kept.exists():
+        try:
+            if _version(kept.stat()) == self._version:
+                return
+        except FileNotFoundError:
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
                 return
             if self._is_apart and not self._copied_to:
-                raise SkyctlError(f"{kept} is missing", "as root: skyctl systemd install")
-            data_dir.prepare(folder)
-            self._write(folder, _line(Key(secrets.token_hex(32))), replace=False)
-        with kept.open(encoding="ascii") as file:
-            status = os.fstat(file.fileno())
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if version != self._version:
-                keys = tuple(_key(kept, line) for line in file.read().splitlines() if line.strip())
-                if keys and (weak := weakness(keys[0].secret)):
-                    raise SkyctlError(f"{kept}: the secret that signs can be guessed: {weak}", REPLACE_WEAK)
-                self._keys, self._version = keys, version
+                raise SkyctlError(f"{kept} is missing", "as root: skyctl systemd install") from None
+            with data_dir.opened(folder, make=True) as opened, data_dir.alone(opened):
+                if not opened.has(FILE):
+                    self._write(opened, _line(Key(secrets.token_hex(32))))
+        with data_dir.opened(folder) as opened, opened.opened(FILE) as file:
+            version = _version(os.fstat(file.fileno()))
+            lines = file.read().decode("ascii").splitlines()
+        keys = tuple(_key(kept, line) for line in lines if line.strip())
+        if keys and (weak := weakness(keys[0].secret)):
+            raise SkyctlError(f"{kept}: the secret that signs can be guessed: {weak}", REPLACE_WEAK)
+        self._keys, self._version = keys, version
 
 
 def path(folder: Path) -> Path:
     """The file of the secrets that were made because none was set."""
-    return folder / "jwt-secret"
+    return folder / FILE
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _line(key: Key) -> str:

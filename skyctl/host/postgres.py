@@ -13,17 +13,21 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import IO
 from urllib.parse import quote
 
-from skyctl.domain.errors import DatabaseUnavailable, SkyctlError
+from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError
 from skyctl.host import data_dir as data_folder
-from skyctl.host import signals
+from skyctl.host import locks, signals
+from skyctl.host.folders import Folder
 from skyctl.host.postgres_binaries import Programs
 
+DATA = "data"
+LOCK = "postmaster.pid"
+SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 107
 START_SECONDS = 60
 LOOK_SECONDS = 1.0
@@ -41,7 +45,7 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir.absolute()
         self.home = self.data_dir / "postgres"
-        self.data = self.home / "data"
+        self.data = self.home / DATA
         self.sockets = self.home / "socket"
         self.log = self.home / "log"
 
@@ -65,7 +69,7 @@ class EmbeddedPostgres:
         with self._opened("postgres.users") as users:
             try:
                 with self._alone() as lock, signals.held_back():
-                    fcntl.flock(users, fcntl.LOCK_SH)
+                    fcntl.flock(users, fcntl.LOCK_SH)  # nobody holds it alone for long, who does not hold the other
                     self._ensure_started(lock)
                     keeper.start()
                 yield self.url
@@ -97,7 +101,7 @@ class EmbeddedPostgres:
         """Tell whether a server accepts connections on our socket."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
-                probe.connect(str(self.sockets / ".s.PGSQL.5432"))
+                probe.connect(str(self.sockets / SOCKET))
             except OSError:
                 return False
             return True
@@ -115,67 +119,72 @@ class EmbeddedPostgres:
             except SkyctlError as error:
                 log.warning("action=database_start_failed retry_seconds=%g reason=%r", pause, error.message)
 
-    def _leave(self, users: IO[str]) -> None:
+    def _leave(self, users: IO[bytes]) -> None:
         """Stop the server unless others use it."""
         with self._alone():
-            try:
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return
-            self._stop()
+            if locks.taken(users, fcntl.LOCK_EX):
+                self._stop()
 
-    def _ensure_started(self, lock: IO[str]) -> None:
+    def _ensure_started(self, lock: IO[bytes]) -> None:
         """Start the server where it does not answer; the first time, make its data."""
         if self.answers():
             return
         programs = self._programs()
-        if not self.data.exists():
-            self._initialize(programs, lock)
-        self._forget_zombie()
+        with self._home() as home:
+            if not home.has(DATA):
+                self._initialize(programs, home, lock)
+            self._forget_zombie(home)
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
-        logged = self.log.stat().st_size if self.log.exists() else 0
+        logged = self._logged()
         result = programs.run(
             *("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--pgdata={self.data}"),
             *(f"--log={self.log}", f"--options={options}"),
         )
         self._check(result, "start", logged)
 
-    def _initialize(self, programs: Programs, lock: IO[str]) -> None:
+    def _initialize(self, programs: Programs, home: Folder, lock: IO[bytes]) -> None:
         """Make the data. The lock goes along: should we be killed, the next one waits until initdb has ended, too."""
-        half = self.home / "data.part"
-        shutil.rmtree(half, ignore_errors=True)
+        half = f"{DATA}.part"
+        home.remove_folder(half)
         result = programs.run(
-            *("initdb", f"--pgdata={half}", "--username=postgres", "--auth=trust", "--encoding=UTF8"),
+            *("initdb", f"--pgdata={self.home / half}", "--username=postgres", "--auth=trust", "--encoding=UTF8"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
             keeping=[lock.fileno()],
         )
         self._check(result, "make the data of")
-        half.rename(self.data)
+        home.rename(half, DATA)
 
     def _programs(self) -> Programs:
         """The programs, and the folders that they work in."""
         try:
-            programs = Programs(self.data_dir)
-            for folder in (self.home, self.sockets):
-                programs.own(folder)
+            with data_folder.opened(self.data_dir) as top:
+                programs = Programs(top)
+                with programs.own(top, self.home.name) as home, programs.own(home, self.sockets.name):
+                    pass
         except OSError as error:  # of the copy, the first of all that went wrong
             reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
             raise self._failed("prepare", reason) from error
         return programs
 
     @contextmanager
-    def _alone(self) -> Iterator[IO[str]]:
+    def _home(self) -> Iterator[Folder]:
+        with data_folder.opened(self.data_dir) as top, top.folder(self.home.name) as home:
+            yield home
+
+    @contextmanager
+    def _alone(self) -> Iterator[IO[bytes]]:
         with self._opened("postgres.lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.wait_for(lock, self.data_dir / "postgres.lock")
             yield lock
 
     @contextmanager
-    def _opened(self, name: str) -> Iterator[IO[str]]:
-        try:
-            file = (self.data_dir / name).open("a")
-        except OSError as error:
-            raise data_folder.unusable(self.data_dir, error) from error
-        with file:
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        with ExitStack() as stack:
+            try:
+                top = stack.enter_context(data_folder.opened(self.data_dir))
+                file = stack.enter_context(top.opened(name, make=True))
+            except OSError as error:
+                raise data_folder.unusable(self.data_dir, error) from error
             yield file
 
     def _check_path(self) -> None:
@@ -184,30 +193,30 @@ class EmbeddedPostgres:
                 f"SKYCTL_DATA_DIR: {str(self.data_dir)!r} is no path for the embedded PostgreSQL",
                 f"write it with letters, digits and / . _ - @ : = ~ alone; or {OTHER_DATABASE}",
             )
-        if len(os.fsencode(self.sockets / ".s.PGSQL.5432")) > SOCKET_PATH_LIMIT:
+        if len(os.fsencode(self.sockets / SOCKET)) > SOCKET_PATH_LIMIT:
             raise DatabaseUnavailable(
                 f"the data folder's path is too long for a Unix socket: {self.data_dir}",
                 "set SKYCTL_DATA_DIR to a shorter path",
             )
 
-    def _forget_zombie(self) -> None:
+    def _forget_zombie(self, home: Folder) -> None:
         """Take away the lock of a killed server that nobody reaped, as in a container without an init process.
 
         PostgreSQL holds a zombie for alive and does not start beside it. A server's processes all work in its data
         folder: while one of them lives, the lock stays.
         """
-        lock = self.data / "postmaster.pid"
-        if not lock.exists():
-            return
-        import psutil  # here, since few starts come after a kill
+        with home.folder(DATA) as data, home.folder(self.sockets.name) as sockets:
+            if not data.has(LOCK):
+                return
+            import psutil  # here, since few starts come after a kill
 
-        try:
-            zombie = psutil.Process(_server_pid(lock)).status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return
-        if zombie and not any(process.info["cwd"] == str(self.data) for process in psutil.process_iter(["cwd"])):
-            lock.unlink()
-            (self.sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+            try:
+                zombie = psutil.Process(_server_pid(data)).status() == psutil.STATUS_ZOMBIE
+            except psutil.NoSuchProcess:
+                return
+            if zombie and not any(process.info["cwd"] == str(self.data) for process in psutil.process_iter(["cwd"])):
+                data.remove(LOCK)
+                sockets.remove(f"{SOCKET}.lock")
 
     def _check(self, result: "CompletedProcess[str]", what: str, logged: int = 0) -> None:
         """Raise DatabaseUnavailable with what a failed program said, to the server's log from `logged` on or to us."""
@@ -225,14 +234,22 @@ class EmbeddedPostgres:
 
     def _log_since(self, offset: int) -> str:
         try:
-            return self.log.read_bytes()[offset:].decode(errors="replace")
-        except OSError:
+            with self._home() as home:
+                return home.read(self.log.name, offset).decode(errors="replace")
+        except (OSError, Refused):
             return ""
 
+    def _logged(self) -> int:
+        """How much the server's log holds."""
+        try:
+            return self.log.lstat().st_size
+        except OSError:
+            return 0
 
-def _server_pid(lock: Path) -> int:
+
+def _server_pid(data: Folder) -> int:
     """The process that a server's lock names; 0, which is nobody's, where it names none."""
     try:
-        return int(lock.read_text(encoding="utf-8").split()[0])
+        return int(data.read(LOCK).split()[0])
     except (OSError, ValueError, IndexError):
         return 0

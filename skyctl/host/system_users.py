@@ -1,11 +1,11 @@
 """System users: accounts as which programs run, and nobody logs in."""
 
-import fcntl
 import pwd
 import subprocess
 from pathlib import Path
 
 from skyctl.domain.errors import Refused
+from skyctl.host import locks
 
 ACCOUNTS_LOCK = Path("/etc/.pwd.lock")  # which useradd locks too, in a way of its own
 
@@ -17,8 +17,8 @@ def system_account(name: str, home: Path, comment: str = "") -> pwd.struct_passw
     command = ["useradd", "--system", "--user-group", "--no-create-home", f"--home-dir={home}", f"--comment={comment}"]
     try:
         ACCOUNTS_LOCK.touch(mode=0o600)
-        with ACCOUNTS_LOCK.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of those that miss it at the same time, one makes it
+        with ACCOUNTS_LOCK.open("ab") as lock:
+            locks.wait_for(lock, ACCOUNTS_LOCK)  # of those that miss it at the same time, one makes it
             if not account(name):
                 subprocess.run([*command, "--shell=/usr/sbin/nologin", name], check=True, capture_output=True)
         return pwd.getpwnam(name)

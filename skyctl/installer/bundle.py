@@ -5,7 +5,6 @@ import hashlib
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,9 +20,9 @@ TAGS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 DOWNLOAD_SECONDS = 600
 
 
-def collect(folder: Path, platforms: Sequence[str], packages: Path | None) -> None:
+def collect(folder: Path, platforms: Sequence[str], packages: Path | None, pip: Sequence[str]) -> None:
     """Put the agent into the folder, the wheels of its libraries for every Python, and Debian packages by what they are
-    for.
+    for. `pip`: the command that runs it.
 
     Raises ValidationError for packages that are not there, Undownloadable where pip gets no wheels.
     """
@@ -34,7 +33,7 @@ def collect(folder: Path, platforms: Sequence[str], packages: Path | None) -> No
     wheels.mkdir()
     for platform in platforms:
         for chosen in _choices():
-            _download(chosen, platform, wheels)
+            _download(pip, chosen, platform, wheels)
 
 
 def seal(folder: Path, script: str) -> None:
@@ -58,14 +57,12 @@ def _choices() -> Iterator[str]:
         left = [block for n, block in enumerate(left) if names.index(names[n]) != n]
 
 
-def _download(chosen: str, platform: str, wheels: Path) -> None:
+def _download(pip: Sequence[str], chosen: str, platform: str, wheels: Path) -> None:
     listed = wheels.parent / "requirements.txt"
     listed.write_text(chosen, encoding="utf-8")
     options = [option for tag in TAGS for option in ("--platform", f"{tag}_{platform}")]
     command = [
-        sys.executable,
-        "-m",
-        "pip",
+        *pip,
         "download",
         "--quiet",
         "--no-input",

@@ -5,15 +5,20 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
+from skyctl.host import interpreter
 from skyctl.notifiers import apprise_child
 
 LIMIT_SECONDS = 30.0
 
+KEPT = {
+    *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+}
+PROXIES = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 FAILURES = {
     "worker_recovered": "success",
     "mass_recovery": "success",
@@ -30,6 +35,11 @@ def names(urls: Sequence[str]) -> tuple[str, ...]:
 
 def _name(url: str) -> str:
     return f"{url.partition('://')[0].lower()}:{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+def _environment() -> dict[str, str]:
+    """What a sender gets of the environment: how to reach its service, and neither the database nor any secret."""
+    return {name: value for name, value in os.environ.items() if name in KEPT or name.lower() in PROXIES}
 
 
 class Channels:
@@ -66,11 +76,12 @@ class Channels:
             )
 
     def _run(self, url: str, alert: Alert) -> int:
-        """Send in a process of its own, which imports nothing from our folder; its exit code. Raises TimeoutExpired,
-        OSError."""
+        """Send in a process of its own, which imports nothing from our folder and knows none of our settings; its exit
+        code. Raises TimeoutExpired, OSError."""
         task = {"url": url, "title": alert.title, "body": alert.message, "kind": FAILURES.get(alert.kind, "warning")}
         return subprocess.run(
-            [sys.executable, "-P", "-m", "skyctl.notifiers.apprise_child"],
+            interpreter.command("skyctl.notifiers.apprise_child"),
+            env=_environment(),
             input=json.dumps(task | {"parent": os.getpid()}).encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

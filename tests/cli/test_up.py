@@ -14,6 +14,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -247,8 +248,9 @@ def test_scripts_carry_the_address_where_it_listens(data_dir: Path, begin: Begin
     assert f"{url}" in cli("workers", "install-script").stdout
     with psycopg.connect(EmbeddedPostgres(data_dir).url, autocommit=True) as connection:
         admin = admin_token((data_dir / "jwt-secret").read_text(), connection)
-    made = httpx.post(f"{url}/api/workers/generate-script", headers=bearer(admin), json={}, timeout=PATIENCE_SECONDS)
-    assert url in made.json()["data"]["script"]
+    asked = partial(httpx.post, f"{url}/api/workers/generate-script", headers=bearer(admin), timeout=PATIENCE_SECONDS)
+    eventually(lambda: asked(json={}).is_success)  # once the monitor has looked
+    assert url in asked(json={}).json()["data"]["script"]
     given = cli("workers", "install-script", SKYCTL_API_URL="https://given.example.com").stdout
     assert "https://given.example.com" in given
     assert url not in given

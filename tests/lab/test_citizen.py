@@ -157,7 +157,7 @@ def test_the_unit_is_hardened_and_its_user_is_not_root(citizen: Citizen) -> None
     analyzed = citizen.shell(f"systemd-analyze security --no-pager {UNIT}")
     found = re.search(r"Overall exposure level for .*: ([0-9.]+)", analyzed)
     assert found
-    assert float(found[1]) <= 4.0
+    assert float(found[1]) <= 2.0
     status = citizen.shell(f"cat /proc/{citizen.pid}/status")
     assert re.search(r"^Seccomp:\t2$", status, re.M)
     assert re.search(r"^CapBnd:\t0+$", status, re.M)

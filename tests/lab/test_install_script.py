@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from skyctl.domain.cluster import SwarmJoin
+from skyctl.host import interpreter
 from skyctl.installer import InstallScript, bundle, render
 from skyctl.swarm import SwarmEngine
 from tests.support.certificates import authority, server_context
@@ -263,7 +264,9 @@ def test_a_damaged_script_is_refused_before_it_installs_anything(plain: Joining)
 
 def test_a_second_one_waits_for_the_first_to_end(plain: Joining) -> None:
     (plain.host.folder / "root/root/script").write_text(render(plain.invitation))
-    held = "flock /run/systemd/system sh -c 'echo held; sleep 2' | { read held; sh /root/script --dry-run 2>&1; }"
+    lock = "/run/skypanel-worker-install"
+    held = f"mkdir -p {lock}; flock {lock} sh -c 'echo held; sleep 2'"
+    held += " | { read held; sh /root/script --dry-run 2>&1; }"
     told = plain.host.run("sh", "-c", held)
     assert told.startswith("skypanel-worker: another run of this script is at work on this host: waiting")
     assert told.endswith("skypanel-worker: nothing was changed\n")
@@ -274,7 +277,7 @@ def test_a_host_that_reaches_its_manager_alone_installs_from_a_bundle_and_its_en
 ) -> None:
     folder = plain.host.folder / "root/root/bundle"
     folder.mkdir()
-    bundle.collect(folder, ["x86_64"], None)
+    bundle.collect(folder, ["x86_64"], None, interpreter.command("pip"))
     bundle.seal(folder, render(plain.invitation))
     before = plain.process("docker")
     told = plain.host.run(

@@ -34,6 +34,22 @@ request = urllib.request.Request(url, method=method, headers={"Authorization": "
 with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
     print(answer.status, answer.read().decode())
 """
+FORMER = """
+cd /var/lib
+mv skyctl-monitor/tls/ca.key skyctl/tls
+rm -r skyctl-monitor
+userdel skyctl-monitor
+chown --recursive skyctl:skyctl skyctl
+chmod 755 skyctl
+cat /etc/skyctl/monitor.env >>/etc/skyctl/skyctl.env
+rm /etc/skyctl/monitor.env
+sed -i -e 's/^\\(User\\|Group\\)=.*/\\1=skyctl/' -e 's,skyctl/monitor.env,skyctl/skyctl.env,' \\
+  -e 's,lib/skyctl-monitor,lib/skyctl,' -e 's/^StateDirectory=.*/StateDirectory=skyctl/' -e '/^InaccessiblePaths/d' \\
+  -e 's/StateDirectoryMode.*/StateDirectoryMode=0755/' \\
+  /etc/systemd/system/skyctl-*.service
+systemctl daemon-reload
+systemctl start skyctl-serve skyctl-monitor
+"""
 OPERATIONS = ROOT / "docs/operations.md"
 
 
@@ -49,7 +65,8 @@ class ManagerHost:
 
     def skyctl(self, *words: str) -> str:
         """A command of skyctl with the services' settings, as the documents say it is given."""
-        return self.host.run("sh", "-c", 'set -a; . /etc/skyctl/skyctl.env; skyctl "$@" 2>&1', "sh", *words)
+        settings = "set -a; . /etc/skyctl/skyctl.env; . /etc/skyctl/monitor.env; "
+        return self.host.run("sh", "-c", settings + 'skyctl "$@" 2>&1', "sh", *words)
 
     def documented(self) -> str:
         """Run what the documents say from the settings on, until the services run; what that prints."""
@@ -132,27 +149,67 @@ def test_the_services_of_a_manager_host(host: ManagerHost, address: str, connect
         "SKYCTL_API_URL": host.url,
         "SKYCTL_SERVE_ARGS": "'--host 0.0.0.0'",
         "SKYCTL_ENCRYPT_NETWORKS": "false",
+        "SKYCTL_ALERT_CHANNELS": "json://127.0.0.1:9/secret-of-the-channel",
     }
     lines = "".join(f"{name}={value}\n" for name, value in settings.items())
     run("sh", "-c", "cat >>/etc/skyctl/skyctl.env", stdin=lines)
     assert "started skyctl-serve.service\nstarted skyctl-monitor.service\n" in host.documented()
     eventually(host.is_well)
     assert run("skyctl", "systemd", "install") == "no change\n"
-    for unit in (SERVE, MONITOR):
+    for unit, user in ((SERVE, "skyctl"), (MONITOR, "skyctl-monitor")):
         assert run("systemctl", "is-enabled", unit) == "enabled\n"
         assert host.show(unit, "ActiveState") == "active"
-        assert host.show(unit, "User") == "skyctl"
-        assert host.exposure(unit) <= 4.0
+        assert host.show(unit, "User") == user
+        assert run("stat", "--format=%U", f"/proc/{host.show(unit, 'MainPID')}") == f"{user}\n"
+        assert host.exposure(unit) <= 2.0
     eventually(host.is_ready)
+    _they_are_apart(host)
     _they_reach_the_engine(host, connection)
     for unit in (SERVE, MONITOR):
         host.survives(unit, "--signal=KILL")
     eventually(host.is_ready)
     _a_frozen_monitor_is_replaced(host)
     _a_stop_is_graceful(host, connection)
+    _one_user_becomes_two(host)
     assert SECRET not in run("sh", "-c", "journalctl; cat /proc/*/cmdline /etc/systemd/system/skyctl-*")
     run("skyctl", "systemd", "install", "--uninstall")
     assert run("sh", "-c", "systemctl list-unit-files 'skyctl*' --no-legend; getent passwd skyctl || true") == ""
+
+
+def _they_are_apart(host: ManagerHost) -> None:
+    """Serve's user reaches neither the engine nor the authority, and the monitor's not the key of serve."""
+    listed = host.host.run(
+        "sh", "-c", "ls -I changes.lock /var/lib/skyctl/tls; echo; ls /var/lib/skyctl-monitor/tls"
+    ).split("\n\n")
+    assert [names.split() for names in listed] == [
+        ["ca.pem", "server.key", "server.pem"],
+        ["ca.key", "ca.pem", "names"],
+    ]
+    modes = host.host.run("stat", "--format=%a %U", "/var/lib/skyctl", "/var/lib/skyctl-monitor")
+    assert modes.splitlines() == ["700 skyctl", "700 skyctl-monitor"]
+    within = ("nsenter", f"--target={host.show(SERVE, 'MainPID')}", "--mount", "--")
+    for user, path in (("skyctl", "/run/docker.sock"), ("skyctl", "/var/lib/skyctl-monitor/tls/ca.key")):
+        with pytest.raises(CommandFailed):
+            host.host.run("setpriv", f"--reuid={user}", "--init-groups", "test", "-r", path)
+        with pytest.raises(CommandFailed):
+            host.host.run(*within, "setpriv", f"--reuid={user}", "--init-groups", "test", "-r", path)
+    environment = f"/proc/{host.show(SERVE, 'MainPID')}/environ"
+    assert "secret-of-the-channel" not in host.host.run("cat", environment)
+    assert "secret-of-the-channel" in host.host.run("cat", f"/proc/{host.show(MONITOR, 'MainPID')}/environ")
+
+
+def _one_user_becomes_two(host: ManagerHost) -> None:
+    """What an installation of the version before has, whose services were one user, becomes one of two."""
+    run = host.host.run
+    run("sh", "-ec", FORMER)
+    before = run("sha256sum", "/var/lib/skyctl/tls/ca.key").split()[0]
+    done = run("skyctl", "systemd", "install")
+    assert "made the system user skyctl-monitor\n" in done
+    assert "took the authority's key out of /var/lib/skyctl\n" in done
+    assert run("sha256sum", "/var/lib/skyctl-monitor/tls/ca.key").split()[0] == before
+    eventually(host.is_ready)
+    eventually(host.is_well)
+    _they_are_apart(host)
 
 
 def _they_reach_the_engine(host: ManagerHost, connection: psycopg.Connection) -> None:

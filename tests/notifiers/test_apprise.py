@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,24 @@ def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatc
     [name] = apprise.names([url])
     with pytest.raises(ChannelFailed, match="could not be tried: No such file"):
         apprise.Channels([url]).send(name, ALERT)
+
+
+def test_the_sender_knows_no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nexport -p >{tmp_path}/environment\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    for name in ("SKYCTL_DATABASE_URL", "DATABASE_URL", "JWT_SECRET", "SKYCTL_ALERT_CHANNELS", "PGPASSWORD", "ANY"):
+        monkeypatch.setenv(name, "a-secret")
+    monkeypatch.setenv("https_proxy", "http://proxy.example.com:3128")
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/authorities.pem")
+    url = "json://127.0.0.1:1"
+    [name] = apprise.names([url])
+    apprise.Channels([url]).send(name, ALERT)
+    environment = (tmp_path / "environment").read_text()
+    assert "a-secret" not in environment
+    assert "proxy.example.com" in environment
+    assert "/etc/authorities.pem" in environment
 
 
 def test_the_sender_sends_nothing_once_its_parent_has_ended() -> None:

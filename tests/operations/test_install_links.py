@@ -294,14 +294,19 @@ def test_a_name_that_is_taken_tells_how_to_invite_its_host_once_more(cli: Cli) -
     assert "skyctl workers install-script --worker web-1, with --link for a link" in refused.stderr
 
 
-def test_the_line_says_that_the_manager_cannot_answer_now_and_is_good_later(cli: Cli, serve: Serve) -> None:
-    url, _ = serve(DOCKER_HOST="tcp://127.0.0.1:9")
+def test_the_line_says_that_the_manager_cannot_answer_now_and_is_good_later(
+    cli: Cli, serve: Serve, connection: psycopg.Connection
+) -> None:
+    connection.execute("DELETE FROM swarm_joins")  # no monitor has looked yet
+    url, _ = serve()
     command = cli("workers", "install-script", "--link", SKYCTL_API_URL=url).stdout
     for _ in range(2):
         done = run(command)
         assert (done.returncode, done.stdout) == (21, "")
-        assert done.stderr.startswith("error W21: ")
+        assert done.stderr.startswith("error W21: no monitor has told yet how hosts join the swarm")
         assert "\nhint: " in done.stderr
+    assert cli("monitor", "--once").returncode == 0
+    assert get(command.split()[2]).status_code == 200
 
 
 def test_the_command_takes_our_own_authority_along(cli: Cli, serve: Serve) -> None:

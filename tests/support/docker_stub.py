@@ -36,6 +36,9 @@ def engine(folder: Path, answer: Callable[[str, str], Answer]) -> Iterator[str]:
         def do_POST(self) -> None:
             self.do_GET()
 
+        def do_DELETE(self) -> None:
+            self.do_GET()
+
         def address_string(self) -> str:
             return "unix"
 

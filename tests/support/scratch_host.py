@@ -177,7 +177,8 @@ class ScratchHost:
     def files(self) -> dict[str, tuple[int, int, int]]:
         """Every file that the stand-ins leave alone: its inode, its mode, and when it was last written."""
         found = {str(path.relative_to(self.root)): path.lstat() for path in self.root.rglob("*")}
-        for name in ("calls", "join-body", "dev/null", "run"):
+        lock = "run/skypanel-worker-install"
+        for name in ("calls", "join-body", "dev/null", "run", lock, f"{lock}/holder"):
             found.pop(name, None)
         return {name: (state.st_ino, state.st_mode, state.st_mtime_ns) for name, state in found.items()}
 

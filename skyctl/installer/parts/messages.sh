@@ -13,7 +13,7 @@ fail() { # CODE WHAT REMEDY: ends the script; the code is also its exit status
   exit "$1"
 }
 
-begin() { # only one at a time; nothing is written but below /run, and that is gone at the end
+begin() { # only one at a time; nothing is written but below /run, where the folder of the lock stays
   PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
   LC_ALL=C
   export PATH LC_ALL
@@ -21,8 +21,11 @@ begin() { # only one at a time; nothing is written but below /run, and that is g
   [ "$(id -u)" = 0 ] || fail 12 "this script needs root" "run it as root, for example: sudo sh SCRIPT"
   [ -d /run/systemd/system ] || fail 15 "systemd does not run here, and the agent is a systemd unit" "use a host that systemd has booted"
   command -v flock >/dev/null 2>&1 || fail 18 "there is no flock here, by which two runs keep apart" "install util-linux and run this script again"
-  exec 9</run/systemd/system
+  (umask 077 && mkdir -p "$lock_folder") # whoever may open it could hold the lock for ever
+  chmod 700 "$lock_folder"
+  exec 9<"$lock_folder"
   flock -n 9 || wait_for_turn
+  echo "$$" >"$lock_folder/holder"
   scratch=
   trap finish EXIT
   trap 'exit 129' HUP
@@ -33,8 +36,10 @@ begin() { # only one at a time; nothing is written but below /run, and that is g
 }
 
 wait_for_turn() {
-  say "another run of this script is at work on this host: waiting for it to end"
-  flock -w 900 9 || fail 17 "another run of this script has not ended in 15 minutes" "look at it with: ps aux | grep skypanel-worker"
+  holder=$(cat "$lock_folder/holder" 2>/dev/null) || holder=unknown
+  words=$(tr '\0' ' ' 2>/dev/null <"/proc/$holder/cmdline") || words='it has just ended'
+  say "another run of this script is at work on this host: waiting for it to end (process $holder: $words)"
+  flock -w 900 9 || fail 17 "another run of this script has not ended in 15 minutes: process $holder" "look at it with: ps -fp $holder"
 }
 
 finish() { # on every end: names what broke, and leaves no half of anything

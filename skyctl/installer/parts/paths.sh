@@ -11,6 +11,7 @@ ca_file=$config_folder/ca.pem
 release_key_file=$config_folder/release.pub
 state_folder=/var/lib/skypanel-worker
 runtime_folder=/run/skypanel-worker
+lock_folder=/run/skypanel-worker-install
 unit_file=/etc/systemd/system/skypanel-worker.service
 command_file=/usr/local/bin/skyagent
 uninstaller=/usr/local/bin/skypanel-worker-uninstall

@@ -4,10 +4,12 @@ import shutil
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from tempfile import mkdtemp
 from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Invitation
 from skyctl.domain.errors import Refused
+from skyctl.host import folders, interpreter
 from skyctl.installer import bundle as bundling
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
@@ -36,12 +38,11 @@ def bundle(
         raise Refused(f"--output: {output} is there already", "name a folder that is to be made")
     if not output.parent.is_dir():
         raise Refused(f"--output: there is no folder {output.parent}", "make it first")
+    folders.open_folder(output.parent).__exit__()  # nobody else may put a folder in the place of the one made here
     invitations.check_transport(context, insecure=insecure)
-    half = output.with_name(f"{output.name}.half")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(mode=0o700)
+    half = Path(mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        bundling.collect(half, platforms, packages)
+        bundling.collect(half, platforms, packages, interpreter.command("pip"))
         invitation, script = invitations.generate_script(
             context, actor, name, insecure=insecure, ttl=ttl, existing_id=existing_id
         )
