@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Cli, Process, clean_environment
 
-AWAY = {"SKYCTL_DATABASE_URL": "postgresql://127.0.0.1:1/x", "SKYCTL_JWT_SECRET": "x" * 40}
+AWAY = {"SKYCTL_DATABASE_URL": "postgresql://127.0.0.1:1/x", "SKYCTL_JWT_SECRET": "a-secret-for-tests-that-is-long-enough"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

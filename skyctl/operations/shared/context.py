@@ -84,6 +84,7 @@ class Context:
     `engine` and `notifier` are functions since their libraries are slow to load: call them when one is needed.
     `authority` returns the PEM certificate that hosts need in order to trust the server at an address of the API; empty
     where the certificates that hosts have suffice. Tokens older than `token_max_age` are replaced (zero: never).
+    `metrics_token` lets Prometheus read the metrics of the API.
     """
 
     db: Database
