@@ -132,17 +132,15 @@ def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> No
     )
 
 
-def due(
-    connection: sa.Connection, age: timedelta | None, signing_key: str, limit: int, *, unknown_too: bool
-) -> Sequence[Worker]:
-    """Workers that beat and whose token is older than that, if any, or was signed by another key than this one; on
-    request also those of which it is not known by which one."""
+def due(connection: sa.Connection, age: timedelta | None, signing_key: str, limit: int) -> Sequence[Worker]:
+    """Workers that beat and whose token is older than that, if any, or was signed by another key than this one, or by
+    one that nobody noted."""
     old = (
         sa.false()
         if age is None
         else sa.func.coalesce(_c.auth_token_issued_at, _c.created_at) < sa.func.skyctl_now() - age
     )
-    foreign = sa.func.coalesce(_c.auth_token_key != signing_key, sa.literal(unknown_too))
+    foreign = sa.func.coalesce(_c.auth_token_key != signing_key, sa.true())
     query = sa.select(*COLUMNS).where(
         old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), TAKES_ANOTHER
     )

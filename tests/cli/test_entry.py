@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Cli, Process, clean_environment
+from tests.conftest import SECRET, Cli, Process, clean_environment
 
-AWAY = {"SKYCTL_DATABASE_URL": "postgresql://127.0.0.1:1/x", "SKYCTL_JWT_SECRET": "x" * 40}
+AWAY = {"SKYCTL_DATABASE_URL": "postgresql://127.0.0.1:1/x", "SKYCTL_JWT_SECRET": SECRET}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -24,7 +24,7 @@ CLOCKS_AGREE = timedelta(seconds=0.1)
 CLOCK_WARNS, CLOCK_FAILS = timedelta(seconds=2), timedelta(seconds=30)
 API_SECONDS = 5.0
 
-REPLACE_WEAK = "any host that guesses it is an administrator: give the panel another one (openssl rand -hex 32)"
+REPLACE_WEAK = "whoever guesses it is administrator: give the panel another one (openssl rand -hex 32)"
 SEE_SERVE = "see the log of that `skyctl serve`, and its SKYCTL_DATABASE_URL"
 
 OK, WARNING, FAILED = CheckState.OK, CheckState.WARNING, CheckState.FAILED

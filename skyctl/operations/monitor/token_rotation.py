@@ -4,7 +4,7 @@ from skyctl.domain.cluster import Event
 from skyctl.domain.events import EventKind
 from skyctl.operations.shared import token_issue
 from skyctl.operations.shared.leadership import Term
-from skyctl.store import db, events, tokens
+from skyctl.store import events, tokens
 
 MOST_AT_ONCE = 200
 
@@ -17,8 +17,7 @@ def rotate_due(term: Term) -> list[Event]:
     """
     context, max_age = term.context, term.context.token_max_age
     with term.recording() as tx:
-        keys = context.keys.accepted(db.now(tx))
-        due = tokens.due(tx, max_age or None, keys[0].id, MOST_AT_ONCE, unknown_too=len(keys) > 1)
+        due = tokens.due(tx, max_age or None, context.keys.signing().id, MOST_AT_ONCE)
         for worker in due:
             token_issue.replace_token(context, tx, worker.id)
         rotated = [

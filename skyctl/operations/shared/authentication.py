@@ -38,7 +38,7 @@ def administrator(context: Context, token: str, ip_address: str | None = None, u
     with context.db.transaction() as tx:
         now = db.now(tx)
         issued_from = installation.admin_tokens_from(tx)
-        keys = [*context.keys.administrators(now), *context.keys.accepted(now)]  # the latter only to say what it is
+        keys = list(reversed(context.keys.accepted(now)))  # the workers' own as well, to say what such a token is
         user_id = tokens.verify_admin_token(keys, token, now, issued_from)
         user = organizations.email_and_role(tx, user_id)
     if user is None:

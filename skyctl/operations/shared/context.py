@@ -87,6 +87,7 @@ class Context:
     `authority` returns the PEM certificate that hosts need in order to trust the server at an address of the API; empty
     where the certificates that hosts have suffice. `certificates`, where there are files of ours, signs for it. Tokens
     older than `token_max_age` are replaced (zero: never). `release_key` signs the agent's releases; `serve` has none.
+    `metrics_token` lets Prometheus read the metrics of the API.
     """
 
     db: Database
