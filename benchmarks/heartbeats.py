@@ -27,6 +27,7 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from skyctl.api.limits import Connections
 from skyctl.host.postgres import EmbeddedPostgres
 
 HERE = Path(__file__).parent
@@ -42,6 +43,7 @@ class AnswerNothing:
 
     def __init__(self) -> None:
         self.heartbeats = self
+        self.connections = Connections()
 
     def receive(self, request: Any) -> None:
         request.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")

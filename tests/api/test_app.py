@@ -434,7 +434,8 @@ def test_unknown_routes_and_methods(api: httpx.Client) -> None:
         response = api.request(method, path)
         assert (response.status_code, error_code(response)) == (405, "METHOD_NOT_ALLOWED")
         assert response.headers["Allow"]
-    assert api.post("/api/workers/nobody/heartbeat", headers=bearer("t"), json=LOAD).status_code == 404
+    headers = bearer(worker_token(SECRET, uuid4()))
+    assert api.post("/api/workers/nobody/heartbeat", headers=headers, json=LOAD).status_code == 404
 
 
 def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Connection, context: Context) -> None:
@@ -451,7 +452,7 @@ def test_health_readiness_and_metrics(api: httpx.Client, connection: psycopg.Con
         assert line in text
     assert 'skyctl_http_requests_total{method="GET",route="/readyz",status="200"} 1.0' in text
     connection.execute("DELETE FROM skyctl_schema")
-    assert api.get("/readyz").status_code == 503
+    eventually(lambda: api.get("/readyz").status_code == 503)
 
 
 def test_sigterm_answers_what_was_accepted(

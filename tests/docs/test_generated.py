@@ -13,7 +13,7 @@ import pytest
 import typer.main
 from prometheus_client.metrics import MetricWrapperBase
 
-import skyctl.api.app
+import skyctl.api.endpoint
 import skyctl.api.heartbeats
 import skyctl.monitor.metrics
 from skyctl.cli.app import ENVIRONMENT, app
@@ -59,7 +59,7 @@ def metrics_of(module: ModuleType) -> list[tuple[prometheus_client.Metric, Metri
 def metrics_page() -> str:
     """The metrics by their names: what stands for some labels of one, such as `ACCEPTED`, has its name as well."""
     programs = {
-        "`skyctl serve`, at `/metrics`": [skyctl.api.heartbeats, skyctl.api.app],
+        "`skyctl serve`, at `/metrics`": [skyctl.api.heartbeats, skyctl.api.endpoint],
         "`skyctl monitor --metrics-port 9464`": [skyctl.monitor.metrics],
     }
     text = "# Metrics\n\nMade from the program by `make docs`: what Prometheus finds.\n"
