@@ -30,9 +30,10 @@ class ReleaseKey:
         """Make a key where there is none. Raises Refused where this user cannot, ValidationError for its folder."""
         if self.path.exists():
             raise Refused(f"{self.path} may not be read by this user", "call this as the user who administers skyctl")
-        data_dir.prepare(self.path.parent)
         try:
-            data_dir.write_private(self.path, host.signatures.make_key(), replace=False)
+            with data_dir.opened(self.path.parent, make=True) as folder, data_dir.alone(folder):
+                if not folder.has(self.path.name):
+                    folder.write(self.path.name, host.signatures.make_key())
         except OSError as error:
             raise Refused(
                 f"{self.path}, the key of releases, cannot be made: {error.strerror}",

@@ -73,8 +73,8 @@ def hold() -> Iterator[Callable[[Path], "subprocess.Popen[str]"]]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_no_other_user_takes_a_lock_of_ours(folder: Path) -> None:
-    Keyring(folder).signing()
-    Keyring(folder).rotate(datetime.now(UTC), datetime.now(UTC))
+    Keyring(folder, str).check()
+    Keyring(folder, str).rotate(datetime.now(UTC), datetime.now(UTC))
     Certificates(folder).make(["localhost"], datetime.now(UTC))
     with data_dir.only_up(folder, "http://localhost"), EmbeddedPostgres(folder).running():
         locks = {path for path in folder.rglob("*") if path.name.endswith((".lock", ".users"))}
@@ -95,14 +95,14 @@ def test_no_other_user_takes_a_lock_of_ours(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["", "tls"])
 def test_a_folder_that_others_may_read_is_no_lock(folder: Path, name: str) -> None:
     """They hold the folder itself, and what is done in it goes on."""
-    Keyring(folder).signing()
+    Keyring(folder, str).check()
     Certificates(folder).make(["localhost"], datetime.now(UTC))
     with adversary.acting():
         number = os.open(folder / name, os.O_RDONLY)
         fcntl.flock(number, fcntl.LOCK_EX)
     command = "import sys; from datetime import datetime, UTC; from pathlib import Path\n"
     command += "from skyctl.host.certificates import Certificates; from skyctl.host.keyring import Keyring\n"
-    command += "folder, now = Path(sys.argv[1]), datetime.now(UTC); Keyring(folder).rotate(now, now)\n"
+    command += "folder, now = Path(sys.argv[1]), datetime.now(UTC); Keyring(folder, str).rotate(now, now)\n"
     command += "Certificates(folder).make(['another'], now)"
     try:
         done = subprocess.run(

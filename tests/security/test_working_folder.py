@@ -12,6 +12,7 @@ from skyctl.domain.errors import ChannelFailed
 from skyctl.host import interpreter
 from skyctl.notifiers.apprise import Channels, names
 from tests.conftest import Process, clean_environment
+from tests.support.helpers import eventually, ready
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("skyctl")
 MARK = "open({mark!r}, 'a').write(__name__ + '\\n')\nraise SystemExit('imported from the working folder')\n"
@@ -88,5 +89,5 @@ def test_pip_for_a_bundle(hostile: Path) -> None:
 def test_the_sender_of_alerts(hostile: Path) -> None:
     url = "json://127.0.0.1:9/"
     with pytest.raises(ChannelFailed, match="did not take the alert"):
-        Channels([url]).send(names([url])[0], Alert("test", "title", "message"))
+        Channels([url]).send(names([url])[0], Alert("test", None, "title", "message"))
     assert marks(hostile) == []
