@@ -1,11 +1,14 @@
 """From the settings to the operations' Context: the only file that names the swarm, the database and the embedded
 PostgreSQL together."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 
+from skyctl import units
 from skyctl.domain.cluster import AlertPolicy, HealthPolicy
 from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
@@ -15,7 +18,7 @@ from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.notifiers import apprise
 from skyctl.operations.shared.context import Context, DoctorInputs, Engine, Notifier
-from skyctl.settings import Settings
+from skyctl.settings import Settings, files
 from skyctl.store.db import Database
 
 
@@ -80,7 +83,9 @@ def doctor_inputs(settings: Settings) -> DoctorInputs:
         kept_secret=None if settings.jwt_secret else keyring.path(settings.data_dir),
         database=database,
         engine=lambda: _engine(settings),
-        engine_is_set=settings.docker_host is not None,
+        docker_host=settings.docker_host,
+        docker_verified=bool(os.environ.get("DOCKER_TLS_VERIFY")),
+        settings_concerns=lambda: files.concerns([*_read_from(settings), *sorted(units.SETTINGS.parent.glob("*.env"))]),
         api_url=settings.api_url,
         certificates=Certificates(settings.data_dir),
         retention=_retention(settings),
@@ -94,6 +99,10 @@ def _retention(settings: Settings) -> RetentionPolicy:
         activity=timedelta(days=settings.keep_activity_days),
         deployments=settings.keep_deployments,
     )
+
+
+def _read_from(settings: Settings) -> list[Path]:
+    return [settings.config] if settings.config else []
 
 
 def _keys(settings: Settings) -> Keyring:

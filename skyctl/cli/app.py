@@ -31,6 +31,7 @@ from skyctl.cli import (
 )
 from skyctl.cli.context import Options
 from skyctl.domain.errors import ExitCode, SkyctlError
+from skyctl.domain.text import without_secrets
 from skyctl.settings import TABLE
 
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
@@ -146,6 +147,7 @@ def _give_up_stdout() -> None:
 
 def _fail(message: str, hint: str, code: int) -> int:
     if _Debug.is_on:
-        traceback.print_exc()
+        lines = traceback.format_exc().splitlines()
+        sys.stderr.write("".join(f"{without_secrets(line)}\n" for line in lines))
     sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
     return code

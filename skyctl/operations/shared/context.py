@@ -113,7 +113,8 @@ class DoctorInputs:
     """The parts that the doctor checks. None of them is opened yet, for any of it may be what is wrong.
 
     `keeps_database`: the embedded database is in the data folder. `kept_secret`: the file of the signing secret, unless
-    the secret was configured.
+    the secret was configured. `docker_verified`: the engine is asked by TLS, and proves who it is. `settings_concerns`:
+    what is to be said against the files of settings, each with its remedy.
     """
 
     data_dir: Path
@@ -121,7 +122,9 @@ class DoctorInputs:
     kept_secret: Path | None
     database: Callable[[], AbstractContextManager[Database]]
     engine: Callable[[], Engine]
-    engine_is_set: bool
+    docker_host: str | None
+    docker_verified: bool
+    settings_concerns: Callable[[], Sequence[tuple[str, str]]]
     api_url: str
     certificates: Certificates
     retention: RetentionPolicy = RetentionPolicy()
