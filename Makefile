@@ -6,7 +6,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What needs no database: rules, documents, the law of the layout, what the documents are made from.
 FAST := tests/rules tests/documents tests/cli/test_views.py tests/docs/test_generated.py tests/test_architecture.py tests/test_settings.py
 
-.PHONY: up help test test-fast test-lab lint docs bench clean
+.PHONY: up help test test-fast test-lab lint docs bench lock dist clean
+
+# What builds us is in the locked environment, too.
+OURSELVES = $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+
+# Tools that are run from an environment of their own, which is removed afterwards.
+UV := uv==0.13.9
+CYCLONEDX := cyclonedx-bom==7.5.0
+WITH_TOOL = set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; $(PYTHON) -m venv "$$tools"; "$$tools/bin/pip" install --quiet
 
 up: $(VENV)/.installed ## install and run everything on the embedded database
 	@exec $(BIN)/skyctl up
@@ -37,6 +45,19 @@ docs: $(VENV)/.installed-dev ## make again what is generated: README's settings,
 bench: $(VENV)/.installed-dev ## every benchmark, side by side, as ratios
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
+lock: ## write requirements.lock and requirements-dev.lock again, from pyproject.toml and constraints.txt
+	@$(WITH_TOOL) '$(UV)'; for extra in '' -dev; do \
+	  printf 'hatchling\neditables\n' | "$$tools/bin/uv" pip compile --quiet pyproject.toml - $${extra:+--extra dev} \
+	    --constraint constraints.txt --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --custom-compile-command 'make lock' --output-file "requirements$$extra.lock"; done
+
+dist: $(VENV)/.installed ## wheel, source, the list of what the manager needs (SBOM, CycloneDX) and checksums, into dist/
+	@rm -rf dist && $(BIN)/python -m hatchling build --directory dist >/dev/null
+	@$(WITH_TOOL) '$(CYCLONEDX)'; version=$$($(BIN)/python -c 'import skyagent; print(skyagent.__version__)'); \
+	"$$tools/bin/cyclonedx-py" requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file "dist/skyctl-$$version.cdx.json"
+	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
+
 clean: ## remove the virtual environment and what was built
 	@rm -rf $(VENV) build dist
 
@@ -45,12 +66,14 @@ $(VENV)/bin/pip:
 	  { echo "error: $(PYTHON) is older than 3.11"; echo "hint: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; } >&2
 	@$(PYTHON) -m venv $(VENV) || { echo "hint: on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt skyagent/__init__.py
+$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml requirements.lock skyagent/__init__.py
 	@echo "Installing skyctl into $(VENV) ..." >&2
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	@$(OURSELVES)
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt skyagent/__init__.py
+$(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml requirements-dev.lock skyagent/__init__.py
 	@echo "Installing skyctl and its tests into $(VENV) ..." >&2
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@$(OURSELVES)
 	@touch $@ $(VENV)/.installed

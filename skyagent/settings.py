@@ -208,4 +208,4 @@ def _path(setting: Setting) -> str:
 
 def _wrong(setting: Setting, remedy: str) -> ConfigError:
     """The error for a value, shown shortened and without the password that a URL may hold."""
-    return ConfigError(f"{setting.name} is {re.sub('//[^/]*@', '//***@', repr(setting.value))[:100]}", remedy)
+    return ConfigError(f"{setting.name} is {re.sub('//.*@', '//***@', repr(setting.value))[:100]}", remedy)

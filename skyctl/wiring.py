@@ -20,7 +20,7 @@ from skyctl.host.release_key import ReleaseKey
 from skyctl.notifiers import apprise
 from skyctl.operations.shared import key_salt
 from skyctl.operations.shared.context import Context, DoctorInputs, Engine, Notifier
-from skyctl.settings import Settings
+from skyctl.settings import Settings, files
 from skyctl.store.db import Database
 from skyctl.units import data_folders, settings_files
 
@@ -93,7 +93,11 @@ def doctor_inputs(settings: Settings) -> DoctorInputs:
         weak_secrets=settings.weak_secrets,
         database=database,
         engine=lambda: _engine(settings),
-        engine_is_set=settings.docker_host is not None,
+        docker_host=settings.docker_host,
+        docker_verified=bool(os.environ.get("DOCKER_TLS_VERIFY")),
+        settings_concerns=lambda: files.concerns(
+            [*_read_from(settings), *sorted(settings_files.SERVE.parent.glob("*.env"))]
+        ),
         api_url=settings.api_url,
         certificates=Certificates(settings.data_dir),
         retention=_retention(settings),
@@ -118,6 +122,10 @@ def release_key_path(data_dir: Path) -> Path:
         if is_others or data_dir == data_folders.SERVE
         else data_dir / RELEASE_KEY
     )
+
+
+def _read_from(settings: Settings) -> list[Path]:
+    return [settings.config] if settings.config else []
 
 
 def _keys(settings: Settings, db: Database) -> Keyring:

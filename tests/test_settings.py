@@ -38,6 +38,7 @@ def test_environment_over_file_over_default(tmp_path: Path) -> None:
 def test_channels_are_a_list_or_words_in_a_row(tmp_path: Path) -> None:
     file = tmp_path / "skyctl.yaml"
     file.write_text("alert_channels:\n  - json://a\n  - slack://b\n")
+    file.chmod(0o600)
     assert load(file).alert_channels == ("json://a", "slack://b")
     assert load(SKYCTL_ALERT_CHANNELS=" json://a\nslack://b json://a").alert_channels == ("json://a", "slack://b")
 

@@ -32,7 +32,7 @@ from skyctl.cli import (
 )
 from skyctl.cli.context import Options
 from skyctl.domain.errors import ExitCode, SkyctlError
-from skyctl.domain.text import printable
+from skyctl.domain.text import printable, without_secrets
 from skyctl.settings import TABLE
 
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
@@ -149,6 +149,7 @@ def _give_up_stdout() -> None:
 
 def _fail(message: str, hint: str, code: int) -> int:
     if _Debug.is_on:
-        traceback.print_exc()
+        lines = traceback.format_exc().splitlines()
+        sys.stderr.write("".join(f"{printable(without_secrets(line))}\n" for line in lines))
     sys.stderr.write(f"error: {printable(message)}\n" + (f"hint: {printable(hint)}\n" if hint else ""))
     return code

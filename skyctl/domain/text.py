@@ -1,5 +1,5 @@
-"""Text that others wrote: what a database can hold of it, and how a terminal or a shell may be handed it. Times in
-words."""
+"""Text that others wrote: what a database can hold of it, and how a terminal or a shell may be handed it; addresses
+without the secrets in them. Times in words."""
 
 import re
 import shlex
@@ -12,6 +12,14 @@ CONTROL = re.compile(
     r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 PLAIN = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
+# A user and a password are what stands before the last @, since people forget to escape the others.
+_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:(?:/|%2[Ff]){2})(?P<rest>[^\s\"'<>]*)")
+_PARAMETER = re.compile(
+    r"(?i)(?<![a-z])(?P<name>[a-z_.-]*(?:pass|passwd|password|pwd|secret|token|client_key|server_key))"
+    r"(?P<is>\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&;,'\"]+)"
+)
+_PORT = re.compile(r"[0-9]{0,5}")
+HIDDEN = "***"
 UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 
 
@@ -43,6 +51,39 @@ def reference(name: str, identity: object) -> str:
 def quoted(text: object) -> str:
     """Return a text as one word of a command that people copy into a shell: on one line, and nothing in it is run."""
     return shlex.quote(printable(text))
+
+
+def without_secrets(text: str) -> str:
+    """Return a URL, a DSN, or a text with some in it, as people may see it: no password, whatever characters it is of,
+    and no secret among the parameters."""
+    head, separator, _ = text.partition("://")
+    if separator and re.fullmatch(r"[A-Za-z][\w+.-]*", head) and "@" in text:
+        return _PARAMETER.sub(_hide_value, _hide_user(f"{head}://", text[len(head) + 3 :]))
+    urls_hidden = _URL.sub(lambda url: _hide_user(url["scheme"], url["rest"]), text)
+    return _PARAMETER.sub(_hide_value, urls_hidden)
+
+
+def without_secrets_of(address: str, words: str) -> str:
+    """Return the words of a library that was given an address, without any part of the secrets in that: a password of
+    odd characters is often taken for a port or a host."""
+    shown = without_secrets(address)
+    parts = {part for part in re.split(r"[^\w]+", address) if len(part) > 2} - set(re.split(r"[^\w]+", shown))
+    return "its address cannot be used" if any(part in words for part in parts) else without_secrets(words)
+
+
+def _hide_user(scheme: str, rest: str) -> str:
+    before, at, after = rest.rpartition("@")
+    user = re.split(r"[:/?#@\s]", before, maxsplit=1)[0]
+    shown = user if user == before else f"{user}:{HIDDEN}"
+    # Without an @, what looks like a port and is none is a password whose host was forgotten.
+    host, colon, port = re.split(r"[/?#]", after, maxsplit=1)[0].rpartition(":")
+    if not at and colon and not host.endswith(":") and "[" not in host and not _PORT.fullmatch(port):
+        after = f"{host}:{HIDDEN}{after[len(host) + 1 + len(port) :]}"
+    return f"{scheme}{shown}{at}{after}"
+
+
+def _hide_value(parameter: re.Match[str]) -> str:
+    return f"{parameter['name']}{parameter['is']}{HIDDEN}"
 
 
 def storable(text: str) -> bool:

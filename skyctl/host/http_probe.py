@@ -5,8 +5,11 @@ import ssl
 import threading
 import time
 from typing import Any, NamedTuple
+from urllib.request import getproxies
 
 import httpx
+
+from skyctl.domain.text import without_secrets_of
 
 LARGEST_ANSWER = 4096
 
@@ -50,7 +53,10 @@ def _ask(answers: list[Answer], api_url: str, limit_seconds: float, by_proxy: bo
                 answers.append(_with_readiness(answer, client, api_url))
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:  # the last two for proxies
         if not answers:
-            answers.append(Answer(time.monotonic() - started, str(error) or type(error).__name__))
+            words = str(error) or type(error).__name__
+            for proxy in getproxies().values() if by_proxy else ():
+                words = without_secrets_of(proxy, words)
+            answers.append(Answer(time.monotonic() - started, words))
 
 
 def _judge(response: httpx.Response) -> str:

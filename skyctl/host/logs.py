@@ -3,19 +3,24 @@
 import logging
 import os
 
-from skyctl.domain.text import printable
+from skyctl.domain.text import printable, without_secrets
 
 
 class Line(logging.Formatter):
-    """Makes a record one line, and each line of a traceback one; whatever others wrote of it is escaped."""
+    """Makes a record one line, and each line of a traceback one; whatever others wrote of it is escaped, and no
+    password shown."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
         """Return the record's own line."""
-        return printable(super().formatMessage(record))
+        return _shown(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - the library's name
         """Return the traceback."""
-        return "\n".join(map(printable, super().formatException(ei).split("\n")))  # type: ignore[arg-type]
+        return "\n".join(map(_shown, super().formatException(ei).split("\n")))  # type: ignore[arg-type]
+
+
+def _shown(line: str) -> str:
+    return printable(without_secrets(line))
 
 
 def to_stderr() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.secrets import MAKE_ONE, weakness
+from skyctl.domain.text import without_secrets
 from skyctl.host import data_dir as data_folder
-from skyctl.settings import values
+from skyctl.settings import files, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ def http_url(source: str, value: str) -> str:
     try:
         return values.http_url(value)
     except ValueError as error:
-        raise ValidationError(f"{source}: {value!r} is not {error}", "such as https://manager.example.com") from error
+        raise ValidationError(
+            f"{source}: {without_secrets(value)!r} is not {error}", "such as https://manager.example.com"
+        ) from error
 
 
 PANELS_VARIABLE = "JWT_SECRET"
@@ -242,6 +245,7 @@ class Settings:
     keep_activity_days: int = 365
     keep_deployments: int = 10
     weak_secrets: Mapping[str, str] = field(default_factory=dict)
+    config: Path | None = None  # the file that was read
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={str(self.data_dir)!r})"
@@ -260,7 +264,9 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
             if setting.key.startswith("jwt_secret") and (weak := weakness(found[setting.key])):
                 found["weak_secrets"][source] = _borne(source, weak)
     found.setdefault("api_url", data_folder.address_of_up(found["data_dir"]) or DEFAULT_API_URL)
-    settings = Settings(**found)
+    if path:
+        files.refuse_open_secrets(path, [row.key for row in TABLE if row.secret and file_values.get(row.key)])
+    settings = Settings(**found, config=path)
     if settings.jwt_secret_previous and not settings.jwt_secret:
         raise ValidationError(
             "jwt_secret_previous (SKYCTL_JWT_SECRET_PREVIOUS) is set, and jwt_secret is not",
@@ -288,7 +294,7 @@ def _checked(setting: Setting, source: str, raw: object) -> Any:
     try:
         return setting.read(raw)
     except ValueError as error:
-        shown = "the value" if setting.secret else repr(raw)
+        shown = "the value" if setting.secret else repr(without_secrets(raw) if isinstance(raw, str) else raw)
         raise ValidationError(f"{source}: {shown} is not {error}", f"{setting.key}: {setting.meaning}") from error
 
 
@@ -306,14 +312,11 @@ def _borne(source: str, weak: str) -> str:
 def _read_file(path: Path) -> dict[str, object]:
     import yaml  # here, since most commands read no file
 
+    text = files.read(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValidationError(
-            f"the settings file {path} cannot be read: {error.strerror}", "see --config and SKYCTL_CONFIG"
-        ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValidationError(f"the settings file {path} is not YAML", "write it as `key: value` lines") from error
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):  # whose words show lines of the file
+        raise ValidationError(f"the settings file {path} is not YAML", "write it as `key: value` lines") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -321,7 +324,10 @@ def _read_file(path: Path) -> dict[str, object]:
     known = [setting.key for setting in TABLE]
     for key in content:
         if key not in known:
-            raise ValidationError(f"the settings file {path}: unknown key {key!r}", f"known keys: {', '.join(known)}")
+            raise ValidationError(
+                f"the settings file {path}: unknown key {without_secrets(str(key))!r}",
+                f"known keys: {', '.join(known)}",
+            )
     return content
 
 

@@ -19,6 +19,8 @@ from psycopg import sql
 from sqlalchemy import exc
 
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
+from skyctl.domain.text import without_secrets
+from skyctl.store import location
 
 Transaction = sa.Connection
 Listener = psycopg.Connection
@@ -29,7 +31,6 @@ STATEMENT_SECONDS = 15
 IDLE_SECONDS = 5  # of a process that was frozen within a transaction, and would keep its locks
 RESTED_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
-SECRET_PARAMETERS = ("password", "sslpassword")
 CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
 CHECK_SCHEMA = "run `skyctl db init` against this database"
 
@@ -43,7 +44,7 @@ class Database:
     def __init__(self, url: str, *, connections: int = 2) -> None:
         self.ahead = timedelta()
         self._waits = Waits()
-        self._url = _parse(url)
+        self._url = location.parse(url)
         self._arguments = {
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": CONNECT_SECONDS * 1000,
@@ -98,8 +99,12 @@ class Database:
     @cached_property
     def address(self) -> str:
         """The address of the database, without the passwords."""
-        shown = self._url.set(drivername="postgresql").difference_update_query(SECRET_PARAMETERS)
-        return shown.render_as_string(hide_password=True)
+        return location.shown(self._url)
+
+    @property
+    def way(self) -> location.Way:
+        """The way to the database, for those who ask who else is on it."""
+        return location.way(self._url)
 
     def give_up(self) -> None:
         """End all waits for the database: what runs is cut off, and what begins fails."""
@@ -217,20 +222,6 @@ def clock(connection: sa.Connection) -> datetime:
     return moment
 
 
-def _parse(text: str) -> sa.URL:
-    try:
-        url = sa.make_url(text)
-    except (exc.ArgumentError, ValueError) as error:
-        raise DatabaseUnavailable(
-            "the database URL cannot be read", "write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-        ) from error
-    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
-        raise DatabaseUnavailable(
-            f"the database URL starts with {url.drivername}://", "skyctl works with PostgreSQL: postgresql://..."
-        )
-    return url.set(drivername="postgresql+psycopg")
-
-
 def _check_the_rested(engine: sa.Engine, waits: "Waits") -> None:
     """Check a connection that has rested before it is used: the database may have gone meanwhile.
 
@@ -315,7 +306,7 @@ def _translated(address: str) -> Iterator[None]:
 
 def _ours(error: BaseException | None, address: str) -> SkyctlError:
     """Our error for the driver's: what cannot be reached, what is missing, what is taken, what was refused."""
-    reason = _one_line(error)
+    reason = without_secrets(_one_line(error))
     match error:
         case pg.UndefinedTable() | pg.UndefinedColumn() | pg.UndefinedFunction():
             return SchemaMissing(f"the schema of {address} is not complete: {reason}", CHECK_SCHEMA)

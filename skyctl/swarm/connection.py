@@ -12,7 +12,7 @@ from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
-from skyctl.domain.text import quoted
+from skyctl.domain.text import quoted, without_secrets, without_secrets_of
 
 _TIMEOUT_SECONDS = 5
 # A request that times out or is cut off is an OSError of the HTTP library; what the engine refuses is the SDK's own.
@@ -40,6 +40,7 @@ class Connection:
 
     def __init__(self, host: str) -> None:
         self._host = host
+        self._shown = without_secrets(host)
         self._lock = Lock()
         self._client: docker.APIClient | None = None
 
@@ -95,7 +96,7 @@ class Connection:
                     settings = kwargs_from_env(environment=environment)
                     self._client = docker.APIClient(timeout=_TIMEOUT_SECONDS, **settings)
                 return self._client
-        except _FAILURES as error:
+        except (*_FAILURES, ValueError) as error:  # the last where the address is none
             raise self._unavailable("does not answer", _cause(error)) from error
 
     def _drop(self, client: docker.APIClient) -> None:
@@ -108,19 +109,20 @@ class Connection:
         """The error of an answer of 400 and more: one that does not tell what it has is of no use, whatever the
         reason."""
         if status == 404:
-            return Missing(f"the Docker engine at {self._host} says no: {words}")
+            return Missing(f"the Docker engine at {self._shown} says no: {words}")
         if method == "GET" or status == 503 or any(sign in words.lower() for sign in _VOICELESS):
             return self._unavailable(failure, words)
         if status == 409 or _OUT_OF_SEQUENCE in words:
-            return EngineConflict(f"the Docker engine at {self._host} saw a change by somebody else: {words}")
-        return EngineRefused(f"the Docker engine at {self._host} says no: {words}")
+            return EngineConflict(f"the Docker engine at {self._shown} saw a change by somebody else: {words}")
+        return EngineRefused(f"the Docker engine at {self._shown} says no: {words}")
 
     def _unavailable(self, failure: str, words: str) -> EngineUnavailable:
-        look = f"`docker --host {quoted(self._host)} info`"
+        words = without_secrets_of(self._host, words)
+        look = f"`docker --host {quoted(self._shown)} info`"
         hint = f"see that it is up with {look}, or set DOCKER_HOST to a manager of the swarm"
         if _NO_MANAGER in words:
             hint = "set DOCKER_HOST to a manager of the swarm, or let this engine begin one with `docker swarm init`"
-        return EngineUnavailable(f"the Docker engine at {self._host} {failure}: {words}", hint)
+        return EngineUnavailable(f"the Docker engine at {self._shown} {failure}: {words}", hint)
 
 
 def _probe(host: str) -> None:
@@ -139,7 +141,7 @@ def _credentials(client: docker.APIClient, image: str) -> dict[str, bytes]:
     return {"X-Registry-Auth": header} if header else {}
 
 
-def _cause(error: DockerException | OSError) -> str:
+def _cause(error: DockerException | OSError | ValueError) -> str:
     """The engine's own words, else the system's: the SDK wraps both several times over."""
     if isinstance(error, APIError):
         return str(error.explanation)

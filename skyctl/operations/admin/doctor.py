@@ -13,7 +13,7 @@ from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.domain.text import ago, clock_offset, quoted, span
 from skyctl.host import data_dir, http_probe, keyring
 from skyctl.host.certificates import REPLACE_AUTHORITY, is_due
-from skyctl.operations.admin import doctor_retention
+from skyctl.operations.admin import doctor_retention, doctor_transport
 from skyctl.operations.admin.doctor_database import CHECKS, NAMED, SET_CLOCK
 from skyctl.operations.shared.context import DoctorInputs, Engine
 from skyctl.rules import transport
@@ -34,13 +34,14 @@ def examine(inputs: DoctorInputs) -> list[Check]:
     """Make every check. What depends on a part that is away is reported as not known, and does not fail by itself."""
     in_database, installation_id = _in_database(inputs)
     return [
-        Check("settings", OK, "can be read"),
+        doctor_transport.settings(inputs.settings_concerns()),
         _data_folder(inputs),
         _signing_secret(inputs.kept_secret, inputs.weak_secrets),
         *in_database,
         _certificate(inputs),
         _api(inputs, installation_id),
-        _engine(inputs.engine(), FAILED if inputs.engine_is_set else WARNING),
+        _engine(inputs.engine(), FAILED if inputs.docker_host else WARNING),
+        doctor_transport.engine(inputs),
     ]
 
 
@@ -98,12 +99,16 @@ def _in_database(inputs: DoctorInputs) -> tuple[list[Check], UUID | None]:
     }
     try:
         with inputs.database() as database:
-            checks = [*_answer(database), *(_check(database, name, check) for name, check in asked.items())]
+            checks = [
+                *_answer(database),
+                doctor_transport.database(database),
+                *(_check(database, name, check) for name, check in asked.items()),
+            ]
             return checks, _installation_id(database)
     except SkyctlError as error:
         unknown = "not known: the database does not answer"
         again = "mend the database first, then run `skyctl doctor` again"
-        unknowns = [Check(name, WARNING, unknown, again) for name in ("manager clock", *asked)]
+        unknowns = [Check(name, WARNING, unknown, again) for name in ("manager clock", "database transport", *asked)]
         return [Check("database", FAILED, error.message, error.hint), *unknowns], None
 
 

@@ -120,6 +120,8 @@ class DoctorInputs:
 
     `keeps_database`: the embedded database is in the data folder. `kept_secret`: the file of the signing secret, unless
     the secret was configured. `weak_secrets`: the variables of those that were and can be guessed, and why.
+    `docker_verified`: the engine is asked by TLS, and proves who it is. `settings_concerns`: what is to be said against
+    the files of settings, each with its remedy.
     """
 
     data_dir: Path
@@ -128,7 +130,9 @@ class DoctorInputs:
     weak_secrets: Mapping[str, str]
     database: Callable[[], AbstractContextManager[Database]]
     engine: Callable[[], Engine]
-    engine_is_set: bool
+    docker_host: str | None
+    docker_verified: bool
+    settings_concerns: Callable[[], Sequence[tuple[str, str]]]
     api_url: str
     certificates: Certificates
     retention: RetentionPolicy = RetentionPolicy()
