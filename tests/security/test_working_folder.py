@@ -7,12 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from skyctl.domain.cluster import Alert
-from skyctl.domain.errors import ChannelFailed
 from skyctl.host import interpreter
 from skyctl.notifiers.apprise import Channels, names
 from tests.conftest import Process, clean_environment
 from tests.support.helpers import eventually, ready
+from tests.support.notifier_contract import ALERT
+from tests.support.webhook import webhook
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("skyctl")
 MARK = "open({mark!r}, 'a').write(__name__ + '\\n')\nraise SystemExit('imported from the working folder')\n"
@@ -87,7 +87,6 @@ def test_pip_for_a_bundle(hostile: Path) -> None:
 
 
 def test_the_sender_of_alerts(hostile: Path) -> None:
-    url = "json://127.0.0.1:9/"
-    with pytest.raises(ChannelFailed, match="did not take the alert"):
-        Channels([url]).send(names([url])[0], Alert("test", None, "title", "message"))
+    with webhook() as hook:
+        Channels([hook.url]).send(*names([hook.url]), ALERT)
     assert marks(hostile) == []
