@@ -72,7 +72,8 @@ class ManagerHost:
         """Run what the documents say from the settings on, until the services run; what that prints."""
         text = OPERATIONS.read_text()
         lines = text[text.index("    set -a;") : text.index("    skyctl doctor\n")]
-        return self.host.run("sh", "-e", stdin=lines.replace("manager.example.com", self.host.address))
+        lines = lines.replace("manager.example.com", self.host.address)
+        return self.host.run("sh", "-e", stdin=lines, timeout_seconds=INSTALL_SECONDS)
 
     def ask(self, method: str, path: str, token: str = "") -> str:
         return self.host.run("python3", "-c", ASK, self.url + path, method, token)
@@ -201,9 +202,9 @@ def _they_are_apart(host: ManagerHost) -> None:
 def _one_user_becomes_two(host: ManagerHost) -> None:
     """What an installation of the version before has, whose services were one user, becomes one of two."""
     run = host.host.run
-    run("sh", "-ec", FORMER)
+    run("sh", "-ec", FORMER, timeout_seconds=INSTALL_SECONDS)
     before = run("sha256sum", "/var/lib/skyctl/tls/ca.key").split()[0]
-    done = run("skyctl", "systemd", "install")
+    done = run("skyctl", "systemd", "install", timeout_seconds=INSTALL_SECONDS)
     assert "made the system user skyctl-monitor\n" in done
     assert "took the authority's key out of /var/lib/skyctl\n" in done
     assert run("sha256sum", "/var/lib/skyctl-monitor/tls/ca.key").split()[0] == before
