@@ -180,7 +180,7 @@ def test_only_the_agent_reads_its_secrets(citizen: Citizen) -> None:
 def test_it_measures_all_that_it_is_to_report(citizen: Citizen) -> None:
     eventually(lambda: citizen.worker.load.container_count == 1)
     worker = citizen.worker
-    assert worker.swarm_node_id == citizen.host.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
+    assert worker.swarm_node_claim == citizen.host.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
     assert worker.metadata["nixVersion"] == "2.18.1"
     assert worker.capacity.disk_gb == DISK_GB
     assert 0 < worker.load.disk_percent < 50

@@ -50,7 +50,9 @@ def _rows(facts: Diagnosis) -> Iterator[tuple[str, Any]]:
     yield "  heartbeat", _heartbeat(facts)
     yield from _loads(facts)
     yield "  drain", _drain(worker, now)
-    yield "  swarm node", f"{workers.node_text(worker)}{_remedy(worker)}"
+    if worker.swarm_node_trouble:
+        remedy = f"where it is this worker's node all the same: skyctl workers confirm {worker.id}"
+        yield "  swarm node", f"{workers.node_text(worker)}; nothing is placed on it; {remedy}"
     yield "  flapping", _since(worker.flapping_since, now, "takes nothing new until it was quiet for a while")
     if worker.token_revoked_at:
         again = f"skyctl workers install-script --worker {reference(worker.name, worker.id)}"
@@ -125,12 +127,6 @@ def _drain(worker: Worker, now: datetime) -> str:
     if worker.undrained_at:
         return f"taken back {_when(worker.undrained_at, now)}"
     return f"asked {_when(worker.drain_requested_at, now)}{why}" if worker.drain_requested_at else "not asked"
-
-
-def _remedy(worker: Worker) -> str:
-    if not worker.swarm_node_trouble:
-        return ""
-    return f"; it takes nothing. Where it is this worker's node all the same: skyctl workers confirm {worker.id}"
 
 
 def _since(at: datetime | None, now: datetime, meaning: str) -> str:
