@@ -5,6 +5,7 @@ from uuid import UUID
 
 from skyctl.documents import manifest
 from skyctl.documents.http import Document, capacity_document, load_document, moment, stats_document, worker_document
+from skyctl.domain.checks import Check
 from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
 from skyctl.domain.workloads import (
     Adoptable,
@@ -285,4 +286,15 @@ def certificate_document(certificate: Certificate) -> Document:
         "endsAt": moment(certificate.ends_at),
         "fingerprint": certificate.fingerprint,
         "path": str(certificate.path),
+    }
+
+
+def checkup_document(checks: Sequence[Check], *, healthy: bool) -> Document:
+    """The doctor's checks."""
+    return {
+        "healthy": healthy,
+        "checks": [
+            {"name": check.name, "state": check.state.value, "found": check.found, "remedy": check.remedy}
+            for check in checks
+        ],
     }

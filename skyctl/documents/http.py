@@ -7,14 +7,14 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from skyctl.domain.cluster import Capacity, Check, ClusterStats, Load, Registration, Worker
+from skyctl.domain.cluster import Capacity, ClusterStats, Load, Registration, Worker
 from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import CONTROL, is_plain, storable
@@ -216,17 +216,6 @@ def stats_document(stats: ClusterStats) -> Document:
         document[key] = {name: round(figure, 2) for name, figure in load_document(value).items() if "Percent" in name}
     document["totalContainers"] = stats.load.container_count
     return document
-
-
-def checkup_document(checks: Sequence[Check], *, healthy: bool) -> Document:
-    """The doctor's checks."""
-    return {
-        "healthy": healthy,
-        "checks": [
-            {"name": check.name, "state": check.state.value, "found": check.found, "remedy": check.remedy}
-            for check in checks
-        ],
-    }
 
 
 def moment(at: datetime | None) -> str | None:

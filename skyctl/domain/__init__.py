@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from skyctl import lazy
 
 if TYPE_CHECKING:
+    from skyctl.domain import checks as checks
     from skyctl.domain import cluster as cluster
     from skyctl.domain import engine as engine
     from skyctl.domain import errors as errors

@@ -6,7 +6,6 @@ Times are aware datetimes of the database's clock; percents are 0 to 100; memory
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
@@ -323,24 +322,6 @@ class EngineState:
     manages: bool
     trouble: str = ""
     node_id: str = ""
-
-
-class CheckState(StrEnum):
-    """The result of a check: `warning` is worth a look, `failed` keeps something from working."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at: what was found, and where that is not well, what to do about it."""
-
-    name: str
-    state: CheckState
-    found: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Check, CheckState
+from skyctl.domain.checks import Check, CheckState
 from skyctl.domain.errors import Forbidden
 from skyctl.domain.retention import FOR_EVER, Pruned, RetentionPolicy
 from skyctl.domain.workloads import DrainOptions

@@ -88,5 +88,5 @@ def test_pip_for_a_bundle(hostile: Path) -> None:
 
 def test_the_sender_of_alerts(hostile: Path) -> None:
     with webhook() as hook:
-        Channels([hook.url]).send(*names([hook.url]), ALERT)
+        Channels([hook.url]).send(names([hook.url])[0], ALERT)
     assert marks(hostile) == []

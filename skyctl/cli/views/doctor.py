@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from skyctl.cli.views import formats
-from skyctl.domain.cluster import Check, CheckState
+from skyctl.domain.checks import Check, CheckState
 from skyctl.domain.text import printable
 
 CHECK_COLORS = {CheckState.OK: "green", CheckState.WARNING: "yellow", CheckState.FAILED: "red"}

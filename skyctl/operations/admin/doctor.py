@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from uuid import UUID
 
-from skyctl.domain.cluster import Check, CheckState
+from skyctl.domain.checks import Check, CheckState
 from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.domain.text import ago, clock_offset, quoted, span
 from skyctl.host import data_dir, http_probe, keyring

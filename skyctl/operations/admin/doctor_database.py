@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from skyctl.domain.cluster import Check, CheckState
+from skyctl.domain.checks import Check, CheckState
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import ago, clock_offset, reference, span
 from skyctl.store import alerts, db, doctor, health, leases, outages, schema

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from skyctl.domain.cluster import Check, CheckState
+from skyctl.domain.checks import Check, CheckState
 from skyctl.domain.retention import FOR_EVER, KeptRows, RetentionPolicy
 from skyctl.store import db, retention
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from skyctl.domain.cluster import Check, CheckState
+from skyctl.domain.checks import Check, CheckState
 from skyctl.operations.shared.context import DoctorInputs
 from skyctl.rules import transport
 from skyctl.store import db
