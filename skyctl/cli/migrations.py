@@ -165,7 +165,7 @@ def resume(ctx: typer.Context, yes: YesOption = False) -> None:
     elif not lifted:
         info(ctx, "nothing is held")
     for failure in lifted:
-        where = f" of region {failure.region}" if failure.region else ""
+        where = f" of region {printable(failure.region)}" if failure.region else ""
         sys.stdout.write(f"resumed for {failure.silent} workers{where}\n")
 
 

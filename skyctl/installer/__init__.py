@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.text import printable
 
 PARTS = (
     "head",
@@ -104,7 +105,7 @@ def uninstaller() -> str:
 
 def refusal(code: int, message: str, hint: str) -> str:
     """The stand-in for a script that is not given: shell that says why and fails, since it may be piped into sh."""
-    text = shlex.quote(f"error W{code}: {message}\nhint: {hint}")
+    text = shlex.quote(f"error W{code}: {printable(message)}\nhint: {printable(hint)}")
     return f"#!/bin/sh\nprintf '%s\\n' {text} >&2\nexit {code}\n"
 
 
