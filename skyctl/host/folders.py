@@ -7,7 +7,6 @@ file taken that has a second name, since both may lead to a file of root's. What
 import errno
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -112,6 +111,8 @@ class Folder:
 
     def remove_folder(self, name: str) -> None:
         """Remove a folder with all that is in it, as far as that is possible."""
+        import shutil  # here, since every command imports this module and few remove a folder
+
         shutil.rmtree(name, ignore_errors=True, dir_fd=self.number)
 
     def remove(self, name: str) -> None:

@@ -135,6 +135,7 @@ def test_what_is_left_out_in_prose_is_not_missed() -> None:
 def test_the_metrics_and_the_settings_that_are_named_exist(path: Path) -> None:
     text = path.read_text()
     names = {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("", "_total", "_count")}
+    names |= set(re.findall(r"\bskyctl_[a-z_]+", (ROOT / "schema.sql").read_text()))
     assert set(re.findall(r"`(skyctl_[a-z_]+)`", text)) <= names
     options = units.settings_files.OPTIONS.values()
     known = {variable for setting in TABLE for variable in setting.variables} | {name for name, _ in options}

@@ -68,10 +68,10 @@ def test_a_kind_that_is_written_out_would_be_noticed() -> None:
 def test_kinds_within_sql_are_of_the_table() -> None:
     texts = [(ROOT / "schema.sql").read_text(), *(path.read_text() for path in (ROOT / "skyctl/store").glob("*.py"))]
     statements = re.findall(
-        r"INTO worker_events.*?VALUES \('(\w+)'|worker_events\b[^;\"]*?\bkind (?:=|IN) \(?([^)]*)\)",
+        r"INTO worker_events.*?VALUES \('(\w+)'|worker_events\b[^;\"]*?\bkind (?:=|IN) \(?([^);]*)[);]",
         "".join(texts),
         re.S,
     )
     kinds = {kind for pair in statements for text in pair for kind in re.findall(r"\w+", text)}
-    assert kinds == {"removed", "flapping", "settled"}
+    assert kinds == {"removed", "flapping", "settled", "status_changed"}
     assert kinds <= {kind.value for kind in EventKind}
