@@ -6,18 +6,24 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from skyctl.domain.errors import Refused
-from skyctl.host import folders
+from skyctl.domain.errors import Refused, SkyctlError
+from skyctl.host import data_dir, folders
+from skyctl.host.certificates import Certificates
+from skyctl.host.keyring import Keyring
+from skyctl.host.postgres import EmbeddedPostgres
+from skyctl.host.postgres_binaries import system_account
 from tests.conftest import clean_environment
 from tests.security import adversary
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led to what is root's")
 
+NOW = datetime.now(UTC)
 SERVICE = adversary.NUMBER
 Scene = tuple[Callable[[], object], Callable[[], object]]
 
@@ -138,3 +144,95 @@ def test_a_folder_where_others_could_put_another_is_refused(open_folder: Path) -
     os.chown(above / "link", SERVICE, SERVICE, follow_symlinks=False)
     with pytest.raises(Refused, match="the link link"):
         folders.open_folder(above / "link")
+
+
+def take_up(folder: Path) -> None:
+    with data_dir.only_up(folder, "http://localhost"):
+        pass
+
+
+def run_postgres(folder: Path) -> None:
+    account = system_account(folder)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    with EmbeddedPostgres(folder).running():
+        pass
+
+
+def rotate(folder: Path) -> None:
+    Keyring(folder).rotate(NOW, NOW)
+
+
+def make_certificates(folder: Path) -> None:
+    Certificates(folder).make(["localhost"], NOW, renew=True)
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard"])
+@pytest.mark.parametrize(
+    ("work", "name"),
+    [
+        (take_up, "up.lock"),
+        (rotate, "jwt-secret"),
+        (rotate, "changes.lock"),
+        (make_certificates, "tls/changes.lock"),
+        (make_certificates, "tls/ca.key"),
+        (run_postgres, "postgres.lock"),
+        (run_postgres, "postgres.users"),
+    ],
+)
+def test_a_link_in_the_place_of_a_file_is_refused(
+    theirs: Path, ours: Path, link: str, work: Callable[[Path], None], name: str
+) -> None:
+    place = theirs / name
+    if name.startswith("tls"):
+        make_certificates(theirs)
+        place.unlink()
+    place.symlink_to(ours) if link == "symbolic" else place.hardlink_to(ours)
+    with pytest.raises(Refused, match=f"{name} (is a link|has a second name)"):
+        work(theirs)
+
+
+@pytest.mark.parametrize(("work", "name"), [(make_certificates, "tls"), (run_postgres, "postgres")])
+def test_a_link_in_the_place_of_a_folder_is_refused(
+    theirs: Path, ours: Path, work: Callable[[Path], None], name: str
+) -> None:
+    (theirs / name).symlink_to(ours.parent)
+    with pytest.raises(Refused, match=f"{name} is a link"):
+        work(theirs)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused(theirs: Path) -> None:
+    """Who opened it would wait for ever."""
+    make_certificates(theirs)
+    (theirs / "tls/server.pem").unlink()
+    os.mkfifo(theirs / "tls/server.pem")
+    with pytest.raises(Refused, match=r"server\.pem is no file"):
+        Certificates(theirs).inspect()
+
+
+@pytest.mark.parametrize(
+    ("work", "name"), [(rotate, "jwt-secret"), (take_up, "up.lock"), (make_certificates, "tls/server.key")]
+)
+def test_no_exchange_leads_what_is_written_elsewhere(
+    theirs: Path, ours: Path, work: Callable[[Path], None], name: str
+) -> None:
+    """At each step, the file is a link suddenly, or its folder."""
+    for exchanged, target in ((theirs / name, ours), ((theirs / name).parent, ours.parent)):
+        if exchanged == theirs:
+            continue
+
+        def scene(exchanged: Path = exchanged, target: Path = target) -> Scene:
+            for child in theirs.iterdir():
+                shutil.rmtree(child) if child.is_dir() and not child.is_symlink() else child.unlink()
+            work(theirs)
+
+            def exchange() -> None:
+                exchanged.rename(theirs / "kept")
+                exchanged.symlink_to(target)
+
+            return broken_off_or_not, exchange
+
+        def broken_off_or_not() -> None:
+            with suppress(OSError, SkyctlError):
+                work(theirs)
+
+        assert adversary.at_each_step(scene) > 3
