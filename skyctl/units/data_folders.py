@@ -73,9 +73,11 @@ def has_left_key() -> bool:
 
 
 def remove_left_key() -> None:
-    """Take the authority's key away from `serve`."""
+    """Take the authority's key away from `serve`, and the names that nobody reads there any more."""
     with _tls_of(SERVE) as tls:
-        os.unlink("ca.key", dir_fd=tls.number)
+        for name in ("names", "ca.key"):  # the key last: while it is there, this is due
+            if tls.has(name):
+                os.unlink(name, dir_fd=tls.number)
 
 
 def _tls_of(path: Path) -> Folder:

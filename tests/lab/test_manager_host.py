@@ -66,7 +66,8 @@ class ManagerHost:
     def skyctl(self, *words: str) -> str:
         """A command of skyctl with the services' settings, as the documents say it is given."""
         settings = "set -a; . /etc/skyctl/skyctl.env; . /etc/skyctl/monitor.env; "
-        return self.host.run("sh", "-c", settings + 'skyctl "$@" 2>&1', "sh", *words)
+        command = ("sh", "-c", settings + 'skyctl "$@" 2>&1', "sh", *words)
+        return self.host.run(*command, timeout_seconds=INSTALL_SECONDS)
 
     def documented(self) -> str:
         """Run what the documents say from the settings on, until the services run; what that prints."""
@@ -129,7 +130,7 @@ def host(lab: Network) -> Iterator[ManagerHost]:
         build = [*("pip", "wheel", "--quiet", "--no-deps"), "--wheel-dir", str(wheels), str(ROOT)]
         subprocess.run([sys.executable, "-m", *build], check=True, capture_output=True)
         shutil.copy(ROOT / "constraints.txt", wheels)
-        booted.run("python3", "-m", "venv", "/opt/skyctl")
+        booted.run("python3", "-m", "venv", "/opt/skyctl", timeout_seconds=INSTALL_SECONDS)
         install = (
             "/opt/skyctl/bin/pip install --quiet --no-compile --constraint /srv/constraints.txt /srv/skyctl-*.whl 2>&1"
         )
