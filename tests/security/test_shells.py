@@ -39,6 +39,8 @@ HOSTILE = [
     "%(touch run-16)s",
     "${(e):-$(touch run-17)}",
     "(touch run-18)",
+    "\\$(touch run-19)",
+    "\\`touch run-20`",
 ]
 OURS = {"bash": completion.BASH, "zsh": completion.ZSH, "fish": completion.FISH}
 # Some have installed the scripts of the library, of which that for zsh evaluates what it is answered.
@@ -79,6 +81,7 @@ def test_a_hostile_name_is_completed_by_its_id_and_runs_nothing(
     for hostile in HOSTILE:
         add_worker(connection, name=hostile, status="active")
     shell.type("skyctl workers show \t")
+    assert set(tmp_path.iterdir()) - before == set()
     for hostile in (HOSTILE[0], HOSTILE[2], HOSTILE[5], "--force"):
         connection.execute("DELETE FROM container_workers")
         worker = add_worker(connection, name=hostile, status="active")
