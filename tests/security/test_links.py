@@ -159,7 +159,7 @@ def run_postgres(folder: Path) -> None:
 
 
 def rotate(folder: Path) -> None:
-    Keyring(folder).rotate(NOW, NOW)
+    Keyring(folder, str).rotate(NOW, NOW)
 
 
 def make_certificates(folder: Path) -> None:

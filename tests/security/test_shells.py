@@ -39,6 +39,8 @@ HOSTILE = [
     "%(touch run-16)s",
     "${(e):-$(touch run-17)}",
     "(touch run-18)",
+    "\\$(touch run-19)",
+    "\\`touch run-20`",
 ]
 OURS = {"bash": completion.BASH, "zsh": completion.ZSH, "fish": completion.FISH}
 # Some have installed the scripts of the library, of which that for zsh evaluates what it is answered.
@@ -79,13 +81,14 @@ def test_a_hostile_name_is_completed_by_its_id_and_runs_nothing(
     for hostile in HOSTILE:
         add_worker(connection, name=hostile, status="active")
     shell.type("skyctl workers show \t")
-    for hostile in (HOSTILE[0], HOSTILE[2], HOSTILE[5], "--force"):
+    assert set(tmp_path.iterdir()) - before == set()
+    for hostile in (r"\$(touch run-19)", "$(touch run-1)", "; touch run-3 #", "a\ntouch run-6\n", "--force"):
         connection.execute("DELETE FROM container_workers")
         worker = add_worker(connection, name=hostile, status="active")
         shown = shell.type("skyctl workers drain \t")
+        assert set(tmp_path.iterdir()) - before == set(), (hostile, shown)
         asked = connection.execute("SELECT id FROM container_workers WHERE drain_requested_at IS NOT NULL").fetchall()
         assert asked == [(worker,)], (hostile, shown)
-    assert set(tmp_path.iterdir()) - before == set()
 
 
 @pytest.mark.parametrize(("name", "script"), OURS.items(), ids=list(OURS))
