@@ -471,4 +471,4 @@ CREATE TABLE IF NOT EXISTS skyctl_schema (
     applied_at timestamptz NOT NULL DEFAULT now()
 );
 
-INSERT INTO skyctl_schema (version) VALUES (6) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (7) ON CONFLICT DO NOTHING;
