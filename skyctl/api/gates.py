@@ -7,7 +7,7 @@ PROBING, STRANGERS, WORKERS, ADMINISTRATORS = 1, 2, 3, 3
 OURS = 3  # the sign of life, the certificate's renewal, and one more
 CONNECTIONS = PROBING + STRANGERS + WORKERS + ADMINISTRATORS + OURS
 """Connections to the database: one for each thread, so that no thread waits for another's."""
-PER_SECOND, AT_ONCE = 200.0, 200
+PER_SECOND, AT_ONCE = 100.0, 200
 
 
 class Gates:
