@@ -55,6 +55,7 @@ dist: $(VENV)/.installed ## wheel, source, the list of what the manager needs (S
 	@rm -rf dist && $(BIN)/python -m hatchling build --directory dist >/dev/null
 	@$(WITH_TOOL) '$(CYCLONEDX)'; version=$$($(BIN)/python -c 'import skyagent; print(skyagent.__version__)'); \
 	"$$tools/bin/cyclonedx-py" requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+	  --index-url urn:lock: \
 	  --output-format JSON --output-file "dist/skyctl-$$version.cdx.json"
 	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
 
