@@ -55,7 +55,11 @@ dist: $(VENV)/.installed ## wheel, source, the list of what the manager needs (S
 	@rm -rf dist && $(BIN)/python -m hatchling build --directory dist >/dev/null
 	@$(WITH_TOOL) '$(CYCLONEDX)'; version=$$($(BIN)/python -c 'import skyagent; print(skyagent.__version__)'); \
 	"$$tools/bin/cyclonedx-py" requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+	  --index-url urn:lock: \
 	  --output-format JSON --output-file "dist/skyctl-$$version.cdx.json"
+	@$(BIN)/python -c 'import json, pathlib, sys; path = pathlib.Path(sys.argv[1]); bom = json.loads(path.read_text()); \
+	  [tool.pop("externalReferences", None) for tool in bom["metadata"]["tools"]["components"]]; \
+	  path.write_text(json.dumps(bom, indent=1) + "\n")' dist/*.cdx.json # addresses of the tool itself
 	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
 
 clean: ## remove the virtual environment and what was built

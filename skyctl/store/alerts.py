@@ -129,7 +129,7 @@ def assign_incidents(connection: sa.Connection, mass_failure_id: int | None, wor
         close_incidents(connection, worker_ids)
         return
     query = sa.select(alerts.c.id).where(
-        alerts.c.kind == "mass_failure", alerts.c.metadata["massFailureId"].as_integer() == mass_failure_id
+        alerts.c.kind == "mass_failure", alerts.c.metadata["massFailureId"].astext == str(mass_failure_id)
     )
     number = connection.execute(query.order_by(alerts.c.id).limit(1)).scalar_one_or_none()
     if number is not None:
@@ -211,10 +211,15 @@ def troubles(connection: sa.Connection) -> list[Trouble]:
 
 
 _TROUBLES = sa.text("""
-    WITH last AS (SELECT channel, max(delivered_at) AS at FROM alert_deliveries GROUP BY channel), bad AS (
-        SELECT d.* FROM alert_deliveries d JOIN last USING (channel)
-        WHERE d.delivered_at IS NULL AND d.error IS NOT NULL
-          AND (d.given_up_at IS NULL OR last.at IS NULL OR d.given_up_at > last.at)
+    WITH failing AS (
+        SELECT channel, given_up_at, error, alert_id FROM alert_deliveries
+        WHERE delivered_at IS NULL AND error IS NOT NULL
+    ), last AS (
+        SELECT channel, (SELECT max(delivered_at) FROM alert_deliveries d WHERE d.channel = c.channel) AS at
+        FROM (SELECT DISTINCT channel FROM failing) AS c
+    ), bad AS (
+        SELECT failing.* FROM failing JOIN last USING (channel)
+        WHERE given_up_at IS NULL OR last.at IS NULL OR given_up_at > last.at
     )
     SELECT channel, count(*) FILTER (WHERE given_up_at IS NULL), count(*) FILTER (WHERE given_up_at IS NOT NULL),
            (array_agg(error ORDER BY alert_id DESC))[1]
@@ -227,8 +232,9 @@ def latest(connection: sa.Connection, limit: int) -> list[tuple[Alert, int, int,
     c = deliveries.c
     made, waiting = c.delivered_at.is_not(None), sa.and_(c.delivered_at.is_(None), c.given_up_at.is_(None))
     counts = [sa.func.count(c.channel).filter(condition) for condition in (made, waiting, c.given_up_at.is_not(None))]
-    query = sa.select(alerts, *counts).outerjoin(deliveries, c.alert_id == alerts.c.id).group_by(alerts.c.id)
-    rows = connection.execute(query.order_by(alerts.c.id.desc()).limit(limit))
+    last = sa.select(alerts.c.id).order_by(alerts.c.id.desc()).limit(limit)
+    query = sa.select(alerts, *counts).outerjoin(deliveries, c.alert_id == alerts.c.id).where(alerts.c.id.in_(last))
+    rows = connection.execute(query.group_by(alerts.c.id).order_by(alerts.c.id.desc()))
     return [(_alert(row), *row[-3:]) for row in rows][::-1]
 
 

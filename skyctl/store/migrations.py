@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from skyctl.domain.states import MigrationCause, MigrationState
 from skyctl.domain.workloads import Migration
-from skyctl.store.rows import among
+from skyctl.store.rows import among, beginning
 from skyctl.store.tables import deployments, migrations, services, workers
 
 _NOW = sa.func.skyctl_now()
@@ -218,11 +218,15 @@ def page(
 
 def matching(connection: sa.Connection, reference: str) -> list[Migration]:
     """The unfinished migrations of a service of this name, and then those whose id begins so; ten at most."""
-    by_id = sa.cast(migrations.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
     named = sa.and_(_UNFINISHED, sa.or_(services.c.name == reference, services.c.slug == reference))
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(sa.or_(by_id, named))
-    rows = connection.execute(query.order_by(named.desc(), migrations.c.created_at, migrations.c.id).limit(10))
-    return [read(row) for row in rows]
+    wanted = [named] if (ids := beginning(migrations.c.id, reference)) is None else [named, ids]
+    found: dict[UUID, Migration] = {}
+    for condition in wanted:  # each by an index of its own, which the two together would not have
+        query = sa.select(*_COLUMNS).select_from(_JOINED).where(condition)
+        rows = connection.execute(query.order_by(migrations.c.created_at, migrations.c.id).limit(10))
+        for row in rows:
+            found.setdefault(row.id, read(row))
+    return list(found.values())[:10]
 
 
 def fetch(connection: sa.Connection, ids: Iterable[UUID]) -> list[Migration]:

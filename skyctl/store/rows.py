@@ -53,6 +53,20 @@ def reference(name: sa.Column[str], identity: sa.Column[UUID]) -> sa.ColumnEleme
     return sa.case((name.regexp_match(f"^{PLAIN.pattern}$"), name), else_=sa.cast(identity, sa.Text))
 
 
+def beginning(column: sa.Column[Any], text: str) -> sa.ColumnElement[bool] | None:
+    """Tell whether an id, as it is written, begins so: as a range, by the index of the ids; None where none can."""
+    pattern = "00000000-0000-0000-0000-000000000000"
+    begins = text.lower()
+    is_part = len(begins) <= len(pattern) and all(
+        (character == "-") if expected == "-" else character in "0123456789abcdef"
+        for character, expected in zip(begins, pattern, strict=False)
+    )
+    if not is_part:
+        return None
+    rest = pattern[len(begins) :]
+    return column.between(UUID(begins + rest), UUID(begins + rest.replace("0", "f")))
+
+
 def _object(document: Any) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
