@@ -235,6 +235,8 @@ def _a_frozen_monitor_is_replaced(host: ManagerHost) -> None:
     host.host.run("systemctl", "restart", MONITOR)
     host.survives(MONITOR, "--signal=STOP")
     host.host.run("rm", "-r", folder)
+    host.host.run("systemctl", "daemon-reload")
+    host.host.run("systemctl", "restart", MONITOR)  # or a slow machine is taken for a frozen monitor
 
 
 def _a_stop_is_graceful(host: ManagerHost, connection: psycopg.Connection) -> None:
