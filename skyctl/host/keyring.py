@@ -10,6 +10,7 @@ database and a secret has the same one.
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,7 @@ class Keyring:
         self._folder = monitors if self._copied_to else folder
         self._ask_salt = salt
         self._salt: str | None = None
+        self._asking = threading.Lock()
         self._keys = tuple(map(Key, configured))
         self._is_configured = bool(configured)
         self._version: tuple[int, ...] = ()
@@ -72,7 +74,8 @@ class Keyring:
 
     def _salted(self) -> str:
         if self._salt is None:
-            self._salt = self._ask_salt()
+            with self._asking:  # many threads begin at once, and one answer is for all
+                self._salt = self._salt or self._ask_salt()
         return self._salt
 
     def rotate(self, now: datetime, good_until: datetime) -> None:
@@ -105,6 +108,8 @@ class Keyring:
             raise SkyctlError(f"{kept} cannot be used: {error.strerror}", RESTORE) from error
         except UnicodeDecodeError:
             raise SkyctlError(f"{kept} holds no secrets", RESTORE) from None
+        except Refused as error:  # for whoever asks over HTTP it is no conflict of theirs
+            raise SkyctlError(error.message, error.hint) from error
         if not self._keys:
             raise SkyctlError(f"{kept} is empty", RESTORE)
         return self._keys
@@ -113,7 +118,7 @@ class Keyring:
         try:
             if _version(kept.stat()) == self._version:
                 return
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
                 return
             if self._is_apart and not self._copied_to:

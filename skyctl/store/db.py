@@ -90,6 +90,14 @@ class Database:
         with connection:
             yield connection
 
+    @contextmanager
+    def beside(self) -> Iterator[sa.Connection]:
+        """One transaction on a connection beside the pool's, for what is read once in the middle of another
+        transaction: that may hold the last of the pool. Raises as `transaction` does."""
+        engine = sa.create_engine(self._url, connect_args=self._arguments, poolclass=sa.NullPool, hide_parameters=True)
+        with _translated(self.address), engine.begin() as connection:
+            yield connection
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The driver's arguments for connecting."""

@@ -216,7 +216,8 @@ def test_a_full_disk_is_said(data_dir: Path, room_mib: int) -> None:
     with EmbeddedPostgres(data_dir).running():
         programs = next(data_dir.glob("postgres-*"))
     size = sum(path.lstat().st_size for path in programs.rglob("*")) // 2**20 if room_mib else 1
-    mount = f"mount -t tmpfs -o size={size + room_mib}m tmpfs {data_dir} && exec {sys.executable} -m skyctl db init"
+    options = f"mode=755,size={size + room_mib}m"
+    mount = f"mount -t tmpfs -o {options} tmpfs {data_dir} && exec {sys.executable} -m skyctl db init"
     refused = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mount],
         env=clean_environment() | {"SKYCTL_DATA_DIR": str(data_dir)},

@@ -43,7 +43,9 @@ def hostile(request: pytest.FixtureRequest) -> str:
 
 
 def test_hints_about_workers_name_their_ids(cli: Cli, connection: psycopg.Connection, hostile: str) -> None:
-    worker = add_worker(connection, name=hostile, hostname=hostile, status="active", swarm_node_id=hostile)
+    worker = add_worker(
+        connection, name=hostile, hostname=hostile, status="active", swarm_node_id=hostile, swarm_node_confirmed=hostile
+    )
     anew = f"skyctl workers install-script --worker {worker}"
     for arguments, command in (
         (["workers", "rotate-token", str(worker)], anew),

@@ -11,7 +11,7 @@ def reader(db: Database) -> Callable[[], str]:
     """Return a function that returns the salt of a database, read when it is called."""
 
     def read() -> str:
-        with db.transaction() as tx:
+        with db.beside() as tx:
             salt = installation.worker_key_salt(tx)
         if salt is None:
             raise SchemaMissing("the row of skyctl_installation is gone", "run `skyctl db init`")
