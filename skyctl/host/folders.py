@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import IO, Self
 
 from skyctl.domain.errors import Refused
+from skyctl.domain.text import quoted
 
 MOST_LINKS = 40  # as the kernel follows
 DEEPEST = 64
@@ -219,7 +220,7 @@ class _Way:
         """Raise Refused where somebody else could have changed it."""
         here = os.fstat(self.number)
         if here.st_mode & stat.S_IWOTH:
-            raise Refused(f"{path} is no safe folder: everybody may write in it", f"chmod o-w {path}")
+            raise Refused(f"{path} is no safe folder: everybody may write in it", f"chmod o-w {quoted(path)}")
         trusted = {0, os.geteuid(), here.st_uid}
         for owner, why in self._owners.items():
             if owner not in trusted and (owner == ANYBODY or os.geteuid() == 0):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from skyctl.domain.errors import ValidationError
+from skyctl.domain.text import quoted
 
 LARGEST_FILE = 1 << 20
 WHERE = "see --config and SKYCTL_CONFIG"
@@ -37,7 +38,7 @@ def refuse_open_secrets(path: Path, secrets: Iterable[str]) -> None:
     if names and mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
         raise ValidationError(
             f"the settings file {path} holds secrets ({names}) and has mode {mode:04o}: others may read or change it",
-            f"chmod 600 {path}; who read it knows the secrets, so replace them as well",
+            f"chmod 600 {quoted(path)}; who read it knows the secrets, so replace them as well",
         )
 
 
@@ -52,10 +53,12 @@ def concerns(paths: Iterable[Path]) -> list[tuple[str, str]]:
             continue
         mode = stat.S_IMODE(file.st_mode)
         if mode & (stat.S_IROTH | stat.S_IRGRP | stat.S_IWOTH | stat.S_IWGRP):
-            found.append((f"{path} has mode {mode:04o}: others may read or change it", f"chmod 600 {path}"))
+            found.append((f"{path} has mode {mode:04o}: others may read or change it", f"chmod 600 {quoted(path)}"))
         if file.st_uid not in (0, os.geteuid()):
-            found.append((f"{path} belongs to user {file.st_uid}, who may change it", f"chown root {path}"))
+            found.append((f"{path} belongs to user {file.st_uid}, who may change it", f"chown root {quoted(path)}"))
         if folder.st_mode & (stat.S_IWOTH | stat.S_IWGRP) and not folder.st_mode & stat.S_ISVTX:
             parent = path.resolve().parent
-            found.append((f"others may write into {parent}, and so replace {path.name}", f"chmod go-w {parent}"))
+            found.append(
+                (f"others may write into {parent}, and so replace {path.name}", f"chmod go-w {quoted(parent)}")
+            )
     return found

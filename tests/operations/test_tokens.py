@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -46,7 +47,7 @@ def join(
     return api.post("/api/workers/register", headers=bearer(token), json=body)
 
 
-def registration_of(*, hostname: str, address: str, **said: object) -> dict[str, object]:
+def registration_of(*, hostname: str, address: str, **said: object) -> dict[str, Any]:
     metadata = {"machineId": MACHINE, "bootId": "boot-1", "instanceId": "process-1", "takesTokens": True} | said
     return REGISTRATION | {"hostname": hostname, "ipAddress": address, "metadata": metadata}
 

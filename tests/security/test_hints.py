@@ -56,9 +56,9 @@ def test_hints_about_workers_name_their_ids(cli: Cli, connection: psycopg.Connec
         done = cli(*arguments)
         assert_harmless(done.stdout + done.stderr, command)
     away = cli("workers", "remove", str(worker), "--yes", DOCKER_HOST="unix:///nowhere/docker.sock")
-    node = f"`docker node rm {quoted(hostile)}`"
-    assert node in away.stderr
-    assert shlex.split(node[1:-1])[3] == CONTROL.sub(lambda found: ascii(found[0])[1:-1], hostile)
+    by_hand = f"`docker node rm {quoted(hostile)}`"
+    assert by_hand in away.stderr
+    assert shlex.split(by_hand[1:-1])[3] == CONTROL.sub(lambda found: ascii(found[0])[1:-1], hostile)
 
 
 def test_the_doctor_names_ids(cli: Cli, connection: psycopg.Connection, hostile: str) -> None:
