@@ -138,6 +138,20 @@ def test_heads_of_many_fields_are_refused(url: httpx.URL, invitation: Invitation
             assert "over 100 fields" in json.loads(refused.read())["error"]["message"]
 
 
+@pytest.mark.parametrize("endless", ["0\r\nX-A: ", "1;a="])
+def test_what_follows_a_chunk_has_an_end(url: httpx.URL, invitation: Invitation, endless: str) -> None:
+    """A trailer, and a chunk's extension: more than all buffers on the way hold is not taken."""
+    for path in ("/healthz", f"/api/workers/{invitation.worker_id}/heartbeat"):
+        with connected(url) as client:
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n{endless}".encode())
+            with pytest.raises(OSError, match=r"reset|Broken pipe"):
+                for _ in range(64):
+                    client.sendall(b"a" * 2**20)
+    with connected(url) as client:
+        client.sendall(beat(invitation))
+        assert answer(client).status == 200
+
+
 def test_connections_that_show_nothing_make_place_for_others(
     environment: dict[str, str], invitation: Invitation
 ) -> None:
