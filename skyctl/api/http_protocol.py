@@ -32,7 +32,7 @@ MAX_FIELDS = 100
 MAX_FRAMING_BYTES = MAX_HEAD_BYTES + MAX_BODY_BYTES  # what is no body: the lines of chunks, and the fields after them
 MAX_HEARTBEAT_BYTES = 16 * 1024  # a heartbeat has some hundred; what is read here, everybody waits for
 PROVE = "skyctl.prove"
-"""The extension of a scope that is called once a good token is seen on its connection."""
+"""The extension of a scope that is called, with whose it is, once what a token was for was done."""
 HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
 
 
@@ -71,11 +71,11 @@ class HeartbeatConnection(HttpToolsProtocol):
         if self._given_up:
             self._given_up.cancel()
 
-    def prove(self) -> None:
-        """Note that the client holds a good token."""
+    def prove(self, caller: str) -> None:
+        """Note whose good token the client holds."""
         if not self.is_proven:
             self.is_proven = True
-            self._receiver.connections.proven(self)
+            self._receiver.connections.proven(self, caller)
 
     def close_at_once(self) -> None:
         """End the connection, whatever is under way on it."""
@@ -222,7 +222,7 @@ class HeartbeatRequest:
 
     def accept(self, answer: bytes) -> None:
         """Write the answer to a heartbeat that was stored."""
-        self._connection.prove()
+        self._connection.prove(self.worker_id)
         self.answer(answer)
 
     def refuse(self, error: SkyctlError) -> None:
