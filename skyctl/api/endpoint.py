@@ -134,11 +134,13 @@ class Endpoint:
         try:
             body = await read_body(request.scope, request.receive)
             handle = partial(self._handle, operation, token, request, body)
-            return await turns.run_unless_left(caller, handle, partial(_has_left, request))
+            answer = await turns.run_unless_left(caller, handle, partial(_has_left, request))
         except (ValidationError, Busy):
             if rate:
                 rate.give_back(caller)
             raise
+        request.scope["extensions"][PROVE]["seen"](caller)
+        return answer
 
     async def _token(self, who: str, request: Request) -> str:
         """Return the token where one is needed. Raises Unauthorized, Forbidden by what can be seen of it without the
@@ -150,7 +152,6 @@ class Endpoint:
                 token = bearer_token(request.scope["headers"]).decode("latin-1")
                 if who != "metrics" or not authentication.has_metrics_token(self._context, token):
                     authentication.check_signature(self._context, token, is_admin=who != "worker")
-                request.scope["extensions"][PROVE]["seen"]()
                 return token
         except SkyctlError:
             await self._gates.answers_to_strangers.turn(address_of(request))

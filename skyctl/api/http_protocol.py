@@ -14,15 +14,25 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from skyctl.api.limits import Connections, caller_of
-from skyctl.api.responses import JSON, NO_STORE, Header, encode, error_answer, error_document, too_large
+from skyctl.api.responses import (
+    JSON,
+    MAX_BODY_BYTES,
+    NO_STORE,
+    Header,
+    encode,
+    error_answer,
+    error_document,
+    too_large,
+)
 from skyctl.domain.errors import SkyctlError
 
 REQUEST_SECONDS = 20.0
 MAX_HEAD_BYTES = 32 * 1024
 MAX_FIELDS = 100
+MAX_FRAMING_BYTES = MAX_HEAD_BYTES + MAX_BODY_BYTES  # what is no body: the lines of chunks, and the fields after them
 MAX_HEARTBEAT_BYTES = 16 * 1024  # a heartbeat has some hundred; what is read here, everybody waits for
 PROVE = "skyctl.prove"
-"""The extension of a scope that is called once a good token is seen on its connection."""
+"""The extension of a scope that is called, with whose it is, once what a token was for was done."""
 HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
 
 
@@ -37,13 +47,15 @@ class HeartbeatReceiver(Protocol):
 
 class HeartbeatConnection(HttpToolsProtocol):
     """A connection to an application whose `heartbeats` is a HeartbeatReceiver. A request that does not come in time,
-    or whose head is too long, ends it."""
+    or of which too much is no body, ends it."""
 
     is_proven = False
     _refusal = ""
     _reading = False
     _in_head = False
     _head_bytes = 0
+    _begins = False
+    _framing_bytes = 0
     _given_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -59,11 +71,11 @@ class HeartbeatConnection(HttpToolsProtocol):
         if self._given_up:
             self._given_up.cancel()
 
-    def prove(self) -> None:
-        """Note that the client holds a good token."""
+    def prove(self, caller: str) -> None:
+        """Note whose good token the client holds."""
         if not self.is_proven:
             self.is_proven = True
-            self._receiver.connections.proven(self)
+            self._receiver.connections.proven(self, caller)
 
     def close_at_once(self) -> None:
         """End the connection, whatever is under way on it."""
@@ -72,6 +84,7 @@ class HeartbeatConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read more of a request; end the connection where its end does not come in time."""
         self._unset_keepalive_if_required()
+        self._begins = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -82,6 +95,11 @@ class HeartbeatConnection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.send_400_response(f"the head of the request is over {MAX_HEAD_BYTES} bytes")
+        self._framing_bytes += len(data)
+        if self._begins:
+            self._framing_bytes = 0  # other requests may be in the same data
+        elif self._reading and self._framing_bytes > MAX_FRAMING_BYTES:
+            self.send_400_response(f"the request has over {MAX_FRAMING_BYTES} bytes besides its body")
         if self._reading:
             self._given_up = self._given_up or self.loop.call_later(REQUEST_SECONDS, self._give_up)
         elif self._given_up:
@@ -91,7 +109,7 @@ class HeartbeatConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a request begins."""
         super().on_message_begin()
-        self._reading = self._in_head = True
+        self._reading = self._in_head = self._begins = True
         self._head_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -103,6 +121,11 @@ class HeartbeatConnection(HttpToolsProtocol):
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         self.headers.append((name, value))
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body, which has a limit of its own."""
+        self._framing_bytes -= len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that a request is complete."""
@@ -199,7 +222,7 @@ class HeartbeatRequest:
 
     def accept(self, answer: bytes) -> None:
         """Write the answer to a heartbeat that was stored."""
-        self._connection.prove()
+        self._connection.prove(self.worker_id)
         self.answer(answer)
 
     def refuse(self, error: SkyctlError) -> None:

@@ -16,6 +16,7 @@ from skyctl.domain.errors import TooOften
 FILES_OF_OURS = 256
 FEWEST_CONNECTIONS, MOST_CONNECTIONS = 64, 120_000
 MOST_CALLERS = 100_000
+MOST_OF_ONE = 64  # connections of one token that nobody takes the place of
 
 
 def caller_of(address: str) -> str:
@@ -117,12 +118,14 @@ class Closable(Protocol):
 
 class Connections:
     """The connections of a process, fewer than the files that it may open. Where they are at their limit, a new one
-    takes the place of the oldest that was not seen to hold a good token; where each was, the new one is closed."""
+    takes the place of the oldest that was not seen to hold a good token; where each was, the new one is closed. Of one
+    token's, only the newest count as such."""
 
     def __init__(self, most: int | None = None) -> None:
         self.most = most or _most_connections()
         self._unproven: OrderedDict[Closable, None] = OrderedDict()
-        self._proven: set[Closable] = set()
+        self._proven: dict[Closable, str] = {}
+        self._of_callers: dict[str, dict[Closable, None]] = {}
 
     def opened(self, connection: Closable) -> None:
         """Count a connection, and close one where they are too many."""
@@ -131,15 +134,30 @@ class Connections:
             oldest, _ = self._unproven.popitem(last=False)
             oldest.close_at_once()
 
-    def proven(self, connection: Closable) -> None:
-        """Note that whoever is at the other end holds a good token."""
-        if self._unproven.pop(connection, connection) is None:
-            self._proven.add(connection)
+    def proven(self, connection: Closable, caller: str) -> None:
+        """Note whose good token whoever is at the other end holds."""
+        if self._unproven.pop(connection, connection) is not None:
+            return
+        self._proven[connection] = caller
+        theirs = self._of_callers.setdefault(caller, {})
+        theirs[connection] = None
+        if len(theirs) > MOST_OF_ONE:
+            oldest = next(iter(theirs))
+            self._forget(oldest)
+            self._unproven[oldest] = None
 
     def closed(self, connection: Closable) -> None:
         """Count it no more."""
         self._unproven.pop(connection, None)
-        self._proven.discard(connection)
+        if connection in self._proven:
+            self._forget(connection)
+
+    def _forget(self, connection: Closable) -> None:
+        caller = self._proven.pop(connection)
+        theirs = self._of_callers[caller]
+        del theirs[connection]
+        if not theirs:
+            del self._of_callers[caller]
 
 
 def _most_connections() -> int:

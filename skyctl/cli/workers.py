@@ -151,11 +151,12 @@ def confirm_node(ctx: typer.Context, workers: WorkersArgument, yes: YesOption = 
     with open_context(ctx) as context:
         records = shared.lookup.find_workers(context, workers)
         for record in records:
-            node = record.swarm_node_id or record.swarm_node_claim or "-"
+            claim = record.swarm_node_id or record.swarm_node_claim
+            node = claim or "-"
             trouble = f": {record.swarm_node_trouble}" if record.swarm_node_trouble else ""
             question = f"Is the swarm node {printable(node)} that of {printable(record.name)} ({record.id})"
             confirm(f"{question}{printable(trouble)}?", yes=yes)
-            _, hostname = admin.node_claims.allow(context, record.id, actor())
+            _, hostname = admin.node_claims.allow(context, record.id, claim, actor())
             info(ctx, f"{printable(record.name)}: its swarm node is {printable(hostname)} ({printable(node)})")
 
 

@@ -8,12 +8,13 @@ import sqlalchemy as sa
 
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import DrainOptions
-from skyctl.store.rows import CONFIRMED, STATUS, among
+from skyctl.store.rows import STATUS, among
 from skyctl.store.tables import migrations, workers
 
 _NOW = sa.func.skyctl_now()
 _C = workers.c
 # The index holds those alone that this says.
+_HAS_NODE = _C.swarm_node_confirmed.is_not(None)  # whatever its host says by now
 _DRAINED = sa.or_(_C.drain_requested_at.is_not(None), _C.node_paused_at.is_not(None))
 
 
@@ -113,15 +114,15 @@ def next_deadline_seconds(connection: sa.Connection) -> float | None:
 
 
 def nodes_to_pause(connection: sa.Connection) -> dict[str, UUID]:
-    """By the engine's id, the confirmed nodes that are to take nothing new."""
-    wanted = (_DRAINED, _C.drain_requested_at.is_not(None), _C.node_paused_at.is_(None), CONFIRMED)
-    return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_id, _C.id).where(*wanted))}
+    """By the engine's id, the nodes confirmed last that are to take nothing new."""
+    wanted = (_DRAINED, _C.drain_requested_at.is_not(None), _C.node_paused_at.is_(None), _HAS_NODE)
+    return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_confirmed, _C.id).where(*wanted))}
 
 
 def nodes_to_resume(connection: sa.Connection) -> dict[str, UUID]:
-    """By the engine's id, the confirmed nodes that took nothing new because of a drain that was cancelled."""
-    wanted = (_DRAINED, _C.drain_requested_at.is_(None), _C.node_paused_at.is_not(None), CONFIRMED)
-    return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_id, _C.id).where(*wanted))}
+    """By the engine's id, the nodes confirmed last that took nothing new because of a drain that was cancelled."""
+    wanted = (_DRAINED, _C.drain_requested_at.is_(None), _C.node_paused_at.is_not(None), _HAS_NODE)
+    return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_confirmed, _C.id).where(*wanted))}
 
 
 def note_nodes(connection: sa.Connection, paused: Sequence[UUID], resumed: Sequence[UUID]) -> None:

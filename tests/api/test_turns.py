@@ -160,11 +160,11 @@ def test_connections_give_way_by_what_they_have_shown() -> None:
     connections, lines = Connections(most=3), [Line() for _ in range(7)]
     for line in lines[:3]:
         connections.opened(line)
-    connections.proven(lines[0])
+    connections.proven(lines[0], "a")
     connections.opened(lines[3])
     assert [line.is_closed for line in lines[:4]] == [False, True, False, False]
     for line in lines[2:4]:
-        connections.proven(line)
+        connections.proven(line, "b")
     connections.opened(lines[4])
     assert lines[4].is_closed, "all others hold good tokens"
     connections.closed(lines[4])

@@ -3,6 +3,7 @@ and an engine that shows what there is."""
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -191,7 +192,35 @@ def test_what_runs_on_a_worker_is_moved_off_it_whatever_it_says_by_now(hosts: Ho
     look(hosts.context)
     hosts.fleet.settle()
     assert hosts.fleet.running() == {"shop": ["w2"]}
-    assert {node.availability for node in hosts.fleet.engine.nodes.values()} == {"active"}
+    availability = {name: hosts.fleet.engine.nodes[node].availability for name, node in hosts.fleet.nodes.items()}
+    assert availability == {"head": "active", "w1": "pause", "w2": "active"}
+
+
+def test_a_removed_worker_loses_its_place_whatever_it_says_by_now(hosts: Hosts) -> None:
+    node = hosts.fleet.nodes["w1"]
+    hosts.register("w1", node, AT.format(2))
+    assert hosts.is_confirmed("w1")
+    hosts.register("w1", "nonsense", AT.format(2))
+    assert not hosts.is_confirmed("w1")
+    workers.remove(hosts.context, hosts.fleet.ids["w1"], TESTS)
+    assert node not in hosts.fleet.engine.nodes
+
+
+def test_a_node_whose_worker_came_back_from_elsewhere_takes_work_again_after_its_drain(hosts: Hosts) -> None:
+    node = hosts.fleet.nodes["w1"]
+    hosts.register("w1", node, AT.format(2))
+    assert hosts.is_confirmed("w1")
+    drains.drain(hosts.context, [hosts.fleet.ids["w1"]], TESTS, DrainOptions())
+    look(hosts.context)
+    hosts.fleet.settle()
+    assert hosts.fleet.engine.nodes[node].availability != "active"
+    hosts.fleet.engine.nodes[node] = replace(hosts.fleet.engine.nodes[node], address=AT.format(77))
+    hosts.register("w1", node, AT.format(77), says=AT.format(2))
+    assert hosts.is_confirmed("w1")
+    drains.undrain(hosts.context, hosts.fleet.ids["w1"], TESTS)
+    look(hosts.context)
+    hosts.fleet.settle()
+    assert hosts.fleet.engine.nodes[node].availability == "active"
 
 
 def test_many_claims_that_are_not_true_are_one_alert(hosts: Hosts) -> None:
@@ -229,11 +258,19 @@ def test_an_administrator_says_what_the_engine_cannot_show(hosts: Hosts) -> None
     hosts.register("head", hosts.fleet.nodes["head"], AT.format(1))
     assert not hosts.is_confirmed("w1")
     for name in ("w1", "head"):
-        node_claims.allow(hosts.context, hosts.fleet.ids[name], TESTS)
+        node_claims.allow(hosts.context, hosts.fleet.ids[name], hosts.fleet.nodes[name], TESTS)
         assert hosts.is_confirmed(name)
     assert [name for name, _ in hosts.told(EventKind.NODE_ALLOWED)] == ["w1", "head"]
     hosts.register("w1", hosts.fleet.nodes["w2"], "192.0.2.7")
     assert not hosts.is_confirmed("w1")  # the word was about another node
+
+
+def test_an_administrator_says_it_of_the_node_that_was_shown_alone(hosts: Hosts) -> None:
+    hosts.register("w1", hosts.fleet.nodes["w1"], "192.0.2.7")
+    hosts.register("w1", hosts.fleet.nodes["head"], "192.0.2.7")
+    with pytest.raises(Refused, match="claims another swarm node by now"):
+        node_claims.allow(hosts.context, hosts.fleet.ids["w1"], hosts.fleet.nodes["w1"], TESTS)
+    assert hosts.told(EventKind.NODE_ALLOWED) == []
 
 
 def test_the_worker_beside_the_engine_is_its_node_though_that_manages_the_swarm(hosts: Hosts) -> None:

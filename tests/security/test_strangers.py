@@ -15,6 +15,7 @@ import pytest
 
 from skyctl import installer
 from skyctl.domain.cluster import Invitation
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import install_links, invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
@@ -138,6 +139,20 @@ def test_heads_of_many_fields_are_refused(url: httpx.URL, invitation: Invitation
             assert "over 100 fields" in json.loads(refused.read())["error"]["message"]
 
 
+@pytest.mark.parametrize("endless", ["0\r\nX-A: ", "1;a="])
+def test_what_follows_a_chunk_has_an_end(url: httpx.URL, invitation: Invitation, endless: str) -> None:
+    """A trailer, and a chunk's extension: more than all buffers on the way hold is not taken."""
+    for path in ("/healthz", f"/api/workers/{invitation.worker_id}/heartbeat"):
+        with connected(url) as client:
+            client.sendall(f"POST {path} HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n{endless}".encode())
+            with pytest.raises(OSError, match=r"reset|Broken pipe"):
+                for _ in range(64):
+                    client.sendall(b"a" * 2**20)
+    with connected(url) as client:
+        client.sendall(beat(invitation))
+        assert answer(client).status == 200
+
+
 def test_connections_that_show_nothing_make_place_for_others(
     environment: dict[str, str], invitation: Invitation
 ) -> None:
@@ -159,6 +174,39 @@ def test_connections_that_show_nothing_make_place_for_others(
         assert process.stop() == 0
         process.popen.stderr.close()  # type: ignore[union-attr]
     assert not [line for line in process.seen if "Too many open files" in line]
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_the_connections_of_one_worker_keep_no_other_out(
+    environment: dict[str, str], context: Context, invitation: Invitation, is_removed: bool
+) -> None:
+    """One that was removed and has its token still, and one that holds all the connections that it can."""
+    other = invitations.invite(context, TESTS)
+    command = ["bash", "-c", f"ulimit -n 330; exec {sys.executable} -m skyctl serve --port 0"]
+    process = Process(command, environment)
+    try:
+        url = httpx.URL(process.until("listening on ").split("listening on ")[1].strip())
+        with connected(url) as client:  # which reads the keys
+            client.sendall(fetch(invitation))
+            assert answer(client).status == 404
+        if is_removed:
+            workers.remove(context, invitation.worker_id, TESTS)
+        with ExitStack() as stack:
+            for _ in range(80):
+                client = stack.enter_context(connected(url))
+                client.sendall(fetch(invitation) if is_removed else beat(invitation))
+                assert answer(client).status == (401 if is_removed else 200)
+            for _ in range(2):
+                worker = stack.enter_context(connected(url))
+                worker.sendall(beat(other))
+                assert answer(worker).status == 200
+    finally:
+        assert process.stop() == 0
+        process.popen.stderr.close()  # type: ignore[union-attr]
+
+
+def fetch(invitation: Invitation) -> bytes:
+    return f"GET /api/agent/x HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {invitation.token}\r\n\r\n".encode()
 
 
 def test_a_worker_registers_only_so_often(

@@ -11,12 +11,12 @@ from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, node_claims, workers
 
 
-def allow(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str]:
-    """Say that the node which a worker claims is its own; the monitor confirms it then. Return the worker and the
-    node's hostname.
+def allow(context: Context, worker_id: UUID, shown: str | None, actor: Actor) -> tuple[Worker, str]:
+    """Say that the node which a worker claims, as it was shown, is its own; the monitor confirms it then. Return the
+    worker and the node's hostname.
 
-    Raises WorkerNotFound, EngineUnavailable, and Refused where it claims none, or one that the swarm does not have or
-    on which another worker has containers.
+    Raises WorkerNotFound, EngineUnavailable, and Refused where it claims none or another one by now, or one that the
+    swarm does not have or on which another worker has containers.
     """
     nodes = context.engine().observe(()).nodes
     with context.recording() as tx:
@@ -24,6 +24,8 @@ def allow(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str]
         node_id = worker.swarm_node_id or worker.swarm_node_claim
         if node_id is None:
             raise Refused(f"{worker.name} claims no swarm node", "let its host join the swarm; its agent says so then")
+        if node_id != shown:
+            raise Refused(f"{worker.name} claims another swarm node by now: {node_id}", "look at it, and confirm again")
         if node_id not in nodes:
             raise Refused(f"the swarm has no node {node_id}", "see `docker node ls`")
         holder = node_claims.holder(tx, node_id)

@@ -15,7 +15,7 @@ from skyctl.domain.states import WorkerStatus
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules import nodes
-from skyctl.store import db, events, leases, swarm, workers
+from skyctl.store import db, events, leases, node_claims, swarm, workers
 
 
 def list_workers(
@@ -60,37 +60,34 @@ def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str
         worker = lookup.lock_worker(tx, worker_id)
         _refuse_occupied(tx, worker)
         events.set_actor(tx, actor)
+        node_id = node_claims.confirmed_last(tx, worker_id)
         workers.delete(tx, worker_id)
-        _ask_node_removal(tx, worker)
+        if node_id is not None:
+            swarm.ask_removal(tx, node_id, worker.name)
         events.log_activity(tx, [Event(EventKind.REMOVED, worker_id, worker.name, actor.name)], actor)
         db.notify_news(tx)
-    return worker, _leave_swarm(context, worker)
+    return worker, _leave_swarm(context, node_id)
 
 
-def _ask_node_removal(tx: db.Transaction, worker: Worker) -> None:
-    if worker.confirmed_node is not None:
-        swarm.ask_removal(tx, worker.confirmed_node, worker.name)
-
-
-def _leave_swarm(context: Context, worker: Worker) -> str:
+def _leave_swarm(context: Context, node_id: str | None) -> str:
     """Remove a worker's node from the swarm; return why that was not done, empty where it was, or the worker is in
     none. A node that it only claims may be another's, and stays. Where the engine cannot be asked from here, the
     monitor does it."""
-    if worker.confirmed_node is None:
+    if node_id is None:
         return ""
     try:
         engine = context.engine()
         if engine.state() is None:
             return ""
-        stays = nodes.why_it_stays(engine.observe(), worker.confirmed_node)
+        stays = nodes.why_it_stays(engine.observe(), node_id)
         if not stays:
-            engine.remove_node(worker.confirmed_node)
+            engine.remove_node(node_id)
     except EngineUnavailable as error:
         return error.message
     except EngineRefused as error:
         stays = error.message
     with context.db.transaction() as tx:
-        swarm.end_removals(tx, [worker.confirmed_node])
+        swarm.end_removals(tx, [node_id])
     return stays
 
 
