@@ -57,9 +57,9 @@ class Certificates:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        monitors = data_folder.of_monitor(data_dir)
-        self._is_apart = monitors.is_dir()
-        self._data_dir, self._home = data_dir, monitors if self._is_apart else data_dir
+        monitors = data_folder.apart_from(data_dir)
+        self._is_apart = monitors is not None
+        self._data_dir, self._home = data_dir, monitors or data_dir
         self._is_open = os.access(self._home, os.X_OK)
         self.folder, home = data_dir / FOLDER, self._home / FOLDER
         self.authority = (home if self._is_open else self.folder) / "ca.pem"

@@ -21,6 +21,18 @@ def of_monitor(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-monitor")
 
 
+def apart_from(folder: Path) -> Path | None:
+    """The monitor's own data folder beside this one; None where there is none, or somebody else than root and this user
+    could have made it."""
+    try:
+        monitors = of_monitor(folder.absolute())
+        where = monitors.parent.stat()
+        is_safe = where.st_uid in (0, os.geteuid()) and not where.st_mode & 0o022
+        return monitors if is_safe and monitors.is_dir() else None
+    except (OSError, ValueError):  # no name, one that is too long, a folder that may not be entered
+        return None
+
+
 def prepare(folder: Path) -> None:
     """Make the folder where it is missing. Raises ValidationError where this user cannot write in it, Refused where
     others could put another in its place.

@@ -200,6 +200,7 @@ class _Way:
         self._make = make
         self._links = 0
         self._owners: dict[int, str] = {}
+        self._settlers: set[int] = set()  # who have something on the way where everybody may make something
 
     def go(self, path: PurePath) -> None:
         """Go on, from / where the path begins there."""
@@ -220,7 +221,7 @@ class _Way:
         here = os.fstat(self.number)
         if here.st_mode & stat.S_IWOTH:
             raise Refused(f"{path} is no safe folder: everybody may write in it", f"chmod o-w {path}")
-        trusted = {0, os.geteuid(), here.st_uid}
+        trusted = {0, os.geteuid(), *({here.st_uid} - self._settlers)}
         for owner, why in self._owners.items():
             if owner not in trusted and (owner == ANYBODY or os.geteuid() == 0):
                 raise Refused(
@@ -254,6 +255,7 @@ class _Way:
         self._owners[here.st_uid] = f"{where} belongs to user {here.st_uid}"
         if here.st_mode & stat.S_ISVTX:
             self._owners[child.st_uid] = f"{where.rstrip('/')}/{name} belongs to user {child.st_uid}"
+            self._settlers |= {child.st_uid} if here.st_mode & stat.S_IWOTH else set()
         elif here.st_mode & stat.S_IWOTH:
             self._owners[ANYBODY] = f"everybody may write in {where}"
         elif here.st_mode & stat.S_IWGRP and here.st_gid and os.geteuid() == 0:
