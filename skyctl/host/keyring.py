@@ -22,6 +22,7 @@ from skyctl.host.folders import Folder
 
 REPLACE_WEAK = f"{MAKE_ONE}; put it first, and end the line of the former with ` until TIME`, as 2027-01-31T00:00Z"
 FILE = "jwt-secret"
+INSTALL = "as root: skyctl systemd install"
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
 
 
@@ -117,7 +118,9 @@ class Keyring:
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
                 return
             if self._is_apart and not self._copied_to:
-                raise SkyctlError(f"{kept} is missing", "as root: skyctl systemd install") from None
+                raise SkyctlError(f"{kept} is missing", INSTALL) from None
+            if self._copied_to and os.path.lexists(path(self._copied_to)):  # what has signed so far
+                raise SkyctlError(f"{kept} is missing, and {path(self._copied_to)} is there", INSTALL) from None
             with data_dir.opened(folder, make=True) as opened, data_dir.alone(opened):
                 if not opened.has(FILE):
                     self._write(opened, _line(Key(secrets.token_hex(32))))

@@ -85,6 +85,8 @@ class Services:
         configured = self._check_settings()
         if data_folders.is_unmade():
             yield Change(f"made {data_folders.MONITOR}", data_folders.make_monitors)
+        if data_folders.has_roots_authority():
+            yield Change(f"gave {data_folders.MONITOR} the authority", data_folders.take_authority)
         for name, folder in self._folders:
             if data_folders.strangers(folder, name):
                 yield Change(f"handed {folder} over to {name}", partial(data_folders.hand_over, folder, name))
