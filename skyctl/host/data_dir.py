@@ -119,9 +119,12 @@ def alone(folder: Folder) -> Iterator[None]:
 
 
 def address_of_up(folder: Path) -> str | None:
-    """The URL at which the `skyctl up` of the folder serves the API; None where none runs."""
+    """The URL at which the `skyctl up` of the folder serves the API, as it says itself; None where none runs, or one of
+    somebody else than root and this user."""
     try:
         with folders.open_folder(folder) as top, top.opened(LOCK) as lock:
+            if {top.status.st_uid, os.fstat(lock.fileno()).st_uid} - {0, os.geteuid()}:
+                return None
             if locks.taken(lock, fcntl.LOCK_SH):
                 return None
             return lock.read().decode(errors="replace").rpartition(ADDRESS)[2].strip() or None

@@ -160,6 +160,12 @@ class Services:
                 "and the services do not share an embedded database",
                 "set it there and run this again; for an embedded database there is `skyctl up`",
             )
+        if variables.get("SKYCTL_DATA_DIR") and any(texts):
+            raise ValidationError(
+                "SKYCTL_DATA_DIR is set in a settings file, and each service has a data folder of its own",
+                f"take its line out of {settings_files.SERVE} and {settings_files.MONITOR}, and move what is in that "
+                f"folder to {data_folders.SERVE}",
+            )
         return settings.load(None, variables)
 
 

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from skyctl import settings
 from skyctl.domain.errors import Refused, SkyctlError
-from skyctl.host import data_dir
+from skyctl.host import data_dir, interpreter
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.operations.admin import certificates
@@ -154,3 +155,26 @@ def test_what_is_mounted_in_a_folder_is_not_handed_over(tmp_path: Path) -> None:
     subprocess.run(["unshare", "--mount", "sh", "-c", mounts, "sh", *arguments], check=True)
     assert [path.stat().st_uid for path in (home, home / "of-root", one)] == [0, 0, 0]
     assert (data / "own").stat().st_uid == LOCAL
+
+
+@as_root
+def test_nobody_elses_folder_says_where_hosts_are_sent(tmp_path: Path) -> None:
+    data = tmp_path / "skyctl"
+    data.mkdir()
+    with data_dir.only_up(data, "http://127.0.0.1:8080"):
+        assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == "http://127.0.0.1:8080"
+        for path in (data, data / "up.lock"):
+            os.chown(path, LOCAL, LOCAL)
+        assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == settings.DEFAULT_API_URL
+    for path in (data, data / "up.lock"):
+        os.chown(path, 0, 0)
+    with data_dir.only_up(data, "https://example.com/$(id) ;x"):
+        assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == settings.DEFAULT_API_URL
+
+
+def test_a_working_folder_that_was_removed_is_none_of_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert interpreter.command("skyctl")[-1] == "skyctl"

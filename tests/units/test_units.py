@@ -290,6 +290,15 @@ def test_what_both_settings_files_say_otherwise_is_refused(host: ScratchHost) ->
     assert "DOCKER_HOST=" not in (host.root / "etc/skyctl/skyctl.env").read_text()
 
 
+def test_a_data_folder_for_both_is_refused(host: ScratchHost) -> None:
+    assert host.install(SKYCTL_DATABASE_URL=URL).returncode == 0
+    with (host.root / "etc/skyctl/skyctl.env").open("a") as file:
+        file.write("SKYCTL_DATA_DIR=/var/lib/skyctl\n")
+    refused = host.install()
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: SKYCTL_DATA_DIR is set in a settings file")
+
+
 def test_a_dry_run_tells_all_and_changes_nothing(host: ScratchHost) -> None:
     before = host.snapshot()
     done = host.install("--dry-run", user="nobody", SKYCTL_DATABASE_URL=URL)
