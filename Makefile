@@ -52,7 +52,7 @@ lock: ## write requirements.lock and requirements-dev.lock again, from pyproject
 	    --custom-compile-command 'make lock' --output-file "requirements$$extra.lock"; done
 
 dist: $(VENV)/.installed ## wheel, source, the list of what the manager needs (SBOM, CycloneDX) and checksums, into dist/
-	@rm -rf dist && $(BIN)/python -m hatchling build --directory dist >/dev/null
+	@rm -rf dist && $(BIN)/python -m hatchling build --directory dist >/dev/null && cd dist && sha256sum * > SHA256SUMS
 	@$(WITH_TOOL) '$(CYCLONEDX)'; version=$$($(BIN)/python -c 'import skyagent; print(skyagent.__version__)'); \
 	"$$tools/bin/cyclonedx-py" requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
 	  --index-url urn:lock: \
@@ -60,7 +60,7 @@ dist: $(VENV)/.installed ## wheel, source, the list of what the manager needs (S
 	@$(BIN)/python -c 'import json, pathlib, sys; path = pathlib.Path(sys.argv[1]); bom = json.loads(path.read_text()); \
 	  [tool.pop("externalReferences", None) for tool in bom["metadata"]["tools"]["components"]]; \
 	  path.write_text(json.dumps(bom, indent=1) + "\n")' dist/*.cdx.json # addresses of the tool itself
-	@cd dist && sha256sum * > SHA256SUMS && cat SHA256SUMS
+	@cd dist && sha256sum --check --quiet SHA256SUMS && sha256sum *.cdx.json >> SHA256SUMS && cat SHA256SUMS
 
 clean: ## remove the virtual environment and what was built
 	@rm -rf $(VENV) build dist

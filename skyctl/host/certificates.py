@@ -31,6 +31,10 @@ NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,62}\.?)*", re.ASCII)
 REPLACE_AUTHORITY = (
     "move the folder away and run `skyctl tls init`; every host must be invited anew then, to trust the new authority"
 )
+CLAIM = (
+    "where it is yours, and not made by `serve`, give root its ca.key and ca.pem and run `skyctl systemd install`; "
+    "else move the two away"
+)
 ADD_NAMES = "name each of them on the monitor's host: skyctl tls init --host NAME"
 RENEW = "make it anew: skyctl tls init --renew, with --host for each further name that it was for"
 
@@ -57,9 +61,9 @@ class Certificates:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        monitors = data_folder.of_monitor(data_dir)
-        self._is_apart = monitors.is_dir()
-        self._data_dir, self._home = data_dir, monitors if self._is_apart else data_dir
+        monitors = data_folder.apart_from(data_dir)
+        self._is_apart = monitors is not None
+        self._data_dir, self._home = data_dir, monitors or data_dir
         self._is_open = os.access(self._home, os.X_OK)
         self.folder, home = data_dir / FOLDER, self._home / FOLDER
         self.authority = (home if self._is_open else self.folder) / "ca.pem"
@@ -85,7 +89,8 @@ class Certificates:
             with self._opened(self._data_dir) as folder, ExitStack() as files:
                 opened = [files.enter_context(folder.opened(path.name)) for path in (self.server, self.server_key)]
                 certificate, key = (folders.link(file.fileno()) for file in opened)
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(certificate, key, password=bytes)  # of none is nobody asked at the terminal
         except (OSError, ssl.SSLError):
             return False
         return True
@@ -116,6 +121,8 @@ class Certificates:
             if self._is_apart:
                 home = stack.enter_context(self._opened(self._home, make=True))
             if not home.has(self.authority.name):
+                if self._is_apart and folder.has(self.authority_key.name):
+                    raise Refused(f"{self.authority} is missing, and there is an authority in {self.folder}", CLAIM)
                 _make_authority(self, home, now)
             if self._is_apart:
                 folder.write(self.authority.name, home.read(self.authority.name).decode("ascii"))
@@ -125,6 +132,7 @@ class Certificates:
                 return False
             home.write(self._names.name, "".join(f"{name}\n" for name in wanted))
             self._make_server(folder, wanted, now)
+            self._forget_request(folder)
             return True
 
     def names(self) -> Sequence[str]:
@@ -265,6 +273,14 @@ class Certificates:
 def is_due(certificate: Certificate, now: datetime) -> bool:
     """Tell whether a certificate is to be renewed."""
     return certificate.ends_at - now <= RENEWED_BEFORE
+
+
+def is_late(answer: str, now: datetime) -> bool:
+    """Tell whether a certificate that was signed for a request is itself to be renewed by now."""
+    try:
+        return host.x509.read(answer.encode()).ends_at - now <= RENEWED_BEFORE
+    except ValueError:
+        return False
 
 
 def names_of_this_machine() -> list[str]:

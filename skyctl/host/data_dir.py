@@ -21,6 +21,18 @@ def of_monitor(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-monitor")
 
 
+def apart_from(folder: Path) -> Path | None:
+    """The monitor's own data folder beside this one; None where there is none, or somebody else than root and this user
+    could have made it."""
+    try:
+        monitors = of_monitor(folder.absolute())
+        where = monitors.parent.stat()
+        is_safe = where.st_uid in (0, os.geteuid()) and not where.st_mode & 0o022
+        return monitors if is_safe and monitors.is_dir() else None
+    except (OSError, ValueError):  # no name, one that is too long, a folder that may not be entered
+        return None
+
+
 def prepare(folder: Path) -> None:
     """Make the folder where it is missing. Raises ValidationError where this user cannot write in it, Refused where
     others could put another in its place.
@@ -107,9 +119,12 @@ def alone(folder: Folder) -> Iterator[None]:
 
 
 def address_of_up(folder: Path) -> str | None:
-    """The URL at which the `skyctl up` of the folder serves the API; None where none runs."""
+    """The URL at which the `skyctl up` of the folder serves the API, as it says itself; None where none runs, or one of
+    somebody else than root and this user."""
     try:
         with folders.open_folder(folder) as top, top.opened(LOCK) as lock:
+            if {top.status.st_uid, os.fstat(lock.fileno()).st_uid} - {0, os.geteuid()}:
+                return None
             if locks.taken(lock, fcntl.LOCK_SH):
                 return None
             return lock.read().decode(errors="replace").rpartition(ADDRESS)[2].strip() or None

@@ -201,6 +201,7 @@ class _Way:
         self._make = make
         self._links = 0
         self._owners: dict[int, str] = {}
+        self._settlers: set[int] = set()  # who have something on the way where everybody may make something
 
     def go(self, path: PurePath) -> None:
         """Go on, from / where the path begins there."""
@@ -221,7 +222,7 @@ class _Way:
         here = os.fstat(self.number)
         if here.st_mode & stat.S_IWOTH:
             raise Refused(f"{path} is no safe folder: everybody may write in it", f"chmod o-w {quoted(path)}")
-        trusted = {0, os.geteuid(), here.st_uid}
+        trusted = {0, os.geteuid(), *({here.st_uid} - self._settlers)}
         for owner, why in self._owners.items():
             if owner not in trusted and (owner == ANYBODY or os.geteuid() == 0):
                 raise Refused(
@@ -255,6 +256,7 @@ class _Way:
         self._owners[here.st_uid] = f"{where} belongs to user {here.st_uid}"
         if here.st_mode & stat.S_ISVTX:
             self._owners[child.st_uid] = f"{where.rstrip('/')}/{name} belongs to user {child.st_uid}"
+            self._settlers |= {child.st_uid} if here.st_mode & stat.S_IWOTH else set()
         elif here.st_mode & stat.S_IWOTH:
             self._owners[ANYBODY] = f"everybody may write in {where}"
         elif here.st_mode & stat.S_IWGRP and here.st_gid and os.geteuid() == 0:
@@ -273,7 +275,7 @@ def strangers(path: Path, uid: int, keep: str) -> list[Path]:
     """
     try:
         with open_folder(path) as folder:
-            return list(_strangers(folder, uid, keep, folder.status.st_dev))
+            return list(_strangers(folder, uid, keep, _mount(folder)))
     except FileNotFoundError:
         return [path]
 
@@ -282,36 +284,36 @@ def hand_over(path: Path, uid: int, gid: int, keep: str) -> None:
     """Give this user a folder with all that `strangers` names; it is made where it is missing. Raises OSError,
     Refused."""
     with open_folder(path, make=True) as folder:
-        _hand_over(folder, uid, gid, keep, folder.status.st_dev)
+        _hand_over(folder, uid, gid, keep, _mount(folder))
 
 
-def _strangers(folder: Folder, uid: int, keep: str, device: int, depth: int = 0) -> Iterator[Path]:
+def _strangers(folder: Folder, uid: int, keep: str, mount: str, depth: int = 0) -> Iterator[Path]:
     if folder.status.st_uid != uid:
         yield folder.path
-    for child in _children(folder, keep, device, depth):
+    for child in _children(folder, keep, mount, depth):
         if stat.S_ISDIR(child.status.st_mode):
-            yield from _strangers(child, uid, "", device, depth + 1)
+            yield from _strangers(child, uid, "", mount, depth + 1)
         elif child.status.st_uid != uid:
             yield child.path
 
 
-def _hand_over(folder: Folder, uid: int, gid: int, keep: str, device: int, depth: int = 0) -> None:
+def _hand_over(folder: Folder, uid: int, gid: int, keep: str, mount: str, depth: int = 0) -> None:
     """While its files change hands a folder is root's, so that nobody can exchange one of them, or take away the second
     name by which a file was seen to be at home elsewhere."""
     mode = stat.S_IMODE(folder.status.st_mode)
     os.chown(link(folder.number), 0, 0)
     link(folder.number).chmod(mode & ~0o022)
-    for child in _children(folder, keep, device, depth):
+    for child in _children(folder, keep, mount, depth):
         if stat.S_ISDIR(child.status.st_mode):
-            _hand_over(child, uid, gid, "", device, depth + 1)
+            _hand_over(child, uid, gid, "", mount, depth + 1)
         elif child.status.st_uid != uid:
             os.chown(link(child.number), uid, gid)
     os.chown(link(folder.number), uid, gid)
     link(folder.number).chmod(mode)
 
 
-def _children(folder: Folder, keep: str, device: int, depth: int) -> Iterator[Folder]:
-    """The folders and the files of one name in a folder, on its file system; a file is given as if it were a folder."""
+def _children(folder: Folder, keep: str, mount: str, depth: int) -> Iterator[Folder]:
+    """The folders and the files of one name in a folder, of the same mount; a file is given as if it were a folder."""
     if depth > DEEPEST:
         raise Refused(f"{folder.path} is more than {DEEPEST} folders deep", "nothing of skyctl is: move it away")
     try:
@@ -327,10 +329,16 @@ def _children(folder: Folder, keep: str, device: int, depth: int) -> Iterator[Fo
             continue
         with Folder(folder.path / name, number) as child:
             found = child.status
-            if found.st_dev == device and (
+            if _mount(child) == mount and (
                 stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
             ):
                 yield child
+
+
+def _mount(folder: Folder) -> str:
+    """The number of the mount by which a folder is reached: a file system may be mounted in several places."""
+    lines = Path(f"/proc/self/fdinfo/{folder.number}").read_text(encoding="ascii").splitlines()
+    return next(line for line in lines if line.startswith("mnt_id:"))
 
 
 def link(number: int) -> Path:

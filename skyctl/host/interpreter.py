@@ -27,7 +27,11 @@ def isolate_descendants() -> None:
 
 def _path() -> Iterator[str]:
     """Our own path, without the working folder, unless it is there that skyctl is."""
-    here, ours = Path.cwd(), Path(skyctl.__file__).parents[1]
+    ours = Path(skyctl.__file__).parents[1]
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # removed meanwhile: nothing is imported from it
+        here = ours
     for entry in sys.path:
         if Path(entry).is_absolute() and (Path(entry) != here or here == ours):
             yield entry

@@ -23,6 +23,7 @@ from skyctl.host.folders import Folder
 
 REPLACE_WEAK = f"{MAKE_ONE}; put it first, and end the line of the former with ` until TIME`, as 2027-01-31T00:00Z"
 FILE = "jwt-secret"
+INSTALL = "as root: skyctl systemd install"
 RESTORE = "restore it from a backup; or remove it, and every token must be issued again"
 
 
@@ -35,8 +36,8 @@ class Keyring:
     """
 
     def __init__(self, folder: Path | None, salt: Callable[[], str], configured: Sequence[str] = ()) -> None:
-        monitors = data_dir.of_monitor(folder) if folder else None
-        self._is_apart = monitors is not None and monitors.is_dir()
+        monitors = data_dir.apart_from(folder) if folder else None
+        self._is_apart = monitors is not None
         self._copied_to = folder if self._is_apart and monitors and os.access(monitors, os.X_OK) else None
         self._folder = monitors if self._copied_to else folder
         self._ask_salt = salt
@@ -122,7 +123,9 @@ class Keyring:
             if self._keys:  # whoever took the file away, tokens that were issued stay good here
                 return
             if self._is_apart and not self._copied_to:
-                raise SkyctlError(f"{kept} is missing", "as root: skyctl systemd install") from None
+                raise SkyctlError(f"{kept} is missing", INSTALL) from None
+            if self._copied_to and os.path.lexists(path(self._copied_to)):  # what has signed so far
+                raise SkyctlError(f"{kept} is missing, and {path(self._copied_to)} is there", INSTALL) from None
             with data_dir.opened(folder, make=True) as opened, data_dir.alone(opened):
                 if not opened.has(FILE):
                     self._write(opened, _line(Key(secrets.token_hex(32))))

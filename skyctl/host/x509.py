@@ -22,6 +22,10 @@ LIFETIME = timedelta(days=397)  # what clients accept at most
 BACKDATED = timedelta(days=1)  # for hosts whose clock is behind
 
 
+# What the library raises, beside ValueError, of what it cannot read.
+UNREADABLE = (x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm)
+
+
 class ForeignKey(Exception):
     """The key of the authority is not of the kind that is made here."""
 
@@ -42,10 +46,14 @@ class Contents(NamedTuple):
 
 def read(pem: bytes) -> Contents:
     """Return what a certificate says. Raises ValueError where it is none."""
-    certificate = x509.load_pem_x509_certificate(pem)
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        names = _names(certificate.extensions)
+    except UNREADABLE as error:
+        raise ValueError(str(error)) from error
     return Contents(
         certificate.subject.rfc4514_string(),
-        _names(certificate.extensions),
+        names,
         certificate.not_valid_before_utc,
         certificate.not_valid_after_utc,
         certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
@@ -87,11 +95,13 @@ def sign_request(
     Raises ForeignNames where it is for another name than those allowed, ForeignKey where the authority's key is of
     another kind, ValueError where one of the three cannot be read.
     """
-    asked = x509.load_pem_x509_csr(request)
-    key = asked.public_key()
-    if not (isinstance(key, ec.EllipticCurvePublicKey) and asked.is_signature_valid):
+    try:
+        asked = x509.load_pem_x509_csr(request)
+        key, is_its_own, names = asked.public_key(), asked.is_signature_valid, _names(asked.extensions)
+    except UNREADABLE as error:
+        raise ValueError(str(error)) from error
+    if not (isinstance(key, ec.EllipticCurvePublicKey) and is_its_own):
         raise ValueError("the request is not signed by its own key, or that is of another kind")
-    names = _names(asked.extensions)
     foreign = set(names) - set(allowed)
     if foreign or not names:
         raise ForeignNames(", ".join(sorted(foreign)) or "no name at all")
@@ -104,7 +114,7 @@ def fits(certificate: bytes, key: bytes, authority: bytes) -> bool:
         signed = x509.load_pem_x509_certificate(certificate)
         signed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
         return signed.public_key() == load_pem_private_key(key, password=None).public_key()
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, TypeError, InvalidSignature, *UNREADABLE):
         return False
 
 

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -182,8 +182,7 @@ class Monitor:
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
             self._log(token_rotation.rotate_due(term), alerts.RaisedAlerts())
-        if self._context.certificates:
-            self._log(certificates.sign_requested(term, self._context.certificates), alerts.RaisedAlerts())
+        self._or_go_on(self._sign, term)
         raised = alerts.raise_alerts(term)
         self._observer.passed(time.monotonic() - started, health_pass, raised)
         self._log(health_pass.events, raised)
@@ -196,8 +195,24 @@ class Monitor:
                 poison.reason,
             )
         if started >= self._prunes_at:
-            self._prune(term)
+            self._prunes_at = started + PRUNE_SECONDS
+            self._or_go_on(self._prune, term)
         return health_pass.next_deadline_seconds
+
+    def _or_go_on(self, step: Callable[[Term], None], term: Term) -> None:
+        """Take a step that keeps nothing else from its turn, whatever a row holds. Raises LostLead,
+        DatabaseUnavailable, DatabaseRefused."""
+        try:
+            step(term)
+        except (LostLead, DatabaseUnavailable, DatabaseRefused):
+            raise
+        except Exception:
+            log.exception("action=step_failed")
+
+    def _sign(self, term: Term) -> None:
+        """Sign what was requested. Raises LostLead, DatabaseUnavailable."""
+        if self._context.certificates:
+            self._log(certificates.sign_requested(term, self._context.certificates), alerts.RaisedAlerts())
 
     def _prune(self, term: Term) -> None:
         """Remove some of what is kept long enough. Raises LostLead, DatabaseUnavailable."""

@@ -263,7 +263,7 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
             found[setting.key] = _checked(setting, source, raw)
             if setting.key.startswith("jwt_secret") and (weak := weakness(found[setting.key])):
                 found["weak_secrets"][source] = _borne(source, weak)
-    found.setdefault("api_url", data_folder.address_of_up(found["data_dir"]) or DEFAULT_API_URL)
+    found.setdefault("api_url", _address_of_up(found["data_dir"]) or DEFAULT_API_URL)
     if path:
         files.refuse_open_secrets(path, [row.key for row in TABLE if row.secret and file_values.get(row.key)])
     settings = Settings(**found, config=path)
@@ -279,6 +279,13 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
             "give WORKER_HEARTBEAT_TIMEOUT several intervals, or every worker is offline between two heartbeats",
         )
     return settings
+
+
+def _address_of_up(folder: Path) -> str | None:
+    try:
+        return values.http_url(data_folder.address_of_up(folder) or "")
+    except ValueError:
+        return None
 
 
 def _pick(

@@ -59,9 +59,11 @@ class Kind(NamedTuple):
         return (self.key,) if self.is_log else (self.age, self.key)
 
 
-def step(connection: sa.Connection, kind: Kind, policy: RetentionPolicy, most: int) -> tuple[int, bool]:
-    """Look at the next `most` rows of a kind and remove those that may go; return how many went, and whether there is
-    more to look at. What was looked through lately is not looked at again."""
+def step(
+    connection: sa.Connection, kind: Kind, policy: RetentionPolicy, most: int, *, passes_over: bool = False
+) -> tuple[int, bool]:
+    """Look at the next `most` rows of a kind and remove those that may go, or none of them; return how many went, and
+    whether there is more to look at. What was looked through lately is not looked at again."""
     c = retention_sweeps.c
     sweep = connection.execute(
         sa.select(c.after_at, c.after_key, c.swept_at > _NOW - SWEEP_AGAIN).where(c.name == kind.name)
@@ -70,12 +72,13 @@ def step(connection: sa.Connection, kind: Kind, policy: RetentionPolicy, most: i
         return 0, False
     cutoff = _NOW - kind.kept_for(policy)
     rows = _next(connection, kind, cutoff, sweep, most)
-    gone = _remove(connection, kind, policy, cutoff, [row[-1] for row in rows])
-    is_over = len(rows) < most
+    old = [row.key for row in rows if row.is_old]
+    gone = [] if passes_over else _remove(connection, kind, policy, cutoff, old)
+    is_over = len(rows) < most or not old
     last = rows[-1] if rows and not is_over else None
     values: dict[str, Any] = {
-        "after_at": last[0] if last and not kind.is_log else None,
-        "after_key": str(last[-1]) if last else None,
+        "after_at": last.age if last and not kind.is_log else None,
+        "after_key": str(last.key) if last else None,
     }
     values |= {"swept_at": _NOW} if is_over else {}
     values |= {"removed_seq": max(gone)} if gone and kind is EVENTS else {}
@@ -113,19 +116,27 @@ def kept(connection: sa.Connection, kind: Kind, policy: RetentionPolicy) -> Kept
 def _next(
     connection: sa.Connection, kind: Kind, cutoff: sa.ColumnElement[datetime], sweep: Any, most: int
 ) -> Sequence[Any]:
-    """The next rows that are older than the cutoff, by the columns of the order."""
+    """The next rows, by the columns of the order: their age and key, and whether they are older than the cutoff."""
     wanted = [*kind.ours, *([] if kind.is_log else [kind.age < cutoff])]
-    if sweep and sweep.after_key is not None:
+    after = _after(kind, sweep)
+    if after is not None:
+        wanted.append(after)
+    columns = (kind.age.label("age"), kind.key.label("key"), (kind.age < cutoff).label("is_old"))
+    return connection.execute(sa.select(*columns).where(*wanted).order_by(*kind.order).limit(most)).all()
+
+
+def _after(kind: Kind, sweep: Any) -> sa.ColumnElement[bool] | None:
+    """What comes after where the step before ended; None, for all, where there was none or it noted no place."""
+    if not sweep or sweep.after_key is None:
+        return None
+    try:
         if kind.is_log:
-            wanted.append(kind.key > int(sweep.after_key))
-        else:
-            key = UUID(sweep.after_key) if isinstance(kind.key.type, sa.UUID) else sweep.after_key
-            after = sa.tuple_(sa.literal(sweep.after_at, kind.age.type), sa.literal(key, kind.key.type))
-            wanted.append(sa.tuple_(*kind.order) > after)
-    columns = dict.fromkeys([*kind.order, kind.age])
-    looked = sa.select(*columns).where(*wanted).order_by(*kind.order).limit(most).subquery()
-    old = sa.select(*(looked.c[column.name] for column in kind.order)).where(looked.c[kind.age.name] < cutoff)
-    return connection.execute(old.order_by(*(looked.c[column.name] for column in kind.order))).all()
+            return kind.key > int(sweep.after_key)
+        key = UUID(sweep.after_key) if isinstance(kind.key.type, sa.UUID) else sweep.after_key
+    except ValueError:
+        return None
+    after = sa.tuple_(sa.literal(sweep.after_at, kind.age.type), sa.literal(key, kind.key.type))
+    return sa.tuple_(*kind.order) > after
 
 
 def _remove(

@@ -85,6 +85,8 @@ class Services:
         configured = self._check_settings()
         if data_folders.is_unmade():
             yield Change(f"made {data_folders.MONITOR}", data_folders.make_monitors)
+        if data_folders.has_roots_authority():
+            yield Change(f"gave {data_folders.MONITOR} the authority", data_folders.take_authority)
         for name, folder in self._folders:
             if data_folders.strangers(folder, name):
                 yield Change(f"handed {folder} over to {name}", partial(data_folders.hand_over, folder, name))
@@ -157,6 +159,12 @@ class Services:
                 f"SKYCTL_DATABASE_URL is not set in {settings_files.SERVE}, "
                 "and the services do not share an embedded database",
                 "set it there and run this again; for an embedded database there is `skyctl up`",
+            )
+        if variables.get("SKYCTL_DATA_DIR") and any(texts):
+            raise ValidationError(
+                "SKYCTL_DATA_DIR is set in a settings file, and each service has a data folder of its own",
+                f"take its line out of {settings_files.SERVE} and {settings_files.MONITOR}, and move what is in that "
+                f"folder to {data_folders.SERVE}",
             )
         return settings.load(None, variables)
 

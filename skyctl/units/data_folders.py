@@ -44,23 +44,41 @@ def make_monitors() -> None:
                 write_private(half / "jwt-secret", folder.read("jwt-secret").decode("ascii"))
             if folder.has("tls"):
                 with folder.folder("tls") as tls:
-                    _copy_authority(tls, half / "tls")
+                    _copy_authority(tls, half)
     half.rename(MONITOR)
 
 
-def _copy_authority(tls: Folder, target: Path) -> None:
+def _copy_authority(tls: Folder, monitors: Path) -> None:
     """Copy the authority, and note the names for which there is a certificate: those of `skyctl tls init` so far."""
     if not all(tls.has(name) for name in AUTHORITY):
         return
-    target.mkdir(mode=0o700)
-    for name in AUTHORITY:
-        write_private(target / name, tls.read(name).decode("ascii"))
-    if tls.has("server.pem"):
-        try:
-            names = host.x509.read(tls.read("server.pem")).names
-        except ValueError:
-            return
-        write_private(target / "names", "".join(f"{name}\n" for name in names))
+    with folders.open_folder(monitors) as folder, folder.folder("tls", make=True, mode=0o700) as target:
+        for name in AUTHORITY:
+            target.write(name, tls.read(name).decode("ascii"))
+        if tls.has("server.pem"):
+            try:
+                names = host.x509.read(tls.read("server.pem")).names
+            except ValueError:
+                return
+            target.write("names", "".join(f"{name}\n" for name in names))
+
+
+def has_roots_authority() -> bool:
+    """Tell whether the monitor has no authority, and root has put one into the folder of `serve`: one from before. One
+    that `serve` may have made is not taken."""
+    try:
+        if (MONITOR / "tls/ca.pem").exists():
+            return False
+        with _tls_of(SERVE) as tls, tls.opened("ca.key") as key, tls.opened("ca.pem") as certificate:
+            return all(os.fstat(file.fileno()).st_uid == 0 for file in (key, certificate))
+    except (OSError, Refused):
+        return False
+
+
+def take_authority() -> None:
+    """Copy that authority for the monitor. Raises OSError, Refused."""
+    with _tls_of(SERVE) as tls:
+        _copy_authority(tls, MONITOR)
 
 
 def has_left_key() -> bool:
@@ -98,7 +116,11 @@ def lacks_secret() -> bool:
 
 
 def share_secret() -> None:
-    """Give `serve` the monitor's signing secret, which is made where there is none."""
+    """Give `serve` the monitor's signing secret: where it has none, that of `serve`, or else one that is made."""
+    if not (MONITOR / "jwt-secret").exists() and SERVE.exists():
+        with folders.open_folder(SERVE) as folder:
+            if folder.has("jwt-secret"):
+                write_private(MONITOR / "jwt-secret", folder.read("jwt-secret").decode("ascii"))
     Keyring(SERVE, str).check()
     with folders.open_folder(SERVE) as folder:
         folder.write("jwt-secret", (MONITOR / "jwt-secret").read_text(encoding="ascii"))

@@ -346,3 +346,28 @@ def test_who_reads_on_from_a_number_that_is_gone_is_told(
     assert "beginsAfter" not in second
     assert "beginsAfter" not in json.loads(cli("events", "--since", "5", "-o", "json").stdout), "no gap"
     assert UUID(first["workerId"]) == worker_id
+
+
+def test_one_row_that_is_referred_to_keeps_no_other_of_its_kind(
+    context: Context, connection: psycopg.Connection
+) -> None:
+    lead_once(context)
+    connection.execute(ROWS["worker_events"], (40,))
+    connection.execute("CREATE TABLE of_the_panel (event_id bigint REFERENCES worker_events)")
+    connection.execute("INSERT INTO of_the_panel SELECT seq FROM worker_events ORDER BY seq OFFSET 20 LIMIT 1")
+    term = leadership.lead(context, "tests", lambda _: True)
+    assert term
+    alerts.raise_alerts(term)
+    removed = [dict(retention.prune(term).removed).get("events", 0) for _ in range(8)]
+    assert sum(removed) == 39
+    assert (
+        connection.execute("SELECT seq FROM worker_events").fetchall()
+        == connection.execute("SELECT event_id FROM of_the_panel").fetchall()
+    )
+
+
+def test_an_event_of_the_future_ends_no_sweep(context: Context, connection: psycopg.Connection) -> None:
+    lead_once(context)
+    connection.execute("INSERT INTO worker_events (kind, at) VALUES ('stopped', now() + interval '3 years')")
+    connection.execute(ROWS["worker_events"], (retention.MOST_ROWS + 10,))
+    assert dict(prune(context).removed)["events"] == retention.MOST_ROWS + 10

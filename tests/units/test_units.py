@@ -15,7 +15,7 @@ import pytest
 from skyctl import units
 from skyctl.host import data_dir
 from skyctl.host.certificates import Certificates
-from tests.conftest import clean_environment
+from tests.conftest import SECRET, clean_environment
 
 ROOT = Path(__file__).parents[2]
 URL = "postgresql://skyctl:it's p%40ss $HOME @db.example.com/skyctl"
@@ -249,6 +249,33 @@ def test_an_installation_of_one_user_becomes_one_of_two(host: ScratchHost) -> No
     assert (monitors / "tls/ca.pem").read_bytes() == before["ca.pem"], "nothing of serve's is taken for the authority"
 
 
+def test_what_root_puts_back_beside_an_empty_folder_of_the_monitor_is_moved(host: ScratchHost) -> None:
+    data, monitors = host.root / "var/lib/skyctl", host.root / "var/lib/skyctl-monitor"
+    assert host.install(SKYCTL_DATABASE_URL=URL).returncode == 0
+    for folder in (data, monitors):
+        (folder / "jwt-secret").unlink()
+    (data / "jwt-secret").write_text(f"{SECRET}\n")
+    other = host.root / "other"
+    Certificates(other).make(["manager.example.com"], datetime.now(UTC))
+    shutil.copytree(other / "tls", data / "tls")
+    done = host.install()
+    assert done.returncode == 0, done.stderr
+    assert "gave /var/lib/skyctl-monitor the authority" in done.stdout
+    for name in ("ca.key", "ca.pem"):
+        assert (monitors / "tls" / name).read_bytes() == (other / "tls" / name).read_bytes()
+    assert (monitors / "tls/ca.key").stat().st_uid == monitors.stat().st_uid != 0
+    assert not (data / "tls/ca.key").exists()
+    assert {(folder / "jwt-secret").read_text() for folder in (data, monitors)} == {f"{SECRET}\n"}
+    assert host.install().stdout == "no change\n"
+
+    (monitors / "tls/ca.pem").unlink()
+    for name in ("ca.key", "ca.pem"):
+        (data / "tls" / name).write_text("what serve made itself")
+        os.chown(data / "tls" / name, data.stat().st_uid, data.stat().st_gid)
+    host.install()
+    assert not (monitors / "tls/ca.pem").exists()
+
+
 def test_what_both_settings_files_say_otherwise_is_refused(host: ScratchHost) -> None:
     assert host.install(SKYCTL_DATABASE_URL=URL).returncode == 0
     for name, value in (("skyctl.env", "tcp://a:2375"), ("monitor.env", "tcp://b:2375")):
@@ -261,6 +288,15 @@ def test_what_both_settings_files_say_otherwise_is_refused(host: ScratchHost) ->
     (host.root / "etc/skyctl/monitor.env").write_text(text.replace("tcp://b", "tcp://a"))
     assert host.install().returncode == 0
     assert "DOCKER_HOST=" not in (host.root / "etc/skyctl/skyctl.env").read_text()
+
+
+def test_a_data_folder_for_both_is_refused(host: ScratchHost) -> None:
+    assert host.install(SKYCTL_DATABASE_URL=URL).returncode == 0
+    with (host.root / "etc/skyctl/skyctl.env").open("a") as file:
+        file.write("SKYCTL_DATA_DIR=/var/lib/skyctl\n")
+    refused = host.install()
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: SKYCTL_DATA_DIR is set in a settings file")
 
 
 def test_a_dry_run_tells_all_and_changes_nothing(host: ScratchHost) -> None:

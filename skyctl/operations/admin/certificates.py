@@ -8,7 +8,7 @@ from enum import StrEnum
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused
 from skyctl.domain.events import EventKind, NewCertificate
-from skyctl.host.certificates import Certificates
+from skyctl.host.certificates import Certificates, is_late
 from skyctl.operations.shared.context import Context
 from skyctl.store import certificate_requests, db, events
 
@@ -47,6 +47,9 @@ def renew_if_due(context: Context, certificates: Certificates) -> Renewal:
         certificates.withdraw()
         raise Refused(f"the monitor does not sign a new certificate: {answer.refusal}", "see `skyctl tls show`")
     if answer.certificate is None:
+        return Renewal.ASKED
+    if is_late(answer.certificate, now):  # of a request of long ago
+        certificates.withdraw()
         return Renewal.ASKED
     certificates.adopt(answer.certificate)
     return Renewal.RENEWED

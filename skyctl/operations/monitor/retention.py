@@ -12,8 +12,8 @@ MOST_STEPS = 5  # of each kind
 def prune(term: Term) -> Pruned:
     """Remove some of what is older than it is to be kept. Raises LostLead, DatabaseUnavailable.
 
-    A kind of which the database refuses to remove rows, since something of the panel's refers to them, keeps no other
-    from its turn.
+    A row that the database refuses to remove, since something of the panel's refers to it, keeps no other from its
+    turn.
     """
     policy = term.context.retention
     removed: list[tuple[str, int]] = []
@@ -22,17 +22,26 @@ def prune(term: Term) -> Pruned:
     for kind in retention.KINDS:
         if kind.kept_for(policy) == FOR_EVER:
             continue
-        gone, goes_on = 0, True
-        try:
-            for _ in range(MOST_STEPS):
-                with term.writing() as tx:
-                    went, goes_on = retention.step(tx, kind, policy, MOST_ROWS)
-                gone += went
-                if not goes_on:
-                    break
-        except DatabaseRefused as error:
-            refused.append((kind.name, error.message))
-            goes_on = False
-        is_more = is_more or goes_on
+        gone, goes_on, refusal = _prune_kind(term, kind)
+        refused += [(kind.name, refusal)] if refusal else []
+        is_more = is_more or (goes_on and not refusal)
         removed += [(kind.name, gone)] if gone else []
     return Pruned(removed, refused, is_more)
+
+
+def _prune_kind(term: Term, kind: retention.Kind) -> tuple[int, bool, str]:
+    """Remove some rows of a kind; return how many, whether there is more to look at, and why one was refused: that one
+    alone is passed over."""
+    gone, goes_on, refusal, most, steps = 0, True, "", MOST_ROWS, MOST_STEPS
+    passes_over = False
+    while goes_on and steps:
+        try:
+            with term.writing() as tx:
+                went, goes_on = retention.step(tx, kind, term.context.retention, most, passes_over=passes_over)
+        except DatabaseRefused as error:
+            if passes_over:
+                return gone, False, error.message
+            refusal, passes_over, most = error.message, most == 1, max(1, most // 2)
+            continue
+        gone, steps, passes_over, most = gone + went, steps - 1, False, min(MOST_ROWS, 2 * most)
+    return gone, goes_on, refusal
