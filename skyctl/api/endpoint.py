@@ -23,7 +23,7 @@ from skyctl.api.responses import NO_STORE, Content, bearer_token, encode, error_
 from skyctl.documents import http
 from skyctl.domain.addresses import client_address
 from skyctl.domain.cluster import Actor
-from skyctl.domain.errors import Busy, SkyctlError, ValidationError, WorkerNotFound
+from skyctl.domain.errors import Busy, SkyctlError, WorkerNotFound
 from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
 
@@ -131,11 +131,11 @@ class Endpoint:
         caller, rate = authentication.fingerprint(token), self._rates.get(request.method)
         if rate:
             rate.take(caller)
+        body = await read_body(request.scope, request.receive)
+        handle = partial(self._handle, operation, token, request, body)
         try:
-            body = await read_body(request.scope, request.receive)
-            handle = partial(self._handle, operation, token, request, body)
             answer = await turns.run_unless_left(caller, handle, partial(_has_left, request))
-        except (ValidationError, Busy):
+        except Busy:
             if rate:
                 rate.give_back(caller)
             raise

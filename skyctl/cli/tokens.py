@@ -79,8 +79,8 @@ def end_admin_tokens(
 ) -> None:
     """Refuse every administrator's token that was issued so far, as where one was stolen.
 
-    Every `skyctl serve` does so from its next request on; administrators sign in to the panel again. Workers' tokens
-    stay good.
+    Every `skyctl serve` does so from its next request on; administrators sign in to the panel again, a minute later, as
+    clocks may differ by that. Workers' tokens stay good.
     """
 
     with open_context(ctx) as context:

@@ -62,8 +62,8 @@ def verify_worker_token(keys: Sequence[Key], token: str, now: datetime) -> Worke
 
 
 def verify_admin_token(keys: Sequence[Key], token: str, now: datetime, issued_from: datetime | None = None) -> UUID:
-    """The id of the user whose token it is, if it was not issued before `issued_from`. Raises Unauthorized (not ours,
-    expired, without an end, ended) or Forbidden (a worker's)."""
+    """The id of the user whose token it is, if it was not issued before `issued_from`, by a clock that may be ahead.
+    Raises Unauthorized (not ours, expired, without an end, ended) or Forbidden (a worker's)."""
     key, claims = _claims(keys, token, now, SIGN_IN_AGAIN)
     if "type" in claims or key.workers_only:
         raise Forbidden("the token is not an administrator's", SIGN_IN_AGAIN)
@@ -75,7 +75,7 @@ def verify_admin_token(keys: Sequence[Key], token: str, now: datetime, issued_fr
         raise Unauthorized("the token's iat is in the future", f"{SIGN_IN_AGAIN}; see the clocks of panel and manager")
     if expiry - (now.timestamp() if issued is None else issued) > (most + CLOCKS_DIFFER).total_seconds():
         raise Unauthorized(f"the token is good for more than {most.days} days", "have it issued with an earlier exp")
-    if issued_from is not None and (issued is None or issued < issued_from.timestamp()):
+    if issued_from is not None and (issued is None or issued < (issued_from + CLOCKS_DIFFER).timestamp()):
         raise Unauthorized("all tokens issued before were ended by an administrator", SIGN_IN_AGAIN)
     return _uuid(claims.get("userId"), SIGN_IN_AGAIN)
 

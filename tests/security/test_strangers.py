@@ -230,6 +230,29 @@ def test_a_worker_registers_only_so_often(
     assert connection.execute(query, [invitation.worker_id]).fetchone() == (statuses.count(201),)
 
 
+def test_what_is_refused_of_a_registration_counts_and_waits_for_nobody(
+    url: httpx.URL, connection: psycopg.Connection, invitation: Invitation
+) -> None:
+    """Metadata that grows too large: a worker with as much from before registers all the same."""
+    grows, stays = (REGISTRATION | {"metadata": {key: "x" * 7_000}} for key in ("k9", "k1"))
+    kept = json.dumps({f"k{number}": "x" * 7_000 for number in range(3)})
+    with httpx.Client(base_url=url, headers=bearer(invitation.token), timeout=PATIENCE_SECONDS) as client:
+        connection.execute("UPDATE container_workers SET metadata = %s", [kept])
+        assert client.post("/api/workers/register", json=stays).status_code == 201
+        with connection.transaction():
+            connection.execute("SELECT skyctl_lock_events()")
+            statuses = [client.post("/api/workers/register", json=grows).status_code for _ in range(60)]
+    assert set(statuses) == {400, 429}
+
+
+def test_an_administrator_is_not_told_to_invite_anybody(url: httpx.URL, invitation: Invitation) -> None:
+    with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
+        client.post("/api/workers/register", headers=bearer(invitation.token), json=REGISTRATION)
+        refused = client.get("/api/workers", headers=bearer(worker_token(FORGED_SECRET, invitation.worker_id)))
+    assert refused.status_code == 401
+    assert "sign in to the panel" in refused.json()["error"]["message"]
+
+
 def test_what_a_worker_says_of_itself_has_a_limit(
     url: httpx.URL, connection: psycopg.Connection, invitation: Invitation
 ) -> None:

@@ -215,11 +215,14 @@ def test_administrators_tokens_are_ended_at_once(
         assert [asks(at, token)[0] for at in (api, other) for token in (before, without)] == [200] * 4
         ended = cli("secrets", "end-admin-tokens")
         assert (ended.returncode, "are refused" in ended.stderr) == (0, True)
+        ahead = jwt.encode(claims(user_id, iat=datetime.now(UTC) + timedelta(seconds=30)), SECRET)
         for at in (api, other):
-            for token in (before, without):
+            for token in (before, without, ahead):
                 status, message = asks(at, token)
                 assert (status, "were ended by an administrator" in message) == (401, True)
-            later = claims(user_id, iat=datetime.now(UTC) + timedelta(seconds=2))
+        connection.execute("UPDATE skyctl_installation SET admin_tokens_from = admin_tokens_from - interval '1 minute'")
+        later = claims(user_id, iat=datetime.now(UTC) + timedelta(seconds=2))
+        for at in (api, other):
             assert asks(at, jwt.encode(later, SECRET))[0] == 200
     assert beat(api, one["workerId"], one["token"]).status_code == 200
     assert connection.execute("SELECT kind FROM worker_events ORDER BY seq DESC LIMIT 1").fetchone() == (

@@ -1,5 +1,6 @@
 """Registration of hosts: whether a host may be the worker whose token it has, and what is stored of it."""
 
+import json
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -141,6 +142,8 @@ def register(context: Context, token: str, registration: Registration) -> Worker
         claims = tokens.verify_worker_token(context.keys.accepted(now), token, now)
         registration = names.with_plain_hostname(claims.worker_id, registration)
         _refuse_at_once(tx, claims.worker_id, tokens.fingerprint(token), now)
+        if before := workers.get(tx, claims.worker_id):
+            _check_metadata(before, _with_clock_offset(registration, now))
         events.lock(tx)
         refusal = authorize(context, tx, claims, tokens.fingerprint(token), registration)
         if refusal is None:
@@ -161,7 +164,7 @@ def _refuse_at_once(tx: db.Transaction, worker_id: UUID, token_hash: str, now: d
 def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> Worker:
     before = lookup.get_worker(tx, worker_id)
     stored = _with_clock_offset(registration, db.now(tx))
-    http.check_metadata({**before.metadata, **stored.metadata})
+    _check_metadata(before, stored)
     workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), stored)
     after = lookup.get_worker(tx, worker_id)
     if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
@@ -172,6 +175,13 @@ def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> W
     upgrades.settle(tx, after)
     db.notify_news(tx)
     return after
+
+
+def _check_metadata(before: Worker, said: Registration) -> None:
+    """Raise ValidationError where what is kept of a worker would become too large; what was kept before may stay."""
+    after = {**before.metadata, **said.metadata}
+    if len(json.dumps(after)) > len(json.dumps(dict(before.metadata))):
+        http.check_metadata(after)
 
 
 def _with_clock_offset(registration: Registration, now: datetime) -> Registration:

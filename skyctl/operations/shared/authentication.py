@@ -23,7 +23,9 @@ def check_signature(context: Context, token: str, *, is_admin: bool) -> None:
         return
     signed_for = tokens.signed_for(keys, token) if len(token) <= LONGEST_TOKEN else None
     if signed_for is None:
-        raise Unauthorized("the token was not issued by this manager", tokens.INVITE_AGAIN)
+        raise Unauthorized(
+            "the token was not issued by this manager", tokens.SIGN_IN_AGAIN if is_admin else tokens.INVITE_AGAIN
+        )
     if is_admin and signed_for != "admin":
         raise Forbidden("the token is not an administrator's", "sign in to the panel as an administrator")
     if not is_admin and signed_for != "worker":
