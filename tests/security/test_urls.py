@@ -146,3 +146,9 @@ def test_an_agents_address_shows_none(tmp_path: Path, password: str) -> None:
 )
 def test_the_rest_stays_as_it_is(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
+
+
+@pytest.mark.parametrize("odd", list("\"'<>"))
+def test_within_a_text_an_odd_character_does_not_end_a_password(odd: str) -> None:
+    shown = without_secrets(f"cannot reach 'postgresql://skyctl:first{odd}second@db.example.com/skyctl' now")
+    assert shown == "cannot reach 'postgresql://skyctl:***@db.example.com/skyctl' now"
