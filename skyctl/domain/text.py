@@ -14,11 +14,11 @@ CONTROL = re.compile(
 PLAIN = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 # A user and a password are what stands before the last @, since people forget to escape the others.
 _URL = re.compile(
-    r"(?P<scheme>[A-Za-z][\w+.-]*:(?:/|%2[Ff]){2})"
+    r"(?P<scheme>[A-Za-z][\w+.-]{0,40}:(?:/|%2[Ff]){2})"
     r"(?P<rest>(?:(?!:(?:/|%2[Ff]){2})\S)*@[^\s\"'<>]*|[^\s\"'<>]*)"
 )
 _PARAMETER = re.compile(
-    r"(?i)(?<![a-z])(?P<name>[a-z_.-]*(?:pass|passwd|password|pwd|secret|token|client_key|server_key))"
+    r"(?i)(?<![a-z])(?P<name>[a-z_.-]{0,40}(?:pass|passwd|password|pwd|secret|token|client_key|server_key))"
     r"(?P<is>\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^\s&;,'\"]+)"
 )
 _PORT = re.compile(r"[0-9]{0,5}")
