@@ -1,9 +1,7 @@
 """One path of the API: find the method, see who asks, read, run the handler in its caller's turn, answer."""
 
-import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -20,6 +18,7 @@ from skyctl.api.gates import Gates
 from skyctl.api.http_protocol import PROVE
 from skyctl.api.limits import Limit, Rate, caller_of
 from skyctl.api.responses import NO_STORE, Content, bearer_token, encode, error_answer, read_body
+from skyctl.api.turns import Kept
 from skyctl.documents import http
 from skyctl.domain.addresses import client_address
 from skyctl.domain.cluster import Actor
@@ -27,7 +26,6 @@ from skyctl.domain.errors import Busy, SkyctlError, WorkerNotFound
 from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
 
-FRESH_SECONDS = 1.0
 BY_TOKEN = ("worker", "admin", "metrics")
 
 REQUESTS = Counter("skyctl_http_requests", "Requests other than heartbeats, by answer", ["method", "route", "status"])
@@ -84,7 +82,7 @@ class Endpoint:
 
     def __init__(self, context: Context, gates: Gates, path: str, operations: Mapping[str, Operation]) -> None:
         self._context, self._gates, self._path, self._operations = context, gates, path, operations
-        self._kept = Kept()
+        self._kept: Kept[Answer | None] = Kept()
         self._rates = {method: Rate(each.limit) for method, each in operations.items() if each.limit}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,6 +149,8 @@ class Endpoint:
             if who in BY_TOKEN:
                 token = bearer_token(request.scope["headers"]).decode("latin-1")
                 if who != "metrics" or not authentication.has_metrics_token(self._context, token):
+                    if self._context.keys.at_hand() is None:  # until they are, nobody is known
+                        await self._gates.learn(self._context.keys.signing)
                     authentication.check_signature(self._context, token, is_admin=who != "worker")
                 return token
         except SkyctlError:
@@ -169,28 +169,6 @@ class Endpoint:
             authentication.reader_of_metrics(self._context, token)
         asked = ApiRequest(actor, token, request.path_params, request.query_params, body)
         return operation.handle(self._context, asked)
-
-
-class Kept:
-    """An answer that is the same for everyone: kept for a second, and got once for all who ask meanwhile."""
-
-    def __init__(self) -> None:
-        self._answer: Answer | None = None
-        self._fresh_until = 0.0
-        self._getting: asyncio.Future[Answer | None] | None = None
-
-    async def get(self, get: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
-        """Return the answer, of now or of the last second. Raises what `get` raises."""
-        if time.monotonic() < self._fresh_until:
-            return self._answer
-        if self._getting is None or self._getting.done():
-            self._getting = asyncio.ensure_future(self._keep(get))
-        return await asyncio.shield(self._getting)
-
-    async def _keep(self, get: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
-        self._answer = await get()
-        self._fresh_until = time.monotonic() + FRESH_SECONDS
-        return self._answer
 
 
 def response(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Response:

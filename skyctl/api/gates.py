@@ -1,7 +1,9 @@
 """The gates of a process: which callers have which turns, so that nobody's load is another's wait."""
 
+from collections.abc import Callable
+
 from skyctl.api.limits import Connections, Pace
-from skyctl.api.turns import Turns
+from skyctl.api.turns import Kept, Turns
 
 PROBING, STRANGERS, WORKERS, ADMINISTRATORS = 1, 2, 3, 3
 OURS = 3  # the sign of life, the certificate's renewal, and one more
@@ -25,3 +27,8 @@ class Gates:
         self.answers_to_probes = Pace(PER_SECOND, AT_ONCE)
         self.answers_to_strangers = Pace(PER_SECOND, AT_ONCE)
         self.connections = Connections()
+        self._learnt: Kept[object] = Kept()
+
+    async def learn(self, read: Callable[[], object]) -> None:
+        """Read what every caller has to wait for, once for all who wait. Raises what that raises."""
+        await self._learnt.get(lambda: self.probing.run("", read))

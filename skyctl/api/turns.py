@@ -2,6 +2,7 @@
 another."""
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -10,6 +11,8 @@ import anyio
 import anyio.to_thread
 
 from skyctl.domain.errors import Busy
+
+FRESH_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -118,3 +121,24 @@ class Turns:
             if not turn.done():
                 self._begin(following)
                 turn.set_result(None)
+
+
+class Kept(Generic[T]):
+    """What is the same for everyone: kept for a second, and got once for all who ask meanwhile."""
+
+    def __init__(self) -> None:
+        self._getting: asyncio.Future[T] | None = None
+        self._fresh_until = 0.0
+
+    async def get(self, get: Callable[[], Awaitable[T]]) -> T:
+        """Return what `get` gives, now or in the last second. Raises what `get` raises."""
+        is_old = self._getting is None or (self._getting.done() and time.monotonic() >= self._fresh_until)
+        if self._getting is None or is_old:
+            self._fresh_until = 0.0
+            self._getting = asyncio.ensure_future(self._keep(get))
+        return await asyncio.shield(self._getting)
+
+    async def _keep(self, get: Callable[[], Awaitable[T]]) -> T:
+        kept = await get()
+        self._fresh_until = time.monotonic() + FRESH_SECONDS
+        return kept
