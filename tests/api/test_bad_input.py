@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import psycopg
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
-from tests.conftest import Process
-from tests.support.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer
+from tests.conftest import SECRET, Process
+from tests.support.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, bearer, worker_token
 
 MISSING = object()
 TEXTS = st.text(max_size=20)
@@ -68,7 +69,9 @@ def changed(document: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
 
 
 def assert_refused(client: httpx.Client, path: str, body: bytes, field: str) -> None:
-    response = client.post(path, content=body)
+    # each registration is of another worker, since one registers only so often
+    by = bearer(worker_token(SECRET, uuid4())) if path.endswith("/register") else {}
+    response = client.post(path, content=body, headers=by)
     assert response.status_code == 400, (response.status_code, body[:200])
     error = response.json()["error"]
     assert error["code"] == "VALIDATION_ERROR"
