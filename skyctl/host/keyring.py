@@ -110,7 +110,7 @@ class Keyring:
         except UnicodeDecodeError:
             raise SkyctlError(f"{kept} holds no secrets", RESTORE) from None
         except Refused as error:  # for whoever asks over HTTP it is no conflict of theirs
-            raise SkyctlError(error.message, error.hint) from error
+            raise SkyctlError(error.message, f"{error.hint}; {RESTORE}") from error
         if not self._keys:
             raise SkyctlError(f"{kept} is empty", RESTORE)
         return self._keys

@@ -187,7 +187,7 @@ def test_a_link_in_the_place_of_a_file_is_refused(
         make_certificates(theirs)
         place.unlink()
     place.symlink_to(ours) if link == "symbolic" else place.hardlink_to(ours)
-    with pytest.raises(Refused, match=f"{name} (is a link|has a second name)"):
+    with pytest.raises(SkyctlError, match=f"{name} (is a link|has a second name)"):
         work(theirs)
 
 
