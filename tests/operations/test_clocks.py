@@ -49,7 +49,7 @@ def test_a_registration_stores_the_offset_in_place_of_the_clock(
         assert row
         assert row[1:] == ("pending", None)
         assert "clock" not in row[0]
-        assert row[0]["region"] == "eu"
+        assert row[0]["claimedRegion"] == "eu"
         return row[0].get("clockOffsetSeconds")
 
     assert offset_of(clock=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) == pytest.approx(
