@@ -19,6 +19,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -256,8 +257,10 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def unpack(archive: bytes, folder: Path) -> None:
-    """Make a folder hold a release and nothing else. Raises BadRelease, OSError."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Make a folder hold a release and nothing else. Raises BadRelease, OSError: also where what is left there cannot
+    be removed, since it would be imported as well."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
     for name, content in members(archive).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

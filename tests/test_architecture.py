@@ -37,6 +37,7 @@ LIBRARIES = {
     "rich": {"cli"},
     "starlette": {"api"},
     "uvicorn": {"api"},
+    "uvloop": {"api"},
     "anyio": {"api"},
     "prometheus_client": {"api", "monitor"},
     "apprise": {"notifiers"},

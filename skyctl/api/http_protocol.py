@@ -30,6 +30,7 @@ REQUEST_SECONDS = 20.0
 MAX_HEAD_BYTES = 32 * 1024
 MAX_FIELDS = 100
 MAX_FRAMING_BYTES = MAX_HEAD_BYTES + MAX_BODY_BYTES  # what is no body: the lines of chunks, and the fields after them
+MOST_WAITING = 16  # on one connection, each with all that belongs to a request
 MAX_HEARTBEAT_BYTES = 16 * 1024  # a heartbeat has some hundred; what is read here, everybody waits for
 PROVE = "skyctl.prove"
 """The extension of a scope that is called, with whose it is, once what a token was for was done."""
@@ -142,6 +143,9 @@ class HeartbeatConnection(HttpToolsProtocol):
         else:
             self.scope["extensions"] = {PROVE: {"seen": self.prove}}
             super().on_headers_complete()
+            if len(self.pipeline) > MOST_WAITING:
+                self._refusal = "too many requests wait on this connection"
+                raise ValueError(self._refusal)
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that is not HTTP as any error is answered, and end the connection."""

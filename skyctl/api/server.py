@@ -1,5 +1,6 @@
 """Running the API: uvicorn with one process or several on one port, TLS, and an end that answers what was accepted."""
 
+import asyncio
 import gc
 import ipaddress
 import multiprocessing
@@ -9,13 +10,15 @@ import signal
 import socket
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
@@ -34,6 +37,7 @@ from skyctl.operations.shared.swarm_join import without_engine
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
+HANDSHAKE_SECONDS = 5
 COLLECT_AFTER = 50_000
 FACTORY = "skyctl.api.server:application"
 
@@ -57,9 +61,21 @@ def application() -> ASGIApp:
     return application
 
 
+class _Loop(uvloop.Loop):
+    """With a limit for handshakes: until its end one takes an open file, and is no connection that is counted."""
+
+    def create_server(self, *arguments: Any, **named: Any) -> Any:
+        limit = {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if named.get("ssl") else {}
+        make: Any = super().create_server
+        return make(*arguments, **named, **limit)
+
+
 class _Config(uvicorn.Config):
     """With a certificate that may be renewed; behind proxies, what learns the clients' addresses from them stands
     around the application, with what receives its heartbeats."""
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        return _Loop
 
     def load(self) -> None:
         super().load()

@@ -168,6 +168,8 @@ class Supervisor:
                 try:
                     page = workers.list_workers(context, limit=max(1, self._console.height - KEPT_LINES - 5))
                     self._show(live, page, _status(context, mine))
+                    if _lacks_node(context, mine):  # the swarm may have begun meanwhile
+                        node_claims.allow_own(context, mine, UP)
                 except DatabaseUnavailable as error:
                     self._note_once(error.message)
                 self._take_lines(live)
@@ -232,6 +234,14 @@ def _status(context: Context, worker_id: UUID) -> WorkerStatus | None:
     except WorkerNotFound:
         return None
     return None if worker.token_revoked_at else worker.status
+
+
+def _lacks_node(context: Context, worker_id: UUID) -> bool:
+    """Tell whether a worker claims a swarm node that does not count."""
+    try:
+        return workers.get(context, worker_id).swarm_node_trouble is not None
+    except WorkerNotFound:
+        return False
 
 
 def _kept(path: Path, key: str) -> str:

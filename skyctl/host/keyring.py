@@ -38,7 +38,7 @@ class Keyring:
     def __init__(self, folder: Path | None, salt: Callable[[], str], configured: Sequence[str] = ()) -> None:
         monitors = data_dir.apart_from(folder) if folder else None
         self._is_apart = monitors is not None
-        self._copied_to = folder if self._is_apart and monitors and os.access(monitors, os.X_OK) else None
+        self._copied_to = folder if monitors and os.access(monitors, os.X_OK) else None
         self._folder = monitors if self._copied_to else folder
         self._ask_salt = salt
         self._salt: str | None = None

@@ -1,6 +1,7 @@
 """A port that answers Prometheus and nobody else: what is sent slowly, not at all or as garbage holds nothing up."""
 
 import asyncio
+import errno
 import logging
 import re
 import socket
@@ -30,7 +31,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        if isinstance(error, socket.gaierror) or error.errno not in (13, 98):
+        if isinstance(error, socket.gaierror) or error.errno not in (errno.EACCES, errno.EADDRINUSE):
             raise ValidationError(
                 f"--metrics-host: cannot listen on {host!r}: {error.strerror}", "give an address of this machine"
             ) from error

@@ -31,6 +31,7 @@ from skyctl.domain.states import (
 from skyctl.rules.health import stopped_on_purpose
 
 RUNS = (DeploymentStatus.DEPLOYING, DeploymentStatus.RUNNING)
+OVERDUE = "the drain's deadline has passed"
 ASK_FIRST = "its organization wants to be asked: see `skyctl migrations approve`"
 
 
@@ -74,7 +75,7 @@ def called_off(migration: UnstartedMigration, now: datetime) -> str:
     if migration.cause is MigrationCause.DRAIN:
         if worker.drain_requested_at is None:
             return "the drain was cancelled"
-        return "the drain's deadline has passed" if _drain_is_overdue(worker, now) else ""
+        return OVERDUE if _drain_is_overdue(worker, now) else ""
     is_back = worker.status is not WorkerStatus.OFFLINE
     return "the worker is back" if is_back and not _drain_is_open(worker) else ""
 

@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from skyctl.domain.addresses import client_address
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import EngineNode, NodeClaim
 
@@ -89,13 +90,8 @@ def _judge(claim: NodeClaim, node: EngineNode | None, holder: str | None) -> Cla
 
 def _address(text: str) -> str:
     """Return an address in the one form in which it can be compared; empty where it is none, or that of no host."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return ""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return "" if address.is_unspecified else str(address)
+    known = client_address(text)
+    return "" if known is None or ipaddress.ip_address(known).is_unspecified else known
 
 
 def may_set_availability(node: EngineNode, worker_id: UUID, allowed: Mapping[UUID, str]) -> bool:

@@ -1,6 +1,7 @@
 """Claims of swarm nodes in the database: said by hosts, confirmed or not, and what an administrator says of them."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,8 @@ import sqlalchemy as sa
 from skyctl.domain.engine import NodeClaim
 from skyctl.store.rows import CONFIRMED, among
 from skyctl.store.tables import workers
+
+TOLD_AGAIN = timedelta(days=1)  # of a worker that claims its own node in between
 
 _NOW = sa.func.skyctl_now()
 _C = workers.c
@@ -106,7 +109,7 @@ def confirm(connection: sa.Connection, claim: NodeClaim) -> bool:
             swarm_node_confirmed=claim.node_id,
             swarm_node_confirmed_at=_NOW,
             swarm_node_trouble=None,
-            swarm_node_refuted_at=None,
+            swarm_node_refuted_at=sa.case((_C.swarm_node_refuted_at + TOLD_AGAIN > _NOW, _C.swarm_node_refuted_at)),
             node_paused_at=sa.case((is_other, None), else_=_C.node_paused_at),
             updated_at=_NOW,
         )

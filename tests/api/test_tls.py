@@ -2,10 +2,13 @@
 else."""
 
 import json
+import select
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -163,6 +166,22 @@ def test_serve_renews_one_that_is_about_to_end_or_has_ended(
         "SELECT actor, details ->> 'fingerprint' FROM worker_events WHERE kind = 'certificate_made'"
     )
     assert told.fetchall() == [("serve", after.fingerprint)]
+
+
+def test_a_handshake_that_does_not_begin_ends_before_a_request_that_does_not(
+    cli: Cli, serve: Serve, certificates: Certificates
+) -> None:
+    """Until its end it takes an open file, and is no connection of HTTP that is counted."""
+    assert cli("tls", "init", "--host", "127.0.0.1").returncode == 0
+    url = httpx.URL(serve("--host", "127.0.0.1")[0])
+    address = (url.host, url.port or 443)
+    with socket.create_connection(address, PATIENCE_SECONDS) as silent, ExitStack() as stack:
+        context = trusting(certificates.authority)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones send a ticket after the handshake
+        raw = stack.enter_context(socket.create_connection(address, PATIENCE_SECONDS))
+        idle = stack.enter_context(context.wrap_socket(raw, server_hostname=url.host))
+        ended, _, _ = select.select([silent, idle], [], [], PATIENCE_SECONDS)
+        assert ended == [silent]
 
 
 def test_without_tls_only_this_machine_is_served(cli: Cli, serve: Serve) -> None:

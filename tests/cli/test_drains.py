@@ -5,10 +5,12 @@ import signal
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
-from skyctl.operations.admin import migrations
+from skyctl.domain.workloads import DrainOptions
+from skyctl.operations.admin import drains, migrations
 from skyctl.operations.shared import lookup
 from tests.conftest import Cli, Process
 from tests.support.fleet import Fleet
@@ -52,6 +54,16 @@ def test_what_is_left_at_the_deadline_is_named(cli: Cli, trio: Fleet) -> None:
     refused = cli("workers", "remove", "w1", "--yes")
     assert refused.returncode == 4
     assert refused.stderr.splitlines()[0] == "error: w1 still has 1 container"
+
+
+def test_what_is_left_is_explained_where_the_deadline_passed_before_anything_began(trio: Fleet) -> None:
+    trio.deploy("a", to="w1")
+    drains.drain(trio.context, [trio.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(seconds=1)))
+    trio.context.db.ahead = timedelta(seconds=5)
+    trio.settle()
+    (progress,) = drains.progress(trio.context, [trio.ids["w1"]])
+    assert progress.is_over
+    assert progress.reasons == ["a: the drain's deadline has passed"]
 
 
 def test_what_is_left_is_stopped_by_force(cli: Cli, trio: Fleet) -> None:

@@ -150,6 +150,15 @@ def test_an_impostor_is_told_of_once_with_the_reason_and_gets_nothing(hosts: Hos
         hosts.fleet.deploy("shop")
 
 
+def test_people_are_told_once_of_whoever_claims_its_own_node_in_between(hosts: Hosts) -> None:
+    for _ in range(3):
+        hosts.register("w1", hosts.fleet.nodes["w1"], AT.format(2))
+        assert hosts.is_confirmed("w1")
+        hosts.register("w1", hosts.fleet.nodes["w2"], AT.format(2))
+        assert not hosts.is_confirmed("w1")
+    assert len(hosts.told(EventKind.NODE_REFUTED)) == 1
+
+
 @pytest.mark.parametrize(
     ("claim", "why"),
     [

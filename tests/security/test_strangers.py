@@ -5,7 +5,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 from uuid import uuid4
 
@@ -151,6 +151,22 @@ def test_what_follows_a_chunk_has_an_end(url: httpx.URL, invitation: Invitation,
     with connected(url) as client:
         client.sendall(beat(invitation))
         assert answer(client).status == 200
+
+
+def test_requests_that_wait_on_one_connection_have_an_end(url: httpx.URL) -> None:
+    """Each is kept with all that belongs to it, so that one connection could fill the memory."""
+    with connected(url) as client:
+        client.sendall(b"GET /nothing HTTP/1.1\r\nHost: m\r\n\r\n" * 1000)
+        assert b"too many requests wait on this connection" in everything(client)
+
+
+def everything(client: socket.socket) -> bytes:
+    """What comes until the other end closes the connection."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while data := client.recv(65_536):
+            received += data
+    return received
 
 
 def test_connections_that_show_nothing_make_place_for_others(

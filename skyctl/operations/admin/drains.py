@@ -11,6 +11,7 @@ from skyctl.domain.workloads import DrainOptions, DrainProgress, Migration, Plac
 from skyctl.operations.shared import candidates, lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules import health
+from skyctl.rules.eviction import OVERDUE
 from skyctl.rules.migrations import UNDER_WAY
 from skyctl.store import db, events, migrations, services, workers
 from skyctl.store import drains as store
@@ -89,16 +90,19 @@ def _progress(tx: db.Transaction, worker: Worker) -> DrainProgress:
     unfinished = {migration.service_id for migration in off if migration.finished_at is None}
     left = [service.spec.name for service in services.on_workers(tx, [worker.id]) if service.id not in unfinished]
     under_way = sum(counts[state] for state in UNDER_WAY)
+    reasons = _reasons(off, left if worker.drain_finished_at else [])
     return DrainProgress(
-        worker, counts[MigrationState.COMPLETED], under_way, len(unfinished) - under_way, left, _reasons(off)
+        worker, counts[MigrationState.COMPLETED], under_way, len(unfinished) - under_way, left, reasons
     )
 
 
-def _reasons(off: Sequence[Migration]) -> list[str]:
-    """Return why containers have not moved, for the first few that have not."""
-    reasons = [
-        f"{migration.service_name}: {migration.reason}"
+def _reasons(off: Sequence[Migration], left: Sequence[str]) -> list[str]:
+    """Return why containers have not moved, for the first few that have not. Of those that are left at the end, the
+    deadline came before the migration where there is none."""
+    reasons = {
+        migration.service_name: migration.reason
         for migration in off
         if migration.reason and migration.state is not MigrationState.COMPLETED
-    ]
-    return reasons[:MOST_REASONS]
+    }
+    passed = {name: OVERDUE for name in left if name not in reasons}
+    return [f"{name}: {reason}" for name, reason in (reasons | passed).items()][:MOST_REASONS]
