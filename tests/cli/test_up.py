@@ -27,6 +27,7 @@ import pytest
 from skyctl.host import data_dir as data_folder
 from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import Cli, Process, clean_environment
+from tests.support.docker_stub import Answer, engine
 from tests.support.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, get
 
 
@@ -258,6 +259,25 @@ def test_scripts_carry_the_address_where_it_listens(data_dir: Path, begin: Begin
     up.popen.wait()
     assert "http://127.0.0.1:8642" in cli("workers", "install-script").stdout
     eventually(lambda: not family(data_dir))
+
+
+def test_a_swarm_that_begins_meanwhile_has_this_machine_as_its_node(
+    begin: Begin, data_dir: Path, tmp_path: Path
+) -> None:
+    swarm = {"LocalNodeState": "inactive", "ControlAvailable": False, "NodeID": ""}
+
+    def answer(_method: str, path: str) -> Answer:
+        return (200, {"ServerVersion": "28.0", "Swarm": swarm}) if path == "/info" else (503, {"message": "no manager"})
+
+    with engine(tmp_path, answer) as address:
+        begin(DOCKER_HOST=address).until("action=accepted")
+        with psycopg.connect(EmbeddedPostgres(data_dir).url, autocommit=True) as connection:
+            swarm.update(LocalNodeState="active", ControlAvailable=True, NodeID="head")
+            connection.execute(
+                "UPDATE container_workers SET swarm_node_claim = 'head', swarm_node_trouble = 'the node is a manager'"
+            )
+            allowed = "SELECT swarm_node_allowed FROM container_workers"
+            eventually(lambda: connection.execute(allowed).fetchone() == ("head",))
 
 
 def test_a_database_of_others_is_not_started_again(begin: Begin, open_folder: Path) -> None:

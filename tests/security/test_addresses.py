@@ -52,7 +52,7 @@ def test_only_one_header_is_asked_and_many_are_no_matter(serve: Serve, connectio
     headers = [("Authorization", f"Bearer {admin_token(SECRET, connection)}")]
     for others, kept in (
         ([("Forwarded", "for=6.6.6.6"), ("X-Real-IP", "6.6.6.6")], "127.0.0.1"),
-        ([("X-Forwarded-For", "x" * 30)] * 900, None),
+        ([("X-Forwarded-For", "x" * 30)] * 90, None),
     ):
         worker_id = add_worker(connection)
         drain = f"{url}/api/workers/{worker_id}/drain"

@@ -184,7 +184,7 @@ def test_serve_reaches_nothing_of_the_monitors_and_all_works(manager: Manager, c
         joined = client.post("/api/workers/register", headers=bearer(made["token"]), json=document)
         assert joined.status_code in (200, 201), joined.text
 
-        worker_id = add_worker(connection, "other", name="old", swarm_node_id=NODE)
+        worker_id = add_worker(connection, "other", name="old", swarm_node_id=NODE, swarm_node_confirmed=NODE)
         assert client.delete(f"/api/workers/{worker_id}", headers=admin).status_code == 200
     eventually(lambda: manager.swarm.removed == [f"/nodes/{NODE}"])
     eventually(lambda: connection.execute("SELECT count(*) FROM node_removals").fetchone() == (0,))

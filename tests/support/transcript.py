@@ -1,6 +1,6 @@
 """Transcripts of a fleet, whose lines are played by the real operations on a real database whose clock is moved.
 
-    join w1 w2 region=eu     workers are invited and register
+    join w1 w2 region=eu     workers are invited and register; an administrator sets their region
     alive w1, dead w1        their agents beat every 10 s, or no more
     load w1 cpu=99 disk=10   the load that they report from now on
     stop w1                  the agent ends on purpose
@@ -114,7 +114,9 @@ class Player:
         for name in names:
             invitation = self._fleet[name] = invitations.invite(self._context, TESTS, name)
             self._loads[name] = Load(10, 20, 30, 1)
-            register(self._context, invitation.token, registration(name, **values))
+            register(self._context, invitation.token, registration(name))
+            if values:
+                workers.label(self._context, invitation.worker_id, TESTS, values)
 
     def _beat(self) -> None:
         living = [(self._fleet[name], self._loads[name]) for name in sorted(self._living)]
