@@ -112,11 +112,13 @@ class Endpoint:
     async def _run(self, operation: Operation, request: Request) -> Answer | None:
         """Return the answer; None where the client has left meanwhile."""
         who = operation.who
-        token, caller = await self._token(who, request), address_of(request)
         if who in BY_TOKEN:
-            return await self._run_for_token(operation, request, token)
+            return await self._run_for_token(operation, request)
+        caller = address_of(request)
+        if who not in ("probe", "alive"):
+            await self._gates.answers_to_strangers.turn(caller)
         body = await read_body(request.scope, request.receive)
-        handle = partial(self._handle, operation, token, request, body)
+        handle = partial(self._handle, operation, "", request, body)
         if who == "public":
             return handle()
         if who == "anyone":
@@ -124,9 +126,14 @@ class Endpoint:
         await self._gates.answers_to_probes.turn(caller)
         return handle() if who == "alive" else await self._kept.get(lambda: self._gates.probing.run("", handle))
 
-    async def _run_for_token(self, operation: Operation, request: Request, token: str) -> Answer | None:
+    async def _run_for_token(self, operation: Operation, request: Request) -> Answer | None:
+        try:
+            token, caller = await self._token(operation.who, request)
+        except SkyctlError:
+            await self._gates.answers_to_strangers.turn(address_of(request))
+            raise
         turns = self._gates.workers if operation.who == "worker" else self._gates.administrators
-        caller, rate = authentication.fingerprint(token), self._rates.get(request.method)
+        rate = self._rates.get(request.method)
         if rate:
             rate.take(caller)
         body = await read_body(request.scope, request.receive)
@@ -140,24 +147,13 @@ class Endpoint:
         request.scope["extensions"][PROVE]["seen"](caller)
         return answer
 
-    async def _token(self, who: str, request: Request) -> str:
-        """Return the token where one is needed. Raises Unauthorized, Forbidden by what can be seen of it without the
-        database, before anything else is read; whoever has none waits for a turn among strangers."""
-        if who in ("probe", "alive"):
-            return ""
-        try:
-            if who in BY_TOKEN:
-                token = bearer_token(request.scope["headers"]).decode("latin-1")
-                if who != "metrics" or not authentication.has_metrics_token(self._context, token):
-                    if self._context.keys.at_hand() is None:  # until they are, nobody is known
-                        await self._gates.learn(self._context.keys.signing)
-                    authentication.check_signature(self._context, token, is_admin=who != "worker")
-                return token
-        except SkyctlError:
-            await self._gates.answers_to_strangers.turn(address_of(request))
-            raise
-        await self._gates.answers_to_strangers.turn(address_of(request))
-        return ""
+    async def _token(self, who: str, request: Request) -> tuple[str, str]:
+        """Return the token, and whose it is. Raises Unauthorized, Forbidden by what can be seen of it without the
+        database, before anything else is read."""
+        token = bearer_token(request.scope["headers"]).decode("latin-1")
+        if who == "metrics" and authentication.has_metrics_token(self._context, token):
+            return token, who
+        return token, await self._gates.holder(self._context, token, is_admin=who != "worker")
 
     def _handle(self, operation: Operation, token: str, request: Request, body: bytes) -> Answer:
         client = client_address(request.client.host if request.client else None)

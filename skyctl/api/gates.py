@@ -1,9 +1,9 @@
 """The gates of a process: which callers have which turns, so that nobody's load is another's wait."""
 
-from collections.abc import Callable
-
 from skyctl.api.limits import Connections, Pace
 from skyctl.api.turns import Kept, Turns
+from skyctl.operations.shared import authentication
+from skyctl.operations.shared.context import Context
 
 PROBING, STRANGERS, WORKERS, ADMINISTRATORS = 1, 2, 3, 3
 OURS = 3  # the sign of life, the certificate's renewal, and one more
@@ -15,8 +15,8 @@ PER_SECOND, AT_ONCE = 100.0, 200
 class Gates:
     """The turns of each kind of callers, for threads and for answers.
 
-    `probes`: /readyz and /healthz. `strangers`: whoever shows no token that we signed. `workers` take turns by their
-    token, `administrators` likewise, strangers by their address.
+    `probes`: /readyz and /healthz. `strangers`: whoever shows no token that we signed. `workers` and
+    `administrators` take turns by their ids, however many tokens they have; strangers by their address.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,9 @@ class Gates:
         self.connections = Connections()
         self._learnt: Kept[object] = Kept()
 
-    async def learn(self, read: Callable[[], object]) -> None:
-        """Read what every caller has to wait for, once for all who wait. Raises what that raises."""
-        await self._learnt.get(lambda: self.probing.run("", read))
+    async def holder(self, context: Context, token: str, *, is_admin: bool) -> str:
+        """Return whom a token was signed for, as `authentication.holder_of` does. Until the keys are known, nobody is:
+        they are read once for all who wait."""
+        if context.keys.at_hand() is None:
+            await self._learnt.get(lambda: self.probing.run("", context.keys.signing))
+        return authentication.holder_of(context, token, is_admin=is_admin)

@@ -23,7 +23,6 @@ from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import Busy, DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.tokens import REPLY_PENDING, Outcome
 from skyctl.operations.agents import heartbeats, reply
-from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
 
 MAX_BATCH = 2000
@@ -111,7 +110,7 @@ class HeartbeatBatches:
         """Answer a heartbeat that is committed, with what else waits for its worker, unless too many others wait."""
         read = partial(answer_with_reply, self._context, heartbeat)
         try:
-            document = await self._gates.workers.run(heartbeat.token_hash, read)
+            document = await self._gates.workers.run(heartbeat.worker_id, read)
         except Busy:
             document = accepted(self._context)
         request.accept(compose(200, document, keep_alive=request.keep_alive))
@@ -121,13 +120,13 @@ class HeartbeatBatches:
         asked only about tokens that we signed."""
         token = bearer_token(request.headers).decode("latin-1")
         try:
-            authentication.check_signature(self._context, token, is_admin=False)
+            holder = await self._gates.holder(self._context, token, is_admin=False)
         except SkyctlError as error:
             self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
             return
         why = partial(heartbeats.why_refused, self._context, UUID(heartbeat.worker_id), token)
         try:
-            _refuse(request, await self._gates.workers.run(heartbeat.token_hash, why))
+            _refuse(request, await self._gates.workers.run(holder, why))
         except SkyctlError as error:
             _refuse(request, error)
         except Exception:

@@ -80,14 +80,24 @@ def verify_admin_token(keys: Sequence[Key], token: str, now: datetime, issued_fr
     return _uuid(claims.get("userId"), SIGN_IN_AGAIN)
 
 
-def signed_for(keys: Sequence[Key], token: str) -> str | None:
-    """Whose token one of these keys signed, `worker` or `admin`; None where none did. Whether it is still good is not
-    asked: that takes the database's clock."""
+class Holder(NamedTuple):
+    """Whom a token was signed for: a worker or an administrator, and which one, as the token says it."""
+
+    is_worker: bool
+    id: str
+
+
+def signed_for(keys: Sequence[Key], token: str) -> Holder | None:
+    """Whose token one of these keys signed; None where none did. Whether it is still good is not asked: that takes the
+    database's clock."""
     try:
         claims = next((claims for key in keys if (claims := _signed(key, token)) is not None), None)
     except RecursionError:  # a head of thousands of levels
         return None
-    return None if claims is None else "worker" if claims.get("type") == "worker" else "admin"
+    if claims is None:
+        return None
+    is_worker = claims.get("type") == "worker"
+    return Holder(is_worker, str(claims.get("workerId" if is_worker else "userId")))
 
 
 def fingerprint(token: str | bytes) -> str:

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPResponse
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from skyctl.domain.cluster import Invitation
 from skyctl.operations.admin import workers
 from skyctl.operations.agents import install_links, invitations
 from skyctl.operations.shared.context import Context
+from skyctl.rules import tokens
 from tests.conftest import SECRET, Process
 from tests.support.helpers import (
     LOAD,
@@ -244,6 +246,20 @@ def test_a_worker_registers_only_so_often(
         assert register(other.token, 0).status_code == 201, "another worker notices nothing"
     query = "SELECT count(*) FROM worker_events WHERE kind = 'registered' AND worker_id = %s"
     assert connection.execute(query, [invitation.worker_id]).fetchone() == (statuses.count(201),)
+
+
+def test_a_worker_counts_as_one_however_many_tokens_it_has(url: httpx.URL, invitation: Invitation) -> None:
+    now = datetime.now(UTC)
+    former = [
+        tokens.issue_worker_token(SECRET, invitation.worker_id, "tests", now - timedelta(days=days))[0]
+        for days in range(30)
+    ]
+    with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
+        statuses = {
+            client.post("/api/workers/register", headers=bearer(token), json=REGISTRATION).status_code
+            for token in former
+        }
+    assert statuses == {401, 429}
 
 
 def test_what_is_refused_of_a_registration_counts_and_waits_for_nobody(

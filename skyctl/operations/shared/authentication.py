@@ -12,24 +12,22 @@ from skyctl.store import tokens as stored_tokens
 
 LONGEST_TOKEN = 4096
 
-fingerprint = tokens.fingerprint
 
-
-def check_signature(context: Context, token: str, *, is_admin: bool) -> None:
-    """Raise Unauthorized or Forbidden where it can be seen without the database that a token is not an
-    administrator's, or not a worker's."""
-    keys = context.keys.at_hand()
-    if keys is None:
-        return
-    signed_for = tokens.signed_for(keys, token) if len(token) <= LONGEST_TOKEN else None
-    if signed_for is None:
+def holder_of(context: Context, token: str, *, is_admin: bool) -> str:
+    """Return the id of the worker or the user whom a token was signed for; the keys must be at hand. Raises
+    Unauthorized or Forbidden where it can be seen without the database that it is not an administrator's, or not a
+    worker's."""
+    keys = context.keys.at_hand() or ()
+    holder = tokens.signed_for(keys, token) if len(token) <= LONGEST_TOKEN else None
+    if holder is None:
         raise Unauthorized(
             "the token was not issued by this manager", tokens.SIGN_IN_AGAIN if is_admin else tokens.INVITE_AGAIN
         )
-    if is_admin and signed_for != "admin":
+    if is_admin and holder.is_worker:
         raise Forbidden("the token is not an administrator's", "sign in to the panel as an administrator")
-    if not is_admin and signed_for != "worker":
+    if not is_admin and not holder.is_worker:
         raise Forbidden("the token is not a worker's", tokens.INVITE_AGAIN)
+    return holder.id
 
 
 def administrator(context: Context, token: str, ip_address: str | None = None, user_agent: str | None = None) -> Actor:
