@@ -4,7 +4,10 @@ Handlers are ordinary functions on a few threads. Heartbeats do not come this wa
 `http_protocol`), except unusual ones.
 """
 
+import logging
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,18 +20,18 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from skyctl.api import metrics, openapi
-from skyctl.api.endpoint import ApiRequest, Endpoint, Handler, Operation, address_of, response
-from skyctl.api.gates import Gates
+from skyctl.api.endpoint import Answer, ApiRequest, Endpoint, Handler, Operation, Together, address_of, response
+from skyctl.api.gates import REGISTRATIONS_AT_ONCE, REGISTRATIONS_WAITING, Gates
 from skyctl.api.heartbeats import HeartbeatBatches, accepted, answer_with_reply
 from skyctl.api.limits import Limit
 from skyctl.api.responses import Content, encode, error_document
 from skyctl.documents import http
-from skyctl.domain.cluster import Heartbeat
-from skyctl.domain.errors import SkyctlError, Unauthorized
+from skyctl.domain.cluster import Heartbeat, Registration, Worker
+from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized
 from skyctl.domain.tokens import REPLY_PENDING
 from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, schema, workers
-from skyctl.operations.agents import heartbeats, install_links, invitations, registration, upgrades
+from skyctl.operations.agents import admission, heartbeats, install_links, invitations, registration, upgrades
 from skyctl.operations.shared.context import Context
 
 MAX_PAGE = 1000
@@ -37,15 +40,40 @@ NOBODYS_ADDRESS = "0.0.0.0"
 REGISTRATIONS = Limit(at_once=10, seconds=6.0)
 GZIP, SHELL, TEXT = "application/gzip", "text/x-shellscript", "text/plain"
 
+log = logging.getLogger(__name__)
+
 _SPECIFICATION = Content(encode(openapi.DOCUMENT), "application/json")
 
 
-def register(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
+def register(context: Context, request: ApiRequest) -> Answer:
     """Register a host, or what has changed of it."""
+    return _registered(registration.register(context, request.token, _said(request)))
+
+
+def register_together(context: Context, requests: Sequence[ApiRequest]) -> list[Answer | None]:
+    """Register the hosts of whom there is nothing to judge; the others are to be registered alone."""
+    readable = dict[int, tuple[str, Registration]]()
+    for number, request in enumerate(requests):
+        with suppress(SkyctlError):
+            readable[number] = request.token, _said(request)
+    try:
+        admitted = dict(zip(readable, admission.admit(context, list(readable.values())), strict=True))
+    except DatabaseUnavailable:
+        raise
+    except Exception:  # because of one of them
+        log.exception("action=registrations_apart count=%d", len(requests))
+        admitted = {}
+    workers_of = (admitted.get(number) for number in range(len(requests)))
+    return [_registered(worker) if worker else None for worker in workers_of]
+
+
+def _said(request: ApiRequest) -> Registration:
     # a host whose address is not known came from that of no host: its own word must not take its place
     came_from = request.actor.ip_address or NOBODYS_ADDRESS
-    said = replace(http.registration(http.parse(request.body)), came_from=came_from)
-    worker = registration.register(context, request.token, said)
+    return replace(http.registration(http.parse(request.body)), came_from=came_from)
+
+
+def _registered(worker: Worker) -> Answer:
     return 201, {"success": True, "data": http.worker_document(worker)}
 
 
@@ -194,8 +222,10 @@ def prometheus(_context: Context, _request: ApiRequest) -> tuple[int, Content]:
     return 200, Content(metrics.render(), metrics.MEDIA_TYPE)
 
 
+TOGETHER = Together(register_together, REGISTRATIONS_WAITING, REGISTRATIONS_AT_ONCE)
+
 ROUTES: dict[str, dict[str, Operation]] = {
-    "/api/workers/register": {"POST": Operation("worker", register, limit=REGISTRATIONS)},
+    "/api/workers/register": {"POST": Operation("worker", register, limit=REGISTRATIONS, together=TOGETHER)},
     "/api/workers/generate-script": {"POST": Operation("admin", generate_script)},
     "/api/workers/cluster/status": {"GET": Operation("admin", stats)},
     "/api/workers/{id}/heartbeat": {"POST": Operation("worker", report_load)},

@@ -1,7 +1,7 @@
 """One path of the API: find the method, see who asks, read, run the handler in its caller's turn, answer."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ from skyctl.api.gates import Gates
 from skyctl.api.http_protocol import PROVE
 from skyctl.api.limits import Limit, Rate, caller_of
 from skyctl.api.responses import NO_STORE, Content, bearer_token, encode, error_answer, read_body
-from skyctl.api.turns import Kept
+from skyctl.api.turns import CallerLeft, Gathered, Kept
 from skyctl.documents import http
 from skyctl.domain.addresses import client_address
 from skyctl.domain.cluster import Actor
@@ -62,9 +62,17 @@ class Handler(Protocol):
         """Return the status and the document of the answer. Raises SkyctlError."""
 
 
+class Together(NamedTuple):
+    """A short way for many requests at once: the function returns None for those that the handler is to answer."""
+
+    handle: Callable[[Context, Sequence[ApiRequest]], Sequence[Answer | None]]
+    most_waiting: int
+    most_at_once: int
+
+
 class Operation(NamedTuple):
     """A method of a path: who asks, what is done, what is sent in place of an error's document, if anything, and how
-    often each token may do it.
+    often each token may do it, and the short way, if there is one.
 
     Who: a `worker` or `admin` by a token of theirs, a reader of `metrics` by an administrator's or their own, `anyone`;
     `public` where anyone asks for what needs no database, `probe` and `alive` where machines ask how we are, with and
@@ -75,6 +83,7 @@ class Operation(NamedTuple):
     handle: Handler
     refusal: Callable[[SkyctlError], Content] | None = None
     limit: Limit | None = None
+    together: Together | None = None
 
 
 class Endpoint:
@@ -84,6 +93,11 @@ class Endpoint:
         self._context, self._gates, self._path, self._operations = context, gates, path, operations
         self._kept: Kept[Answer | None] = Kept()
         self._rates = {method: Rate(each.limit) for method, each in operations.items() if each.limit}
+        self._gathered = {
+            method: Gathered(partial(each.handle, context), each.most_waiting, each.most_at_once)
+            for method, operation in operations.items()
+            if (each := operation.together)
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -98,7 +112,7 @@ class Endpoint:
             if answer is None:
                 return
             status, document = answer
-        except ClientDisconnect:
+        except (ClientDisconnect, CallerLeft):
             return
         except SkyctlError as error:
             status, document, headers = error_answer(error)
@@ -136,10 +150,13 @@ class Endpoint:
         rate = self._rates.get(request.method)
         if rate:
             rate.take(caller)
-        body = await read_body(request.scope, request.receive)
-        handle = partial(self._handle, operation, token, request, body)
+        body, has_left = await read_body(request.scope, request.receive), partial(_has_left, request)
+        handle, gathered = partial(self._handle, operation, token, request, body), self._gathered.get(request.method)
+        answer: Answer | None = None
         try:
-            answer = await turns.run_unless_left(caller, handle, partial(_has_left, request))
+            if gathered:
+                answer = await gathered.run(caller, _asked(_client(request), token, request, body), has_left)
+            answer = answer or await turns.run_unless_left(caller, handle, has_left)
         except Busy:
             if rate:
                 rate.give_back(caller)
@@ -156,15 +173,22 @@ class Endpoint:
         return token, await self._gates.holder(self._context, token, is_admin=who != "worker")
 
     def _handle(self, operation: Operation, token: str, request: Request, body: bytes) -> Answer:
-        client = client_address(request.client.host if request.client else None)
-        agent = request.headers.get("user-agent")
-        actor = Actor("", None, client, agent)
+        actor = _client(request)
         if operation.who == "admin":
-            actor = authentication.administrator(self._context, token, client, agent)
+            actor = authentication.administrator(self._context, token, actor.ip_address, actor.user_agent)
         elif operation.who == "metrics":
             authentication.reader_of_metrics(self._context, token)
-        asked = ApiRequest(actor, token, request.path_params, request.query_params, body)
-        return operation.handle(self._context, asked)
+        return operation.handle(self._context, _asked(actor, token, request, body))
+
+
+def _client(request: Request) -> Actor:
+    """Return a caller of whom nothing is known but from where and by what it asks."""
+    client = client_address(request.client.host if request.client else None)
+    return Actor("", None, client, request.headers.get("user-agent"))
+
+
+def _asked(actor: Actor, token: str, request: Request, body: bytes) -> ApiRequest:
+    return ApiRequest(actor, token, request.path_params, request.query_params, body)
 
 
 def response(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Response:

@@ -4,8 +4,8 @@ another."""
 import asyncio
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -15,6 +15,7 @@ from skyctl.domain.errors import Busy
 FRESH_SECONDS = 1.0
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class FairQueue(Generic[T]):
@@ -121,6 +122,70 @@ class Turns:
             if not turn.done():
                 self._begin(following)
                 turn.set_result(None)
+
+
+class CallerLeft(Exception):
+    """Whoever asked has left before it was its turn; nothing was done."""
+
+
+class Waiting(NamedTuple, Generic[T, R]):
+    """What a caller wants done, together with what others want: how to see that it has left, and its outcome."""
+
+    wanted: T
+    has_left: Callable[[], Awaitable[bool]]
+    outcome: "asyncio.Future[R]"
+
+
+class Gathered(Generic[T, R]):
+    """A turn that many take together: while the thread is at work what comes meanwhile waits, each caller in its turn,
+    and is done at once afterwards; who finds the queue full is refused at once."""
+
+    def __init__(self, work: Callable[[Sequence[T]], Sequence[R]], most_waiting: int, most_at_once: int) -> None:
+        self._work, self._most_at_once = work, most_at_once
+        self._waiting: FairQueue[Waiting[T, R]] = FairQueue(most_waiting)
+        self._limiter = anyio.CapacityLimiter(1)
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, caller: str, wanted: T, has_left: Callable[[], Awaitable[bool]]) -> R:
+        """Return what the work gives for this. Raises Busy, CallerLeft, and what the work raises."""
+        waiting = Waiting(wanted, has_left, asyncio.get_running_loop().create_future())
+        refused = self._waiting.put(caller, waiting)
+        if refused is not None and not refused.outcome.done():
+            refused.outcome.set_exception(Busy("too many requests wait already", "try again"))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._go_on())
+        outcome: R = await waiting.outcome
+        return outcome
+
+    async def _go_on(self) -> None:
+        while len(self._waiting):
+            batch = [each for each in self._taken() if not await self._is_over(each)]
+            if batch:
+                await self._do(batch)
+
+    async def _do(self, batch: Sequence[Waiting[T, R]]) -> None:
+        wanted = [each.wanted for each in batch]
+        work = asyncio.ensure_future(anyio.to_thread.run_sync(self._work, wanted, limiter=self._limiter))
+        await asyncio.wait([work])
+        error = work.exception()
+        for number, each in enumerate(batch):
+            if each.outcome.done():
+                continue
+            if error:
+                each.outcome.set_exception(error)
+            else:
+                each.outcome.set_result(work.result()[number])
+
+    def _taken(self) -> list[Waiting[T, R]]:
+        taken: list[Waiting[T, R]] = []
+        while len(taken) < self._most_at_once and (following := self._waiting.take(lambda _: True)):
+            taken.append(following[1])
+        return taken
+
+    async def _is_over(self, waiting: Waiting[T, R]) -> bool:
+        if not waiting.outcome.done() and await waiting.has_left():
+            waiting.outcome.set_exception(CallerLeft())
+        return waiting.outcome.done()
 
 
 class Kept(Generic[T]):

@@ -19,22 +19,21 @@ _CLAIM: sa.ColumnElement[str] = sa.func.coalesce(_C.swarm_node_id, _C.swarm_node
 _UNCONFIRMED = CONFIRMED.is_not(sa.true())
 
 
-def said(node_id: str | None, hostname: str, came_from: str | None) -> dict[str, Any]:
-    """Return the columns of a registration's claim, as an update takes them. A confirmed node stays confirmed where the
+def said(
+    node_id: sa.ColumnElement[str], hostname: sa.ColumnElement[str], came_from: sa.ColumnElement[Any]
+) -> dict[str, Any]:
+    """Return the columns of registrations' claims, as an update takes them. A confirmed node stays confirmed where the
     same host says the same again from the same place; a host that says none, its engine being away, changes nothing.
     Which node was confirmed last is kept: what runs there is to be moved off it whatever the host says by now."""
-    if not node_id:
-        return {}
-    is_same = sa.and_(
-        _C.swarm_node_id == node_id,
-        _C.hostname == hostname,
-        _C.registered_from.is_not_distinct_from(sa.cast(came_from, _C.registered_from.type)),
+    is_said = sa.func.coalesce(node_id, "") != ""
+    stays = sa.not_(is_said) | sa.and_(
+        _C.swarm_node_id == node_id, _C.hostname == hostname, _C.registered_from.is_not_distinct_from(came_from)
     )
     return {
-        "swarm_node_claim": node_id,
-        "registered_from": came_from,
-        "swarm_node_id": sa.case((is_same, _C.swarm_node_id)),
-        "swarm_node_trouble": sa.case((is_same, _C.swarm_node_trouble)),
+        "swarm_node_claim": sa.case((is_said, node_id), else_=_C.swarm_node_claim),
+        "registered_from": sa.case((is_said, came_from), else_=_C.registered_from),
+        "swarm_node_id": sa.case((stays, _C.swarm_node_id)),
+        "swarm_node_trouble": sa.case((stays, _C.swarm_node_trouble)),
     }
 
 

@@ -25,8 +25,11 @@ def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Cr
     worker."""
     query = sa.select(workers, TAKES_ANOTHER.label("takes_tokens")).where(_c.id == worker_id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        return None
+    return credentials(row) if row else None
+
+
+def credentials(row: Any) -> Credentials:
+    """The credentials of a worker's row, with `takes_tokens`."""
     waits = row.next_token_hash is not None and row.next_token_issued_at is not None
     return Credentials(
         token_hash=row.auth_token_hash,
@@ -95,18 +98,6 @@ def accept(connection: sa.Connection, worker_id: UUID, token: IssuedToken, expir
         rivals=sa.null(),
         **_NO_NEXT,
     )
-
-
-def settle(connection: sa.Connection, worker_id: UUID, expires_at: datetime | None, key_id: str) -> None:
-    """An invitation was used: its token is an ordinary one from now on."""
-    _set(connection, worker_id, auth_token_expires_at=expires_at, auth_token_key=key_id)
-
-
-def bind(connection: sa.Connection, worker_id: UUID, host: HostIdentity) -> None:
-    """Bind the worker's token to a machine, and note its boot and agent; what it does not say stays as it was."""
-    identity = {"machine_id": host.machine_id, "boot_id": host.boot_id, "instance_id": host.instance_id}
-    known = {name: value for name, value in identity.items() if value}
-    _set(connection, worker_id, bound_at=sa.func.skyctl_now(), rivals=sa.null(), **known)
 
 
 def note_claimants(connection: sa.Connection, worker_id: UUID, claimants: Mapping[str, Claimant]) -> None:

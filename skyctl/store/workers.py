@@ -8,11 +8,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from skyctl.documents import http
-from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker
+from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Worker
 from skyctl.domain.states import WorkerStatus
-from skyctl.rules import names
-from skyctl.store import node_claims
 from skyctl.store.db import HeartbeatConnection
 from skyctl.store.rows import COLUMNS, CONFIRMED, STATUS, among, read, reference
 from skyctl.store.tables import deployments, workers
@@ -35,22 +32,6 @@ _PERCENTS = [
     for column in (workers.c.cpu_percent, workers.c.memory_percent, workers.c.disk_percent)
 ]
 _NOW = sa.func.skyctl_now()
-_OF_THE_HOST = [
-    "dockerVersion",
-    "nixVersion",
-    "swarmNodeId",
-    "clockOffsetSeconds",
-    "agentSha256",
-    "agentUpgradeFailed",
-    "takesTokens",
-    "releaseKey",
-    "plainHttp",
-    names.REPORTED,
-    "claimedRegion",
-    "claimedPool",
-]
-_CLAIMED = {"region": "claimedRegion", "pool": "claimedPool"}
-
 _NO_OFFER: dict[str, Any] = {"agent_offered": None, "agent_offered_at": None, "agent_signature": None}
 
 # The write itself checks the token: it touches only the worker whose stored hash is that of the token. A worker that
@@ -112,32 +93,6 @@ def insert_invited(
         .values(**values, auth_token_hash=token_hash, auth_token_expires_at=expires_at)
         .on_conflict_do_nothing(index_elements=["id"])
     )
-
-
-def _known_metadata() -> sa.ColumnElement[Any]:
-    """The stored metadata of a worker, without what only the host can say and may no longer be true."""
-    kept = sa.func.coalesce(workers.c.metadata, sa.text("'{}'::jsonb"))
-    return kept.op("-")(sa.cast(_OF_THE_HOST, ARRAY(sa.Text)))
-
-
-def _without_labels(registration: Registration) -> dict[str, Any]:
-    """The metadata of a host, where the labels that only administrators set are what it claims to be."""
-    return {_CLAIMED.get(key, key): value for key, value in registration.metadata.items()}
-
-
-def set_registration(connection: sa.Connection, worker_id: UUID, name: str, registration: Registration) -> None:
-    """Store what a host says of itself. Of what administrators set it changes nothing."""
-    values: dict[str, Any] = {
-        "name": name,
-        "hostname": registration.hostname,
-        "ip_address": registration.ip_address,
-        "capacity": http.capacity_document(registration.capacity),
-        "metadata": _known_metadata().op("||")(sa.cast(_without_labels(registration), workers.c.metadata.type)),
-        "updated_at": _NOW,
-    }
-    node = registration.metadata.get("swarmNodeId")
-    values |= node_claims.said(node if isinstance(node, str) else None, registration.hostname, registration.came_from)
-    connection.execute(sa.update(workers).where(workers.c.id == worker_id).values(**values))
 
 
 def exists(connection: sa.Connection, worker_id: UUID) -> bool:
@@ -232,9 +187,9 @@ def offer_agent(connection: sa.Connection, worker_ids: Collection[UUID], sha256:
     connection.execute(offered.values(**order, updated_at=_NOW))
 
 
-def withdraw_agent(connection: sa.Connection, worker_id: UUID) -> None:
-    """Offer no agent to a worker any more."""
-    offered = sa.update(workers).where(workers.c.id == worker_id)
+def withdraw_agents(connection: sa.Connection, worker_ids: Iterable[UUID]) -> None:
+    """Offer no agent to these workers any more."""
+    offered = sa.update(workers).where(among(workers.c.id, worker_ids))
     connection.execute(offered.values(**_NO_OFFER, updated_at=_NOW))
 
 

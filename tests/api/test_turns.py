@@ -3,12 +3,12 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from skyctl.api.limits import Connections, Limit, Pace, Rate, caller_of
-from skyctl.api.turns import FairQueue, Turns
+from skyctl.api.turns import CallerLeft, FairQueue, Gathered, Turns
 from skyctl.domain.errors import Busy, TooOften
 
 
@@ -180,3 +180,48 @@ def test_by_what_a_stranger_is_known() -> None:
     assert caller_of("::ffff:192.0.2.7") == "192.0.2.7"
     assert caller_of("fe80::1%eth0") == "fe80::"
     assert len(caller_of("x" * 9000)) == len(caller_of("x:" * 9000)) == 64
+
+
+def test_what_comes_while_others_are_served_is_done_together() -> None:
+    async def course() -> None:
+        held, done = Held(), list[list[str]]()
+
+        def work(names: Sequence[str]) -> list[str]:
+            done.append(list(names))
+            return [held.work(name)() for name in names] if names == ["first"] else list(names)
+
+        gathered = Gathered(work, most_waiting=4, most_at_once=3)
+
+        def ask(name: str, left: Callable[[], Awaitable[bool]] = stays) -> "asyncio.Task[str]":
+            return asyncio.create_task(gathered.run(name, name, left))
+
+        first = ask("first")
+        await held.has_begun("first")
+        a, gone, b, c = ask("a"), ask("gone", has_left), ask("b"), ask("c")
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await ask("one too many")
+        b.cancel()
+        held.go.set()
+        assert [await first, await a, await c] == ["first", "a", "c"]
+        with pytest.raises(CallerLeft):
+            await gone
+        assert done == [["first"], ["a"], ["c"]]
+
+    asyncio.run(course())
+
+
+def test_all_that_go_together_learn_why_it_failed_and_the_next_do_not() -> None:
+    async def course() -> None:
+        def work(names: Sequence[str]) -> list[str]:
+            if "bad" in names:
+                raise Busy("of the database", "")
+            return list(names)
+
+        gathered = Gathered(work, most_waiting=9, most_at_once=9)
+        together = (gathered.run(name, name, stays) for name in ("bad", "good"))
+        results = await asyncio.gather(*together, return_exceptions=True)
+        assert [type(result) for result in results] == [Busy, Busy]
+        assert await gathered.run("good", "good", stays) == "good"
+
+    asyncio.run(course())

@@ -1,12 +1,8 @@
 """Registration of hosts: whether a host may be the worker whose token it has, and what is stored of it."""
 
-import json
 import math
-from dataclasses import replace
 from datetime import datetime, timedelta
-from uuid import UUID
 
-from skyctl.documents import http
 from skyctl.domain.cluster import Event, Registration, Worker
 from skyctl.domain.errors import (
     Forbidden,
@@ -19,22 +15,21 @@ from skyctl.domain.errors import (
 from skyctl.domain.events import Address, Cloned, EventKind, Joined
 from skyctl.domain.text import reference
 from skyctl.domain.tokens import Credentials, HostIdentity, Identity, IssuedToken, TokenState
-from skyctl.operations.agents import token_refusals, upgrades
-from skyctl.operations.shared import lookup, token_issue
+from skyctl.operations.agents import admission, token_refusals
+from skyctl.operations.agents.admission import Asked
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.outages import known_outages
-from skyctl.rules import clocks, health, identity, names, tokens
-from skyctl.store import db, events, workers
+from skyctl.rules import identity, names, tokens
+from skyctl.store import db, events, registrations, workers
 from skyctl.store import tokens as stored_tokens
 
 
-def authorize(
-    context: Context, tx: db.Transaction, claims: tokens.WorkerClaims, token_hash: str, registration: Registration
-) -> SkyctlError | None:
+def authorize(context: Context, tx: db.Transaction, asked: Asked) -> SkyctlError | None:
     """Admit a host as the worker that its token names, or return a refusal that is to be raised after the commit,
     since something was noted of it. The log must be locked. Raises Unauthorized, Forbidden, where nothing is to be
     noted."""
-    worker_id, now, host = claims.worker_id, db.now(tx), host_identity(registration)
+    claims, token_hash, host = asked.claims, asked.token_hash, asked.host
+    worker_id, now = claims.worker_id, db.now(tx)
     if not workers.exists(tx, worker_id):
         token_refusals.refuse_removed(tx, worker_id)
         token_refusals.refuse_former(tx, claims.key, now)
@@ -58,23 +53,7 @@ def authorize(
     elif token_state is TokenState.NEXT and known.next_token:
         stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
         events.append(tx, Event(EventKind.TOKEN_ROTATED, worker_id, worker.name, f"worker:{worker.name}"))
-    else:
-        unused = not known.holder.hostname
-        stored_tokens.settle(tx, worker_id, claims.expires_at if unused else known.expires_at, claims.key.id)
-    stored_tokens.bind(tx, worker_id, host)
-    moved = bool(known.holder.machine_id) and not identity.is_at_home(known.holder, host)
-    takes_tokens = registration.metadata.get(stored_tokens.TAKES_TOKENS) is True
-    if takes_tokens and moved and token_state is not TokenState.INVITATION:
-        # the next token tells this host from another that still holds the token, and was not heard while we were away
-        token_issue.replace_token(context, tx, worker_id)
     return None
-
-
-def host_identity(registration: Registration) -> HostIdentity:
-    """Return what a registration says of the machine itself."""
-    values = (registration.metadata.get(key) for key in ("machineId", "bootId", "instanceId"))
-    machine, boot, instance = (value if isinstance(value, str) else "" for value in values)
-    return HostIdentity(machine, boot, instance, registration.hostname, registration.ip_address)
 
 
 def _recognize(
@@ -82,8 +61,7 @@ def _recognize(
 ) -> SkyctlError | None:
     """Return why a host is not this worker's; None where it is. A claimant is noted, and reported once."""
     now, interval = db.now(tx), context.health.heartbeat_interval
-    signs = [at for at in (known.last_heartbeat_at, known.bound_at) if at]
-    silence = health.heard_silence(max(signs), now, known_outages(tx)) if signs else None
+    silence = admission.heard_silence(known, now, known_outages(tx))
     verdict = identity.identify(known, host, silence, interval)
     if verdict is Identity.SAME:
         return None
@@ -138,55 +116,25 @@ def register(context: Context, token: str, registration: Registration) -> Worker
     counts once the monitor has confirmed that. Raises Unauthorized, Forbidden.
     """
     with context.db.transaction() as tx:
-        now = db.now(tx)
-        claims = tokens.verify_worker_token(context.keys.accepted(now), token, now)
-        registration = names.with_plain_hostname(claims.worker_id, registration)
-        _refuse_at_once(tx, claims.worker_id, tokens.fingerprint(token), now)
-        if before := workers.get(tx, claims.worker_id):
-            _check_metadata(before, _with_clock_offset(registration, now))
+        asked = admission.ask(context, token, registration, db.now(tx))
+        worker_id = asked.claims.worker_id
+        _refuse_at_once(tx, asked, db.now(tx))
+        if before := workers.get(tx, worker_id):
+            admission.check_metadata(before, asked.registration)
         events.lock(tx)
-        refusal = authorize(context, tx, claims, tokens.fingerprint(token), registration)
+        refusal = authorize(context, tx, asked)
         if refusal is None:
-            return _store(tx, claims.worker_id, registration)
+            [known] = registrations.known(tx, [worker_id], lock=True).values()
+            admission.check_metadata(known.worker, asked.registration)
+            return admission.let_in(context, tx, [(asked, known)])[worker_id]
     raise refusal  # after the commit of what was noted of it
 
 
-def _refuse_at_once(tx: db.Transaction, worker_id: UUID, token_hash: str, now: datetime) -> None:
+def _refuse_at_once(tx: db.Transaction, asked: Asked, now: datetime) -> None:
     """Refuse a token that was revoked, has expired, or is of a worker that was removed before the log is locked, for
     which all others would wait; it is judged again under the lock. Raises Unauthorized, Forbidden."""
-    known = stored_tokens.get(tx, worker_id)
+    known = stored_tokens.get(tx, asked.claims.worker_id)
     if known is None:
-        token_refusals.refuse_removed(tx, worker_id)
+        token_refusals.refuse_removed(tx, asked.claims.worker_id)
     else:
-        token_refusals.refuse_unusable(known, identity.token_state(known, token_hash), now)
-
-
-def _store(tx: db.Transaction, worker_id: UUID, registration: Registration) -> Worker:
-    before = lookup.get_worker(tx, worker_id)
-    stored = _with_clock_offset(registration, db.now(tx))
-    _check_metadata(before, stored)
-    workers.set_registration(tx, worker_id, names.registered(before, registration.hostname), stored)
-    after = lookup.get_worker(tx, worker_id)
-    if (before.hostname, before.ip_address) != (after.hostname, after.ip_address):
-        details = Joined(hostname=registration.hostname, ipAddress=registration.ip_address)
-        events.append(
-            tx, Event(EventKind.REGISTERED, worker_id, after.name, actor=f"worker:{after.name}", details=details)
-        )
-    upgrades.settle(tx, after)
-    db.notify_news(tx)
-    return after
-
-
-def _check_metadata(before: Worker, said: Registration) -> None:
-    """Raise ValidationError where what is kept of a worker would become too large; what was kept before may stay."""
-    after = {**before.metadata, **said.metadata}
-    if len(json.dumps(after)) > len(json.dumps(dict(before.metadata))):
-        http.check_metadata(after)
-
-
-def _with_clock_offset(registration: Registration, now: datetime) -> Registration:
-    """Return the registration with the time that the host's clock showed replaced by its distance from the database's.
-    Only the doctor reads it."""
-    metadata = {key: value for key, value in registration.metadata.items() if key not in ("clock", clocks.OFFSET)}
-    offset = clocks.offset_seconds(registration.metadata.get("clock"), now)
-    return replace(registration, metadata=metadata if offset is None else {**metadata, clocks.OFFSET: offset})
+        token_refusals.refuse_unusable(known, identity.token_state(known, asked.token_hash), now)

@@ -130,23 +130,24 @@ def archive(context: Context, token: str, sha256: str) -> bytes:
     return release().archive
 
 
-def settle(tx: db.Transaction, worker: Worker) -> None:
-    """Note what a worker that has just registered says of the agent that it was offered."""
+def settled(worker: Worker) -> Event | None:
+    """Return what became of the agent that a worker was offered, as it says by its registration; None where it says
+    nothing of it."""
     if worker.agent_offered is None:
-        return
+        return None
     failed = worker.metadata.get("agentUpgradeFailed")
     order = {"sha256": worker.agent_offered, "offeredAt": http.moment(worker.agent_offered_at)}
     if worker.metadata.get("agentSha256") == worker.agent_offered:
         version = str(worker.metadata.get("agentVersion"))[:LONGEST_VERSION]
-        _note(tx, worker, EventKind.AGENT_UPGRADED, _named(version, worker.agent_offered))
-    elif isinstance(failed, dict) and order.items() <= failed.items():
-        _note(tx, worker, EventKind.AGENT_UPGRADE_FAILED, str(failed.get("reason"))[:LONGEST_REASON])
+        return _settled(worker, EventKind.AGENT_UPGRADED, _named(version, worker.agent_offered))
+    if isinstance(failed, dict) and order.items() <= failed.items():
+        return _settled(worker, EventKind.AGENT_UPGRADE_FAILED, str(failed.get("reason"))[:LONGEST_REASON])
+    return None
 
 
-def _note(tx: db.Transaction, worker: Worker, kind: EventKind, reason: str) -> None:
-    workers.withdraw_agent(tx, worker.id)
+def _settled(worker: Worker, kind: EventKind, reason: str) -> Event:
     details = AgentVersion(version=worker.metadata.get("agentVersion"), sha256=worker.agent_offered)
-    events.append(tx, Event(kind, worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=details))
+    return Event(kind, worker.id, worker.name, f"worker:{worker.name}", reason=reason, details=details)
 
 
 def _named(version: str, sha256: str) -> str:

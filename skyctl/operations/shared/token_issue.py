@@ -18,6 +18,12 @@ def replace_token(context: Context, tx: db.Transaction, worker_id: UUID) -> str:
     return token
 
 
+def following(context: Context, worker_id: UUID, now: datetime) -> IssuedToken:
+    """Issue a new token for a worker, and return what is to be stored of it."""
+    key = context.keys.signing()
+    return IssuedToken(tokens.fingerprint(sign(key, worker_id, now)), now, key.id)
+
+
 def sign(key: Key, worker_id: UUID, issued_at: datetime) -> str:
     """Return the token of a rotation; the same arguments give the same token, so that it need not be stored."""
     return tokens.issue_worker_token(key.secret, worker_id, tokens.ROTATION, issued_at)[0]
