@@ -10,7 +10,7 @@ from typing import NoReturn
 from skyagent import clock
 from skyagent.backoff import REFUSED, jittered, retry_delay
 from skyagent.client import Manager, open_http
-from skyagent.errors import Failing, Failure, Refused, UnknownWorker
+from skyagent.errors import Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.metrics import EngineWatch, Host
 from skyagent.settings import Settings
 from skyagent.status import StatusFile
@@ -97,8 +97,8 @@ class Agent:
         }
 
     def _register(self, registration: dict[str, object]) -> None:
-        """Say what this host is, if that is news; news that the manager rejects must not silence a worker that it
-        knows.
+        """Say what this host is, if that is news; news that the manager rejects, or has no time for, must not silence a
+        worker that it knows, be it by the agent before this one.
 
         What the clock shows goes along and is no news by itself; that it was set is.
         """
@@ -108,8 +108,8 @@ class Agent:
         self._supervisor.alive()
         try:
             self._manager.register(registration)
-        except Failing as failure:
-            if not self._registered:
+        except (Failing, Unreachable) as failure:
+            if not (self._registered or self._status.is_known(registration)):
                 raise
             if registration != self._rejected:
                 log.warning("action=registration_rejected reason=%r", str(failure))

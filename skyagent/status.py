@@ -26,6 +26,7 @@ class StatusFile:
 
     def __init__(self, environ: Mapping[str, str], settings: Settings) -> None:
         self._path = path_of(environ) if environ.get("RUNTIME_DIRECTORY") else None
+        self._known_as = _registered_before(self._path, settings)
         self._document: dict[str, Any] = {
             "workerId": settings.worker_id,
             "manager": settings.api_url,
@@ -59,8 +60,12 @@ class StatusFile:
         """Note what the manager accepted of this host."""
         self._keep({"registered": {"at": _now(), **registration}})
 
+    def is_known(self, registration: Mapping[str, Any]) -> bool:
+        """Tell whether the manager let this host in, as this worker and at this place, since it was booted."""
+        return bool(self._known_as) and _place(registration) == self._known_as
+
     def _keep(self, news: Mapping[str, object]) -> None:
-        """Lay news over what is known. It is for people alone: where it cannot be written, nothing else suffers."""
+        """Lay news over what is known. Where it cannot be written, nothing else suffers."""
         self._document.update(news)
         if self._path is None:
             return
@@ -70,6 +75,26 @@ class StatusFile:
             new.replace(self._path)
         except OSError as error:
             log.debug("action=status_failed reason=%r", str(error))
+
+
+def _registered_before(path: Path | None, settings: Settings) -> list[object]:
+    """The place at which the agent before this one registered as the same worker; empty where it is not known."""
+    try:
+        document = read(path) if path else {}
+    except StatusError:
+        return []
+    registered = document.get("registered")
+    is_ours = (document.get("workerId"), document.get("manager")) == (settings.worker_id, settings.api_url)
+    return _place(registered) if is_ours and isinstance(registered, dict) else []
+
+
+def _place(registration: Mapping[str, Any]) -> list[object]:
+    """What distinguishes a host from its copies; empty where its boot is not known. The runtime folder, where the last
+    one is kept, does not outlive the boot, but may have been copied."""
+    metadata = registration.get("metadata")
+    said = metadata if isinstance(metadata, dict) else {}
+    place = [said.get("machineId"), said.get("bootId"), registration.get("hostname"), registration.get("ipAddress")]
+    return place if all(place) else []
 
 
 def path_of(environ: Mapping[str, str]) -> Path:

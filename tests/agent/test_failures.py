@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,35 @@ def test_no_line_ever_holds_the_token(manager: Manager, start: Start) -> None:
 
 def _retry_seconds(line: str) -> float:
     return float(re.findall(r"retry_seconds=([\d.]+)", line)[0])
+
+
+@pytest.mark.parametrize("answer", [failing(503, "BUSY", Retry_After="2"), failing(500, "INTERNAL_ERROR")])
+def test_a_known_worker_beats_while_it_cannot_register(
+    manager: Manager, start: Start, tmp_path: Path, answer: Answer
+) -> None:
+    environ = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    start(apiUrl=manager.url, environ=environ).says("action=accepted")
+    manager.ready["register"].append(answer)
+    again = start(apiUrl=manager.url, environ=environ)
+    again.says("action=registration_rejected")
+    again.says("action=accepted")
+    again.says("action=registered")
+
+
+@pytest.mark.parametrize("changed", [{"bootId": "another"}, {"hostname": "another"}])
+def test_who_may_be_another_host_does_not_beat_before_it_is_let_in(
+    manager: Manager, start: Start, tmp_path: Path, changed: dict[str, str]
+) -> None:
+    environ = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    first = start(apiUrl=manager.url, environ=environ)
+    first.says("action=accepted")
+    first.clean_up()
+    known = json.loads((tmp_path / "status.json").read_text())
+    registered = known["registered"]
+    known["registered"] = {**registered, **changed, "metadata": {**registered["metadata"], **changed}}
+    (tmp_path / "status.json").write_text(json.dumps(known))
+    manager.ready["register"].append(failing(503, "BUSY", Retry_After="1"))
+    told = len(manager.requests.all())
+    start(apiUrl=manager.url, environ=environ).says("action=accepted")
+    paths = [request.path.rpartition("/")[2] for request in manager.requests.all()[told:]]
+    assert paths[:3] == ["register", "register", "heartbeat"]
