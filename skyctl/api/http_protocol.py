@@ -46,9 +46,21 @@ class HeartbeatReceiver(Protocol):
         """Answer the request, now or later."""
 
 
+class _Answers:
+    """A connection as answers are written to it: once it is closed they are dropped, where uvloop would raise."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.close, self.is_closing = transport.close, transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+
 class HeartbeatConnection(HttpToolsProtocol):
     """A connection to an application whose `heartbeats` is a HeartbeatReceiver. A request that does not come in time,
-    or of which too much is no body, ends it."""
+    or of which too much is no body, ends it, and so does a client that reads none of its answers for as long."""
 
     is_proven = False
     _refusal = ""
@@ -58,6 +70,7 @@ class HeartbeatConnection(HttpToolsProtocol):
     _begins = False
     _framing_bytes = 0
     _given_up: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request for a limited time."""
@@ -66,11 +79,22 @@ class HeartbeatConnection(HttpToolsProtocol):
         self._receiver.connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         super().connection_lost(exc)
         self._receiver.connections.closed(self)
-        if self._given_up:
-            self._given_up.cancel()
+        for timer in (self._given_up, self._unread):
+            if timer:
+                timer.cancel()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, and see that the client reads what it asked for."""
+        self._await_reading()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Stop writing until the client has read more, for a limited time."""
+        super().pause_writing()
+        self._await_reading()
 
     def prove(self, caller: str) -> None:
         """Note whose good token the client holds."""
@@ -143,6 +167,7 @@ class HeartbeatConnection(HttpToolsProtocol):
         else:
             self.scope["extensions"] = {PROVE: {"seen": self.prove}}
             super().on_headers_complete()
+            self.cycle.transport = _Answers(self.transport)  # type: ignore[assignment]
             if len(self.pipeline) > MOST_WAITING:
                 self._refusal = "too many requests wait on this connection"
                 raise ValueError(self._refusal)
@@ -166,6 +191,18 @@ class HeartbeatConnection(HttpToolsProtocol):
     def _receiver(self) -> HeartbeatReceiver:
         receiver: HeartbeatReceiver = self.app.heartbeats
         return receiver
+
+    def _await_reading(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting and self._unread is None:
+            self._unread = self.loop.call_later(REQUEST_SECONDS, self._see_reading, waiting)
+
+    def _see_reading(self, waited: int) -> None:
+        self._unread = None
+        if self.transport.get_write_buffer_size() >= waited:
+            self.transport.abort()
+        else:
+            self._await_reading()
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():

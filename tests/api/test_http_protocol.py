@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.client import HTTPResponse
 
 import httpx
+import psutil
 import psycopg
 import pytest
 
@@ -14,7 +15,17 @@ from skyctl.domain.cluster import Invitation
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
-from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, admin_token, get, metrics, ready
+from tests.support.helpers import (
+    LOAD,
+    PATIENCE_SECONDS,
+    TESTS,
+    add_worker,
+    admin_token,
+    eventually,
+    get,
+    metrics,
+    ready,
+)
 
 Serve = Callable[..., tuple[str, Process]]
 BODY = json.dumps(LOAD).encode()
@@ -31,9 +42,17 @@ def url(serve: Serve) -> httpx.URL:
 
 
 @contextmanager
-def connected(url: httpx.URL) -> Iterator[socket.socket]:
-    with socket.create_connection((url.host, url.port or 80), timeout=PATIENCE_SECONDS) as client:
+def connected(url: httpx.URL, receives: int | None = None) -> Iterator[socket.socket]:
+    with socket.socket() as client:
+        client.settimeout(PATIENCE_SECONDS)
+        if receives:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        client.connect((url.host, url.port or 80))
         yield client
+
+
+def authorization(connection: psycopg.Connection) -> str:
+    return f"Authorization: Bearer {admin_token(SECRET, connection)}\r\n"
 
 
 def request(
@@ -169,11 +188,36 @@ def test_what_is_not_http_gets_the_one_shape_of_errors(url: httpx.URL) -> None:
         assert answer(client).status == 400
 
 
-def test_who_says_nothing_or_half_is_let_go(url: httpx.URL, invitation: Invitation) -> None:
-    with connected(url) as silent, connected(url) as half:
+def test_who_says_nothing_or_half_or_does_not_read_is_let_go(
+    serve: Serve, connection: psycopg.Connection, invitation: Invitation
+) -> None:
+    address, process = serve()
+    url = httpx.URL(address)
+    for _ in range(300):
+        add_worker(connection)
+    listing = f"GET /api/workers?limit=1000 HTTP/1.1\r\nHost: m\r\n{authorization(connection)}\r\n".encode()
+    with connected(url) as silent, connected(url) as half, connected(url, receives=4096) as reads_nothing:
+        port = reads_nothing.getsockname()[1]
+        reads_nothing.sendall(listing * 15)
         half.sendall(request(invitation)[:-3])
         assert silent.recv(1) == b""
         assert half.recv(1) == b""
+        server = psutil.Process(process.popen.pid)
+        eventually(lambda: all(each.raddr.port != port for each in server.net_connections("tcp") if each.raddr))
+
+
+@pytest.mark.parametrize("stray", [b"\x01", b"POST x HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
+def test_what_cannot_be_read_after_others_leaves_no_traceback(serve: Serve, stray: bytes) -> None:
+    address, process = serve()
+    whole = b"GET /readyz HTTP/1.1\r\nHost: m\r\n\r\n"
+    for before in (1, 2, 5):
+        for _ in range(5):
+            with connected(httpx.URL(address)) as client:
+                client.sendall(whole * before + stray)
+                while client.recv(65536):
+                    pass
+    assert process.stop() == 0
+    assert "Traceback" not in "".join(process.seen)
 
 
 def test_half_a_beat_does_not_hold_the_end(serve: Serve, invitation: Invitation) -> None:
