@@ -22,7 +22,7 @@ from skyctl.domain.errors import SkyctlError
 from skyctl.host.certificates import Certificates
 from skyctl.host.postgres import EmbeddedPostgres
 from tests.api.test_tls import ask, trusting
-from tests.conftest import SECRET, Cli, Process
+from tests.conftest import SECRET, Process, clean_environment
 from tests.support.docker_stub import Answer, engine
 from tests.support.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, registration
 
@@ -230,7 +230,16 @@ def test_nothing_of_serves_is_taken_for_the_authority(manager: Manager, tmp_path
     for name in ("ca.pem", "ca.key", "server.pem", "server.key"):
         (own / name).write_bytes((other.folder / name).read_bytes())
         os.chown(own / name, SERVE, SERVE)
-    cli = Cli(manager.environment | {"SKYCTL_DATA_DIR": str(manager.data)})
+    etc = tmp_path / "etc"
+    subprocess.run(["cp", "-a", "/etc", etc], check=True)
+
+    def cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run skyctl as root, whose key of releases goes into a copy of this machine's /etc."""
+        beside = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc && exec "$@"', str(etc)]
+        environment = clean_environment() | manager.environment | {"SKYCTL_DATA_DIR": str(manager.data)}
+        command = [*beside, sys.executable, "-m", "skyctl", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+
     command = cli("workers", "install-script", "--link", "--name", "web-1").stdout
     assert ours.authority.read_text().strip() in command
     script = cli("workers", "install-script", "--name", "web-2").stdout
