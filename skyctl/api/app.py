@@ -4,6 +4,7 @@ Handlers are ordinary functions on a few threads. Heartbeats do not come this wa
 `http_protocol`), except unusual ones.
 """
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -21,12 +22,14 @@ from skyctl.api.endpoint import ApiRequest, Endpoint, Handler, Operation, addres
 from skyctl.api.gates import Gates
 from skyctl.api.heartbeats import HeartbeatBatches, accepted, answer_with_reply
 from skyctl.api.limits import Limit
-from skyctl.api.responses import Content, encode, error_document
+from skyctl.api.responses import SHORT, Content, encode, error_answer, error_document
 from skyctl.documents import http
 from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import SkyctlError, Unauthorized
+from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING
 from skyctl.domain.workloads import DrainOptions
+from skyctl.host import vital
 from skyctl.operations.admin import drains, schema, workers
 from skyctl.operations.agents import heartbeats, install_links, invitations, registration, upgrades
 from skyctl.operations.shared.context import Context
@@ -36,6 +39,8 @@ STATS_SECONDS = 30
 NOBODYS_ADDRESS = "0.0.0.0"
 REGISTRATIONS = Limit(at_once=10, seconds=6.0)
 GZIP, SHELL, TEXT = "application/gzip", "text/x-shellscript", "text/plain"
+
+log = logging.getLogger(__name__)
 
 _SPECIFICATION = Content(encode(openapi.DOCUMENT), "application/json")
 
@@ -171,7 +176,10 @@ class Cached:
 
 
 def ready(context: Context, _request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Say that the database answers and has our schema, and which installation it is of."""
+    """Say that what this process lives by goes on, that the database answers and has our schema, and which installation
+    it is of."""
+    if still := vital.standing_still():
+        return 503, error_document("STANDS_STILL", f"what must go on stands still: {', '.join(still)}")
     state = schema.check(context)
     if not state.complete:
         return 503, error_document("SCHEMA_INCOMPLETE", "run `skyctl db init`")
@@ -229,7 +237,7 @@ class Application:
             Route(path, Endpoint(context, self._gates, path, methods)) for path, methods in (ROUTES | own).items()
         ]
         self._others = Starlette(
-            routes=routes, exception_handlers={HTTPException: self._http_error, Exception: _unexpected}
+            routes=routes, exception_handlers={HTTPException: self._http_error, Exception: _unexpected, **SHORTAGES}
         )
         self._others.router.redirect_slashes = False
 
@@ -246,6 +254,19 @@ class Application:
         }
         code, message = codes.get(status, ("VALIDATION_ERROR", "the request cannot be read"))
         return response(status, error_document(code, message), getattr(error, "headers", None))
+
+
+async def _short(request: Request, error: Exception) -> Response:
+    """Answer what there are no files, memory or threads for; it runs on the event loop, for a handler that is no
+    coroutine needs a thread."""
+    reason = shortage(error)
+    if not reason:
+        raise error
+    log.warning("action=request_failed path=%s reason=%r", request.url.path, reason)
+    return response(*error_answer(SHORT))
+
+
+SHORTAGES = dict.fromkeys((OSError, MemoryError, RuntimeError), _short)
 
 
 def _unexpected(_request: Request, _error: Exception) -> Response:
