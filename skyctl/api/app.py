@@ -24,12 +24,14 @@ from skyctl.api.endpoint import Answer, ApiRequest, Endpoint, Handler, Operation
 from skyctl.api.gates import REGISTRATIONS_AT_ONCE, REGISTRATIONS_WAITING, Gates
 from skyctl.api.heartbeats import HeartbeatBatches, accepted, answer_with_reply
 from skyctl.api.limits import Limit
-from skyctl.api.responses import Content, encode, error_document
+from skyctl.api.responses import SHORT, Content, encode, error_answer, error_document
 from skyctl.documents import http
 from skyctl.domain.cluster import Heartbeat, Registration, Worker
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized
+from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING
 from skyctl.domain.workloads import DrainOptions
+from skyctl.host import vital
 from skyctl.operations.admin import drains, schema, workers
 from skyctl.operations.agents import admission, heartbeats, install_links, invitations, registration, upgrades
 from skyctl.operations.shared.context import Context
@@ -199,7 +201,10 @@ class Cached:
 
 
 def ready(context: Context, _request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Say that the database answers and has our schema, and which installation it is of."""
+    """Say that what this process lives by goes on, that the database answers and has our schema, and which installation
+    it is of."""
+    if still := vital.standing_still():
+        return 503, error_document("STANDS_STILL", f"what must go on stands still: {', '.join(still)}")
     state = schema.check(context)
     if not state.complete:
         return 503, error_document("SCHEMA_INCOMPLETE", "run `skyctl db init`")
@@ -259,7 +264,7 @@ class Application:
             Route(path, Endpoint(context, self._gates, path, methods)) for path, methods in (ROUTES | own).items()
         ]
         self._others = Starlette(
-            routes=routes, exception_handlers={HTTPException: self._http_error, Exception: _unexpected}
+            routes=routes, exception_handlers={HTTPException: self._http_error, Exception: _unexpected, **SHORTAGES}
         )
         self._others.router.redirect_slashes = False
 
@@ -276,6 +281,19 @@ class Application:
         }
         code, message = codes.get(status, ("VALIDATION_ERROR", "the request cannot be read"))
         return response(status, error_document(code, message), getattr(error, "headers", None))
+
+
+async def _short(request: Request, error: Exception) -> Response:
+    """Answer what there are no files, memory or threads for; it runs on the event loop, for a handler that is no
+    coroutine needs a thread."""
+    reason = shortage(error)
+    if not reason:
+        raise error
+    log.warning("action=request_failed path=%s reason=%r", request.url.path, reason)
+    return response(*error_answer(SHORT))
+
+
+SHORTAGES = dict.fromkeys((OSError, MemoryError, RuntimeError), _short)
 
 
 def _unexpected(_request: Request, _error: Exception) -> Response:

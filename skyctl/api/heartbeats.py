@@ -17,10 +17,11 @@ from prometheus_client import Counter, Histogram
 
 from skyctl.api.gates import Gates
 from skyctl.api.http_protocol import HeartbeatRequest, compose
-from skyctl.api.responses import bearer_token
+from skyctl.api.responses import SHORT, bearer_token
 from skyctl.documents import http
 from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import Busy, DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
+from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING, Outcome
 from skyctl.operations.agents import heartbeats, reply
 from skyctl.operations.shared.context import Context
@@ -111,7 +112,7 @@ class HeartbeatBatches:
         read = partial(answer_with_reply, self._context, heartbeat)
         try:
             document = await self._gates.workers.run(heartbeat.worker_id, read)
-        except Busy:
+        except (Busy, RuntimeError):  # the latter where there is no thread to be had
             document = accepted(self._context)
         request.accept(compose(200, document, keep_alive=request.keep_alive))
 
@@ -129,9 +130,9 @@ class HeartbeatBatches:
             _refuse(request, await self._gates.workers.run(holder, why))
         except SkyctlError as error:
             _refuse(request, error)
-        except Exception:
+        except Exception as error:
             log.exception("action=explanation_failed worker_id=%s", heartbeat.worker_id)
-            _refuse(request, UNEXPECTED)
+            _refuse(request, SHORT if shortage(error) else UNEXPECTED)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -14,7 +14,7 @@ from skyctl.domain.addresses import client_address
 from skyctl.domain.errors import TooOften
 
 FILES_OF_OURS = 256
-FEWEST_CONNECTIONS, MOST_CONNECTIONS = 64, 120_000
+MOST_CONNECTIONS = 120_000
 MOST_CALLERS = 100_000
 MOST_OF_ONE = 64  # connections of one token that nobody takes the place of
 
@@ -119,18 +119,21 @@ class Closable(Protocol):
 class Connections:
     """The connections of a process, fewer than the files that it may open. Where they are at their limit, a new one
     takes the place of the oldest that was not seen to hold a good token; where each was, the new one is closed. Of one
-    token's, only the newest count as such."""
+    token's, only the newest count as such.
 
-    def __init__(self, most: int | None = None) -> None:
-        self.most = most or _most_connections()
+    The limit follows that of the process's open files, which others may set while it runs."""
+
+    def __init__(self, most: Callable[[], int] | None = None) -> None:
+        self._most = most or _most_connections
         self._unproven: OrderedDict[Closable, None] = OrderedDict()
         self._proven: dict[Closable, str] = {}
         self._of_callers: dict[str, dict[Closable, None]] = {}
 
     def opened(self, connection: Closable) -> None:
-        """Count a connection, and close one where they are too many."""
+        """Count a connection, and close what is too many."""
         self._unproven[connection] = None
-        if len(self._unproven) + len(self._proven) > self.most:
+        too_many = len(self._unproven) + len(self._proven) - self._most()
+        for _ in range(min(too_many, len(self._unproven))):
             oldest, _ = self._unproven.popitem(last=False)
             oldest.close_at_once()
 
@@ -162,4 +165,4 @@ class Connections:
 
 def _most_connections() -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(FEWEST_CONNECTIONS, min(files - FILES_OF_OURS, MOST_CONNECTIONS))
+    return min(files - min(FILES_OF_OURS, files // 2), MOST_CONNECTIONS)

@@ -227,7 +227,7 @@ PATHS: Document = {
     },
     "/readyz": {
         "get": _operation(
-            "The database answers and has our schema",
+            "The database answers and has our schema, and nothing that must go on stands still",
             "",
             _answers(
                 ok=200,

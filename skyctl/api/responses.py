@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from skyctl.domain.errors import BodyTooLarge, DatabaseUnavailable, SchemaMissing, SkyctlError, Unauthorized
+from skyctl.domain.errors import BodyTooLarge, Busy, DatabaseUnavailable, SchemaMissing, SkyctlError, Unauthorized
+from skyctl.domain.shortages import shortage
 
 MAX_BODY_BYTES = 64 * 1024
 RETRY_AFTER_SECONDS = 2
 AWAY = "the database does not answer: try again"
+SHORT = Busy("this process has no more files, memory or threads to do it with", "try again")
 JSON = (b"content-type", b"application/json")
 NO_STORE = (b"cache-control", b"no-store")
 """A field of every answer: many hold a token, and none is for a cache."""
@@ -37,7 +39,10 @@ def error_document(code: str, message: str) -> dict[str, Any]:
 
 
 def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Return status, document and headers of an error."""
+    """Return status, document and headers of an error; a shortage of ours that is behind it is nobody's error, and over
+    soon."""
+    if error.http_status != DatabaseUnavailable.http_status and _is_of_shortage(error):
+        error = SHORT
     message = f"{error.message}: {error.hint}" if error.hint else error.message
     headers = {}
     if error.retry_after_seconds:
@@ -51,6 +56,10 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
     if error.http_status == Unauthorized.http_status:
         headers["WWW-Authenticate"] = "Bearer"
     return error.http_status, error_document(error.code, message), headers
+
+
+def _is_of_shortage(error: BaseException) -> bool:
+    return bool(shortage(error)) or (error.__cause__ is not None and _is_of_shortage(error.__cause__))
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:

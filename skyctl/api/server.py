@@ -3,13 +3,9 @@
 import asyncio
 import gc
 import ipaddress
-import multiprocessing
-import os
 import resource
-import signal
 import socket
 import ssl
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,14 +16,13 @@ from typing import Any
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
-from uvicorn.supervisors import Multiprocess
 
 from skyctl import settings, wiring
-from skyctl.api import liveness, tls
+from skyctl.api import liveness, processes, tls
 from skyctl.api.gates import CONNECTIONS
 from skyctl.api.http_protocol import HeartbeatConnection
 from skyctl.domain.errors import Refused, ValidationError
-from skyctl.host import interpreter, logs, metrics_port, parent_process, sd_notify, signals
+from skyctl.host import logs, metrics_port, sd_notify, signals, vital
 from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
 from skyctl.operations.agents import invitations
@@ -39,6 +34,7 @@ KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 HANDSHAKE_SECONDS = 5
 COLLECT_AFTER = 50_000
+EVENT_LOOP_BOUND_SECONDS = 30.0
 FACTORY = "skyctl.api.server:application"
 
 
@@ -47,7 +43,7 @@ def application() -> ASGIApp:
     from skyctl.api.app import Application  # here, since the metrics read the environment of this process when loaded
 
     logs.to_stderr()
-    _end_with_parent()
+    processes.end_with_parent()
     configured = settings.load()
     if configured.database_url is None:
         raise ValidationError("a server's process needs SKYCTL_DATABASE_URL", "start it with `skyctl serve`")
@@ -55,10 +51,24 @@ def application() -> ASGIApp:
     context = replace(context, engine=without_engine)
     application = Application(context)
     liveness.begin(context)
+    _live_by_event_loop()
     sd_notify.notify("READY=1")  # of several processes the first: who connects now is answered by it
+    vital.watch()
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)
     return application
+
+
+def _live_by_event_loop() -> None:
+    """Live by the event loop that runs here."""
+    loop, requests = asyncio.get_running_loop(), vital.Vital("requests", EVENT_LOOP_BOUND_SECONDS)
+    requests.begin()
+
+    def go_on() -> None:
+        requests.goes_on()
+        loop.call_later(vital.TICK_SECONDS / 2, go_on)
+
+    go_on()
 
 
 class _Loop(uvloop.Loop):
@@ -99,22 +109,15 @@ class _Server(uvicorn.Server):
     """Tells the service manager that it ends, before it answers what it has accepted."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        vital.stand_down()
         sd_notify.notify("STOPPING=1")
         await super().shutdown(sockets)
-
-
-class _Parent(Multiprocess):
-    """The same, of several processes."""
-
-    def terminate_all(self) -> None:
-        sd_notify.notify("STOPPING=1")
-        super().terminate_all()
 
 
 def serve(
     listener: socket.socket,
     *,
-    processes: int,
+    number: int,
     certificate: Path | None,
     key: Path | None,
     proxies: Sequence[str] = (),
@@ -129,7 +132,7 @@ def serve(
     config = _Config(
         FACTORY,
         factory=True,
-        workers=processes,
+        workers=number,
         http=HeartbeatConnection,
         loop="uvloop",
         ws="none",
@@ -148,8 +151,8 @@ def serve(
         ssl_keyfile=key,
     )
     _allow_many_connections()
-    if processes > 1:
-        _serve_from_several(config, listener, metrics_at)
+    if number > 1:
+        processes.serve(config, listener, partial(_publish, metrics_at))
     else:
         _publish(metrics_at)
         _serve_from_one(config, listener)
@@ -178,29 +181,6 @@ def _publish(metrics_at: tuple[str, int] | None) -> None:
         from skyctl.api import metrics  # here, since it reads the environment of this process when loaded
 
         metrics_port.publish(*metrics_at, metrics.render, metrics.MEDIA_TYPE)
-
-
-def _serve_from_several(config: _Config, listener: socket.socket, metrics_at: tuple[str, int] | None) -> None:
-    hangup = signal.SIG_IGN if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminate
-    with tempfile.TemporaryDirectory(prefix="skyctl-metrics-", ignore_cleanup_errors=True) as metrics:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        _publish(metrics_at)
-        interpreter.isolate_descendants()
-        parent = _Parent(config, sockets=[listener])
-        signal.signal(signal.SIGHUP, hangup)  # its own handler would restart the others
-        parent.run()
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    signal.raise_signal(signal.SIGTERM)
-
-
-def _end_with_parent() -> None:
-    """As one of several processes, end as soon as the parent has ended; what ends the parent, it tells us itself."""
-    parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid is not None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        parent_process.end_with(parent.pid, signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:

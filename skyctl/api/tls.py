@@ -3,17 +3,18 @@ time."""
 
 import logging
 import ssl
-import threading
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from skyctl.domain.errors import SkyctlError
+from skyctl.host.vital import VitalLoop
 from skyctl.operations.admin.certificates import Renewal
 
 CHECK_SECONDS = 2.0
 RENEW_SECONDS = 3600.0
 ASKED_SECONDS = CHECK_SECONDS
+LOADING_BOUND_SECONDS, RENEWING_BOUND_SECONDS = 10.0, 60.0
 
 log = logging.getLogger(__name__)
 
@@ -21,18 +22,24 @@ log = logging.getLogger(__name__)
 def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], Renewal] | None) -> None:
     """Load the files into the context whenever they change, until the process ends. `renew` is called every hour, and
     oftener while what it asked for is not there."""
-    threading.Thread(target=_follow, args=[context, certificate, key, renew], name="tls", daemon=True).start()
+    VitalLoop("certificate", _Loader(context, certificate, key).check, LOADING_BOUND_SECONDS).start()
+    if renew:
+        VitalLoop("renewal", partial(_renew, renew), RENEWING_BOUND_SECONDS).start()
 
 
-def _follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], Renewal] | None) -> None:
-    loaded, renew_at, pause = _state(certificate, key), 0.0, threading.Event()
-    while True:
-        if renew and time.monotonic() >= renew_at:
-            renew_at = time.monotonic() + _renew(renew)
-        state = _state(certificate, key)
-        if state != loaded and _load(context, certificate, key):
-            loaded = state
-        pause.wait(CHECK_SECONDS)
+class _Loader:
+    """Loads the files where they have changed."""
+
+    def __init__(self, context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+        self._context, self._certificate, self._key = context, certificate, key
+        self._loaded = _state(certificate, key)
+
+    def check(self) -> float:
+        """Load what is new; return in how many seconds to look again."""
+        state = _state(self._certificate, self._key)
+        if state != self._loaded and _load(self._context, self._certificate, self._key):
+            self._loaded = state
+        return CHECK_SECONDS
 
 
 def _renew(renew: Callable[[], Renewal]) -> float:

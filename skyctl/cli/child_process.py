@@ -43,7 +43,7 @@ class Child:
         self.start()
 
     def start(self) -> None:
-        """Start the process."""
+        """Start the process. Raises OSError, RuntimeError where the system has nothing left to do it with."""
         self._process = subprocess.Popen(
             self._command,
             env=self._environment,
@@ -54,7 +54,11 @@ class Child:
             pass_fds=self._keeping,
             preexec_fn=partial(parent_process.end_with, os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - one call that takes no lock
         )
-        threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
+        try:
+            threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
+        except RuntimeError:  # nobody would read what it says, and it would wait for that
+            self.stop()
+            raise
 
     def restart_if_ended(self) -> None:
         """Start it again a moment after it ended by itself."""
@@ -64,8 +68,9 @@ class Child:
             self._lines.put((self.name, f"ended with exit code {self._process.returncode}; starts again"))
             self._restart_at = time.monotonic() + RESTART_SECONDS
         elif time.monotonic() >= self._restart_at:
-            self._restart_at = 0.0
+            self._restart_at = time.monotonic() + RESTART_SECONDS  # of the next try, where this one fails
             self.start()
+            self._restart_at = 0.0
 
     def stop(self) -> None:
         """Ask it to end, and see that it does."""

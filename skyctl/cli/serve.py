@@ -59,7 +59,7 @@ def serve(
         info(ctx, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
         server.serve(
             listener,
-            processes=processes,
+            number=processes,
             certificate=tls_cert,
             key=tls_key,
             proxies=proxy or (),

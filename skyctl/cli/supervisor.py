@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import queue
 import socket
 import time
@@ -30,7 +31,7 @@ from skyctl.domain.cluster import Actor, WorkerPage
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
-from skyctl.host import data_dir, signals
+from skyctl.host import data_dir, signals, vital
 from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import read_private, write_private
 from skyctl.monitor.loop import Monitor
@@ -157,22 +158,29 @@ class Supervisor:
 
         The agent starts once the API answers: the first load that it reports shall not be that of our own start.
         """
+        ours = vital.Vital("up", math.inf)
         with self._screen() as live:
             waits = True
             while not self._stopping:
-                for child in children:
-                    child.restart_if_ended()
-                if waits and _answers(context.api_url):
-                    children.append(agent())
-                    waits = False
                 try:
-                    page = workers.list_workers(context, limit=max(1, self._console.height - KEPT_LINES - 5))
-                    self._show(live, page, _status(context, mine))
-                    if _lacks_node(context, mine):  # the swarm may have begun meanwhile
-                        node_claims.allow_own(context, mine, UP)
+                    for child in children:
+                        child.restart_if_ended()
+                    if waits and _answers(context.api_url):
+                        children.append(agent())
+                        waits = False
+                    self._look(context, mine, live)
                 except DatabaseUnavailable as error:
                     self._note_once(error.message)
+                except Exception as error:  # noqa: BLE001 - whatever it is, what runs is kept running
+                    ours.failed(error)
                 self._take_lines(live)
+
+    def _look(self, context: Context, mine: UUID, live: Live | None) -> None:
+        """Show the cluster once. Raises DatabaseUnavailable."""
+        page = workers.list_workers(context, limit=max(1, self._console.height - KEPT_LINES - 5))
+        self._show(live, page, _status(context, mine))
+        if _lacks_node(context, mine):  # the swarm may have begun meanwhile
+            node_claims.allow_own(context, mine, UP)
 
     def _take_lines(self, live: Live | None) -> None:
         """Wait for lines of the children, at most until the next refresh."""

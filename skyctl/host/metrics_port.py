@@ -5,14 +5,15 @@ import errno
 import logging
 import re
 import socket
-import threading
 from collections.abc import Callable
 
 from skyctl.domain.errors import Refused, ValidationError
+from skyctl.host import vital
 
 MOST_CONNECTIONS = 16
 MAX_HEAD_BYTES = 16 * 1024
 SECONDS = 5.0
+BOUND_SECONDS = 30.0
 log = logging.getLogger(__name__)
 REQUEST = re.compile(rb"GET /(?:metrics/?)?(?:\?\S*)? HTTP/1\.[01]")
 
@@ -24,7 +25,7 @@ def publish(host: str, port: int, render: Callable[[], bytes], media_type: str) 
     """
     listener = _listen(host, port)
     answers = _Answers(render, media_type)
-    threading.Thread(target=lambda: asyncio.run(answers.serve(listener)), name="metrics", daemon=True).start()
+    vital.VitalLoop("metrics", lambda: asyncio.run(answers.serve(listener)), BOUND_SECONDS).start()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -49,9 +50,12 @@ class _Answers:
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(self, listener: socket.socket) -> None:
-        """Accept connections until the process ends."""
-        server = await asyncio.start_server(self._accept, sock=listener, limit=MAX_HEAD_BYTES)
-        await server.serve_forever()
+        """Accept connections until the process ends. Raises OSError where the system has nothing left to do it with;
+        the listener stays."""
+        async with await asyncio.start_server(self._accept, sock=listener.dup(), limit=MAX_HEAD_BYTES):
+            while True:
+                vital.goes_on()
+                await asyncio.sleep(SECONDS)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for oldest in list(self._open.values())[: 1 - MOST_CONNECTIONS]:

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from skyctl.host import data_dir as data_folder
 from skyctl.host import locks, signals
 from skyctl.host.folders import Folder
 from skyctl.host.postgres_binaries import Programs
+from skyctl.host.vital import VitalLoop
 
 DATA = "data"
 LOCK = "postmaster.pid"
@@ -32,6 +32,7 @@ SOCKET_PATH_LIMIT = 107
 START_SECONDS = 60
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+KEEPING_BOUND_SECONDS = 300.0  # several starts, one behind the other
 OTHER_DATABASE = "set SKYCTL_DATABASE_URL to use another database"
 # What the shell of pg_ctl, the server's list of sockets and the driver's list of hosts all take as it is.
 PLAIN = re.compile(r"[\w/.@:=~-]+")
@@ -64,8 +65,7 @@ class EmbeddedPostgres:
         """
         self._check_path()
         data_folder.prepare(self.data_dir)
-        over = threading.Event()
-        keeper = threading.Thread(target=self._keep_up, args=[over], name="postgres", daemon=True)
+        keeper = VitalLoop("postgres", _Keeper(self).look, KEEPING_BOUND_SECONDS)
         with self._opened("postgres.users") as users:
             try:
                 with self._alone() as lock, signals.held_back():
@@ -75,9 +75,7 @@ class EmbeddedPostgres:
                 yield self.url
             finally:
                 with signals.held_back():
-                    over.set()
-                    if keeper.ident:
-                        keeper.join()
+                    keeper.end()
                     self._leave(users)
 
     def revive(self) -> None:
@@ -105,19 +103,6 @@ class EmbeddedPostgres:
             except OSError:
                 return False
             return True
-
-    def _keep_up(self, over: threading.Event) -> None:
-        """Start the server again whenever it died, until it is over; where that fails, try with growing pauses."""
-        pause = LOOK_SECONDS
-        while not over.wait(pause):
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            try:
-                if not self.answers():
-                    log.warning("action=database_died; starting it again")
-                    self.revive()
-                pause = LOOK_SECONDS
-            except SkyctlError as error:
-                log.warning("action=database_start_failed retry_seconds=%g reason=%r", pause, error.message)
 
     def _leave(self, users: IO[bytes]) -> None:
         """Stop the server unless others use it."""
@@ -245,6 +230,25 @@ class EmbeddedPostgres:
             return self.log.lstat().st_size
         except OSError:
             return 0
+
+
+class _Keeper:
+    """Starts the server again whenever it died; where that fails, it tries with growing pauses."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._server, self._pause = server, LOOK_SECONDS
+
+    def look(self) -> float:
+        """See that the server answers; return in how many seconds to look again."""
+        try:
+            if not self._server.answers():
+                log.warning("action=database_died; starting it again")
+                self._server.revive()
+            self._pause = LOOK_SECONDS
+        except SkyctlError as error:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+            log.warning("action=database_start_failed retry_seconds=%g reason=%r", self._pause, error.message)
+        return self._pause
 
 
 def _server_pid(data: Folder) -> int:

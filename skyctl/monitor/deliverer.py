@@ -4,13 +4,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
+from skyctl.host.vital import VitalLoop
 from skyctl.operations.monitor import deliveries
 from skyctl.operations.shared.context import Context
 
 LONGEST_REST_SECONDS = 30.0
 AFTER_ERROR_SECONDS = 5.0
+BOUND_SECONDS = 120.0  # several times what one alert may take
 
 log = logging.getLogger(__name__)
 
@@ -21,32 +24,29 @@ class Deliverer:
 
     def __init__(self, context: Context, sent: Callable[[str, bool], None]) -> None:
         self._context, self._sent = context, sent
-        self._wakes = {channel: threading.Event() for channel in context.channels}
+        self._loops = {
+            channel: VitalLoop(f"deliverer {channel}", partial(self._empty, channel), BOUND_SECONDS)
+            for channel in context.channels
+        }
 
     def start(self) -> None:
         """Start to deliver, until the process ends."""
-        for channel in self._wakes:
-            threading.Thread(target=self._serve, args=[channel], name=f"deliverer {channel}", daemon=True).start()
+        for loop in self._loops.values():
+            loop.start()
 
     def wake(self) -> None:
         """Have the threads look for what waits, now."""
-        for wake in self._wakes.values():
-            wake.set()
+        for loop in self._loops.values():
+            loop.wake()
 
     def deliver_what_waits(self, seconds: float) -> None:
         """Deliver what is due now; what the channels have not taken within that time is left for the next call."""
-        threads = [threading.Thread(target=self._empty, args=[channel], daemon=True) for channel in self._wakes]
+        threads = [threading.Thread(target=self._empty, args=[channel], daemon=True) for channel in self._loops]
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + seconds
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _serve(self, channel: str) -> None:
-        wake = self._wakes[channel]
-        while True:
-            wake.clear()
-            wake.wait(self._empty(channel))
 
     def _empty(self, channel: str) -> float:
         """Deliver what is due by a channel; return in how many seconds to look again."""

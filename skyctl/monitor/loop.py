@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
-from skyctl.host import sd_notify
+from skyctl.host import sd_notify, vital
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Deliverer
 from skyctl.monitor.migrator import Migrator
@@ -31,6 +31,7 @@ DEBOUNCE_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 30.0
 RENEW_SECONDS = leadership.TTL.total_seconds() / 3
 STAND_BY_SECONDS = 2.0
+BOUND_SECONDS = 180.0  # longer than a pass over a cluster of 100,000 workers that all changed
 PASS_OVER_SECONDS = 300.0
 DELIVERY_SECONDS = 35.0  # longer than any channel may take
 MOVING_SECONDS = 60.0
@@ -66,6 +67,7 @@ class Monitor:
         self._observer = observer
         self._deliverer = Deliverer(context, observer.sent)
         self._migrator = Migrator(self._has_moved)
+        self._vital = vital.Vital("monitor", BOUND_SECONDS)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
@@ -87,8 +89,11 @@ class Monitor:
         return True
 
     def run(self, stop: Stop) -> None:
-        """Lead or stand by until the stop; while the database is away, try again after growing pauses."""
+        """Lead or stand by until the stop; while the database is away, and after whatever else it did not expect, try
+        again after growing pauses."""
         sd_notify.notify("READY=1", "STATUS=starting")
+        self._vital.begin()
+        vital.watch()
         self._deliverer.start()
         self._migrator.start()
         threading.Thread(target=self._end_in_time, args=[stop], name="end", daemon=True).start()
@@ -100,12 +105,16 @@ class Monitor:
                     pause = 1.0
                     self._lead_or_stand_by(stop, news)
             except (DatabaseUnavailable, DatabaseRefused) as error:
-                self._observer.leads(False)
                 if pause == 1.0:
                     log.warning("action=database_lost reason=%s", error.message)
                     sd_notify.notify("STATUS=the database does not answer")
-                self._rest(stop, pause)
-                pause = min(2 * pause, LONGEST_BACKOFF_SECONDS)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the monitor goes on
+                self._vital.failed(error)
+            else:
+                break
+            self._rest(stop, pause)
+            pause = min(2 * pause, LONGEST_BACKOFF_SECONDS)
+        vital.stand_down()
         sd_notify.notify("STOPPING=1")
         log.info("action=stopped")
 
@@ -159,17 +168,9 @@ class Monitor:
                 term.renew()
 
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
-        """Wait, as `Stop.wait` does, and feed systemd's watchdog meanwhile."""
-        period = sd_notify.watchdog_seconds()
-        end = time.monotonic() + seconds
-        while True:
-            if period:
-                sd_notify.notify("WATCHDOG=1")
-            left = end - time.monotonic()
-            if stop.wait(min(left, period / 3) if period else left, *others):
-                return True
-            if stop.is_set or time.monotonic() >= end:
-                return False
+        """Wait, as `Stop.wait` does."""
+        with self._vital.resting():
+            return stop.wait(seconds, *others)
 
     def _check(self, term: Term) -> float | None:
         """Make one pass and log each change; return in how many seconds the next is due.

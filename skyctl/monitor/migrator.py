@@ -18,6 +18,7 @@ from skyctl.domain.errors import (
     LostLead,
     SkyctlError,
 )
+from skyctl.host.vital import VitalLoop
 from skyctl.operations.monitor import alerts, migrations, node_claims, services, swarm
 from skyctl.operations.shared.leadership import Term
 
@@ -26,6 +27,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 RECONCILE_ALL_SECONDS = 10.0
 TELL_JOIN_SECONDS = 10.0
 ONCE_SECONDS = 1.0  # what is due later than that is left to the next run
+BOUND_SECONDS = 120.0  # many times what the engine and the database may take for one answer
 UNKNOWN = "not asked yet"
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Migrator:
 
     def __init__(self, moved: Callable[[Sequence[Event], alerts.RaisedAlerts], None]) -> None:
         self._moved = moved
-        self._wake = threading.Event()
+        self._loop = VitalLoop("migrator", self._serve, BOUND_SECONDS)
         self._term: Term | None = None
         self._trouble: str | None = UNKNOWN
         self._pause = FIRST_PAUSE_SECONDS
@@ -45,16 +47,16 @@ class Migrator:
 
     def start(self) -> None:
         """Start the thread, which lives until the process ends and does nothing without a term."""
-        threading.Thread(target=self._serve, name="migrator", daemon=True).start()
+        self._loop.start()
 
     def lead(self, term: Term | None) -> None:
         """Work in this term from now on; None for no more."""
         self._term, self._trouble, self._tell_join_at = term, UNKNOWN, 0.0
-        self._wake.set()
+        self._loop.wake()
 
     def wake(self) -> None:
         """Take the next step now."""
-        self._wake.set()
+        self._loop.wake()
 
     def run_until_idle(self, term: Term, seconds: float) -> None:
         """Take steps until none is left that can be taken soon, or that time has passed."""
@@ -64,11 +66,9 @@ class Migrator:
             threading.Event().wait(pause)
             pause = self._step(term)
 
-    def _serve(self) -> None:
-        while True:
-            self._wake.clear()
-            term = self._term
-            self._wake.wait(self._step(term) if term else None)
+    def _serve(self) -> float | None:
+        term = self._term
+        return self._step(term) if term else None
 
     def _step(self, term: Term) -> float | None:
         """Take one step of everything; return in how many seconds the next is due, None for not before there is

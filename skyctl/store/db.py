@@ -19,7 +19,9 @@ from psycopg import sql
 from sqlalchemy import exc
 
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
+from skyctl.domain.shortages import shortage
 from skyctl.domain.text import without_secrets
+from skyctl.host import vital
 from skyctl.store import location
 
 Transaction = sa.Connection
@@ -67,7 +69,9 @@ class Database:
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
         """One transaction, committed at the end of the block. Raises DatabaseUnavailable, also where the database has
-        not answered within the limit; SchemaMissing, DatabaseRefused."""
+        not answered within the limit, or this process has nothing left to ask it with; SchemaMissing,
+        DatabaseRefused."""
+        vital.goes_on()
         with (
             _translated(self.address),
             self._engine.connect() as connection,
@@ -266,17 +270,16 @@ class Waits:
     def at_most(self, seconds: float, number: int) -> Iterator[None]:
         """Shut a connection down when the block takes too long."""
         self.check()
-        ours = socket.socket(fileno=os.dup(number))
-        timer = threading.Timer(seconds, _shut_down, [ours])
-        timer.daemon = True
-        timer.start()
-        self._running.add(ours)
-        try:
-            yield
-        finally:
-            self._running.discard(ours)
-            timer.cancel()
-            ours.close()
+        with socket.socket(fileno=os.dup(number)) as ours:
+            timer = threading.Timer(seconds, _shut_down, [ours])
+            timer.daemon = True
+            timer.start()
+            self._running.add(ours)
+            try:
+                yield
+            finally:
+                self._running.discard(ours)
+                timer.cancel()
 
     def check(self) -> None:
         """Raise DatabaseUnavailable where nothing is waited for any more."""
@@ -310,6 +313,11 @@ def _translated(address: str) -> Iterator[None]:
         raise DatabaseUnavailable(f"{address} is busy: no connection is free", "try again") from error
     except psycopg.Error as error:
         raise _ours(error, address) from error
+    except (OSError, MemoryError, RuntimeError) as error:
+        if reason := shortage(error):
+            hint = "see what takes so much, or raise the limits of this process"
+            raise DatabaseUnavailable(f"{address} cannot be asked: {reason}", hint) from error
+        raise
 
 
 def _ours(error: BaseException | None, address: str) -> SkyctlError:

@@ -157,7 +157,7 @@ class Line:
 
 
 def test_connections_give_way_by_what_they_have_shown() -> None:
-    connections, lines = Connections(most=3), [Line() for _ in range(7)]
+    connections, lines = Connections(lambda: 3), [Line() for _ in range(7)]
     for line in lines[:3]:
         connections.opened(line)
     connections.proven(lines[0], "a")

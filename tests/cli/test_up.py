@@ -29,6 +29,7 @@ from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import Cli, Process, clean_environment
 from tests.support.docker_stub import Answer, engine
 from tests.support.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer, eventually, get
+from tests.support.shortages import short_of_files
 
 
 @pytest.fixture
@@ -178,6 +179,17 @@ def test_a_part_that_dies_is_started_again(up: Process, data_dir: Path) -> None:
     EmbeddedPostgres(data_dir).stop()
     up.until("starting it again")
     eventually(EmbeddedPostgres(data_dir).answers)
+    assert up.stop() == 0
+
+
+def test_it_goes_on_after_a_shortage_of_files(up: Process, data_dir: Path) -> None:
+    up.until("action=accepted")
+    [victim] = parts(data_dir, "monitor")
+    with short_of_files(up.popen.pid):
+        os.kill(victim, signal.SIGKILL)
+        up.until("monitor: ended")
+        up.until("Too many open files")
+    eventually(lambda: parts(data_dir, "monitor"))
     assert up.stop() == 0
 
 

@@ -17,6 +17,7 @@ from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.host.postgres import EmbeddedPostgres
 from tests.conftest import Cli, Process, clean_environment
 from tests.support.helpers import eventually, ready
+from tests.support.shortages import short_of_files
 
 HOLD = "import sys; from pathlib import Path; from skyctl.host.postgres import EmbeddedPostgres\n"
 HOLD += "with EmbeddedPostgres(Path(sys.argv[1])).running():\n print('up', flush=True); sys.stdin.read()"
@@ -132,6 +133,19 @@ def test_what_runs_for_long_starts_it_again(data_dir: Path, begin: Begin, argume
         process.until("action=watching")
     assert process.stop() == 0
     assert not EmbeddedPostgres(data_dir).answers()
+
+
+def test_whoever_keeps_it_up_goes_on_after_a_shortage_of_files(data_dir: Path, begin: Begin) -> None:
+    Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
+    process = begin("serve", "--port", "0")
+    url = process.until("listening on ").split("listening on ")[1].strip()
+    eventually(lambda: ready(url))
+    with short_of_files(process.popen.pid):
+        process.until("loop='postgres'")
+    os.kill(postmaster(data_dir), signal.SIGKILL)
+    process.until("action=database_died")
+    eventually(lambda: ready(url))
+    assert process.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])

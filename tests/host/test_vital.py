@@ -1,0 +1,92 @@
+"""Loops that a process lives by: they survive what they meet, and one that stands still is its process's end."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from skyctl.host.vital import VitalLoop
+from tests.conftest import clean_environment
+from tests.support.helpers import PATIENCE_SECONDS
+
+STANDS_STILL = """
+import logging, threading
+from skyctl.host import vital
+logging.basicConfig()
+vital.VitalLoop("deaf", threading.Event().wait, 0.5).start()
+vital.VitalLoop("well", lambda: 0.1, 0.5).start()
+vital.VitalLoop("rests", lambda: None, 0.5).start()
+vital.watch()
+threading.Event().wait()
+"""
+NO_THREAD_LEFT = """
+import threading
+from skyctl.host import vital
+turns = iter(range(4))
+def step():
+    turn = next(turns)
+    print(turn, flush=True)
+    threading.stack_size(2**46 if turn == 1 else 0)  # more than there is, of which the second turn has one thread
+    threading.Thread(target=int).start()
+    return 0.0
+loop = vital.VitalLoop("starts", step, 5)
+loop.start()
+threading.Event().wait()
+"""
+
+
+def run(program: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def no_memory() -> None:
+    bytearray(2**62)
+
+
+def no_files() -> None:
+    os.dup2(0, 2**30)
+
+
+@pytest.mark.parametrize("meets", [no_memory, no_files, {}.popitem])
+def test_it_survives_what_it_does_not_expect(meets: Callable[[], object], caplog: pytest.LogCaptureFixture) -> None:
+    comes_round = threading.Event()
+    turns: list[int] = []
+
+    def step() -> float:
+        turns.append(len(turns))
+        if len(turns) == 1:
+            meets()
+        comes_round.set()
+        return 0.0
+
+    loop = VitalLoop("tried", step, bound_seconds=60)
+    loop.start()
+    assert comes_round.wait(PATIENCE_SECONDS)
+    loop.end()
+    assert "action=loop_failed loop='tried'" in caplog.text
+
+
+def test_it_survives_that_no_thread_can_be_started() -> None:
+    with run(NO_THREAD_LEFT) as process:
+        assert process.stdout
+        assert [process.stdout.readline() for _ in range(4)] == ["0\n", "1\n", "2\n", "3\n"]
+        process.kill()
+        assert "can't start new thread" in process.communicate()[1]
+
+
+def test_a_loop_that_stands_still_is_the_end_of_its_process() -> None:
+    with run(STANDS_STILL) as process:
+        said = process.communicate(timeout=PATIENCE_SECONDS)[1]
+        assert process.returncode == 1
+    assert "action=ends reason='a loop stands still' loops=['deaf']" in said
+    assert "'well'" not in said
+    assert "'rests'" not in said
