@@ -54,7 +54,7 @@ def application() -> ASGIApp:
     context = wiring.connect(configured, configured.database_url, connections=CONNECTIONS)
     context = replace(context, engine=without_engine)
     application = Application(context)
-    liveness.begin(context)
+    liveness.begin(context, application.heartbeats.probe)
     sd_notify.notify("READY=1")  # of several processes the first: who connects now is answered by it
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
     gc.set_threshold(COLLECT_AFTER)

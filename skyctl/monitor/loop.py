@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Event
-from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
+from skyctl.domain.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.host import sd_notify
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Deliverer
 from skyctl.monitor.migrator import Migrator
 from skyctl.operations.monitor import alerts, certificates, health, retention, token_rotation
-from skyctl.operations.shared import leadership
+from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import Term
 from skyctl.store import db
@@ -67,6 +67,7 @@ class Monitor:
         self._deliverer = Deliverer(context, observer.sent)
         self._migrator = Migrator(self._has_moved)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
+        self._clock = clock.Watch("monitor")
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
         self._rotates_at = 0.0
@@ -77,6 +78,7 @@ class Monitor:
 
         Raises DatabaseUnavailable.
         """
+        self._look_at_clock()
         term = leadership.lead(self._context, self._holder, has_ended)
         if term is None:
             return False
@@ -118,6 +120,7 @@ class Monitor:
 
     def _lead_or_stand_by(self, stop: Stop, news: db.Listener) -> None:
         while not stop.is_set:
+            self._look_at_clock()
             term = leadership.lead(self._context, self._holder, has_ended)
             if term is None:
                 if not self._stands_by:
@@ -146,7 +149,7 @@ class Monitor:
         self._deliverer.wake()
         self._migrator.lead(term)
         while not stop.is_set:
-            deadline = self._check(term)
+            deadline = self._or_put_off(self._check, term)
             self._migrator.wake()
             longest = self._interval if deadline is None else min(self._interval, max(0.0, deadline) + DEBOUNCE_SECONDS)
             next_check_at = time.monotonic() + longest
@@ -156,7 +159,7 @@ class Monitor:
                     stop.wait(DEBOUNCE_SECONDS)
                     db.drain(news)
                     break
-                term.renew()
+                self._or_put_off(self._renew, term)
 
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
         """Wait, as `Stop.wait` does, and feed systemd's watchdog meanwhile."""
@@ -170,6 +173,23 @@ class Monitor:
                 return True
             if stop.is_set or time.monotonic() >= end:
                 return False
+
+    def _look_at_clock(self) -> None:
+        """Follow the database's clock where it was set. Raises DatabaseUnavailable."""
+        self._log(self._clock.look(self._context), alerts.RaisedAlerts())
+
+    def _or_put_off(self, step: Callable[[Term], float | None], term: Term) -> float | None:
+        """Take a step at the database's present clock, or leave it for a moment where somebody else holds a lock that
+        it needs. Return in how many seconds the next is due. Raises LostLead, DatabaseUnavailable."""
+        try:
+            self._look_at_clock()
+            return step(term)
+        except DatabaseBusy as error:
+            log.warning("action=put_off reason=%r", error.message)
+            return health.CHECK_AGAIN_SECONDS
+
+    def _renew(self, term: Term) -> None:
+        term.renew()
 
     def _check(self, term: Term) -> float | None:
         """Make one pass and log each change; return in how many seconds the next is due.

@@ -18,6 +18,7 @@ from psycopg import errors as pg
 from psycopg import sql
 from sqlalchemy import exc
 
+from skyctl.domain import errors
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
 from skyctl.domain.text import without_secrets
 from skyctl.store import location
@@ -31,6 +32,7 @@ STATEMENT_SECONDS = 15
 IDLE_SECONDS = 5  # of a process that was frozen within a transaction, and would keep its locks
 RESTED_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
+LOCK_SECONDS = 1.0
 CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
 CHECK_SCHEMA = "run `skyctl db init` against this database"
 
@@ -208,6 +210,12 @@ def refuse_writes(connection: sa.Connection) -> None:
     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
 
 
+def limit_lock_waits(connection: sa.Connection) -> None:
+    """Wait at most LOCK_SECONDS for each lock in the rest of this transaction; where that does not do, DatabaseBusy is
+    raised."""
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{LOCK_SECONDS}s", True)))
+
+
 def notify_news(connection: sa.Connection) -> None:
     """Wake the monitors when this transaction commits."""
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))
@@ -322,6 +330,8 @@ def _ours(error: BaseException | None, address: str) -> SkyctlError:
             return SchemaMissing(f"{address}: {reason}", "grant the database user its rights on the tables")
         case pg.UniqueViolation():
             return Refused(f"already taken: {reason}", "remove or change the other one first")
+        case pg.LockNotAvailable():
+            return errors.DatabaseBusy(f"{address}: somebody else holds what is needed: {reason}", "try again")
         case pg.IdleInTransactionSessionTimeout() | pg.ReadOnlySqlTransaction() | pg.DeadlockDetected():
             return DatabaseUnavailable(f"{address} does not go on: {reason}", CHECK_ADDRESS)
         case psycopg.ProgrammingError() if error.sqlstate is None:

@@ -189,7 +189,11 @@ def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
         membership = {worker.id: _membership(worker, verdict, open_failures) for worker, verdict in due}
         wanted = [
             store.Change(
-                worker.id, worker.status, verdict.status, membership[worker.id] if _goes_offline(verdict) else None
+                worker.id,
+                worker.status,
+                worker.last_heartbeat_at,
+                verdict.status,
+                membership[worker.id] if _goes_offline(verdict) else None,
             )
             for worker, verdict in due
         ]

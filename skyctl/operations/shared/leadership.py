@@ -45,9 +45,10 @@ class Term:
 
         It does not wait for whoever holds the event log's lock, and keeps nobody from it: a term must not be lost
         because an administrator's transaction is slow, nor must a long one, as that of alerts, hold up registrations.
-        Raises LostLead.
+        For a lock that somebody else holds it waits a second. Raises LostLead, DatabaseBusy.
         """
         with self.context.db.transaction(limit_seconds) as tx:
+            db.limit_lock_waits(tx)
             leases.hold(tx, self.lease, TTL)
             yield tx
 
