@@ -22,7 +22,7 @@ _READ = sa.text("""
 
 # What is compared with the present: by the column that tells when the row was written, the times that are in it. The
 # log is history, and the ends of tokens and links are dates that their holders were told: neither is moved.
-_MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
+MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
     (
         t.workers,
         "updated_at",
@@ -91,7 +91,7 @@ def move_back(connection: sa.Connection, reading: Reading, ttl: timedelta, unnot
     connection.execute(
         _moved(reading, t.workers, "last_heartbeat_at").where(sa.or_(_before(heard, reading, unnoticed), is_silent))
     )
-    for table, written, others in _MOVED:
+    for table, written, others in MOVED:
         moved = _moved(reading, table, written, *others)
         connection.execute(moved.where(_before(table.c[written], reading, unnoticed)))
     claimants = sa.update(t.workers).where(t.workers.c.rivals.is_not(None))
