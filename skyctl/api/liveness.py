@@ -34,7 +34,7 @@ def _write(context: Context, probe: Probe, loop: asyncio.AbstractEventLoop) -> N
     while not loop.is_closed():
         try:
             asyncio.run_coroutine_threadsafe(probe(), loop).result()
-            if event := clock.follow_back(context, "serve"):
+            for event in clock.follow_back(context, "serve"):
                 log.warning("action=%s reason=%r", event.kind, event.reason)
             write(context, instance, hostname, pid)
             write, is_written = outages.touch, True

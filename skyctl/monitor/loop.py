@@ -67,7 +67,7 @@ class Monitor:
         self._deliverer = Deliverer(context, observer.sent)
         self._migrator = Migrator(self._has_moved)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
-        self._clock = clock.Watch("monitor")
+        self._clock = clock.Watch()
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
         self._rotates_at = 0.0
@@ -78,8 +78,7 @@ class Monitor:
 
         Raises DatabaseUnavailable.
         """
-        self._look_at_clock()
-        term = leadership.lead(self._context, self._holder, has_ended)
+        term = self._lead()
         if term is None:
             return False
         self._check(term)
@@ -120,8 +119,7 @@ class Monitor:
 
     def _lead_or_stand_by(self, stop: Stop, news: db.Listener) -> None:
         while not stop.is_set:
-            self._look_at_clock()
-            term = leadership.lead(self._context, self._holder, has_ended)
+            term = self._lead()
             if term is None:
                 if not self._stands_by:
                     log.info("action=stands_by")
@@ -143,6 +141,11 @@ class Monitor:
             finally:
                 self._migrator.lead(None)
                 self._observer.leads(False)
+
+    def _lead(self) -> Term | None:
+        """Begin a term where nobody else leads, at the database's present clock. Raises DatabaseUnavailable."""
+        self._log(self._clock.look(self._context), alerts.RaisedAlerts())
+        return leadership.lead(self._context, self._holder, has_ended)
 
     def _watch(self, term: Term, stop: Stop, news: db.Listener) -> None:
         """Make one pass after the other until the stop. Raises LostLead, DatabaseUnavailable."""
@@ -174,21 +177,17 @@ class Monitor:
             if stop.is_set or time.monotonic() >= end:
                 return False
 
-    def _look_at_clock(self) -> None:
-        """Follow the database's clock where it was set. Raises DatabaseUnavailable."""
-        self._log(self._clock.look(self._context), alerts.RaisedAlerts())
-
     def _or_put_off(self, step: Callable[[Term], float | None], term: Term) -> float | None:
-        """Take a step at the database's present clock, or leave it for a moment where somebody else holds a lock that
-        it needs. Return in how many seconds the next is due. Raises LostLead, DatabaseUnavailable."""
+        """Take a step, or leave it for a moment where somebody else holds a lock that it needs. Return in how many
+        seconds the next is due. Raises LostLead, DatabaseUnavailable."""
         try:
-            self._look_at_clock()
             return step(term)
         except DatabaseBusy as error:
             log.warning("action=put_off reason=%r", error.message)
             return health.CHECK_AGAIN_SECONDS
 
     def _renew(self, term: Term) -> None:
+        self._log(self._clock.follow(term), alerts.RaisedAlerts())
         term.renew()
 
     def _check(self, term: Term) -> float | None:
@@ -198,7 +197,7 @@ class Monitor:
         """
         started = time.monotonic()
         self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
-        health_pass = health.check(term, self._passed_over)
+        health_pass = health.check(term, self._clock, self._passed_over)
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
             self._log(token_rotation.rotate_due(term), alerts.RaisedAlerts())

@@ -3,6 +3,7 @@
 One table, read from the top; the first line that fits decides.
 
     the agent was stopped on purpose and has not beaten since     offline
+    it is offline and has not beaten since                        offline
     silent for longer than the timeout                            offline
     an administrator wants it empty                               draining
     never heard from                                              pending
@@ -33,6 +34,8 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
     heard_at = worker.last_heartbeat_at
     if stopped_on_purpose(worker):
         return Verdict(WorkerStatus.OFFLINE, "its agent was stopped on purpose")
+    if _is_lost(worker):
+        return Verdict(WorkerStatus.OFFLINE, "not heard since it went offline")
     if heard_at is not None and heard_at < cutoff(now, outages, policy.heartbeat_timeout):
         silence = heard_silence(heard_at, now, outages).total_seconds()
         return Verdict(
@@ -53,6 +56,14 @@ def stopped_on_purpose(worker: Worker) -> bool:
     """Tell whether the agent was stopped on purpose and has not beaten since."""
     heard_at = worker.last_heartbeat_at
     return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
+
+
+def _is_lost(worker: Worker) -> bool:
+    """Tell whether the worker went offline and has not beaten since: an outage of ours that is found out about later
+    makes its silence shorter, but brings nobody back."""
+    heard_at, since = worker.last_heartbeat_at, worker.status_changed_at
+    has_been_silent = heard_at is not None and since is not None and heard_at < since
+    return worker.status is WorkerStatus.OFFLINE and has_been_silent
 
 
 def is_to_drain(worker: Worker) -> bool:

@@ -61,6 +61,9 @@ MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
 )
 
 
+_MARKS = ("stopped_at", "status_changed_at", "flapping_since", "bound_at")
+
+
 class Reading(NamedTuple):
     """The time that the clock shows, and by how much what was written before is ahead of that: zero or less, unless it
     was set back."""
@@ -94,6 +97,9 @@ def move_back(connection: sa.Connection, reading: Reading, ttl: timedelta, unnot
     for table, written, others in MOVED:
         moved = _moved(reading, table, written, *others)
         connection.execute(moved.where(_before(table.c[written], reading, unnoticed)))
+    # of a row that was written after the step for another reason, no mark may lie ahead
+    for mark in (t.workers.c[name] for name in _MARKS):
+        connection.execute(sa.update(t.workers).where(mark > reading.at).values({mark.name: reading.at}))
     claimants = sa.update(t.workers).where(t.workers.c.rivals.is_not(None))
     connection.execute(claimants.values(rivals=sa.null()))  # they are noted again when they ask again
     due = t.deliveries.c.next_attempt_at

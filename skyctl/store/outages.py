@@ -57,7 +57,8 @@ def record(connection: sa.Connection, outage: Outage) -> None:
     connection.execute(sa.insert(serve_outages).values(outage._asdict()))
 
 
-def is_seen_within(connection: sa.Connection, since: datetime, until: datetime) -> bool:
-    """Tell whether a process could hear workers within this time."""
-    seen = sa.exists().where(serve_instances.c.last_seen_at.between(since, until))
-    return bool(connection.execute(sa.select(seen)).scalar_one())
+def is_known(connection: sa.Connection, outage: Outage) -> bool:
+    """Tell whether most of an outage is written down already."""
+    middle = outage.started_at + (outage.ended_at - outage.started_at) / 2
+    known = sa.exists().where(serve_outages.c.started_at <= middle, serve_outages.c.ended_at >= middle)
+    return bool(connection.execute(sa.select(known)).scalar_one())

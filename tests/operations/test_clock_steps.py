@@ -68,9 +68,9 @@ def fleet(database_url: str, connection: psycopg.Connection, notifier: FakeNotif
 def step_back(fleet: Fleet) -> None:
     """Set the clock back; the next look of whoever runs finds that."""
     fleet.context.db.ahead -= STEP
-    [event] = clock.Watch("monitor").look(fleet.context)
+    [event] = clock.follow_back(fleet.context, "tests")
     assert event.kind == "clock_set"
-    assert clock.Watch("monitor").look(fleet.context) == [], "once"
+    assert clock.follow_back(fleet.context, "tests") == [], "once"
 
 
 def silence(fleet: Fleet, ago: str) -> None:
@@ -96,6 +96,18 @@ def test_a_stopped_worker_that_beats_again_is_active(fleet: Fleet) -> None:
     workers.note_stopped(fleet.context, fleet.ids["w1"], TESTS)
     look(fleet.context)
     step_back(fleet)
+    fleet.beat("w1")
+    [event] = look(fleet.context).events
+    assert (event.worker_name, event.to_status) == ("w1", "active")
+
+
+def test_a_row_that_was_written_after_the_step_holds_no_mark_that_lies_ahead(fleet: Fleet) -> None:
+    silence(fleet, "2 h")
+    look(fleet.context)
+    fleet.context.db.ahead -= STEP
+    workers.label(fleet.context, fleet.ids["w1"], TESTS, {"region": "eu"})
+    assert clock.follow_back(fleet.context, "tests")
+    fleet.context.db.ahead += SECOND
     fleet.beat("w1")
     [event] = look(fleet.context).events
     assert (event.worker_name, event.to_status) == ("w1", "active")

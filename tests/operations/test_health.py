@@ -9,7 +9,7 @@ import pytest
 from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import workers
 from skyctl.operations.monitor.health import check
-from skyctl.operations.shared import leadership
+from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from skyctl.store import health as store
 from tests.support.helpers import add_worker, look
@@ -161,8 +161,8 @@ def test_who_is_passed_over_calls_for_no_look(context: Context, connection: psyc
     refuse_updates(connection, "poison")
     lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert [one.worker.id for one in check(lease).poison] == [poison]
-    again = check(lease, {poison})
+    assert [one.worker.id for one in check(lease, clock.Watch()).poison] == [poison]
+    again = check(lease, clock.Watch(), {poison})
     assert (again.poison, again.events) == ([], [])
     assert again.next_deadline_seconds is not None
     assert again.next_deadline_seconds > 0

@@ -61,7 +61,7 @@ class Player:
         self._down: set[str] = set()
         self._serve = uuid4()
         self._later = 0.0
-        self._watch = clock.Watch("monitor", lambda: self._passed + self._later)
+        self._watch = clock.Watch(lambda: self._passed + self._later)
         self._lines: list[str] = []
         self._stop_clock()
         self._set_clock()
@@ -136,11 +136,8 @@ class Player:
 
     def _touch(self) -> None:
         if not self._down:
-            self._tell_step(clock.follow_back(self._context, "serve"))
+            self._lines += map(_event, clock.follow_back(self._context, "serve"))
             outages.touch(self._context, self._serve, "manager", 1)
-
-    def _tell_step(self, *events: Event | None) -> None:
-        self._lines += [_event(event) for event in events if event]
 
     def _pass_time(self, seconds: int, *, watched: bool) -> None:
         until = self._passed + seconds
@@ -157,10 +154,9 @@ class Player:
         if "database" in self._down:
             return
         self._set_clock(CHECKS_LATER)
-        self._tell_step(*self._watch.look(self._context))
         term = leadership.lead(self._context, "transcript", lambda _: True)
         assert term
-        health_pass, raised = health.check(term), alerts.raise_alerts(term)
+        health_pass, raised = health.check(term, self._watch), alerts.raise_alerts(term)
         assert not [*health_pass.poison, *raised.poison]
         self._lines += [_event(event) for event in health_pass.events] + [_alert(alert) for alert in raised.alerts]
 
