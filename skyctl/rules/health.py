@@ -34,7 +34,7 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
     heard_at = worker.last_heartbeat_at
     if stopped_on_purpose(worker):
         return Verdict(WorkerStatus.OFFLINE, "its agent was stopped on purpose")
-    if _is_lost(worker):
+    if _is_lost(worker, policy):
         return Verdict(WorkerStatus.OFFLINE, "not heard since it went offline")
     if heard_at is not None and heard_at < cutoff(now, outages, policy.heartbeat_timeout):
         silence = heard_silence(heard_at, now, outages).total_seconds()
@@ -58,12 +58,13 @@ def stopped_on_purpose(worker: Worker) -> bool:
     return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
 
 
-def _is_lost(worker: Worker) -> bool:
-    """Tell whether the worker went offline and has not beaten since: an outage of ours that is found out about later
-    makes its silence shorter, but brings nobody back."""
+def _is_lost(worker: Worker, policy: HealthPolicy) -> bool:
+    """Tell whether the worker had been silent for the timeout when it went offline, and has not beaten since: an outage
+    of ours that begins in the moment before takes from its silence, but brings nobody back."""
     heard_at, since = worker.last_heartbeat_at, worker.status_changed_at
-    has_been_silent = heard_at is not None and since is not None and heard_at < since
-    return worker.status is WorkerStatus.OFFLINE and has_been_silent
+    if worker.status is not WorkerStatus.OFFLINE or heard_at is None or since is None:
+        return False
+    return heard_at < since - policy.heartbeat_timeout
 
 
 def is_to_drain(worker: Worker) -> bool:

@@ -58,7 +58,12 @@ def survey(
             ),
             WorkerStatus.OFFLINE,
         ),
-        (sa.and_(STATUS == WorkerStatus.OFFLINE, c.last_heartbeat_at < c.status_changed_at), WorkerStatus.OFFLINE),
+        (
+            sa.and_(
+                STATUS == WorkerStatus.OFFLINE, c.last_heartbeat_at < c.status_changed_at - policy.heartbeat_timeout
+            ),
+            WorkerStatus.OFFLINE,
+        ),
         (c.last_heartbeat_at < silent_since, WorkerStatus.OFFLINE),
         (to_drain, WorkerStatus.DRAINING),
         (c.last_heartbeat_at.is_(None), WorkerStatus.PENDING),
