@@ -3,8 +3,8 @@
 One table, read from the top; the first line that fits decides.
 
     the agent was stopped on purpose and has not beaten since     offline
-    it is offline and has not beaten since                        offline
     silent for longer than the timeout                            offline
+    so silent when it went offline, and not heard since           offline
     an administrator wants it empty                               draining
     never heard from                                              pending
     CPU, memory or disk above its limit                           unhealthy
@@ -34,13 +34,13 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
     heard_at = worker.last_heartbeat_at
     if stopped_on_purpose(worker):
         return Verdict(WorkerStatus.OFFLINE, "its agent was stopped on purpose")
-    if _is_lost(worker, policy):
-        return Verdict(WorkerStatus.OFFLINE, "not heard since it went offline")
     if heard_at is not None and heard_at < cutoff(now, outages, policy.heartbeat_timeout):
         silence = heard_silence(heard_at, now, outages).total_seconds()
         return Verdict(
             WorkerStatus.OFFLINE, f"silent for {round(silence, 1):g} s > {policy.heartbeat_timeout.total_seconds():g} s"
         )
+    if _is_lost(worker, policy):
+        return Verdict(WorkerStatus.OFFLINE, "not heard since it went offline")
     if is_to_drain(worker):
         return Verdict(
             WorkerStatus.DRAINING, f"to be drained: {worker.drain_reason or 'an administrator wants it empty'}"

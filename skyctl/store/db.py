@@ -40,10 +40,11 @@ CHECK_SCHEMA = "run `skyctl db init` against this database"
 class Database:
     """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction.
 
-    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests.
+    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. A lock is waited
+    for at most `lock_seconds`, 0 for no limit: then DatabaseBusy is raised.
     """
 
-    def __init__(self, url: str, *, connections: int = 2) -> None:
+    def __init__(self, url: str, *, connections: int = 2, lock_seconds: float = 0) -> None:
         self.ahead = timedelta()
         self._waits = Waits()
         self._url = location.parse(url)
@@ -52,7 +53,8 @@ class Database:
             "tcp_user_timeout": CONNECT_SECONDS * 1000,
             "application_name": "skyctl",
             "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} "
-            f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC",
+            f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC "
+            f"-c lock_timeout={round(lock_seconds * 1000)}",
         }
         self._engine = sa.create_engine(
             self._url,
@@ -211,8 +213,7 @@ def refuse_writes(connection: sa.Connection) -> None:
 
 
 def limit_lock_waits(connection: sa.Connection) -> None:
-    """Wait at most LOCK_SECONDS for each lock in the rest of this transaction; where that does not do, DatabaseBusy is
-    raised."""
+    """Wait at most LOCK_SECONDS for each lock in the rest of this transaction, else raise DatabaseBusy."""
     connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{LOCK_SECONDS}s", True)))
 
 

@@ -160,6 +160,10 @@ def test_where_nothing_ever_ran_each_program_is_named(doctor: Doctor, connection
 def test_programs_that_ended_are_found(well: Cli, connection: psycopg.Connection) -> None:
     connection.execute("UPDATE monitor_leases SET last_pass_at = now() - interval '91 s'")
     assert Doctor(well)(1)["monitor"]["state"] == "failed"
+    connection.execute("UPDATE monitor_leases SET last_pass_at = now() + interval '1 hour'")
+    found = Doctor(well)(1)["monitor"]
+    assert found["state"] == "failed"
+    assert "ahead: the database's clock was set back" in found["found"]
     connection.execute("UPDATE monitor_leases SET last_pass_at = now() - interval '30 s'")
     assert Doctor(well)(0)["monitor"]["state"] == "ok"
 

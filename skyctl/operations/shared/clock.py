@@ -26,6 +26,10 @@ def follow_back(context: Context, actor: str) -> list[Event]:
     with context.db.transaction() as tx:
         if store.read(tx, TTL).ahead <= TOLERANCE:
             return []
+    return _move_back(context, actor)
+
+
+def _move_back(context: Context, actor: str) -> list[Event]:
     with context.db.transaction() as tx:
         db.limit_lock_waits(tx)
         leases.lock(tx)
@@ -64,10 +68,9 @@ class Watch:
     def look(self, context: Context) -> list[Event]:
         """Find out whether the clock `was_set` since the last look. Follow it where it was set back, unless somebody
         has; return the event of that. Raises DatabaseUnavailable."""
-        back = follow_back(context, "monitor")
         with context.db.transaction() as tx:
             earliest = self._ours()
-            at = store.read(tx, TTL).at
+            at, ahead = store.read(tx, TTL)
             look = _Look(at.timestamp(), earliest, self._ours())
         last, self._last = self._last or look, look
         passed = look.theirs - last.theirs
@@ -75,8 +78,10 @@ class Watch:
         lag = timedelta(seconds=look.earliest - last.latest - passed)
         if leap > GAP:
             self._leaps.append(Outage(at - leap, at))
-        self.was_set = bool(back or self._leaps) or max(leap, lag) > TOLERANCE
-        return back
+        elif max(ahead, lag) > TOLERANCE:
+            self._leaps.clear()  # by a clock that counts no more
+        self.was_set = bool(self._leaps) or max(ahead, leap, lag) > TOLERANCE
+        return _move_back(context, "monitor") if ahead > TOLERANCE else []
 
     def follow(self, term: Term) -> list[Event]:
         """Look, and note the leaps ahead as outages, unless `serve` has noted a gap; return the events.

@@ -45,10 +45,9 @@ class Term:
 
         It does not wait for whoever holds the event log's lock, and keeps nobody from it: a term must not be lost
         because an administrator's transaction is slow, nor must a long one, as that of alerts, hold up registrations.
-        For a lock that somebody else holds it waits a second. Raises LostLead, DatabaseBusy.
+        Raises LostLead.
         """
         with self.context.db.transaction(limit_seconds) as tx:
-            db.limit_lock_waits(tx)
             leases.hold(tx, self.lease, TTL)
             yield tx
 
