@@ -40,8 +40,8 @@ CHECK_SCHEMA = "run `skyctl db init` against this database"
 class Database:
     """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction.
 
-    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. A lock is waited
-    for at most `lock_seconds`, 0 for no limit: then DatabaseBusy is raised.
+    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. Whoever waits
+    for a lock for longer than `lock_seconds` (0: no limit) gets DatabaseBusy.
     """
 
     def __init__(self, url: str, *, connections: int = 2, lock_seconds: float = 0) -> None:
