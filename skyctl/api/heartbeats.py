@@ -52,6 +52,7 @@ class HeartbeatBatches:
         self.connections = gates.connections
         self._waiting: list[Waiting] = []
         self._busy = False
+        self._refused: DatabaseUnavailable | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         document = accepted(context)
         self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
@@ -70,6 +71,14 @@ class HeartbeatBatches:
             self._busy = True
             self._spawn(self._drain())
 
+    async def probe(self) -> None:
+        """Return once heartbeats can be written: it waits behind those that wait, on the same connection and for the
+        same locks. Raises DatabaseUnavailable, also where some could not be written since the last probe."""
+        await heartbeats.probe(self._context)
+        refused, self._refused = self._refused, None
+        if refused:
+            raise refused
+
     async def _drain(self) -> None:
         """Write batch after batch until no heartbeat waits."""
         try:
@@ -86,6 +95,7 @@ class HeartbeatBatches:
         try:
             outcomes = await heartbeats.record(self._context, batch)
         except DatabaseUnavailable as error:
+            self._refused = error
             log.warning("action=heartbeats_refused count=%d reason=%s", len(batch), error.message)
             return [error] * len(batch)
         except Exception:

@@ -50,7 +50,7 @@ def application() -> ASGIApp:
     context = wiring.connect(configured, configured.database_url, connections=CONNECTIONS)
     context = replace(context, engine=without_engine)
     application = Application(context)
-    liveness.begin(context)
+    liveness.begin(context, application.heartbeats.probe)
     _live_by_event_loop()
     sd_notify.notify("READY=1")  # of several processes the first: who connects now is answered by it
     vital.watch()

@@ -64,19 +64,20 @@ def settings(ctx: typer.Context) -> "Settings":
 
 @contextmanager
 def open_context(
-    ctx: typer.Context, *, api_url: str | None = None, connections: int | None = None
+    ctx: typer.Context, *, api_url: str | None = None, connections: int = 2, lock_seconds: float = 0
 ) -> Iterator["Context"]:
     """Open the operations' context of this call's settings.
 
     `api_url` stands in for the setting; its option is the one that an error names. `connections` is how many the
-    database may have at once, where that is not the usual number. Raises ValidationError, DatabaseUnavailable.
+    database may have at once, `lock_seconds` how long each waits for a lock at most (0: no limit). Raises
+    ValidationError, DatabaseUnavailable.
     """
     from skyctl import wiring  # here, since it loads the database's driver, which `--help` does without
 
     chosen = settings(ctx)
     if api_url:
         chosen = replace(chosen, api_url=http_url("--api-url", api_url))
-    with wiring.open_context(chosen, **({} if connections is None else {"connections": connections})) as context:
+    with wiring.open_context(chosen, connections=connections, lock_seconds=lock_seconds) as context:
         yield context
 
 

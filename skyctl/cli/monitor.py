@@ -10,6 +10,8 @@ from skyctl.cli.context import info, open_context, settings
 from skyctl.host import logs
 from skyctl.host.signals import Stop
 
+LOCK_SECONDS = 1.0
+
 
 def monitor(
     ctx: typer.Context,
@@ -29,7 +31,8 @@ def monitor(
     if metrics_port:
         metrics.publish(metrics_host, metrics_port)
     # one for the passes, two for what moves and its alerts, and one a channel
-    with open_context(ctx, connections=3 + len(settings(ctx).alert_channels)) as context:
+    connections = 3 + len(settings(ctx).alert_channels)
+    with open_context(ctx, connections=connections, lock_seconds=LOCK_SECONDS) as context:
         watcher = Monitor(context, timedelta(seconds=interval), metrics.Meters())
         if once:
             if not watcher.run_once():

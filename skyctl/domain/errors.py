@@ -200,6 +200,10 @@ class SchemaMissing(DatabaseUnavailable):
     """The database answers but lacks our tables or columns."""
 
 
+class DatabaseBusy(DatabaseUnavailable):
+    """Somebody else held a lock for longer than it is waited for; nothing was done."""
+
+
 class DatabaseRefused(SkyctlError):
     """The database does not accept a statement or a row."""
 

@@ -104,6 +104,12 @@ class StatusChange(Details):
     massFailureId: NotRequired[int]
 
 
+class ClockSet(Details):
+    """By how many seconds the clock was set: less than zero where back."""
+
+    seconds: float
+
+
 class SilentWorkers(Details):
     """How many workers fell silent at once, of how many that could take containers, in a region or everywhere."""
 
@@ -226,6 +232,11 @@ class EventKind(StrEnum):
     STATUS_CHANGED = "status_changed", "the monitor concluded another status of the worker", StatusChange
     FLAPPING = "flapping", "the worker changes its status too often: it takes nothing new"
     SETTLED = "settled", "the worker no longer flaps"
+    CLOCK_SET = (
+        "clock_set",
+        "the database's clock was set: stored times follow it back, a leap ahead is an outage",
+        ClockSet,
+    )
     MASS_FAILURE = "mass_failure", "many workers fell silent at once: automatic moves off them are held", SilentWorkers
     MASS_RECOVERY = "mass_recovery", "none of those workers is silent any more", LiftedMassFailure
 

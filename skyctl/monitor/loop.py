@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from skyctl.domain.cluster import Event
-from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, LostLead
+from skyctl.domain.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.host import sd_notify, vital
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Deliverer
 from skyctl.monitor.migrator import Migrator
 from skyctl.operations.monitor import alerts, certificates, health, retention, token_rotation
-from skyctl.operations.shared import leadership
+from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import Term
 from skyctl.store import db
@@ -69,6 +69,7 @@ class Monitor:
         self._migrator = Migrator(self._has_moved)
         self._vital = vital.Vital("monitor", BOUND_SECONDS)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
+        self._clock = clock.Watch()
         self._passed_over: dict[UUID, float] = {}
         self._stands_by = False
         self._rotates_at = 0.0
@@ -79,7 +80,7 @@ class Monitor:
 
         Raises DatabaseUnavailable.
         """
-        term = leadership.lead(self._context, self._holder, has_ended)
+        term = self._lead()
         if term is None:
             return False
         self._check(term)
@@ -127,7 +128,7 @@ class Monitor:
 
     def _lead_or_stand_by(self, stop: Stop, news: db.Listener) -> None:
         while not stop.is_set:
-            term = leadership.lead(self._context, self._holder, has_ended)
+            term = self._lead()
             if term is None:
                 if not self._stands_by:
                     log.info("action=stands_by")
@@ -150,12 +151,17 @@ class Monitor:
                 self._migrator.lead(None)
                 self._observer.leads(False)
 
+    def _lead(self) -> Term | None:
+        """Begin a term where nobody else leads, at the database's present clock. Raises DatabaseUnavailable."""
+        self._log(self._clock.look(self._context), alerts.RaisedAlerts())
+        return leadership.lead(self._context, self._holder, has_ended)
+
     def _watch(self, term: Term, stop: Stop, news: db.Listener) -> None:
         """Make one pass after the other until the stop. Raises LostLead, DatabaseUnavailable."""
         self._deliverer.wake()
         self._migrator.lead(term)
         while not stop.is_set:
-            deadline = self._check(term)
+            deadline = self._or_put_off(self._check, term)
             self._migrator.wake()
             longest = self._interval if deadline is None else min(self._interval, max(0.0, deadline) + DEBOUNCE_SECONDS)
             next_check_at = time.monotonic() + longest
@@ -165,12 +171,25 @@ class Monitor:
                     stop.wait(DEBOUNCE_SECONDS)
                     db.drain(news)
                     break
-                term.renew()
+                self._or_put_off(self._renew, term)
 
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
         """Wait, as `Stop.wait` does."""
         with self._vital.resting():
             return stop.wait(seconds, *others)
+
+    def _or_put_off(self, step: Callable[[Term], float | None], term: Term) -> float | None:
+        """Take a step, or leave it for a moment where somebody else holds a lock that it needs. Return in how many
+        seconds the next is due. Raises LostLead, DatabaseUnavailable."""
+        try:
+            return step(term)
+        except DatabaseBusy as error:
+            log.warning("action=put_off reason=%r", error.message)
+            return health.CHECK_AGAIN_SECONDS
+
+    def _renew(self, term: Term) -> None:
+        self._log(self._clock.follow(term), alerts.RaisedAlerts())
+        term.renew()
 
     def _check(self, term: Term) -> float | None:
         """Make one pass and log each change; return in how many seconds the next is due.
@@ -179,7 +198,7 @@ class Monitor:
         """
         started = time.monotonic()
         self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
-        health_pass = health.check(term, self._passed_over)
+        health_pass = health.check(term, self._clock, self._passed_over)
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
             self._log(token_rotation.rotate_due(term), alerts.RaisedAlerts())

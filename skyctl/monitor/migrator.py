@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.errors import (
+    DatabaseBusy,
     DatabaseRefused,
     DatabaseUnavailable,
     EngineRefused,
@@ -90,7 +91,7 @@ class Migrator:
             return self._note_away(term, error)
         except (DatabaseUnavailable, DatabaseRefused) as error:
             log.warning("action=move_waits reason=%r", error.message)
-            return LONGEST_PAUSE_SECONDS
+            return FIRST_PAUSE_SECONDS if isinstance(error, DatabaseBusy) else LONGEST_PAUSE_SECONDS
         except Exception:
             log.exception("action=move_failed")  # whatever it is, the thread goes on
             return LONGEST_PAUSE_SECONDS

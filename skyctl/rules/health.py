@@ -4,6 +4,7 @@ One table, read from the top; the first line that fits decides.
 
     the agent was stopped on purpose and has not beaten since     offline
     silent for longer than the timeout                            offline
+    so silent when it went offline, and not heard since           offline
     an administrator wants it empty                               draining
     never heard from                                              pending
     CPU, memory or disk above its limit                           unhealthy
@@ -38,6 +39,8 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
         return Verdict(
             WorkerStatus.OFFLINE, f"silent for {round(silence, 1):g} s > {policy.heartbeat_timeout.total_seconds():g} s"
         )
+    if _is_lost(worker, policy):
+        return Verdict(WorkerStatus.OFFLINE, "not heard since it went offline")
     if is_to_drain(worker):
         return Verdict(
             WorkerStatus.DRAINING, f"to be drained: {worker.drain_reason or 'an administrator wants it empty'}"
@@ -53,6 +56,15 @@ def stopped_on_purpose(worker: Worker) -> bool:
     """Tell whether the agent was stopped on purpose and has not beaten since."""
     heard_at = worker.last_heartbeat_at
     return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
+
+
+def _is_lost(worker: Worker, policy: HealthPolicy) -> bool:
+    """Tell whether the worker had been silent for the timeout when it went offline, and has not beaten since: an outage
+    of ours that begins in the moment before takes from its silence, but brings nobody back."""
+    heard_at, since = worker.last_heartbeat_at, worker.status_changed_at
+    if worker.status is not WorkerStatus.OFFLINE or heard_at is None or since is None:
+        return False
+    return heard_at < since - policy.heartbeat_timeout
 
 
 def is_to_drain(worker: Worker) -> bool:

@@ -18,6 +18,7 @@ from psycopg import errors as pg
 from psycopg import sql
 from sqlalchemy import exc
 
+from skyctl.domain import errors
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
 from skyctl.domain.shortages import shortage
 from skyctl.domain.text import without_secrets
@@ -33,6 +34,7 @@ STATEMENT_SECONDS = 15
 IDLE_SECONDS = 5  # of a process that was frozen within a transaction, and would keep its locks
 RESTED_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
+LOCK_SECONDS = 1.0
 CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
 CHECK_SCHEMA = "run `skyctl db init` against this database"
 
@@ -40,10 +42,11 @@ CHECK_SCHEMA = "run `skyctl db init` against this database"
 class Database:
     """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction.
 
-    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests.
+    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. Whoever waits
+    for a lock for longer than `lock_seconds` (0: no limit) gets DatabaseBusy.
     """
 
-    def __init__(self, url: str, *, connections: int = 2) -> None:
+    def __init__(self, url: str, *, connections: int = 2, lock_seconds: float = 0) -> None:
         self.ahead = timedelta()
         self._waits = Waits()
         self._url = location.parse(url)
@@ -52,7 +55,8 @@ class Database:
             "tcp_user_timeout": CONNECT_SECONDS * 1000,
             "application_name": "skyctl",
             "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} "
-            f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC",
+            f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC "
+            f"-c lock_timeout={round(lock_seconds * 1000)}",
         }
         self._engine = sa.create_engine(
             self._url,
@@ -212,6 +216,11 @@ def refuse_writes(connection: sa.Connection) -> None:
     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
 
 
+def limit_lock_waits(connection: sa.Connection) -> None:
+    """Wait at most LOCK_SECONDS for each lock in the rest of this transaction, else raise DatabaseBusy."""
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{LOCK_SECONDS}s", True)))
+
+
 def notify_news(connection: sa.Connection) -> None:
     """Wake the monitors when this transaction commits."""
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))
@@ -330,6 +339,8 @@ def _ours(error: BaseException | None, address: str) -> SkyctlError:
             return SchemaMissing(f"{address}: {reason}", "grant the database user its rights on the tables")
         case pg.UniqueViolation():
             return Refused(f"already taken: {reason}", "remove or change the other one first")
+        case pg.LockNotAvailable():
+            return errors.DatabaseBusy(f"{address}: somebody else holds what is needed: {reason}", "try again")
         case pg.IdleInTransactionSessionTimeout() | pg.ReadOnlySqlTransaction() | pg.DeadlockDetected():
             return DatabaseUnavailable(f"{address} does not go on: {reason}", CHECK_ADDRESS)
         case psycopg.ProgrammingError() if error.sqlstate is None:

@@ -87,7 +87,7 @@ def transitions(
         events.c.kind == EventKind.STATUS_CHANGED,
         events.c.from_status.in_(between),
         events.c.to_status.in_(between),
-        events.c.at > sa.func.skyctl_now() - window,
+        events.c.at.between(sa.func.skyctl_now() - window, sa.func.skyctl_now()),  # none from before a clock's step
         events.c.details["onPurpose"].is_(None),
     )
     return {row[0]: row[1] for row in connection.execute(counted.group_by(events.c.worker_id))}

@@ -30,10 +30,12 @@ class Survey:
 
 
 class Change(NamedTuple):
-    """A status that is to be changed, where it is still the one that was seen."""
+    """A status that is to be changed, where it is still the one that was seen; to offline, where the worker has not
+    beaten since, either."""
 
     worker_id: UUID
     previous: WorkerStatus
+    heard_at: datetime | None
     status: WorkerStatus
     mass_failure_id: int | None
 
@@ -53,6 +55,12 @@ def survey(
         (
             sa.and_(
                 c.stopped_at.is_not(None), sa.or_(c.last_heartbeat_at.is_(None), c.last_heartbeat_at <= c.stopped_at)
+            ),
+            WorkerStatus.OFFLINE,
+        ),
+        (
+            sa.and_(
+                STATUS == WorkerStatus.OFFLINE, c.last_heartbeat_at < c.status_changed_at - policy.heartbeat_timeout
             ),
             WorkerStatus.OFFLINE,
         ),
@@ -88,14 +96,12 @@ def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worke
 
 
 def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:
-    """Change statuses that are still those that were seen; whose were changed.
+    """Change statuses that are still those that were seen, see `Change`; whose were changed.
 
     A row that somebody else holds is left alone, so that nothing here ever waits for a heartbeat that waits for it.
     """
-    ids, previous, statuses, failures = zip(*changes, strict=True)
-    rows = connection.execute(
-        _CHANGE, {"ids": list(ids), "previous": list(previous), "statuses": list(statuses), "failures": list(failures)}
-    )
+    columns = (list(column) for column in zip(*changes, strict=True))
+    rows = connection.execute(_CHANGE, dict(zip(Change._fields, columns, strict=True)))
     return set(rows.scalars())
 
 
@@ -103,10 +109,11 @@ def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:
 _CHANGE = sa.text("""
     WITH free AS (
         SELECT w.id, d.status, d.failure
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:previous AS text[]), CAST(:statuses AS text[]),
-                    CAST(:failures AS bigint[]))
-             AS d (id, previous, status, failure)
+        FROM unnest(CAST(:worker_id AS uuid[]), CAST(:previous AS text[]), CAST(:heard_at AS timestamptz[]),
+                    CAST(:status AS text[]), CAST(:mass_failure_id AS bigint[]))
+             AS d (id, previous, heard_at, status, failure)
         JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.previous
+            AND (d.status <> 'offline' OR w.last_heartbeat_at IS NOT DISTINCT FROM d.heard_at)
         FOR NO KEY UPDATE OF w SKIP LOCKED
     )
     UPDATE container_workers AS w

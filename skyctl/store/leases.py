@@ -63,6 +63,11 @@ def hold(connection: sa.Connection, lease: Lease, ttl: timedelta) -> None:
         raise LostLead(f"term {lease.term} has ended", "another monitor leads, or may")
 
 
+def lock(connection: sa.Connection) -> None:
+    """Keep others from taking or prolonging the lease until this transaction ends."""
+    connection.execute(sa.select(monitor_leases.c.name).with_for_update())
+
+
 def release(connection: sa.Connection, lease: Lease) -> None:
     """Give the lease up, so that another monitor can lead at once."""
     connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(expires_at=sa.func.skyctl_now()))

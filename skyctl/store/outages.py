@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from skyctl.domain.cluster import Outage
 from skyctl.store.tables import serve_instances, serve_outages
 
-_LOCK = 7_392_443
+LOCK = 7_392_443
 _LONGEST_LIST = 1000
 
 _NOTE_GAP = sa.text("""
@@ -25,7 +25,7 @@ _TOUCH = sa.text("""
 
 def touch(connection: sa.Connection, instance: UUID, hostname: str, pid: int, gap: timedelta) -> None:
     """Note that a process can hear workers; the first one after a longer gap in which none could writes it down."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
     connection.execute(_NOTE_GAP, {"gap": gap})
     connection.execute(_TOUCH, {"id": instance, "hostname": hostname, "pid": pid})
 
@@ -50,3 +50,15 @@ def recorded(connection: sa.Connection) -> Sequence[Outage]:
     rows = sa.select(serve_outages.c.started_at, serve_outages.c.ended_at)
     outages = connection.execute(rows.order_by(serve_outages.c.ended_at.desc()).limit(_LONGEST_LIST))
     return [Outage(*row) for row in outages]
+
+
+def record(connection: sa.Connection, outage: Outage) -> None:
+    """Write down a time in which workers could not be heard."""
+    connection.execute(sa.insert(serve_outages).values(outage._asdict()))
+
+
+def is_known(connection: sa.Connection, outage: Outage) -> bool:
+    """Tell whether most of an outage is written down already."""
+    middle = outage.started_at + (outage.ended_at - outage.started_at) / 2
+    known = sa.exists().where(serve_outages.c.started_at <= middle, serve_outages.c.ended_at >= middle)
+    return bool(connection.execute(sa.select(known)).scalar_one())

@@ -77,6 +77,19 @@ async def record_loads(
     ]
 
 
+# It changes nothing, and needs the lock on the table and the right to write that a heartbeat needs.
+_PROBE: LiteralString = """
+    WITH clock AS MATERIALIZED (SELECT now()),
+         probe AS (UPDATE container_workers SET last_heartbeat_at = last_heartbeat_at WHERE false RETURNING id)
+    SELECT now FROM clock
+"""
+
+
+async def probe(connection: HeartbeatConnection) -> None:
+    """Return once a heartbeat could be written. Raises DatabaseUnavailable."""
+    await connection.fetch(_PROBE, {})
+
+
 def _array(values: Iterable[object]) -> str:
     """A PostgreSQL array literal of ids, hashes or numbers, none of which needs quotes; 5 x faster than the
     driver's."""

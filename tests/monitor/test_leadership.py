@@ -19,7 +19,7 @@ from skyctl.host.signals import Stop
 from skyctl.monitor.loop import Monitor, has_ended
 from skyctl.monitor.metrics import Meters
 from skyctl.operations.monitor import alerts, health
-from skyctl.operations.shared import leadership
+from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process, make_context
 from tests.support.helpers import PATIENCE_SECONDS, add_user, add_worker, eventually
@@ -45,7 +45,7 @@ def test_one_leads_and_a_new_term_ends_the_old_one(context: Context) -> None:
     second = leadership.lead(context, "b", nobody)
     assert second
     assert second.number == first.number + 1
-    for write in (leadership.Term.renew, health.check, alerts.raise_alerts):
+    for write in (leadership.Term.renew, lambda term: health.check(term, clock.Watch()), alerts.raise_alerts):
         with pytest.raises(LostLead):
             write(first)
     first.release()
@@ -59,7 +59,7 @@ def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(context: Context
     assert term
     context.db.ahead = timedelta(seconds=16)
     with pytest.raises(LostLead):
-        health.check(term)
+        health.check(term, clock.Watch())
 
 
 def test_who_lost_the_database_leads_again_at_once_in_a_new_term(context: Context) -> None:
@@ -68,7 +68,7 @@ def test_who_lost_the_database_leads_again_at_once_in_a_new_term(context: Contex
     assert second
     assert second.number == first.number + 1
     with pytest.raises(LostLead):
-        health.check(first)
+        health.check(first, clock.Watch())
 
 
 def test_who_is_known_to_have_ended_holds_nobody_up(context: Context) -> None:
@@ -232,7 +232,7 @@ def whole_pass(context: Context) -> int:
     """Conclude and alert in a term of our own; return its number."""
     term = leadership.lead(context, "tests", lambda _: True)
     assert term
-    health.check(term)
+    health.check(term, clock.Watch())
     alerts.raise_alerts(term)
     term.release()
     return term.number

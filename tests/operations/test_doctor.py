@@ -173,6 +173,16 @@ def test_a_serve_that_ended_is_found(serve: Serve, doctor: Doctor, connection: p
     assert (found["serve"]["state"], found["serve"]["found"]) == ("failed", "last sign of life 3h ago")
     assert "silence does not count" in found["serve"]["remedy"]
     assert found["api"]["state"] == "failed"
+    ahead = "now() + interval '2 hours'"
+    connection.execute(f"UPDATE serve_instances SET last_seen_at = {ahead}")
+    connection.execute(
+        "INSERT INTO monitor_leases (name, holder, expires_at, last_pass_at) VALUES "
+        f"('monitor', 'h:1:x', {ahead}, {ahead})"
+    )
+    found = doctor(1, SKYCTL_API_URL=url)
+    for name in ("serve", "monitor"):
+        assert found[name]["state"] == "failed"
+        assert "ahead: the database's clock was set back" in found[name]["found"]
 
 
 def test_another_server_at_the_address_is_not_taken_for_ours(doctor: Doctor) -> None:

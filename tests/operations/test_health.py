@@ -9,7 +9,7 @@ import pytest
 from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import workers
 from skyctl.operations.monitor.health import check
-from skyctl.operations.shared import leadership
+from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from skyctl.store import health as store
 from tests.support.helpers import add_worker, look
@@ -75,10 +75,20 @@ def test_a_drain_that_the_panel_wrote_outlives_offline(context: Context, connect
 def test_somebody_who_was_first_wins(context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, status="active")
     with context.db.transaction() as tx:
-        assert not store.change(tx, [store.Change(worker_id, WorkerStatus.OFFLINE, WorkerStatus.ACTIVE, None)])
-        assert store.change(tx, [store.Change(worker_id, WorkerStatus.ACTIVE, WorkerStatus.OFFLINE, None)]) == {
-            worker_id
-        }
+        assert not store.change(tx, [store.Change(worker_id, WorkerStatus.OFFLINE, None, WorkerStatus.ACTIVE, None)])
+        offline = [store.Change(worker_id, WorkerStatus.ACTIVE, None, WorkerStatus.OFFLINE, None)]
+        assert store.change(tx, offline) == {worker_id}
+
+
+def test_who_has_beaten_since_it_was_seen_does_not_go_offline(context: Context, connection: psycopg.Connection) -> None:
+    seen_at = datetime.now(UTC) - timedelta(seconds=600)
+    worker_id = add_worker(connection, status="active", last_heartbeat_at=seen_at)
+    offline = [store.Change(worker_id, WorkerStatus.ACTIVE, seen_at, WorkerStatus.OFFLINE, None)]
+    connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
+    with context.db.transaction() as tx:
+        assert not store.change(tx, offline)
+        connection.execute("UPDATE container_workers SET last_heartbeat_at = %s", (seen_at,))
+        assert store.change(tx, offline) == {worker_id}
 
 
 def test_the_next_deadline_is_the_oldest_heartbeats(context: Context, connection: psycopg.Connection) -> None:
@@ -151,8 +161,8 @@ def test_who_is_passed_over_calls_for_no_look(context: Context, connection: psyc
     refuse_updates(connection, "poison")
     lease = leadership.lead(context, "tests", lambda _: True)
     assert lease
-    assert [one.worker.id for one in check(lease).poison] == [poison]
-    again = check(lease, {poison})
+    assert [one.worker.id for one in check(lease, clock.Watch()).poison] == [poison]
+    again = check(lease, clock.Watch(), {poison})
     assert (again.poison, again.events) == ([], [])
     assert again.next_deadline_seconds is not None
     assert again.next_deadline_seconds > 0

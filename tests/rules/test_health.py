@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker
+from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Outage, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.rules import health
 from tests.support.outages import OUTAGES, outages
@@ -64,6 +64,15 @@ def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) 
     verdict = health.assess(worker(**facts), NOW, [], POLICY)
     assert verdict.status == status
     assert reason in verdict.reason
+
+
+def test_nobody_comes_back_by_an_outage_that_began_a_moment_before_it_went_offline() -> None:
+    outage = Outage(NOW - timedelta(seconds=61), NOW)
+    lost = worker("offline", silent=181, status_changed_at=NOW - timedelta(seconds=60.5))
+    assert health.assess(lost, NOW, [outage], POLICY).status == "offline"
+    assert health.assess(worker(silent=180), NOW, [outage], POLICY).status == "active"
+    back = worker("offline", silent=59, status_changed_at=NOW - timedelta(seconds=60.5))
+    assert health.assess(back, NOW, [outage], POLICY).status == "active"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
     spans=OUTAGES,
     silent=SECONDS,
     stopped=SECONDS,
+    changed=SECONDS,
     draining=st.booleans(),
     undrained=st.booleans(),
     loads=st.tuples(PERCENTS, PERCENTS, PERCENTS),
@@ -39,6 +40,7 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     spans: list[tuple[int, int]],
     silent: float | None,
     stopped: float | None,
+    changed: float | None,
     draining: bool,
     undrained: bool,
     loads: tuple[float, float, float],
@@ -55,6 +57,7 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         current_load=json.dumps(dict(zip(keys, loads, strict=True))),
         last_heartbeat_at=None if silent is None else now - timedelta(seconds=silent),
         stopped_at=None if stopped is None else now - timedelta(seconds=stopped),
+        status_changed_at=None if changed is None else now - timedelta(seconds=changed),
         drain_requested_at=now if draining else None,
         undrained_at=now if undrained else None,
     )

@@ -20,7 +20,7 @@ import pytest
 from skyctl.domain.cluster import Actor, Capacity, Registration
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.monitor import health
-from skyctl.operations.shared import leadership
+from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 
@@ -53,7 +53,7 @@ def look(context: Context, term: leadership.Term | None = None) -> health.Health
     """One pass of a monitor, of its own term unless one is given."""
     held = term or leadership.lead(context, "tests", lambda _: True)
     assert held
-    health_pass = health.check(held)
+    health_pass = health.check(held, clock.Watch())
     if not term:
         held.release()
     return health_pass

@@ -10,6 +10,7 @@
     advance 60               the time passes without a check
     watch 60                 the same, with a check every 4 s
     pass                     one check of the monitor
+    clock -3600              somebody sets the database's clock, by so many seconds
 
 `w1..w60` is a range. The lines below a command are the events that a check gave, and the alerts.
 """
@@ -25,7 +26,7 @@ from skyctl.operations.admin import drains, migrations, workers
 from skyctl.operations.agents import heartbeats, invitations
 from skyctl.operations.agents.registration import register
 from skyctl.operations.monitor import alerts, health
-from skyctl.operations.shared import leadership, outages
+from skyctl.operations.shared import clock, leadership, outages
 from skyctl.operations.shared.context import Context
 from skyctl.rules import tokens
 from skyctl.store import db
@@ -53,11 +54,14 @@ class Player:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._passed = 0
+        self._set_by = 0
         self._fleet: dict[str, Invitation] = {}
         self._loads: dict[str, Load] = {}
         self._living: set[str] = set()
         self._down: set[str] = set()
         self._serve = uuid4()
+        self._later = 0.0
+        self._watch = clock.Watch(lambda: self._passed + self._later)
         self._lines: list[str] = []
         self._stop_clock()
         self._set_clock()
@@ -86,6 +90,8 @@ class Player:
                 self._touch()
             case "advance" | "watch":
                 self._pass_time(int(words[0]), watched=verb == "watch")
+            case "clock":
+                self._set_by += int(words[0])
             case "pass":
                 self._check()
             case "resume":
@@ -108,7 +114,8 @@ class Player:
 
     def _set_clock(self, later: float = 0) -> None:
         """Set the database's clock to the transcript's time."""
-        self._context.db.ahead = timedelta(seconds=self._passed + later)
+        self._later = later
+        self._context.db.ahead = timedelta(seconds=self._passed + later + self._set_by)
 
     def _join(self, names: list[str], values: dict[str, str]) -> None:
         for name in names:
@@ -129,6 +136,7 @@ class Player:
 
     def _touch(self) -> None:
         if not self._down:
+            self._lines += map(_event, clock.follow_back(self._context, "serve"))
             outages.touch(self._context, self._serve, "manager", 1)
 
     def _pass_time(self, seconds: int, *, watched: bool) -> None:
@@ -148,7 +156,7 @@ class Player:
         self._set_clock(CHECKS_LATER)
         term = leadership.lead(self._context, "transcript", lambda _: True)
         assert term
-        health_pass, raised = health.check(term), alerts.raise_alerts(term)
+        health_pass, raised = health.check(term, self._watch), alerts.raise_alerts(term)
         assert not [*health_pass.poison, *raised.poison]
         self._lines += [_event(event) for event in health_pass.events] + [_alert(alert) for alert in raised.alerts]
 

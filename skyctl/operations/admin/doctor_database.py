@@ -1,7 +1,7 @@
 """What the doctor asks the database: each check by its name, in a transaction of its own."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from skyctl.domain.checks import Check, CheckState
@@ -14,6 +14,7 @@ NAMED = 5
 WORKER_CLOCK_WARNS = timedelta(seconds=30)
 PASS_FAILS = timedelta(seconds=90)  # three of the monitor's intervals
 SERVE_FAILS = timedelta(seconds=10)
+STEP_WARNS = timedelta(seconds=1)
 TOKEN_WARNS = timedelta(days=30)
 PENDING_WARNS = timedelta(hours=1)
 
@@ -47,8 +48,8 @@ def _monitor(tx: db.Transaction) -> Check:
     if lease is None or lease.last_pass_at is None:
         return Check("monitor", FAILED, "no monitor has ever looked at the workers", RUN_MONITOR)
     who = f"{lease.holder.rpartition(':')[0]} {'leads' if lease.leads else 'led last,'} in term {lease.term}"
-    finding = f"{who}; last pass {ago(now, lease.last_pass_at)}"
-    if now - lease.last_pass_at > PASS_FAILS:
+    finding = f"{who}; last pass {_ago(now, lease.last_pass_at)}"
+    if abs(now - lease.last_pass_at) > PASS_FAILS:
         return Check("monitor", FAILED, finding, RUN_MONITOR)
     return Check("monitor", OK, finding)
 
@@ -58,10 +59,15 @@ def _serve(tx: db.Transaction) -> Check:
     if seen_at is None:
         state = FAILED if doctor.number(tx) else WARNING
         return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)
-    finding = f"last sign of life {ago(now, seen_at)}"
-    if now - seen_at > SERVE_FAILS:
+    finding = f"last sign of life {_ago(now, seen_at)}"
+    if abs(now - seen_at) > SERVE_FAILS:
         return Check("serve", FAILED, finding, RUN_SERVE)
     return Check("serve", OK, finding)
+
+
+def _ago(now: datetime, at: datetime) -> str:
+    """Say how long ago something was; who runs sets right what is ahead of a clock that was set back."""
+    return ago(now, at) if at <= now + STEP_WARNS else f"{span(at - now)} ahead: the database's clock was set back"
 
 
 def _tokens(tx: db.Transaction) -> Check:

@@ -42,6 +42,11 @@ async def record(context: Context, heartbeats: Sequence[Heartbeat]) -> list[Outc
     return [stored.get(key, refused) for key in keys]
 
 
+async def probe(context: Context) -> None:
+    """Return once a heartbeat could be stored, after those that are on their way. Raises DatabaseUnavailable."""
+    await workers.probe(context.db.heartbeat_connection)
+
+
 async def _record_second(
     context: Context, left: Sequence[tuple[Key, Heartbeat]], stored: Mapping[Key, Outcome]
 ) -> dict[Key, Outcome]:

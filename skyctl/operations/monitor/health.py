@@ -10,6 +10,7 @@ from skyctl.domain.cluster import Event, HealthPolicy, MassFailure, Outage, Sile
 from skyctl.domain.errors import DatabaseRefused
 from skyctl.domain.events import EventKind, LiftedMassFailure, SilentWorkers, StatusChange
 from skyctl.domain.states import WorkerStatus
+from skyctl.operations.shared.clock import Watch
 from skyctl.operations.shared.leadership import Term
 from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import flapping, health, mass_failure
@@ -59,14 +60,17 @@ class Snapshot(NamedTuple):
         return len(self.survey.suspects) > len(self.suspects)
 
 
-def check(term: Term, passed_over: Collection[UUID] = ()) -> HealthPass:
+def check(term: Term, watch: Watch, passed_over: Collection[UUID] = ()) -> HealthPass:
     """Check every worker once, except those to be passed over, and change the statuses that the facts no longer call
-    for.
+    for; where the database's clock was set since the last look, what was seen by it does not count.
 
     Raises LostLead, DatabaseUnavailable.
     """
     policy = term.context.health
     snapshot = _take_snapshot(term, passed_over)
+    clock_events = watch.follow(term)
+    if watch.was_set:
+        snapshot = _take_snapshot(term, passed_over)
     verdicts = [(worker, health.assess(worker, snapshot.now, snapshot.outages, policy)) for worker in snapshot.suspects]
     due = [(worker, verdict) for worker, verdict in verdicts if verdict.status is not worker.status]
     declared = _declare_mass_failures(term, snapshot, due)
@@ -83,7 +87,7 @@ def check(term: Term, passed_over: Collection[UUID] = ()) -> HealthPass:
     changed = [event for event in concluded if event.kind == EventKind.STATUS_CHANGED]
     waiting = snapshot.survey_is_cut or len(due) > len(changed) + len(poison)
     return HealthPass(
-        events=[*declared, *concluded, *settled, *lifted],
+        events=[*clock_events, *declared, *concluded, *settled, *lifted],
         poison=[*poison, *more_poison],
         next_deadline_seconds=CHECK_AGAIN_SECONDS if waiting else _next_deadline(snapshot, policy),
     )
@@ -189,7 +193,11 @@ def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
         membership = {worker.id: _membership(worker, verdict, open_failures) for worker, verdict in due}
         wanted = [
             store.Change(
-                worker.id, worker.status, verdict.status, membership[worker.id] if _goes_offline(verdict) else None
+                worker.id,
+                worker.status,
+                worker.last_heartbeat_at,
+                verdict.status,
+                membership[worker.id] if _goes_offline(verdict) else None,
             )
             for worker, verdict in due
         ]

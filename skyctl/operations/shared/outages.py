@@ -28,7 +28,8 @@ def begin(context: Context, instance: UUID, hostname: str, pid: int) -> None:
 
 def known_outages(tx: db.Transaction) -> list[Outage]:
     """Return the outages of ours with the present one; none where no `serve` ever ran: others hear the workers."""
-    outages, last, now = list(stored_outages.recorded(tx)), stored_outages.last_seen_at(tx), db.now(tx)
+    last, now = stored_outages.last_seen_at(tx), db.now(tx)
+    outages = list(stored_outages.recorded(tx))  # after the last sign of life: else a gap may end unseen in between
     if last is not None and now - last > GAP:
         outages.append(Outage(last, now))
     return health.merged(outages)
