@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
 from skyctl.operations.monitor import deliveries
-from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.context import Context, Send
 
 LONGEST_REST_SECONDS = 30.0
 AFTER_ERROR_SECONDS = 5.0
@@ -51,22 +51,30 @@ class Deliverer:
     def _empty(self, channel: str) -> float:
         """Deliver what is due by a channel; return in how many seconds to look again."""
         try:
-            while self._deliver(channel):
-                pass
+            with self._context.notifier().opened(channel) as send:
+                while self._deliver(channel, send):
+                    pass
             return min(LONGEST_REST_SECONDS, deliveries.seconds_to_next(self._context, channel) or LONGEST_REST_SECONDS)
         except SkyctlError as error:
             log.warning("action=delivery_waits channel=%s reason=%r", channel, error.message)
             return AFTER_ERROR_SECONDS
 
-    def _deliver(self, channel: str) -> bool:
-        """Send one alert; return False where none is due."""
+    def _deliver(self, channel: str, send: Send) -> bool:
+        """Send one message; return False where none is due."""
         try:
-            alert = deliveries.deliver_next(self._context, channel)
+            sent = deliveries.deliver_next(self._context, channel, send)
         except ChannelFailed as error:
             log.warning("action=alert_not_delivered channel=%s reason=%r", channel, error.message)
             self._sent(channel, False)
             return True
-        if alert:
-            log.info("action=alert_delivered channel=%s alert=%d kind=%s", channel, alert.id, alert.kind)
+        if sent:
+            newest = sent[0]
+            log.info(
+                "action=alert_delivered channel=%s alert=%d kind=%s alerts=%d",
+                channel,
+                newest.id,
+                newest.kind,
+                len(sent),
+            )
             self._sent(channel, True)
-        return alert is not None
+        return bool(sent)
