@@ -8,6 +8,7 @@ import threading
 from uuid import uuid4
 
 from skyctl.domain.errors import SkyctlError
+from skyctl.host.condition import Condition
 from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import Context
 
@@ -23,13 +24,13 @@ def begin(context: Context) -> None:
 
 def _write(context: Context) -> None:
     instance, hostname, pid = uuid4(), socket.gethostname(), os.getpid()
-    write, is_written, pause = outages.begin, True, threading.Event()
+    write, pause = outages.begin, threading.Event()
+    writing = Condition(log, "presence_not_written", "presence_written")
     while True:
         try:
             write(context, instance, hostname, pid)
-            write, is_written = outages.touch, True
+            write = outages.touch
+            writing.works()
         except SkyctlError as error:
-            if is_written:
-                log.warning("action=presence_not_written reason=%s", error.message)
-            is_written = False
+            writing.failed(error.message)
         pause.wait(EVERY_SECONDS)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skyctl.domain.errors import SkyctlError
+from skyctl.host.condition import Condition
 from skyctl.operations.admin.certificates import Renewal
 
 CHECK_SECONDS = 2.0
@@ -16,6 +17,9 @@ RENEW_SECONDS = 3600.0
 ASKED_SECONDS = CHECK_SECONDS
 
 log = logging.getLogger(__name__)
+
+_RENEWING = Condition(log, "certificate_not_renewed", "certificate_renewal_works")
+_LOADING = Condition(log, "certificate_not_loaded", "certificates_load", quiet_seconds=0.0)
 
 
 def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], Renewal] | None) -> None:
@@ -40,8 +44,9 @@ def _renew(renew: Callable[[], Renewal]) -> float:
     try:
         renewal = renew()
     except (SkyctlError, OSError) as error:
-        log.error("action=certificate_not_renewed reason=%r", str(error))
+        _RENEWING.failed(str(error))
         return RENEW_SECONDS
+    _RENEWING.works()
     if renewal is Renewal.RENEWED:
         log.info("action=certificate_renewed")
     return ASKED_SECONDS if renewal is Renewal.ASKED else RENEW_SECONDS
@@ -53,8 +58,9 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> bool:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        log.warning("action=certificate_not_loaded path=%s reason=%r", certificate, str(error))
+        _LOADING.failed(f"{certificate}: {error}")
         return False
+    _LOADING.works()
     log.info("action=certificate_loaded path=%s", certificate)
     return True
 

@@ -22,6 +22,7 @@ from urllib.parse import quote
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError
 from skyctl.host import data_dir as data_folder
 from skyctl.host import locks, signals
+from skyctl.host.condition import Condition
 from skyctl.host.folders import Folder
 from skyctl.host.postgres_binaries import Programs
 
@@ -108,16 +109,17 @@ class EmbeddedPostgres:
 
     def _keep_up(self, over: threading.Event) -> None:
         """Start the server again whenever it died, until it is over; where that fails, try with growing pauses."""
-        pause = LOOK_SECONDS
+        pause, living = LOOK_SECONDS, Condition(log, "database_died", "database_lives", quiet_seconds=0.0)
         while not over.wait(pause):
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             try:
                 if not self.answers():
-                    log.warning("action=database_died; starting it again")
+                    living.failed("it does not answer; starting it again")
                     self.revive()
+                living.works()
                 pause = LOOK_SECONDS
             except SkyctlError as error:
-                log.warning("action=database_start_failed retry_seconds=%g reason=%r", pause, error.message)
+                living.failed(error.message)
 
     def _leave(self, users: IO[bytes]) -> None:
         """Stop the server unless others use it."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
+from skyctl.host.condition import Conditions
 from skyctl.operations.monitor import deliveries
 from skyctl.operations.shared.context import Context, Send
 
@@ -21,6 +22,8 @@ class Deliverer:
 
     def __init__(self, context: Context, sent: Callable[[str, bool], None]) -> None:
         self._context, self._sent = context, sent
+        self._looking = Conditions(log, "delivery_waits", "delivery_goes_on", "channel")
+        self._sending = Conditions(log, "alert_not_delivered", "channel_takes_alerts", "channel")
         self._wakes = {channel: threading.Event() for channel in context.channels}
 
     def start(self) -> None:
@@ -54,9 +57,10 @@ class Deliverer:
             with self._context.notifier().opened(channel) as send:
                 while self._deliver(channel, send):
                     pass
+            self._looking[channel].works()
             return min(LONGEST_REST_SECONDS, deliveries.seconds_to_next(self._context, channel) or LONGEST_REST_SECONDS)
         except SkyctlError as error:
-            log.warning("action=delivery_waits channel=%s reason=%r", channel, error.message)
+            self._looking[channel].failed(error.message)
             return AFTER_ERROR_SECONDS
 
     def _deliver(self, channel: str, send: Send) -> bool:
@@ -64,10 +68,11 @@ class Deliverer:
         try:
             sent = deliveries.deliver_next(self._context, channel, send)
         except ChannelFailed as error:
-            log.warning("action=alert_not_delivered channel=%s reason=%r", channel, error.message)
+            self._sending[channel].failed(error.message)
             self._sent(channel, False)
             return True
         if sent:
+            self._sending[channel].works()
             newest = sent[0]
             log.info(
                 "action=alert_delivered channel=%s alert=%d kind=%s alerts=%d",
