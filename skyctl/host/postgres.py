@@ -33,6 +33,7 @@ SOCKET_PATH_LIMIT = 107
 START_SECONDS = 60
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+MOST_LOG_BYTES = 1 << 23
 OTHER_DATABASE = "set SKYCTL_DATABASE_URL to use another database"
 # What the shell of pg_ctl, the server's list of sockets and the driver's list of hosts all take as it is.
 PLAIN = re.compile(r"[\w/.@:=~-]+")
@@ -113,6 +114,7 @@ class EmbeddedPostgres:
         while not over.wait(pause):
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             try:
+                self.bound_log()
                 if not self.answers():
                     living.failed("it does not answer; starting it again")
                     self.revive()
@@ -120,6 +122,21 @@ class EmbeddedPostgres:
                 pause = LOOK_SECONDS
             except SkyctlError as error:
                 living.failed(error.message)
+
+    def bound_log(self) -> None:
+        """Where the server's log has grown to its limit, keep the end of it as `log.1` and empty it: the server, which
+        appends, writes on. Raises SkyctlError."""
+        if self._logged() >= MOST_LOG_BYTES:
+            with self._alone():
+                self._bound_log()
+
+    def _bound_log(self) -> None:
+        size = self._logged()
+        if size >= MOST_LOG_BYTES:
+            with self._home() as home, home.opened(self.log.name, make=True) as file:
+                file.seek(size - MOST_LOG_BYTES)
+                home.write(f"{self.log.name}.1", file.read(MOST_LOG_BYTES).decode(errors="replace"))
+                file.truncate(0)
 
     def _leave(self, users: IO[bytes]) -> None:
         """Stop the server unless others use it."""
@@ -137,6 +154,7 @@ class EmbeddedPostgres:
                 self._initialize(programs, home, lock)
             self._forget_zombie(home)
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
+        self._bound_log()
         logged = self._logged()
         result = programs.run(
             *("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--pgdata={self.data}"),
@@ -225,7 +243,8 @@ class EmbeddedPostgres:
         if result.returncode:
             words = (self._log_since(logged) or result.stdout).strip()
             lines = words.splitlines() or [f"exit code {result.returncode}"]
-            reason = next((line for line in lines if re.search("error:|FATAL:|PANIC:", line)), lines[-1])
+            found = filter(None, (re.search("(error|FATAL|PANIC):.*", line) for line in lines))  # without the time
+            reason = next((match[0] for match in found), lines[-1])
             raise self._failed(what, reason, f"read {self.log}" if self.log.exists() else None)
 
     def _failed(self, what: str, reason: object, remedy: str | None = None) -> DatabaseUnavailable:

@@ -1,5 +1,6 @@
 """What goes first by a channel, and what goes as one message."""
 
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -16,6 +17,7 @@ from skyctl.operations.monitor import deliveries
 from skyctl.operations.shared.context import Context
 from tests.conftest import Process, make_context
 from tests.support.fakes import FakeNotifier
+from tests.support.helpers import eventually
 from tests.support.webhook import Webhook, webhook
 
 Start = Callable[..., Process]
@@ -136,6 +138,21 @@ def test_what_was_tried_before_does_not_arrive_after_what_is_newer(
     assert [title for title, _ in notifier.arrived] == ["Worker w has recovered (2 alerts)"]
 
 
+def test_a_channel_that_fails_is_said_once_and_so_is_that_it_takes_alerts_again(
+    start: Start, connection: psycopg.Connection
+) -> None:
+    with webhook() as hook:
+        hook.fails.append(True)
+        queue_storm(connection, hook, number=20)
+        monitor = start("monitor", "--interval", "3600", SKYCTL_ALERT_CHANNELS=hook.url)
+        failing = "SELECT count(*) = 20 FROM alert_deliveries WHERE error IS NOT NULL"
+        eventually(lambda: connection.execute(failing).fetchone() == (True,))
+        hook.fails.clear()
+        assert int(re.findall(r"failures=(\d+)", monitor.until("action=channel_takes_alerts"))[0]) >= 20
+        assert len([line for line in monitor.seen if "action=alert_not_delivered" in line]) == 1
+        assert monitor.stop(signal.SIGTERM) == 0
+
+
 def test_a_storm_of_alerts_arrives_whole_and_in_order_while_another_channel_hangs(
     start: Start, connection: psycopg.Connection
 ) -> None:
@@ -152,8 +169,8 @@ def test_a_storm_of_alerts_arrives_whole_and_in_order_while_another_channel_hang
         assert monitor.stop(signal.SIGTERM) == 0
 
 
-def queue_storm(connection: psycopg.Connection, *hooks: Webhook) -> None:
-    """A thousand alerts of as many workers wait for each of the channels."""
+def queue_storm(connection: psycopg.Connection, *hooks: Webhook, number: int = STORM) -> None:
+    """Alerts of as many workers wait for each of the channels."""
     connection.execute(
         """
         WITH storm AS (
@@ -165,5 +182,5 @@ def queue_storm(connection: psycopg.Connection, *hooks: Webhook) -> None:
         )
         INSERT INTO alert_deliveries (alert_id, channel) SELECT id, channel FROM storm, unnest(%s::text[]) AS channel
         """,
-        (STORM, list(apprise.names([hook.url for hook in hooks]))),
+        (number, list(apprise.names([hook.url for hook in hooks]))),
     )
