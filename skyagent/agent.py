@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from skyagent import clock
 from skyagent.backoff import REFUSED, jittered, retry_delay
-from skyagent.client import Manager, open_http
+from skyagent.client import Http, Manager
 from skyagent.errors import Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.metrics import EngineWatch, Host
 from skyagent.settings import Settings
@@ -31,7 +31,7 @@ class Agent:
     def __init__(self, settings: Settings, supervisor: Supervisor, environ: Mapping[str, str]) -> None:
         # A report takes no longer than this, which leaves the watchdog's period room for two of them.
         timeout = min(REQUEST_SECONDS, supervisor.watchdog_seconds / 4 or REQUEST_SECONDS)
-        http = open_http(settings, timeout)
+        http = Http(settings, timeout)
         self._settings = settings
         self._supervisor = supervisor
         self._tokens = Tokens(settings)
@@ -42,10 +42,10 @@ class Agent:
         self._status = StatusFile(environ, settings)
         self._fraction = random.SystemRandom().random
         self._registered: dict[str, object] = {}
-        self._rejected: dict[str, object] = {}
+        self._rejected: tuple[dict[str, object], str] = ({}, "")
         self._clock_lead = 0.0  # as it was when the manager was last told what the clock shows
         self._failures = 0
-        self._state = "starting"
+        self._state = ("starting", "")
         self._engine_known: bool | None = None
 
     def run(self) -> NoReturn:
@@ -111,9 +111,10 @@ class Agent:
         except (Failing, Unreachable) as failure:
             if not (self._registered or self._status.is_known(registration)):
                 raise
-            if registration != self._rejected:
+            rejected = (registration, str(failure))
+            if rejected != self._rejected:
                 log.warning("action=registration_rejected reason=%r", str(failure))
-            self._rejected = registration
+            self._rejected = rejected
             return
         self._registered, self._clock_lead = registration, clock_lead
         self._status.registered(registration)
@@ -129,22 +130,23 @@ class Agent:
         else:
             delay = retry_delay(self._failures, self._fraction(), failure.retry_after_seconds)
         self._status.failed(failure.action, str(failure), self._failures, delay)
-        detail = f"retry_seconds={delay:.1f} failures={self._failures} reason={str(failure)!r}"
-        self._enter(failure.action, detail, logging.ERROR if isinstance(failure, Refused) else logging.WARNING)
+        reason = str(failure)
+        detail = f"retry_seconds={delay:.1f} failures={self._failures} reason={reason!r}"
+        self._enter(failure.action, reason, detail, logging.ERROR if isinstance(failure, Refused) else logging.WARNING)
         return delay
 
     def _accepted(self) -> None:
-        self._enter("accepted", f"manager={self._settings.api_url} failures={self._failures}", logging.INFO)
+        self._enter("accepted", "", f"manager={self._settings.api_url} failures={self._failures}", logging.INFO)
         self._failures = 0
 
-    def _enter(self, state: str, detail: str, level: int) -> None:
-        """Say a change of state at `level`, and to the supervisor; what only repeats is worth saying if it is an
-        error."""
-        changed = state != self._state
+    def _enter(self, state: str, reason: str, detail: str, level: int) -> None:
+        """Say a change of state, or of the reason for it, at `level`, and to the supervisor; what only repeats is worth
+        saying if it is an error."""
+        changed = (state, reason) != self._state
         log.log(level if changed or level == logging.ERROR else logging.DEBUG, "action=%s %s", state, detail)
         if changed:
             self._supervisor.notify(f"STATUS={state} {detail}")
-        self._state = state
+        self._state = (state, reason)
 
     def _note_engine(self) -> None:
         """Say it when the Docker engine begins to answer, or ceases to."""

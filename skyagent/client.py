@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
@@ -22,6 +24,8 @@ from skyagent.pinned import Signed
 from skyagent.releases import LARGEST_BYTES, Offer
 from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
 from skyagent.tokens import Tokens
+
+log = logging.getLogger(__name__)
 
 # A name that can never be the manager's (RFC 6761), so that the mount below catches the engine's requests alone.
 ENGINE = "http://docker.invalid"
@@ -54,6 +58,41 @@ def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
         ) from None
 
 
+class Http:
+    """That client, and another in its place once the file of the certificates that may vouch for the manager has
+    changed."""
+
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
+        self._settings, self._timeout_seconds = settings, timeout_seconds
+        self._trusted = _trusted(settings)
+        self._client = open_http(settings, timeout_seconds)
+
+    def stream(self, method: str, url: str, **named: Any) -> AbstractContextManager[httpx.Response]:
+        """Send a request, as the client does."""
+        return self._client.stream(method, url, **named)
+
+    def trust_again(self) -> bool:
+        """Read the file again where it has changed; tell whether it had. Raises ConfigError, once for each change,
+        where it cannot be used; then what was read before is trusted on."""
+        trusted, before = _trusted(self._settings), self._trusted
+        self._trusted = trusted
+        if trusted == before:
+            return False
+        former, self._client = self._client, open_http(self._settings, self._timeout_seconds)
+        former.close()
+        return True
+
+
+def _trusted(settings: Settings) -> tuple[int, ...]:
+    """What tells one content of the file from another; empty where there is no file, or none is used."""
+    path = settings.ca_file or ssl.get_default_verify_paths().cafile
+    try:
+        status = Path(path).stat() if settings.encrypted and path else None
+    except OSError:
+        return ()
+    return (status.st_ino, status.st_mtime_ns, status.st_size) if status else ()
+
+
 def _trust(settings: Settings) -> ssl.SSLContext:
     """The certificates that may vouch for the manager: `caFile` alone, else the machine's own store."""
     try:
@@ -65,7 +104,7 @@ def _trust(settings: Settings) -> ssl.SSLContext:
         ) from None
 
 
-def engine_info(http: httpx.Client, timeout_seconds: float) -> dict[str, object]:
+def engine_info(http: Http, timeout_seconds: float) -> dict[str, object]:
     """The Docker engine's `GET /info`. Raises EngineAway."""
     try:
         with http.stream("GET", f"{ENGINE}/info") as response:
@@ -92,7 +131,7 @@ class Answer(NamedTuple):
 class Manager:
     """The manager as one worker sees it. Every method raises a `Failure` where the report was not accepted."""
 
-    def __init__(self, http: httpx.Client, settings: Settings, tokens: Tokens, timeout_seconds: float) -> None:
+    def __init__(self, http: Http, settings: Settings, tokens: Tokens, timeout_seconds: float) -> None:
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._tokens = tokens
@@ -155,6 +194,20 @@ class Manager:
             return self._send_once(method, url, body, most, token)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             return self._send_once(method, url, body, most, token)
+        except httpx.ConnectError as error:
+            if not (_is_distrust(error) and self._trusts_again()):
+                raise
+            return self._send_once(method, url, body, most, token)
+
+    def _trusts_again(self) -> bool:
+        """Read the trusted certificates again where they have changed. Raises Unreachable where they cannot be used."""
+        try:
+            changed = self._http.trust_again()
+        except ConfigError as error:
+            raise Unreachable(str(error)) from None
+        if changed:
+            log.info("action=certificates_read_again reason='the manager could not be verified by the former ones'")
+        return changed
 
     def _send_once(
         self, method: str, url: str, body: dict[str, object] | None, most: int, token: str
@@ -166,6 +219,12 @@ class Manager:
     def _clean(self, text: str) -> str:
         """Shorten a text of others, and remove the token that it may repeat."""
         return self._tokens.scrub(text)[:200]
+
+
+def _is_distrust(error: BaseException) -> bool:
+    """Tell whether the manager's certificate was not trusted, as far as the libraries' errors tell."""
+    cause = error.__cause__ or error.__context__
+    return isinstance(error, ssl.SSLCertVerificationError) or (cause is not None and _is_distrust(cause))
 
 
 @contextmanager

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+
+
+def forget_half(path: Path) -> None:
+    """Remove what a killed process left half written of this file."""
+    with suppress(OSError):
+        _half(path).unlink()
+
+
+def _half(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def keep(path: Path, content: bytes) -> None:
@@ -12,7 +23,7 @@ def keep(path: Path, content: bytes) -> None:
 
     Raises OSError.
     """
-    new = path.with_name(f"{path.name}.new")
+    new = _half(path)
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)

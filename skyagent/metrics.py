@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Generic, NamedTuple, TypeVar
 
-import httpx
 import psutil
 
 from skyagent import __version__
-from skyagent.client import engine_info
+from skyagent.client import Http, engine_info
 from skyagent.errors import EngineAway, Failure, Unmeasured, Unreachable
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ def _text(value: object) -> str:
 class EngineWatch:
     """Looks at the Docker engine in a thread of its own, so that a hung socket holds up nothing else."""
 
-    def __init__(self, http: httpx.Client, timeout_seconds: float) -> None:
+    def __init__(self, http: Http, timeout_seconds: float) -> None:
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._thread: threading.Thread | None = None

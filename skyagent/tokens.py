@@ -33,6 +33,8 @@ class Tokens:
             "workerId": settings.worker_id,
             "configured": hashlib.sha256(settings.auth_token.encode()).hexdigest(),
         }
+        if self._folder:
+            files.forget_half(self._folder / FILE)
         kept = self._read()
         self.current = kept.get("token", settings.auth_token)
         self.previous = kept.get("previous")

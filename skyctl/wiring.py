@@ -12,7 +12,8 @@ from pathlib import Path
 from skyctl.domain.cluster import AlertPolicy, HealthPolicy
 from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
-from skyctl.host import keyring
+from skyctl.host import data_dir, keyring
+from skyctl.host.certificates import FOLDER as TLS
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
@@ -43,6 +44,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2, lock_seconds:
     def notifier() -> Notifier:
         return apprise.Channels(settings.alert_channels)
 
+    _sweep(settings.data_dir)
     certificates = Certificates(settings.data_dir)
     db = Database(url, connections=connections, lock_seconds=lock_seconds)
     return Context(
@@ -72,6 +74,14 @@ def connect(settings: Settings, url: str, *, connections: int = 2, lock_seconds:
         authority=certificates.authority_for,
         certificates=certificates,
     )
+
+
+def _sweep(ours: Path) -> None:
+    """Remove what killed processes left half written wherever we keep secrets."""
+    for folder in filter(None, (ours, data_dir.apart_from(ours))):
+        data_dir.sweep(folder)
+        data_dir.sweep(folder / TLS)
+    data_dir.sweep(settings_files.SERVE.parent)
 
 
 def doctor_inputs(settings: Settings) -> DoctorInputs:

@@ -23,6 +23,7 @@ from skyctl.documents import http
 from skyctl.domain.addresses import client_address
 from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import Busy, SkyctlError, WorkerNotFound
+from skyctl.host.condition import Condition
 from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
 
@@ -92,6 +93,7 @@ class Endpoint:
     def __init__(self, context: Context, gates: Gates, path: str, operations: Mapping[str, Operation]) -> None:
         self._context, self._gates, self._path, self._operations = context, gates, path, operations
         self._kept: Kept[Answer | None] = Kept()
+        self._answering = Condition(log, "request_failed", "requests_answered", f"path={path}")
         self._rates = {method: Rate(each.limit) for method, each in operations.items() if each.limit}
         self._gathered = {
             method: Gathered(partial(each.handle, context), each.most_waiting, each.most_at_once)
@@ -118,8 +120,10 @@ class Endpoint:
             status, document, headers = error_answer(error)
             if operation.refusal:
                 document = operation.refusal(error)
-            if status >= 500 and not isinstance(error, Busy):
-                log.warning("action=request_failed path=%s reason=%s", self._path, error.message)
+            if status >= 500:
+                self._answering.failed(error.message)
+        if status < 500:
+            self._answering.works()
         REQUESTS.labels(request.method, self._path, status).inc()
         await response(status, document, headers)(scope, receive, send)
 

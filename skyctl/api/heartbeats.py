@@ -23,6 +23,7 @@ from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import Busy, DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING, Outcome
+from skyctl.host.condition import Condition, unexpected
 from skyctl.operations.agents import heartbeats, reply
 from skyctl.operations.shared.context import Context
 
@@ -30,6 +31,8 @@ MAX_BATCH = 2000
 UNEXPECTED = SkyctlError("unexpected error", "see the log of skyctl serve")
 
 log = logging.getLogger(__name__)
+
+REPLYING = Condition(log, "reply_failed", "replies_sent")
 
 HEARTBEATS = Counter("skyctl_heartbeats", "Heartbeats answered, by outcome", ["outcome"])
 BATCH_SIZE = Histogram(
@@ -53,6 +56,8 @@ class HeartbeatBatches:
         self._waiting: list[Waiting] = []
         self._busy = False
         self._refused: DatabaseUnavailable | None = None
+        self._writing = Condition(log, "heartbeats_refused", "heartbeats_accepted")
+        self._explaining = Condition(log, "explanation_failed", "refusals_explained")
         self._tasks: set[asyncio.Task[None]] = set()
         document = accepted(context)
         self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
@@ -96,11 +101,12 @@ class HeartbeatBatches:
             outcomes = await heartbeats.record(self._context, batch)
         except DatabaseUnavailable as error:
             self._refused = error
-            log.warning("action=heartbeats_refused count=%d reason=%s", len(batch), error.message)
+            self._writing.failed(error.message, len(batch))
             return [error] * len(batch)
-        except Exception:
-            log.exception("action=heartbeats_failed count=%d", len(batch))
+        except Exception as error:  # noqa: BLE001 - it is logged
+            self._writing.failed(unexpected(error), len(batch), error=error)
             return [UNEXPECTED] * len(batch)
+        self._writing.works()
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_SIZE.observe(len(batch))
         ACCEPTED.inc(outcomes.count(None) + outcomes.count(REPLY_PENDING))
@@ -138,10 +144,11 @@ class HeartbeatBatches:
         why = partial(heartbeats.why_refused, self._context, UUID(heartbeat.worker_id), token)
         try:
             _refuse(request, await self._gates.workers.run(holder, why))
+            self._explaining.works()
         except SkyctlError as error:
             _refuse(request, error)
-        except Exception as error:
-            log.exception("action=explanation_failed worker_id=%s", heartbeat.worker_id)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            self._explaining.failed(unexpected(error), error=error)
             _refuse(request, SHORT if shortage(error) else UNEXPECTED)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -160,11 +167,14 @@ def answer_with_reply(context: Context, heartbeat: Heartbeat) -> dict[str, Any]:
     """Return the answer to a heartbeat that is committed, with what else waits for its worker. Where that cannot be
     read, it waits for the next heartbeat."""
     try:
-        return accepted(context) | reply.take(context, UUID(heartbeat.worker_id), heartbeat.token_hash).document()
+        document = reply.take(context, UUID(heartbeat.worker_id), heartbeat.token_hash).document()
     except SkyctlError as error:
-        log.warning("action=reply_failed worker_id=%s reason=%s", heartbeat.worker_id, error.message)
-    except Exception:
-        log.exception("action=reply_failed worker_id=%s", heartbeat.worker_id)
+        REPLYING.failed(error.message)
+    except Exception as error:  # noqa: BLE001 - it is logged
+        REPLYING.failed(unexpected(error), error=error)
+    else:
+        REPLYING.works()
+        return accepted(context) | document
     return accepted(context)
 
 

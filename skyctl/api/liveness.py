@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from skyctl.domain.errors import SkyctlError
+from skyctl.host.condition import Condition
 from skyctl.host.vital import VitalLoop
 from skyctl.operations.shared import clock, outages
 from skyctl.operations.shared.context import Context
@@ -34,7 +35,8 @@ class _Signs:
     def __init__(self, context: Context, probe: Probe, loop: asyncio.AbstractEventLoop) -> None:
         self._context, self._probe, self._loop = context, probe, loop
         self._who = uuid4(), socket.gethostname(), os.getpid()
-        self._begun, self._is_written = False, True
+        self._begun = False
+        self._writing = Condition(log, "presence_not_written", "presence_written")
 
     def write(self) -> float:
         """Write one; return in how many seconds the next is due."""
@@ -45,9 +47,8 @@ class _Signs:
             for event in clock.follow_back(self._context, "serve"):
                 log.warning("action=%s reason=%r", event.kind, event.reason)
             (outages.touch if self._begun else outages.begin)(self._context, *self._who)
-            self._begun = self._is_written = True
+            self._begun = True
+            self._writing.works()
         except SkyctlError as error:
-            if self._is_written:
-                log.warning("action=presence_not_written reason=%s", error.message)
-            self._is_written = False
+            self._writing.failed(error.message)
         return EVERY_SECONDS

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from skyctl.domain.errors import SkyctlError
+from skyctl.host.condition import Condition
 from skyctl.host.vital import VitalLoop
 from skyctl.operations.admin.certificates import Renewal
 
@@ -17,6 +18,9 @@ ASKED_SECONDS = CHECK_SECONDS
 LOADING_BOUND_SECONDS, RENEWING_BOUND_SECONDS = 10.0, 60.0
 
 log = logging.getLogger(__name__)
+
+_RENEWING = Condition(log, "certificate_not_renewed", "certificate_renewal_works")
+_LOADING = Condition(log, "certificate_not_loaded", "certificates_load", quiet_seconds=0.0)
 
 
 def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], Renewal] | None) -> None:
@@ -47,8 +51,9 @@ def _renew(renew: Callable[[], Renewal]) -> float:
     try:
         renewal = renew()
     except (SkyctlError, OSError) as error:
-        log.error("action=certificate_not_renewed reason=%r", str(error))
+        _RENEWING.failed(str(error))
         return RENEW_SECONDS
+    _RENEWING.works()
     if renewal is Renewal.RENEWED:
         log.info("action=certificate_renewed")
     return ASKED_SECONDS if renewal is Renewal.ASKED else RENEW_SECONDS
@@ -60,8 +65,9 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> bool:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        log.warning("action=certificate_not_loaded path=%s reason=%r", certificate, str(error))
+        _LOADING.failed(f"{certificate}: {error}")
         return False
+    _LOADING.works()
     log.info("action=certificate_loaded path=%s", certificate)
     return True
 

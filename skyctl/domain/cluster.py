@@ -296,8 +296,7 @@ class Alert:
     organization_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """An alert on its way to a channel, and which attempt this is."""
 
     alert: Alert

@@ -3,8 +3,9 @@
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from skyctl.domain.errors import AlreadyRunning, SkyctlError, ValidationError
@@ -14,6 +15,7 @@ from skyctl.host.folders import Folder
 LOCK = "up.lock"
 CHANGES = "changes.lock"
 ADDRESS = "API on "
+HALF = re.compile(r"\..+\.\d+\.[0-9a-f]{8}")  # how a file is called until it is whole
 
 
 def of_monitor(folder: Path) -> Path:
@@ -77,6 +79,15 @@ def write_private(path: Path, text: str) -> None:
     """
     with folders.open_folder(path.parent) as folder:
         folder.write(path.name, text)
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left half written in a folder, as far as this user may."""
+    with suppress(OSError, SkyctlError), folders.open_folder(path) as folder:
+        for name in [path.name for path in folders.link(folder.number).iterdir() if HALF.fullmatch(path.name)]:
+            with suppress(OSError, SkyctlError), folder.opened(name) as half:
+                if os.fstat(half.fileno()).st_size and locks.taken(half, fcntl.LOCK_EX):
+                    folder.remove(name)
 
 
 def read_private(path: Path) -> bytes:

@@ -5,6 +5,7 @@ file taken that has a second name, since both may lead to a file of root's. What
 """
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -76,6 +77,7 @@ class Folder:
         number = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE_FLAGS, 0o600, dir_fd=self.number)
         try:
             with os.fdopen(number, "w", encoding="utf-8") as file:
+                fcntl.flock(number, fcntl.LOCK_EX)  # who takes the lock of one that holds something knows that we died
                 self._hand_to_owner(number)
                 file.write(text)
                 file.flush()

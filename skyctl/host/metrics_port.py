@@ -9,12 +9,15 @@ from collections.abc import Callable
 
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import vital
+from skyctl.host.condition import Condition, unexpected
 
 MOST_CONNECTIONS = 16
 MAX_HEAD_BYTES = 16 * 1024
 SECONDS = 5.0
 BOUND_SECONDS = 30.0
 log = logging.getLogger(__name__)
+
+_RENDERING = Condition(log, "metrics_failed", "metrics_rendered")
 REQUEST = re.compile(rb"GET /(?:metrics/?)?(?:\?\S*)? HTTP/1\.[01]")
 
 
@@ -83,10 +86,12 @@ class _Answers:
         if not REQUEST.fullmatch(head.partition(b"\r\n")[0]):
             return self._compose(b"404 Not Found", b"only GET /metrics is answered here\n")
         try:
-            return self._compose(b"200 OK", self._render())
-        except Exception:
-            log.exception("action=metrics_failed")
+            metrics = self._render()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next one is answered
+            _RENDERING.failed(unexpected(error), error=error)
             return self._compose(b"500 Internal Server Error", b"see the log\n")
+        _RENDERING.works()
+        return self._compose(b"200 OK", metrics)
 
     def _compose(self, status: bytes, body: bytes) -> bytes:
         fields = (b"HTTP/1.1 " + status, b"Content-Type: " + self._media_type, b"Content-Length: %d" % len(body))

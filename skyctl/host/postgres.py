@@ -21,6 +21,7 @@ from urllib.parse import quote
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError
 from skyctl.host import data_dir as data_folder
 from skyctl.host import locks, signals
+from skyctl.host.condition import Condition
 from skyctl.host.folders import Folder
 from skyctl.host.postgres_binaries import Programs
 from skyctl.host.vital import VitalLoop
@@ -33,6 +34,7 @@ START_SECONDS = 60
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 KEEPING_BOUND_SECONDS = 300.0  # several starts, one behind the other
+MOST_LOG_BYTES = 1 << 23
 OTHER_DATABASE = "set SKYCTL_DATABASE_URL to use another database"
 # What the shell of pg_ctl, the server's list of sockets and the driver's list of hosts all take as it is.
 PLAIN = re.compile(r"[\w/.@:=~-]+")
@@ -104,6 +106,21 @@ class EmbeddedPostgres:
                 return False
             return True
 
+    def bound_log(self) -> None:
+        """Where the server's log has grown to its limit, keep the end of it as `log.1` and empty it: the server, which
+        appends, writes on. Raises SkyctlError."""
+        if self._logged() >= MOST_LOG_BYTES:
+            with self._alone():
+                self._bound_log()
+
+    def _bound_log(self) -> None:
+        size = self._logged()
+        if size >= MOST_LOG_BYTES:
+            with self._home() as home, home.opened(self.log.name, make=True) as file:
+                file.seek(size - MOST_LOG_BYTES)
+                home.write(f"{self.log.name}.1", file.read(MOST_LOG_BYTES).decode(errors="replace"))
+                file.truncate(0)
+
     def _leave(self, users: IO[bytes]) -> None:
         """Stop the server unless others use it."""
         with self._alone():
@@ -120,6 +137,7 @@ class EmbeddedPostgres:
                 self._initialize(programs, home, lock)
             self._forget_zombie(home)
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
+        self._bound_log()
         logged = self._logged()
         result = programs.run(
             *("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--pgdata={self.data}"),
@@ -208,7 +226,8 @@ class EmbeddedPostgres:
         if result.returncode:
             words = (self._log_since(logged) or result.stdout).strip()
             lines = words.splitlines() or [f"exit code {result.returncode}"]
-            reason = next((line for line in lines if re.search("error:|FATAL:|PANIC:", line)), lines[-1])
+            found = filter(None, (re.search("(error|FATAL|PANIC):.*", line) for line in lines))  # without the time
+            reason = next((match[0] for match in found), lines[-1])
             raise self._failed(what, reason, f"read {self.log}" if self.log.exists() else None)
 
     def _failed(self, what: str, reason: object, remedy: str | None = None) -> DatabaseUnavailable:
@@ -237,17 +256,20 @@ class _Keeper:
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self._server, self._pause = server, LOOK_SECONDS
+        self._living = Condition(log, "database_died", "database_lives", quiet_seconds=0.0)
 
     def look(self) -> float:
         """See that the server answers; return in how many seconds to look again."""
         try:
+            self._server.bound_log()
             if not self._server.answers():
-                log.warning("action=database_died; starting it again")
+                self._living.failed("it does not answer; starting it again")
                 self._server.revive()
+            self._living.works()
             self._pause = LOOK_SECONDS
         except SkyctlError as error:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-            log.warning("action=database_start_failed retry_seconds=%g reason=%r", self._pause, error.message)
+            self._living.failed(error.message)
         return self._pause
 
 

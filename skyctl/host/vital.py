@@ -6,7 +6,6 @@ stood still, or got no turn, is nobody's.
 """
 
 import logging
-import math
 import os
 import threading
 import time
@@ -16,10 +15,10 @@ from contextlib import contextmanager, suppress
 from skyctl.domain.errors import ExitCode
 from skyctl.domain.shortages import shortage
 from skyctl.host import sd_notify
+from skyctl.host.condition import Condition, unexpected
 
 TICK_SECONDS = 1.0
 PAUSE_SECONDS = 1.0  # after what a loop did not expect
-REPEAT_SECONDS = 60.0
 LOST_AFTER_BOUNDS = 3
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ class Vital:
         self._stood_seconds = 0.0
         self._rounds = self._rounds_seen = 0
         self._is_resting = False
-        self._logged, self._logged_at = "", -math.inf
+        self._working = Condition(log, "loop_failed", "loop_works", f"loop={name!r}")
 
     @property
     def stands_still(self) -> bool:
@@ -69,14 +68,13 @@ class Vital:
             self._is_resting = False
 
     def failed(self, error: Exception) -> None:
-        """Log what it has met and survives, once a minute where that stays the same. Never raises."""
+        """Log what it has met and survives. Never raises."""
         with suppress(Exception):  # where there is no memory there may be no log either
-            reason, now = f"{type(error).__name__}: {error}", time.monotonic()
-            if reason == self._logged and now < self._logged_at + REPEAT_SECONDS:
-                return
-            self._logged, self._logged_at = reason, now
-            traceback = None if shortage(error) else error
-            log.error("action=loop_failed loop=%r reason=%r", self.name, reason, exc_info=traceback)
+            self._working.failed(unexpected(error), error=None if shortage(error) else error)
+
+    def works(self) -> None:
+        """Note that it has met nothing this time."""
+        self._working.works()
 
     def count(self, seconds: float) -> None:
         """Add what has passed since the last count to the time that it stands still, if it does."""
@@ -134,6 +132,7 @@ class VitalLoop(Vital):
             return
         self.goes_on()
         pause = self._step()
+        self.works()
         with self.resting():
             self._wake.wait(pause)
 

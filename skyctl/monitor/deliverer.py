@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from skyctl.domain.errors import ChannelFailed, SkyctlError
+from skyctl.host.condition import Conditions
 from skyctl.host.vital import VitalLoop
 from skyctl.operations.monitor import deliveries
-from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.context import Context, Send
 
 LONGEST_REST_SECONDS = 30.0
 AFTER_ERROR_SECONDS = 5.0
@@ -24,6 +25,8 @@ class Deliverer:
 
     def __init__(self, context: Context, sent: Callable[[str, bool], None]) -> None:
         self._context, self._sent = context, sent
+        self._looking = Conditions(log, "delivery_waits", "delivery_goes_on", "channel")
+        self._sending = Conditions(log, "alert_not_delivered", "channel_takes_alerts", "channel")
         self._loops = {
             channel: VitalLoop(f"deliverer {channel}", partial(self._empty, channel), BOUND_SECONDS)
             for channel in context.channels
@@ -51,22 +54,32 @@ class Deliverer:
     def _empty(self, channel: str) -> float:
         """Deliver what is due by a channel; return in how many seconds to look again."""
         try:
-            while self._deliver(channel):
-                pass
+            with self._context.notifier().opened(channel) as send:
+                while self._deliver(channel, send):
+                    pass
+            self._looking[channel].works()
             return min(LONGEST_REST_SECONDS, deliveries.seconds_to_next(self._context, channel) or LONGEST_REST_SECONDS)
         except SkyctlError as error:
-            log.warning("action=delivery_waits channel=%s reason=%r", channel, error.message)
+            self._looking[channel].failed(error.message)
             return AFTER_ERROR_SECONDS
 
-    def _deliver(self, channel: str) -> bool:
-        """Send one alert; return False where none is due."""
+    def _deliver(self, channel: str, send: Send) -> bool:
+        """Send one message; return False where none is due."""
         try:
-            alert = deliveries.deliver_next(self._context, channel)
+            sent = deliveries.deliver_next(self._context, channel, send)
         except ChannelFailed as error:
-            log.warning("action=alert_not_delivered channel=%s reason=%r", channel, error.message)
+            self._sending[channel].failed(error.message)
             self._sent(channel, False)
             return True
-        if alert:
-            log.info("action=alert_delivered channel=%s alert=%d kind=%s", channel, alert.id, alert.kind)
+        if sent:
+            self._sending[channel].works()
+            newest = sent[0]
+            log.info(
+                "action=alert_delivered channel=%s alert=%d kind=%s alerts=%d",
+                channel,
+                newest.id,
+                newest.kind,
+                len(sent),
+            )
             self._sent(channel, True)
-        return alert is not None
+        return bool(sent)

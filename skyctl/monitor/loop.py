@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 from skyctl.domain.cluster import Event
 from skyctl.domain.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavailable, LostLead
 from skyctl.host import sd_notify, vital
+from skyctl.host.condition import Condition, Conditions, unexpected
 from skyctl.host.signals import Stop
 from skyctl.monitor.deliverer import Deliverer
 from skyctl.monitor.migrator import Migrator
@@ -28,7 +29,7 @@ from skyctl.operations.shared.leadership import Term
 from skyctl.store import db
 
 DEBOUNCE_SECONDS = 0.2
-LONGEST_BACKOFF_SECONDS = 30.0
+FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 RENEW_SECONDS = leadership.TTL.total_seconds() / 3
 STAND_BY_SECONDS = 2.0
 BOUND_SECONDS = 180.0  # longer than a pass over a cluster of 100,000 workers that all changed
@@ -71,6 +72,11 @@ class Monitor:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._clock = clock.Watch()
         self._passed_over: dict[UUID, float] = {}
+        self._pause = FIRST_BACKOFF_SECONDS
+        self._database = Condition(log, "database_lost", "database_answers", quiet_seconds=0.0)
+        self._holding = Condition(log, "put_off", "goes_on")
+        self._steps = Conditions(log, "step_failed", "step_works", "step")
+        self._pruning = Conditions(log, "prune_refused", "prune_works", "kind")
         self._stands_by = False
         self._rotates_at = 0.0
         self._prunes_at = 0.0
@@ -98,23 +104,21 @@ class Monitor:
         self._deliverer.start()
         self._migrator.start()
         threading.Thread(target=self._end_in_time, args=[stop], name="end", daemon=True).start()
-        pause = 1.0
         while not stop.is_set:
             try:
                 with self._context.db.listening() as news:
                     log.info("action=watching interval_seconds=%g", self._interval)
-                    pause = 1.0
                     self._lead_or_stand_by(stop, news)
             except (DatabaseUnavailable, DatabaseRefused) as error:
-                if pause == 1.0:
-                    log.warning("action=database_lost reason=%s", error.message)
-                    sd_notify.notify("STATUS=the database does not answer")
+                self._observer.leads(False)
+                self._database.failed(error.message)
+                sd_notify.notify("STATUS=the database does not answer")
             except Exception as error:  # noqa: BLE001 - whatever it is, the monitor goes on
                 self._vital.failed(error)
             else:
                 break
-            self._rest(stop, pause)
-            pause = min(2 * pause, LONGEST_BACKOFF_SECONDS)
+            self._rest(stop, self._pause)
+            self._pause = min(2 * self._pause, LONGEST_BACKOFF_SECONDS)
         vital.stand_down()
         sd_notify.notify("STOPPING=1")
         log.info("action=stopped")
@@ -130,6 +134,7 @@ class Monitor:
         while not stop.is_set:
             term = self._lead()
             if term is None:
+                self._database_works()
                 if not self._stands_by:
                     log.info("action=stands_by")
                     sd_notify.notify("STATUS=stands by: another monitor leads")
@@ -162,6 +167,7 @@ class Monitor:
         self._migrator.lead(term)
         while not stop.is_set:
             deadline = self._or_put_off(self._check, term)
+            self._database_works()
             self._migrator.wake()
             longest = self._interval if deadline is None else min(self._interval, max(0.0, deadline) + DEBOUNCE_SECONDS)
             next_check_at = time.monotonic() + longest
@@ -173,6 +179,10 @@ class Monitor:
                     break
                 self._or_put_off(self._renew, term)
 
+    def _database_works(self) -> None:
+        self._database.works()
+        self._pause = FIRST_BACKOFF_SECONDS
+
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:
         """Wait, as `Stop.wait` does."""
         with self._vital.resting():
@@ -182,9 +192,11 @@ class Monitor:
         """Take a step, or leave it for a moment where somebody else holds a lock that it needs. Return in how many
         seconds the next is due. Raises LostLead, DatabaseUnavailable."""
         try:
-            return step(term)
+            seconds = step(term)
+            self._holding.works()
+            return seconds
         except DatabaseBusy as error:
-            log.warning("action=put_off reason=%r", error.message)
+            self._holding.failed(error.message)
             return health.CHECK_AGAIN_SECONDS
 
     def _renew(self, term: Term) -> None:
@@ -222,12 +234,14 @@ class Monitor:
     def _or_go_on(self, step: Callable[[Term], None], term: Term) -> None:
         """Take a step that keeps nothing else from its turn, whatever a row holds. Raises LostLead,
         DatabaseUnavailable, DatabaseRefused."""
+        condition = self._steps[step.__name__.lstrip("_")]
         try:
             step(term)
+            condition.works()
         except (LostLead, DatabaseUnavailable, DatabaseRefused):
             raise
-        except Exception:
-            log.exception("action=step_failed")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others have their turn
+            condition.failed(unexpected(error), error=error)
 
     def _sign(self, term: Term) -> None:
         """Sign what was requested. Raises LostLead, DatabaseUnavailable."""
@@ -241,7 +255,9 @@ class Monitor:
         for name, number in pruned.removed:
             log.info("action=pruned kind=%r rows=%d", name, number)
         for name, reason in pruned.refused:
-            log.error("action=prune_refused kind=%r reason=%r", name, reason)
+            self._pruning[name].failed(reason)
+        for name in self._pruning.keys() - dict(pruned.refused).keys():
+            self._pruning[name].works()
 
     def _has_moved(self, events: Sequence[Event], raised: alerts.RaisedAlerts) -> None:
         self._observer.moved(events, raised)

@@ -19,6 +19,7 @@ from skyctl.domain.errors import (
     LostLead,
     SkyctlError,
 )
+from skyctl.host.condition import Condition, unexpected
 from skyctl.host.vital import VitalLoop
 from skyctl.operations.monitor import alerts, migrations, node_claims, services, swarm
 from skyctl.operations.shared.leadership import Term
@@ -43,6 +44,7 @@ class Migrator:
         self._loop = VitalLoop("migrator", self._serve, BOUND_SECONDS)
         self._term: Term | None = None
         self._trouble: str | None = UNKNOWN
+        self._stepping = Condition(log, "move_waits", "moves_go_on")
         self._pause = FIRST_PAUSE_SECONDS
         self._reconcile_all_at = self._tell_join_at = self._remove_nodes_at = 0.0
 
@@ -83,6 +85,7 @@ class Migrator:
                 self._moved(events, alerts.raise_alerts(term))
             self._note(term, None)
             self._tend_swarm(term)
+            self._stepping.works()
             return min((seconds for seconds in (progress.next_seconds, later) if seconds is not None), default=None)
         except LostLead:
             if self._term is term:  # else there is a new one already
@@ -90,10 +93,10 @@ class Migrator:
         except (EngineUnavailable, EngineRefused) as error:
             return self._note_away(term, error)
         except (DatabaseUnavailable, DatabaseRefused) as error:
-            log.warning("action=move_waits reason=%r", error.message)
+            self._stepping.failed(error.message)
             return FIRST_PAUSE_SECONDS if isinstance(error, DatabaseBusy) else LONGEST_PAUSE_SECONDS
-        except Exception:
-            log.exception("action=move_failed")  # whatever it is, the thread goes on
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
+            self._stepping.failed(unexpected(error), error=error)
             return LONGEST_PAUSE_SECONDS
         return None
 

@@ -18,6 +18,7 @@
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -291,6 +292,21 @@ def _to_members(kind: str, organization_id: UUID, events: Sequence[Event]) -> Al
         message if kind == MIGRATION_FAILED or many else title,
         metadata,
         organization_id=organization_id,
+    )
+
+
+def fold(waiting: Sequence[Alert]) -> Alert:
+    """Make one alert of those of an incident that wait together, the newest first: that one, and how many were before
+    it."""
+    newest, *earlier = waiting
+    if not earlier:
+        return newest
+    titles = Counter(alert.title for alert in earlier)
+    before = listed([title if times == 1 else f"{times} x {title}" for title, times in titles.items()])
+    return replace(
+        newest,
+        title=f"{newest.title} ({len(waiting)} alerts)",
+        message=f"{newest.message}\nThe newest of {len(waiting)} alerts of it that waited; before: {before}.",
     )
 
 

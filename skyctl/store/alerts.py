@@ -12,6 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from skyctl.domain.cluster import Alert, Delivery, Incident, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable_json
+from skyctl.rules.alerts import SAID
+from skyctl.rules.severity import OF_KIND, Severity, severity
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import (
     activity_logs,
@@ -28,15 +30,6 @@ NEWS_CHANNEL = "worker_alerts"
 # PostgreSQL refuses a notification of 8,000 bytes or more.
 LONGEST_NOTIFICATION = 7999
 _NOW = sa.func.skyctl_now()
-_STATUS = {
-    "worker_recovered": "success",
-    "mass_recovery": "success",
-    "container_migrated": "success",
-    "migration_summary": "info",
-    "migration_failed": "error",
-    "worker_offline": "error",
-    "mass_failure": "error",
-}
 
 
 def insert_alert(connection: sa.Connection, alert: Alert, term: int | None) -> int:
@@ -70,7 +63,7 @@ def notify(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
             entity_type="system",
             entity_id=str(alert.worker_id) if alert.worker_id else None,
             message=alert.message,
-            status=_STATUS.get(alert.kind, "warning"),
+            status=severity(alert.kind),
             metadata=metadata,
             created_at=_NOW,
         )
@@ -152,37 +145,56 @@ def send_to(connection: sa.Connection, alert_id: int, channels: Iterable[str]) -
         connection.execute(sa.insert(deliveries).values(alert_id=alert_id, channel=channel))
 
 
-def claim(connection: sa.Connection, channel: str, hold: timedelta) -> Delivery | None:
-    """Take the delivery that is due first by this channel; nobody else gets it for as long as `hold`."""
-    c = deliveries.c
-    due = (
-        sa.select(c.alert_id)
-        .where(c.channel == channel, c.delivered_at.is_(None), c.given_up_at.is_(None), c.next_attempt_at <= _NOW)
-        .order_by(c.next_attempt_at, c.alert_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    taken = sa.update(deliveries).where(c.channel == channel, c.alert_id == due.scalar_subquery())
-    row = connection.execute(
-        taken.values(attempts=c.attempts + 1, next_attempt_at=_NOW + hold).returning(c.alert_id, c.attempts)
-    ).one_or_none()
-    if row is None:
-        return None
-    alert = connection.execute(sa.select(alerts).where(alerts.c.id == row.alert_id)).one()
-    return Delivery(_alert(alert), row.attempts)
+def claim(connection: sa.Connection, channel: str, hold: timedelta) -> list[Delivery]:
+    """Take the deliveries by this channel that are to go next, as one message: of the incidents whose newest alert is
+    the gravest the one with the newest; its newest alert first. Nobody else gets them for as long as `hold`.
+
+    With what is due goes what was tried before and waits for its next attempt, lest it arrive after what is newer.
+    """
+    lock = sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"alerts by {channel}", 0))
+    connection.execute(sa.select(lock))  # two who choose at once would choose the same
+    values = {"channel": channel, "of_health": list(SAID), "grave": _GRAVE, "calm": _CALM}
+    chosen = connection.execute(_NEXT, values).scalar_one_or_none() or []
+    taken = sa.update(deliveries).where(_c.channel == channel, _c.alert_id.in_(chosen), _WAITS)
+    taken = taken.values(attempts=_c.attempts + 1, next_attempt_at=_NOW + hold).returning(_c.alert_id, _c.attempts)
+    attempts = {row.alert_id: row.attempts for row in connection.execute(taken)}
+    rows = connection.execute(sa.select(alerts).where(alerts.c.id.in_(attempts)).order_by(alerts.c.id.desc()))
+    return [Delivery(_alert(row), attempts[row.id]) for row in rows]
 
 
-def note_delivered(connection: sa.Connection, alert_id: int, channel: str) -> None:
-    """Note that the channel took the alert."""
-    _note(connection, alert_id, channel, delivered_at=_NOW, error=None)
+_c = deliveries.c
+_WAITS = sa.and_(_c.delivered_at.is_(None), _c.given_up_at.is_(None))
+_GRAVE = [kind for kind, severity in OF_KIND.items() if severity is Severity.ERROR]
+_CALM = [kind for kind, severity in OF_KIND.items() if severity in (Severity.INFO, Severity.SUCCESS)]
+# see ADR 0081
+_NEXT = sa.text("""
+    SELECT array_agg(alert_id) FROM (
+        SELECT d.alert_id, a.kind, d.next_attempt_at <= skyctl_now() AS is_due,
+               CASE WHEN a.worker_id IS NULL THEN coalesce('mass ' || (a.metadata ->> 'massFailureId'), 'one ' || a.id)
+                    WHEN a.kind = ANY(:of_health) THEN 'health ' || a.worker_id
+                    ELSE a.kind || ' ' || a.worker_id END AS incident
+        FROM alert_deliveries d JOIN worker_alerts a ON a.id = d.alert_id
+        WHERE d.channel = :channel AND d.delivered_at IS NULL AND d.given_up_at IS NULL
+          AND (d.next_attempt_at <= skyctl_now() OR d.error IS NOT NULL)
+    ) AS waiting
+    GROUP BY incident HAVING bool_or(is_due)
+    ORDER BY (array_agg(kind ORDER BY alert_id DESC))[1] = ANY(:grave) DESC,
+             (array_agg(kind ORDER BY alert_id DESC))[1] = ANY(:calm), max(alert_id) DESC
+    LIMIT 1
+""")
+
+
+def note_delivered(connection: sa.Connection, alert_ids: Iterable[int], channel: str) -> None:
+    """Note that the channel took the alerts."""
+    _note(connection, alert_ids, channel, delivered_at=_NOW, error=None)
 
 
 def note_failed(connection: sa.Connection, alert_id: int, channel: str, error: str, pause: timedelta | None) -> None:
     """Note that the channel did not take the alert, and when it is tried again; without a pause it is given up."""
     if pause is None:
-        _note(connection, alert_id, channel, error=error, given_up_at=_NOW)
+        _note(connection, [alert_id], channel, error=error, given_up_at=_NOW)
     else:
-        _note(connection, alert_id, channel, error=error, next_attempt_at=_NOW + pause)
+        _note(connection, [alert_id], channel, error=error, next_attempt_at=_NOW + pause)
 
 
 def next_due_at(connection: sa.Connection, channel: str) -> datetime | None:
@@ -250,8 +262,8 @@ def last_id(connection: sa.Connection) -> int:
     return last
 
 
-def _note(connection: sa.Connection, alert_id: int, channel: str, **values: Any) -> None:
-    noted = sa.update(deliveries).where(deliveries.c.alert_id == alert_id, deliveries.c.channel == channel)
+def _note(connection: sa.Connection, alert_ids: Iterable[int], channel: str, **values: Any) -> None:
+    noted = sa.update(deliveries).where(deliveries.c.alert_id.in_(alert_ids), deliveries.c.channel == channel)
     connection.execute(noted.values(values))
 
 

@@ -40,6 +40,16 @@ def test_one_line_for_each_change_of_state(manager: Manager, start: Start) -> No
     assert "500 INTERNAL_ERROR: Oops" in agent.says("action=manager_failing")[0]
 
 
+def test_a_reason_that_changed_is_one_line_more(manager: Manager, start: Start) -> None:
+    answers = [failing(500, "INTERNAL_ERROR", reason) for reason in ("Oops", "Oops", "Ouch", "Ouch", "Oops")]
+    manager.ready["heartbeat"].extend([*answers, *[manager.accepting()] * 2])
+    agent = start(apiUrl=manager.url)
+    manager.heartbeats(7)
+    agent.says("action=accepted")
+    lines = [line for line in agent.lines.all() if "action=manager_failing" in line]
+    assert [re.findall("O[a-z]+", line) for line in lines] == [["Oops"], ["Ouch"], ["Oops"]]
+
+
 def test_a_manager_that_asks_for_time_gets_it(manager: Manager, start: Start) -> None:
     manager.ready["heartbeat"].append(failing(503, "DATABASE_UNAVAILABLE", Retry_After="3"))
     start(apiUrl=manager.url)
@@ -92,6 +102,19 @@ def test_news_that_is_rejected_does_not_silence_a_known_worker(manager: Manager,
     between = told[told.index(news[0]) : told.index(news[2])]
     assert [request.path.rpartition("/")[2] for request in between] == ["register", "heartbeat"] * 2
     assert len([line for line in agent.lines.all() if "registration_rejected" in line]) == 1
+
+
+def test_news_that_is_rejected_for_another_reason_is_one_line_more(
+    manager: Manager, engine: Engine, start: Start
+) -> None:
+    agent = start(apiUrl=manager.url)
+    manager.registration_with(containerCountKnown=True)
+    manager.ready["register"].extend([failing(409, "CONFLICT", f"reason {number}") for number in (1, 1, 2, 2)])
+    engine.info["Swarm"] = {"NodeID": "n0d3"}
+    assert len(manager.requests.await_some(lambda request: "n0d3" in str(request.body), 5)) == 5
+    lines = agent.says("action=registration_rejected", count=2)
+    assert ["reason 1" in lines[0], "reason 2" in lines[1]] == [True, True]
+    assert len([line for line in agent.lines.all() if "registration_rejected" in line]) == 2
 
 
 def test_no_line_ever_holds_the_token(manager: Manager, start: Start) -> None:

@@ -47,6 +47,23 @@ def test_a_manager_that_the_ca_vouches_for_is_trusted(tls_manager: Manager, star
     tls_manager.heartbeats(2)
 
 
+def test_another_authority_is_trusted_once_the_file_is_its(
+    tls_manager: Manager, start: Start, certificates: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    command = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "other.key"]
+    command += ["-out", "ca.pem", "-days", "2", "-subj", "/CN=Former CA"]
+    subprocess.run([need("openssl"), *command], cwd=tmp_path, check=True, capture_output=True)
+    agent = start(apiUrl=tls_manager.url, caFile=str(file))
+    assert "CERTIFICATE_VERIFY_FAILED" in agent.says("action=manager_unreachable")[0]
+    file.write_text("half of it")
+    assert f"{file} cannot be used" in agent.says("action=manager_unreachable", count=2)[1]
+    file.write_bytes((certificates / "ca.pem").read_bytes())
+    tls_manager.heartbeats(2)
+    agent.says("action=certificates_read_again")
+    agent.says("action=accepted")
+
+
 def test_a_manager_that_nobody_vouches_for_is_told_nothing(tls_manager: Manager, start: Start) -> None:
     agent = start("--verbose", apiUrl=tls_manager.url)
     assert "CERTIFICATE_VERIFY_FAILED" in agent.says("action=manager_unreachable", count=2)[1]

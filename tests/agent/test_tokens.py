@@ -68,6 +68,16 @@ def test_a_kept_token_yields_to_a_configuration_that_is_newer(manager: Manager, 
     assert json.loads((tmp_path / "token.json").read_text())["token"] == NEW
 
 
+def test_what_a_killed_agent_left_half_written_is_removed_at_the_start(
+    manager: Manager, start: Start, tmp_path: Path
+) -> None:
+    half = tmp_path / "token.json.new"
+    half.write_text(json.dumps({"token": NEW}))
+    start(apiUrl=manager.url)
+    assert sent(manager, 1) == [TOKEN]
+    assert not half.exists()
+
+
 @pytest.mark.parametrize("token", ["", "two words", "line\nbreak", 7, None, ["x"], "x" * 5000])
 def test_what_is_no_token_is_not_taken(manager: Manager, start: Start, tmp_path: Path, token: object) -> None:
     manager.ready["heartbeat"].append(handing_over(manager, token))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.errors import DatabaseUnavailable
-from skyctl.host.postgres import EmbeddedPostgres
+from skyctl.host.postgres import MOST_LOG_BYTES, EmbeddedPostgres
 from tests.conftest import Cli, Process, clean_environment
 from tests.support.helpers import eventually, ready
 from tests.support.shortages import short_of_files
@@ -115,6 +116,55 @@ def test_a_killed_server_comes_back_with_its_data(data_dir: Path) -> None:
         os.kill(postmaster(data_dir), signal.SIGKILL)
         assert eventually(lambda: answer(url, "SELECT n FROM kept")) == 7
     assert not server.answers()
+
+
+def test_the_servers_log_is_bounded_and_goes_on(data_dir: Path) -> None:
+    server, limit = EmbeddedPostgres(data_dir), MOST_LOG_BYTES
+
+    def written() -> int:
+        return sum(path.stat().st_size for path in server.home.glob("log*"))
+
+    with server.running() as url, psycopg.connect(url, autocommit=True) as connection:
+        for _ in range(4):
+            connection.execute(
+                f"DO $$ BEGIN FOR i IN 1..{limit >> 20} LOOP RAISE LOG '%', repeat('x', 1 << 20); END LOOP; END $$"
+            )
+        eventually(lambda: server.log.stat().st_size < limit)
+        assert written() <= 2 * limit
+        connection.execute("DO $$ BEGIN RAISE LOG 'said afterwards'; END $$")
+        assert "said afterwards" in server.log.read_text(), "the server appends to what was emptied"
+        assert not server.log.read_bytes().startswith(b"\0")
+
+
+def test_a_log_that_has_grown_is_cut_when_the_server_is_started(data_dir: Path) -> None:
+    server = EmbeddedPostgres(data_dir)
+    with server.running():
+        pass
+    with server.log.open("ab") as log:
+        log.write(b"x" * 3 * MOST_LOG_BYTES + b"the end")
+    with server.running():
+        assert server.log.stat().st_size < MOST_LOG_BYTES
+    kept = server.log.with_name("log.1")
+    assert kept.stat().st_size == MOST_LOG_BYTES
+    assert kept.read_bytes().endswith(b"the end")
+
+
+def test_a_server_that_cannot_be_started_again_is_said_once_for_each_reason(data_dir: Path, begin: Begin) -> None:
+    Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
+    process = begin("serve", "--port", "0")
+    process.until("listening on")
+    settings = data_dir / "postgres/data/postgresql.conf"
+    whole = settings.read_text()
+    settings.write_text(whole + "no setting of PostgreSQL\n")
+    os.kill(postmaster(data_dir), signal.SIGKILL)
+    log = data_dir / "postgres/log"
+    eventually(lambda: log.read_text().count("configuration file") >= 2)
+    settings.write_text(whole)
+    said = process.until("action=database_lives")
+    assert int(re.findall(r"failures=(\d+)", said)[0]) > 3
+    told = [line for line in process.seen if "action=database_died" in line]
+    assert [("starting it again" in line, "could not start" in line) for line in told] == [(True, False), (False, True)]
+    assert process.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """The folder from which a host without the internet installs."""
 
+import fcntl
 import hashlib
 import json
+import os
 import stat
+import tempfile
 from pathlib import Path
 
 from skyctl.installer import agent_archive
+from skyctl.operations.admin import bundles
 from tests.conftest import Cli
 
 URL = {"SKYCTL_API_URL": "https://manager.example.com"}
@@ -92,3 +96,15 @@ def test_what_cannot_be_bundled_leaves_nothing_and_invites_nobody(cli: Cli, tmp_
     assert list(empty.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("bundle")] == []
     assert json.loads(cli("workers", "list", "-o", "json").stdout)["total"] == 0
+
+
+def test_what_killed_runs_left_is_removed_by_the_next_and_what_is_being_made_stays(cli: Cli, tmp_path: Path) -> None:
+    left, made = (Path(tempfile.mkdtemp(prefix=bundles.PREFIX, dir=tmp_path)) for _ in range(2))
+    for folder in (left, made):
+        (folder / "install.sh").write_text("a-token")
+    number = os.open(made, os.O_RDONLY)
+    fcntl.flock(number, fcntl.LOCK_EX)
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    assert cli("workers", "bundle", "--output", str(tmp_path / "bundle"), **(URL | nowhere)).returncode == 5
+    os.close(number)
+    assert [path.name for path in tmp_path.glob(".skyctl-bundle.*")] == [made.name]

@@ -103,6 +103,8 @@ def test_it_waits_for_a_database_that_is_read_only(start: Start, database_url: s
         setting.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     monitor = start("monitor", "--interval", "1")
     monitor.until("action=database_lost")
+    for _ in range(2):
+        monitor.until("action=watching")
     with psycopg.connect(database_url, autocommit=True) as setting:
         setting.execute("SET default_transaction_read_only = off")
         setting.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
@@ -110,8 +112,10 @@ def test_it_waits_for_a_database_that_is_read_only(start: Start, database_url: s
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE pid <> pg_backend_pid() AND datname = current_database()"
         )
-    monitor.until("action=leads")
+    monitor.until("action=database_answers")
     assert monitor.stop() == 0
+    lost = [line for line in monitor.seen if "action=database_lost" in line and "read-only" in line]
+    assert len(lost) == 1, "however often it was tried"
 
 
 def test_the_list_says_when_no_monitor_has_run(cli: Cli, connection: psycopg.Connection) -> None:

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from skyctl.domain.errors import ChannelFailed
 from skyctl.notifiers import apprise
+from skyctl.operations.shared.context import Send
 from tests.support.fakes import FakeNotifier
-from tests.support.helpers import PATIENCE_SECONDS
+from tests.support.helpers import PATIENCE_SECONDS, eventually
 from tests.support.notifier_contract import ALERT, Channel, NotifierContract
 from tests.support.webhook import webhook
 
@@ -35,27 +37,59 @@ class TestChannels(NotifierContract):
 @pytest.mark.parametrize("url", ["json://127.0.0.1:1/a-secret", "nonsense://a-secret", "slack://a-secret"])
 def test_neither_name_nor_error_holds_the_url(url: str, caplog: pytest.LogCaptureFixture) -> None:
     [name] = apprise.names([url])
-    with pytest.raises(ChannelFailed) as caught:
-        apprise.Channels([url]).send(name, ALERT)
+    with apprise.Channels([url]).opened(name) as send, pytest.raises(ChannelFailed) as caught:
+        send(ALERT)
     for said in (name, caught.value.message, caught.value.hint, caplog.text):
         assert "a-secret" not in said
 
 
-def test_a_channel_that_answers_without_an_end_is_given_up() -> None:
+def test_a_channel_that_answers_without_an_end_is_given_up_and_takes_the_next_alert() -> None:
     with webhook() as hook:
-        hook.drip()
         [name] = apprise.names([hook.url])
-        with pytest.raises(ChannelFailed, match=f"^the channel {name} did not answer within 3 s$"):
-            apprise.Channels([hook.url], limit_seconds=3).send(name, ALERT)
-        assert hook.arrived == []
+        with apprise.Channels([hook.url], limit_seconds=3).opened(name) as send:
+            hook.drip()
+            with pytest.raises(ChannelFailed, match=f"^the channel {name} did not answer within 3 s$"):
+                send(ALERT)
+            assert children() == [], "what hangs is killed"
+            hook.drips = False
+            hook.answers.set()
+            eventually(lambda: sent(send))
+        assert hook.arrived == [(ALERT.title, ALERT.message)]
+
+
+def test_many_alerts_are_sent_by_one_process_whose_command_line_holds_no_url() -> None:
+    with webhook() as hook:
+        [name] = apprise.names([hook.url])
+        with apprise.Channels([hook.url]).opened(name) as send:
+            send(ALERT)
+            [first] = children()
+            assert "a-secret" not in f"{first.cmdline()} {first.environ()}"
+            send(ALERT)
+            assert children() == [first]
+        assert children() == []
+
+
+def test_a_process_that_was_killed_is_followed_by_another() -> None:
+    with webhook() as hook:
+        [name] = apprise.names([hook.url])
+        with apprise.Channels([hook.url]).opened(name) as send:
+            send(ALERT)
+            children()[0].kill()
+            with pytest.raises(ChannelFailed, match=f"^the channel {name} did not take the alert$"):
+                send(ALERT)
+            send(ALERT)
+        assert len(hook.arrived) == 2
 
 
 def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     url = "json://127.0.0.1:1/a-secret"
     [name] = apprise.names([url])
-    with pytest.raises(ChannelFailed, match="could not be tried: No such file"):
-        apprise.Channels([url]).send(name, ALERT)
+    with (
+        apprise.Channels([url]).opened(name) as send,
+        pytest.raises(ChannelFailed, match="could not be tried: No such file"),
+    ):
+        send(ALERT)
 
 
 def test_the_sender_knows_no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -69,7 +103,8 @@ def test_the_sender_knows_no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/authorities.pem")
     url = "json://127.0.0.1:1"
     [name] = apprise.names([url])
-    apprise.Channels([url]).send(name, ALERT)
+    with apprise.Channels([url]).opened(name) as send, pytest.raises(ChannelFailed, match="did not take"):
+        send(ALERT)
     environment = (tmp_path / "environment").read_text()
     assert "a-secret" not in environment
     assert "proxy.example.com" in environment
@@ -78,7 +113,22 @@ def test_the_sender_knows_no_settings_of_ours(monkeypatch: pytest.MonkeyPatch, t
 
 def test_the_sender_sends_nothing_once_its_parent_has_ended() -> None:
     with webhook() as hook:
-        task = {"url": hook.url, "title": "t", "body": "b", "kind": "info", "parent": 1 << 30}
+        lines = [{"url": hook.url, "parent": 1 << 30}, {"title": "t", "body": "b", "kind": "info"}]
         command = [sys.executable, "-m", "skyctl.notifiers.apprise_child"]
-        done = subprocess.run(command, input=json.dumps(task), text=True, timeout=PATIENCE_SECONDS, check=False)
+        tasks = "\n".join(map(json.dumps, lines))
+        done = subprocess.run(command, input=tasks, text=True, timeout=PATIENCE_SECONDS, check=False)
         assert (done.returncode, hook.arrived) == (-signal.SIGKILL, [])
+
+
+def children() -> list[psutil.Process]:
+    """The senders that this process has started."""
+    return [child for child in psutil.Process().children() if "apprise_child" in " ".join(child.cmdline())]
+
+
+def sent(send: Send) -> bool:
+    """Whether a channel takes an alert; a busy machine may need longer than it is given."""
+    try:
+        send(ALERT)
+    except ChannelFailed:
+        return False
+    return True

@@ -4,7 +4,8 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +18,7 @@ from skyctl.domain.errors import ChannelFailed
 from skyctl.operations import admin
 from skyctl.operations.monitor import alerts, deliveries
 from skyctl.operations.shared import leadership
-from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.context import Context, Send
 from skyctl.store import alerts as store
 from skyctl.store import db
 from tests.conftest import Cli, Process, make_context
@@ -152,12 +153,18 @@ def test_a_worker_that_cannot_be_changed_keeps_no_other_from_it(
     assert changed == {"good", "well"}
 
 
+def deliver(context: Context, channel: str) -> Sequence[Alert]:
+    """Deliver what is to go next by a channel."""
+    with context.notifier().opened(channel) as send:
+        return deliveries.deliver_next(context, channel, send)
+
+
 def fail_and_wait(context: Context, channel: str, pause: timedelta) -> None:
     """Fail to deliver what is due; it is due again after the pause, however long the attempt itself took."""
     with context.db.transaction() as tx:
         before = db.now(tx)
     with pytest.raises(ChannelFailed):
-        deliveries.deliver_next(context, channel)
+        deliver(context, channel)
     with context.db.transaction() as tx:
         due = store.next_due_at(tx, channel)
         assert due
@@ -174,16 +181,16 @@ def test_a_delivery_is_tried_again_until_it_arrives(
     notifier.fails.append(True)
     fail_and_wait(context, notifier.channel, timedelta(seconds=5))
     context.db.ahead = -timedelta(hours=1)
-    assert deliveries.deliver_next(context, notifier.channel) is None, "not before it is due"
+    assert not deliver(context, notifier.channel), "not before it is due"
     assert (deliveries.seconds_to_next(context, notifier.channel) or 0) > 0
     context.db.ahead = timedelta(hours=1)
     assert deliveries.seconds_to_next(context, notifier.channel) == 0
     fail_and_wait(context, notifier.channel, timedelta(seconds=10))
     notifier.fails.clear()
     context.db.ahead = timedelta(hours=2)
-    assert deliveries.deliver_next(context, notifier.channel)
+    assert deliver(context, notifier.channel)
     assert notifier.arrived == [(alert.title, alert.message)]
-    assert deliveries.deliver_next(context, notifier.channel) is None
+    assert not deliver(context, notifier.channel)
     assert admin.alerts.latest(context, 10)[0][0][1:] == (1, 0, 0)
 
 
@@ -198,7 +205,7 @@ def test_a_delivery_is_given_up_in_the_end(
     for attempt in range(deliveries.MOST_ATTEMPTS):
         context.db.ahead = timedelta(hours=attempt)
         with pytest.raises(ChannelFailed):
-            deliveries.deliver_next(context, notifier.channel)
+            deliver(context, notifier.channel)
     assert deliveries.seconds_to_next(context, notifier.channel) is None
     assert admin.alerts.latest(context, 10)[0][0][1:] == (0, 0, 1)
 
@@ -266,10 +273,14 @@ class Meeting:
 
     all_asked: threading.Barrier
 
-    def send(self, channel: str, _alert: Alert) -> None:
-        self.all_asked.wait(PATIENCE_SECONDS)
-        if channel == "bad":
-            raise ChannelFailed("did not take it")
+    @contextmanager
+    def opened(self, channel: str) -> Iterator[Send]:
+        def send(_alert: Alert) -> None:
+            self.all_asked.wait(PATIENCE_SECONDS)
+            if channel == "bad":
+                raise ChannelFailed("did not take it")
+
+        yield send
 
 
 def test_all_channels_are_tried_at_once(context: Context) -> None:

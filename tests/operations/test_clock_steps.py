@@ -144,8 +144,8 @@ def test_alerts_are_delivered_and_rows_removed_in_their_time(fleet: Fleet, notif
     retention.prune(term)
     fleet.fail("w1")
     alerts.raise_alerts(fleet.term())
-    with pytest.raises(ChannelFailed):
-        deliveries.deliver_next(context, notifier.channel)
+    with context.notifier().opened(notifier.channel) as send, pytest.raises(ChannelFailed):
+        deliveries.deliver_next(context, notifier.channel, send)
     step_back(fleet)
     assert (deliveries.seconds_to_next(context, notifier.channel) or 0) < STEP.total_seconds() / 2
     with context.db.transaction() as tx:

@@ -89,5 +89,6 @@ def test_pip_for_a_bundle(hostile: Path) -> None:
 def test_the_sender_of_alerts(hostile: Path) -> None:
     with webhook() as hook:
         [name] = names([hook.url])
-        Channels([hook.url]).send(name, ALERT)
+        with Channels([hook.url]).opened(name) as send:
+            send(ALERT)
     assert marks(hostile) == []

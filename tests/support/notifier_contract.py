@@ -1,6 +1,6 @@
 """What every notifier keeps to, the fake and the real one alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -30,18 +30,31 @@ class NotifierContract:
         """A channel that works."""
         raise NotImplementedError
 
-    def test_an_alert_arrives_as_it_is(self, channel: Channel) -> None:
-        channel.notifier.send(channel.name, ALERT)
-        assert channel.arrived == [(ALERT.title, ALERT.message)]
+    def test_alerts_arrive_as_they_are_and_in_their_order(self, channel: Channel) -> None:
+        others = [replace(ALERT, title=f"number {number}") for number in range(20)]
+        with channel.notifier.opened(channel.name) as send:
+            for alert in (ALERT, *others):
+                send(alert)
+        assert channel.arrived == [(alert.title, alert.message) for alert in (ALERT, *others)]
 
     def test_a_channel_that_fails_is_said_and_works_again(self, channel: Channel) -> None:
-        channel.fails.append(True)
-        with pytest.raises(ChannelFailed, match=channel.name):
-            channel.notifier.send(channel.name, ALERT)
-        channel.fails.clear()
-        channel.notifier.send(channel.name, ALERT)
+        with channel.notifier.opened(channel.name) as send:
+            channel.fails.append(True)
+            with pytest.raises(ChannelFailed, match=channel.name):
+                send(ALERT)
+            channel.fails.clear()
+            send(ALERT)
         assert len(channel.arrived) == 1
 
+    def test_a_channel_may_be_opened_again(self, channel: Channel) -> None:
+        for _ in range(2):
+            with channel.notifier.opened(channel.name) as send:
+                send(ALERT)
+        assert len(channel.arrived) == 2
+
     def test_a_channel_that_is_not_there_is_said(self, channel: Channel) -> None:
-        with pytest.raises(ChannelFailed, match="slack:12345678"):
-            channel.notifier.send("slack:12345678", ALERT)
+        with (
+            channel.notifier.opened("slack:12345678") as send,
+            pytest.raises(ChannelFailed, match="slack:12345678"),
+        ):
+            send(ALERT)

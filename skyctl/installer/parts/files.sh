@@ -2,8 +2,8 @@
 
 put() { # FILE MODE: stdin becomes the content of FILE
   content=$(cat)
+  rm -f "$1.new" # of a run that was killed
   if [ ! -f "$1" ] || [ "$(cat "$1")" != "$content" ]; then
-    rm -f "$1.new"
     cat >"$1.new" <<CONTENT
 $content
 CONTENT

@@ -19,7 +19,8 @@ def try_channels(context: Context, text: str) -> dict[str, str]:
 
     def trouble(channel: str) -> str:
         try:
-            context.notifier().send(channel, alert)
+            with context.notifier().opened(channel) as send:
+                send(alert)
         except ChannelFailed as error:
             return error.message
         return ""

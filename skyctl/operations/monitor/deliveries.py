@@ -5,12 +5,13 @@ delivery is the only one who sends it; nothing is concluded, and no order is giv
 would hold up what waits, and `monitor --once` could not hand the lead over before it sends.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
-from skyctl.operations.shared.context import Context
-from skyctl.rules import retry
+from skyctl.operations.shared.context import Context, Send
+from skyctl.rules import alerts, retry
 from skyctl.store import alerts as store
 from skyctl.store import db
 
@@ -19,27 +20,29 @@ SENDING = timedelta(minutes=2)
 MOST_ATTEMPTS = 40
 
 
-def deliver_next(context: Context, channel: str) -> Alert | None:
-    """Send the alert that is due by the channel; return None where none is due.
+def deliver_next(context: Context, channel: str, send: Send) -> Sequence[Alert]:
+    """Send what is to go next by the channel, as one message; return its alerts, the newest first, none where none is
+    due.
 
-    Raises ChannelFailed; the alert is then tried again later. Nothing slow happens in a transaction: the delivery is
-    claimed in one, sent, and noted in another. A process that is killed in between leaves it to be sent again.
+    Raises ChannelFailed; they are then tried again later. Nothing slow happens in a transaction: the deliveries are
+    claimed in one, sent, and noted in another. A process that is killed in between leaves them to be sent again.
     """
     with context.db.transaction() as tx:
-        delivery = store.claim(tx, channel, SENDING)
-    if delivery is None:
-        return None
-    alert = delivery.alert
+        claimed = store.claim(tx, channel, SENDING)
+    if not claimed:
+        return ()
+    waiting = [delivery.alert for delivery in claimed]
     try:
-        context.notifier().send(channel, alert)
+        send(alerts.fold(waiting))
     except ChannelFailed as error:
-        pause = None if delivery.attempt >= MOST_ATTEMPTS else retry.pause(delivery.attempt)
         with context.db.transaction() as tx:
-            store.note_failed(tx, alert.id, channel, error.message, pause)
+            for alert, attempt in claimed:
+                pause = None if attempt >= MOST_ATTEMPTS else retry.pause(attempt)
+                store.note_failed(tx, alert.id, channel, error.message, pause)
         raise
     with context.db.transaction() as tx:
-        store.note_delivered(tx, alert.id, channel)
-    return alert
+        store.note_delivered(tx, [alert.id for alert in waiting], channel)
+    return waiting
 
 
 def seconds_to_next(context: Context, channel: str) -> float | None:

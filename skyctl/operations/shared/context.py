@@ -72,11 +72,15 @@ class Engine(Protocol):
         """Remove a node from the swarm, whether it is down or not. Does nothing where there is no such node."""
 
 
+Send = Callable[[Alert], None]
+"""Sends an alert within a limited time. Raises ChannelFailed; the next may be sent all the same."""
+
+
 class Notifier(Protocol):
     """The channels to people outside of the database."""
 
-    def send(self, channel: str, alert: Alert) -> None:
-        """Send an alert by one of the channels, within a limited time. Raises ChannelFailed."""
+    def opened(self, channel: str) -> AbstractContextManager[Send]:
+        """Open one of the channels for any number of alerts, one after the other, by one thread."""
 
 
 @dataclass(frozen=True)

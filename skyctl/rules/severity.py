@@ -1,0 +1,31 @@
+"""How grave the kinds of alerts are."""
+
+from enum import StrEnum
+
+from skyctl.rules import alerts
+
+
+class Severity(StrEnum):
+    """The gravest first; the values are those of an entry of the activity log."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+    SUCCESS = "success"
+
+
+OF_KIND = {
+    alerts.MASS_FAILURE: Severity.ERROR,
+    alerts.OFFLINE: Severity.ERROR,
+    alerts.MIGRATION_FAILED: Severity.ERROR,
+    alerts.SUMMARY: Severity.INFO,
+    alerts.TEST: Severity.INFO,
+    alerts.RECOVERED: Severity.SUCCESS,
+    alerts.MASS_RECOVERY: Severity.SUCCESS,
+    alerts.MIGRATED: Severity.SUCCESS,
+}
+
+
+def severity(kind: str) -> Severity:
+    """Tell how grave a kind of alert is: a warning unless it is said otherwise."""
+    return OF_KIND.get(kind, Severity.WARNING)
