@@ -4,7 +4,6 @@ import asyncio
 import math
 import os
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,6 +23,7 @@ from skyctl.domain.shortages import shortage
 from skyctl.domain.text import without_secrets
 from skyctl.host import vital
 from skyctl.store import location
+from skyctl.store.waits import Waits, shut_down
 
 Transaction = sa.Connection
 Listener = psycopg.Connection
@@ -195,7 +195,7 @@ class HeartbeatConnection:
         parameters: Mapping[str, object],
     ) -> list[tuple[Any, ...]]:
         with socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
-            timer = asyncio.get_running_loop().call_later(seconds, _shut_down, ours)
+            timer = asyncio.get_running_loop().call_later(seconds, shut_down, ours)
             asked = time.monotonic()
             try:
                 rows = await (await connection.execute(statement, parameters)).fetchall()
@@ -243,7 +243,7 @@ def clock(connection: sa.Connection) -> datetime:
     return moment
 
 
-def _check_the_rested(engine: sa.Engine, waits: "Waits") -> None:
+def _check_the_rested(engine: sa.Engine, waits: Waits) -> None:
     """Check a connection that has rested before it is used: the database may have gone meanwhile.
 
     As `pool_pre_ping`, which checks always: three round trips before every batch of heartbeats.
@@ -265,46 +265,6 @@ def _check_the_rested(engine: sa.Engine, waits: "Waits") -> None:
                     engine.dialect.do_ping(connection)  # type: ignore[arg-type]
             except psycopg.Error as error:
                 raise exc.DisconnectionError from error
-
-
-class Waits:
-    """The present waits for the database, and the means to end them: a database that is frozen, or a network that
-    swallows everything, never says so, and what was not committed by then must not be when it comes back."""
-
-    def __init__(self) -> None:
-        self._running: set[socket.socket] = set()
-        self._given_up = False
-
-    @contextmanager
-    def at_most(self, seconds: float, number: int) -> Iterator[None]:
-        """Shut a connection down when the block takes too long."""
-        self.check()
-        with socket.socket(fileno=os.dup(number)) as ours:
-            timer = threading.Timer(seconds, _shut_down, [ours])
-            timer.daemon = True
-            timer.start()
-            self._running.add(ours)
-            try:
-                yield
-            finally:
-                self._running.discard(ours)
-                timer.cancel()
-
-    def check(self) -> None:
-        """Raise DatabaseUnavailable where nothing is waited for any more."""
-        if self._given_up:
-            raise DatabaseUnavailable("the database is no longer asked", "")
-
-    def give_up(self) -> None:
-        """Shut down what runs, and let nothing begin."""
-        self._given_up = True
-        for connection in list(self._running):
-            _shut_down(connection)
-
-
-def _shut_down(connection: socket.socket) -> None:
-    with suppress(OSError):  # it was closed meanwhile
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _socket(connection: sa.Connection) -> int:
