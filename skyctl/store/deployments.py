@@ -41,14 +41,14 @@ def get(connection: sa.Connection, deployment_id: UUID) -> Deployment | None:
     return read(row) if row else None
 
 
-def of_service(connection: sa.Connection, service_id: UUID) -> list[Deployment]:
-    """Return the deployments of a service, the latest first."""
+def of_service(connection: sa.Connection, service_id: UUID, limit: int) -> list[Deployment]:
+    """Return the latest deployments of a service, the last first."""
     joined = deployments.outerjoin(workers, workers.c.id == deployments.c.worker_id)
     query = sa.select(*COLUMNS, workers.c.name.label("worker_name")).select_from(joined)
-    rows = connection.execute(
-        query.where(deployments.c.service_id == service_id).order_by(deployments.c.created_at.desc(), deployments.c.id)
+    latest = query.where(deployments.c.service_id == service_id).order_by(
+        deployments.c.created_at.desc(), deployments.c.id
     )
-    return [read(row) for row in rows]
+    return [read(row) for row in connection.execute(latest.limit(limit))]
 
 
 def insert(

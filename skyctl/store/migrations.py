@@ -235,9 +235,11 @@ def fetch(connection: sa.Connection, ids: Iterable[UUID]) -> list[Migration]:
     return _read(connection, among(migrations.c.id, wanted)) if wanted else []
 
 
-def of_service(connection: sa.Connection, service_id: UUID) -> list[Migration]:
-    """The migrations of a service, the latest first."""
-    return _read(connection, migrations.c.service_id == service_id)[::-1]
+def of_service(connection: sa.Connection, service_id: UUID, limit: int | None = None) -> list[Migration]:
+    """The migrations of a service, or the latest of them, the last first."""
+    order = (migrations.c.created_at.desc(), migrations.c.id.desc())
+    query = sa.select(*_COLUMNS).select_from(_JOINED).where(migrations.c.service_id == service_id)
+    return [read(row) for row in connection.execute(query.order_by(*order).limit(limit))]
 
 
 def off_since(connection: sa.Connection, worker_id: UUID, since: datetime) -> list[Migration]:

@@ -68,6 +68,24 @@ def test_show_tells_everything_but_the_values_of_variables(cli: Cli, trio: Fleet
     assert json.loads(cli("services", "show", document["id"][:8], "-o", "json").stdout)["name"] == "web"
 
 
+def test_show_tells_the_last_fifty_of_a_long_history(cli: Cli, trio: Fleet) -> None:
+    trio.deploy("web", to="w1")
+    trio.connection.execute(
+        "INSERT INTO container_deployments (service_id, image_tag, status, created_at) "
+        "SELECT id, 'app:' || n, 'stopped', now() - make_interval(days => n) FROM container_services, generate_series(1, 60) n"
+    )
+    trio.connection.execute(
+        "INSERT INTO container_migrations (service_id, source_deployment_id, source_worker_id, state, created_at, "
+        "finished_at) SELECT service_id, d.id, w.id, 'cancelled', d.created_at, d.created_at "
+        "FROM container_deployments d, container_workers w WHERE d.status = 'stopped' AND w.name = 'w1'"
+    )
+    shown = json.loads(cli("services", "show", "web", "-o", "json").stdout)
+    made = [deployment["createdAt"] for deployment in shown["deployments"]]
+    assert len(made) == len(shown["migrations"]) == 50
+    assert made == sorted(made, reverse=True)
+    assert shown["deployments"][0]["status"] == "running"
+
+
 def test_show_tells_the_engines_error(cli: Cli, trio: Fleet) -> None:
     trio.engine.absent.add(("*", "app:1"))
     trio.deploy("web", to="w1")

@@ -22,6 +22,7 @@ from skyctl.rules.tasks import runs
 from skyctl.store import db, deployments, events, migrations, organizations, services, workers
 
 DEFAULT_ORGANIZATION = "default"
+HISTORY = 50
 
 
 def list_services(
@@ -39,9 +40,9 @@ def list_services(
 
 
 def history(context: Context, service_id: UUID) -> tuple[list[Deployment], list[Migration]]:
-    """Return the deployments and the migrations of a service, the latest first."""
+    """Return the last 50 deployments and migrations of a service, the latest first."""
     with context.db.transaction() as tx:
-        return deployments.of_service(tx, service_id), migrations.of_service(tx, service_id)
+        return deployments.of_service(tx, service_id, HISTORY), migrations.of_service(tx, service_id, HISTORY)
 
 
 def remove(context: Context, service_id: UUID, actor: Actor) -> Service:
