@@ -72,7 +72,8 @@ def test_show_tells_the_last_fifty_of_a_long_history(cli: Cli, trio: Fleet) -> N
     trio.deploy("web", to="w1")
     trio.connection.execute(
         "INSERT INTO container_deployments (service_id, image_tag, status, created_at) "
-        "SELECT id, 'app:' || n, 'stopped', now() - make_interval(days => n) FROM container_services, generate_series(1, 60) n"
+        "SELECT id, 'app:' || n, 'stopped', now() - make_interval(days => n) "
+        "FROM container_services, generate_series(1, 60) n"
     )
     trio.connection.execute(
         "INSERT INTO container_migrations (service_id, source_deployment_id, source_worker_id, state, created_at, "
