@@ -42,17 +42,8 @@ class Fleet:
 
     async def _live(self, number: int, worker_id: str, token: str, start: float) -> None:
         await asyncio.sleep(start)
-        host, failures = f"host-{number}", 0
-        metadata = {"machineId": f"machine-{number}", "bootId": f"boot-2-{number}", "instanceId": f"process-2-{number}"}
-        said = {
-            "hostname": host,
-            "ipAddress": address(number),
-            "capacity": {"cpuCores": 8, "memoryMb": 16384, "diskGb": 500},
-            "metadata": metadata | {"agentVersion": "0.2.0", "dockerVersion": "28.0", "takesTokens": True},
-        }
-        load = {"cpuPercent": 10.0, "memoryPercent": 20.0, "diskPercent": 30.0, "containerCount": 5}
-        register = request("/api/workers/register", token, said)
-        beat = request(f"/api/workers/{worker_id}/heartbeat", token, load)
+        failures = 0
+        register, beat = registering(number, token), beating(worker_id, token, 5)
         connection = Connection(self.port)
         is_registered = False
         try:
@@ -80,6 +71,7 @@ class Connection:
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.body = b""
 
     async def ask(self, what: bytes) -> tuple[str, float]:
         """Send a request; return its status, or why there is none, and what Retry-After says."""
@@ -99,7 +91,7 @@ class Connection:
         writer.write(what)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        await reader.readexactly(int(fields["content-length"]))
+        self.body = await reader.readexactly(int(fields["content-length"]))
         return head[9:12], float(fields.get("retry-after", 0))
 
     def close(self) -> None:
@@ -107,6 +99,24 @@ class Connection:
         if self._streams:
             self._streams[1].transport.abort()
         self._streams = None
+
+
+def registering(number: int, token: str) -> bytes:
+    """The registration of a host that was booted again."""
+    metadata = {"machineId": f"machine-{number}", "bootId": f"boot-2-{number}", "instanceId": f"process-2-{number}"}
+    said = {
+        "hostname": f"host-{number}",
+        "ipAddress": address(number),
+        "capacity": {"cpuCores": 8, "memoryMb": 16384, "diskGb": 500},
+        "metadata": metadata | {"agentVersion": "0.2.0", "dockerVersion": "28.0", "takesTokens": True},
+    }
+    return request("/api/workers/register", token, said)
+
+
+def beating(worker_id: str, token: str, containers: int) -> bytes:
+    """A heartbeat with so many containers."""
+    load = {"cpuPercent": 10.0, "memoryPercent": 20.0, "diskPercent": 30.0, "containerCount": containers}
+    return request(f"/api/workers/{worker_id}/heartbeat", token, load)
 
 
 def address(number: int) -> str:
