@@ -32,6 +32,7 @@ from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING
 from skyctl.domain.workloads import DrainOptions
 from skyctl.host import vital
+from skyctl.host.condition import Condition, unexpected
 from skyctl.operations.admin import drains, schema, workers
 from skyctl.operations.agents import admission, heartbeats, install_links, invitations, registration, upgrades
 from skyctl.operations.shared.context import Context
@@ -43,6 +44,7 @@ REGISTRATIONS = Limit(at_once=10, seconds=6.0)
 GZIP, SHELL, TEXT = "application/gzip", "text/x-shellscript", "text/plain"
 
 log = logging.getLogger(__name__)
+_TOGETHER = Condition(log, "registrations_apart", "registrations_together")
 
 _SPECIFICATION = Content(encode(openapi.DOCUMENT), "application/json")
 
@@ -52,7 +54,7 @@ def register(context: Context, request: ApiRequest) -> Answer:
     return _registered(registration.register(context, request.token, _said(request)))
 
 
-def register_together(context: Context, requests: Sequence[ApiRequest]) -> list[Answer | None]:
+def register_together(context: Context, requests: Sequence[ApiRequest]) -> list[Answer | SkyctlError | None]:
     """Register the hosts of whom there is nothing to judge; the others are to be registered alone."""
     readable = dict[int, tuple[str, Registration]]()
     for number, request in enumerate(requests):
@@ -62,11 +64,13 @@ def register_together(context: Context, requests: Sequence[ApiRequest]) -> list[
         admitted = dict(zip(readable, admission.admit(context, list(readable.values())), strict=True))
     except DatabaseUnavailable:
         raise
-    except Exception:  # because of one of them
-        log.exception("action=registrations_apart count=%d", len(requests))
+    except Exception as error:  # noqa: BLE001 - because of one of them; it is logged
+        _TOGETHER.failed(unexpected(error), len(requests), error=error)
         admitted = {}
-    workers_of = (admitted.get(number) for number in range(len(requests)))
-    return [_registered(worker) if worker else None for worker in workers_of]
+    else:
+        _TOGETHER.works()
+    found = (admitted.get(number) for number in range(len(requests)))
+    return [_registered(each) if isinstance(each, Worker) else each for each in found]
 
 
 def _said(request: ApiRequest) -> Registration:

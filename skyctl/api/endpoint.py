@@ -64,9 +64,10 @@ class Handler(Protocol):
 
 
 class Together(NamedTuple):
-    """A short way for many requests at once: the function returns None for those that the handler is to answer."""
+    """A short way for many requests at once: the function returns None for those that the handler is to answer, and the
+    errors of those that it need not try."""
 
-    handle: Callable[[Context, Sequence[ApiRequest]], Sequence[Answer | None]]
+    handle: Callable[[Context, Sequence[ApiRequest]], Sequence[Answer | SkyctlError | None]]
     most_waiting: int
     most_at_once: int
 
@@ -159,7 +160,10 @@ class Endpoint:
         answer: Answer | None = None
         try:
             if gathered:
-                answer = await gathered.run(caller, _asked(_client(request), token, request, body), has_left)
+                outcome = await gathered.run(caller, _asked(_client(request), token, request, body), has_left)
+                if isinstance(outcome, SkyctlError):
+                    raise outcome
+                answer = outcome
             answer = answer or await turns.run_unless_left(caller, handle, has_left)
         except Busy:
             if rate:

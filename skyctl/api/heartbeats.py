@@ -128,7 +128,7 @@ class HeartbeatBatches:
         read = partial(answer_with_reply, self._context, heartbeat)
         try:
             document = await self._gates.workers.run(heartbeat.worker_id, read)
-        except (Busy, RuntimeError):  # the latter where there is no thread to be had
+        except (Busy, RuntimeError, MemoryError, OSError):  # but for the first there is no thread to be had
             document = accepted(self._context)
         request.accept(compose(200, document, keep_alive=request.keep_alive))
 
@@ -141,6 +141,9 @@ class HeartbeatBatches:
         except SkyctlError as error:
             self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
             return
+        except Exception as error:  # noqa: BLE001 - it is logged
+            self._cannot_explain(request, error)
+            return
         why = partial(heartbeats.why_refused, self._context, UUID(heartbeat.worker_id), token)
         try:
             _refuse(request, await self._gates.workers.run(holder, why))
@@ -148,8 +151,11 @@ class HeartbeatBatches:
         except SkyctlError as error:
             _refuse(request, error)
         except Exception as error:  # noqa: BLE001 - it is logged
-            self._explaining.failed(unexpected(error), error=error)
-            _refuse(request, SHORT if shortage(error) else UNEXPECTED)
+            self._cannot_explain(request, error)
+
+    def _cannot_explain(self, request: HeartbeatRequest, error: Exception) -> None:
+        self._explaining.failed(unexpected(error), error=error)
+        _refuse(request, SHORT if shortage(error) else UNEXPECTED)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

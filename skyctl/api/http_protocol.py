@@ -25,6 +25,7 @@ from skyctl.api.responses import (
     too_large,
 )
 from skyctl.domain.errors import SkyctlError
+from skyctl.host import tcp
 
 REQUEST_SECONDS = 20.0
 MAX_HEAD_BYTES = 32 * 1024
@@ -60,7 +61,8 @@ class _Answers:
 
 class HeartbeatConnection(HttpToolsProtocol):
     """A connection to an application whose `heartbeats` is a HeartbeatReceiver. A request that does not come in time,
-    or of which too much is no body, ends it, and so does a client that reads none of its answers for as long."""
+    or of which too much is no body, ends it, and so does a client that
+    reads none of its answers for as long."""
 
     is_proven = False
     _refusal = ""
@@ -192,17 +194,19 @@ class HeartbeatConnection(HttpToolsProtocol):
         receiver: HeartbeatReceiver = self.app.heartbeats
         return receiver
 
-    def _await_reading(self) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if waiting and self._unread is None:
-            self._unread = self.loop.call_later(REQUEST_SECONDS, self._see_reading, waiting)
+    def _await_reading(self, read_before: int | None = None) -> None:
+        if self._unread is None:
+            self._unread = self.loop.call_later(REQUEST_SECONDS, self._see_reading, read_before)
 
-    def _see_reading(self, waited: int) -> None:
+    def _see_reading(self, read_before: int | None) -> None:
         self._unread = None
-        if self.transport.get_write_buffer_size() >= waited:
+        waiting, read = tcp.progress(self.transport.get_extra_info("socket").fileno())
+        if not waiting:
+            return
+        if read == read_before:
             self.transport.abort()
         else:
-            self._await_reading()
+            self._await_reading(read)
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():

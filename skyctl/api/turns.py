@@ -183,7 +183,8 @@ class Gathered(Generic[T, R]):
         return taken
 
     async def _is_over(self, waiting: Waiting[T, R]) -> bool:
-        if not waiting.outcome.done() and await waiting.has_left():
+        has_left = await waiting.has_left()
+        if has_left and not waiting.outcome.done():  # the request may have ended while this was asked
             waiting.outcome.set_exception(CallerLeft())
         return waiting.outcome.done()
 

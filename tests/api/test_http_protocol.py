@@ -2,9 +2,13 @@
 
 import json
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from http.client import HTTPResponse
+from pathlib import Path
 
 import httpx
 import psutil
@@ -12,6 +16,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Invitation
+from skyctl.host.certificates import Certificates
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Process
@@ -49,6 +54,10 @@ def connected(url: httpx.URL, receives: int | None = None) -> Iterator[socket.so
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
         client.connect((url.host, url.port or 80))
         yield client
+
+
+def is_gone(server: psutil.Process, port: int) -> bool:
+    return port not in {each.raddr.port for each in server.net_connections("tcp") if each.raddr}
 
 
 def authorization(connection: psycopg.Connection) -> str:
@@ -189,21 +198,31 @@ def test_what_is_not_http_gets_the_one_shape_of_errors(url: httpx.URL) -> None:
 
 
 def test_who_says_nothing_or_half_or_does_not_read_is_let_go(
-    serve: Serve, connection: psycopg.Connection, invitation: Invitation
+    serve: Serve, connection: psycopg.Connection, invitation: Invitation, tmp_path: Path
 ) -> None:
-    address, process = serve()
-    url = httpx.URL(address)
+    """Whether it speaks TLS or not."""
+    plain, one = serve()
+    ours = Certificates(tmp_path / "data")
+    ours.make(["127.0.0.1"], datetime.now(UTC))
+    encrypted, other = serve()
     for _ in range(300):
         add_worker(connection)
-    listing = f"GET /api/workers?limit=1000 HTTP/1.1\r\nHost: m\r\n{authorization(connection)}\r\n".encode()
-    with connected(url) as silent, connected(url) as half, connected(url, receives=4096) as reads_nothing:
-        port = reads_nothing.getsockname()[1]
-        reads_nothing.sendall(listing * 15)
+    listing = f"GET /api/workers?limit=1000 HTTP/1.1\r\nHost: m\r\n{authorization(connection)}\r\n".encode() * 15
+    trusts = ssl.create_default_context(cafile=str(ours.authority))
+    with (
+        connected(httpx.URL(plain)) as silent,
+        connected(httpx.URL(plain)) as half,
+        connected(httpx.URL(plain), receives=4096) as reads_nothing,
+        connected(httpx.URL(encrypted), receives=4096) as tcp,
+        trusts.wrap_socket(tcp, server_hostname="127.0.0.1") as reads_none_of_tls,
+    ):
         half.sendall(request(invitation)[:-3])
+        for client in (reads_nothing, reads_none_of_tls):
+            client.sendall(listing)
         assert silent.recv(1) == b""
         assert half.recv(1) == b""
-        server = psutil.Process(process.popen.pid)
-        eventually(lambda: all(each.raddr.port != port for each in server.net_connections("tcp") if each.raddr))
+        for process, client in ((one, reads_nothing), (other, reads_none_of_tls)):
+            eventually(partial(is_gone, psutil.Process(process.popen.pid), client.getsockname()[1]))
 
 
 @pytest.mark.parametrize("stray", [b"\x01", b"POST x HTTP/1.1\r\nContent-Length: x\r\n\r\n"])

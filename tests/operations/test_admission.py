@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Invitation, Registration, Worker
+from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.operations.admin import tokens as token_operations
+from skyctl.operations.admin import workers
 from skyctl.operations.agents import admission, invitations, registration
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET
@@ -124,7 +126,8 @@ def test_those_that_join_go_together(context: Context, connection: psycopg.Conne
     invited = [invitations.invite(context, TESTS) for _ in range(3)]
     alone, *others = ((one.token, said(number)) for number, one in enumerate(invited))
     registration.register(context, *alone)
-    assert [worker and worker.name for worker in admission.admit(context, others)] == ["worker-host-1", "worker-host-2"]
+    admitted = [worker.name for worker in admission.admit(context, others) if isinstance(worker, Worker)]
+    assert admitted == ["worker-host-1", "worker-host-2"]
     for one in invited[1:]:
         assert row(connection, one.worker_id) == row(connection, invited[0].worker_id)
         assert told(connection, one.worker_id) == told(connection, invited[0].worker_id) == ["invited", "registered"]
@@ -153,7 +156,6 @@ def next_one(context: Context, one: Invitation) -> str:
             lambda _, one: worker_token("another-secret-that-is-long-enough-for-it", one.worker_id), {}, id="forged"
         ),
         pytest.param(lambda _, one: worker_token(SECRET, one.worker_id), {}, id="replaced"),
-        pytest.param(lambda *_: worker_token(SECRET, uuid4()), {}, id="unknown"),
         pytest.param(lambda _, one: one.token, {"machineId": "n" * 64}, id="another machine"),
         pytest.param(next_one, {"bootId": "boot-3"}, id="perhaps a copy"),
         pytest.param(lambda _, one: one.token, {f"k{number}": "x" * 4000 for number in range(5)}, id="too large"),
@@ -170,7 +172,7 @@ def test_who_is_to_be_judged_is_left_alone(
     before = row(connection, one.worker_id), told(connection, one.worker_id)
     left, admitted = admission.admit(context, [(token, said(1, **how)), (other.token, said(2, **REBOOTED))])
     assert left is None
-    assert admitted
+    assert isinstance(admitted, Worker)
     assert admitted.id == other.worker_id
     assert (row(connection, one.worker_id), told(connection, one.worker_id)) == before
 
@@ -185,11 +187,35 @@ def test_of_one_worker_one_is_let_in_at_once(context: Context, connection: psyco
 def test_whom_somebody_changes_keeps_no_other_waiting(
     context: Context, connection: psycopg.Connection, database_url: str
 ) -> None:
-    """Nor does the log, where nothing is to be told."""
-    workers = [joined(context, connection, number) for number in range(3)]
-    asked = [(one.token, said(number, **REBOOTED)) for number, one in enumerate(workers)]
+    """Nor does the log, where nothing is to be told; who needs it learns that it cannot be had."""
+    all_invited = [joined(context, connection, number) for number in range(4)]
+    asked = [(one.token, said(number, **REBOOTED)) for number, one in enumerate(all_invited)]
+    asked[3] = all_invited[3].token, said(3, address="10.0.0.9")
     with psycopg.connect(database_url) as other:
         other.execute("SELECT skyctl_lock_events()")
-        other.execute("SELECT 1 FROM container_workers WHERE id = %s FOR UPDATE", [workers[1].worker_id])
+        other.execute("SELECT 1 FROM container_workers WHERE id = %s FOR UPDATE", [all_invited[1].worker_id])
         admitted = admission.admit(context, asked)
-    assert [worker and worker.id for worker in admitted] == [workers[0].worker_id, None, workers[2].worker_id]
+    assert isinstance(admitted[3], DatabaseUnavailable)
+    found = [each.id if isinstance(each, Worker) else each for each in admitted[:3]]
+    assert found == [all_invited[0].worker_id, None, all_invited[2].worker_id]
+
+
+def test_those_that_a_restored_backup_has_forgotten_go_together(
+    context: Context, connection: psycopg.Connection
+) -> None:
+    ids = [uuid4() for _ in range(3)]
+    alone, *others = ((worker_token(SECRET, worker_id), said(number)) for number, worker_id in enumerate(ids))
+    registration.register(context, *alone)
+    assert all(isinstance(each, Worker) for each in admission.admit(context, others))
+    for worker_id in ids[1:]:
+        assert row(connection, worker_id) == row(connection, ids[0])
+        assert told(connection, worker_id) == told(connection, ids[0])
+
+
+def test_one_that_was_removed_is_not_remembered(context: Context, connection: psycopg.Connection) -> None:
+    one, other = (joined(context, connection, number) for number in (1, 2))
+    workers.remove(context, one.worker_id, TESTS)
+    left, admitted = admission.admit(context, [(one.token, said(1)), (other.token, said(2))])
+    assert left is None
+    assert isinstance(admitted, Worker)
+    assert connection.execute("SELECT count(*) FROM container_workers").fetchone() == (1,)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from uuid import UUID
 
 from skyctl.documents import http
 from skyctl.domain.cluster import Event, Outage, Registration, Worker
-from skyctl.domain.errors import SkyctlError
+from skyctl.domain.errors import DatabaseUnavailable, Forbidden, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.events import EventKind, Joined
 from skyctl.domain.tokens import Credentials, HostIdentity, Identity, TokenState
 from skyctl.operations.agents import token_refusals, upgrades
@@ -52,18 +53,23 @@ def check_metadata(before: Worker, said: Registration) -> None:
         http.check_metadata(after)
 
 
-def admit(context: Context, requests: Sequence[tuple[str, Registration]]) -> list[Worker | None]:
+def admit(context: Context, requests: Sequence[tuple[str, Registration]]) -> list[Worker | DatabaseUnavailable | None]:
     """Let in the hosts that hold their worker's present token on its machine, where nobody else is changing the worker
     right now; return the worker of each, None for one who is to be judged alone (`registration.register`).
 
     There is one transaction for those of whom nothing is to be told, and another, with the log locked, for the others:
     a fleet that comes back costs little more than its heartbeats, and who has to wait for something keeps no other.
+    Where the log cannot be had, those of the second get that error.
     """
     with context.db.transaction() as tx:
         asked = _ordinary(context, tx, requests)
     quiet = [each for each, tells in asked if not tells]
     telling = [each for each, tells in asked if tells]
-    admitted = {**_admit(context, quiet), **_admit(context, telling, tells=True)}
+    admitted: dict[str, Worker | DatabaseUnavailable] = {**_admit(context, quiet)}
+    try:
+        admitted |= _admit(context, telling, tells=True)
+    except DatabaseUnavailable as error:
+        admitted |= {each.token_hash: error for each in telling}
     return [admitted.get(tokens.fingerprint(token)) for token, _ in requests]
 
 
@@ -100,7 +106,8 @@ def _ordinary(
             continue  # it is refused alone
         all_asked.setdefault(asked.claims.worker_id, asked)
     known = registrations.known(tx, all_asked)
-    return [
+    forgotten = [(asked, True) for worker_id, asked in all_asked.items() if worker_id not in known]
+    return forgotten + [
         (asked, _tells(asked, known[worker_id]))
         for worker_id, asked in all_asked.items()
         if worker_id in known and _is_ordinary(context, asked, known[worker_id], now, outages)
@@ -113,7 +120,9 @@ def _admit(context: Context, all_asked: Sequence[Asked], *, tells: bool = False)
         return {}
     with context.db.transaction() as tx:
         if tells:
+            db.limit_lock_waits(tx)
             events.lock(tx)
+            _remember(tx, all_asked)
         now, outages = db.now(tx), known_outages(tx)
         known = registrations.known(tx, [asked.claims.worker_id for asked in all_asked], lock=True)
         hosts = [
@@ -125,6 +134,27 @@ def _admit(context: Context, all_asked: Sequence[Asked], *, tells: bool = False)
         ]
         admitted = let_in(context, tx, hosts) if hosts else {}
     return {asked.token_hash: admitted[asked.claims.worker_id] for asked, _ in hosts}
+
+
+def _remember(tx: db.Transaction, all_asked: Sequence[Asked]) -> None:
+    """Make the workers that the database does not know, as after a restored backup, unless they are to be refused. The
+    log must be locked."""
+    known = registrations.known(tx, [asked.claims.worker_id for asked in all_asked])
+    for asked in all_asked:
+        worker_id = asked.claims.worker_id
+        with suppress(Unauthorized, Forbidden, ValidationError):  # it is refused alone
+            if worker_id not in known:
+                http.check_metadata(asked.registration.metadata)
+                remember(tx, asked)
+
+
+def remember(tx: db.Transaction, asked: Asked) -> None:
+    """Make the worker of a token that we signed, whom the database does not know. Raises Forbidden, Unauthorized where
+    that is to be refused."""
+    worker_id = asked.claims.worker_id
+    token_refusals.refuse_removed(tx, worker_id)
+    token_refusals.refuse_former(tx, asked.claims.key, db.now(tx))
+    workers.insert_invited(tx, worker_id, names.invited(worker_id), asked.token_hash, asked.claims.expires_at)
 
 
 def _is_ordinary(context: Context, asked: Asked, known: Known, now: datetime, outages: Sequence[Outage]) -> bool:

@@ -19,7 +19,7 @@ from skyctl.operations.agents import admission, token_refusals
 from skyctl.operations.agents.admission import Asked
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.outages import known_outages
-from skyctl.rules import identity, names, tokens
+from skyctl.rules import identity, tokens
 from skyctl.store import db, events, registrations, workers
 from skyctl.store import tokens as stored_tokens
 
@@ -31,9 +31,7 @@ def authorize(context: Context, tx: db.Transaction, asked: Asked) -> SkyctlError
     claims, token_hash, host = asked.claims, asked.token_hash, asked.host
     worker_id, now = claims.worker_id, db.now(tx)
     if not workers.exists(tx, worker_id):
-        token_refusals.refuse_removed(tx, worker_id)
-        token_refusals.refuse_former(tx, claims.key, now)
-        workers.insert_invited(tx, worker_id, names.invited(worker_id), token_hash, claims.expires_at)
+        admission.remember(tx, asked)
     known = stored_tokens.get(tx, worker_id, lock=True)
     worker = workers.get(tx, worker_id)
     if known is None or worker is None:  # the lock of the log keeps it from being removed
