@@ -161,7 +161,7 @@ class Soak:
     async def administer(self) -> None:
         """List, drain, take back, replace a token."""
         worker = random.choice(self.hosts).worker_id
-        for command in (["list"], ["drain", worker, "--yes"], ["undrain", worker], ["rotate-token", worker]):
+        for command in (["list"], ["drain", worker], ["undrain", worker], ["rotate-token", worker]):
             self.answers[f"{command[0]} {await self.skyctl('workers', *command)}"] += 1
 
     async def lock(self) -> None:
