@@ -72,9 +72,9 @@ class Database:
 
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
-        """One transaction, committed at the end of the block. Raises DatabaseUnavailable, also where the database has
-        not answered within the limit, or this process has nothing left to ask it with; SchemaMissing,
-        DatabaseRefused."""
+        """One transaction, committed at the end of the block; a limit longer than STATEMENT_SECONDS is that of each
+        statement, too. Raises DatabaseUnavailable, also where the database has not answered within the limit, or this
+        process has nothing left to ask it with; SchemaMissing, DatabaseRefused."""
         vital.goes_on()
         with (
             _translated(self.address),
@@ -86,6 +86,8 @@ class Database:
                 connection.execute(
                     sa.select(sa.func.set_config("skyctl.ahead", f"{self.ahead.total_seconds():.6f} s", True))
                 )
+            if limit_seconds > STATEMENT_SECONDS:
+                connection.execute(sa.select(sa.func.set_config("statement_timeout", f"{limit_seconds:g}s", True)))
             yield connection
 
     @contextmanager
