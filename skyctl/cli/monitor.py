@@ -32,7 +32,9 @@ def monitor(
         metrics.publish(metrics_host, metrics_port)
     # one for the passes, two for what moves and its alerts, and one a channel
     connections = 3 + len(settings(ctx).alert_channels)
-    with open_context(ctx, connections=connections, lock_seconds=LOCK_SECONDS) as context:
+    # one pass waits for whom it needs, where the loop goes on with its next one
+    lock_seconds = 0 if once else LOCK_SECONDS
+    with open_context(ctx, connections=connections, lock_seconds=lock_seconds) as context:
         watcher = Monitor(context, timedelta(seconds=interval), metrics.Meters())
         if once:
             if not watcher.run_once():
