@@ -218,9 +218,9 @@ def refuse_writes(connection: sa.Connection) -> None:
     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
 
 
-def limit_lock_waits(connection: sa.Connection) -> None:
-    """Wait at most LOCK_SECONDS for each lock in the rest of this transaction, else raise DatabaseBusy."""
-    connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{LOCK_SECONDS}s", True)))
+def limit_lock_waits(connection: sa.Connection, seconds: float = LOCK_SECONDS) -> None:
+    """Wait at most so long (0: no limit) for each lock in the rest of this transaction, else raise DatabaseBusy."""
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{seconds:g}s", True)))
 
 
 def notify_news(connection: sa.Connection) -> None:
