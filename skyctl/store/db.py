@@ -42,11 +42,11 @@ CHECK_SCHEMA = "run `skyctl db init` against this database"
 class Database:
     """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction.
 
-    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. Whoever waits
-    for a lock for longer than `lock_seconds` (0: no limit) gets DatabaseBusy.
+    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. Where it
+    `limits_lock_waits`, whoever waits for a lock for longer than LOCK_SECONDS gets DatabaseBusy.
     """
 
-    def __init__(self, url: str, *, connections: int = 2, lock_seconds: float = 0) -> None:
+    def __init__(self, url: str, *, connections: int = 2, limits_lock_waits: bool = False) -> None:
         self.ahead = timedelta()
         self._waits = Waits()
         self._url = location.parse(url)
@@ -56,7 +56,7 @@ class Database:
             "application_name": "skyctl",
             "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} "
             f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC "
-            f"-c lock_timeout={round(lock_seconds * 1000)}",
+            f"-c lock_timeout={LOCK_SECONDS if limits_lock_waits else 0:g}s",
         }
         self._engine = sa.create_engine(
             self._url,

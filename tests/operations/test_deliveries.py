@@ -206,12 +206,12 @@ def test_what_was_done_is_noted_whoever_holds_a_lock_meanwhile(
 
     waits = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-        "AND now() - query_start > interval '0.5 s'"
+        "AND now() - query_start > interval '1.5 s'"
     )
     made = make_context(database_url, notifier=FakeNotifier())
     with (
         closing(made.db),
-        closing(Database(database_url, lock_seconds=0.1)) as db,
+        closing(Database(database_url, limits_lock_waits=True)) as db,
         holder,
         ThreadPoolExecutor(1) as pool,
     ):
