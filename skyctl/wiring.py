@@ -38,7 +38,7 @@ def database_url(settings: Settings) -> Iterator[str]:
             yield url
 
 
-def connect(settings: Settings, url: str, *, connections: int = 2, lock_seconds: float = 0) -> Context:
+def connect(settings: Settings, url: str, *, connections: int = 2, limits_lock_waits: bool = False) -> Context:
     """Return the context of a database, which is connected to when first used."""
 
     def notifier() -> Notifier:
@@ -46,7 +46,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2, lock_seconds:
 
     _sweep(settings.data_dir)
     certificates = Certificates(settings.data_dir)
-    db = Database(url, connections=connections, lock_seconds=lock_seconds)
+    db = Database(url, connections=connections, limits_lock_waits=limits_lock_waits)
     return Context(
         db=db,
         engine=cache(lambda: _engine(settings)),  # one, since it keeps its connections
@@ -152,11 +152,11 @@ def _engine(settings: Settings) -> Engine:
 
 
 @contextmanager
-def open_context(settings: Settings, *, connections: int = 2, lock_seconds: float = 0) -> Iterator[Context]:
+def open_context(settings: Settings, *, connections: int = 2, limits_lock_waits: bool = False) -> Iterator[Context]:
     """Give the context of the settings, for commands: it has the key of releases. Its connections are closed at the end
     of the block."""
     with database_url(settings) as url:
-        context = connect(settings, url, connections=connections, lock_seconds=lock_seconds)
+        context = connect(settings, url, connections=connections, limits_lock_waits=limits_lock_waits)
         context = replace(context, release_key=ReleaseKey(release_key_path(settings.data_dir)))
         try:
             yield context

@@ -64,6 +64,7 @@ class _Child(Process):
     """One of them. It answers from a thread of its own whether its server has started."""
 
     serves = False
+    started_at = 0.0
     _unanswered = 0
 
     def is_well(self) -> bool:
@@ -90,7 +91,7 @@ class _Parent(Multiprocess):
         self._children: list[_Child] = []
         self._folder = folder
         self._failed_starts = 0
-        self._start_at = 0.0
+        self._failed_at = self._start_at = 0.0
         self._vital = vital.Vital("processes", BOUND_SECONDS)
 
     def init_processes(self) -> None:
@@ -109,7 +110,7 @@ class _Parent(Multiprocess):
             child.join()
             self._children.remove(child)
             log.warning("action=process_ended pid=%s exit_code=%s", child.pid, child.exitcode)
-            if not child.serves:
+            if not child.serves and child.started_at > self._failed_at:  # those of one start fail together
                 self._note_failed_start()
         if any(child.serves for child in self._children):
             self._failed_starts = 0
@@ -128,6 +129,7 @@ class _Parent(Multiprocess):
             self._folder.make()
             child = _Child(self.config, self.sockets)
             child.start()
+            child.started_at = time.monotonic()
         except Exception as error:  # noqa: BLE001 - whatever it is, those that serve go on
             self._vital.failed(error)
             self._note_failed_start()
@@ -136,7 +138,8 @@ class _Parent(Multiprocess):
 
     def _note_failed_start(self) -> None:
         self._failed_starts += 1
-        self._start_at = time.monotonic() + min(PAUSE_SECONDS * self._failed_starts, LONGEST_PAUSE_SECONDS)
+        self._failed_at = time.monotonic()
+        self._start_at = self._failed_at + min(PAUSE_SECONDS * self._failed_starts, LONGEST_PAUSE_SECONDS)
         if self._failed_starts >= MOST_FAILED_STARTS and not any(child.serves for child in self._children):
             self.has_failed = True
             self.should_exit.set()

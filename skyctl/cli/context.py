@@ -64,12 +64,12 @@ def settings(ctx: typer.Context) -> "Settings":
 
 @contextmanager
 def open_context(
-    ctx: typer.Context, *, api_url: str | None = None, connections: int = 2, lock_seconds: float = 0
+    ctx: typer.Context, *, api_url: str | None = None, connections: int = 2, limits_lock_waits: bool = False
 ) -> Iterator["Context"]:
     """Open the operations' context of this call's settings.
 
     `api_url` stands in for the setting; its option is the one that an error names. `connections` is how many the
-    database may have at once, `lock_seconds` how long each waits for a lock at most (0: no limit). Raises
+    database may have at once, `limits_lock_waits` whether they give up a lock that somebody else holds for long. Raises
     ValidationError, DatabaseUnavailable.
     """
     from skyctl import wiring  # here, since it loads the database's driver, which `--help` does without
@@ -77,7 +77,7 @@ def open_context(
     chosen = settings(ctx)
     if api_url:
         chosen = replace(chosen, api_url=http_url("--api-url", api_url))
-    with wiring.open_context(chosen, connections=connections, lock_seconds=lock_seconds) as context:
+    with wiring.open_context(chosen, connections=connections, limits_lock_waits=limits_lock_waits) as context:
         yield context
 
 

@@ -10,8 +10,6 @@ from skyctl.cli.context import info, open_context, settings
 from skyctl.host import logs
 from skyctl.host.signals import Stop
 
-LOCK_SECONDS = 1.0
-
 
 def monitor(
     ctx: typer.Context,
@@ -32,7 +30,8 @@ def monitor(
         metrics.publish(metrics_host, metrics_port)
     # one for the passes, two for what moves and its alerts, and one a channel
     connections = 3 + len(settings(ctx).alert_channels)
-    with open_context(ctx, connections=connections, lock_seconds=LOCK_SECONDS) as context:
+    # one pass waits for whom it needs, where the loop goes on with its next one
+    with open_context(ctx, connections=connections, limits_lock_waits=not once) as context:
         watcher = Monitor(context, timedelta(seconds=interval), metrics.Meters())
         if once:
             if not watcher.run_once():

@@ -89,9 +89,11 @@ class Monitor:
         term = self._lead()
         if term is None:
             return False
-        self._check(term)
-        self._migrator.run_until_idle(term, MOVING_SECONDS)
-        term.release()
+        try:
+            self._check(term)
+            self._migrator.run_until_idle(term, MOVING_SECONDS)
+        finally:
+            term.release()
         self._deliverer.deliver_what_waits(DELIVERY_SECONDS)
         return True
 

@@ -20,29 +20,27 @@ _READ = sa.text("""
     FROM (SELECT skyctl_now() - now() + clock_timestamp() AS at) AS read
 """)
 
-# What is compared with the present: by the column that tells when the row was written, the times that are in it. The
-# log is history, and the ends of tokens and links are dates that their holders were told: neither is moved.
+# What is compared with the present: of the workers, beside the last heartbeat; of all others by the column that tells
+# when the row was written, the times that are in it. The log is history, and the ends of tokens and links are dates
+# that their holders were told: neither is moved.
+OF_WORKERS = (
+    "updated_at",
+    "stopped_at",
+    "status_changed_at",
+    "flapping_since",
+    "drain_requested_at",
+    "drain_deadline_at",
+    "drain_finished_at",
+    "node_paused_at",
+    "undrained_at",
+    "bound_at",
+    "auth_token_issued_at",
+    "next_token_issued_at",
+    "agent_offered_at",
+    "swarm_node_confirmed_at",
+    "swarm_node_refuted_at",
+)
 MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
-    (
-        t.workers,
-        "updated_at",
-        (
-            "stopped_at",
-            "status_changed_at",
-            "flapping_since",
-            "drain_requested_at",
-            "drain_deadline_at",
-            "drain_finished_at",
-            "node_paused_at",
-            "undrained_at",
-            "bound_at",
-            "auth_token_issued_at",
-            "next_token_issued_at",
-            "agent_offered_at",
-            "swarm_node_confirmed_at",
-            "swarm_node_refuted_at",
-        ),
-    ),
     (t.deployments, "updated_at", ("created_at", "untold_since", "deployed_at", "stopped_at")),
     (
         t.migrations,
@@ -88,25 +86,33 @@ def lock(connection: sa.Connection) -> None:
 def move_back(connection: sa.Connection, reading: Reading, ttl: timedelta, unnoticed: timedelta) -> None:
     """Move the stored times of the last day back with the clock, so that all durations between them and the present
     remain; what was written within the time for which the step may have been unnoticed stays. See `lock`."""
-    heard = t.workers.c.last_heartbeat_at
-    # one that is offline and seems to beat just now beats again soon: none may recover by being moved
-    is_silent = sa.and_(STATUS == WorkerStatus.OFFLINE, heard <= reading.at)
-    connection.execute(
-        _moved(reading, t.workers, "last_heartbeat_at").where(sa.or_(_before(heard, reading, unnoticed), is_silent))
-    )
+    _move_workers(connection, reading, unnoticed)
     for table, written, others in MOVED:
         moved = _moved(reading, table, written, *others)
         connection.execute(moved.where(_before(table.c[written], reading, unnoticed)))
-    # of a row that was written after the step for another reason, no mark may lie ahead
-    for mark in (t.workers.c[name] for name in _MARKS):
-        connection.execute(sa.update(t.workers).where(mark > reading.at).values({mark.name: reading.at}))
-    claimants = sa.update(t.workers).where(t.workers.c.rivals.is_not(None))
-    connection.execute(claimants.values(rivals=sa.null()))  # they are noted again when they ask again
     due = t.deliveries.c.next_attempt_at
     waiting = (t.deliveries.c.delivered_at.is_(None), t.deliveries.c.given_up_at.is_(None), due > reading.at)
     connection.execute(_moved(reading, t.deliveries, "next_attempt_at").where(*waiting))
     ends, longest = t.monitor_leases.c.expires_at, reading.at + ttl
     connection.execute(sa.update(t.monitor_leases).where(ends > longest).values(expires_at=longest))
+
+
+def _move_workers(connection: sa.Connection, reading: Reading, unnoticed: timedelta) -> None:
+    """Move their times back in one update: of a large cluster each takes seconds, and heartbeats wait."""
+    c, recent = t.workers.c, reading.at - RECENT
+    heard = c.last_heartbeat_at
+    # one that is offline and seems to beat just now beats again soon: none may recover by being moved
+    is_silent = sa.and_(STATUS == WorkerStatus.OFFLINE, heard <= reading.at)
+    was_heard = sa.and_(heard > recent, sa.or_(_before(heard, reading, unnoticed), is_silent))
+    was_written = sa.and_(c.updated_at > recent, _before(c.updated_at, reading, unnoticed))
+    moved = {name: sa.case((was_written, c[name] - reading.ahead), else_=c[name]) for name in OF_WORKERS}
+    # of a row that was written after the step for another reason, no mark may lie ahead
+    is_ahead = {name: moved[name] > reading.at for name in _MARKS}
+    moved |= {name: sa.case((is_ahead[name], reading.at), else_=moved[name]) for name in _MARKS}
+    moved["last_heartbeat_at"] = sa.case((was_heard, heard - reading.ahead), else_=heard)
+    claims = c.rivals.is_not(None)  # they are noted again when they ask again
+    changed = sa.update(t.workers).where(sa.or_(was_heard, was_written, *is_ahead.values(), claims))
+    connection.execute(changed.values({**moved, "rivals": sa.null()}))
 
 
 def _moved(reading: Reading, table: sa.Table, written: str, *others: str) -> sa.Update:

@@ -42,11 +42,11 @@ CHECK_SCHEMA = "run `skyctl db init` against this database"
 class Database:
     """A pool of connections to one PostgreSQL. Nothing is opened before the first transaction.
 
-    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. Whoever waits
-    for a lock for longer than `lock_seconds` (0: no limit) gets DatabaseBusy.
+    `ahead` moves the database's clock in every transaction from then on: for rehearsals, and for tests. Where it
+    `limits_lock_waits`, whoever waits for a lock for longer than LOCK_SECONDS gets DatabaseBusy.
     """
 
-    def __init__(self, url: str, *, connections: int = 2, lock_seconds: float = 0) -> None:
+    def __init__(self, url: str, *, connections: int = 2, limits_lock_waits: bool = False) -> None:
         self.ahead = timedelta()
         self._waits = Waits()
         self._url = location.parse(url)
@@ -56,7 +56,7 @@ class Database:
             "application_name": "skyctl",
             "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} "
             f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC "
-            f"-c lock_timeout={round(lock_seconds * 1000)}",
+            f"-c lock_timeout={LOCK_SECONDS if limits_lock_waits else 0:g}s",
         }
         self._engine = sa.create_engine(
             self._url,
@@ -72,9 +72,9 @@ class Database:
 
     @contextmanager
     def transaction(self, limit_seconds: float = LIMIT_SECONDS) -> Iterator[sa.Connection]:
-        """One transaction, committed at the end of the block. Raises DatabaseUnavailable, also where the database has
-        not answered within the limit, or this process has nothing left to ask it with; SchemaMissing,
-        DatabaseRefused."""
+        """One transaction, committed at the end of the block; a limit longer than STATEMENT_SECONDS is that of each
+        statement, too. Raises DatabaseUnavailable, also where the database has not answered within the limit, or this
+        process has nothing left to ask it with; SchemaMissing, DatabaseRefused."""
         vital.goes_on()
         with (
             _translated(self.address),
@@ -86,6 +86,8 @@ class Database:
                 connection.execute(
                     sa.select(sa.func.set_config("skyctl.ahead", f"{self.ahead.total_seconds():.6f} s", True))
                 )
+            if limit_seconds > STATEMENT_SECONDS:
+                connection.execute(sa.select(sa.func.set_config("statement_timeout", f"{limit_seconds:g}s", True)))
             yield connection
 
     @contextmanager
@@ -216,9 +218,9 @@ def refuse_writes(connection: sa.Connection) -> None:
     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
 
 
-def limit_lock_waits(connection: sa.Connection) -> None:
-    """Wait at most LOCK_SECONDS for each lock in the rest of this transaction, else raise DatabaseBusy."""
-    connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{LOCK_SECONDS}s", True)))
+def limit_lock_waits(connection: sa.Connection, seconds: float = LOCK_SECONDS) -> None:
+    """Wait at most so long (0: no limit) for each lock in the rest of this transaction, else raise DatabaseBusy."""
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{seconds:g}s", True)))
 
 
 def notify_news(connection: sa.Connection) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from skyctl.api.processes import MOST_FAILED_STARTS
 from tests.conftest import Process
 from tests.support.helpers import eventually, metrics, ready
 
@@ -64,6 +65,22 @@ def test_what_a_killed_one_has_left_is_removed_and_what_another_uses_is_not(serv
     assert len(used) == 2 * len(left)
     assert second.stop() == first.stop() == 0
     assert not list(state.iterdir())
+
+
+def test_those_that_fail_together_are_one_failed_start(serve: Serve, tmp_path: Path) -> None:
+    """As many as may fail one after the other: it tries again, and serves once that is mended."""
+    config = tmp_path / "skyctl.yaml"
+    config.touch(mode=0o600)
+    url, process = serve("--processes", str(MOST_FAILED_STARTS), SKYCTL_CONFIG=str(config))
+    eventually(lambda: len(servers(process)) == MOST_FAILED_STARTS and ready(url), seconds=60)
+    config.unlink()
+    for pid in servers(process):
+        os.kill(pid, signal.SIGKILL)
+    for _ in range(2 * MOST_FAILED_STARTS):
+        process.until("action=process_ended")
+    config.touch(mode=0o600)
+    eventually(lambda: ready(url), seconds=60)
+    assert process.stop() == 0
 
 
 def test_where_none_can_be_started_it_ends(serve: Serve, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
-from tests.conftest import Process
+from tests.conftest import Cli, Process
 from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually
 
 Start = Callable[..., Process]
@@ -105,3 +105,31 @@ def test_a_monitor_waits_for_a_lock_a_second_and_keeps_its_term(
         lease = shown(connection, "SELECT expires_at FROM monitor_leases")
         eventually(lambda: shown(connection, "SELECT expires_at > %s + interval '6 s' FROM monitor_leases", lease))
     assert "to=active term=1" in monitor.until("name='w'")
+
+
+def test_one_pass_waits_for_whoever_holds_what_it_needs(
+    start: Start, connection: psycopg.Connection, database_url: str
+) -> None:
+    """For longer than the loop does, which has another pass."""
+    add_worker(connection, name="w", last_heartbeat_at="now")
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+        "AND now() - query_start > interval '1.5 s'"
+    )
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE worker_events IN SHARE MODE")
+        once = start("monitor", "--once")
+        eventually(lambda: shown(connection, waits) or once.popen.poll() is not None)
+    once.until("to=active")
+    assert once.popen.wait(PATIENCE_SECONDS) == 0
+
+
+def test_one_pass_that_fails_gives_the_lead_back(cli: Cli, connection: psycopg.Connection) -> None:
+    connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no pass'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE OF last_pass_at ON monitor_leases FOR EACH ROW EXECUTE FUNCTION refuse()
+    """)
+    failed = cli("monitor", "--once")
+    assert failed.returncode == 1
+    assert "no pass" in failed.stderr
+    assert shown(connection, "SELECT max(expires_at) <= skyctl_now() FROM monitor_leases")

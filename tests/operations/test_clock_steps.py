@@ -164,6 +164,20 @@ def test_changes_before_the_step_are_not_within_the_window_of_flapping(fleet: Fl
     assert [event.kind for event in look(fleet.context).events] == ["status_changed"]
 
 
+def test_a_large_cluster_has_the_time_for_it(fleet: Fleet) -> None:
+    """Each worker is written once, and longer than anything else may take is not too long."""
+    fleet.connection.execute("""
+        CREATE TABLE seen (may_take interval);
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO seen VALUES (current_setting('statement_timeout')::interval); RETURN NULL;
+        END $$;
+        CREATE TRIGGER see AFTER UPDATE ON container_workers FOR EACH STATEMENT EXECUTE FUNCTION see()
+    """)
+    step_back(fleet)
+    seen = fleet.connection.execute("SELECT * FROM seen").fetchall()
+    assert seen == [(timedelta(seconds=clock.MOVE_SECONDS),)]
+
+
 def test_an_offline_worker_stays_offline_and_a_host_may_come_back_elsewhere(fleet: Fleet) -> None:
     context = fleet.context
     invitation = invitations.invite(context, TESTS, "w3")
@@ -180,7 +194,7 @@ def test_an_offline_worker_stays_offline_and_a_host_may_come_back_elsewhere(flee
 
 def test_every_stored_time_is_known_to_be_moved_or_history() -> None:
     moved = {
-        "container_workers": {"last_heartbeat_at"},
+        "container_workers": {"last_heartbeat_at", *store.OF_WORKERS},
         "alert_deliveries": {"next_attempt_at"},
         "monitor_leases": {"expires_at"},
     }

@@ -3,7 +3,11 @@
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
+from types import NoneType
 from uuid import UUID, uuid4
 
 import psycopg
@@ -15,9 +19,10 @@ from skyctl.domain.errors import ChannelFailed
 from skyctl.notifiers import apprise
 from skyctl.operations.monitor import deliveries
 from skyctl.operations.shared.context import Context
+from skyctl.store.db import Database
 from tests.conftest import Process, make_context
 from tests.support.fakes import FakeNotifier
-from tests.support.helpers import eventually
+from tests.support.helpers import PATIENCE_SECONDS, eventually
 from tests.support.webhook import Webhook, webhook
 
 Start = Callable[..., Process]
@@ -184,3 +189,35 @@ def queue_storm(connection: psycopg.Connection, *hooks: Webhook, number: int = S
         """,
         (number, list(apprise.names([hook.url for hook in hooks]))),
     )
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_done_is_noted_whoever_holds_a_lock_meanwhile(
+    database_url: str, connection: psycopg.Connection, fails: bool
+) -> None:
+    """For longer than a monitor waits for a lock: else it would be done again."""
+    queue(connection, "worker_offline", "w")
+    holder = psycopg.connect(database_url)
+
+    def send(_message: object) -> None:
+        holder.execute("LOCK TABLE alert_deliveries IN SHARE MODE")
+        if fails:
+            raise ChannelFailed("no", "")
+
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+        "AND now() - query_start > interval '1.5 s'"
+    )
+    made = make_context(database_url, notifier=FakeNotifier())
+    with (
+        closing(made.db),
+        closing(Database(database_url, limits_lock_waits=True)) as db,
+        holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        done = pool.submit(deliveries.deliver_next, replace(made, db=db), "fake:1", send)
+        eventually(lambda: done.done() or connection.execute(waits).fetchone() != (0,))
+        holder.rollback()
+        assert isinstance(done.exception(PATIENCE_SECONDS), ChannelFailed if fails else NoneType)
+    noted = "SELECT delivered_at IS NOT NULL, error IS NOT NULL FROM alert_deliveries"
+    assert connection.execute(noted).fetchone() == (not fails, fails)

@@ -5,7 +5,8 @@ delivery is the only one who sends it; nothing is concluded, and no order is giv
 would hold up what waits, and `monitor --once` could not hand the lead over before it sends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 from skyctl.domain.cluster import Alert
@@ -35,14 +36,22 @@ def deliver_next(context: Context, channel: str, send: Send) -> Sequence[Alert]:
     try:
         send(alerts.fold(waiting))
     except ChannelFailed as error:
-        with context.db.transaction() as tx:
+        with _noting(context) as tx:
             for alert, attempt in claimed:
                 pause = None if attempt >= MOST_ATTEMPTS else retry.pause(attempt)
                 store.note_failed(tx, alert.id, channel, error.message, pause)
         raise
-    with context.db.transaction() as tx:
+    with _noting(context) as tx:
         store.note_delivered(tx, [alert.id for alert in waiting], channel)
     return waiting
+
+
+@contextmanager
+def _noting(context: Context) -> Iterator[db.Transaction]:
+    """Begin a transaction for what was done, which waits for whoever holds a lock: else it would be done again."""
+    with context.db.transaction() as tx:
+        db.limit_lock_waits(tx, 0)
+        yield tx
 
 
 def seconds_to_next(context: Context, channel: str) -> float | None:

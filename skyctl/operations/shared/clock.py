@@ -15,6 +15,7 @@ from skyctl.store import db, events, leases, outages
 
 TOLERANCE = timedelta(seconds=1)
 UNNOTICED = timedelta(seconds=10)
+MOVE_SECONDS = 60.0  # many times what a cluster of 100,000 workers takes: cut off, it would begin anew for ever
 
 
 def follow_back(context: Context, actor: str) -> list[Event]:
@@ -30,7 +31,7 @@ def follow_back(context: Context, actor: str) -> list[Event]:
 
 
 def _move_back(context: Context, actor: str) -> list[Event]:
-    with context.db.transaction() as tx:
+    with context.db.transaction(limit_seconds=MOVE_SECONDS) as tx:
         db.limit_lock_waits(tx)
         leases.lock(tx)
         events.lock(tx)
