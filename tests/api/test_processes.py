@@ -25,8 +25,8 @@ def servers(process: Process) -> list[int]:
     return found
 
 
-def running(serve: Serve) -> Process:
-    url, process = serve("--processes", "2")
+def running(serve: Serve, state: Path) -> Process:
+    url, process = serve("--processes", "2", RUNTIME_DIRECTORY=str(state))
     eventually(lambda: ready(url), seconds=60)
     return process
 
@@ -53,12 +53,12 @@ def test_it_serves_again_where_its_folder_was_taken_away(serve: Serve, tmp_path:
 
 
 def test_what_a_killed_one_has_left_is_removed_and_what_another_uses_is_not(serve: Serve, tmp_path: Path) -> None:
-    state = tmp_path / "data/run"
-    killed = running(serve)
+    state = tmp_path / "state"
+    killed = running(serve, state)
     left = set(state.iterdir())
     killed.popen.kill()
     killed.popen.wait()
-    first, second = running(serve), running(serve)
+    first, second = running(serve, state), running(serve, state)
     used = set(state.iterdir())
     assert not used & left
     assert len(used) == 2 * len(left)
