@@ -67,7 +67,7 @@ class EmbeddedPostgres:
         """
         self._check_path()
         data_folder.prepare(self.data_dir)
-        keeper = VitalLoop("postgres", _Keeper(self).look, KEEPING_BOUND_SECONDS)
+        keeper = VitalLoop("postgres", _Keeper(self).look, KEEPING_BOUND_SECONDS, only_told=True)
         with self._opened("postgres.users") as users:
             try:
                 with self._alone() as lock, signals.held_back():
