@@ -66,6 +66,18 @@ def test_what_a_killed_one_has_left_is_removed_and_what_another_uses_is_not(serv
     assert not list(state.iterdir())
 
 
+def test_a_start_that_fails_is_told_and_so_is_that_they_work_again(serve: Serve, tmp_path: Path) -> None:
+    state, away = tmp_path / "state", tmp_path / "away"
+    process = running(serve, state)
+    state.rename(away)
+    state.touch()
+    os.kill(servers(process)[0], signal.SIGKILL)
+    process.until("action=loop_failed loop='processes'")
+    state.unlink()
+    away.rename(state)
+    process.until("action=loop_works loop='processes'")
+
+
 def test_where_none_can_be_started_it_ends(serve: Serve, tmp_path: Path) -> None:
     config = tmp_path / "skyctl.yaml"
     config.write_text("{}")
