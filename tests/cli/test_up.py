@@ -190,7 +190,6 @@ def test_it_goes_on_after_a_shortage_of_files(up: Process, data_dir: Path) -> No
         up.until("monitor: ended")
         up.until("Too many open files")
     eventually(lambda: parts(data_dir, "monitor"))
-    up.until("action=loop_works loop='up'")
     assert up.stop() == 0
 
 
