@@ -116,6 +116,8 @@ class _Parent(Multiprocess):
             self._failed_starts = 0
         while len(self._children) < self.processes_num and time.monotonic() >= self._start_at:
             self._start()
+        if len(self._children) == self.processes_num:
+            self._vital.works()
         self.processes = list[Process](self._children)
 
     def terminate_all(self) -> None:

@@ -26,9 +26,10 @@ _LOADING = Condition(log, "certificate_not_loaded", "certificates_load", quiet_s
 def follow(context: ssl.SSLContext, certificate: Path, key: Path, renew: Callable[[], Renewal] | None) -> None:
     """Load the files into the context whenever they change, until the process ends. `renew` is called every hour, and
     oftener while what it asked for is not there."""
-    VitalLoop("certificate", _Loader(context, certificate, key).check, LOADING_BOUND_SECONDS).start()
+    loader = _Loader(context, certificate, key)
+    VitalLoop("certificate", loader.check, LOADING_BOUND_SECONDS, only_told=True).start()
     if renew:
-        VitalLoop("renewal", partial(_renew, renew), RENEWING_BOUND_SECONDS).start()
+        VitalLoop("renewal", partial(_renew, renew), RENEWING_BOUND_SECONDS, only_told=True).start()
 
 
 class _Loader:

@@ -169,6 +169,7 @@ class Supervisor:
                         children.append(agent())
                         waits = False
                     self._look(context, mine, live)
+                    ours.works()
                 except DatabaseUnavailable as error:
                     self._note_once(error.message)
                 except Exception as error:  # noqa: BLE001 - whatever it is, what runs is kept running

@@ -28,7 +28,7 @@ def publish(host: str, port: int, render: Callable[[], bytes], media_type: str) 
     """
     listener = _listen(host, port)
     answers = _Answers(render, media_type)
-    vital.VitalLoop("metrics", lambda: asyncio.run(answers.serve(listener)), BOUND_SECONDS).start()
+    vital.VitalLoop("metrics", lambda: asyncio.run(answers.serve(listener)), BOUND_SECONDS, only_told=True).start()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -51,6 +51,7 @@ class EmbeddedPostgres:
         self.data = self.home / DATA
         self.sockets = self.home / "socket"
         self.log = self.home / "log"
+        self._bounding = Condition(log, "log_not_kept", "log_kept")
 
     @property
     def url(self) -> str:
@@ -67,9 +68,10 @@ class EmbeddedPostgres:
         """
         self._check_path()
         data_folder.prepare(self.data_dir)
-        keeper = VitalLoop("postgres", _Keeper(self).look, KEEPING_BOUND_SECONDS)
+        keeper = VitalLoop("postgres", _Keeper(self).look, KEEPING_BOUND_SECONDS, only_told=True)
         with self._opened("postgres.users") as users:
             try:
+                self.bound_log()
                 with self._alone() as lock, signals.held_back():
                     fcntl.flock(users, fcntl.LOCK_SH)  # nobody holds it alone for long, who does not hold the other
                     self._ensure_started(lock)
@@ -108,18 +110,27 @@ class EmbeddedPostgres:
 
     def bound_log(self) -> None:
         """Where the server's log has grown to its limit, keep the end of it as `log.1` and empty it: the server, which
-        appends, writes on. Raises SkyctlError."""
-        if self._logged() >= MOST_LOG_BYTES:
-            with self._alone():
-                self._bound_log()
+        appends, writes on. Where nothing can be kept, as on a full disk, it is emptied all the same, and that is told:
+        the server matters more."""
+        if self._logged() < MOST_LOG_BYTES:
+            return
+        try:
+            with self._alone(), self._home() as home, home.opened(self.log.name, make=True) as file:
+                self._keep_end(home, file)
+        except (OSError, SkyctlError) as error:
+            self._bounding.failed(str(error))
+        else:
+            self._bounding.works()
 
-    def _bound_log(self) -> None:
+    def _keep_end(self, home: Folder, file: IO[bytes]) -> None:
         size = self._logged()
-        if size >= MOST_LOG_BYTES:
-            with self._home() as home, home.opened(self.log.name, make=True) as file:
-                file.seek(size - MOST_LOG_BYTES)
-                home.write(f"{self.log.name}.1", file.read(MOST_LOG_BYTES).decode(errors="replace"))
-                file.truncate(0)
+        if size < MOST_LOG_BYTES:  # others may have been before us
+            return
+        try:
+            file.seek(size - MOST_LOG_BYTES)
+            home.write(f"{self.log.name}.1", file.read(MOST_LOG_BYTES).decode(errors="replace"))
+        finally:
+            file.truncate(0)
 
     def _leave(self, users: IO[bytes]) -> None:
         """Stop the server unless others use it."""
@@ -137,7 +148,6 @@ class EmbeddedPostgres:
                 self._initialize(programs, home, lock)
             self._forget_zombie(home)
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
-        self._bound_log()
         logged = self._logged()
         result = programs.run(
             *("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--pgdata={self.data}"),
@@ -261,7 +271,6 @@ class _Keeper:
     def look(self) -> float:
         """See that the server answers; return in how many seconds to look again."""
         try:
-            self._server.bound_log()
             if not self._server.answers():
                 self._living.failed("it does not answer; starting it again")
                 self._server.revive()
@@ -270,6 +279,7 @@ class _Keeper:
         except SkyctlError as error:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
             self._living.failed(error.message)
+        self._server.bound_log()
         return self._pause
 
 

@@ -11,12 +11,18 @@ from skyctl.host import data_dir, locks
 from skyctl.host.folders import Folder, link
 
 LOCK = ".lock"
+OF_ROOT = Path("/run/skyctl")
 
 
 def above(data_folder: Path) -> Path:
-    """Return where they are: in the folder that the service manager keeps for this service, else in the data folder."""
-    own = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    return Path(own) if own else data_folder / "run"
+    """Return where they are: in the folder that the service manager keeps for this service, else in the data folder.
+
+    Root's are never in the data folder, which may be another user's: libraries open files in them by path, and follow
+    links.
+    """
+    if own := os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
+        return Path(own)
+    return OF_ROOT if os.geteuid() == 0 else data_folder / "run"
 
 
 class RuntimeFolder:

@@ -1,5 +1,5 @@
 """The loops that a process lives by: whatever one of them meets is logged and survived, and one that stands still is
-told, and is the end of the process, so that its service starts it again.
+told, and is the end of the process, so that its service starts it again, unless all else goes on without it.
 
 The time that a loop stands still is counted in ticks of a thread of its own, the watch: time in which the whole process
 stood still, or got no turn, is nobody's.
@@ -28,11 +28,13 @@ _here = threading.local()
 
 class Vital:
     """What must come round again and again: where it stands still for longer than its bound, `/readyz` says 503 and the
-    watchdog is not fed; three times that long, and the process ends."""
+    watchdog is not fed; three times that long, and the process ends. Of what is only told, `/readyz` says so, and no
+    more."""
 
-    def __init__(self, name: str, bound_seconds: float) -> None:
+    def __init__(self, name: str, bound_seconds: float, *, only_told: bool = False) -> None:
         self.name = name
         self._bound_seconds = bound_seconds
+        self.only_told = only_told
         self._stood_seconds = 0.0
         self._rounds = self._rounds_seen = 0
         self._is_resting = False
@@ -46,7 +48,7 @@ class Vital:
     @property
     def is_lost(self) -> bool:
         """Tell whether it is not waited for any longer."""
-        return self._stood_seconds > LOST_AFTER_BOUNDS * self._bound_seconds
+        return not self.only_told and self._stood_seconds > LOST_AFTER_BOUNDS * self._bound_seconds
 
     def begin(self) -> None:
         """Be watched, and be what this thread lives by."""
@@ -87,8 +89,10 @@ class VitalLoop(Vital):
     """A thread that takes a step, rests for as many seconds as that returns (None: until it is woken), and takes the
     next. It survives whatever a step raises."""
 
-    def __init__(self, name: str, step: Callable[[], float | None], bound_seconds: float) -> None:
-        super().__init__(name, bound_seconds)
+    def __init__(
+        self, name: str, step: Callable[[], float | None], bound_seconds: float, *, only_told: bool = False
+    ) -> None:
+        super().__init__(name, bound_seconds, only_told=only_told)
         self._step = step
         self._wake = threading.Event()
         self._is_over = False
@@ -155,7 +159,7 @@ def standing_still() -> list[str]:
 
 def watch() -> None:
     """Watch over the loops of this process from now on, and feed the service manager's watchdog as long as none stands
-    still. Raises RuntimeError where the system has no thread to give."""
+    still but what is only told. Raises RuntimeError where the system has no thread to give."""
     if not _watching.is_set():
         threading.Thread(target=_watch, name="watch", daemon=True).start()
         _watching.set()
@@ -175,7 +179,7 @@ def _watch() -> None:
             for vital in _vitals.copy():
                 vital.count(tick)
             still = standing_still()
-            if period and not still:
+            if period and all(vital.only_told for vital in _vitals.copy() if vital.stands_still):
                 sd_notify.notify("WATCHDOG=1")
             known, before = still, known
             _tell(before, still)

@@ -183,6 +183,7 @@ class Monitor:
 
     def _database_works(self) -> None:
         self._database.works()
+        self._vital.works()
         self._pause = FIRST_BACKOFF_SECONDS
 
     def _rest(self, stop: Stop, seconds: float, *others: Any) -> bool:

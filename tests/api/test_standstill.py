@@ -1,4 +1,4 @@
-"""A loop that stands still is told by /readyz and to the service manager, whatever else goes on."""
+"""A loop that stands still is told by /readyz; heartbeats need none of the certificate, so the process lives on."""
 
 import os
 import socket
@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
-import pytest
 
 from skyctl.host.certificates import Certificates
 from tests.api.test_tls import trusting
@@ -34,7 +33,9 @@ def never_read_to_its_end(file: Path) -> Iterator[None]:
             os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
 
 
-def test_a_loop_that_stands_still_is_named_and_the_watchdog_not_fed(cli: Cli, serve: Serve, tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_read_is_told_and_the_watchdog_fed_on(
+    cli: Cli, serve: Serve, tmp_path: Path
+) -> None:
     certificates = Certificates(tmp_path / "data")
     assert cli("tls", "init").returncode == 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
@@ -54,9 +55,6 @@ def test_a_loop_that_stands_still_is_named_and_the_watchdog_not_fed(cli: Cli, se
                 with suppress(BlockingIOError):
                     while supervisor.recv(4096):
                         pass
-                supervisor.settimeout(2)
-                with pytest.raises(TimeoutError):
-                    supervisor.recv(4096)
+                supervisor.settimeout(PATIENCE_SECONDS)
+                assert supervisor.recv(4096) == FED
             eventually(lambda: client.get("/readyz").status_code == 200)
-        supervisor.settimeout(PATIENCE_SECONDS)
-        assert supervisor.recv(4096) == FED

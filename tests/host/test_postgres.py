@@ -149,6 +149,20 @@ def test_a_log_that_has_grown_is_cut_when_the_server_is_started(data_dir: Path) 
     assert kept.read_bytes().endswith(b"the end")
 
 
+def test_a_log_of_which_nothing_can_be_kept_is_emptied_and_the_server_started_again(
+    data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = EmbeddedPostgres(data_dir)
+    with server.running() as url:
+        server.log.with_name("log.1").mkdir()
+        os.kill(postmaster(data_dir), signal.SIGKILL)
+        with server.log.open("ab") as log:
+            log.write(b"x" * MOST_LOG_BYTES)
+        eventually(lambda: server.log.stat().st_size < MOST_LOG_BYTES)
+        assert eventually(lambda: answer(url, "SELECT 7")) == 7
+        eventually(lambda: "action=log_not_kept" in caplog.text)
+
+
 def test_a_server_that_cannot_be_started_again_is_said_once_for_each_reason(data_dir: Path, begin: Begin) -> None:
     Cli({"SKYCTL_DATA_DIR": str(data_dir)})("db", "init")
     process = begin("serve", "--port", "0")

@@ -1,10 +1,13 @@
 """Loops that a process lives by: they survive what they meet, and one that stands still is its process's end."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -38,14 +41,35 @@ threading.Event().wait()
 """
 
 
-def run(program: str) -> "subprocess.Popen[str]":
+@pytest.fixture
+def notify(tmp_path: Path) -> Iterator[socket.socket]:
+    """The service manager's socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(str(tmp_path / "notify"))
+        made.setblocking(False)
+        yield made
+
+
+def run(program: str, notify: socket.socket | None = None) -> "subprocess.Popen[str]":
+    watchdog = {"NOTIFY_SOCKET": notify.getsockname(), "WATCHDOG_USEC": "600000"} if notify else {}
     return subprocess.Popen(
         [sys.executable, "-c", program],
-        env=clean_environment(),
+        env={**clean_environment(), **watchdog},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def until_it_stands_still(process: "subprocess.Popen[str]", notify: socket.socket) -> str:
+    """Wait until a loop is told to stand still; return the line, and forget what fed the watchdog until then."""
+    assert process.stderr
+    told = process.stderr.readline()
+    assert "action=loop_stands_still loop='deaf'" in told
+    with suppress(BlockingIOError):
+        while notify.recv(4096):
+            pass
+    return told
 
 
 def no_memory() -> None:
@@ -83,10 +107,22 @@ def test_it_survives_that_no_thread_can_be_started() -> None:
         assert "can't start new thread" in process.communicate()[1]
 
 
-def test_a_loop_that_stands_still_is_the_end_of_its_process() -> None:
-    with run(STANDS_STILL) as process:
-        said = process.communicate(timeout=PATIENCE_SECONDS)[1]
+def test_a_loop_that_stands_still_is_the_end_of_its_process(notify: socket.socket) -> None:
+    with run(STANDS_STILL, notify) as process:
+        said = until_it_stands_still(process, notify)
+        said += process.communicate(timeout=PATIENCE_SECONDS)[1]
         assert process.returncode == 1
     assert "action=ends reason='a loop stands still' loops=['deaf']" in said
     assert "'well'" not in said
     assert "'rests'" not in said
+    with pytest.raises(BlockingIOError):
+        notify.recv(4096)
+
+
+def test_a_loop_that_is_only_told_is_not_the_end(notify: socket.socket) -> None:
+    with run(STANDS_STILL.replace("0.5).start()", "0.5, only_told=True).start()", 1), notify) as process:
+        until_it_stands_still(process, notify)
+        notify.settimeout(PATIENCE_SECONDS)
+        assert [notify.recv(4096) for _ in range(10)] == 10 * [b"WATCHDOG=1"], "one for each 0.2 s that are counted"
+        process.kill()
+        assert "action=ends" not in process.communicate()[1]

@@ -13,11 +13,12 @@ from uuid import uuid4
 import pytest
 
 from skyctl.domain.errors import Refused, SkyctlError
-from skyctl.host import data_dir, folders
+from skyctl.host import data_dir, folders, runtime_dir
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.host.postgres_binaries import system_account
+from skyctl.host.runtime_dir import RuntimeFolder
 from tests.conftest import clean_environment
 from tests.security import adversary
 
@@ -144,6 +145,23 @@ def test_a_folder_where_others_could_put_another_is_refused(open_folder: Path) -
     os.chown(above / "link", SERVICE, SERVICE, follow_symlinks=False)
     with pytest.raises(Refused, match="the link link"):
         folders.open_folder(above / "link")
+
+
+def test_nobody_else_changes_the_folder_where_roots_processes_keep_their_metrics(
+    theirs: Path, ours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They open files there by path, and would follow a link."""
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    kept = RuntimeFolder(runtime_dir.above(theirs), "metrics")
+    kept.make()
+    try:
+        with adversary.acting():
+            with pytest.raises(PermissionError):
+                (kept.path / "counter_1.db").symlink_to(ours)
+            with pytest.raises(PermissionError):
+                kept.path.rename(kept.path.with_suffix(".moved"))
+    finally:
+        kept.remove()
 
 
 def take_up(folder: Path) -> None:
