@@ -156,7 +156,8 @@ def claim(connection: sa.Connection, channel: str, hold: timedelta) -> list[Deli
     values = {"channel": channel, "of_health": list(SAID), "grave": _GRAVE, "calm": _CALM}
     chosen = connection.execute(_NEXT, values).scalar_one_or_none() or []
     taken = sa.update(deliveries).where(_c.channel == channel, _c.alert_id.in_(chosen), _WAITS)
-    taken = taken.values(attempts=_c.attempts + 1, next_attempt_at=_NOW + hold).returning(_c.alert_id, _c.attempts)
+    counts = sa.case((_c.next_attempt_at > _NOW, 0), else_=1)  # who only goes along is not tried in its own right
+    taken = taken.values(attempts=_c.attempts + counts, next_attempt_at=_NOW + hold).returning(_c.alert_id, _c.attempts)
     attempts = {row.alert_id: row.attempts for row in connection.execute(taken)}
     rows = connection.execute(sa.select(alerts).where(alerts.c.id.in_(attempts)).order_by(alerts.c.id.desc()))
     return [Delivery(_alert(row), attempts[row.id]) for row in rows]

@@ -44,7 +44,7 @@ def test_a_dead_worker_is_noticed_after_a_shortage_of_files(
             assert [(answer.status_code, answer.headers.get("Retry-After")) for answer in answers] == 4 * [(503, "2")]
         assert client.post(path, json=LOAD, headers=own).status_code == 200
         start("monitor", "--interval", "0.5", **QUICK).until("action=leads")
-    eventually(lambda: workers.get(context, invitation.worker_id).status is WorkerStatus.OFFLINE, seconds=60)
+    eventually(lambda: workers.get(context, invitation.worker_id).status is WorkerStatus.OFFLINE)
     assert get(f"{url}/readyz").status_code == 200
 
 

@@ -143,6 +143,22 @@ def test_what_was_tried_before_does_not_arrive_after_what_is_newer(
     assert [title for title, _ in notifier.arrived] == ["Worker w has recovered (2 alerts)"]
 
 
+def test_what_only_goes_along_is_not_given_up(
+    context: Context, notifier: FakeNotifier, connection: psycopg.Connection
+) -> None:
+    worker = uuid4()
+    notifier.fails.append(True)
+    for number in range(45):
+        queue(connection, "worker_offline", f"Worker w is offline {number}", worker)
+        with pytest.raises(ChannelFailed):
+            deliver(context)
+    assert connection.execute("SELECT max(attempts) FROM alert_deliveries").fetchone() == (1,)
+    notifier.fails.clear()
+    context.db.ahead = timedelta(hours=1)
+    deliver(context)
+    assert [title for title, _ in notifier.arrived] == ["Worker w is offline 44 (45 alerts)"]
+
+
 def test_a_channel_that_fails_is_said_once_and_so_is_that_it_takes_alerts_again(
     start: Start, connection: psycopg.Connection
 ) -> None:
