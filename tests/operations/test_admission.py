@@ -179,9 +179,10 @@ def test_who_is_to_be_judged_is_left_alone(
 
 def test_of_one_worker_one_is_let_in_at_once(context: Context, connection: psycopg.Connection) -> None:
     one = joined(context, connection, 1)
-    first, second = admission.admit(context, [(one.token, said(1)), (one.token, said(1))])
-    assert first
-    assert second is None or second == first
+    first, second = admission.admit(context, [(one.token, said(1)), (one.token, said(1, address="10.0.0.9"))])
+    assert isinstance(first, Worker)
+    assert second is None, "what it says is not stored, and must not be answered as if it were"
+    assert registration.register(context, one.token, said(1, address="10.0.0.9")).ip_address == "10.0.0.9"
 
 
 def test_whom_somebody_changes_keeps_no_other_waiting(

@@ -70,7 +70,8 @@ def admit(context: Context, requests: Sequence[tuple[str, Registration]]) -> lis
         admitted |= _admit(context, telling, tells=True)
     except DatabaseUnavailable as error:
         admitted |= {each.token_hash: error for each in telling}
-    return [admitted.get(tokens.fingerprint(token)) for token, _ in requests]
+    # of one worker the first alone was stored: what comes after it may say something else
+    return [admitted.pop(tokens.fingerprint(token), None) for token, _ in requests]
 
 
 def heard_silence(known: Credentials, now: datetime, outages: Sequence[Outage]) -> timedelta | None:
