@@ -1,6 +1,7 @@
 """Simulated agents: each registers, then beats, on a connection of its own, and tries again as the real one does.
 
-Their tokens come as lines on stdin (worker id, token); what became of them goes to stdout as JSON.
+Their tokens come as lines on stdin (worker id, token). Once all have registered, what became of them goes to stdout as
+JSON; then they go on.
 """
 
 import asyncio
@@ -28,13 +29,17 @@ class Fleet:
     registered: list[float] = field(default_factory=list)
 
     async def run(self, workers: list[list[str]], spread: float, limit: float, after: float) -> None:
-        """Start all within `spread` seconds; end `after` seconds after the last has registered, or at `limit`."""
+        """Start all within `spread` seconds; end `after` seconds after the last has registered, or at `limit`, when it
+        is told."""
         agents = [
             asyncio.create_task(self._live(number, worker_id, token, random.uniform(0, spread)))
             for number, (worker_id, token) in enumerate(workers)
         ]
         while len(self.registered) < len(workers) and time.monotonic() - self.began < limit:
             await asyncio.sleep(0.1)
+        said = {"statuses": dict(self.statuses), "registered": sorted(self.registered)}
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
         await asyncio.sleep(after)
         for agent in agents:
             agent.cancel()
@@ -43,15 +48,16 @@ class Fleet:
     async def _live(self, number: int, worker_id: str, token: str, start: float) -> None:
         await asyncio.sleep(start)
         failures = 0
-        register, beat = registering(number, token), beating(worker_id, token, 5)
         connection = Connection(self.port)
         is_registered = False
         try:
             while True:
-                status, wait = await connection.ask(beat if is_registered else register)
+                what = beating(worker_id, token, 5) if is_registered else registering(number, token)
+                status, wait = await connection.ask(what)
                 self.statuses[f"{'beat' if is_registered else 'register'} {status}"] += 1
                 if status in ("200", "201"):
                     failures = 0
+                    token = json.loads(connection.body).get("newToken", token)
                     if not is_registered:
                         is_registered = True
                         self.registered.append(time.monotonic() - self.began)
@@ -133,9 +139,7 @@ def request(path: str, token: str, document: object) -> bytes:
 
 def main(port: int, spread: float, limit: float, after: float) -> None:
     workers = [line.split() for line in sys.stdin]
-    fleet = Fleet(port)
-    uvloop.run(fleet.run(workers, spread, limit, after))
-    json.dump({"statuses": dict(fleet.statuses), "registered": sorted(fleet.registered)}, sys.stdout)
+    uvloop.run(Fleet(port).run(workers, spread, limit, after))
 
 
 if __name__ == "__main__":

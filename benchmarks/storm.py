@@ -152,12 +152,19 @@ def serving(source: Path, url: str, folder: Path) -> Iterator[tuple[subprocess.P
             process.wait()
 
 
-def fleet(port: str, agents: str, *seconds: float) -> dict[str, Any]:
-    """Let the agents live, and return what became of them."""
-    command = [sys.executable, str(HERE / "_agents.py"), port, *map(str, seconds)]
-    done = subprocess.run(command, input=agents, text=True, check=True, stdout=subprocess.PIPE)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+@contextmanager
+def fleet(port: str, agents: str) -> Iterator[dict[str, Any]]:
+    """Let the agents start; give what became of them once all have registered, or the time is over, while they beat
+    on."""
+    command = [sys.executable, str(HERE / "_agents.py"), port, str(SPREAD), str(LIMIT), str(AFTER + 60)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(agents)
+        process.stdin.close()
+        found: dict[str, Any] = json.loads(process.stdout.readline())
+        yield found
+        process.terminate()
 
 
 def measure(source: Path, hosts: int) -> dict[str, Any]:
@@ -169,21 +176,18 @@ def measure(source: Path, hosts: int) -> dict[str, Any]:
         data.mkdir(mode=0o700)
         with EmbeddedPostgres(folder / "server").running() as url, serving(source, url, data) as (process, api):
             admin, agents = prepare(url, hosts)
-            memory = Memory(process.pid)
             headers = {"Authorization": f"Bearer {admin}"}
             httpx.get(f"{api}/api/workers", headers=headers, timeout=30)
+            memory = Memory(process.pid)
             before = memory.now()
             probes = [Probe(api, "/readyz", {}), Probe(api, "/api/workers", headers)]
             for each in (memory, *probes):
                 each.start()
-            found = fleet(api.rsplit(":", 1)[1], agents, SPREAD, LIMIT, 0)
-            storm = [probe.end() for probe in probes]
-            peak = memory.end()
-            quiet = Memory(process.pid)
-            quiet.start()
-            fleet(api.rsplit(":", 1)[1], agents, SPREAD, LIMIT, AFTER)
-            beating = quiet.now()
-            quiet.end()
+            with fleet(api.rsplit(":", 1)[1], agents) as found:
+                storm = [probe.end() for probe in probes]
+                peak = memory.end()
+                time.sleep(AFTER)
+                beating = memory.now()
             began = time.monotonic()
             process.terminate()
             process.wait()

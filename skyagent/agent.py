@@ -107,7 +107,7 @@ class Agent:
             return
         self._supervisor.alive()
         try:
-            self._manager.register(registration)
+            new_token = self._manager.register(registration)
         except (Failing, Unreachable) as failure:
             if not (self._registered or self._status.is_known(registration)):
                 raise
@@ -116,6 +116,7 @@ class Agent:
                 log.warning("action=registration_rejected reason=%r", str(failure))
             self._rejected = rejected
             return
+        self._tokens.adopt(new_token)
         self._registered, self._clock_lead = registration, clock_lead
         self._status.registered(registration)
         log.info("action=registered worker=%s address=%s", self._settings.worker_id, registration["ipAddress"])

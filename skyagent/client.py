@@ -140,10 +140,12 @@ class Manager:
         self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
         self._agents = f"{settings.api_url}/api/agent"
 
-    def register(self, registration: dict[str, Any]) -> None:
-        """Tell what this host is, and what its clock shows at this moment."""
+    def register(self, registration: dict[str, Any]) -> object:
+        """Tell what this host is, and what its clock shows at this moment; returns a new token, if there is one, unless
+        anybody on the way could have said so."""
         metadata = {**registration["metadata"], "clock": clock.shown()}
-        self._post(f"{self._workers}/register", {**registration, "metadata": metadata})
+        document = self._post(f"{self._workers}/register", {**registration, "metadata": metadata})
+        return document.get("newToken") if self._is_private else None
 
     def heartbeat(self, load: dict[str, object]) -> Answer:
         """Tell how loaded this host is."""

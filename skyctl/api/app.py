@@ -22,11 +22,11 @@ from starlette.types import Receive, Scope, Send
 from skyctl.api import metrics, openapi
 from skyctl.api.endpoint import Answer, ApiRequest, Endpoint, Handler, Operation, Together, address_of, response
 from skyctl.api.gates import REGISTRATIONS_AT_ONCE, REGISTRATIONS_WAITING, Gates
-from skyctl.api.heartbeats import HeartbeatBatches, accepted, answer_with_reply
+from skyctl.api.heartbeats import HeartbeatBatches, accepted, answers_with_replies
 from skyctl.api.limits import Limit
 from skyctl.api.responses import SHORT, Content, encode, error_answer, error_document
 from skyctl.documents import http
-from skyctl.domain.cluster import Heartbeat, Registration, Worker
+from skyctl.domain.cluster import Heartbeat, Registration
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized
 from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING
@@ -35,6 +35,7 @@ from skyctl.host import vital
 from skyctl.host.condition import Condition, unexpected
 from skyctl.operations.admin import drains, schema, workers
 from skyctl.operations.agents import admission, heartbeats, install_links, invitations, registration, upgrades
+from skyctl.operations.agents.admission import Admitted
 from skyctl.operations.shared.context import Context
 
 MAX_PAGE = 1000
@@ -70,7 +71,7 @@ def register_together(context: Context, requests: Sequence[ApiRequest]) -> list[
     else:
         _TOGETHER.works()
     found = (admitted.get(number) for number in range(len(requests)))
-    return [_registered(each) if isinstance(each, Worker) else each for each in found]
+    return [_registered(each) if isinstance(each, Admitted) else each for each in found]
 
 
 def _said(request: ApiRequest) -> Registration:
@@ -79,8 +80,9 @@ def _said(request: ApiRequest) -> Registration:
     return replace(http.registration(http.parse(request.body)), came_from=came_from)
 
 
-def _registered(worker: Worker) -> Answer:
-    return 201, {"success": True, "data": http.worker_document(worker)}
+def _registered(admitted: Admitted) -> Answer:
+    token = {"newToken": admitted.new_token} if admitted.new_token else {}
+    return 201, {"success": True, "data": http.worker_document(admitted.worker)} | token
 
 
 def report_load(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
@@ -92,7 +94,7 @@ def report_load(context: Context, request: ApiRequest) -> tuple[int, dict[str, A
         outcome = heartbeats.why_refused(context, request.worker_id, request.token)
     if isinstance(outcome, SkyctlError):
         raise outcome
-    return 200, answer_with_reply(context, heartbeat) if outcome is REPLY_PENDING else accepted(context)
+    return 200, answers_with_replies(context, [heartbeat])[0] if outcome is REPLY_PENDING else accepted(context)
 
 
 def list_workers(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:

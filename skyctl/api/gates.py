@@ -5,12 +5,13 @@ from skyctl.api.turns import Kept, Turns
 from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
 
-PROBING, STRANGERS, REGISTERING, WORKERS, ADMINISTRATORS = 1, 2, 1, 3, 3
+PROBING, STRANGERS, REGISTERING, REPLYING, WORKERS, ADMINISTRATORS = 1, 2, 1, 1, 2, 3
 OURS = 3  # the sign of life, the certificate's renewal, and one more
-CONNECTIONS = PROBING + STRANGERS + REGISTERING + WORKERS + ADMINISTRATORS + OURS
+CONNECTIONS = PROBING + STRANGERS + REGISTERING + REPLYING + WORKERS + ADMINISTRATORS + OURS
 """Connections to the database: one for each thread, so that no thread waits for another's."""
 PER_SECOND, AT_ONCE = 100.0, 200
 REGISTRATIONS_WAITING, REGISTRATIONS_AT_ONCE = 1000, 100
+REPLIES_WAITING, REPLIES_AT_ONCE = 1000, 100
 
 
 class Gates:

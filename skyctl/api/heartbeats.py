@@ -8,16 +8,17 @@ the load and no request costs a statement of its own, a thread, a task or a conn
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from prometheus_client import Counter, Histogram
 
-from skyctl.api.gates import Gates
+from skyctl.api.gates import REPLIES_AT_ONCE, REPLIES_WAITING, Gates
 from skyctl.api.http_protocol import HeartbeatRequest, compose
 from skyctl.api.responses import SHORT, bearer_token
+from skyctl.api.turns import CallerLeft, Gathered
 from skyctl.documents import http
 from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import Busy, DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
@@ -58,6 +59,7 @@ class HeartbeatBatches:
         self._refused: DatabaseUnavailable | None = None
         self._writing = Condition(log, "heartbeats_refused", "heartbeats_accepted")
         self._explaining = Condition(log, "explanation_failed", "refusals_explained")
+        self._replies = Gathered(partial(answers_with_replies, context), REPLIES_WAITING, REPLIES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         document = accepted(context)
         self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
@@ -125,10 +127,13 @@ class HeartbeatBatches:
 
     async def _send_reply(self, heartbeat: Heartbeat, request: HeartbeatRequest) -> None:
         """Answer a heartbeat that is committed, with what else waits for its worker, unless too many others wait."""
-        read = partial(answer_with_reply, self._context, heartbeat)
+
+        async def has_left() -> bool:
+            return request.disconnected
+
         try:
-            document = await self._gates.workers.run(heartbeat.worker_id, read)
-        except (Busy, RuntimeError, MemoryError, OSError):  # but for the first there is no thread to be had
+            document = await self._replies.run(heartbeat.worker_id, heartbeat, has_left)
+        except (Busy, CallerLeft, RuntimeError, MemoryError, OSError):  # the last three: there is no thread to be had
             document = accepted(self._context)
         request.accept(compose(200, document, keep_alive=request.keep_alive))
 
@@ -169,19 +174,19 @@ def accepted(context: Context) -> dict[str, Any]:
     return {"success": True, "message": "Heartbeat received", "nextHeartbeatSeconds": interval}
 
 
-def answer_with_reply(context: Context, heartbeat: Heartbeat) -> dict[str, Any]:
-    """Return the answer to a heartbeat that is committed, with what else waits for its worker. Where that cannot be
-    read, it waits for the next heartbeat."""
+def answers_with_replies(context: Context, stored: Sequence[Heartbeat]) -> list[dict[str, Any]]:
+    """Return the answers to heartbeats that are committed, with what else waits for their workers. Where that cannot be
+    read, it waits for the next heartbeats."""
     try:
-        document = reply.take(context, UUID(heartbeat.worker_id), heartbeat.token_hash).document()
+        replies = reply.take(context, stored)
     except SkyctlError as error:
         REPLYING.failed(error.message)
     except Exception as error:  # noqa: BLE001 - it is logged
         REPLYING.failed(unexpected(error), error=error)
     else:
         REPLYING.works()
-        return accepted(context) | document
-    return accepted(context)
+        return [accepted(context) | each.document() for each in replies]
+    return [accepted(context)] * len(stored)
 
 
 def _refuse(request: HeartbeatRequest, error: SkyctlError) -> None:

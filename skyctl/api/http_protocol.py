@@ -81,9 +81,10 @@ class HeartbeatConnection(HttpToolsProtocol):
         self._receiver.connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timers, and the request, which knows this connection."""
         super().connection_lost(exc)
         self._receiver.connections.closed(self)
+        self._forget_request()
         for timer in (self._given_up, self._unread):
             if timer:
                 timer.cancel()
@@ -92,6 +93,8 @@ class HeartbeatConnection(HttpToolsProtocol):
         """Go on with the next request, and see that the client reads what it asked for."""
         self._await_reading()
         super().on_response_complete()
+        if self.cycle and self.cycle.response_complete and not self._reading:
+            self._forget_request()
 
     def pause_writing(self) -> None:
         """Stop writing until the client has read more, for a limited time."""
@@ -193,6 +196,12 @@ class HeartbeatConnection(HttpToolsProtocol):
     def _receiver(self) -> HeartbeatReceiver:
         receiver: HeartbeatReceiver = self.app.heartbeats
         return receiver
+
+    def _forget_request(self) -> None:
+        """Keep nothing of a request on a connection that waits for the next one: there are many such connections, and
+        what each keeps is memory, and work for the garbage collector, for which everybody waits."""
+        self.cycle = self.scope = None  # type: ignore[assignment]
+        self.headers = []
 
     def _await_reading(self, read_before: int | None = None) -> None:
         if self._unread is None:

@@ -6,6 +6,7 @@ from skyctl.api.schemas import (
     HEARTBEAT_ANSWER,
     MESSAGE,
     PAGE,
+    REGISTRATION_ANSWER,
     SCHEMAS,
     SCRIPT,
     SCRIPT_REQUEST,
@@ -110,7 +111,7 @@ PATHS: Document = {
             _answers(
                 ok=201,
                 what="The worker as it is stored",
-                schema=WORKER_ANSWER,
+                schema=REGISTRATION_ANSWER,
                 errors=(400, 401, 403, 409, 413, 429, 503),
             ),
             body=reference("Registration"),

@@ -122,4 +122,5 @@ HEARTBEAT_ANSWER = json_object(
     agent=OFFER,
 )
 WORKER_ANSWER = success(data=reference("Worker"))
+REGISTRATION_ANSWER = json_object("newToken", success={"const": True}, data=reference("Worker"), newToken=NEW_TOKEN)
 PAGE = success(data={"type": "array", "items": reference("Worker")}, pagination=PAGINATION)

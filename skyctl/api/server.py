@@ -33,7 +33,7 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 GRACE_SECONDS = 20
 HANDSHAKE_SECONDS = 5
-COLLECT_AFTER = 50_000
+COLLECT_AFTER = 10_000, 10, 50
 EVENT_LOOP_BOUND_SECONDS = 30.0
 FACTORY = "skyctl.api.server:application"
 
@@ -55,7 +55,7 @@ def application() -> ASGIApp:
     sd_notify.notify("READY=1")  # of several processes the first: who connects now is answered by it
     vital.watch()
     gc.freeze()  # what is loaded stays; the collector need not look at it again and again
-    gc.set_threshold(COLLECT_AFTER)
+    gc.set_threshold(*COLLECT_AFTER)
     return application
 
 

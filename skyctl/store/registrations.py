@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -89,6 +90,12 @@ def known(connection: sa.Connection, worker_ids: Iterable[UUID], *, lock: bool =
 def store(connection: sa.Connection, admissions: Sequence[Admission]) -> dict[UUID, Worker]:
     """Store what hosts say of themselves, at most once a worker, and return the workers. Of what administrators set it
     changes nothing; of identity, what a host does not say stays as it was."""
+    rows = connection.execute(_storing(), {"said": [_document(admission) for admission in admissions]})
+    return {row.id: read(row) for row in rows}
+
+
+@cache
+def _storing() -> sa.UpdateBase:
     is_new = _SAID.c.next_hash.is_not(None)
     values: dict[str, Any] = {
         "name": _SAID.c.name,
@@ -110,9 +117,7 @@ def store(connection: sa.Connection, admissions: Sequence[Admission]) -> dict[UU
         for name in ("machine_id", "boot_id", "instance_id")
     }
     values |= node_claims.said(_SAID.c.node, _SAID.c.hostname, _SAID.c.came_from)
-    statement = sa.update(workers).where(_c.id == _SAID.c.id).values(**values).returning(*COLUMNS)
-    rows = connection.execute(statement, {"said": [_document(admission) for admission in admissions]})
-    return {row.id: read(row) for row in rows}
+    return sa.update(workers).where(_c.id == _SAID.c.id).values(**values).returning(*COLUMNS)
 
 
 def _document(admission: Admission) -> dict[str, Any]:

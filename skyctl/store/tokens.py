@@ -1,6 +1,6 @@
 """The stored facts of workers' tokens: hashes and times, never a token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from skyctl.domain.cluster import Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.tokens import Claimant, Credentials, HostIdentity, IssuedToken
-from skyctl.store.rows import COLUMNS, STATUS, read
+from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import workers
 
 TAKES_TOKENS = "takesTokens"
@@ -60,16 +60,18 @@ def set_next(connection: sa.Connection, worker_id: UUID, token: IssuedToken) -> 
     )
 
 
-def promote(connection: sa.Connection, worker_id: UUID, expires_at: datetime) -> None:
-    """Make the token that was handed over the only one that is good."""
-    _set(
-        connection,
-        worker_id,
-        auth_token_hash=_c.next_token_hash,
-        auth_token_issued_at=_c.next_token_issued_at,
-        auth_token_key=_c.next_token_key,
-        auth_token_expires_at=expires_at,
-        **_NO_NEXT,
+def promote(connection: sa.Connection, worker_ids: Iterable[UUID], lifetime: timedelta) -> None:
+    """Make the token that was handed over the only one that is good, of each of these workers."""
+    statement = sa.update(workers).where(among(_c.id, worker_ids))
+    connection.execute(
+        statement.values(
+            auth_token_hash=_c.next_token_hash,
+            auth_token_issued_at=_c.next_token_issued_at,
+            auth_token_key=_c.next_token_key,
+            auth_token_expires_at=_c.next_token_issued_at + lifetime,
+            updated_at=sa.func.skyctl_now(),
+            **_NO_NEXT,
+        )
     )
 
 

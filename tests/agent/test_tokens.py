@@ -39,6 +39,14 @@ def test_a_new_token_is_kept_and_used_from_then_on(manager: Manager, start: Star
     assert sent(manager, 5)[3:] == [NEW, NEW], "it outlives the process"
 
 
+def test_a_new_token_of_a_registration_is_used_by_the_very_next_heartbeat(manager: Manager, start: Start) -> None:
+    """Two hosts with one disk that come back at once are told apart by who has it."""
+    accepted = manager.accepting().document
+    manager.ready["register"].append(Answer(201, {**accepted, "newToken": NEW}))
+    start(apiUrl=manager.url)
+    assert sent(manager, 2) == [NEW, NEW]
+
+
 def test_a_new_token_that_is_refused_leaves_the_one_before(manager: Manager, start: Start) -> None:
     manager.ready["heartbeat"].extend([handing_over(manager, NEW), failing(401, "UNAUTHORIZED")])
     agent = start(apiUrl=manager.url)

@@ -398,7 +398,7 @@ def test_many_register_one_unknown_worker_at_once(context: Context) -> None:
     worker_id = uuid4()
     token = worker_token(SECRET, worker_id)
     with ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda _: register(context, token, registration("h")).id, range(8)))
+        made = list(threads.map(lambda _: register(context, token, registration("h")).worker.id, range(8)))
     assert set(made) == {worker_id}
 
 

@@ -156,7 +156,7 @@ def test_install_script(cli: Cli, context: Context) -> None:
     assert "https://m.example.com" in document["script"]
     (invited,) = workers.list_workers(context).workers
     assert (invited.name, invited.status) == ("web-1", "pending")
-    registered = register(context, document["token"], registration("h"))
+    registered = register(context, document["token"], registration("h")).worker
     assert (str(registered.id), registered.name) == (document["workerId"], "web-1")
     again = cli("workers", "install-script", "--name", "web-1", "--api-url", "https://m.example.com")
     assert (again.returncode, again.stdout) == (4, "")

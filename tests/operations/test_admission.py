@@ -8,11 +8,12 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Invitation, Registration, Worker
+from skyctl.domain.cluster import Invitation, Registration
 from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.operations.admin import tokens as token_operations
 from skyctl.operations.admin import workers
 from skyctl.operations.agents import admission, invitations, registration
+from skyctl.operations.agents.admission import Admitted
 from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET
 from tests.support.helpers import TESTS, worker_token
@@ -112,12 +113,12 @@ def test_together_is_stored_and_told_what_would_be_alone(
     for one in workers:
         prepare(connection, one)
     alone, *others = ((one.token, said(number, **how)) for number, one in enumerate(workers))
-    shown = registration.register(context, *alone)
+    shown = registration.register(context, *alone).worker
     admitted = admission.admit(context, others)
-    for one, worker in zip(workers[1:], admitted, strict=True):
-        assert isinstance(worker, Worker)
-        assert worker.id == one.worker_id
-        assert (worker.swarm_node_id is None) == (shown.swarm_node_id is None)
+    for one, each in zip(workers[1:], admitted, strict=True):
+        assert isinstance(each, Admitted)
+        assert each.worker.id == one.worker_id
+        assert (each.worker.swarm_node_id is None) == (shown.swarm_node_id is None)
         assert row(connection, one.worker_id) == row(connection, workers[0].worker_id)
         assert told(connection, one.worker_id) == told(connection, workers[0].worker_id)
 
@@ -126,7 +127,7 @@ def test_those_that_join_go_together(context: Context, connection: psycopg.Conne
     invited = [invitations.invite(context, TESTS) for _ in range(3)]
     alone, *others = ((one.token, said(number)) for number, one in enumerate(invited))
     registration.register(context, *alone)
-    admitted = [worker.name for worker in admission.admit(context, others) if isinstance(worker, Worker)]
+    admitted = [each.worker.name for each in admission.admit(context, others) if isinstance(each, Admitted)]
     assert admitted == ["worker-host-1", "worker-host-2"]
     for one in invited[1:]:
         assert row(connection, one.worker_id) == row(connection, invited[0].worker_id)
@@ -172,17 +173,17 @@ def test_who_is_to_be_judged_is_left_alone(
     before = row(connection, one.worker_id), told(connection, one.worker_id)
     left, admitted = admission.admit(context, [(token, said(1, **how)), (other.token, said(2, **REBOOTED))])
     assert left is None
-    assert isinstance(admitted, Worker)
-    assert admitted.id == other.worker_id
+    assert isinstance(admitted, Admitted)
+    assert admitted.worker.id == other.worker_id
     assert (row(connection, one.worker_id), told(connection, one.worker_id)) == before
 
 
 def test_of_one_worker_one_is_let_in_at_once(context: Context, connection: psycopg.Connection) -> None:
     one = joined(context, connection, 1)
     first, second = admission.admit(context, [(one.token, said(1)), (one.token, said(1, address="10.0.0.9"))])
-    assert isinstance(first, Worker)
+    assert isinstance(first, Admitted)
     assert second is None, "what it says is not stored, and must not be answered as if it were"
-    assert registration.register(context, one.token, said(1, address="10.0.0.9")).ip_address == "10.0.0.9"
+    assert registration.register(context, one.token, said(1, address="10.0.0.9")).worker.ip_address == "10.0.0.9"
 
 
 def test_whom_somebody_changes_keeps_no_other_waiting(
@@ -197,7 +198,7 @@ def test_whom_somebody_changes_keeps_no_other_waiting(
         other.execute("SELECT 1 FROM container_workers WHERE id = %s FOR UPDATE", [all_invited[1].worker_id])
         admitted = admission.admit(context, asked)
     assert isinstance(admitted[3], DatabaseUnavailable)
-    found = [each.id if isinstance(each, Worker) else each for each in admitted[:3]]
+    found = [each.worker.id if isinstance(each, Admitted) else each for each in admitted[:3]]
     assert found == [all_invited[0].worker_id, None, all_invited[2].worker_id]
 
 
@@ -207,7 +208,7 @@ def test_those_that_a_restored_backup_has_forgotten_go_together(
     ids = [uuid4() for _ in range(3)]
     alone, *others = ((worker_token(SECRET, worker_id), said(number)) for number, worker_id in enumerate(ids))
     registration.register(context, *alone)
-    assert all(isinstance(each, Worker) for each in admission.admit(context, others))
+    assert all(isinstance(each, Admitted) for each in admission.admit(context, others))
     for worker_id in ids[1:]:
         assert row(connection, worker_id) == row(connection, ids[0])
         assert told(connection, worker_id) == told(connection, ids[0])
@@ -218,5 +219,5 @@ def test_one_that_was_removed_is_not_remembered(context: Context, connection: ps
     workers.remove(context, one.worker_id, TESTS)
     left, admitted = admission.admit(context, [(one.token, said(1)), (other.token, said(2))])
     assert left is None
-    assert isinstance(admitted, Worker)
+    assert isinstance(admitted, Admitted)
     assert connection.execute("SELECT count(*) FROM container_workers").fetchone() == (1,)

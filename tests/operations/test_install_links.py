@@ -52,7 +52,7 @@ def test_a_link_gives_a_script_whose_token_registers(context: Context) -> None:
     worker_id, link = install_links.invite(context, TESTS, "web-1")
     assert link.startswith("https://manager.example.com/install/")
     script = install_links.redeem(context, HOST, secret_of(link))
-    worker = register(context, token_in(script), registration())
+    worker = register(context, token_in(script), registration()).worker
     assert (worker.id, worker.name) == (worker_id, "web-1")
 
 
@@ -114,7 +114,7 @@ def test_a_revoked_workers_links_are_gone_and_only_a_new_one_lets_it_in(
     _, link = install_links.invite(context, TESTS, existing_id=invitation.worker_id)
     token = token_in(get(f"{url}/install/{secret_of(link)}").text)
     assert state(context, invitation.worker_id, token) == "good"
-    assert register(context, token, registration()).token_revoked_at is None
+    assert register(context, token, registration()).worker.token_revoked_at is None
     assert get(f"{url}/install/{secret_of(before)}").status_code == 410, "it stays gone"
 
 
@@ -151,7 +151,7 @@ def test_the_host_of_a_worker_that_is_there_is_invited_anew_by_a_link(context: C
     worker_id, link = install_links.invite(context, TESTS, existing_id=invitation.worker_id)
     token = token_in(install_links.redeem(context, HOST, secret_of(link)))
     assert state(context, worker_id, token) == "good"
-    assert register(context, token, registration("reinstalled")).id == invitation.worker_id
+    assert register(context, token, registration("reinstalled")).worker.id == invitation.worker_id
     assert state(context, worker_id, invitation.token) == "unknown"
 
 
@@ -163,7 +163,7 @@ def test_a_link_that_a_failed_run_has_used_up_is_followed_by_another(context: Co
     _, another = install_links.invite(context, TESTS, existing_id=worker_id)
     token = token_in(install_links.redeem(context, HOST, secret_of(another)))
     assert state(context, worker_id, token) == "good"
-    assert register(context, token, registration()).name == "web-1"
+    assert register(context, token, registration()).worker.name == "web-1"
 
 
 def test_links_are_events(context: Context) -> None:

@@ -18,7 +18,7 @@ from skyctl.domain.errors import Refused, SkyctlError, Unauthorized
 from skyctl.domain.tokens import REPLY_PENDING
 from skyctl.host.keyring import Keyring
 from skyctl.operations.admin import tokens as token_operations
-from skyctl.operations.agents import heartbeats, invitations, registration
+from skyctl.operations.agents import heartbeats, invitations, registration, reply
 from skyctl.operations.monitor import token_rotation
 from skyctl.operations.shared import leadership
 from skyctl.operations.shared.context import Context
@@ -388,13 +388,47 @@ def test_two_that_came_back_while_nobody_could_hear_are_told_apart_by_the_next_t
     one = joined(api, context)
     silent_for(connection, 3600)
     copy = {"hostname": "host-2", "address": "10.0.0.2", "bootId": "boot-2", "instanceId": "process-2"}
-    assert join(api, one.token, **copy).status_code == 201
-    new = beat(api, one.worker_id, one.token).json()["newToken"]
-    assert beat(api, one.worker_id, new).status_code == 200
+    let_in = join(api, one.token, **copy)
+    assert let_in.status_code == 201
+    new = let_in.json()["newToken"]
+    assert beat(api, one.worker_id, new).status_code == 200, "before the other could be handed it, too"
     assert beat(api, one.worker_id, one.token).status_code == 401, "whoever has the old one is refused, and registers"
     assert error(join(api, one.token)) == (409, "REBOOT_UNCONFIRMED")
     assert beat(api, one.worker_id, new).status_code == 200
     assert error(join(api, one.token)) == (409, "WORKER_CLONED")
+
+
+@pytest.mark.parametrize("takes_tokens", [True, False])
+def test_whoever_registers_while_a_new_token_waits_is_handed_it(
+    api: httpx.Client, context: Context, takes_tokens: bool
+) -> None:
+    one = joined(api, context)
+    token_operations.rotate(context, one.worker_id, TESTS)
+    answer = join(api, one.token, takesTokens=takes_tokens).json()
+    assert ("newToken" in answer) == takes_tokens
+    if takes_tokens:
+        assert join(api, one.token).json()["newToken"] == answer["newToken"], "the first answer may have been lost"
+        assert "newToken" not in join(api, answer["newToken"]).json()
+        assert beat(api, one.worker_id, one.token).status_code == 401
+
+
+def test_many_new_tokens_are_used_together(context: Context, connection: psycopg.Connection) -> None:
+    """All but that of a worker that somebody else is changing, which is then used once more."""
+    invited = [invitations.invite(context, TESTS, f"w{number}") for number in range(4)]
+    for number, one in enumerate(invited):
+        said = registration_of(hostname=f"host-{number}", address="10.0.0.1", machineId=f"{number}" * 64)
+        registration.register(context, one.token, http.registration(said))
+        token_operations.rotate(context, one.worker_id, TESTS)
+    former = [Heartbeat(str(one.worker_id), tokens.fingerprint(one.token), Load(1.0, 2.0, 3.0, 4)) for one in invited]
+    new = [each.new_token or "" for each in reply.take(context, former)]
+    used = [each._replace(token_hash=tokens.fingerprint(token)) for each, token in zip(former, new, strict=True)]
+    with psycopg.connect(connection.info.dsn) as other:
+        other.execute("SELECT 1 FROM container_workers WHERE name = 'w3' FOR UPDATE")
+        assert [each.new_token for each in reply.take(context, [former[0], *used[1:]])] == [new[0], None, None, None]
+    assert [each.new_token for each in reply.take(context, former)] == [new[0], None, None, new[3]]
+    reply.take(context, [used[3], used[3]])
+    rotated = connection.execute("SELECT worker_name FROM worker_events WHERE kind = 'token_rotated'")
+    assert sorted(name for (name,) in rotated) == ["w1", "w2", "w3"]
 
 
 def test_a_stale_token_is_told_as_what_it_is(

@@ -48,25 +48,28 @@ def host(hostname: str, **metadata: object) -> Registration:
 @pytest.mark.parametrize("hostname", ODD)
 def test_an_odd_hostname_is_kept_apart_and_the_worker_called_by_its_id(context: Context, hostname: str) -> None:
     invitation = invitations.invite(context, TESTS)
-    worker = register(context, invitation.token, host(hostname))
+    worker = register(context, invitation.token, host(hostname)).worker
     assert (worker.name, worker.hostname) == (f"worker-{worker.id}",) * 2
     assert worker.metadata["reportedHostname"] == hostname
-    again = register(context, invitation.token, host(hostname))
+    again = register(context, invitation.token, host(hostname)).worker
     assert (again.name, again.hostname) == (worker.name, worker.hostname)
-    renamed = register(context, invitation.token, host("plain-1.example_com"))
+    renamed = register(context, invitation.token, host("plain-1.example_com")).worker
     assert (renamed.name, renamed.hostname) == ("worker-plain-1.example_com", "plain-1.example_com")
     assert "reportedHostname" not in renamed.metadata
 
 
 def test_an_odd_hostname_leaves_the_name_that_an_administrator_gave(context: Context) -> None:
     invitation = invitations.invite(context, TESTS, "web-1")
-    assert register(context, invitation.token, host("$(touch x)")).name == "web-1"
+    assert register(context, invitation.token, host("$(touch x)")).worker.name == "web-1"
 
 
 def test_a_host_cannot_say_what_is_kept_of_another_hostname(context: Context) -> None:
     invitation = invitations.invite(context, TESTS)
-    assert "reportedHostname" not in register(context, invitation.token, host("plain", reportedHostname="x")).metadata
-    assert register(context, invitation.token, host("a b", reportedHostname="x")).metadata["reportedHostname"] == "a b"
+    plain, odd = (
+        register(context, invitation.token, host(hostname, reportedHostname="x")).worker for hostname in ("plain", "a b")
+    )
+    assert "reportedHostname" not in plain.metadata
+    assert odd.metadata["reportedHostname"] == "a b"
 
 
 def test_a_name_that_was_made_of_an_odd_hostname_before_goes_with_it(
@@ -75,7 +78,7 @@ def test_a_name_that_was_made_of_an_odd_hostname_before_goes_with_it(
     """As a manager of an earlier version stored it."""
     invitation = invitations.invite(context, TESTS)
     connection.execute("UPDATE container_workers SET name = 'worker-$(x)', hostname = '$(x)'")
-    assert register(context, invitation.token, host("$(x)")).name == f"worker-{invitation.worker_id}"
+    assert register(context, invitation.token, host("$(x)")).worker.name == f"worker-{invitation.worker_id}"
 
 
 @pytest.mark.parametrize("name", [*ODD, *CONTROLS, "", "x" * 256])

@@ -23,6 +23,13 @@ from skyctl.store import tokens as stored_tokens
 from skyctl.store.registrations import Admission, Known
 
 
+class Admitted(NamedTuple):
+    """A worker whose host was let in, and the token that it is to use from now on, if there is one (a secret)."""
+
+    worker: Worker
+    new_token: str | None
+
+
 class Asked(NamedTuple):
     """A host that asks to be let in: its token's claims and fingerprint, and what it says of itself, in plain words."""
 
@@ -53,9 +60,11 @@ def check_metadata(before: Worker, said: Registration) -> None:
         http.check_metadata(after)
 
 
-def admit(context: Context, requests: Sequence[tuple[str, Registration]]) -> list[Worker | DatabaseUnavailable | None]:
+def admit(
+    context: Context, requests: Sequence[tuple[str, Registration]]
+) -> list[Admitted | DatabaseUnavailable | None]:
     """Let in the hosts that hold their worker's present token on its machine, where nobody else is changing the worker
-    right now; return the worker of each, None for one who is to be judged alone (`registration.register`).
+    right now; return each that was, None for one who is to be judged alone (`registration.register`).
 
     There is one transaction for those of whom nothing is to be told, and another, with the log locked, for the others:
     a fleet that comes back costs little more than its heartbeats, and who has to wait for something keeps no other.
@@ -65,7 +74,7 @@ def admit(context: Context, requests: Sequence[tuple[str, Registration]]) -> lis
         asked = _ordinary(context, tx, requests)
     quiet = [each for each, tells in asked if not tells]
     telling = [each for each, tells in asked if tells]
-    admitted: dict[str, Worker | DatabaseUnavailable] = {**_admit(context, quiet)}
+    admitted: dict[str, Admitted | DatabaseUnavailable] = {**_admit(context, quiet)}
     try:
         admitted |= _admit(context, telling, tells=True)
     except DatabaseUnavailable as error:
@@ -80,17 +89,24 @@ def heard_silence(known: Credentials, now: datetime, outages: Sequence[Outage]) 
     return health.heard_silence(max(signs), now, outages) if signs else None
 
 
-def let_in(context: Context, tx: db.Transaction, hosts: Sequence[tuple[Asked, Known]]) -> dict[UUID, Worker]:
-    """Store what hosts say, bind their tokens to them, and tell what is new; return their workers by id. The workers
-    must be locked, and the log where something is to be told."""
+def let_in(context: Context, tx: db.Transaction, hosts: Sequence[tuple[Asked, Known]]) -> dict[UUID, Admitted]:
+    """Store what hosts say, bind their tokens to them, and tell what is new; return them by their workers' ids. The
+    workers must be locked, and the log where something is to be told."""
     now = db.now(tx)
-    admitted = registrations.store(tx, [_admission(context, asked, known, now) for asked, known in hosts])
-    news = [_joined(admitted[known.worker.id]) for asked, known in hosts if _is_elsewhere(asked, known)]
-    settled = [event for worker in admitted.values() if (event := upgrades.settled(worker))]
+    admissions = [_admission(context, asked, known, now) for asked, known in hosts]
+    stored = registrations.store(tx, admissions)
+    news = [_joined(stored[known.worker.id]) for asked, known in hosts if _is_elsewhere(asked, known)]
+    settled = [event for worker in stored.values() if (event := upgrades.settled(worker))]
     if settled:
         workers.withdraw_agents(tx, [event.worker_id for event in settled if event.worker_id])
     events.append(tx, *news, *settled)
     db.notify_news(tx)
+    admitted = {}
+    for (asked, known), admission in zip(hosts, admissions, strict=True):
+        worker = stored[known.worker.id]
+        waiting = admission.next_token or known.credentials.next_token
+        takes = waiting if _takes_tokens(asked.registration) else None
+        admitted[worker.id] = Admitted(worker, takes and token_issue.handed_over(context, worker.id, takes, now))
     return admitted
 
 
@@ -115,8 +131,8 @@ def _ordinary(
     ]
 
 
-def _admit(context: Context, all_asked: Sequence[Asked], *, tells: bool = False) -> dict[str, Worker]:
-    """Let in those of them who still are what they were; return their workers by the token's fingerprint."""
+def _admit(context: Context, all_asked: Sequence[Asked], *, tells: bool = False) -> dict[str, Admitted]:
+    """Let in those of them who still are what they were; return them by their tokens' fingerprints."""
     if not all_asked:
         return {}
     with context.db.transaction() as tx:
@@ -191,11 +207,14 @@ def _admission(context: Context, asked: Asked, known: Known, now: datetime) -> A
         host,
         held.expires_at if held.holder.hostname else claims.expires_at,  # an invitation that is used ends no more
         claims.key.id,
-        # the next token tells this host from another that still holds this one, and was not heard while we were away
-        token_issue.following(context, claims.worker_id, now)
-        if moved and said.metadata.get(stored_tokens.TAKES_TOKENS) is True
-        else None,
+        # the next token, which it takes at once, tells this host from another that still holds this one, and was not
+        # heard while we were away
+        token_issue.following(context, claims.worker_id, now) if moved and _takes_tokens(said) else None,
     )
+
+
+def _takes_tokens(said: Registration) -> bool:
+    return said.metadata.get(stored_tokens.TAKES_TOKENS) is True
 
 
 def _joined(worker: Worker) -> Event:

@@ -16,7 +16,7 @@ from skyctl.domain.events import Address, Cloned, EventKind, Joined
 from skyctl.domain.text import reference
 from skyctl.domain.tokens import Credentials, HostIdentity, Identity, IssuedToken, TokenState
 from skyctl.operations.agents import admission, token_refusals
-from skyctl.operations.agents.admission import Asked
+from skyctl.operations.agents.admission import Admitted, Asked
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import identity, tokens
@@ -48,8 +48,8 @@ def authorize(context: Context, tx: db.Transaction, asked: Asked) -> SkyctlError
         return refusal
     elif token_state is TokenState.STALE:
         raise Unauthorized("the token is not this worker's", token_refusals.REPLACED)
-    elif token_state is TokenState.NEXT and known.next_token:
-        stored_tokens.promote(tx, worker_id, known.next_token.issued_at + tokens.WORKER_LIFETIME)
+    elif token_state is TokenState.NEXT:
+        stored_tokens.promote(tx, [worker_id], tokens.WORKER_LIFETIME)
         events.append(tx, Event(EventKind.TOKEN_ROTATED, worker_id, worker.name, f"worker:{worker.name}"))
     return None
 
@@ -106,7 +106,7 @@ def _address(host: HostIdentity) -> Address:
     return Address(hostname=host.hostname, ipAddress=host.ip_address)
 
 
-def register(context: Context, token: str, registration: Registration) -> Worker:
+def register(context: Context, token: str, registration: Registration) -> Admitted:
     """Store what a host says of itself. Its token must be ours, a worker's, and good for that worker on that machine.
 
     A token that we signed for a worker that the database does not know (it was restored from a backup, or the panel
