@@ -116,8 +116,8 @@ class Soak:
             self.answers[f"{'beat' if is_registered else 'register'} {status}"] += 1
             if status == "200":
                 host.acknowledged = number
-                host.token = json.loads(connection.body).get("newToken", host.token)
             if status in ("200", "201"):
+                host.token = json.loads(connection.body).get("newToken", host.token)
                 failures, delay = 0, jittered(BEAT_SECONDS, random.random()) if is_registered else 0.0
                 is_registered = True
             else:
@@ -138,7 +138,8 @@ class Soak:
         for name, process in self.processes.items():
             if name in self.samples and process.returncode is None:
                 seen = psutil.Process(process.pid)
-                self.samples[name].append((self.passed, seen.memory_info().rss / 2**20, seen.num_fds()))
+                if memory := seen.memory_info().rss:  # none of one that was killed just now
+                    self.samples[name].append((self.passed, memory / 2**20, seen.num_fds()))
 
     async def silence(self) -> None:
         """Let a host fall silent for twice the time after which it is offline."""
