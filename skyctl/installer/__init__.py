@@ -25,6 +25,7 @@ PARTS = (
     "messages",
     "arguments",
     "host",
+    "worker",
     "asking",
     "manager",
     "packages",

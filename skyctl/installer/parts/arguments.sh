@@ -2,7 +2,7 @@
 
 usage() {
   cat <<'USAGE'
-usage: sh SCRIPT [--dry-run] [--offline DIR] [--with-nix]
+usage: sh SCRIPT [--dry-run] [--offline DIR] [--with-nix] [--replace]
        sh SCRIPT --uninstall [--dry-run]
        sh SCRIPT --help
 
@@ -11,16 +11,18 @@ Makes this host a worker of the manager that has made the script. Run again, it 
   --dry-run      check this host, and tell what would be done; changes nothing
   --offline DIR  install from a folder of `skyctl workers bundle`: this host need reach nothing but the manager
   --with-nix     install Nix as well, where the distribution has a package of it
+  --replace      make a host that is another worker this one; remove that one on its manager first
   --uninstall    remove everything again but Docker (also: skypanel-worker-uninstall)
 USAGE
 }
 
 read_arguments() {
-  action=install dry_run=no bundle='' with_nix=no
+  action=install dry_run=no bundle='' with_nix=no replace=no
   while [ $# -gt 0 ]; do
     case $1 in
       --dry-run) dry_run=yes ;;
       --with-nix) with_nix=yes ;;
+      --replace) replace=yes ;;
       --uninstall) action=uninstall ;;
       --help | -h) action=help ;;
       --offline)

@@ -4,6 +4,7 @@ preflight() {
   passed root "yes, and systemd runs"
   check_distribution
   check_architecture
+  check_worker
   check_agent
   check_disk
   check_nix
@@ -15,6 +16,7 @@ plan() {
   find_python || say "would install Python: $(python_packages)"
   has_docker || say "would install Docker: $(docker_packages)"
   [ "$with_nix" = no ] || has_nix || say "would install Nix: $(nix_package)"
+  [ -z "$former" ] || say "would make this host worker $worker_id, and no longer $former"
   up_to_date || say "would install skyagent $agent_version in $home"
   [ "$(cat "$config_file" 2>/dev/null)" = "$config" ] || say "would write $config_file, and the unit $unit_file"
   [ -z "$release_key" ] || [ "$(cat "$release_key_file" 2>/dev/null)" = "$release_key" ] ||
@@ -40,6 +42,7 @@ install_worker() {
   joined_swarm=yes
   join_swarm || joined_swarm=no
   [ -z "$swarm_address" ] || tell_ports
+  tell_former
   start_agent
   await_heartbeat
   say "look at it with: systemctl status skypanel-worker; at its log with: journalctl -u skypanel-worker"

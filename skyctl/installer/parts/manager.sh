@@ -59,7 +59,3 @@ check_invitation() { # ANSWER
   fi
 }
 
-is_this_worker() {
-  grep -qF "\"workerId\": \"$worker_id\"" "$config_file" 2>/dev/null
-}
-
