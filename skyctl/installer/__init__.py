@@ -29,6 +29,8 @@ PARTS = (
     "asking",
     "manager",
     "packages",
+    "locks",
+    "transactions",
     "bundle",
     "identity",
     "agent",
@@ -101,7 +103,7 @@ def uninstaller() -> str:
     """The script that removes all of it from a host; it holds no secret."""
     shebang = "#!/bin/sh\n# Removes the agent of skyctl, and all of its files, from this host. Docker stays.\n"
     shebang += "# shellcheck disable=SC2034 # not every part uses all that is named at the top\nset -eu\n\n"
-    return shebang + "".join(map(_part, ("paths", "messages", "uninstall"))) + '{ uninstall "$@"; }\n'
+    return shebang + "".join(map(_part, ("paths", "messages", "locks", "uninstall"))) + '{ uninstall "$@"; }\n'
 
 
 def refusal(code: int, message: str, hint: str) -> str:

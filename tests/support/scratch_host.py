@@ -15,9 +15,12 @@ import pytest
 from tests.support.helpers import PATIENCE_SECONDS
 
 BUSYBOX = Path("/bin/busybox")
-# It has Python to install, and for the release whose python3 is too old python3.9 besides.
+# It has Docker and Python to install, and for the release whose python3 is too old python3.9 besides. What it would do
+# is in /would.
 MANAGER = """
 case "$*" in
+  *--simulate* | *--assumeno* | *--dry-run*) busybox cat /would 2>/dev/null; exit 0 ;;
+  *docker* | *moby*) busybox touch /usr/bin/dockerd && busybox chmod 755 /usr/bin/dockerd ;;
   *python3.9*) busybox cp /programs/python /usr/bin/python3.9 ;;
   *python3*) busybox cp /programs/python /usr/bin/python3 ;;
 esac
@@ -59,6 +62,7 @@ APPLETS = (
     "mkdir",
     "mktemp",
     "mv",
+    "readlink",
     "rm",
     "rmdir",
     "sed",
@@ -161,6 +165,11 @@ class ScratchHost:
         """The same, while it runs."""
         (self.root / "script").write_text(OVERRIDES + script)
         return subprocess.Popen([*self._shell, "/script"], env=PATH, stderr=subprocess.PIPE, text=True)
+
+    def changes(self) -> list[str]:
+        """The same, but for the calls of package managers that only ask."""
+        asking = ("--simulate", "--assumeno", "--dry-run", "--version")
+        return [call for call in self.calls() if not any(word in call for word in asking)]
 
     @property
     def _shell(self) -> list[str]:

@@ -9,6 +9,7 @@ preflight() {
   check_disk
   check_nix
   check_bundle
+  check_packages
   check_manager
 }
 
@@ -16,6 +17,7 @@ plan() {
   find_python || say "would install Python: $(python_packages)"
   has_docker || say "would install Docker: $(docker_packages)"
   [ "$with_nix" = no ] || has_nix || say "would install Nix: $(nix_package)"
+  [ -z "$gains" ] || say "would install with all that they need: ${gains% }"
   [ -z "$former" ] || say "would make this host worker $worker_id, and no longer $former"
   up_to_date || say "would install skyagent $agent_version in $home"
   [ "$(cat "$config_file" 2>/dev/null)" = "$config" ] || say "would write $config_file, and the unit $unit_file"

@@ -37,9 +37,12 @@ begin() { # only one at a time; nothing is written but below /run, where the fol
 
 wait_for_turn() {
   holder=$(cat "$lock_folder/holder" 2>/dev/null) || holder=unknown
-  words=$(tr '\0' ' ' 2>/dev/null <"/proc/$holder/cmdline") || words='it has just ended'
-  say "another run of this script is at work on this host: waiting for it to end (process $holder: $words)"
+  say "another run of this script is at work on this host: waiting for it to end (process $holder: $(words_of "$holder"))"
   flock -w 900 9 || fail 17 "another run of this script has not ended in 15 minutes: process $holder" "look at it with: ps -fp $holder"
+}
+
+words_of() { # PROCESS: the command that it runs
+  tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline" | grep . || echo 'it has just ended'
 }
 
 finish() { # on every end: names what broke, and leaves no half of anything

@@ -52,54 +52,23 @@ check_nix() {
     fail 34 "--with-nix: $distribution has no package of Nix" "install it yourself (https://nixos.org/download), and leave --with-nix out"
 }
 
-install_packages() { # RECORD PACKAGE...: adds to the file RECORD what is new, for the day when it is uninstalled
-  record=$1
-  shift
-  mkdir -p "$home"
-  installed_packages >"$scratch/before"
-  outcome=installed
-  call_manager "$@" || outcome=failed
-  installed_packages | grep -vxFf "$scratch/before" >"$scratch/new" || true
-  [ ! -s "$scratch/new" ] || cat "$scratch/new" >>"$record"
-  [ $outcome = installed ] ||
-    fail 31 "$manager could not install $*" "its output is in the log; when its cause is gone, run this script again"
-  [ -z "$bundle" ] || mark_dependencies
+missing_packages() { # the words that the package manager is given, as far as it is known before Python is there
+  find_python || from_bundle python || python_packages
+  has_docker || from_bundle docker || docker_packages
+  [ "$with_nix" = no ] || has_nix || nix_package
 }
 
-call_manager() { # PACKAGE...: adds, upgrades nothing, restarts nobody's services
-  case $manager in
-    apt-get)
-      export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-      # apt's own user could not read a bundle in root's home
-      logged apt-get -q -o DPkg::Lock::Timeout=300 ${bundle:+-o APT::Sandbox::User=root} install --yes --no-upgrade --no-install-recommends "$@"
-      ;;
-    dnf | yum) logged "$manager" --quiet --assumeyes install "$@" ;;
-    zypper) logged zypper --quiet --non-interactive install --no-recommends "$@" ;;
-    apk) logged apk add --quiet "$@" ;;
-  esac
-}
-
-read_lists() { # that a package is known is asked of them as well
-  [ "$manager" = apt-get ] && [ -z "$bundle" ] || return 0
-  logged apt-get -q -o DPkg::Lock::Timeout=300 update ||
-    say "apt-get update failed: going on with the lists that are there"
-}
-
-installed_packages() {
-  case $manager in
-    apt-get) dpkg-query -W -f '${db:Status-Status} ${binary:Package}\n' | sed -n 's/^installed //p' ;;
-    apk) apk info ;;
-    *) rpm -qa --queryformat '%{NAME}\n' ;;
-  esac | sort -u
-}
-
-mark_dependencies() { # apt takes every file that it is given for wanted by name: of the new ones only these are
-  while IFS= read -r name; do
-    case $name in
-      python3* | docker* | ca-certificates) ;;
-      *) logged apt-mark auto "$name" || true ;;
-    esac
-  done <"$scratch/new"
+check_packages() { # sets $gains; with the lists that are there, for nothing is changed before
+  gains='' known_only=yes
+  # shellcheck disable=SC2046 # the words are packages
+  set -- $(missing_packages)
+  [ $# -gt 0 ] || return 0
+  foresee "$@"
+  if [ -n "$gains" ]; then
+    passed packages "nothing would be removed for those that are missing"
+  else
+    say "later: packages: what would come along is not known here before the lists are read"
+  fi
 }
 
 need_python() {
@@ -108,10 +77,12 @@ need_python() {
   read_lists
   # shellcheck disable=SC2046 # the words are packages
   install_packages "$packages" $(from_bundle python || python_packages)
-  if find_python; then return; fi
-  # shellcheck disable=SC2046
-  [ -z "$(newer_python_packages)" ] || install_packages "$packages" $(newer_python_packages)
-  find_python || fail 32 "$manager has no Python 3.9 or newer with venv" "install one yourself and run this script again"
+  if ! find_python && command -v python3 >/dev/null 2>&1; then # but it is too old
+    # shellcheck disable=SC2046
+    [ -z "$(newer_python_packages)" ] || install_packages "$packages" $(newer_python_packages)
+    find_python || [ "$outcome" != 0 ] || fail 32 "$manager has no Python 3.9 or newer with venv" "install one yourself and run this script again"
+  fi
+  must_be_there Python find_python
 }
 
 need_docker() {
@@ -121,6 +92,7 @@ need_docker() {
     read_lists
     # shellcheck disable=SC2046 # the words are packages
     install_packages /dev/null $(from_bundle docker || docker_packages)
+    must_be_there Docker has_docker
   fi
   say "starting Docker"
   logged systemctl enable --now docker || fail 33 "Docker does not start" "see: journalctl -u docker"
@@ -131,5 +103,6 @@ need_nix() {
   say "installing Nix"
   read_lists
   install_packages "$packages" "$(nix_package)"
+  must_be_there Nix has_nix
 }
 

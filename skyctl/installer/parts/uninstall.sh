@@ -80,11 +80,11 @@ remove_packages() { # those that the script has installed, but for what others n
     is_asked_for "$name" || set -- "$@" "$name"
   done <"$packages"
   if command -v dpkg >/dev/null 2>&1; then
-    logged dpkg --purge "$@"
+    patiently logged dpkg --purge "$@"
   elif command -v apk >/dev/null 2>&1; then
-    logged apk del --quiet "$@"
+    patiently logged apk del --quiet "$@"
   else
-    logged rpm --erase "$@"
+    patiently logged rpm --erase "$@"
   fi || say "those of them that others need by now stay"
 }
 
