@@ -4,7 +4,7 @@ import datetime as dt
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,15 +37,26 @@ class Asking:
     def script(self, ca: Path | None = None, url: str = "") -> InstallScript:
         return replace(INVITATION, api_url=url or self.manager.url, ca_certificate=(ca or self.ours).read_text())
 
-    def ask(self, client: str, script: InstallScript, *before: str) -> "subprocess.CompletedProcess[str]":
-        programs = self.folder / client
+    def ask(
+        self, client: str, script: InstallScript, *before: str, broken: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """`broken`: what clients do that are there as well."""
+        programs = self.folder / "-".join((client, *(broken or {})))
         programs.mkdir(exist_ok=True)
+        for name, body in (broken or {}).items():
+            (programs / name).unlink(missing_ok=True)
+            (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+            (programs / name).chmod(0o755)
         scratch = self.folder / "scratch"
         scratch.mkdir(exist_ok=True)
         for tool in (*TOOLS, client):
             if not (programs / tool).exists():
                 (programs / tool).symlink_to(PYTHON if tool == "python3" else need(tool))
-        program = functions(render(script)) + "scratch=$1 config_file=$1/none PATH=$2; sleep() { :; }; check_manager\n"
+        # what is not below that folder is this machine's
+        program = (
+            functions(render(script))
+            + "pythons() { echo python3; }; scratch=$1 config_file=$1/none PATH=$2; sleep() { :; }; check_manager\n"
+        )
         command = [*before, "/bin/sh", "-s", str(scratch), str(programs)]
         return subprocess.run(command, input=program, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
 
@@ -139,3 +150,30 @@ def test_a_manager_that_is_away_for_a_moment_is_asked_again(asking: Asking) -> N
         plain.accepting = lambda: answers.pop(0)  # type: ignore[method-assign]
         done = asking.ask("curl", replace(INVITATION, api_url=plain.url))
     assert done.returncode == 0, done.stderr
+
+
+LIBRARY_MISSING = "echo 'error while loading shared libraries' >&2; exit 127"
+SSL_MISSING = "echo 'ModuleNotFoundError: No module named ssl' >&2; exit 1"
+BREAKS = {
+    "curl": ["exit 2", "exit 48", "exit 77", LIBRARY_MISSING, "kill -SEGV $$"],
+    "wget": ["case $1 in --version) echo GNU Wget ;; *) exit 3 ;; esac", "kill -SEGV $$", LIBRARY_MISSING],
+    "python3": [SSL_MISSING, LIBRARY_MISSING, "case $* in *'urlopen'*) exit 1 ;; esac"],
+}
+
+
+@pytest.mark.parametrize(("client", "body"), [(client, body) for client, bodies in BREAKS.items() for body in bodies])
+@pytest.mark.parametrize("works", ["wget", "openssl"])
+def test_a_client_that_does_not_work_is_not_believed(asking: Asking, client: str, body: str, works: str) -> None:
+    if client == works:
+        pytest.skip("it cannot be both")
+    asking.says("good")
+    done = asking.ask(works, asking.script(), broken={client: body})
+    assert done.returncode == 0, done.stderr
+    assert f"ok: invitation: worker {INVITATION.worker_id}" in done.stderr
+
+
+def test_where_no_client_works_it_is_asked_later(asking: Asking) -> None:
+    broken = dict.fromkeys(CLIENTS, LIBRARY_MISSING)
+    done = asking.ask("bash", asking.script(), broken=broken)
+    assert done.returncode == 0, done.stderr
+    assert "later: manager: there is no curl, wget, Python or openssl here that works" in done.stderr

@@ -160,7 +160,7 @@ REFUSALS: list[tuple[int, Callable[[ScratchHost], None], tuple[str, ...], str, s
     (24, be_invited("expired"), (), "this invitation has expired", NEW_INVITATION),
     (25, be_invited("used"), (), "this invitation has been used by another host", NEW_INVITATION),
     (26, be_invited("unknown"), (), "the manager does not know this invitation", NEW_INVITATION),
-    (30, lose_packages, (), "there is no apt-get on this debian", "install it"),
+    (30, lose_packages, (), "there is no apt-get that works on this debian", "install it"),
     (34, lambda host: host.become("fedora", "dnf"), ("--with-nix",), "fedora has no package of Nix", "install it"),
     (43, break_nothing, ("--offline", "/nowhere"), "/nowhere holds no SHA256SUMS", "give the folder"),
     (
@@ -376,6 +376,32 @@ def test_where_python_is_too_old_it_installs_a_newer_one(
     assert any(call.endswith(f" {installs}") for call in host.calls())
 
 
+def test_a_package_manager_that_does_not_work_is_not_the_only_one(tmp_path: Path) -> None:
+    need_scratch_host()
+    host = ScratchHost(tmp_path / "host", ("dnf", "yum"), "centos")
+    host.program("usr/bin/dnf", "echo 'no module named dnf' >&2; exit 1")
+    done = host.install(SCRIPT, "--dry-run")
+    assert (done.returncode, "centos, packages by yum" in done.stderr) == (0, True), done.stderr
+    host.program("usr/bin/yum", "exit 1")
+    assert host.install(SCRIPT, "--dry-run").returncode == 30
+
+
+def test_a_python_of_somebodys_own_that_does_not_work_is_passed_over(ready: ScratchHost) -> None:
+    (ready.root / "usr/local/bin").mkdir(parents=True)
+    ready.program("usr/local/bin/python3", "exit 1")
+    done = ready.install("PATH=/usr/local/bin:$PATH\n" + SCRIPT)
+    assert done.returncode == 0, done.stderr
+    assert "installing Python" not in done.stderr
+
+
+def test_a_host_on_which_nothing_can_ask_is_told_so(host: ScratchHost) -> None:
+    host.program("usr/bin/curl", "echo 'curl: a library is missing' >&2; exit 127")
+    host.program("programs/python", f"case $* in *urllib.request*) echo 'no ssl' >&2; exit 1 ;; esac\n{PYTHON}")
+    done = host.install(SCRIPT)
+    assert done.returncode == 21
+    assert "cannot be asked: neither curl, wget, Python nor openssl works here" in done.stderr
+
+
 def test_the_docker_command_comes_along_where_it_is_a_package_of_its_own(host: ScratchHost) -> None:
     host.program("usr/bin/apt-cache", "echo 'Package: docker-cli'; echo 'Package: docker-cli'")
     assert host.install(SCRIPT).returncode == 0
@@ -403,7 +429,7 @@ def test_a_host_without_flock_is_refused_for_that(host: ScratchHost) -> None:
 
 
 def test_a_package_that_cannot_be_installed_is_said(host: ScratchHost) -> None:
-    host.program("usr/bin/apt-get", "exit 100")
+    host.program("usr/bin/apt-get", "case $* in --version) ;; *) exit 100 ;; esac")
     done = host.install(SCRIPT)
     assert done.returncode == 31
     assert "error W31: apt-get could not install " in done.stderr

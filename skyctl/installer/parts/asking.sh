@@ -1,22 +1,20 @@
 # Asking the manager, by whatever this host has for it. Each ask_by_* prints the answer's body, and returns 1 where
-# there is no answer, 2 where the certificate is not trusted, 3 where the answer is no. With $verified = no no
+# there is no answer, 2 where the certificate is not trusted, 3 where the answer is no, 4 where the program itself does
+# not work: then the next one is asked. With $verified = no no
 # certificate is checked: for the one question whose answer nothing relies on.
 
 ask_once() { # PATH
-  if command -v curl >/dev/null 2>&1; then
-    ask_by_curl "$api_url$1"
-  elif wget --version 2>/dev/null | grep -q "GNU Wget"; then
-    ask_by_wget "$api_url$1"
-  elif command -v python3 >/dev/null 2>&1; then
-    ask_by_python "$api_url$1"
-  elif can_converse; then
-    ask_by_hand "$manager_path$1"
-  else
-    return 127
-  fi
+  for client in curl wget python hand; do
+    verdict=0
+    "ask_by_$client" "$1" || verdict=$?
+    [ $verdict = 4 ] || return $verdict
+  done
+  return 127
 }
 
-ask_by_curl() { # URL
+ask_by_curl() { # PATH
+  command -v curl >/dev/null 2>&1 || return 4
+  set -- "$api_url$1"
   if [ "$verified" = no ]; then
     set -- --insecure "$1"
   elif [ -n "$ca_certificate" ]; then
@@ -26,11 +24,14 @@ ask_by_curl() { # URL
   case $? in
     35 | 51 | 60) return 2 ;;
     22) return 3 ;;
-    *) return 1 ;;
+    5 | 6 | 7 | 16 | 18 | 28 | 52 | 55 | 56 | 92 | 97) return 1 ;; # names, routes, and what breaks off on the way
+    *) return 4 ;;
   esac
 }
 
-ask_by_wget() { # URL
+ask_by_wget() { # PATH
+  wget --version 2>/dev/null | grep -q "GNU Wget" || return 4
+  set -- "$api_url$1"
   if [ "$verified" = no ]; then
     set -- --no-check-certificate "$1"
   elif [ -n "$ca_certificate" ]; then
@@ -40,12 +41,27 @@ ask_by_wget() { # URL
   case $? in
     5) return 2 ;;
     8) return 3 ;;
-    *) return 1 ;;
+    4 | 7) return 1 ;;
+    *) return 4 ;;
   esac
 }
 
-ask_by_python() { # URL
-  python3 -I -c "$(ask_program)" "$1" "${ca_certificate:+$scratch/ca.pem}" "$verified"
+ask_by_python() { # PATH
+  find_interpreter || return 4
+  "$interpreter" -I -c "$(ask_program)" "$api_url$1" "${ca_certificate:+$scratch/ca.pem}" "$verified" && return 0
+  case $? in
+    21) return 1 ;;
+    22) return 2 ;;
+    23) return 3 ;;
+    *) return 4 ;; # it has no ssl, or does not even start
+  esac
+}
+
+find_interpreter() { # sets $interpreter; to ask, a Python without venv is enough
+  for interpreter in $(pythons); do
+    "$interpreter" -I -c 'import ssl, urllib.request' >/dev/null 2>&1 && return
+  done
+  return 1
 }
 
 ask_program() {
@@ -59,18 +75,19 @@ try:
     sys.stdout.write(urllib.request.urlopen(url, timeout=20, context=context).read(65536).decode())
 except urllib.error.HTTPError as error:
     sys.stderr.write("%s\n" % error)
-    sys.exit(3)
+    sys.exit(23)
 except urllib.error.URLError as error:
     sys.stderr.write("%s\n" % error.reason)
-    sys.exit(2 if isinstance(error.reason, ssl.SSLError) else 1)
+    sys.exit(22 if isinstance(error.reason, ssl.SSLError) else 21)
 except OSError as error:
     sys.stderr.write("%s\n" % error)
-    sys.exit(1)
+    sys.exit(21)
 PYTHON
 }
 
 ask_by_hand() { # PATH: what a bare Debian has; proxies are not asked
-  printf 'GET %s HTTP/1.0\r\nHost: %s:%s\r\n\r\n' "$1" "$manager_host" "$manager_port" >"$scratch/question"
+  can_converse || return 4
+  printf 'GET %s HTTP/1.0\r\nHost: %s:%s\r\n\r\n' "$manager_path$1" "$manager_host" "$manager_port" >"$scratch/question"
   converse <"$scratch/question" >"$scratch/answer" 2>"$scratch/connection" || true
   if grep -q '^HTTP/1.[01] 200' "$scratch/answer"; then
     sed '1,/^.\{0,1\}$/d' "$scratch/answer"
@@ -84,9 +101,9 @@ ask_by_hand() { # PATH: what a bare Debian has; proxies are not asked
 
 can_converse() {
   case $api_url in
-    http:*) command -v bash >/dev/null 2>&1 ;;
-    *) command -v openssl >/dev/null 2>&1 ;;
-  esac
+    http:*) bash -c : ;;
+    *) openssl version ;;
+  esac >/dev/null 2>&1
 }
 
 converse() { # stdin to the manager, its answer to stdout

@@ -17,12 +17,12 @@ check_distribution() { # sets $distribution, $manager
   [ -n "$managers" ] || fail 13 "the distribution '${distribution:-unknown}' is not supported" \
     "use a host with Debian, Ubuntu, a release of the RHEL family, SUSE or Alpine"
   for manager in $managers; do
-    if command -v "$manager" >/dev/null 2>&1; then
+    if "$manager" --version >/dev/null 2>&1; then
       passed distribution "$distribution, packages by $manager"
       return
     fi
   done
-  fail 30 "there is no ${managers% *} on this $distribution to install packages" "install it and run this script again"
+  fail 30 "there is no ${managers% *} that works on this $distribution to install packages" "install it, or see what it says, and run this script again"
 }
 
 check_architecture() {

@@ -32,6 +32,8 @@ install_worker() {
   open_log
   need_python
   [ "$asked" = yes ] || check_manager
+  [ "$asked" = yes ] || fail 21 "the manager at $api_url cannot be asked: neither curl, wget, Python nor openssl works here ($trouble)" \
+    "repair one of them and run this script again"
   need_docker
   need_nix
   install_agent

@@ -15,7 +15,7 @@ check_manager() { # sets $asked: no where this host cannot ask before Python is 
     3) fail 23 "what answers at $api_url is no skyctl that knows this script ($trouble)" "check SKYCTL_API_URL on the manager, and its version" ;;
     127)
       asked=no
-      say "later: manager: there is no curl, wget, Python or openssl here, so it is asked once Python is there"
+      say "later: manager: there is no curl, wget, Python or openssl here that works, so it is asked once Python is there"
       return
       ;;
     *) fail 21 "the manager does not answer at $api_url ($trouble)" "see on the manager that skyctl serve runs, and that this host may reach it" ;;

@@ -1,8 +1,12 @@
 # What the distribution has to give: Python, Docker, Nix.
 
+pythons() { # the one that is first on the path may be somebody's own, and not work
+  echo python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.10 python3.9
+}
+
 find_python() { # sets $python
-  for python in python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
-    "$python" -I -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1 && return
+  for python in $(pythons); do
+    "$python" -I -c 'import ensurepip, ssl, sys, venv, zlib; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1 && return
   done
   return 1
 }
@@ -12,7 +16,7 @@ has_docker() {
 }
 
 has_nix() {
-  command -v nix >/dev/null 2>&1 || [ -x /nix/var/nix/profiles/default/bin/nix ]
+  nix --version >/dev/null 2>&1 || /nix/var/nix/profiles/default/bin/nix --version >/dev/null 2>&1
 }
 
 python_packages() {
