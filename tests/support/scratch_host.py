@@ -154,9 +154,9 @@ class ScratchHost:
         """Let this host have an engine that runs."""
         os.mknod(self.root / "run/docker.sock", stat.S_IFSOCK | 0o600)
 
-    def install(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the script as this host's root."""
-        command = [*self._shell, "-s", "--", *arguments]
+    def install(self, script: str, *arguments: str, inside: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run the script as this host's root. `inside`: what runs the shell."""
+        command = [*inside, *self._shell, "-s", "--", *arguments]
         return subprocess.run(
             command, input=OVERRIDES + script, env=PATH, capture_output=True, text=True, timeout=PATIENCE_SECONDS
         )
@@ -189,7 +189,11 @@ class ScratchHost:
         lock = "run/skypanel-worker-install"
         for name in ("calls", "join-body", "dev/null", "run", lock, f"{lock}/holder"):
             found.pop(name, None)
-        return {name: (state.st_ino, state.st_mode, state.st_mtime_ns) for name, state in found.items()}
+        return {
+            # when a folder was written to says no more than which files are there
+            name: (state.st_ino, state.st_mode, 0 if stat.S_ISDIR(state.st_mode) else state.st_mtime_ns)
+            for name, state in found.items()
+        }
 
 
 def need_scratch_host() -> None:

@@ -46,6 +46,35 @@ check_disk() { # room for what is missing: the agent 100 MiB, Python 150, Docker
   passed disk "$wanted MiB are free wherever they are needed"
 }
 
+check_folders() { # each is tried as it will be used: it may be read-only, noexec, immutable, over a quota
+  # what the packages need, where some are missing
+  [ -z "$(missing_packages)" ] || for folder in /usr/bin /usr/lib /var/lib /var/cache; do try_folder "$folder" run; done
+  try_folder "$home" run # its libraries are mapped
+  try_folder "${command_file%/*}" run
+  for folder in "$config_folder" "${unit_file%/*}" "$state_folder" "${log%/*}"; do try_folder "$folder" write; done
+  passed folders "all can be written, and run from where that is needed"
+}
+
+try_folder() { # FOLDER run|write: what is tried does not stay
+  tried=$1 use=written
+  [ "$2" = write ] || use='written and run'
+  until [ -d "$tried" ]; do
+    tried=${tried%/*}
+    tried=${tried:-/}
+  done
+  probe=${tried%/}/.skypanel-worker.$$
+  halves="$halves $probe"
+  printf '#!/bin/sh\nexit 0\n' | cat - "$scratch/skyagent.tar.gz" >"$scratch/probe"
+  trouble=$(write_probe "$2" 2>&1) && verdict=good || verdict=bad
+  rm -f "$probe"
+  [ "$verdict" = good ] || fail 19 "$1 cannot be used: in $tried a file cannot be $use: ${trouble##*: }" \
+    "see: findmnt --target $tried; have it mounted writable, with room, and without noexec; and run this script again"
+}
+
+write_probe() { # run|write
+  cat "$scratch/probe" >"$probe" && chmod 700 "$probe" && { [ "$1" = write ] || "$probe"; }
+}
+
 check_agent() { # leaves it as $scratch/skyagent.tar.gz
   agent_archive | base64 -d >"$scratch/skyagent.tar.gz" 2>/dev/null || true
   [ "$(sha256sum <"$scratch/skyagent.tar.gz")" = "$agent_sha256  -" ] ||

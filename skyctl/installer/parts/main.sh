@@ -7,6 +7,7 @@ preflight() {
   check_worker
   check_agent
   check_disk
+  check_folders
   check_nix
   check_bundle
   check_packages
