@@ -235,7 +235,7 @@ def test_from_a_bundle_nothing_else_is_asked_for(host: ScratchHost) -> None:
     calls = host.changes()
     made = [call.partition("--no-install-recommends ")[2] for call in calls if call.startswith("apt-get ")]
     assert made == ["/bundle/packages/python/python3.deb", "/bundle/packages/docker/docker.deb"]
-    (pip,) = [call for call in calls if "-m pip" in call]
+    (pip,) = [call for call in calls if "-m pip install" in call]
     assert pip.endswith("--no-index --find-links /bundle/wheels")
     assert "--require-hashes" in pip
 
@@ -418,7 +418,7 @@ def test_no_python_takes_code_from_the_folder_that_it_is_called_in(host: Scratch
 
 def test_pip_keeps_no_cache_behind(ready: ScratchHost) -> None:
     assert ready.install(SCRIPT).returncode == 0
-    assert [" --no-cache-dir " in call for call in ready.calls() if "-m pip" in call] == [True]
+    assert [" --no-cache-dir " in call for call in ready.calls() if "-m pip install" in call] == [True]
 
 
 def test_a_host_without_flock_is_refused_for_that(host: ScratchHost) -> None:
@@ -467,7 +467,7 @@ def test_it_leaves_an_agent_that_starts_with_the_system(ready: ScratchHost) -> N
     }
     unit = ready.root / "etc/systemd/system/skypanel-worker.service"
     assert (
-        "ExecStart=/opt/skypanel-worker/venv/bin/python -I -m skyagent.launch --config /etc/skypanel-worker/config.json"
+        "ExecStart=/bin/sh /opt/skypanel-worker/run skyagent.launch --config /etc/skypanel-worker/config.json"
         in unit.read_text()
     )
     # the socket of this host is root's alone

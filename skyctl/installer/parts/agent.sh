@@ -26,6 +26,7 @@ install_agent() {
   logged "$python" -I -m venv "$venv.new" || fail 41 "no virtual environment could be made in $home" "see why in the log"
   unpack_agent "$venv.new/bin/python"
   install_libraries
+  prove_environment
   echo "$release" >"$venv.new/release"
   rm -rf "$applied" "$venv"
   mv "$venv.new" "$venv"
@@ -43,8 +44,21 @@ install_libraries() {
     remedy="this host must reach PyPI or a mirror of it (pip's output is in the log), or take them from a bundle: --offline DIR"
     set -- --retries 5
   fi
+  # where packages come from is the host's matter, where they go is not
+  unset PIP_PYTHON PIP_DRY_RUN
+  set -- --no-user --target= "$@"
+  settings=$("$venv.new/bin/python" -I -m pip config list 2>/dev/null | sed -n "s/^[a-z:]*\.\([a-z]*\)='.*/ \1 /p") || settings=
+  case $settings in *" prefix "*) set -- --prefix="$venv.new" "$@" ;; esac # there is no word for none
+  case $settings in *" root "*) set -- --root=/ "$@" ;; esac
   logged "$venv.new/bin/python" -I -m pip install --no-cache-dir --quiet --no-input --disable-pip-version-check --no-deps --require-hashes \
     --only-binary :all: --requirement "$scratch/requirements.txt" "$@" ||
     fail 42 "pip could not install the agent's libraries" "$remedy"
+}
+
+prove_environment() { # before the one that is there is taken away: a setting of pip may have led it elsewhere
+  logged "$venv.new/bin/python" -I -c 'import sys, httpx, psutil, skyagent
+for each in (httpx, psutil, skyagent):
+    assert each.__file__.startswith(sys.prefix), each' ||
+    fail 42 "pip has not put the agent's libraries into $venv.new" "see why in the log, and which settings it has: pip config list"
 }
 

@@ -37,11 +37,32 @@ write_unit() {
 UNIT
 }
 
+write_runner() { # a release upgrade takes away the Python of the environment, or changes the folder where it looks for libraries
+  put "$runner" 755 <<RUNNER
+#!/bin/sh
+# Runs a module with its arguments, or -c PROGRAM, by the first Python that can use the agent's libraries.
+start="import glob, sys; sys.path[:0] = glob.glob('$venv/lib/python3*/site-packages')"
+for python in $venv/bin/python $(pythons); do
+  "\$python" -I -c "\$start; import httpx, psutil, skyagent" >/dev/null 2>&1 || continue
+  exec "\$python" -I -c "\$start
+import runpy
+del sys.argv[0]
+if sys.argv[0] == '-c':
+    exec(sys.argv[1])
+else:
+    runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)" "\$@"
+done
+echo 'error: no Python here can use the libraries of the agent' >&2
+echo 'hint: run its install script again: skyctl workers install-script' >&2
+exit 1
+RUNNER
+}
+
 write_command() { # what people call on the host: skyagent status
   mkdir -p "${command_file%/*}"
   put "$command_file" 755 <<COMMAND
 #!/bin/sh
-exec $venv/bin/python -I -m skyagent "\$@"
+exec /bin/sh $runner skyagent "\$@"
 COMMAND
 }
 

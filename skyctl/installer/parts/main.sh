@@ -42,6 +42,7 @@ install_worker() {
   write_config
   hand_over
   write_unit
+  write_runner
   write_command
   write_uninstaller
   joined_swarm=yes

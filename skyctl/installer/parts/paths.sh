@@ -2,6 +2,7 @@
 
 home=/opt/skypanel-worker
 venv=$home/venv
+runner=$home/run        # starts the agent by whichever Python there is
 applied=$home/applied   # there while the agent that runs is the one installed last
 packages=$home/packages # the packages that the script has installed, Docker's not among them
 joined=$home/joined     # there if the script has let this host join its swarm
@@ -15,7 +16,7 @@ lock_folder=/run/skypanel-worker-install
 unit_file=/etc/systemd/system/skypanel-worker.service
 command_file=/usr/local/bin/skyagent
 uninstaller=/usr/local/bin/skypanel-worker-uninstall
-halves="$venv.new $config_file.new $ca_file.new $release_key_file.new $unit_file.new $command_file.new $uninstaller.new" # there while they are made
+halves="$venv.new $config_file.new $ca_file.new $release_key_file.new $unit_file.new $runner.new $command_file.new $uninstaller.new" # there while they are made
 account=skyagent # the system user of the agent, where there is one
 account_comment='made for the agent of skyctl'
 log=/var/log/skypanel-worker-install.log

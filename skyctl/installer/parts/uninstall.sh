@@ -50,7 +50,11 @@ stop_agent() {
 leave_swarm() { # only the one that the script has joined
   if [ ! -e "$joined" ]; then return; fi
   if [ -S /var/run/docker.sock ] || command -v dockerd >/dev/null 2>&1; then
-    "$venv/bin/python" -I -c "$(leave_program)" || return 1
+    if [ -e "$runner" ]; then
+      sh "$runner" -c "$(leave_program)"
+    else
+      "$venv/bin/python" -I -c "$(leave_program)"
+    fi || return 1
   fi
   rm -f "$joined"
 }

@@ -1,0 +1,121 @@
+"""The agent's environment, by the real pip and venv: whatever the settings of pip, and under another Python later."""
+
+import hashlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import skyagent
+from tests.installer.test_script import SCRIPT, functions
+from tests.support.helpers import PATIENCE_SECONDS
+
+PYTHON = Path(sys.executable).resolve()
+# The install script's own functions in a folder; `check_agent` has been asked.
+PREPARED = (
+    functions(SCRIPT)
+    + """
+scratch=$1/scratch home=$1/home bundle=$1/bundle log=$1/log
+venv=$home/venv runner=$home/run applied=$home/applied command_file=$1/bin/skyagent
+python=$2 LC_ALL=C
+mkdir -p "$scratch" "$home"
+check_agent
+cp "$1/requirements.txt" "$scratch/requirements.txt"
+"""
+)
+INSTALL = PREPARED + "install_agent && write_runner && write_command || { cat $log >&2; exit 9; }\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the agent's libraries as small wheels that hold nothing."""
+    (tmp_path / "bundle/wheels").mkdir(parents=True)
+    lines = []
+    for name in ("httpx", "psutil"):
+        wheel = tmp_path / f"bundle/wheels/{name}-1-py3-none-any.whl"
+        info = f"{name}-1.dist-info"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"{name}.py", "")
+            archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+            archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(f"{info}/RECORD", "")
+        lines.append(f"{name}==1 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    (tmp_path / "requirements.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def run(folder: Path, script: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["sh", "-s", str(folder), str(PYTHON)],
+        input=script,
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def version(folder: Path) -> str:
+    """What the agent's command says."""
+    command = [str(folder / "bin/skyagent"), "--version"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS).stdout.strip()
+
+
+ASTRAY = {
+    "user": ("user = true", {"PIP_USER": "1"}),
+    "target": ("target = {}/elsewhere", {"PIP_TARGET": "{}/elsewhere"}),
+    "prefix": ("prefix = {}/elsewhere", {"PIP_PREFIX": "{}/elsewhere"}),
+    "root": ("root = {}/elsewhere", {"PIP_ROOT": "{}/elsewhere"}),
+}
+
+
+@pytest.mark.parametrize("name", ASTRAY)
+@pytest.mark.parametrize("by", ["file", "variable"])
+def test_no_setting_of_pip_leads_the_libraries_elsewhere(folder: Path, name: str, by: str) -> None:
+    line, variables = ASTRAY[name]
+    if by == "file":
+        (folder / ".config/pip").mkdir(parents=True)
+        (folder / ".config/pip/pip.conf").write_text(f"[install]\n{line.format(folder)}\n")
+        variables = {}
+    done = run(folder, INSTALL, **{key: value.format(folder) for key, value in variables.items()})
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "elsewhere").exists()
+    assert version(folder) == skyagent.__version__
+
+
+def test_an_environment_that_is_not_whole_takes_the_place_of_none(folder: Path) -> None:
+    assert run(folder, INSTALL).returncode == 0
+    (folder / "home/venv/release").write_text("of another version")
+    (folder / ".config/pip").mkdir(parents=True)
+    (folder / ".config/pip/pip.conf").write_text("[install]\ndry-run = true\n")
+    done = run(folder, INSTALL.replace("log=$1/log", "log=$1/log2"))
+    assert (done.returncode, version(folder)) == (42, skyagent.__version__)
+    assert "error W42: pip has not put the agent's libraries into " in done.stderr
+
+
+def test_the_agent_survives_another_minor_version_of_python(folder: Path) -> None:
+    """As a release upgrade leaves it: the libraries are in the folder of the former version."""
+    assert run(folder, INSTALL).returncode == 0
+    (library,) = (folder / "home/venv/lib").iterdir()
+    library.rename(library.with_name("python3.1"))
+    assert version(folder) == skyagent.__version__
+
+
+def test_the_agent_survives_the_loss_of_its_python(folder: Path) -> None:
+    """As where it was installed by the `python3.9` of the former release."""
+    assert run(folder, INSTALL).returncode == 0
+    for link in (folder / "home/venv/bin").glob("python*"):
+        link.unlink()
+    assert version(folder) == skyagent.__version__
+
+
+def test_where_no_python_can_be_used_it_says_what_to_do(folder: Path) -> None:
+    assert run(folder, INSTALL).returncode == 0
+    for library in (folder / "home/venv/lib").glob("*/site-packages/psutil.py"):
+        library.unlink()
+    done = subprocess.run([str(folder / "bin/skyagent")], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert done.returncode == 1
+    assert "hint: run its install script again: skyctl workers install-script" in done.stderr
