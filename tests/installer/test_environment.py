@@ -119,3 +119,14 @@ def test_where_no_python_can_be_used_it_says_what_to_do(folder: Path) -> None:
     done = subprocess.run([str(folder / "bin/skyagent")], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 1
     assert "hint: run its install script again: skyctl workers install-script" in done.stderr
+
+
+def test_it_runs_what_the_unit_and_the_uninstaller_ask_it_to(folder: Path) -> None:
+    assert run(folder, INSTALL).returncode == 0
+    for words, said in (
+        (("skyagent.launch", "--version"), skyagent.__version__),
+        (("-c", "import psutil, sys; print(psutil.__name__)"), "psutil"),
+    ):
+        command = ["sh", str(folder / "home/run"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
