@@ -305,7 +305,7 @@ def test_a_mass_failure_that_stands_is_told(doctor: Doctor, connection: psycopg.
     )
     found = doctor(1)["mass failures"]
     assert found["state"] == "warning"
-    assert found["found"] == "6 workers of eu fell silent 2m ago: automatic moves are held"
+    assert found["found"] == "6 workers of eu failed 2m ago: automatic moves are held"
 
 
 def test_channels_that_take_no_alert_are_named(doctor: Doctor, connection: psycopg.Connection) -> None:

@@ -169,7 +169,7 @@ def test_who_is_passed_over_calls_for_no_look(context: Context, connection: psyc
 
 
 def test_a_hold_stands_while_others_are_on_their_way_offline(context: Context, connection: psycopg.Connection) -> None:
-    """The two that timed out first come back; two that fell silent with them have not timed out yet."""
+    """The two that timed out first come back; two that failed with them have not timed out yet."""
     now = datetime.now(UTC)
     first = [add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=121)) for _ in range(2)]
     for _ in range(2):
