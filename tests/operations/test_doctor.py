@@ -113,7 +113,7 @@ def test_without_the_database_the_rest_is_looked_at(well: Cli) -> None:
     assert found["monitor"]["found"] == "not known: the database does not answer"
     shown = well("doctor", SKYCTL_DATABASE_URL=NOWHERE)
     assert (shown.returncode, shown.stderr, shown.stdout.count("mend the database")) == (1, "", 1)
-    assert "1 failed, 14 warnings" in shown.stdout
+    assert "1 failed, 15 warnings" in shown.stdout
 
 
 def test_a_database_url_that_cannot_be_read(doctor: Doctor) -> None:
