@@ -12,7 +12,8 @@ from tests.conftest import Process, make_context
 from tests.support.helpers import eventually
 
 from .conftest import ANY_LOAD
-from .machines import Node
+from .console import Console
+from .machines import Host, Node
 from .site import Site
 from .swarm import Swarm
 
@@ -93,3 +94,26 @@ def test_the_engine_of_the_manager_is_our_trouble_and_marks_nobody(quick_site: S
     assert {worker.status for worker in seen()} == {"active"}
     assert site.running() == {"web": ["north"]}
     assert alerts(site) == []
+
+
+def test_an_engine_that_was_stopped_or_whose_group_was_made_anew_is_known_again(host: Host, console: Console) -> None:
+    """The socket is of another group than the one that the agent has: it ends, and its unit gives it the present
+    one."""
+    script = console.ask("workers", "install-script", "--name", "web-1")
+    host.run("sh", "-c", "sh 2>&1", stdin=script, timeout_seconds=300)
+    away = "SELECT engine_away_since FROM container_workers"
+    eventually(lambda: console.connection.execute(away).fetchone() == (None,) and console.heard() != [(None,)])
+
+    host.run("systemctl", "stop", "docker.socket", "docker.service")
+    eventually(lambda: console.connection.execute(away).fetchone() != (None,))
+    host.run("systemctl", "start", "docker.socket", "docker.service")
+    eventually(lambda: console.connection.execute(away).fetchone() == (None,))
+
+    def agent() -> str:
+        return host.run("systemctl", "show", "--property", "MainPID", "skypanel-worker")
+
+    before = agent()
+    host.run("groupmod", "--gid", "4242", "docker")
+    host.run("systemctl", "restart", "docker.socket", "docker.service")
+    eventually(lambda: "action=engine_denied" in host.run("journalctl", "--unit", "skypanel-worker"))
+    eventually(lambda: console.connection.execute(away).fetchone() == (None,) and agent() != before)
