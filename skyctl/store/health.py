@@ -34,7 +34,7 @@ class Survey:
 
 class Change(NamedTuple):
     """A status that is to be changed, where it is still the one that was seen; to offline, where the worker has not
-    beaten since, either; and whether the worker's engine has failed."""
+    beaten since, either. Whether the worker's engine has failed: then, where it is still away."""
 
     worker_id: UUID
     previous: WorkerStatus
@@ -132,6 +132,7 @@ _CHANGE = sa.text("""
              AS d (id, previous, heard_at, status, failure, engine_failed)
         JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.previous
             AND (d.status <> 'offline' OR w.last_heartbeat_at IS NOT DISTINCT FROM d.heard_at)
+            AND (NOT d.engine_failed OR w.engine_away_since IS NOT NULL OR w.node_down_since IS NOT NULL)
         FOR NO KEY UPDATE OF w SKIP LOCKED
     )
     UPDATE container_workers AS w

@@ -128,6 +128,16 @@ def test_a_hold_is_lifted_too_where_the_panel_writes_the_status(
     assert [event.kind for event in look(context).events] == ["mass_recovery"]
 
 
+def test_an_engine_that_is_back_meanwhile_has_not_failed(context: Context, connection: psycopg.Connection) -> None:
+    worker_id = add_worker(connection, status="active")
+    change = store.Change(worker_id, WorkerStatus.ACTIVE, None, WorkerStatus.UNHEALTHY, None, engine_failed=True)
+    with context.db.transaction() as tx:
+        assert not store.change(tx, [change])
+    connection.execute("UPDATE container_workers SET engine_away_since = now()")
+    with context.db.transaction() as tx:
+        assert store.change(tx, [change]) == {worker_id}
+
+
 def refuse_updates(connection: psycopg.Connection, name: str) -> None:
     connection.execute(f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

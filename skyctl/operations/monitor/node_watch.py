@@ -19,7 +19,7 @@ def note_nodes(term: Term) -> None:
         nodes = term.observe(()).nodes.values()
         down = [node.id for node in nodes if not node.is_up]
         with term.reading() as tx:
-            if not down and not store.has_down(tx):
+            if not store.has_news(tx, down):
                 return
         with term.writing() as tx:
             drains.hold_heartbeats(tx)
