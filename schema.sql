@@ -139,10 +139,20 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_allowed text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_trouble text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_refuted_at timestamptz;
 
+-- The health of a worker's engine: since when its agent says that it does not answer; since when the swarm says that its
+-- node is down, and when it was last seen so; since when the monitor counts it as failed by either.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_away_since timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_since timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_seen_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_failed_at timestamptz;
+
 ALTER TABLE container_workers SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX IF NOT EXISTS container_workers_name_idx ON container_workers (name, id);
-CREATE INDEX IF NOT EXISTS container_workers_offline_idx ON container_workers (id) WHERE status = 'offline';
+DROP INDEX IF EXISTS container_workers_offline_idx;
+CREATE INDEX IF NOT EXISTS container_workers_failed_idx ON container_workers (id)
+    WHERE status = 'offline' OR engine_failed_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS container_workers_node_down_idx ON container_workers (id) WHERE node_down_since IS NOT NULL;
 CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS container_workers_claims_idx ON container_workers (id)
@@ -587,4 +597,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO skyctl_schema (version) VALUES (7) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (8) ON CONFLICT DO NOTHING;

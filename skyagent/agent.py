@@ -47,6 +47,7 @@ class Agent:
         self._failures = 0
         self._state = ("starting", "")
         self._engine_known: bool | None = None
+        self._engine_answered = False
 
     def run(self) -> NoReturn:
         """Report for ever."""
@@ -150,7 +151,8 @@ class Agent:
         self._state = (state, reason)
 
     def _note_engine(self) -> None:
-        """Say it when the Docker engine begins to answer, or ceases to."""
+        """Say it when the Docker engine begins to answer, or ceases to. Where this process may ask it no longer, as
+        when Docker's group was made anew, it ends: its unit gives the next one the present group."""
         engine = self._engine.latest
         known = not engine.trouble
         if known and not self._engine_known:
@@ -158,3 +160,7 @@ class Agent:
         if not known and self._engine_known is not False:
             log.warning("action=docker_away containers=%d reason=%r", engine.containers, engine.trouble)
         self._engine_known = known
+        self._engine_answered = self._engine_answered or known
+        if engine.denied and self._engine_answered:
+            log.error("action=engine_denied reason=%r", engine.trouble)
+            raise SystemExit(1)

@@ -19,7 +19,7 @@ import httpx
 
 from skyagent import __version__, clock
 from skyagent.backoff import LAST_CEILING
-from skyagent.errors import ConfigError, EngineAway, Failing, Failure, Refused, UnknownWorker, Unreachable
+from skyagent.errors import ConfigError, EngineAway, EngineDenied, Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.pinned import Signed
 from skyagent.releases import LARGEST_BYTES, Offer
 from skyagent.settings import LONGEST_SECONDS, SHORTEST_SECONDS, Settings
@@ -110,7 +110,8 @@ def engine_info(http: Http, timeout_seconds: float) -> dict[str, object]:
         with http.stream("GET", f"{ENGINE}/info") as response:
             body = _body(response.raise_for_status(), time.monotonic() + timeout_seconds, LARGEST_ANSWER)
     except httpx.HTTPError as error:
-        raise EngineAway(f"{type(error).__name__}: {error}") from error
+        kind = EngineDenied if _is_caused_by(error, PermissionError) else EngineAway
+        raise kind(f"{type(error).__name__}: {error}") from error
     document = _document(body)
     if not document:
         raise EngineAway("the answer is no JSON object")
@@ -197,7 +198,7 @@ class Manager:
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             return self._send_once(method, url, body, most, token)
         except httpx.ConnectError as error:
-            if not (_is_distrust(error) and self._trusts_again()):
+            if not (_is_caused_by(error, ssl.SSLCertVerificationError) and self._trusts_again()):
                 raise
             return self._send_once(method, url, body, most, token)
 
@@ -223,10 +224,10 @@ class Manager:
         return self._tokens.scrub(text)[:200]
 
 
-def _is_distrust(error: BaseException) -> bool:
-    """Tell whether the manager's certificate was not trusted, as far as the libraries' errors tell."""
+def _is_caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Tell whether an error is of this kind, or comes from one, as far as the libraries' errors tell."""
     cause = error.__cause__ or error.__context__
-    return isinstance(error, ssl.SSLCertVerificationError) or (cause is not None and _is_distrust(cause))
+    return isinstance(error, kind) or (cause is not None and _is_caused_by(cause, kind))
 
 
 @contextmanager

@@ -64,4 +64,12 @@ class Unmeasured(Failure):
 
 
 class EngineAway(Exception):
-    """The Docker engine gave no usable answer; the message is the reason."""
+    """The Docker engine gave no usable answer; the message is the reason. `denied`: this process may not ask it."""
+
+    denied = False
+
+
+class EngineDenied(EngineAway):
+    """This process may not use the engine's socket."""
+
+    denied = True

@@ -64,13 +64,16 @@ class Gauge(Generic[T]):
 
 @dataclass(frozen=True)
 class Engine:
-    """The Docker engine's last description of itself; `trouble` says why it is not known at present."""
+    """The engine's last description of itself; `trouble` says why it is not known at present, `denied` that this
+    process may not ask it. `kind`: an engine that is none of Docker's."""
 
     containers: int = 0
     data_root: str = "/"
     version: str = ""
     swarm_node_id: str = ""
     trouble: str = "no answer yet"
+    denied: bool = False
+    kind: str = ""
 
 
 def parse_engine(info: dict[str, object]) -> Engine:
@@ -81,7 +84,8 @@ def parse_engine(info: dict[str, object]) -> Engine:
     swarm = info.get("Swarm")
     node_id = swarm.get("NodeID") if isinstance(swarm, dict) else None
     root = _text(info.get("DockerRootDir")) or "/"
-    return Engine(containers, root, _text(info.get("ServerVersion")), _text(node_id), trouble="")
+    kind = "podman" if "BuildahVersion" in info else ""  # which only Podman's answer to Docker's clients has
+    return Engine(containers, root, _text(info.get("ServerVersion")), _text(node_id), trouble="", kind=kind)
 
 
 def _text(value: object) -> str:
@@ -113,7 +117,7 @@ class EngineWatch:
         try:
             self.latest = parse_engine(engine_info(self._http, self._timeout_seconds))
         except EngineAway as error:
-            self.latest = replace(self.latest, trouble=str(error))
+            self.latest = replace(self.latest, trouble=str(error), denied=error.denied)
 
 
 class Host:
@@ -136,12 +140,14 @@ class Host:
             "memoryPercent": self._memory.read(),
             "diskPercent": self._disk.read(),
             "containerCount": self._engine.latest.containers,
+            "engineAnswers": not self._engine.latest.trouble,
         }
 
     def registration(self) -> dict[str, Any]:
         """The body of a registration, all of which changes rarely."""
         engine = self._engine.latest
-        facts = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
+        said = {"dockerVersion": engine.version, "engine": engine.kind, "swarmNodeId": engine.swarm_node_id}
+        facts = {**said, "engineTrouble": engine.trouble, **self._constants}
         metadata = {name: value for name, value in facts.items() if value}
         return {
             "hostname": socket.gethostname(),

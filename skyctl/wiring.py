@@ -55,6 +55,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2, limits_lock_w
         keys=_keys(settings, db),
         health=HealthPolicy(
             heartbeat_timeout=settings.heartbeat_timeout,
+            engine_grace=settings.engine_grace,
             heartbeat_interval=settings.heartbeat_interval,
             cpu_percent=settings.cpu_limit,
             memory_percent=settings.memory_limit,

@@ -26,7 +26,7 @@ from skyctl.api.heartbeats import HeartbeatBatches, accepted, answers_with_repli
 from skyctl.api.limits import Limit
 from skyctl.api.responses import SHORT, Content, encode, error_answer, error_document
 from skyctl.documents import http
-from skyctl.domain.cluster import Heartbeat, Registration
+from skyctl.domain.cluster import Registration
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized
 from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING
@@ -87,8 +87,8 @@ def _registered(admitted: Admitted) -> Answer:
 
 def report_load(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
     """Store a heartbeat that did not come the short way, as a batch of one."""
-    load = http.heartbeat(http.parse(request.body))
-    heartbeat = Heartbeat(str(request.worker_id), heartbeats.fingerprint(request.token), load)
+    fingerprint = heartbeats.fingerprint(request.token)
+    heartbeat = http.heartbeat(http.parse(request.body), str(request.worker_id), fingerprint)
     outcome = anyio.from_thread.run(heartbeats.record, context, [heartbeat])[0]
     if isinstance(outcome, Unauthorized):
         outcome = heartbeats.why_refused(context, request.worker_id, request.token)

@@ -68,8 +68,8 @@ class HeartbeatBatches:
         """Add a heartbeat to the next batch, or refuse it for what can be seen without the database."""
         try:
             token = bearer_token(request.headers)
-            load = http.heartbeat(http.parse(request.body))
-            heartbeat = Heartbeat(request.worker_id, heartbeats.fingerprint(token), load)
+            fingerprint = heartbeats.fingerprint(token)
+            heartbeat = http.heartbeat(http.parse(request.body), request.worker_id, fingerprint)
         except SkyctlError as error:
             self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
             return

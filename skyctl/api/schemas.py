@@ -44,7 +44,14 @@ PERCENTS = json_object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PE
 
 SCHEMAS: Document = {
     "Error": json_object(success={"const": False}, error=json_object(code=TEXT, message=TEXT)),
-    "Heartbeat": json_object(cpuPercent=PERCENT, memoryPercent=PERCENT, diskPercent=PERCENT, containerCount=COUNT),
+    "Heartbeat": json_object(
+        "engineAnswers",
+        cpuPercent=PERCENT,
+        memoryPercent=PERCENT,
+        diskPercent=PERCENT,
+        containerCount=COUNT,
+        engineAnswers={"type": "boolean", "description": "whether the worker's engine does; unsaid: it does"},
+    ),
     "Registration": json_object(
         "metadata",
         hostname=NAME,
@@ -68,7 +75,15 @@ SCHEMAS: Document = {
         swarmNodeTrouble={"type": ["string", "null"]},
         status=STATUS,
         capacity=json_object(cpuCores=AMOUNT, memoryMb=AMOUNT, diskGb=AMOUNT),
-        currentLoad=reference("Heartbeat"),
+        currentLoad=json_object(
+            cpuPercent=PERCENT,
+            memoryPercent=PERCENT,
+            diskPercent=PERCENT,
+            containerCount=COUNT | {"type": ["integer", "null"], "description": "null while the engine does not say"},
+        ),
+        engineAwaySince=TIME,
+        nodeDownSince=TIME,
+        engineFailedAt=TIME,
         lastHeartbeatAt=TIME,
         statusChangedAt=TIME,
         drainRequestedAt=TIME,

@@ -154,11 +154,11 @@ def pause(
 def resume(ctx: typer.Context, yes: YesOption = False) -> None:
     """Let containers be moved again.
 
-    It ends a pause, and lets those be moved that are held since many workers fell silent at once.
+    It ends a pause, and lets those be moved that are held since many workers failed at once.
     """
 
     with open_context(ctx) as context:
-        confirm("Move containers again, also off all workers that fell silent at once?", yes=yes)
+        confirm("Move containers again, also off all workers that failed at once?", yes=yes)
         was_paused, lifted = admin.migrations.resume(context, actor())
     if was_paused:
         sys.stdout.write("the pause is over\n")

@@ -69,7 +69,10 @@ def diagnosis_document(diagnosis: Diagnosis, containers: Sequence[Service], move
             "silenceSeconds": None if diagnosis.silence is None else diagnosis.silence.total_seconds(),
             "timeoutSeconds": policy.heartbeat_timeout.total_seconds(),
             "outageSeconds": diagnosis.deaf.total_seconds(),
-            "load": load_document(worker.load),
+            "load": {**load_document(worker.load), "containerCount": worker.container_count},
+            "engineAwaySince": moment(worker.engine_away_since),
+            "nodeDownSince": moment(worker.node_down_since),
+            "engineGraceSeconds": policy.engine_grace.total_seconds(),
             "limits": {
                 "cpuPercent": policy.cpu_percent,
                 "memoryPercent": policy.memory_percent,
@@ -105,7 +108,7 @@ def overview_document(overview: Overview) -> Document:
 
 
 def mass_failure_document(failure: MassFailure) -> Document:
-    """Many workers that fell silent at once."""
+    """Many workers that failed at once."""
     return {
         "id": failure.id,
         "region": failure.region,

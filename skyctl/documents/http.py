@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 
-from skyctl.domain.cluster import Capacity, ClusterStats, Load, Registration, Worker
+from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker
 from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import CONTROL, is_plain, storable
@@ -47,14 +47,19 @@ def parse(body: bytes) -> Document:
     return document
 
 
-def heartbeat(document: Document) -> Load:
-    """A heartbeat's load. Raises ValidationError that names the field."""
-    return Load(
+def heartbeat(document: Document, worker_id: str, token_hash: str) -> Heartbeat:
+    """A worker's heartbeat; agents that know of no engine say nothing of it. Raises ValidationError that names the
+    field."""
+    load = Load(
         _percent(document, "cpuPercent"),
         _percent(document, "memoryPercent"),
         _percent(document, "diskPercent"),
         _count(document, "containerCount"),
     )
+    answers = document.get("engineAnswers", True)
+    if not isinstance(answers, bool):
+        raise invalid("engineAnswers", answers, "true or false")
+    return Heartbeat(worker_id, token_hash, load, not answers)
 
 
 def registration(document: Document) -> Registration:
@@ -190,7 +195,10 @@ def worker_document(worker: Worker) -> Document:
         "swarmNodeTrouble": worker.swarm_node_trouble,
         "status": worker.status.value,
         "capacity": capacity_document(worker.capacity),
-        "currentLoad": load_document(worker.load),
+        "currentLoad": {**load_document(worker.load), "containerCount": worker.container_count},
+        "engineAwaySince": moment(worker.engine_away_since),
+        "nodeDownSince": moment(worker.node_down_since),
+        "engineFailedAt": moment(worker.engine_failed_at),
         "lastHeartbeatAt": moment(worker.last_heartbeat_at),
         "statusChangedAt": moment(worker.status_changed_at),
         "drainRequestedAt": moment(worker.drain_requested_at),

@@ -65,7 +65,22 @@ class Worker:
     swarm_node_claim: str | None = None
     swarm_node_confirmed_at: datetime | None = None
     swarm_node_trouble: str | None = None
+    engine_away_since: datetime | None = None
+    node_down_since: datetime | None = None
+    node_down_seen_at: datetime | None = None
+    engine_failed_at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def container_count(self) -> int | None:
+        """How many containers run there; None while its engine does not say."""
+        return None if self.engine_away_since else self.load.container_count
+
+    @property
+    def engine_trouble(self) -> str:
+        """Why its engine does not answer, as its agent said last; empty where it said nothing."""
+        said = self.metadata.get("engineTrouble")
+        return said if self.engine_away_since and isinstance(said, str) else ""
 
     @property
     def confirmed_node(self) -> str | None:
@@ -77,13 +92,15 @@ class Worker:
 class HealthPolicy:
     """The limits beyond which a worker is offline, unhealthy or flapping, and many of them are a mass failure.
 
-    `heartbeat_timeout`: the longest silence. `*_percent`: above it a worker is exhausted. `flap_*`: that many
-    transitions within the window hold a worker out of placement until it was quiet for `flap_quiet`. `mass_*`: that
-    many workers silent within the window are a mass failure, where they are that share of those that can take more.
+    `heartbeat_timeout`: the longest silence. `engine_grace`: for how long its engine may be away. `*_percent`: above it
+    a worker is exhausted. `flap_*`: that many transitions within the window hold a worker out of placement until it was
+    quiet for `flap_quiet`. `mass_*`: that many workers that failed within the window are a mass failure, where they are
+    that share of those that can take more.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
     heartbeat_interval: timedelta = timedelta(seconds=30)
+    engine_grace: timedelta = timedelta(seconds=60)
     cpu_percent: float = 90
     memory_percent: float = 95
     disk_percent: float = 90
@@ -106,18 +123,20 @@ class AlertPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The health rule's conclusion about a worker, and the figure that decided it."""
+    """The health rule's conclusion about a worker, the figure that decided it, and whether its engine has failed."""
 
     status: WorkerStatus
     reason: str
+    engine_failed: bool = False
 
 
 class Heartbeat(NamedTuple):
-    """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, its load."""
+    """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, what it says of its host."""
 
     worker_id: str
     token_hash: str
     load: Load
+    engine_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +226,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The number of a region's workers that fell silent within the window, of those that could take containers."""
+    """The number of a region's workers that failed within the window, of those that could take containers."""
 
     region: str | None
     silent: int
@@ -216,7 +235,7 @@ class Silence:
 
 
 class MassFailure(NamedTuple):
-    """Many workers that fell silent at once: whoever beat last before it was detected belongs to it, until it is
+    """Many workers that failed at once: whoever beat last before it was detected belongs to it, until it is
     lifted."""
 
     id: int

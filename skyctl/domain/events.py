@@ -96,11 +96,13 @@ class Sample(TypedDict):
 
 
 class StatusChange(Details):
-    """What decided a status. `onPurpose`: its agent was stopped, or had been."""
+    """What decided a status. `onPurpose`: its agent was stopped, or had been. `engineFailed`: what ran there counts as
+    failed, since its engine does."""
 
     lastHeartbeatAt: str | None
     load: NotRequired[Sample]
     onPurpose: NotRequired[bool]
+    engineFailed: NotRequired[bool]
     massFailureId: NotRequired[int]
 
 
@@ -111,7 +113,7 @@ class ClockSet(Details):
 
 
 class SilentWorkers(Details):
-    """How many workers fell silent at once, of how many that could take containers, in a region or everywhere."""
+    """How many workers failed at once, of how many that could take containers, in a region or everywhere."""
 
     massFailureId: int
     region: str | None
@@ -237,7 +239,7 @@ class EventKind(StrEnum):
         "the database's clock was set: stored times follow it back, a leap ahead is an outage",
         ClockSet,
     )
-    MASS_FAILURE = "mass_failure", "many workers fell silent at once: automatic moves off them are held", SilentWorkers
+    MASS_FAILURE = "mass_failure", "many workers failed at once: automatic moves off them are held", SilentWorkers
     MASS_RECOVERY = "mass_recovery", "none of those workers is silent any more", LiftedMassFailure
 
     DRAIN_REQUESTED = "drain_requested", "an administrator wants the worker empty"

@@ -13,7 +13,7 @@ class PlacedContainer:
     """The container of a deployment on a worker, with all that decides whether it must leave.
 
     `is_applied`: the engine runs it by this deployment's order. `is_current`: it is the service's current deployment.
-    `mass_failure` is the one by which the worker fell silent. `last_migration_at`: when the latest migration off this
+    `mass_failure` is the one by which the worker failed. `last_migration_at`: when the latest migration off this
     deployment was written down. `has_unfinished_migration` is about the service.
     """
 

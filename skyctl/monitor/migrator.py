@@ -21,7 +21,7 @@ from skyctl.domain.errors import (
 )
 from skyctl.host.condition import Condition, unexpected
 from skyctl.host.vital import VitalLoop
-from skyctl.operations.monitor import alerts, migrations, node_claims, services, swarm
+from skyctl.operations.monitor import alerts, migrations, node_claims, node_watch, services, swarm
 from skyctl.operations.shared.leadership import Term
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -79,6 +79,8 @@ class Migrator:
         try:
             all_of_them = self._all_are_due()
             claim_events = node_claims.check_claims(term, all_of_them=all_of_them)
+            if all_of_them:
+                node_watch.note_nodes(term)
             progress = migrations.reconcile_migrations(term)
             service_events, later = services.reconcile_services(term, all_of_them=all_of_them)
             if events := [*claim_events, *progress.events, *service_events]:

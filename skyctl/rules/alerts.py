@@ -1,11 +1,12 @@
 """Alerts: from events to what people are told, once.
 
     went offline                             worker_offline, opens the worker's incident
-    became unhealthy                         worker_unhealthy, opens it; in the cooldown of one before, at its end
+    became exhausted                         worker_unhealthy, opens it; in the cooldown of one before, at its end
+    its engine has failed                    worker_unhealthy, opens it
     came back from offline or unhealthy      worker_recovered, closes it; nothing where none is open
     began to flap                            worker_flapping, opens it; then nothing until the worker has settled
     settled                                  as if it had just become what it is now
-    many fell silent at once                 mass_failure; nothing of each alone, nor of its return while that stands
+    many failed at once                 mass_failure; nothing of each alone, nor of its return while that stands
     all of those are back, or were let go    mass_recovery
     a container runs on another worker       container_migrated, to its organization's members
     one could not be moved, for good         migration_failed, to the same
@@ -131,11 +132,12 @@ def _kind(event: Event, memory: _Memory, policy: AlertPolicy) -> str | None:
         kind = _by_status(event, memory)
     else:
         kind = None if worker_id in memory.flapping else _by_status(event, memory)
-    if "massFailureId" in event.details and kind in (OFFLINE, RECOVERED):
-        memory.opened[worker_id] = kind == OFFLINE
-        memory.unalerted[worker_id] = event.details_as(StatusChange)["massFailureId"] if kind == OFFLINE else None
+    has_failed = kind == OFFLINE or "engineFailed" in event.details
+    if "massFailureId" in event.details and (has_failed or kind == RECOVERED):
+        memory.opened[worker_id] = has_failed
+        memory.unalerted[worker_id] = event.details_as(StatusChange)["massFailureId"] if has_failed else None
         return None
-    if kind == UNHEALTHY and _was_told_lately(event, memory.incidents.get(worker_id), policy):
+    if kind == UNHEALTHY and not has_failed and _was_told_lately(event, memory.incidents.get(worker_id), policy):
         return None
     if kind:
         memory.unalerted.pop(worker_id, None)
@@ -149,13 +151,9 @@ def _by_status(event: Event, memory: _Memory) -> str | None:
         return None if event.details.get("onPurpose") else OFFLINE
     if event.to_status is WorkerStatus.UNHEALTHY:
         return UNHEALTHY
-    if (
-        event.to_status in (WorkerStatus.ACTIVE, WorkerStatus.DRAINING)
-        and event.worker_id
-        and memory.is_open(event.worker_id)
-    ):
-        return RECOVERED
-    return None
+    is_drained = event.to_status is WorkerStatus.DRAINING and event.from_status is not WorkerStatus.UNHEALTHY
+    is_back = event.to_status is WorkerStatus.ACTIVE or is_drained
+    return RECOVERED if is_back and event.worker_id and memory.is_open(event.worker_id) else None
 
 
 def _was_told_lately(event: Event, incident: Incident | None, policy: AlertPolicy) -> bool:
@@ -200,7 +198,7 @@ def _of_the_mass(event: Event) -> Alert:
     details = event.details_as(SilentWorkers)
     if event.kind == MASS_FAILURE:
         where = f" of region {details['region']}" if details.get("region") else ""
-        title = f"{details['silent']} of {details['schedulable']} workers{where} fell silent"
+        title = f"{details['silent']} of {details['schedulable']} workers{where} failed"
         held = "Nothing is moved off them automatically until they return, or `skyctl migrations resume`."
         message = f"{title}: {listed(details.get('workers', []))}. {held}"
     else:

@@ -6,7 +6,8 @@ that fits decides about a container that the engine runs as its service's curren
     another migration of its service is unfinished               stays
     the worker is to be drained, and the drain is neither        leaves: queued, whatever its organization's policy
     over nor past its deadline
-    the worker is not offline, or was stopped on purpose         stays
+    the worker is neither offline nor without its engine, or     stays
+    was stopped on purpose
     its organization wants nothing moved                         stays
     its organization wants to be asked                           leaves: awaiting approval
     its worker failed with many others                           leaves: held until the mass failure is lifted
@@ -76,7 +77,7 @@ def called_off(migration: UnstartedMigration, now: datetime) -> str:
         if worker.drain_requested_at is None:
             return "the drain was cancelled"
         return OVERDUE if _drain_is_overdue(worker, now) else ""
-    is_back = worker.status is not WorkerStatus.OFFLINE
+    is_back = _failed_at(worker) is None
     return "the worker is back" if is_back and not _drain_is_open(worker) else ""
 
 
@@ -92,8 +93,15 @@ def _may_move(container: PlacedContainer) -> bool:
 def _cause(worker: Worker, now: datetime) -> MigrationCause | None:
     if _drain_is_open(worker) and not _drain_is_overdue(worker, now):
         return MigrationCause.DRAIN
-    has_failed = worker.status is WorkerStatus.OFFLINE and not stopped_on_purpose(worker)
+    has_failed = _failed_at(worker) is not None and not stopped_on_purpose(worker)
     return MigrationCause.WORKER_FAILED if has_failed else None
+
+
+def _failed_at(worker: Worker) -> datetime | None:
+    """Return since when what runs there counts as failed: the worker is offline, or without its engine."""
+    if worker.status is WorkerStatus.OFFLINE:
+        return worker.status_changed_at or worker.created_at
+    return worker.engine_failed_at
 
 
 def _drain_is_open(worker: Worker) -> bool:
@@ -109,11 +117,11 @@ def _left_since(container: PlacedContainer, cause: MigrationCause) -> bool:
     worker, migrated_at = container.worker, container.last_migration_at
     if migrated_at is None:
         return False
-    failed_at = worker.status_changed_at if worker.status is WorkerStatus.OFFLINE else None
+    failed_at = _failed_at(worker)
     if cause is MigrationCause.DRAIN:
         return migrated_at >= max(since for since in (worker.drain_requested_at, failed_at) if since)
-    return migrated_at >= (failed_at or worker.created_at)
+    return failed_at is not None and migrated_at >= failed_at
 
 
 def _held_reason(failure: MassFailure) -> str:
-    return f"{failure.silent} of {failure.schedulable} workers fell silent at once: see `skyctl migrations resume`"
+    return f"{failure.silent} of {failure.schedulable} workers failed at once: see `skyctl migrations resume`"

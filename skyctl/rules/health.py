@@ -7,10 +7,14 @@ One table, read from the top; the first line that fits decides.
     so silent when it went offline, and not heard since           offline
     an administrator wants it empty                               draining
     never heard from                                              pending
+    its agent says that its engine does not answer, for longer    unhealthy, and its engine has failed
+    than the grace time
+    the swarm says that its node is down, for as long             unhealthy, and its engine has failed
     CPU, memory or disk above its limit                           unhealthy
     else                                                          active
 
-Silence counts only while somebody could have heard the worker: outages of ours are taken out of it.
+Silence counts only while somebody could have heard the worker: outages of ours are taken out of it. Of a node that is
+down only the time between two looks at it counts: while the swarm does not answer us, nobody's node is down any longer.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,15 +51,42 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
         )
     if heard_at is None:
         return Verdict(WorkerStatus.PENDING, "never heard from")
+    if reason := engine_failure(worker, now, outages, policy):
+        return Verdict(WorkerStatus.UNHEALTHY, reason, engine_failed=True)
     if is_exhausted(worker.load, policy):
         return Verdict(WorkerStatus.UNHEALTHY, figures(worker.load, policy))
     return Verdict(WorkerStatus.ACTIVE, "heard from, and within its limits")
+
+
+def is_news_of(worker: Worker, verdict: Verdict) -> bool:
+    """Tell whether the verdict is another one than stands: another status, or the worker's engine has failed, or is
+    back, while it stays unhealthy."""
+    has_failed = worker.engine_failed_at is not None and worker.status is WorkerStatus.UNHEALTHY
+    return verdict.status is not worker.status or verdict.engine_failed is not has_failed
 
 
 def stopped_on_purpose(worker: Worker) -> bool:
     """Tell whether the agent was stopped on purpose and has not beaten since."""
     heard_at = worker.last_heartbeat_at
     return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
+
+
+def engine_failure(worker: Worker, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> str:
+    """Return why the worker's engine counts as failed: it has been away for longer than the grace time; empty where it
+    does not. The outages are `merged` ones."""
+    grace = policy.engine_grace
+    if worker.engine_away_since is not None and worker.engine_away_since < cutoff(now, outages, grace):
+        away = heard_silence(worker.engine_away_since, now, outages)
+        why = f": {worker.engine_trouble}" if worker.engine_trouble else ""
+        return _too_long("its engine does not answer", away, grace) + why
+    down, seen_at = worker.node_down_since, worker.node_down_seen_at
+    if down is not None and seen_at is not None and seen_at - down > grace:
+        return _too_long("the swarm says that its node is down", seen_at - down, grace)
+    return ""
+
+
+def _too_long(what: str, lasted: timedelta, grace: timedelta) -> str:
+    return f"{what}, for {round(lasted.total_seconds(), 1):g} s > {grace.total_seconds():g} s"
 
 
 def _is_lost(worker: Worker, policy: HealthPolicy) -> bool:
@@ -127,11 +158,13 @@ def figures(load: Load, policy: HealthPolicy) -> str:
     return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(load, policy))
 
 
-def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy) -> bool:
-    """Tell whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
+def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy, *, engine_trouble: bool) -> bool:
+    """Tell whether a heartbeat calls for a look at once: the stored status would not be concluded from it, or not for
+    long."""
     if status is WorkerStatus.DRAINING:
         return False
-    return status is not (WorkerStatus.UNHEALTHY if is_exhausted(load, policy) else WorkerStatus.ACTIVE)
+    bad = engine_trouble or is_exhausted(load, policy)
+    return status is not (WorkerStatus.UNHEALTHY if bad else WorkerStatus.ACTIVE)
 
 
 def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> list[str]:
@@ -147,8 +180,12 @@ def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], policy: He
         return [*changes, "back in service, by `skyctl workers undrain`"]
     if status is WorkerStatus.PENDING:
         return ["active, by its first heartbeat"]
+    if engine_failure(worker, now, outages, policy):
+        return [*changes, "active, once its engine answers and its node is up"]
     if status is WorkerStatus.UNHEALTHY:
         most = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, policy))
         return [*changes, f"active, by a heartbeat with {most}"]
+    if worker.engine_away_since or worker.node_down_since:
+        changes.append("unhealthy, if its engine stays away")
     most = f"CPU > {policy.cpu_percent:g} %, memory > {policy.memory_percent:g} % or disk > {policy.disk_percent:g} %"
     return [*changes, f"unhealthy, by a heartbeat with {most}"]

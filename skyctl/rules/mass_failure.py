@@ -4,6 +4,6 @@ from skyctl.domain.cluster import HealthPolicy, Silence
 
 
 def is_mass_failure(silence: Silence, policy: HealthPolicy) -> bool:
-    """Tell whether enough workers fell silent for a common cause to be likely: moving all containers at once would
+    """Tell whether enough workers failed for a common cause to be likely: moving all containers at once would
     be a stampede."""
     return silence.silent >= policy.mass_workers and silence.silent >= policy.mass_share * silence.schedulable

@@ -69,6 +69,7 @@ def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
         "never heard from": worker.status is WorkerStatus.PENDING,
         "draining": worker.status is WorkerStatus.DRAINING or worker.drain_requested_at is not None,
         "unhealthy": worker.status is WorkerStatus.UNHEALTHY or is_exhausted,
+        "its engine does not answer": worker.engine_away_since is not None,
         "flapping": worker.flapping_since is not None,
         "not in the swarm": not (worker.swarm_node_id or worker.swarm_node_claim),
         candidate.obstacle: bool(candidate.obstacle),

@@ -115,6 +115,9 @@ TABLE = (
         "seconds of silence after which a worker is offline",
     ),
     Setting(
+        "engine_grace", ("WORKER_ENGINE_GRACE",), values.seconds, "60", "seconds that a worker's engine may be away"
+    ),
+    Setting(
         "cpu_limit", ("WORKER_CPU_LIMIT",), values.percent, "90", "percent of CPU above which a worker is unhealthy"
     ),
     Setting(
@@ -229,6 +232,7 @@ class Settings:
     token_rotation_days: int = 30
     heartbeat_interval: timedelta = timedelta(seconds=30)
     heartbeat_timeout: timedelta = timedelta(seconds=120)
+    engine_grace: timedelta = timedelta(seconds=60)
     cpu_limit: float = 90
     memory_limit: float = 95
     disk_limit: float = 90

@@ -135,7 +135,9 @@ def still_exhausted(connection: sa.Connection, cooldown: timedelta) -> list[Work
     columns = incidents.c
     due = sa.and_(columns.closed_at.is_not(None), columns.exhaustion_alerted_at <= _NOW - cooldown)
     query = sa.select(*COLUMNS).join_from(workers, incidents, columns.worker_id == workers.c.id)
-    exhausted = query.where(due, STATUS == WorkerStatus.UNHEALTHY, workers.c.flapping_since.is_(None))
+    exhausted = query.where(
+        due, STATUS == WorkerStatus.UNHEALTHY, workers.c.engine_failed_at.is_(None), workers.c.flapping_since.is_(None)
+    )
     return [read(row) for row in connection.execute(exhausted.order_by(workers.c.name, workers.c.id))]
 
 

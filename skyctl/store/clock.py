@@ -39,6 +39,10 @@ OF_WORKERS = (
     "agent_offered_at",
     "swarm_node_confirmed_at",
     "swarm_node_refuted_at",
+    "engine_away_since",
+    "node_down_since",
+    "node_down_seen_at",
+    "engine_failed_at",
 )
 MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
     (t.deployments, "updated_at", ("created_at", "untold_since", "deployed_at", "stopped_at")),

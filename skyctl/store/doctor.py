@@ -44,6 +44,12 @@ def of_status(connection: sa.Connection, status: WorkerStatus, most: int) -> Gro
     return _group(connection, workers.c.last_heartbeat_at, most, STATUS.in_([status]))
 
 
+def without_engine(connection: sa.Connection, most: int) -> Group:
+    """The workers whose engine has failed, each with when that was concluded."""
+    failed_at = workers.c.engine_failed_at
+    return _group(connection, failed_at, most, failed_at.is_not(None))
+
+
 def pending_for(connection: sa.Connection, age: timedelta, most: int) -> Group:
     """The workers that were invited longer ago and not yet heard from, each with its invitation."""
     invited = workers.c.created_at

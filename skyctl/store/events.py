@@ -87,6 +87,7 @@ def transitions(
         events.c.kind == EventKind.STATUS_CHANGED,
         events.c.from_status.in_(between),
         events.c.to_status.in_(between),
+        events.c.from_status != events.c.to_status,  # unhealthy for another reason
         events.c.at.between(sa.func.skyctl_now() - window, sa.func.skyctl_now()),  # none from before a clock's step
         events.c.details["onPurpose"].is_(None),
     )

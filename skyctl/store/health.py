@@ -15,33 +15,41 @@ from skyctl.store.tables import mass_failures, workers
 
 _NOW = sa.func.skyctl_now()
 _MOST_NAMES = 1000
+_ENGINE_FAILED = "engine failed"  # unhealthy, and what ran there counts as failed
 _FAILURE = [mass_failures.c[name] for name in MassFailure._fields]
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """One look at every worker: whose status may not be what the facts call for, the oldest heartbeat of those that are
-    not offline, which flapping workers have settled, and since when the one that changed first has been quiet."""
+    not offline, which flapping workers have settled, since when the one that changed first has been quiet, and since
+    when the engine that is first to fail has been away."""
 
     suspects: Sequence[UUID]
     settled: Sequence[UUID]
     oldest_heartbeat_at: datetime | None
     quiet_since: datetime | None
+    engine_away_since: datetime | None
 
 
 class Change(NamedTuple):
     """A status that is to be changed, where it is still the one that was seen; to offline, where the worker has not
-    beaten since, either."""
+    beaten since, either. Whether the worker's engine has failed: then, where it is still away."""
 
     worker_id: UUID
     previous: WorkerStatus
     heard_at: datetime | None
     status: WorkerStatus
     mass_failure_id: int | None
+    engine_failed: bool = False
 
 
 def survey(
-    connection: sa.Connection, policy: HealthPolicy, silent_since: datetime, passed_over: Collection[UUID] = ()
+    connection: sa.Connection,
+    policy: HealthPolicy,
+    silent_since: datetime,
+    away_since: datetime,
+    passed_over: Collection[UUID] = (),
 ) -> Survey:
     """Look at every worker but those passed over, in one scan: the table of `rules/health`, as a query.
 
@@ -50,6 +58,12 @@ def survey(
     c = workers.c
     to_drain = sa.or_(
         c.drain_requested_at.is_not(None), sa.and_(STATUS == WorkerStatus.DRAINING, c.undrained_at.is_(None))
+    )
+    engine_fails = sa.or_(
+        c.engine_away_since < away_since, c.node_down_seen_at - c.node_down_since > policy.engine_grace
+    )
+    stands = sa.case(
+        (sa.and_(STATUS == WorkerStatus.UNHEALTHY, c.engine_failed_at.is_not(None)), _ENGINE_FAILED), else_=STATUS
     )
     concluded = sa.case(
         (
@@ -67,6 +81,7 @@ def survey(
         (c.last_heartbeat_at < silent_since, WorkerStatus.OFFLINE),
         (to_drain, WorkerStatus.DRAINING),
         (c.last_heartbeat_at.is_(None), WorkerStatus.PENDING),
+        (engine_fails, _ENGINE_FAILED),
         (
             sa.or_(
                 c.cpu_percent > policy.cpu_percent,
@@ -80,13 +95,16 @@ def survey(
     flaps = c.flapping_since.is_not(None)
     row = connection.execute(
         sa.select(
-            sa.func.array_agg(c.id).filter(concluded != STATUS),
+            sa.func.array_agg(c.id).filter(concluded != stands),
             sa.func.array_agg(c.id).filter(flaps, c.status_changed_at <= _NOW - policy.flap_quiet),
             sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
             sa.func.min(c.status_changed_at).filter(flaps),
+            sa.func.min(c.engine_away_since).filter(
+                c.engine_failed_at.is_(None), STATUS.in_([WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY])
+            ),
         ).where(*([sa.not_(among(c.id, passed_over))] if passed_over else []))
     ).one()
-    return Survey(row[0] or (), row[1] or (), row[2], row[3])
+    return Survey(row[0] or (), row[1] or (), *row[2:])
 
 
 def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worker]:
@@ -108,17 +126,18 @@ def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:
 # A drain that the panel wrote as a status becomes the fact that it stands for.
 _CHANGE = sa.text("""
     WITH free AS (
-        SELECT w.id, d.status, d.failure
+        SELECT w.id, d.status, d.failure, d.engine_failed
         FROM unnest(CAST(:worker_id AS uuid[]), CAST(:previous AS text[]), CAST(:heard_at AS timestamptz[]),
-                    CAST(:status AS text[]), CAST(:mass_failure_id AS bigint[]))
-             AS d (id, previous, heard_at, status, failure)
+                    CAST(:status AS text[]), CAST(:mass_failure_id AS bigint[]), CAST(:engine_failed AS boolean[]))
+             AS d (id, previous, heard_at, status, failure, engine_failed)
         JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.previous
             AND (d.status <> 'offline' OR w.last_heartbeat_at IS NOT DISTINCT FROM d.heard_at)
+            AND (NOT d.engine_failed OR w.engine_away_since IS NOT NULL OR w.node_down_since IS NOT NULL)
         FOR NO KEY UPDATE OF w SKIP LOCKED
     )
     UPDATE container_workers AS w
     SET status = free.status, status_changed_at = skyctl_now(), updated_at = skyctl_now(),
-        mass_failure_id = free.failure,
+        mass_failure_id = free.failure, engine_failed_at = CASE WHEN free.engine_failed THEN skyctl_now() END,
         drain_requested_at = CASE WHEN free.status = 'draining' OR (w.status = 'draining' AND w.undrained_at IS NULL)
                                   THEN coalesce(w.drain_requested_at, skyctl_now()) ELSE w.drain_requested_at END,
         undrained_at = NULL
@@ -156,8 +175,8 @@ def flapping(connection: sa.Connection, worker_ids: Iterable[UUID], before: int)
 
 
 def silences(connection: sa.Connection, missed_since: datetime, not_before: datetime) -> list[Silence]:
-    """By region: how many workers beat last within this time, and belong to no mass failure; and how many could take
-    containers."""
+    """By region: how many workers beat last within this time, or lost their engine since its beginning, and belong to
+    no mass failure; and how many could take containers."""
     rows = connection.execute(_SILENCES, {"missed_since": missed_since, "not_before": not_before, "most": _MOST_NAMES})
     return [Silence(region, silent, schedulable, names or ()) for region, silent, schedulable, names in rows]
 
@@ -165,14 +184,15 @@ def silences(connection: sa.Connection, missed_since: datetime, not_before: date
 _SILENCES = sa.text("""
     WITH seen AS (
         SELECT w.name, r.region, coalesce(w.status, 'pending') AS status,
-               w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at >= :not_before
+               coalesce(r.since >= :not_before, false)
                AND (w.stopped_at IS NULL OR w.stopped_at < w.last_heartbeat_at) AND w.drain_requested_at IS NULL
                AND NOT EXISTS (SELECT FROM mass_failures f WHERE f.lifted_at IS NULL
-                               AND (f.region IS NULL OR f.region = r.region)
-                               AND f.detected_at >= w.last_heartbeat_at) AS silent
+                               AND (f.region IS NULL OR f.region = r.region) AND f.detected_at >= r.since) AS silent
         FROM container_workers w
         CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(w.metadata -> 'region')
-                                   WHEN 'string' THEN w.metadata ->> 'region' END AS region) AS r
+                                   WHEN 'string' THEN w.metadata ->> 'region' END AS region,
+                                   CASE WHEN w.last_heartbeat_at < :missed_since THEN w.last_heartbeat_at
+                                   ELSE least(w.engine_away_since, w.node_down_since) END AS since) AS r
     )
     SELECT region, count(*) FILTER (WHERE silent), count(*) FILTER (WHERE silent OR status IN ('active', 'unhealthy')),
            (array_agg(name ORDER BY name) FILTER (WHERE silent))[1:CAST(:most AS integer)]
@@ -207,16 +227,17 @@ def lift_mass_failures(connection: sa.Connection, failures: Iterable[int], by: s
 
 
 def with_silent_members(connection: sa.Connection, missed_since: datetime) -> set[int]:
-    """The mass failures, not lifted, of which a worker is still silent: offline, or on its way there."""
+    """The mass failures, not lifted, of which a worker is still silent or without its engine, or on its way there."""
     return set(connection.execute(_WITH_SILENT_MEMBERS, {"missed_since": missed_since}).scalars())
 
 
 _WITH_SILENT_MEMBERS = sa.text("""
     SELECT f.id FROM mass_failures f WHERE f.lifted_at IS NULL AND EXISTS (
         SELECT FROM container_workers w
-        WHERE (w.status = 'offline' AND w.mass_failure_id = f.id)
+        WHERE ((w.status = 'offline' OR w.engine_failed_at IS NOT NULL) AND w.mass_failure_id = f.id)
            OR (w.status IN ('active', 'unhealthy')
-               AND w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at <= f.detected_at
+               AND (w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at <= f.detected_at
+                    OR least(w.engine_away_since, w.node_down_since) <= f.detected_at)
                AND (w.stopped_at IS NULL OR w.stopped_at < w.last_heartbeat_at)
                AND (f.region IS NULL OR w.metadata -> 'region' = to_jsonb(f.region)))
     )

@@ -103,5 +103,9 @@ def read(row: Any) -> Worker:
         swarm_node_claim=row.swarm_node_claim,
         swarm_node_confirmed_at=row.swarm_node_confirmed_at if is_confirmed else None,
         swarm_node_trouble=row.swarm_node_trouble,
+        engine_away_since=row.engine_away_since,
+        node_down_since=row.node_down_since,
+        node_down_seen_at=row.node_down_seen_at,
+        engine_failed_at=row.engine_failed_at,
         metadata=_object(row.metadata),
     )

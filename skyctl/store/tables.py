@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 metadata = MetaData()
 
@@ -83,6 +83,10 @@ workers = _table(
     swarm_node_allowed=Text(),
     swarm_node_trouble=Text(),
     swarm_node_refuted_at=_TIME,
+    engine_away_since=_TIME,
+    node_down_since=_TIME,
+    node_down_seen_at=_TIME,
+    engine_failed_at=_TIME,
 )
 
 install_links = _table(

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -42,39 +42,45 @@ _RECORD_LOADS: LiteralString = """
         UPDATE container_workers AS w
         SET last_heartbeat_at = clock.at,
             current_load = jsonb_build_object('cpuPercent', d.cpu, 'memoryPercent', d.memory, 'diskPercent', d.disk,
-                                              'containerCount', d.containers)
+                                              'containerCount', d.containers),
+            engine_away_since = CASE WHEN d.away THEN coalesce(w.engine_away_since, clock.at) END
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
-                    %(containers)s::int[])
-             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, position), clock
+                    %(containers)s::int[], %(away)s::bool[])
+             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, away, position), clock
         WHERE w.id = d.id AND (w.auth_token_hash = d.hash OR w.next_token_hash = d.hash)
           AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at
                OR w.hostname = '' AND w.last_heartbeat_at IS NOT NULL)
           AND clock.now <= %(until)s
         RETURNING d.position, coalesce(w.status, 'pending') AS status,
-                  w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS reply_pending
+                  w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS reply_pending,
+                  w.engine_away_since IS NOT NULL OR w.node_down_since IS NOT NULL AS engine_trouble
     )
-    SELECT now, status, reply_pending, array_agg(position - 1) FROM clock LEFT JOIN stored ON true
-    GROUP BY now, status, reply_pending
+    SELECT now, status, reply_pending, engine_trouble, array_agg(position - 1) FROM clock LEFT JOIN stored ON true
+    GROUP BY now, status, reply_pending, engine_trouble
 """
 
 
-async def record_loads(
-    connection: HeartbeatConnection, heartbeats: Sequence[Heartbeat]
-) -> list[tuple[WorkerStatus, bool, list[int]]]:
+class Stored(NamedTuple):
+    """Heartbeats that were stored, by their positions: of workers with this status; whether a reply is pending for
+    them, and whether their engines are away, by the agents or by the swarm."""
+
+    status: WorkerStatus
+    reply_pending: bool
+    engine_trouble: bool
+    positions: list[int]
+
+
+async def record_loads(connection: HeartbeatConnection, heartbeats: Sequence[Heartbeat]) -> list[Stored]:
     """Store the heartbeats whose token is the worker's own, or its next one, and still good; return which of them were
-    stored, by the worker's status and whether a reply is pending for it.
+    stored.
 
     At least one heartbeat, and at most one a worker and token: the caller keeps the last.
     """
-    ids, hashes, loads = zip(*heartbeats, strict=True)
-    columns = (ids, hashes, *zip(*loads, strict=True))
-    names = ("ids", "hashes", "cpu", "memory", "disk", "containers")
+    ids, hashes, loads, away = zip(*heartbeats, strict=True)
+    columns = (ids, hashes, *zip(*loads, strict=True), away)
+    names = ("ids", "hashes", "cpu", "memory", "disk", "containers", "away")
     rows = await connection.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
-    return [
-        (WorkerStatus(status), reply_pending, positions)
-        for _, status, reply_pending, positions in rows
-        if status is not None
-    ]
+    return [Stored(WorkerStatus(status), *what) for _, status, *what in rows if status is not None]
 
 
 # It changes nothing, and needs the lock on the table and the right to write that a heartbeat needs.
@@ -243,7 +249,8 @@ def nodes(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, s
 def stats(connection: sa.Connection) -> ClusterStats:
     """The cluster in figures, summed by the database in one scan."""
     names = ("cores", "memory_mb", "disk_gb", "containers", "cpu", "memory", "disk")
-    figures = zip(names, (_CORES, _MEMORY_MB, _DISK_GB, _CONTAINERS, *_PERCENTS), strict=True)
+    known = sa.case((workers.c.engine_away_since.is_(None), _CONTAINERS), else_=0.0)
+    figures = zip(names, (_CORES, _MEMORY_MB, _DISK_GB, known, *_PERCENTS), strict=True)
     per_worker = sa.select(STATUS.label("status"), *(figure.label(name) for name, figure in figures))
     c = per_worker.offset(0).subquery().c  # so that a figure that is used twice is read from its JSON once
     sums = [*(c[name] for name in names), c.cpu * c.cores, c.memory * c.memory_mb, c.disk * c.disk_gb]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,10 @@ Start = Callable[..., Agent]
 
 def test_a_host_without_docker_says_that_the_count_is_not_known(manager: Manager, start: Start) -> None:
     agent = start(apiUrl=manager.url)
-    assert manager.heartbeats(3)[-1].body["containerCount"] == 0
-    metadata = manager.registrations(1)[0].body["metadata"]
+    last = manager.heartbeats(3)[-1].body
+    assert (last["containerCount"], last["engineAnswers"]) == (0, False)
+    trouble = "ConnectError: [Errno 2] No such file or directory"
+    metadata = manager.registration_with(engineTrouble=trouble).body["metadata"]
     assert metadata["containerCountKnown"] is False
     assert "dockerVersion" not in metadata
     agent.says("action=docker_away")
@@ -41,10 +44,13 @@ def test_an_engine_that_goes_away_leaves_the_last_known_count(manager: Manager, 
     known = manager.registration_with(containerCountKnown=True).body["metadata"]
     engine.end()
     unknown = manager.registration_with(containerCountKnown=False, dockerVersion="28.0.1")
-    assert unknown.body["metadata"] | {"clock": known["clock"]} == {**known, "containerCountKnown": False}
+    said = unknown.body["metadata"]
+    trouble = said.pop("engineTrouble")
+    assert "No such file" in trouble
+    assert said | {"clock": known["clock"]} == {**known, "containerCountKnown": False}
     told = len(manager.requests.all())
     later = manager.requests.await_some(lambda _: True, told + 2)[told:]
-    assert [request.body["containerCount"] for request in later] == [7, 7]
+    assert [(request.body["containerCount"], request.body["engineAnswers"]) for request in later] == [(7, False)] * 2
 
 
 def test_an_engine_that_begins_to_answer_is_counted(manager: Manager, start: Start, docker_socket: Path) -> None:
@@ -53,6 +59,7 @@ def test_an_engine_that_begins_to_answer_is_counted(manager: Manager, start: Sta
     with Engine(docker_socket, ContainersRunning=3):
         agent.says("action=docker_answers")
         assert manager.requests.await_some(lambda request: request.body.get("containerCount") == 3)
+        assert manager.requests.await_some(lambda request: request.body.get("engineAnswers") is True)
     assert manager.registrations(2)[1].body["metadata"]["containerCountKnown"] is True
 
 
@@ -86,6 +93,32 @@ def test_an_answer_without_a_count_is_no_count(manager: Manager, engine: Engine,
         agent.says("action=docker_answers", count=number)
         engine.info = info
         agent.says("action=docker_away containers=7", count=number)
+
+
+def test_podman_behind_dockers_socket_is_called_so(manager: Manager, engine: Engine, start: Start) -> None:
+    """A stand-in that answers what Podman's service does to Docker's clients."""
+    engine.info |= {"ServerVersion": "5.4.2", "BuildahVersion": "1.39.3"}
+    start(apiUrl=manager.url)
+    assert manager.registration_with(containerCountKnown=True).body["metadata"]["engine"] == "podman"
+
+
+def test_whoever_may_no_longer_ask_the_engine_ends_for_its_unit_to_start_it_again(
+    manager: Manager, engine: Engine, start: Start, docker_socket: Path
+) -> None:
+    """As when Docker's group was made anew: the socket is there, and of another group than the process."""
+    without_override = ("setpriv", "--bounding-set=-dac_override") if os.geteuid() == 0 else ()
+    agent = start(apiUrl=manager.url, under=without_override)
+    agent.says("action=docker_answers")
+    engine.end()
+    before = os.umask(0o777)
+    with Engine(docker_socket):
+        os.umask(before)
+        agent.says("action=engine_denied")
+        assert agent.exit_code() == 1
+        again = start(apiUrl=manager.url, under=without_override)
+        told = len(manager.requests.all())
+        manager.requests.await_some(lambda _: True, told + 4)
+        assert again.process.poll() is None, "it goes on where the next one may not ask it, either"
 
 
 def _gib(path: str) -> float:

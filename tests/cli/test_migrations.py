@@ -197,7 +197,7 @@ def test_those_of_a_mass_failure_are_shown_as_held(cli: Cli, trio: Fleet) -> Non
     trio.settle()
     listed = cli("migrations", "list")
     assert " held " in listed.stdout
-    assert "note: held: 3 of 3 workers fell silent at once: see `skyctl migrations resume`" in listed.stderr
+    assert "note: held: 3 of 3 workers failed at once: see `skyctl migrations resume`" in listed.stderr
     assert cli("migrations", "resume").stdout == "resumed for 3 workers\n"
 
 

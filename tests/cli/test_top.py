@@ -326,7 +326,7 @@ def test_the_footer_warns(context: Context, connection: psycopg.Connection) -> N
     assert "last pass 5m ago: statuses may be old" in drawn(top_views.Picture(seen), 80, 24)[-1]
     connection.execute("INSERT INTO mass_failures (region, silent, schedulable) VALUES ('eu', 60, 100)")
     held = drawn(top_views.Picture(overview(context)), 100, 24)[-2]
-    assert held.startswith("held: 60 of 100 workers in eu fell silent 0s ago; nothing is moved until they return")
+    assert held.startswith("held: 60 of 100 workers in eu failed 0s ago; nothing is moved until they return")
 
 
 def test_the_last_minute_is_a_line_of_its_own(context: Context) -> None:

@@ -12,9 +12,10 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import HealthPolicy
-from tests.conftest import Process, make_context
+from tests.conftest import Cli, Process, make_context
 
-from .machines import Node
+from .console import Console
+from .machines import Host, Node
 from .network import Network
 from .peer import Peer
 from .site import Site
@@ -117,3 +118,24 @@ def peer(lab: Network) -> Iterator[Peer]:
     """An HTTP peer that every machine of the lab reaches."""
     with Peer(lab.gateway) as peer:
         yield peer
+
+
+@pytest.fixture
+def host(lab: Network) -> Iterator[Host]:
+    with Host(lab, "original", fresh=False) as host:
+        yield host
+
+
+@pytest.fixture
+def console(
+    lab: Network, cli: Cli, start: Callable[..., Process], connection: psycopg.Connection, environment: dict[str, str]
+) -> Console:
+    """It serves at the lab's gateway, over TLS of its own. A host that is silent for two heartbeats may have been
+    rebooted: so long no machine keeps one waiting that is merely busy."""
+    environment["WORKER_HEARTBEAT_INTERVAL"] = "15"
+    done = cli("tls", "init", "--host", lab.gateway)
+    assert done.returncode == 0, done.stderr
+    serving = start("serve", "--host", lab.gateway, "--port", "0")
+    environment["SKYCTL_API_URL"] = serving.until("listening on ").split("listening on ")[1].strip()
+    assert environment["SKYCTL_API_URL"].startswith("https://")
+    return Console(cli, connection)

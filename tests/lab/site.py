@@ -54,11 +54,16 @@ class Site:
     """The installation; `start` starts a process of skyctl that is gone at the end of the test."""
 
     def __init__(
-        self, swarm: Swarm, context: Context, connection: psycopg.Connection, start: Callable[..., Process]
+        self,
+        swarm: Swarm,
+        context: Context,
+        connection: psycopg.Connection,
+        start: Callable[..., Process],
+        **settings: str,
     ) -> None:
         self.swarm, self.context, self.connection = swarm, context, connection
         connection.execute(IDLE)
-        self.environment = {**SETTINGS, "DOCKER_HOST": swarm.manager.engine}
+        self.environment = {**SETTINGS, **settings, "DOCKER_HOST": swarm.manager.engine}
         self._start = start
         self._agents: dict[str, subprocess.Popen[bytes]] = {}
         serving = start("serve", "--insecure-http", "--host", Network.gateway, "--port", "0", **self.environment)

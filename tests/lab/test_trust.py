@@ -2,71 +2,15 @@
 revoked."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-import psycopg
-import pytest
-
-from tests.conftest import Cli, Process
 from tests.support.helpers import eventually
 
+from .console import Console
 from .machines import Copy, Host
 from .network import Network
 
 UNIT = "skypanel-worker"
 NAMED = {"hostname": "original"}
-
-
-@pytest.fixture
-def host(lab: Network) -> Iterator[Host]:
-    with Host(lab, "original", fresh=False) as host:
-        yield host
-
-
-@dataclass
-class Console:
-    """The manager as people use it, and its database."""
-
-    cli: Cli
-    connection: psycopg.Connection
-
-    def ask(self, *command: str) -> str:
-        done = self.cli(*command)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def heard(self) -> object:
-        return self.connection.execute("SELECT last_heartbeat_at FROM container_workers").fetchall()
-
-    def hears(self) -> None:
-        """Wait for two heartbeats."""
-        for _ in range(2):
-            before = self.heard()
-            eventually(lambda before=before: self.heard() != before)  # type: ignore[misc]
-
-    def event(self, kind: str) -> dict[str, object]:
-        """The details of an event, once it has come to pass."""
-        query = "SELECT details FROM worker_events WHERE kind = %s"
-        row = eventually(lambda: self.connection.execute(query, (kind,)).fetchone())
-        assert row
-        details: dict[str, object] = row[0]
-        return details
-
-
-@pytest.fixture
-def console(
-    lab: Network, cli: Cli, start: Callable[..., Process], connection: psycopg.Connection, environment: dict[str, str]
-) -> Console:
-    """It serves at the lab's gateway, over TLS of its own. A host that is silent for two heartbeats may have been
-    rebooted: so long no machine keeps one waiting that is merely busy."""
-    environment["WORKER_HEARTBEAT_INTERVAL"] = "15"
-    done = cli("tls", "init", "--host", lab.gateway)
-    assert done.returncode == 0, done.stderr
-    serving = start("serve", "--host", lab.gateway, "--port", "0")
-    environment["SKYCTL_API_URL"] = serving.until("listening on ").split("listening on ")[1].strip()
-    assert environment["SKYCTL_API_URL"].startswith("https://")
-    return Console(cli, connection)
 
 
 def test_a_host_can_be_trusted_until_it_is_revoked(lab: Network, host: Host, console: Console) -> None:

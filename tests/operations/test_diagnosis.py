@@ -130,7 +130,7 @@ def test_a_mass_failure_is_named(cli: Cli, context: Context, connection: psycopg
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now() WHERE name = 'd'")
     look(context)
     text = told(cli, "a")
-    assert "3 of 4 workers fell silent at once" in text
+    assert "3 of 4 workers failed at once" in text
     assert "nothing is moved off them automatically until they return" in text
     document = json.loads(cli("workers", "why", "a", "-o", "json").stdout)
     assert document["facts"]["massFailure"]["silent"] == 3

@@ -113,7 +113,7 @@ def test_without_the_database_the_rest_is_looked_at(well: Cli) -> None:
     assert found["monitor"]["found"] == "not known: the database does not answer"
     shown = well("doctor", SKYCTL_DATABASE_URL=NOWHERE)
     assert (shown.returncode, shown.stderr, shown.stdout.count("mend the database")) == (1, "", 1)
-    assert "1 failed, 14 warnings" in shown.stdout
+    assert "1 failed, 15 warnings" in shown.stdout
 
 
 def test_a_database_url_that_cannot_be_read(doctor: Doctor) -> None:
@@ -305,7 +305,7 @@ def test_a_mass_failure_that_stands_is_told(doctor: Doctor, connection: psycopg.
     )
     found = doctor(1)["mass failures"]
     assert found["state"] == "warning"
-    assert found["found"] == "6 workers of eu fell silent 2m ago: automatic moves are held"
+    assert found["found"] == "6 workers of eu failed 2m ago: automatic moves are held"
 
 
 def test_channels_that_take_no_alert_are_named(doctor: Doctor, connection: psycopg.Connection) -> None:

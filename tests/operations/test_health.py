@@ -128,6 +128,16 @@ def test_a_hold_is_lifted_too_where_the_panel_writes_the_status(
     assert [event.kind for event in look(context).events] == ["mass_recovery"]
 
 
+def test_an_engine_that_is_back_meanwhile_has_not_failed(context: Context, connection: psycopg.Connection) -> None:
+    worker_id = add_worker(connection, status="active")
+    change = store.Change(worker_id, WorkerStatus.ACTIVE, None, WorkerStatus.UNHEALTHY, None, engine_failed=True)
+    with context.db.transaction() as tx:
+        assert not store.change(tx, [change])
+    connection.execute("UPDATE container_workers SET engine_away_since = now()")
+    with context.db.transaction() as tx:
+        assert store.change(tx, [change]) == {worker_id}
+
+
 def refuse_updates(connection: psycopg.Connection, name: str) -> None:
     connection.execute(f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -169,7 +179,7 @@ def test_who_is_passed_over_calls_for_no_look(context: Context, connection: psyc
 
 
 def test_a_hold_stands_while_others_are_on_their_way_offline(context: Context, connection: psycopg.Connection) -> None:
-    """The two that timed out first come back; two that fell silent with them have not timed out yet."""
+    """The two that timed out first come back; two that failed with them have not timed out yet."""
     now = datetime.now(UTC)
     first = [add_worker(connection, status="active", last_heartbeat_at=now - timedelta(seconds=121)) for _ in range(2)]
     for _ in range(2):

@@ -172,7 +172,7 @@ def test_a_mass_failure_holds_and_resume_lets_go(fleet: Fleet) -> None:
     fleet.settle()
     held = fleet.migrations()
     assert {each.state.value for each in held.values()} == {"held"}
-    assert held["s-w1"].reason == "3 of 5 workers fell silent at once: see `skyctl migrations resume`"
+    assert held["s-w1"].reason == "3 of 5 workers failed at once: see `skyctl migrations resume`"
     migrations.approve(fleet.context, held["s-w1"].id, TESTS)
     fleet.settle()
     assert states(fleet) == {"s-w1": "completed", "s-w2": "held", "s-w3": "held"}

@@ -52,6 +52,7 @@ def evicted(on: dict[str, Any], **facts: Any) -> tuple[str, str, str] | None:
     return (verdict.cause.value, verdict.state.value, verdict.reason) if verdict else None
 
 
+WITHOUT_ENGINE = {"status": WorkerStatus.UNHEALTHY, "engine_failed_at": BEFORE}
 FAILED = ("worker_failed", "queued", "")
 EMPTIED = ("drain", "queued", "")
 
@@ -62,6 +63,11 @@ EMPTIED = ("drain", "queued", "")
         ({}, {}, FAILED),
         ({"status": WorkerStatus.ACTIVE}, {}, None),
         ({"status": WorkerStatus.UNHEALTHY}, {}, None),
+        (WITHOUT_ENGINE, {}, FAILED),
+        (WITHOUT_ENGINE, {"policy": MigrationPolicy.NONE}, None),
+        (WITHOUT_ENGINE, {"last_migration_at": BEFORE}, None),
+        (WITHOUT_ENGINE, {"last_migration_at": LONG_AGO}, FAILED),
+        (WITHOUT_ENGINE, {"mass_failure": FAILURE._replace(lifted_at=NOW)}, FAILED),
         ({"stopped_at": BEFORE}, {}, None),
         ({"stopped_at": LONG_AGO, "last_heartbeat_at": BEFORE}, {}, FAILED),
         ({}, {"policy": MigrationPolicy.NONE}, None),
@@ -69,7 +75,7 @@ EMPTIED = ("drain", "queued", "")
         (
             {},
             {"mass_failure": FAILURE},
-            ("worker_failed", "held", "4 of 6 workers fell silent at once: see `skyctl migrations resume`"),
+            ("worker_failed", "held", "4 of 6 workers failed at once: see `skyctl migrations resume`"),
         ),
         ({}, {"mass_failure": FAILURE._replace(lifted_at=NOW)}, FAILED),
         ({}, {"last_migration_at": BEFORE}, None),
@@ -111,6 +117,7 @@ DRAIN = {"cause": MigrationCause.DRAIN}
         ({}, {"deployment_status": DeploymentStatus.FAILED}, "its container has stopped"),
         (None, {}, "its worker was removed"),
         ({"status": WorkerStatus.ACTIVE}, {}, "the worker is back"),
+        (WITHOUT_ENGINE, {}, ""),
         (DRAINED, {}, ""),
         (DRAINED | {"drain_finished_at": NOW}, {}, "the worker is back"),
         (DRAINED, DRAIN, ""),

@@ -65,9 +65,8 @@ def test_an_odd_hostname_leaves_the_name_that_an_administrator_gave(context: Con
 
 def test_a_host_cannot_say_what_is_kept_of_another_hostname(context: Context) -> None:
     invitation = invitations.invite(context, TESTS)
-    plain, odd = (
-        register(context, invitation.token, host(hostname, reportedHostname="x")).worker for hostname in ("plain", "a b")
-    )
+    said = [host(hostname, reportedHostname="x") for hostname in ("plain", "a b")]
+    plain, odd = (register(context, invitation.token, each).worker for each in said)
     assert "reportedHostname" not in plain.metadata
     assert odd.metadata["reportedHostname"] == "a b"
 

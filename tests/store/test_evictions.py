@@ -94,6 +94,7 @@ workers = st.builds(
     drain_finished_at=st.sampled_from([None, None, None, NOW]),
     drain_deadline_at=st.sampled_from([None, None, NOW, NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)]),
     mass_failure_id=st.sampled_from([None, 1, 2, 3]),
+    engine_failed_at=mostly(None, NOW - timedelta(minutes=2)),
 )
 pasts = st.builds(
     Past,
@@ -265,7 +266,7 @@ def write_case(tx: sa.Connection, later: timedelta, case: Case) -> None:
     if not case.worker_is_removed:
         fields = (
             "id name hostname ip_address created_at last_heartbeat_at stopped_at status_changed_at drain_requested_at "
-            "drain_finished_at drain_deadline_at mass_failure_id status"
+            "drain_finished_at drain_deadline_at mass_failure_id engine_failed_at status"
         )
         insert(
             tx, later, "container_workers", {"auth_token_hash": ""} | {n: getattr(worker, n) for n in fields.split()}

@@ -18,7 +18,8 @@ from tests.support.outages import OUTAGES, outages
 
 POLICY = HealthPolicy()
 PERCENTS = st.sampled_from([0, 50.5, 90, 90.1, 95, 95.1, 100])
-SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
+SINCE = st.sampled_from([0, 1, 59, 60, 61, 5000])
+SECONDS = st.none() | st.sampled_from([0, 1, 59, 60, 61, 119, 120, 121, 5000])
 
 
 @settings(max_examples=150)
@@ -32,6 +33,9 @@ SECONDS = st.none() | st.sampled_from([0, 1, 119, 120, 121, 5000])
     undrained=st.booleans(),
     loads=st.tuples(PERCENTS, PERCENTS, PERCENTS),
     snake=st.booleans(),
+    away=SECONDS,
+    down=st.none() | st.tuples(SINCE, SINCE),
+    failed=st.booleans(),
 )
 def test_the_query_picks_exactly_whom_the_rule_would_change(
     context: Context,
@@ -45,6 +49,9 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     undrained: bool,
     loads: tuple[float, float, float],
     snake: bool,
+    away: float | None,
+    down: tuple[float, float] | None,
+    failed: bool,
 ) -> None:
     keys = (
         ("cpu_percent", "memory_percent", "disk_percent") if snake else ("cpuPercent", "memoryPercent", "diskPercent")
@@ -60,9 +67,14 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         status_changed_at=None if changed is None else now - timedelta(seconds=changed),
         drain_requested_at=now if draining else None,
         undrained_at=now if undrained else None,
+        engine_away_since=None if away is None else now - timedelta(seconds=away),
+        node_down_since=None if down is None else now - timedelta(seconds=sum(down)),
+        node_down_seen_at=None if down is None else now - timedelta(seconds=down[0]),
+        engine_failed_at=now if failed else None,
     )
     found, ours = workers.get(context, worker_id), outages(now, spans)
+    silent_since, away_since = (health.cutoff(now, ours, of) for of in (POLICY.heartbeat_timeout, POLICY.engine_grace))
     with context.db.transaction() as tx:
-        picked = store.survey(tx, POLICY, health.cutoff(now, ours, POLICY.heartbeat_timeout)).suspects
-    changes = health.assess(found, now, ours, POLICY).status is not found.status
+        picked = store.survey(tx, POLICY, silent_since, away_since).suspects
+    changes = health.is_news_of(found, health.assess(found, now, ours, POLICY))
     assert list(picked) == ([worker_id] if changes else [])

@@ -12,7 +12,7 @@ from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import services
-from skyctl.operations.monitor import alerts, node_claims
+from skyctl.operations.monitor import alerts, node_claims, node_watch
 from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.monitor import services as services_monitor
 from skyctl.operations.shared import leadership
@@ -97,6 +97,7 @@ class Fleet:
     def step(self) -> list[Event]:
         """Take one step of everything, in a term of its own; return the events."""
         term = self.term()
+        node_watch.note_nodes(term)
         events = [
             *node_claims.check_claims(term, all_of_them=True),
             *migrations_monitor.reconcile_migrations(term).events,

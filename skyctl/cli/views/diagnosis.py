@@ -60,6 +60,8 @@ def _rows(facts: Diagnosis) -> Iterator[tuple[str, Any]]:
         yield "  token", f"{revoked}; to let its host in again: {again}"
     if upgrade := workers.upgrade_text(worker, now):
         yield "  agent", printable(upgrade)
+    if worker.engine_away_since or worker.node_down_since:
+        yield "  engine", printable(workers.engine_text(worker, now))
     if worker.stopped_at:
         yield "  stopped", f"its agent was stopped on purpose {_when(worker.stopped_at, now)}"
     if facts.mass_failure:
@@ -134,7 +136,7 @@ def _since(at: datetime | None, now: datetime, meaning: str) -> str:
 
 
 def _mass_failure(failure: MassFailure, now: datetime) -> str:
-    what = f"{failure.silent} of {failure.schedulable} workers fell silent at once {_when(failure.detected_at, now)}"
+    what = f"{failure.silent} of {failure.schedulable} workers failed at once {_when(failure.detected_at, now)}"
     if failure.lifted_at:
         return f"{what}; lifted {_when(failure.lifted_at, now)}"
     return f"{what}; nothing is moved off them automatically until they return"

@@ -160,7 +160,7 @@ def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
 def _held(failure: MassFailure, overview: Overview) -> Text:
     where = f" in {printable(failure.region)}" if failure.region else ""
     when = formats.ago(failure.detected_at, overview.read_at)
-    fell = f"{failure.silent} of {failure.schedulable} workers{where} fell silent {when}"
+    fell = f"{failure.silent} of {failure.schedulable} workers{where} failed {when}"
     return _line((f"held: {fell}; nothing is moved until they return", "yellow"))
 
 

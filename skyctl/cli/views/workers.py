@@ -51,6 +51,7 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
         ("Hostname", worker.hostname or "-"),
         ("Address", _address(worker)),
         ("Swarm node", node_text(worker)),
+        ("Engine", engine_text(worker, now)),
         ("Heartbeat", f"{formats.ago(heard, now)} ({heard.isoformat(timespec='seconds')})" if heard else "never"),
         ("Capacity", formats.capacity_text(worker.capacity)),
         *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
@@ -92,6 +93,19 @@ def node_text(worker: Worker) -> str:
     if claim is None or worker.confirmed_node:
         return worker.confirmed_node or "-"
     return f"{claim}, not confirmed: {worker.swarm_node_trouble or 'no monitor has looked yet'}"
+
+
+def engine_text(worker: Worker, now: datetime) -> str:
+    """Return whether a worker's engine is there, by its agent and by the swarm, and since when it counts as failed."""
+    failed = f"; failed {formats.ago(worker.engine_failed_at, now)}" if worker.engine_failed_at else ""
+    if worker.engine_away_since:
+        said = f": {worker.engine_trouble}" if worker.engine_trouble else ""
+        return f"has not answered its agent since {formats.ago(worker.engine_away_since, now)}{said}{failed}"
+    if worker.node_down_since:
+        return f"the swarm says since {formats.ago(worker.node_down_since, now)} that its node is down{failed}"
+    if worker.metadata.get("engine") == "podman":
+        return "Podman, which cannot be in a swarm"
+    return "answers" if worker.metadata.get("dockerVersion") else "not known"
 
 
 def revocation(worker: Worker, now: datetime) -> str:
@@ -145,7 +159,8 @@ def load_bars(worker: Worker, policy: HealthPolicy = HealthPolicy()) -> list[for
     """CPU, memory and disk as bars, and the number of containers; dashes for a worker that never reported."""
     if worker.last_heartbeat_at is None:
         return [Text("-")] * 4
-    return [*formats.bars(worker.load, policy), Text(str(worker.load.container_count))]
+    count = "unknown" if worker.container_count is None else str(worker.container_count)
+    return [*formats.bars(worker.load, policy), Text(count)]
 
 
 def monitor_footnote(page: WorkerPage, interval: timedelta, consequence: str = "statuses do not change") -> str:

@@ -206,7 +206,7 @@ def migration_details(migration: Migration, history: Sequence[Event], now: datet
 
 def pause_note(page: MigrationPage) -> list[str]:
     """Return notes on what keeps migrations from beginning: a pause, an engine that does not answer, many workers that
-    fell silent at once."""
+    failed at once."""
     notes, pause = [], page.pause
     if pause:
         until = f", for another {formats.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""

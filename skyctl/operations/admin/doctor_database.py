@@ -122,6 +122,11 @@ def _unhealthy(tx: db.Transaction) -> Check:
     return _sick("workers unhealthy", group, lambda at: f"heard {ago(now, at)}" if at else "never heard")
 
 
+def _engines(tx: db.Transaction) -> Check:
+    now, group = db.now(tx), doctor.without_engine(tx, NAMED)
+    return _sick("workers' engines", group, lambda at: f"failed {ago(now, at)}")
+
+
 def _pending(tx: db.Transaction) -> Check:
     now, group = db.now(tx), doctor.pending_for(tx, PENDING_WARNS, NAMED)
     return _sick("workers pending", group, lambda at: f"invited {ago(now, at)}")
@@ -140,7 +145,7 @@ def _mass_failures(tx: db.Transaction) -> Check:
     if not open_failures:
         return Check("mass failures", OK, "none")
     regions = [
-        f"{mass.silent} workers{f' of {mass.region}' if mass.region else ''} fell silent {ago(now, mass.detected_at)}"
+        f"{mass.silent} workers{f' of {mass.region}' if mass.region else ''} failed {ago(now, mass.detected_at)}"
         for mass in open_failures
     ]
     remedy = "see the network and the hosts; it ends when they return, or by `skyctl migrations resume`"
@@ -179,6 +184,7 @@ CHECKS: dict[str, Callable[[db.Transaction], Check]] = {
     "worker clocks": _worker_clocks,
     "workers offline": _offline,
     "workers unhealthy": _unhealthy,
+    "workers' engines": _engines,
     "workers pending": _pending,
     "mass failures": _mass_failures,
     "alerts": _alerts,

@@ -99,7 +99,7 @@ def resume(context: Context, actor: Actor) -> tuple[bool, list[MassFailure]]:
             )
         for failure in open_failures:
             details = Resumed(massFailureId=failure.id, region=failure.region, silent=failure.silent)
-            reason = f"{failure.silent} workers fell silent at once, and are dealt with as if one by one"
+            reason = f"{failure.silent} workers failed at once, and are dealt with as if one by one"
             events.record(
                 tx, Event(EventKind.MIGRATIONS_RESUMED, None, None, actor.name, reason=reason, details=details), actor
             )

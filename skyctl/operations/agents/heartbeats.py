@@ -65,11 +65,13 @@ async def _record_batch(context: Context, heartbeats: Sequence[Heartbeat]) -> li
     heartbeat again, and it is news again.
     """
     stored = await workers.record_loads(context.db.heartbeat_connection, heartbeats)
-    if any(health.is_news(status, heartbeats[n].load, context.health) for status, _, rows in stored for n in rows):
+    if any(
+        health.is_news(each.status, heartbeats[n].load, context.health, engine_trouble=each.engine_trouble)
+        for each in stored
+        for n in each.positions
+    ):
         await db.notify_news_now(context.db.heartbeat_connection)
-    return [
-        (position, REPLY_PENDING if reply_pending else None) for _, reply_pending, rows in stored for position in rows
-    ]
+    return [(n, REPLY_PENDING if each.reply_pending else None) for each in stored for n in each.positions]
 
 
 def why_refused(context: Context, path_id: UUID, token: str) -> SkyctlError:

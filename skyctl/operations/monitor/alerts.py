@@ -71,7 +71,8 @@ def _raise_next(term: Term, at_once: int) -> list[Alert] | None:
 
 def _store(tx: db.Transaction, term: Term, draft: alerts.Draft) -> None:
     number = store.insert_alert(tx, draft.alert, term.number)
-    store.open_incidents(tx, number, draft.opens, exhausted=draft.alert.kind == alerts.UNHEALTHY)
+    is_exhausted = draft.alert.kind == alerts.UNHEALTHY and "engineFailed" not in draft.alert.metadata
+    store.open_incidents(tx, number, draft.opens, exhausted=is_exhausted)
     store.close_incidents(tx, draft.closes)
     store.notify(tx, number, draft.alert)
     if draft.alert.organization_id is None:  # the channels are the administrators'

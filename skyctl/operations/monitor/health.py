@@ -72,7 +72,7 @@ def check(term: Term, watch: Watch, passed_over: Collection[UUID] = ()) -> Healt
     if watch.was_set:
         snapshot = _take_snapshot(term, passed_over)
     verdicts = [(worker, health.assess(worker, snapshot.now, snapshot.outages, policy)) for worker in snapshot.suspects]
-    due = [(worker, verdict) for worker, verdict in verdicts if verdict.status is not worker.status]
+    due = [(worker, verdict) for worker, verdict in verdicts if health.is_news_of(worker, verdict)]
     declared = _declare_mass_failures(term, snapshot, due)
     concluded, poison = _in_parts(due, lambda part: _change(term, part), lambda pair: pair[0])
     quiet = [
@@ -98,7 +98,8 @@ def _take_snapshot(term: Term, passed_over: Collection[UUID]) -> Snapshot:
     with term.reading() as tx:
         now, outages = db.now(tx), known_outages(tx)
         silent_since = health.cutoff(now, outages, policy.heartbeat_timeout)
-        survey = store.survey(tx, policy, silent_since, passed_over)
+        away_since = health.cutoff(now, outages, policy.engine_grace)
+        survey = store.survey(tx, policy, silent_since, away_since, passed_over)
         suspects, settled = (
             store.fetch(tx, ids[:MOST_AT_ONCE]) if ids else [] for ids in (survey.suspects, survey.settled)
         )
@@ -129,17 +130,17 @@ def _in_parts(
 
 
 def _declare_mass_failures(term: Term, snapshot: Snapshot, due: Iterable[tuple[Worker, Verdict]]) -> list[Event]:
-    """Declare a mass failure where workers went silent and many others did too; these count as soon as they missed two
-    heartbeats."""
-    silent = [
-        worker
+    """Declare a mass failure where workers went silent, or lost their engines, and many others did too; these count as
+    soon as they missed two heartbeats, or their engines are away."""
+    failing = [
+        _failing_since(worker, verdict) or snapshot.now
         for worker, verdict in due
-        if verdict.status is WorkerStatus.OFFLINE and not health.stopped_on_purpose(worker)
+        if _fails(verdict) and not health.stopped_on_purpose(worker)
     ]
-    if not silent:
+    if not failing:
         return []
     policy, missed_since = term.context.health, _missed_since(snapshot, term.context.health)
-    not_before = max(worker.last_heartbeat_at or snapshot.now for worker in silent) - policy.mass_window
+    not_before = max(failing) - policy.mass_window
     with term.recording() as tx:
         failures = [
             silence
@@ -159,8 +160,15 @@ def _missed_since(snapshot: Snapshot, policy: HealthPolicy) -> datetime:
     return health.cutoff(snapshot.now, snapshot.outages, min(2 * policy.heartbeat_interval, policy.heartbeat_timeout))
 
 
-def _goes_offline(verdict: Verdict) -> bool:
-    return verdict.status is WorkerStatus.OFFLINE
+def _fails(verdict: Verdict) -> bool:
+    return verdict.status is WorkerStatus.OFFLINE or verdict.engine_failed
+
+
+def _failing_since(worker: Worker, verdict: Verdict) -> datetime | None:
+    """Return when the worker was last heard, or its engine first away."""
+    if not verdict.engine_failed:
+        return worker.last_heartbeat_at
+    return min((since for since in (worker.engine_away_since, worker.node_down_since) if since), default=None)
 
 
 def _by_region(silences: Sequence[Silence]) -> list[Silence]:
@@ -182,7 +190,7 @@ def _mass_failure(number: int, silence: Silence, term: Term) -> Event:
         schedulable=silence.schedulable,
         workers=list(silence.names[:MOST_NAMES]),
     )
-    reason = f"{silence.silent} of {silence.schedulable} workers fell silent"
+    reason = f"{silence.silent} of {silence.schedulable} workers failed"
     return Event(EventKind.MASS_FAILURE, None, None, "monitor", reason=reason, details=details, term=term.number)
 
 
@@ -197,7 +205,8 @@ def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
                 worker.status,
                 worker.last_heartbeat_at,
                 verdict.status,
-                membership[worker.id] if _goes_offline(verdict) else None,
+                membership[worker.id] if _fails(verdict) else None,
+                verdict.engine_failed,
             )
             for worker, verdict in due
         ]
@@ -225,20 +234,16 @@ def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[U
 
 
 def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
-    """Return the open mass failure that a worker belongs to: one that goes silent, and was last heard before the
-    failure was detected; or one that comes back from it."""
-    heard_at = worker.last_heartbeat_at
-    if not _goes_offline(verdict):
+    """Return the open mass failure that a worker belongs to: one that fails, and began to before the failure was
+    detected; or one that comes back from it."""
+    since = _failing_since(worker, verdict)
+    if not _fails(verdict):
         return next((failure.id for failure in open_failures if failure.id == worker.mass_failure_id), None)
-    if heard_at is None or health.stopped_on_purpose(worker):
+    if since is None or health.stopped_on_purpose(worker):
         return None
     region = worker.metadata.get("region")
     return next(
-        (
-            failure.id
-            for failure in open_failures
-            if failure.region in (None, region) and heard_at <= failure.detected_at
-        ),
+        (failure.id for failure in open_failures if failure.region in (None, region) and since <= failure.detected_at),
         None,
     )
 
@@ -247,7 +252,9 @@ def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | Non
     """Return the event of a changed status, with the figures that decided it."""
     heard_at, load = worker.last_heartbeat_at, worker.load
     details = StatusChange(lastHeartbeatAt=heard_at.isoformat() if heard_at else None)
-    if verdict.status is WorkerStatus.UNHEALTHY:
+    if verdict.engine_failed:
+        details["engineFailed"] = True
+    elif verdict.status is WorkerStatus.UNHEALTHY:
         details["load"] = {
             "cpuPercent": load.cpu_percent,
             "memoryPercent": load.memory_percent,
@@ -310,7 +317,7 @@ def _over(tx: db.Transaction, missed_since: datetime) -> list[MassFailure]:
 
 
 def _recovery(failure: MassFailure, term: Term) -> Event:
-    reason = f"all of the {failure.silent} workers that fell silent at once are back, or removed"
+    reason = f"all of the {failure.silent} workers that failed at once are back, or removed"
     details = LiftedMassFailure(massFailureId=failure.id, region=failure.region, silent=failure.silent)
     return Event(EventKind.MASS_RECOVERY, None, None, "monitor", reason=reason, details=details, term=term.number)
 
@@ -326,4 +333,6 @@ def _next_deadline(snapshot: Snapshot, policy: HealthPolicy) -> float | None:
         waits.append(policy.heartbeat_timeout - health.heard_silence(oldest, snapshot.now, snapshot.outages))
     if quiet_since := snapshot.survey.quiet_since:
         waits.append(quiet_since + policy.flap_quiet - snapshot.now)
+    if away_since := snapshot.survey.engine_away_since:
+        waits.append(policy.engine_grace - health.heard_silence(away_since, snapshot.now, snapshot.outages))
     return min(waits).total_seconds() if waits else None

@@ -1,0 +1,229 @@
+"""A worker that beats is not healthy without its engine: by its agent's word, or by the swarm's."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import httpx
+import psycopg
+import pytest
+
+from skyctl.domain.cluster import Event, SwarmJoin
+from skyctl.domain.states import MigrationPolicy
+from skyctl.operations.admin import migrations, workers
+from skyctl.operations.agents import invitations
+from skyctl.operations.shared.context import Context
+from tests.conftest import Cli, Process, make_context
+from tests.support.fakes import FakeEngine
+from tests.support.fleet import Fleet
+from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_user, bearer, look
+
+WITHIN, BEYOND = timedelta(seconds=30), timedelta(seconds=31)
+
+
+@pytest.fixture
+def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
+    """Four empty workers, and an administrator."""
+    engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
+    context = make_context(database_url, engine=engine)
+    fleet = Fleet(context, connection, engine)
+    fleet.add("w1", "w2", "w3", "w4")
+    add_user(connection)
+    yield fleet
+    context.db.close()
+
+
+def say_away(fleet: Fleet, *names: str, away: bool = True) -> None:
+    """What heartbeats do that say so."""
+    since = "coalesce(engine_away_since, skyctl_now())" if away else "NULL"
+    fleet.beat()
+    fleet.connection.execute(
+        f"UPDATE container_workers SET engine_away_since = {since} WHERE name = ANY (%s)", (list(names),)
+    )
+
+
+def pass_time(fleet: Fleet, time: timedelta) -> None:
+    """Let the database's clock go on, and every worker beat."""
+    fleet.context.db.ahead += time
+    fleet.beat()
+
+
+def alerts(fleet: Fleet) -> list[tuple[str, str]]:
+    rows = fleet.connection.execute("SELECT kind, message FROM worker_alerts ORDER BY id")
+    return [(kind, message) for kind, message in rows]
+
+
+def conclude(fleet: Fleet) -> list[Event]:
+    """A pass of the monitor, with its alerts; its events."""
+    events = list(look(fleet.context).events)
+    fleet.step()
+    return events
+
+
+def status(fleet: Fleet, name: str) -> str:
+    return workers.get(fleet.context, fleet.ids[name]).status.value
+
+
+def test_what_runs_on_a_worker_without_its_engine_is_moved_and_stays_one_when_it_is_back(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    say_away(fleet, "w1")
+    pass_time(fleet, WITHIN)
+    look(fleet.context)
+    fleet.settle()
+    assert (status(fleet, "w1"), fleet.where()["a"]) == ("active", "w1"), "within the grace time"
+
+    fleet.engine.lose(fleet.nodes["w1"])
+    pass_time(fleet, BEYOND)
+    look(fleet.context)
+    fleet.settle()
+    assert status(fleet, "w1") == "unhealthy"
+    [elsewhere] = set(fleet.where().values())
+    assert elsewhere != "w1"
+    assert fleet.migrations()["a"].state == "completed"
+    kind, message = alerts(fleet)[0]
+    assert kind == "worker_unhealthy"
+    assert message.startswith("Worker w1 is unhealthy: its engine does not answer, for 6")
+
+    fleet.engine.heal(fleet.nodes["w1"])
+    say_away(fleet, "w1", away=False)
+    fleet.settle()
+    look(fleet.context)
+    assert [event.kind for event in fleet.settle()] == ["ghost_stopped"]
+    assert status(fleet, "w1") == "active"
+    assert fleet.running() == {"a": [elsewhere]}
+    assert alerts(fleet)[-1][0] == "worker_recovered"
+
+
+def test_a_node_that_the_swarm_calls_down_for_longer_than_the_grace_time_has_failed(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    fleet.engine.lose(fleet.nodes["w1"])
+    fleet.step()
+    pass_time(fleet, WITHIN)
+    fleet.step()
+    look(fleet.context)
+    assert status(fleet, "w1") == "active", "within the grace time"
+    pass_time(fleet, BEYOND)
+    fleet.step()
+    look(fleet.context)
+    assert status(fleet, "w1") == "unhealthy"
+    fleet.settle()
+    assert fleet.where()["a"] != "w1"
+    assert "the swarm says that its node is down, for 6" in alerts(fleet)[0][1]
+    fleet.engine.heal(fleet.nodes["w1"])
+    fleet.step()
+    look(fleet.context)
+    assert status(fleet, "w1") == "active"
+
+
+def test_while_the_swarm_does_not_answer_us_nobodys_node_is_down_any_longer(fleet: Fleet) -> None:
+    fleet.engine.lose(fleet.nodes["w1"])
+    fleet.step()
+    fleet.engine.unavailable = "connection refused"
+    pass_time(fleet, timedelta(hours=1))
+    fleet.step()
+    look(fleet.context)
+    assert {status(fleet, name) for name in fleet.ids} == {"active"}
+    fleet.engine.unavailable = ""
+    fleet.engine.heal(fleet.nodes["w1"])
+    fleet.step()
+    look(fleet.context)
+    assert {status(fleet, name) for name in fleet.ids} == {"active"}
+
+
+def test_of_a_silent_worker_no_node_is_remembered_as_down_when_it_comes_back(fleet: Fleet) -> None:
+    fleet.fail("w1")
+    for _ in range(2):
+        fleet.step()
+        fleet.context.db.ahead += timedelta(minutes=1)
+    fleet.heal("w1")
+    assert status(fleet, "w1") == "active"
+
+
+def test_many_engines_that_fail_at_once_are_a_mass_failure(fleet: Fleet) -> None:
+    for name in ("w1", "w2", "w3"):
+        fleet.deploy(f"s-{name}", to=name)
+    say_away(fleet, "w1", "w2", "w3")
+    pass_time(fleet, timedelta(seconds=61))
+    look(fleet.context)
+    fleet.settle()
+    assert {each.state.value for each in fleet.migrations().values()} == {"held"}
+    assert [kind for kind, _ in alerts(fleet)] == ["mass_failure"]
+    say_away(fleet, "w1", "w2", away=False)
+    assert {event.kind for event in look(fleet.context).events} == {"status_changed"}, "one is still without"
+    say_away(fleet, "w3", away=False)
+    assert look(fleet.context).events[-1].kind == "mass_recovery"
+    fleet.settle()
+    assert {each.state.value for each in fleet.migrations().values()} == {"cancelled"}
+
+
+def test_an_engine_that_fails_after_exhaustion_is_told_at_once(fleet: Fleet) -> None:
+    full = json.dumps({"diskPercent": 99})
+    fleet.connection.execute("UPDATE container_workers SET current_load = %s WHERE name = 'w1'", (full,))
+    conclude(fleet)
+    say_away(fleet, "w1")
+    pass_time(fleet, timedelta(seconds=61))
+    [event] = conclude(fleet)
+    assert (event.from_status, event.to_status) == ("unhealthy", "unhealthy")
+    say_away(fleet, "w1", away=False)
+    conclude(fleet)
+    assert ["disk 99 %" in message for _, message in alerts(fleet)] == [True, False], "exhaustion was told just now"
+
+
+def test_an_unhealthy_worker_that_is_drained_has_not_recovered(fleet: Fleet) -> None:
+    say_away(fleet, "w1")
+    pass_time(fleet, timedelta(seconds=61))
+    conclude(fleet)
+    fleet.connection.execute("UPDATE container_workers SET drain_requested_at = now() WHERE name = 'w1'")
+    conclude(fleet)
+    assert [kind for kind, _ in alerts(fleet)] == ["worker_unhealthy"]
+
+
+def test_policy_none_leaves_what_runs_there(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    migrations.set_policy(fleet.context, fleet.organization, MigrationPolicy.NONE, TESTS)
+    say_away(fleet, "w1")
+    pass_time(fleet, timedelta(seconds=61))
+    look(fleet.context)
+    fleet.settle()
+    assert fleet.where()["a"] == "w1"
+
+
+@pytest.mark.parametrize("query", ["", "?past=the-fast-path"])
+def test_the_word_of_an_agent_is_shown_and_its_last_count_is_not(
+    serve: Callable[..., tuple[str, Process]], cli: Cli, context: Context, connection: psycopg.Connection, query: str
+) -> None:
+    one = invitations.invite(context, TESTS, "w1")
+    beat = f"/api/workers/{one.worker_id}/heartbeat{query}"
+    with httpx.Client(base_url=serve()[0], headers=bearer(one.token), timeout=PATIENCE_SECONDS) as api:
+        assert api.post(beat, json=LOAD | {"containerCount": 7}).status_code == 200
+        assert api.post(beat, json=LOAD | {"engineAnswers": "no"}).status_code == 400
+        assert "engineAnswers" in api.post(beat, json=LOAD | {"engineAnswers": None}).json()["error"]["message"]
+        cli("monitor", "--once")
+        for _ in range(2):
+            away = LOAD | {"containerCount": 7, "engineAnswers": False}
+            assert api.post(beat, json=away).status_code == 200
+        first = connection.execute("SELECT engine_away_since FROM container_workers").fetchone()
+        assert first
+        assert first[0] is not None
+        assert "unknown" in cli("workers", "list").stdout
+        assert json.loads(cli("workers", "show", "w1", "-o", "json").stdout)["currentLoad"]["containerCount"] is None
+        why = cli("workers", "why", "w1").stdout
+        assert "has not answered its agent since" in why
+        assert "unhealthy, if its engine stays away" in why
+
+        connection.execute(
+            "UPDATE container_workers SET engine_away_since = now() - interval '61 s', "
+            """metadata = '{"engineTrouble": "Connection refused"}'"""
+        )
+        cli("monitor", "--once")
+        why = cli("workers", "why", "w1").stdout
+        assert "its engine does not answer, for 6" in why
+        assert "Connection refused" in why
+        assert "active, once its engine answers" in why
+        assert "workers' engines" in cli("doctor").stdout
+
+        assert api.post(beat, json=LOAD).status_code == 200, "an agent that says nothing of engines, as before"
+        cli("monitor", "--once")
+    shown = json.loads(cli("workers", "show", "w1", "-o", "json").stdout)
+    assert (shown["status"], shown["engineAwaySince"], shown["engineFailedAt"]) == ("active", None, None)
+    assert shown["currentLoad"]["containerCount"] == LOAD["containerCount"]
