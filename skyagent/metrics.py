@@ -22,7 +22,7 @@ import psutil
 
 from skyagent import __version__
 from skyagent.client import Http, engine_info
-from skyagent.errors import EngineAway, Failure, Unmeasured, Unreachable
+from skyagent.errors import EngineAway, Unmeasured
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +35,14 @@ LONGEST_TEXT = 1024
 class Gauge(Generic[T]):
     """A figure that is never made up: where it cannot be measured the last known one stands, and the log says so."""
 
-    def __init__(self, name: str, measure: Callable[[], T], unknown: type[Failure] = Unmeasured) -> None:
-        self._unknown = unknown
+    def __init__(self, name: str, measure: Callable[[], T]) -> None:
         self._name = name
         self._measure = measure
         self._last: T | None = None
         self._failing = False
 
     def read(self) -> T:
-        """Measure. Raises the Failure `unknown` where that fails and nothing is known."""
+        """Measure. Raises Unmeasured where that fails and nothing is known."""
         try:
             self._last = self._measure()
         except (OSError, LookupError, ValueError, psutil.Error) as error:
@@ -55,7 +54,7 @@ class Gauge(Generic[T]):
 
     def _last_known(self, reason: str) -> T:
         if self._last is None:
-            raise self._unknown(f"{self._name}: {reason}")
+            raise Unmeasured(f"{self._name}: {reason}")
         if not self._failing:
             log.warning("action=metric_failed metric=%s last_known=%s reason=%r", self._name, self._last, reason)
         self._failing = True
@@ -119,12 +118,12 @@ class EngineWatch:
 class Host:
     """This machine, as the manager shall see it."""
 
-    def __init__(self, manager: tuple[str, int], engine: EngineWatch) -> None:
+    def __init__(self, local_address: Callable[[], str], engine: EngineWatch) -> None:
+        self._local_address = local_address
         self._engine = engine
         self._cpu = Gauge("cpuPercent", psutil.cpu_percent)
         self._memory = Gauge("memoryPercent", lambda: psutil.virtual_memory().percent)
         self._disk = Gauge("diskPercent", lambda: disk_of(Path(engine.latest.data_root)).percent)
-        self._address = Gauge("ipAddress", lambda: address_towards(*manager), Unreachable)
         self._capacity = Gauge("capacity", lambda: capacity(engine.latest.data_root))
         self._constants = constants()
         psutil.cpu_percent()  # the first mean is the one since here
@@ -139,13 +138,13 @@ class Host:
         }
 
     def registration(self) -> dict[str, Any]:
-        """The body of a registration, all of which changes rarely."""
+        """The body of a registration, all of which changes rarely. Raises Failure."""
         engine = self._engine.latest
         facts = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
         metadata = {name: value for name, value in facts.items() if value}
         return {
             "hostname": socket.gethostname(),
-            "ipAddress": self._address.read(),
+            "ipAddress": self._local_address(),
             "capacity": self._capacity.read(),
             "metadata": {**metadata, "containerCountKnown": not engine.trouble},
         }
@@ -176,15 +175,6 @@ def disk_of(folder: Path) -> Disk:
             raise
         return disk_of(folder.parent)
     return Disk(usage.total, usage.percent)
-
-
-def address_towards(host: str, port: int) -> str:
-    """The local address by which packets to `host` leave; nothing is sent. Raises OSError, also where no name
-    resolves."""
-    family, kind, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.connect(peer)
-        return str(probe.getsockname()[0]).partition("%")[0]
 
 
 def constants() -> dict[str, str]:
