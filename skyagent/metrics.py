@@ -16,13 +16,15 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Generic, NamedTuple, TypeVar
+from typing import Any, Callable, Generic, TypeVar
 
 import psutil
 
 from skyagent import __version__
 from skyagent.client import Http, engine_info
+from skyagent.disks import Disk, Disks, data_folders
 from skyagent.errors import EngineAway, Unmeasured
+from skyagent.memory import memory
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,10 @@ T = TypeVar("T")
 NIX_PROFILE = "/nix/var/nix/profiles/default/bin"
 NIX_SECONDS = 3.0
 LONGEST_TEXT = 1024
+# A capacity that changed by less than this part is no news.
+DRIFT = 0.03
+# What is said of a disk whose size was never known: a manager takes no 0, and on this nothing fits.
+SMALLEST_GB = 0.1
 
 
 class Gauge(Generic[T]):
@@ -66,7 +72,7 @@ class Engine:
     """The Docker engine's last description of itself; `trouble` says why it is not known at present."""
 
     containers: int = 0
-    data_root: str = "/"
+    data_folders: tuple[str, ...] = ("/",)
     version: str = ""
     swarm_node_id: str = ""
     trouble: str = "no answer yet"
@@ -79,8 +85,7 @@ def parse_engine(info: dict[str, object]) -> Engine:
         raise EngineAway("the answer holds no ContainersRunning")
     swarm = info.get("Swarm")
     node_id = swarm.get("NodeID") if isinstance(swarm, dict) else None
-    root = _text(info.get("DockerRootDir")) or "/"
-    return Engine(containers, root, _text(info.get("ServerVersion")), _text(node_id), trouble="")
+    return Engine(containers, data_folders(info), _text(info.get("ServerVersion")), _text(node_id), trouble="")
 
 
 def _text(value: object) -> str:
@@ -122,59 +127,55 @@ class Host:
         self._local_address = local_address
         self._engine = engine
         self._cpu = Gauge("cpuPercent", psutil.cpu_percent)
-        self._memory = Gauge("memoryPercent", lambda: psutil.virtual_memory().percent)
-        self._disk = Gauge("diskPercent", lambda: disk_of(Path(engine.latest.data_root)).percent)
-        self._capacity = Gauge("capacity", lambda: capacity(engine.latest.data_root))
+        self._memory = Gauge("memoryPercent", lambda: memory().percent)
+        self._disks, self._disk = Disks(), Disk(0, 100.0)
+        self._capacity = Gauge("capacity", capacity)
+        self._said: dict[str, float] = {}
         self._constants = constants()
         psutil.cpu_percent()  # the first mean is the one since here
 
     def load(self) -> dict[str, object]:
-        """The body of a heartbeat; CPU is the mean since the last call."""
+        """The body of a heartbeat; CPU is the mean since the last call, the disk as registered. Raises Unmeasured."""
         return {
             "cpuPercent": self._cpu.read(),
             "memoryPercent": self._memory.read(),
-            "diskPercent": self._disk.read(),
+            "diskPercent": self._disk.percent,
             "containerCount": self._engine.latest.containers,
         }
 
     def registration(self) -> dict[str, Any]:
         """The body of a registration, all of which changes rarely. Raises Failure."""
         engine = self._engine.latest
+        self._disk = self._disks.read(engine.data_folders)
         facts = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
         metadata = {name: value for name, value in facts.items() if value}
         return {
             "hostname": socket.gethostname(),
             "ipAddress": self._local_address(),
-            "capacity": self._capacity.read(),
+            "capacity": self._steady(
+                {**self._capacity.read(), "diskGb": max(round(self._disk.size / 2**30, 1), SMALLEST_GB)}
+            ),
             "metadata": {**metadata, "containerCountKnown": not engine.trouble},
         }
 
+    def _steady(self, capacity: dict[str, float]) -> dict[str, float]:
+        """The capacity as it was said last, while memory and disk are about as large: balloons and pools drift."""
+        said = self._said
+        if not said or any(abs(said[name] - value) > _drift(name) * said[name] for name, value in capacity.items()):
+            self._said = capacity
+        return self._said
 
-def capacity(data_root: str) -> dict[str, float]:
-    """Logical CPUs, memory in MiB, and the size in GiB of the file system that containers are stored on."""
+
+def _drift(name: str) -> float:
+    return 0.0 if name == "cpuCores" else DRIFT
+
+
+def capacity() -> dict[str, float]:
+    """Logical CPUs, and memory in MiB."""
     cores = psutil.cpu_count()
     if not cores:
         raise LookupError("the number of CPUs is not known")
-    memory, disk = psutil.virtual_memory().total, disk_of(Path(data_root)).size
-    return {"cpuCores": cores, "memoryMb": memory // 2**20, "diskGb": round(disk / 2**30, 1)}
-
-
-class Disk(NamedTuple):
-    """A file system: its size in bytes, and how full it is for those who are not root."""
-
-    size: int
-    percent: float
-
-
-def disk_of(folder: Path) -> Disk:
-    """The file system of a folder, or of the nearest one above it that this process may look into."""
-    try:
-        usage = psutil.disk_usage(str(folder))
-    except OSError:
-        if folder == folder.parent:
-            raise
-        return disk_of(folder.parent)
-    return Disk(usage.total, usage.percent)
+    return {"cpuCores": cores, "memoryMb": memory().total // 2**20}
 
 
 def constants() -> dict[str, str]:
