@@ -7,14 +7,16 @@ import os
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, NoReturn
 
 log = logging.getLogger(__name__)
 
 CONTAINERD_ROOT = "/var/lib/containerd"
-CONTAINERD_CONFIG = "/etc/containerd/config.toml"
+CONTAINERD_CONFIG = Path("/etc/containerd/config.toml")
+MOUNTS = Path("/proc/self/mountinfo")
 SNAPSHOTTER = "io.containerd.snapshotter"
 # The file systems that the engine itself mounts among its data; nothing lies on them.
 PASSING = ("overlay", "nsfs", "proc", "sysfs", "cgroup", "cgroup2")
@@ -37,7 +39,7 @@ class Mount(NamedTuple):
     """A line of the kernel's table of mounts."""
 
     device: str
-    folder: PurePosixPath
+    folder: str
     kind: str
 
 
@@ -51,8 +53,10 @@ class Disks:
     def __init__(self, known_seconds: float = KNOWN_SECONDS) -> None:
         self._known_seconds = known_seconds
         self._thread: threading.Thread | None = None
+        self._asked: SimpleQueue[tuple[str, ...]] = SimpleQueue()
+        self._answers: SimpleQueue[list[Disk] | OSError | ValueError] = SimpleQueue()
+        self._is_asked = False
         self._folders: tuple[str, ...] = ()
-        self._found: list[Disk] | OSError | ValueError = []
         self._last: list[Disk] = []
         self._last_at = 0.0
         self._size = 0
@@ -72,24 +76,31 @@ class Disks:
             self._size = fullest.size
         return Disk(self._size, fullest.percent)
 
-    def _look(self, folders: Sequence[str]) -> str:
+    def _look(self, folders: tuple[str, ...]) -> str:
         """Measure, for a bounded time; returns why that failed. An earlier look that still hangs is not waited for."""
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._measure, args=(folders,), name="disks", daemon=True)
-            self._thread.start()
-            self._thread.join(ANSWER_SECONDS)
-        if self._thread.is_alive():
+        try:
+            if self._is_asked:
+                self._answers.get_nowait()
+            self._ask(folders)
+            found = self._answers.get(timeout=ANSWER_SECONDS)
+        except Empty:
             return f"no answer about {' and '.join(folders)}"
-        if not isinstance(self._found, list):
-            return f"{type(self._found).__name__}: {self._found}"
-        self._last, self._last_at = self._found, time.monotonic()
+        self._is_asked = False
+        if not isinstance(found, list):
+            return f"{type(found).__name__}: {found}"
+        self._last, self._last_at = found, time.monotonic()
         return ""
 
-    def _measure(self, folders: Sequence[str]) -> None:
-        try:
-            self._found = measure(folders)
-        except (OSError, ValueError) as error:
-            self._found = error
+    def _ask(self, folders: tuple[str, ...]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._answer, name="disks", daemon=True)
+            self._thread.start()
+        self._is_asked = True
+        self._asked.put(folders)
+
+    def _answer(self) -> NoReturn:
+        while True:
+            self._answers.put(_outcome(self._asked.get()))
 
     def _say(self, trouble: str) -> None:
         if trouble and trouble != self._trouble:
@@ -120,11 +131,18 @@ def data_folders(info: Mapping[str, Any]) -> tuple[str, ...]:
 def _containerd_root() -> str:
     """The folder that containerd is configured for; the key stands before the first table."""
     try:
-        text = Path(CONTAINERD_CONFIG).read_text("utf-8")
+        text = CONTAINERD_CONFIG.read_text("utf-8")
     except (OSError, ValueError):
         return CONTAINERD_ROOT
     named = re.search(r"""^\s*root\s*=\s*["'](/.*?)["']""", re.split(r"(?m)^\s*\[", text)[0], re.MULTILINE)
     return named[1] if named else CONTAINERD_ROOT
+
+
+def _outcome(folders: tuple[str, ...]) -> list[Disk] | OSError | ValueError:
+    try:
+        return measure(folders)
+    except (OSError, ValueError) as error:
+        return error
 
 
 def measure(folders: Sequence[str]) -> list[Disk]:
@@ -134,39 +152,45 @@ def measure(folders: Sequence[str]) -> list[Disk]:
     above that is. May take for ever. Raises OSError for one of the folders that cannot be measured; what is mounted
     within them counts where it can be.
     """
-    mounts = read_mounts(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")).values()
-    paths = [_nearest(PurePosixPath(os.path.realpath(folder))) for folder in folders]
-    parents = set(paths) - {PurePosixPath("/")}
-    within = {mount.folder for mount in mounts if mount.folder.parent in parents and mount.kind not in PASSING}
-    disks = [_disk_of(path, mounts) for path in paths]
-    return disks + list(filter(None, (_inner_disk(path, mounts) for path in within.difference(paths))))
+    paths = [_nearest(os.path.realpath(folder)) for folder in folders]
+    disks = [_disk_of(path) for path in paths]
+    parents = {path for path in paths if path != "/"}
+    if parents:
+        mounted = [mount for mount in read_mounts().values() if mount.kind not in PASSING]
+        within = {mount.folder for mount in mounted if _above(mount.folder) in parents}
+        disks += filter(None, (_seen(path, _disk_of) for path in within.difference(paths)))
+    return disks
 
 
-def _nearest(folder: PurePosixPath) -> PurePosixPath:
+def _nearest(folder: str) -> str:
     """The folder, or the nearest one above it that is there."""
     try:
         os.lstat(folder)
     except (FileNotFoundError, NotADirectoryError):
         log.debug("action=disk_out_of_sight path=%s", folder)
-        return _nearest(folder.parent)
+        return _nearest(_above(folder))
     except OSError:  # it is there; who measures it says so
         pass
     return folder
 
 
-def read_mounts(table: str) -> dict[PurePosixPath, Mount]:
+def read_mounts() -> dict[str, Mount]:
     """Read proc_pid_mountinfo(5): for each folder what was mounted on it last, and so can be seen there."""
     mounts = {}
-    for line in table.splitlines():
-        fields, _, tail = line.partition(" - ")
-        device, _, folder = fields.split(" ")[2:5]
-        plain = ESCAPED.sub(lambda match: chr(int(match[1], 8)), folder)
-        path = PurePosixPath(plain)
-        mounts[path] = Mount(device, path, tail.split(" ")[0])
+    with MOUNTS.open(encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            fields, _, tail = line.partition(" - ")
+            device, _, folder = fields.split(" ", 5)[2:5]
+            path = ESCAPED.sub(lambda match: chr(int(match[1], 8)), folder)
+            mounts[path] = Mount(device, path, tail.partition(" ")[0])
     return mounts
 
 
-def _disk_of(folder: PurePosixPath, mounts: Collection[Mount]) -> Disk:
+def _above(folder: str) -> str:
+    return folder.rpartition("/")[0] or "/"
+
+
+def _disk_of(folder: str) -> Disk:
     """The file system of a folder, by another place where the same one can be seen if the folder may not be looked at.
 
     Raises OSError.
@@ -174,35 +198,29 @@ def _disk_of(folder: PurePosixPath, mounts: Collection[Mount]) -> Disk:
     try:
         return _disk(folder)
     except PermissionError:
-        for found in filter(None, map(_seen, _places(folder, mounts))):
+        for found in filter(None, (_seen(place, _disk) for place in _places(folder))):
             return found
         raise
 
 
-def _inner_disk(folder: PurePosixPath, mounts: Collection[Mount]) -> Disk | None:
+def _places(folder: str) -> Iterator[str]:
+    """Where the file system of a folder can be seen besides: at its parents in the same mount, and at other mounts."""
+    mounts, above = read_mounts(), folder
+    while above not in mounts:
+        above = _above(above)
+        yield above
+    yield from (other.folder for other in mounts.values() if other.device == mounts[above].device)
+
+
+def _seen(folder: str, look: Callable[[str], Disk]) -> Disk | None:
     try:
-        return _disk_of(folder, mounts)
+        return look(folder)
     except OSError as error:
         log.debug("action=disk_unseen path=%s reason=%r", folder, str(error))
         return None
 
 
-def _places(folder: PurePosixPath, mounts: Collection[Mount]) -> Iterator[PurePosixPath]:
-    """Where the file system of a folder can be seen besides: at its parents in the same mount, and at other mounts."""
-    above = [folder, *folder.parents]
-    own = max((mount for mount in mounts if mount.folder in above), key=lambda mount: len(mount.folder.parts))
-    yield from above[1 : above.index(own.folder) + 1]
-    yield from (other.folder for other in mounts if other.device == own.device)
-
-
-def _seen(folder: PurePosixPath) -> Disk | None:
-    try:
-        return _disk(folder)
-    except OSError:
-        return None
-
-
-def _disk(folder: PurePosixPath) -> Disk:
+def _disk(folder: str) -> Disk:
     usage = os.statvfs(folder)
     used = (_used(usage.f_blocks, usage.f_bfree, usage.f_bavail), _used(usage.f_files, usage.f_ffree, usage.f_favail))
     return Disk(usage.f_blocks * usage.f_frsize, round(max(used), 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import psutil
 
 ARC = Path("/proc/spl/kstat/zfs/arcstats")
 GROUPS = Path("/sys/fs/cgroup")
+STATISTICS = "memory.stat"
 
 
 class Memory(NamedTuple):
@@ -17,6 +19,15 @@ class Memory(NamedTuple):
 
     total: int
     percent: float
+
+
+class Group(NamedTuple):
+    """The files of a control group, and the parts of `statistics` that can be given back."""
+
+    limit: Path
+    usage: Path
+    statistics: Path
+    reclaimable: tuple[str, ...]
 
 
 class GroupFiles(NamedTuple):
@@ -60,10 +71,10 @@ def _limits(total: int) -> Iterator[Memory]:
 
     Where its own is all that it sees, as in a container, that is the host.
     """
-    for folder, files in _groups():
-        limit = _limit(folder / files.limit)
+    for group in _groups():
+        limit = _limit(group.limit)
         if limit and limit < total:
-            yield Memory(limit, _percent(_used(folder, files), limit))
+            yield Memory(limit, _percent(_used(group), limit))
 
 
 def _limit(path: Path) -> int:
@@ -75,22 +86,26 @@ def _limit(path: Path) -> int:
     return int(said) if said.isdecimal() else 0
 
 
-def _groups() -> Iterator[tuple[Path, GroupFiles]]:
-    """The groups above this process's own, of those that limit memory."""
+@lru_cache(maxsize=1)
+def _groups() -> tuple[Group, ...]:
+    """The groups above this process's own, of those that limit memory. They stay the same while it runs."""
+    groups = []
     for line in Path("/proc/self/cgroup").read_text("utf-8", "surrogateescape").splitlines():
         number, controllers, path = line.split(":", 2)
         own = PurePosixPath(path)
         is_first = "memory" in controllers.split(",")
         if is_first or number == "0":
             top, files = (GROUPS / "memory", FIRST) if is_first else (GROUPS, SECOND)
-            yield from ((top / group.relative_to("/"), files) for group in own.parents or [own])
+            folders = [top / group.relative_to("/") for group in own.parents or [own]]
+            groups += [Group(at / files.limit, at / files.usage, at / STATISTICS, files.reclaimable) for at in folders]
+    return tuple(groups)
 
 
-def _used(folder: Path, files: GroupFiles) -> int:
+def _used(group: Group) -> int:
     """The bytes that a group uses, without what is cached of files."""
-    parts = _numbers((folder / "memory.stat").read_text("ascii"))
-    cached = sum(parts.get(name, 0) for name in files.reclaimable)
-    return max(0, int((folder / files.usage).read_text("ascii")) - cached)
+    parts = _numbers(group.statistics.read_text("ascii"))
+    cached = sum(parts.get(name, 0) for name in group.reclaimable)
+    return max(0, int(group.usage.read_text("ascii")) - cached)
 
 
 def _numbers(table: str) -> dict[str, int]:

@@ -24,7 +24,7 @@ from skyagent import __version__
 from skyagent.client import Http, engine_info
 from skyagent.disks import Disk, Disks, data_folders
 from skyagent.errors import EngineAway, Unmeasured
-from skyagent.memory import memory
+from skyagent.memory import Memory, memory
 
 log = logging.getLogger(__name__)
 
@@ -127,36 +127,42 @@ class Host:
         self._local_address = local_address
         self._engine = engine
         self._cpu = Gauge("cpuPercent", psutil.cpu_percent)
-        self._memory = Gauge("memoryPercent", lambda: memory().percent)
-        self._disks, self._disk = Disks(), Disk(0, 100.0)
-        self._capacity = Gauge("capacity", capacity)
+        self._cores = Gauge("cpuCores", cpu_cores)
+        self._memory, self._memory_now = Gauge("memory", memory), Memory(0, 100.0)
+        self._disks, self._disk_now = Disks(), Disk(0, 100.0)
         self._said: dict[str, float] = {}
         self._constants = constants()
         psutil.cpu_percent()  # the first mean is the one since here
 
     def load(self) -> dict[str, object]:
-        """The body of a heartbeat; CPU is the mean since the last call, the disk as registered. Raises Unmeasured."""
+        """The body of a heartbeat; CPU is the mean since the last call, the rest as of the last `registration`.
+
+        Raises Unmeasured.
+        """
         return {
             "cpuPercent": self._cpu.read(),
-            "memoryPercent": self._memory.read(),
-            "diskPercent": self._disk.percent,
+            "memoryPercent": self._memory_now.percent,
+            "diskPercent": self._disk_now.percent,
             "containerCount": self._engine.latest.containers,
         }
 
     def registration(self) -> dict[str, Any]:
-        """The body of a registration, all of which changes rarely. Raises Failure."""
+        """Measure; the body of a registration, all of which changes rarely. Raises Failure."""
         engine = self._engine.latest
-        self._disk = self._disks.read(engine.data_folders)
+        self._memory_now, self._disk_now = self._memory.read(), self._disks.read(engine.data_folders)
         facts = {"dockerVersion": engine.version, "swarmNodeId": engine.swarm_node_id, **self._constants}
         metadata = {name: value for name, value in facts.items() if value}
         return {
             "hostname": socket.gethostname(),
             "ipAddress": self._local_address(),
-            "capacity": self._steady(
-                {**self._capacity.read(), "diskGb": max(round(self._disk.size / 2**30, 1), SMALLEST_GB)}
-            ),
+            "capacity": self._steady(self._capacity()),
             "metadata": {**metadata, "containerCountKnown": not engine.trouble},
         }
+
+    def _capacity(self) -> dict[str, float]:
+        """Logical CPUs, memory in MiB, and the size in GiB of the fullest file system of the engine's data."""
+        disk_gb = max(round(self._disk_now.size / 2**30, 1), SMALLEST_GB)
+        return {"cpuCores": self._cores.read(), "memoryMb": self._memory_now.total // 2**20, "diskGb": disk_gb}
 
     def _steady(self, capacity: dict[str, float]) -> dict[str, float]:
         """The capacity as it was said last, while memory and disk are about as large: balloons and pools drift."""
@@ -170,12 +176,12 @@ def _drift(name: str) -> float:
     return 0.0 if name == "cpuCores" else DRIFT
 
 
-def capacity() -> dict[str, float]:
-    """Logical CPUs, and memory in MiB."""
+def cpu_cores() -> int:
+    """The number of logical CPUs. Raises LookupError."""
     cores = psutil.cpu_count()
     if not cores:
         raise LookupError("the number of CPUs is not known")
-    return {"cpuCores": cores, "memoryMb": memory().total // 2**20}
+    return cores
 
 
 def constants() -> dict[str, str]:
