@@ -37,7 +37,7 @@ class Agent:
         self._tokens = Tokens(settings)
         self._manager = Manager(http, settings, self._tokens, timeout)
         self._engine = EngineWatch(http, timeout)
-        self._host = Host(settings.manager, self._engine)
+        self._host = Host(self._manager.local_address, self._engine)
         self._upgrades = Upgrades(environ, settings, self._manager, supervisor)
         self._status = StatusFile(environ, settings)
         self._fraction = random.SystemRandom().random

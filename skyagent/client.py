@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import httpx
 
-from skyagent import __version__, clock
+from skyagent import __version__, address, clock
 from skyagent.backoff import LAST_CEILING
 from skyagent.errors import ConfigError, EngineAway, EngineDenied, Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.pinned import Signed
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 ENGINE = "http://docker.invalid"
 # A connection that the manager keeps open is used again by the next heartbeat: no new TLS handshake every 30 s.
 KEEP_ALIVE_SECONDS = 120.0
+CONNECT_PARTS = 3
 LARGEST_ANSWER = 65536
 REFUSALS = (401, 403)
 # Conflicts that waiting does not end: the token is another machine's, or this host is a copy of one that lives.
@@ -40,22 +41,19 @@ LASTING = ("TOKEN_IN_USE", "WORKER_CLONED")
 def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
     """The client that everything shares; the token is in none of its defaults, so that the engine never gets it.
 
-    Raises ConfigError for a `caFile`, or for proxies of the environment, that cannot be used.
+    Raises ConfigError for a `caFile` that cannot be used.
     """
     plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        return httpx.Client(
-            verify=_trust(settings) if settings.encrypted else plain,
-            trust_env=not settings.loopback,
-            timeout=timeout_seconds,
-            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-            mounts={ENGINE: httpx.HTTPTransport(uds=settings.docker_socket, verify=plain)},
-            headers={"User-Agent": f"skyagent/{__version__}", "Accept-Encoding": "identity"},
-        )
-    except (ImportError, ValueError, httpx.InvalidURL) as error:
-        raise ConfigError(
-            f"the environment's proxies cannot be used: {error}", "correct or unset HTTPS_PROXY"
-        ) from None
+    return httpx.Client(
+        verify=_trust(settings) if settings.encrypted else plain,
+        trust_env=False,  # proxies are the settings'
+        proxy=settings.proxy and settings.proxy.url,
+        # A part of the whole for each address, so that one that nobody answers at leaves time for the next.
+        timeout=httpx.Timeout(timeout_seconds, connect=timeout_seconds / CONNECT_PARTS),
+        limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
+        mounts={ENGINE: httpx.HTTPTransport(uds=settings.docker_socket, verify=plain)},
+        headers={"User-Agent": f"skyagent/{__version__}", "Accept-Encoding": "identity"},
+    )
 
 
 class Http:
@@ -136,23 +134,36 @@ class Manager:
         self._http = http
         self._timeout_seconds = timeout_seconds
         self._tokens = tokens
-        self._is_private = settings.private
+        self._settings = settings
+        self._local_address = ""
         self._workers = f"{settings.api_url}/api/workers"
         self._heartbeat = f"{self._workers}/{settings.worker_id}/heartbeat"
         self._agents = f"{settings.api_url}/api/agent"
+
+    def local_address(self) -> str:
+        """The address of this host on the connection that the last report used; before the first, on one that is made
+        to find out. Raises Unreachable."""
+        if not self._local_address:
+            seconds = self._timeout_seconds
+            try:
+                with _deadline(seconds):
+                    self._local_address = address.towards(*self._settings.first_hop, seconds / CONNECT_PARTS)
+            except OSError as error:
+                raise Unreachable(f"{type(error).__name__}: {error}") from None
+        return self._local_address if self._settings.loopback else address.reachable(self._local_address)
 
     def register(self, registration: dict[str, Any]) -> object:
         """Tell what this host is, and what its clock shows at this moment; returns a new token, if there is one, unless
         anybody on the way could have said so."""
         metadata = {**registration["metadata"], "clock": clock.shown()}
         document = self._post(f"{self._workers}/register", {**registration, "metadata": metadata})
-        return document.get("newToken") if self._is_private else None
+        return document.get("newToken") if self._settings.private else None
 
     def heartbeat(self, load: dict[str, object]) -> Answer:
         """Tell how loaded this host is."""
         document = self._post(self._heartbeat, load)
         seconds = _next_seconds(document.get("nextHeartbeatSeconds"))
-        if not self._is_private:
+        if not self._settings.private:
             return Answer(seconds, None)
         return Answer(seconds, _offer(document.get("agent")), document.get("newToken"))
 
@@ -217,6 +228,7 @@ class Manager:
     ) -> tuple[httpx.Response, bytes]:
         headers = {"Authorization": f"Bearer {token}"}
         with self._http.stream(method, url, json=body, headers=headers) as response:
+            self._local_address = response.extensions["network_stream"].get_extra_info("client_addr")[0]
             return response, _body(response, time.monotonic() + self._timeout_seconds, most)
 
     def _clean(self, text: str) -> str:

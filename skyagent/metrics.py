@@ -16,13 +16,15 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Generic, NamedTuple, TypeVar
+from typing import Any, Callable, Generic, TypeVar
 
 import psutil
 
 from skyagent import __version__
 from skyagent.client import Http, engine_info
-from skyagent.errors import EngineAway, Failure, Unmeasured, Unreachable
+from skyagent.disks import Disk, Disks, data_folders
+from skyagent.errors import EngineAway, Unmeasured
+from skyagent.memory import Memory, memory
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +32,23 @@ T = TypeVar("T")
 NIX_PROFILE = "/nix/var/nix/profiles/default/bin"
 NIX_SECONDS = 3.0
 LONGEST_TEXT = 1024
+# A capacity that changed by less than this part is no news.
+DRIFT = 0.03
+# What is said of a disk whose size was never known: a manager takes no 0, and on this nothing fits.
+SMALLEST_GB = 0.1
 
 
 class Gauge(Generic[T]):
     """A figure that is never made up: where it cannot be measured the last known one stands, and the log says so."""
 
-    def __init__(self, name: str, measure: Callable[[], T], unknown: type[Failure] = Unmeasured) -> None:
-        self._unknown = unknown
+    def __init__(self, name: str, measure: Callable[[], T]) -> None:
         self._name = name
         self._measure = measure
         self._last: T | None = None
         self._failing = False
 
     def read(self) -> T:
-        """Measure. Raises the Failure `unknown` where that fails and nothing is known."""
+        """Measure. Raises Unmeasured where that fails and nothing is known."""
         try:
             self._last = self._measure()
         except (OSError, LookupError, ValueError, psutil.Error) as error:
@@ -55,7 +60,7 @@ class Gauge(Generic[T]):
 
     def _last_known(self, reason: str) -> T:
         if self._last is None:
-            raise self._unknown(f"{self._name}: {reason}")
+            raise Unmeasured(f"{self._name}: {reason}")
         if not self._failing:
             log.warning("action=metric_failed metric=%s last_known=%s reason=%r", self._name, self._last, reason)
         self._failing = True
@@ -68,7 +73,7 @@ class Engine:
     process may not ask it. `kind`: an engine that is none of Docker's."""
 
     containers: int = 0
-    data_root: str = "/"
+    data_folders: tuple[str, ...] = ("/",)
     version: str = ""
     swarm_node_id: str = ""
     trouble: str = "no answer yet"
@@ -83,9 +88,9 @@ def parse_engine(info: dict[str, object]) -> Engine:
         raise EngineAway("the answer holds no ContainersRunning")
     swarm = info.get("Swarm")
     node_id = swarm.get("NodeID") if isinstance(swarm, dict) else None
-    root = _text(info.get("DockerRootDir")) or "/"
+    folders, version = data_folders(info), _text(info.get("ServerVersion"))
     kind = "podman" if "BuildahVersion" in info else ""  # which only Podman's answer to Docker's clients has
-    return Engine(containers, root, _text(info.get("ServerVersion")), _text(node_id), trouble="", kind=kind)
+    return Engine(containers, folders, version, _text(node_id), trouble="", kind=kind)
 
 
 def _text(value: object) -> str:
@@ -123,74 +128,67 @@ class EngineWatch:
 class Host:
     """This machine, as the manager shall see it."""
 
-    def __init__(self, manager: tuple[str, int], engine: EngineWatch) -> None:
+    def __init__(self, local_address: Callable[[], str], engine: EngineWatch) -> None:
+        self._local_address = local_address
         self._engine = engine
         self._cpu = Gauge("cpuPercent", psutil.cpu_percent)
-        self._memory = Gauge("memoryPercent", lambda: psutil.virtual_memory().percent)
-        self._disk = Gauge("diskPercent", lambda: disk_of(Path(engine.latest.data_root)).percent)
-        self._address = Gauge("ipAddress", lambda: address_towards(*manager), Unreachable)
-        self._capacity = Gauge("capacity", lambda: capacity(engine.latest.data_root))
+        self._cores = Gauge("cpuCores", cpu_cores)
+        self._memory, self._memory_now = Gauge("memory", memory), Memory(0, 100.0)
+        self._disks, self._disk_now = Disks(), Disk(0, 100.0)
+        self._said: dict[str, float] = {}
         self._constants = constants()
         psutil.cpu_percent()  # the first mean is the one since here
 
     def load(self) -> dict[str, object]:
-        """The body of a heartbeat; CPU is the mean since the last call."""
+        """The body of a heartbeat; CPU is the mean since the last call, the rest as of the last `registration`.
+
+        Raises Unmeasured.
+        """
         return {
             "cpuPercent": self._cpu.read(),
-            "memoryPercent": self._memory.read(),
-            "diskPercent": self._disk.read(),
+            "memoryPercent": self._memory_now.percent,
+            "diskPercent": self._disk_now.percent,
             "containerCount": self._engine.latest.containers,
             "engineAnswers": not self._engine.latest.trouble,
         }
 
     def registration(self) -> dict[str, Any]:
-        """The body of a registration, all of which changes rarely."""
+        """Measure; the body of a registration, all of which changes rarely. Raises Failure."""
         engine = self._engine.latest
+        self._memory_now, self._disk_now = self._memory.read(), self._disks.read(engine.data_folders)
         said = {"dockerVersion": engine.version, "engine": engine.kind, "swarmNodeId": engine.swarm_node_id}
         facts = {**said, "engineTrouble": engine.trouble, **self._constants}
         metadata = {name: value for name, value in facts.items() if value}
         return {
             "hostname": socket.gethostname(),
-            "ipAddress": self._address.read(),
-            "capacity": self._capacity.read(),
+            "ipAddress": self._local_address(),
+            "capacity": self._steady(self._capacity()),
             "metadata": {**metadata, "containerCountKnown": not engine.trouble},
         }
 
+    def _capacity(self) -> dict[str, float]:
+        """Logical CPUs, memory in MiB, and the size in GiB of the fullest file system of the engine's data."""
+        disk_gb = max(round(self._disk_now.size / 2**30, 1), SMALLEST_GB)
+        return {"cpuCores": self._cores.read(), "memoryMb": self._memory_now.total // 2**20, "diskGb": disk_gb}
 
-def capacity(data_root: str) -> dict[str, float]:
-    """Logical CPUs, memory in MiB, and the size in GiB of the file system that containers are stored on."""
+    def _steady(self, capacity: dict[str, float]) -> dict[str, float]:
+        """The capacity as it was said last, while memory and disk are about as large: balloons and pools drift."""
+        said = self._said
+        if not said or any(abs(said[name] - value) > _drift(name) * said[name] for name, value in capacity.items()):
+            self._said = capacity
+        return self._said
+
+
+def _drift(name: str) -> float:
+    return 0.0 if name == "cpuCores" else DRIFT
+
+
+def cpu_cores() -> int:
+    """The number of logical CPUs. Raises LookupError."""
     cores = psutil.cpu_count()
     if not cores:
         raise LookupError("the number of CPUs is not known")
-    memory, disk = psutil.virtual_memory().total, disk_of(Path(data_root)).size
-    return {"cpuCores": cores, "memoryMb": memory // 2**20, "diskGb": round(disk / 2**30, 1)}
-
-
-class Disk(NamedTuple):
-    """A file system: its size in bytes, and how full it is for those who are not root."""
-
-    size: int
-    percent: float
-
-
-def disk_of(folder: Path) -> Disk:
-    """The file system of a folder, or of the nearest one above it that this process may look into."""
-    try:
-        usage = psutil.disk_usage(str(folder))
-    except OSError:
-        if folder == folder.parent:
-            raise
-        return disk_of(folder.parent)
-    return Disk(usage.total, usage.percent)
-
-
-def address_towards(host: str, port: int) -> str:
-    """The local address by which packets to `host` leave; nothing is sent. Raises OSError, also where no name
-    resolves."""
-    family, kind, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.connect(peer)
-        return str(probe.getsockname()[0]).partition("%")[0]
+    return cores
 
 
 def constants() -> dict[str, str]:

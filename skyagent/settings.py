@@ -10,13 +10,14 @@ import re
 import stat
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from skyagent.errors import ConfigError
+from skyagent.proxies import Proxy, proxy_for
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Settings:
     ca_file: str | None = None
     docker_socket: str = "/var/run/docker.sock"
     state_folder: Path | None = None
+    proxy: Proxy | None = field(default=None, repr=False)
 
     @property
     def encrypted(self) -> bool:
@@ -58,6 +60,11 @@ class Settings:
         """The manager's host name or address, and its port."""
         url = urlsplit(self.api_url)
         return url.hostname or "", url.port or (443 if self.encrypted else 80)
+
+    @property
+    def first_hop(self) -> tuple[str, int]:
+        """The host and port to which this host itself connects: the proxy's, else the manager's."""
+        return self.proxy.address if self.proxy else self.manager
 
     @property
     def private(self) -> bool:
@@ -107,7 +114,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
             f"apiUrl {settings.api_url} would send the token in the clear",
             "use https://, or set insecure (SKYAGENT_INSECURE) to true where the network itself is trusted",
         )
-    return settings
+    if settings.loopback:
+        return settings
+    host, _ = settings.manager
+    return replace(settings, proxy=proxy_for(host, encrypted=settings.encrypted, environ=environ))
 
 
 def _state_folder(path: Path | None, environ: Mapping[str, str]) -> Path | None:

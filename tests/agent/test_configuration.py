@@ -161,8 +161,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | No
         ({"SKYAGENT_INTERVAL": "often"}, "SKYAGENT_INTERVAL"),
         ({"SKYAGENT_INSECURE": "maybe"}, "SKYAGENT_INSECURE"),
         ({"SKYAGENT_CA_FILE": __file__}, "caFile"),
-        ({"HTTPS_PROXY": "gopher://proxy.example"}, "proxies"),
-        ({"HTTPS_PROXY": "socks5://proxy.example"}, "proxies"),
+        ({"HTTPS_PROXY": "gopher://proxy.example"}, "HTTPS_PROXY"),
     ],
     ids=str,
 )

@@ -35,13 +35,13 @@ def test_a_figure_that_fails_later_stands_as_last_known(manager: Manager, start:
     agent = start(apiUrl=manager.url, under=("unshare", "--mount"))
     manager.heartbeats(1)
     _in_mounts_of(agent, "mount", "--bind", str(empty), "/proc/meminfo")
-    [line] = agent.says("metric=memoryPercent")
+    [line] = agent.says("metric=memory")
     assert "action=metric_failed" in line
     told = len(manager.requests.all())
     last = manager.requests.await_some(lambda _: True, told + 2)[-1]
-    assert f"last_known={last.body['memoryPercent']} " in line
+    assert f"percent={last.body['memoryPercent']})" in line
     _in_mounts_of(agent, "umount", "/proc/meminfo")
-    agent.says("action=metric_back metric=memoryPercent")
+    agent.says("action=metric_back metric=memory")
 
 
 def _in_mounts_of(agent: Agent, *command: str) -> None:
