@@ -139,9 +139,11 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_allowed text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_trouble text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS swarm_node_refuted_at timestamptz;
 
--- The health of a worker's engine: since when its agent says that it does not answer; since when the swarm says that its
--- node is down, and when it was last seen so; since when the monitor counts it as failed by either.
+-- The health of a worker's engine: since when its agent says that it does not answer, and when it last said so; since
+-- when the swarm says that its node is down, and when it was last seen so; since when the monitor counts it as failed by
+-- either.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_away_since timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_away_seen_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_since timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_seen_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_failed_at timestamptz;

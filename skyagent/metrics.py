@@ -32,6 +32,7 @@ T = TypeVar("T")
 NIX_PROFILE = "/nix/var/nix/profiles/default/bin"
 NIX_SECONDS = 3.0
 LONGEST_TEXT = 1024
+UNKNOWN = "no answer yet"
 # A capacity that changed by less than this part is no news.
 DRIFT = 0.03
 # What is said of a disk whose size was never known: a manager takes no 0, and on this nothing fits.
@@ -76,9 +77,14 @@ class Engine:
     data_folders: tuple[str, ...] = ("/",)
     version: str = ""
     swarm_node_id: str = ""
-    trouble: str = "no answer yet"
+    trouble: str = UNKNOWN
     denied: bool = False
     kind: str = ""
+
+    @property
+    def answers(self) -> bool | None:
+        """Whether it does; None before the first look has ended, and where this process may not look."""
+        return None if self.denied or self.trouble == UNKNOWN else not self.trouble
 
 
 def parse_engine(info: dict[str, object]) -> Engine:
@@ -144,12 +150,14 @@ class Host:
 
         Raises Unmeasured.
         """
+        engine = self._engine.latest
+        answers = {} if engine.answers is None else {"engineAnswers": engine.answers}
         return {
+            **answers,
             "cpuPercent": self._cpu.read(),
             "memoryPercent": self._memory_now.percent,
             "diskPercent": self._disk_now.percent,
-            "containerCount": self._engine.latest.containers,
-            "engineAnswers": not self._engine.latest.trouble,
+            "containerCount": engine.containers,
         }
 
     def registration(self) -> dict[str, Any]:

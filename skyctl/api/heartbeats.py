@@ -181,7 +181,9 @@ def answers_with_replies(context: Context, stored: Sequence[Heartbeat]) -> list[
         replies = reply.take(context, stored)
     except SkyctlError as error:
         REPLYING.failed(error.message)
-    except Exception as error:  # noqa: BLE001 - it is logged
+    except Exception as error:  # noqa: BLE001 - because of one of them; it is logged
+        if len(stored) > 1:
+            return [answer for each in stored for answer in answers_with_replies(context, [each])]
         REPLYING.failed(unexpected(error), error=error)
     else:
         REPLYING.works()

@@ -66,6 +66,7 @@ class Worker:
     swarm_node_confirmed_at: datetime | None = None
     swarm_node_trouble: str | None = None
     engine_away_since: datetime | None = None
+    engine_away_seen_at: datetime | None = None
     node_down_since: datetime | None = None
     node_down_seen_at: datetime | None = None
     engine_failed_at: datetime | None = None
@@ -74,13 +75,13 @@ class Worker:
     @property
     def container_count(self) -> int | None:
         """How many containers run there; None while its engine does not say."""
-        return None if self.engine_away_since else self.load.container_count
+        is_known = not self.engine_away_since and self.metadata.get("containerCountKnown") is not False
+        return self.load.container_count if is_known else None
 
     @property
     def engine_trouble(self) -> str:
         """Why its engine does not answer, as its agent said last; empty where it said nothing."""
-        said = self.metadata.get("engineTrouble")
-        return said if self.engine_away_since and isinstance(said, str) else ""
+        return str(self.metadata.get("engineTrouble", "")) if self.engine_away_since else ""
 
     @property
     def confirmed_node(self) -> str | None:
@@ -92,10 +93,9 @@ class Worker:
 class HealthPolicy:
     """The limits beyond which a worker is offline, unhealthy or flapping, and many of them are a mass failure.
 
-    `heartbeat_timeout`: the longest silence. `engine_grace`: for how long its engine may be away. `*_percent`: above it
-    a worker is exhausted. `flap_*`: that many transitions within the window hold a worker out of placement until it was
-    quiet for `flap_quiet`. `mass_*`: that many workers that failed within the window are a mass failure, where they are
-    that share of those that can take more.
+    `heartbeat_timeout`: the longest silence, `engine_grace`: of its engine. `*_percent`: above it a worker is
+    exhausted. `flap_*`: so many transitions within the window hold it out of placement until it was quiet for
+    `flap_quiet`. `mass_*`: so many that failed within the window, of those that can take more, are a mass failure.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)

@@ -106,6 +106,12 @@ class StatusChange(Details):
     massFailureId: NotRequired[int]
 
 
+class Settled(Details):
+    """What a worker settled as. `engineFailed`: what ran there counts as failed, since its engine does."""
+
+    engineFailed: NotRequired[bool]
+
+
 class ClockSet(Details):
     """By how many seconds the clock was set: less than zero where back."""
 
@@ -233,7 +239,7 @@ class EventKind(StrEnum):
 
     STATUS_CHANGED = "status_changed", "the monitor concluded another status of the worker", StatusChange
     FLAPPING = "flapping", "the worker changes its status too often: it takes nothing new"
-    SETTLED = "settled", "the worker no longer flaps"
+    SETTLED = "settled", "the worker no longer flaps", Settled
     CLOCK_SET = (
         "clock_set",
         "the database's clock was set: stored times follow it back, a leap ahead is an outage",

@@ -149,9 +149,10 @@ def _kind(event: Event, memory: _Memory, policy: AlertPolicy) -> str | None:
 def _by_status(event: Event, memory: _Memory) -> str | None:
     if event.to_status is WorkerStatus.OFFLINE:
         return None if event.details.get("onPurpose") else OFFLINE
-    if event.to_status is WorkerStatus.UNHEALTHY:
+    is_told = event.to_status is WorkerStatus.DRAINING and event.from_status is WorkerStatus.UNHEALTHY
+    if event.to_status is WorkerStatus.UNHEALTHY or ("engineFailed" in event.details and not is_told):
         return UNHEALTHY
-    is_drained = event.to_status is WorkerStatus.DRAINING and event.from_status is not WorkerStatus.UNHEALTHY
+    is_drained = event.to_status is WorkerStatus.DRAINING and not is_told
     is_back = event.to_status is WorkerStatus.ACTIVE or is_drained
     return RECOVERED if is_back and event.worker_id and memory.is_open(event.worker_id) else None
 
@@ -190,7 +191,9 @@ def _of_many(kind: str, events: Sequence[Event]) -> Alert:
     names = [str(event.worker_name) for event in events]
     title = f"{len(events)} workers {SAID_OF_MANY[kind]}"
     members = [{"id": str(event.worker_id), "name": event.worker_name} for event in events[:WORKERS_KEPT]]
-    metadata = {"count": len(events), "workers": members}
+    metadata: dict[str, object] = {"count": len(events), "workers": members}
+    if all("engineFailed" in event.details for event in events):
+        metadata["engineFailed"] = True
     return Alert(kind, None, title, f"{title}: {listed(names)}", metadata)
 
 

@@ -101,7 +101,7 @@ def _failed_at(worker: Worker) -> datetime | None:
     """Return since when what runs there counts as failed: the worker is offline, or without its engine."""
     if worker.status is WorkerStatus.OFFLINE:
         return worker.status_changed_at or worker.created_at
-    return worker.engine_failed_at
+    return worker.engine_failed_at if worker.status in (WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING) else None
 
 
 def _drain_is_open(worker: Worker) -> bool:

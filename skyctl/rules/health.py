@@ -7,14 +7,15 @@ One table, read from the top; the first line that fits decides.
     so silent when it went offline, and not heard since           offline
     an administrator wants it empty                               draining
     never heard from                                              pending
-    its agent says that its engine does not answer, for longer    unhealthy, and its engine has failed
-    than the grace time
-    the swarm says that its node is down, for as long             unhealthy, and its engine has failed
+    its engine has failed                                         unhealthy
     CPU, memory or disk above its limit                           unhealthy
     else                                                          active
 
-Silence counts only while somebody could have heard the worker: outages of ours are taken out of it. Of a node that is
-down only the time between two looks at it counts: while the swarm does not answer us, nobody's node is down any longer.
+Silence counts only while somebody could have heard the worker: outages of ours are taken out of it.
+
+The engine of a worker that is heard has failed, whether or not it is to be drained, where for longer than the grace
+time its agent says that it does not answer, or the swarm says that the worker's node is down. Only the time between the
+first and the last such word counts, the last heartbeat's and the last look's: whoever hears nothing grows no older.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,14 +46,14 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
         )
     if _is_lost(worker, policy):
         return Verdict(WorkerStatus.OFFLINE, "not heard since it went offline")
+    failure = engine_failure(worker, policy)
     if is_to_drain(worker):
-        return Verdict(
-            WorkerStatus.DRAINING, f"to be drained: {worker.drain_reason or 'an administrator wants it empty'}"
-        )
+        wanted = f"to be drained: {worker.drain_reason or 'an administrator wants it empty'}"
+        return Verdict(WorkerStatus.DRAINING, failure or wanted, engine_failed=bool(failure))
     if heard_at is None:
         return Verdict(WorkerStatus.PENDING, "never heard from")
-    if reason := engine_failure(worker, now, outages, policy):
-        return Verdict(WorkerStatus.UNHEALTHY, reason, engine_failed=True)
+    if failure:
+        return Verdict(WorkerStatus.UNHEALTHY, failure, engine_failed=True)
     if is_exhausted(worker.load, policy):
         return Verdict(WorkerStatus.UNHEALTHY, figures(worker.load, policy))
     return Verdict(WorkerStatus.ACTIVE, "heard from, and within its limits")
@@ -60,9 +61,8 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
 
 def is_news_of(worker: Worker, verdict: Verdict) -> bool:
     """Tell whether the verdict is another one than stands: another status, or the worker's engine has failed, or is
-    back, while it stays unhealthy."""
-    has_failed = worker.engine_failed_at is not None and worker.status is WorkerStatus.UNHEALTHY
-    return verdict.status is not worker.status or verdict.engine_failed is not has_failed
+    back."""
+    return verdict.status is not worker.status or verdict.engine_failed is not (worker.engine_failed_at is not None)
 
 
 def stopped_on_purpose(worker: Worker) -> bool:
@@ -71,16 +71,15 @@ def stopped_on_purpose(worker: Worker) -> bool:
     return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
 
 
-def engine_failure(worker: Worker, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> str:
-    """Return why the worker's engine counts as failed: it has been away for longer than the grace time; empty where it
-    does not. The outages are `merged` ones."""
-    grace = policy.engine_grace
-    if worker.engine_away_since is not None and worker.engine_away_since < cutoff(now, outages, grace):
-        away = heard_silence(worker.engine_away_since, now, outages)
+def engine_failure(worker: Worker, policy: HealthPolicy) -> str:
+    """Return why the worker's engine counts as failed; empty where it does not."""
+    heard_at, grace = worker.last_heartbeat_at, policy.engine_grace
+    away, said_at = worker.engine_away_since, worker.engine_away_seen_at
+    if away is not None and said_at is not None and said_at == heard_at and said_at - away > grace:
         why = f": {worker.engine_trouble}" if worker.engine_trouble else ""
-        return _too_long("its engine does not answer", away, grace) + why
+        return _too_long("its engine does not answer", said_at - away, grace) + why
     down, seen_at = worker.node_down_since, worker.node_down_seen_at
-    if down is not None and seen_at is not None and seen_at - down > grace:
+    if heard_at is not None and down is not None and seen_at is not None and seen_at - down > grace:
         return _too_long("the swarm says that its node is down", seen_at - down, grace)
     return ""
 
@@ -158,12 +157,11 @@ def figures(load: Load, policy: HealthPolicy) -> str:
     return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(load, policy))
 
 
-def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy, *, engine_trouble: bool) -> bool:
-    """Tell whether a heartbeat calls for a look at once: the stored status would not be concluded from it, or not for
-    long."""
+def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy, *, engine_fails: bool) -> bool:
+    """Tell whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
     if status is WorkerStatus.DRAINING:
         return False
-    bad = engine_trouble or is_exhausted(load, policy)
+    bad = engine_fails or is_exhausted(load, policy)
     return status is not (WorkerStatus.UNHEALTHY if bad else WorkerStatus.ACTIVE)
 
 
@@ -180,7 +178,7 @@ def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], policy: He
         return [*changes, "back in service, by `skyctl workers undrain`"]
     if status is WorkerStatus.PENDING:
         return ["active, by its first heartbeat"]
-    if engine_failure(worker, now, outages, policy):
+    if engine_failure(worker, policy):
         return [*changes, "active, once its engine answers and its node is up"]
     if status is WorkerStatus.UNHEALTHY:
         most = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, policy))

@@ -40,6 +40,7 @@ OF_WORKERS = (
     "swarm_node_confirmed_at",
     "swarm_node_refuted_at",
     "engine_away_since",
+    "engine_away_seen_at",
     "node_down_since",
     "node_down_seen_at",
     "engine_failed_at",

@@ -47,7 +47,8 @@ def of_status(connection: sa.Connection, status: WorkerStatus, most: int) -> Gro
 def without_engine(connection: sa.Connection, most: int) -> Group:
     """The workers whose engine has failed, each with when that was concluded."""
     failed_at = workers.c.engine_failed_at
-    return _group(connection, failed_at, most, failed_at.is_not(None))
+    may_fail = STATUS.in_([WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING])
+    return _group(connection, failed_at, most, failed_at.is_not(None), may_fail)
 
 
 def pending_for(connection: sa.Connection, age: timedelta, most: int) -> Group:

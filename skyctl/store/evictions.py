@@ -21,8 +21,9 @@ from skyctl.store.migrations import fetch
 _CANDIDATES = sa.text("""
     WITH leaving AS (
         SELECT id, true AS is_drain,
-               greatest(drain_requested_at, CASE WHEN status = 'offline' THEN coalesce(status_changed_at, created_at)
-                                            ELSE engine_failed_at END) AS since
+               greatest(drain_requested_at, CASE status WHEN 'offline' THEN coalesce(status_changed_at, created_at)
+                                            WHEN 'unhealthy' THEN engine_failed_at
+                                            WHEN 'draining' THEN engine_failed_at END) AS since
         FROM container_workers
         WHERE drain_requested_at IS NOT NULL AND drain_finished_at IS NULL
           AND (drain_deadline_at IS NULL OR drain_deadline_at > skyctl_now())
@@ -30,7 +31,7 @@ _CANDIDATES = sa.text("""
         SELECT id, false, CASE WHEN status = 'offline' THEN coalesce(status_changed_at, created_at, '-infinity')
                           ELSE engine_failed_at END
         FROM container_workers
-        WHERE (status = 'offline' OR engine_failed_at IS NOT NULL)
+        WHERE (status = 'offline' OR status IN ('unhealthy', 'draining') AND engine_failed_at IS NOT NULL)
           AND (drain_requested_at IS NULL OR drain_finished_at IS NOT NULL OR drain_deadline_at <= skyctl_now())
           AND NOT (stopped_at IS NOT NULL AND (last_heartbeat_at IS NULL OR last_heartbeat_at <= stopped_at))
     )
@@ -71,7 +72,8 @@ _DOUBTFUL = sa.text("""
       AND (s.status = 'deleted' OR s.current_deployment_id IS DISTINCT FROM m.source_deployment_id
            OR d.status NOT IN ('deploying', 'running')
            OR (m.cause = 'drain' AND (w.drain_requested_at IS NULL OR w.drain_deadline_at <= skyctl_now()))
-           OR (m.cause = 'worker_failed' AND w.status IS DISTINCT FROM 'offline' AND w.engine_failed_at IS NULL
+           OR (m.cause = 'worker_failed' AND w.status IS DISTINCT FROM 'offline'
+               AND (w.status IN ('unhealthy', 'draining') AND w.engine_failed_at IS NOT NULL) IS NOT TRUE
                AND (w.drain_requested_at IS NULL OR w.drain_finished_at IS NOT NULL)))
 """)
 _CANCEL = sa.text("""

@@ -15,21 +15,18 @@ from skyctl.store.tables import mass_failures, workers
 
 _NOW = sa.func.skyctl_now()
 _MOST_NAMES = 1000
-_ENGINE_FAILED = "engine failed"  # unhealthy, and what ran there counts as failed
 _FAILURE = [mass_failures.c[name] for name in MassFailure._fields]
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """One look at every worker: whose status may not be what the facts call for, the oldest heartbeat of those that are
-    not offline, which flapping workers have settled, since when the one that changed first has been quiet, and since
-    when the engine that is first to fail has been away."""
+    not offline, which flapping workers have settled, and since when the one that changed first has been quiet."""
 
     suspects: Sequence[UUID]
     settled: Sequence[UUID]
     oldest_heartbeat_at: datetime | None
     quiet_since: datetime | None
-    engine_away_since: datetime | None
 
 
 class Change(NamedTuple):
@@ -48,7 +45,6 @@ def survey(
     connection: sa.Connection,
     policy: HealthPolicy,
     silent_since: datetime,
-    away_since: datetime,
     passed_over: Collection[UUID] = (),
 ) -> Survey:
     """Look at every worker but those passed over, in one scan: the table of `rules/health`, as a query.
@@ -60,11 +56,12 @@ def survey(
         c.drain_requested_at.is_not(None), sa.and_(STATUS == WorkerStatus.DRAINING, c.undrained_at.is_(None))
     )
     engine_fails = sa.or_(
-        c.engine_away_since < away_since, c.node_down_seen_at - c.node_down_since > policy.engine_grace
-    )
-    stands = sa.case(
-        (sa.and_(STATUS == WorkerStatus.UNHEALTHY, c.engine_failed_at.is_not(None)), _ENGINE_FAILED), else_=STATUS
-    )
+        sa.and_(
+            c.engine_away_seen_at == c.last_heartbeat_at,
+            c.engine_away_seen_at - c.engine_away_since > policy.engine_grace,
+        ),
+        sa.and_(c.last_heartbeat_at.is_not(None), c.node_down_seen_at - c.node_down_since > policy.engine_grace),
+    ).is_(sa.true())
     concluded = sa.case(
         (
             sa.and_(
@@ -81,7 +78,7 @@ def survey(
         (c.last_heartbeat_at < silent_since, WorkerStatus.OFFLINE),
         (to_drain, WorkerStatus.DRAINING),
         (c.last_heartbeat_at.is_(None), WorkerStatus.PENDING),
-        (engine_fails, _ENGINE_FAILED),
+        (engine_fails, WorkerStatus.UNHEALTHY),
         (
             sa.or_(
                 c.cpu_percent > policy.cpu_percent,
@@ -92,16 +89,15 @@ def survey(
         ),
         else_=WorkerStatus.ACTIVE,
     )
+    has_failed = sa.and_(engine_fails, concluded.in_([WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING]))
+    is_news = sa.or_(concluded != STATUS, has_failed != c.engine_failed_at.is_not(None))
     flaps = c.flapping_since.is_not(None)
     row = connection.execute(
         sa.select(
-            sa.func.array_agg(c.id).filter(concluded != stands),
+            sa.func.array_agg(c.id).filter(is_news),
             sa.func.array_agg(c.id).filter(flaps, c.status_changed_at <= _NOW - policy.flap_quiet),
             sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
             sa.func.min(c.status_changed_at).filter(flaps),
-            sa.func.min(c.engine_away_since).filter(
-                c.engine_failed_at.is_(None), STATUS.in_([WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY])
-            ),
         ).where(*([sa.not_(among(c.id, passed_over))] if passed_over else []))
     ).one()
     return Survey(row[0] or (), row[1] or (), *row[2:])
@@ -113,13 +109,14 @@ def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worke
     return [read(row) for row in connection.execute(query.order_by(workers.c.name, workers.c.id))]
 
 
-def change(connection: sa.Connection, changes: Sequence[Change]) -> set[UUID]:
+def change(connection: sa.Connection, changes: Sequence[Change], policy: HealthPolicy) -> set[UUID]:
     """Change statuses that are still those that were seen, see `Change`; whose were changed.
 
     A row that somebody else holds is left alone, so that nothing here ever waits for a heartbeat that waits for it.
     """
     columns = (list(column) for column in zip(*changes, strict=True))
-    rows = connection.execute(_CHANGE, dict(zip(Change._fields, columns, strict=True)))
+    values = dict(zip(Change._fields, columns, strict=True))
+    rows = connection.execute(_CHANGE, {**values, "grace": policy.engine_grace})
     return set(rows.scalars())
 
 
@@ -132,7 +129,9 @@ _CHANGE = sa.text("""
              AS d (id, previous, heard_at, status, failure, engine_failed)
         JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.previous
             AND (d.status <> 'offline' OR w.last_heartbeat_at IS NOT DISTINCT FROM d.heard_at)
-            AND (NOT d.engine_failed OR w.engine_away_since IS NOT NULL OR w.node_down_since IS NOT NULL)
+            AND (NOT d.engine_failed
+                 OR greatest(w.engine_away_seen_at - w.engine_away_since, w.node_down_seen_at - w.node_down_since)
+                    > CAST(:grace AS interval))
         FOR NO KEY UPDATE OF w SKIP LOCKED
     )
     UPDATE container_workers AS w
@@ -191,8 +190,8 @@ _SILENCES = sa.text("""
         FROM container_workers w
         CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(w.metadata -> 'region')
                                    WHEN 'string' THEN w.metadata ->> 'region' END AS region,
-                                   CASE WHEN w.last_heartbeat_at < :missed_since THEN w.last_heartbeat_at
-                                   ELSE least(w.engine_away_since, w.node_down_since) END AS since) AS r
+                                   least(CASE WHEN w.last_heartbeat_at < :missed_since THEN w.last_heartbeat_at END,
+                                         w.engine_away_since, w.node_down_since) AS since) AS r
     )
     SELECT region, count(*) FILTER (WHERE silent), count(*) FILTER (WHERE silent OR status IN ('active', 'unhealthy')),
            (array_agg(name ORDER BY name) FILTER (WHERE silent))[1:CAST(:most AS integer)]
@@ -234,10 +233,11 @@ def with_silent_members(connection: sa.Connection, missed_since: datetime) -> se
 _WITH_SILENT_MEMBERS = sa.text("""
     SELECT f.id FROM mass_failures f WHERE f.lifted_at IS NULL AND EXISTS (
         SELECT FROM container_workers w
-        WHERE ((w.status = 'offline' OR w.engine_failed_at IS NOT NULL) AND w.mass_failure_id = f.id)
+        WHERE ((w.status = 'offline' OR w.status IN ('unhealthy', 'draining') AND w.engine_failed_at IS NOT NULL)
+               AND w.mass_failure_id = f.id)
            OR (w.status IN ('active', 'unhealthy')
                AND (w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at <= f.detected_at
-                    OR least(w.engine_away_since, w.node_down_since) <= f.detected_at)
+                    OR w.engine_failed_at IS NULL AND least(w.engine_away_since, w.node_down_since) <= f.detected_at)
                AND (w.stopped_at IS NULL OR w.stopped_at < w.last_heartbeat_at)
                AND (f.region IS NULL OR w.metadata -> 'region' = to_jsonb(f.region)))
     )

@@ -106,8 +106,9 @@ def work(connection: sa.Connection, most_queued: int) -> Work:
     urgent = sa.case((migrations.c.cause == MigrationCause.WORKER_FAILED.value, 0), else_=1)
     query = sa.select(*_COLUMNS).select_from(_JOINED).where(_UNFINISHED, states == MigrationState.QUEUED.value)
     rows = connection.execute(query.order_by(urgent, migrations.c.created_at, migrations.c.id).limit(most_queued))
+    without_engine = sa.and_(_SOURCE.c.status.in_(["unhealthy", "draining"]), _SOURCE.c.engine_failed_at.is_not(None))
     returned = sa.and_(
-        _SOURCE.c.status.is_distinct_from("offline"), _SOURCE.c.engine_failed_at.is_(None), _SOURCE.c.id.is_not(None)
+        _SOURCE.c.status.is_distinct_from("offline"), without_engine.is_not(sa.true()), _SOURCE.c.id.is_not(None)
     )
     orphans = _read(
         connection, states == MigrationState.COMPLETED.value, migrations.c.source_stopped_at.is_(None), returned

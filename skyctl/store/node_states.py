@@ -9,38 +9,41 @@ from skyctl.store.rows import CONFIRMED, STATUS
 from skyctl.store.tables import workers
 from skyctl.store.workers import HEARD_FROM
 
+LONGEST_GAP = timedelta(seconds=45)
+"""Between two looks, several times the pause between them: what was seen before a longer one says nothing of it."""
+
 _C = workers.c
 _NOW = sa.func.skyctl_now()
 _WAS_DOWN = _C.node_down_since.is_not(None)
 
 
-def _is_down(down: Collection[str]) -> sa.ColumnElement[bool]:
-    """Tell whether a worker's node is one of these; who is silent says it all by that."""
-    of_these = _C.swarm_node_id == sa.any_(sa.cast(list(down), sa.ARRAY(sa.Text)))
-    return sa.func.coalesce(sa.and_(of_these, CONFIRMED, STATUS.in_(HEARD_FROM)), sa.false())
+def _is_down(up: Collection[str]) -> sa.ColumnElement[bool]:
+    """Tell whether a worker's node is none of these, be it gone from the swarm; who is silent says it all by that."""
+    is_up = _C.swarm_node_id == sa.any_(sa.cast(list(up), sa.ARRAY(sa.Text)))
+    return sa.func.coalesce(sa.and_(sa.not_(is_up), CONFIRMED, STATUS.in_(HEARD_FROM)), sa.false())
 
 
 def has_any(connection: sa.Connection) -> bool:
-    """Tell whether there is a worker with a confirmed node."""
-    return bool(connection.execute(sa.select(sa.exists().where(CONFIRMED))).scalar_one())
+    """Tell whether there is a worker with a confirmed node, or one whose node was down when the swarm was last
+    asked."""
+    return bool(connection.execute(sa.select(sa.exists().where(sa.or_(CONFIRMED, _WAS_DOWN)))).scalar_one())
 
 
-def has_news(connection: sa.Connection, down: Collection[str]) -> bool:
-    """Tell whether there is anything to note where these nodes of the swarm are down, and no others."""
-    return bool(connection.execute(sa.select(sa.exists().where(sa.or_(_WAS_DOWN, _is_down(down))))).scalar_one())
+def has_news(connection: sa.Connection, up: Collection[str]) -> bool:
+    """Tell whether there is anything to note where these nodes of the swarm are up, and no others."""
+    return bool(connection.execute(sa.select(sa.exists().where(sa.or_(_WAS_DOWN, _is_down(up))))).scalar_one())
 
 
-def note(connection: sa.Connection, down: Collection[str], grace: timedelta) -> bool:
-    """Note that these nodes of the swarm are down, and no others; tell whether that is news of the health of a worker,
-    given for how long its node may be down."""
-    is_down = _is_down(down)
+def note(connection: sa.Connection, up: Collection[str], grace: timedelta) -> bool:
+    """Note that these nodes of the swarm are up, and no others; tell whether that is news of the health of a worker,
+    given for how long its node may be down. What somebody else is changing is noted the next time."""
+    is_down = _is_down(up)
     is_beyond = sa.func.coalesce(_C.node_down_seen_at - _C.node_down_since > grace, sa.false())
+    free = sa.select(_C.id).where(sa.or_(_WAS_DOWN, is_down)).with_for_update(skip_locked=True, key_share=True)
+    since = sa.case((_C.node_down_seen_at > _NOW - LONGEST_GAP, _C.node_down_since), else_=_NOW)
     noted = (
         sa.update(workers)
-        .where(sa.or_(_WAS_DOWN, is_down))
-        .values(
-            node_down_since=sa.case((is_down, sa.func.coalesce(_C.node_down_since, _NOW))),
-            node_down_seen_at=sa.case((is_down, _NOW)),
-        )
+        .where(_C.id.in_(free))
+        .values(node_down_since=sa.case((is_down, since)), node_down_seen_at=sa.case((is_down, _NOW)))
     )
     return any(connection.execute(noted.returning(_C.engine_failed_at.is_not(None) != is_beyond)).scalars())

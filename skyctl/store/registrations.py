@@ -19,6 +19,8 @@ from skyctl.store.tables import workers
 
 _OF_THE_HOST = [
     "dockerVersion",
+    "engine",
+    "engineTrouble",
     "nixVersion",
     "swarmNodeId",
     "clockOffsetSeconds",

@@ -104,6 +104,7 @@ def read(row: Any) -> Worker:
         swarm_node_confirmed_at=row.swarm_node_confirmed_at if is_confirmed else None,
         swarm_node_trouble=row.swarm_node_trouble,
         engine_away_since=row.engine_away_since,
+        engine_away_seen_at=row.engine_away_seen_at,
         node_down_since=row.node_down_since,
         node_down_seen_at=row.node_down_seen_at,
         engine_failed_at=row.engine_failed_at,

@@ -84,6 +84,7 @@ workers = _table(
     swarm_node_trouble=Text(),
     swarm_node_refuted_at=_TIME,
     engine_away_since=_TIME,
+    engine_away_seen_at=_TIME,
     node_down_since=_TIME,
     node_down_seen_at=_TIME,
     engine_failed_at=_TIME,

@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Worker
+from skyctl.domain.cluster import Capacity, ClusterStats, HealthPolicy, Heartbeat, Load, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.store.db import HeartbeatConnection
 from skyctl.store.rows import COLUMNS, CONFIRMED, STATUS, among, read, reference
@@ -43,7 +43,10 @@ _RECORD_LOADS: LiteralString = """
         SET last_heartbeat_at = clock.at,
             current_load = jsonb_build_object('cpuPercent', d.cpu, 'memoryPercent', d.memory, 'diskPercent', d.disk,
                                               'containerCount', d.containers),
-            engine_away_since = CASE WHEN d.away THEN coalesce(w.engine_away_since, clock.at) END
+            engine_away_since = CASE WHEN d.away THEN
+                CASE WHEN w.engine_away_seen_at = w.last_heartbeat_at AND clock.at - w.last_heartbeat_at <= %(gap)s
+                     THEN w.engine_away_since ELSE clock.at END END,
+            engine_away_seen_at = CASE WHEN d.away THEN clock.at END
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
                     %(containers)s::int[], %(away)s::bool[])
              WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, away, position), clock
@@ -53,24 +56,27 @@ _RECORD_LOADS: LiteralString = """
           AND clock.now <= %(until)s
         RETURNING d.position, coalesce(w.status, 'pending') AS status,
                   w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS reply_pending,
-                  w.engine_away_since IS NOT NULL OR w.node_down_since IS NOT NULL AS engine_trouble
+                  greatest(w.engine_away_seen_at - w.engine_away_since, w.node_down_seen_at - w.node_down_since)
+                      > %(grace)s IS TRUE AS engine_fails
     )
-    SELECT now, status, reply_pending, engine_trouble, array_agg(position - 1) FROM clock LEFT JOIN stored ON true
-    GROUP BY now, status, reply_pending, engine_trouble
+    SELECT now, status, reply_pending, engine_fails, array_agg(position - 1) FROM clock LEFT JOIN stored ON true
+    GROUP BY now, status, reply_pending, engine_fails
 """
 
 
 class Stored(NamedTuple):
     """Heartbeats that were stored, by their positions: of workers with this status; whether a reply is pending for
-    them, and whether their engines are away, by the agents or by the swarm."""
+    them, and whether their engines have been away for too long, by the agents or by the swarm."""
 
     status: WorkerStatus
     reply_pending: bool
-    engine_trouble: bool
+    engine_fails: bool
     positions: list[int]
 
 
-async def record_loads(connection: HeartbeatConnection, heartbeats: Sequence[Heartbeat]) -> list[Stored]:
+async def record_loads(
+    connection: HeartbeatConnection, heartbeats: Sequence[Heartbeat], policy: HealthPolicy
+) -> list[Stored]:
     """Store the heartbeats whose token is the worker's own, or its next one, and still good; return which of them were
     stored.
 
@@ -79,7 +85,9 @@ async def record_loads(connection: HeartbeatConnection, heartbeats: Sequence[Hea
     ids, hashes, loads, away = zip(*heartbeats, strict=True)
     columns = (ids, hashes, *zip(*loads, strict=True), away)
     names = ("ids", "hashes", "cpu", "memory", "disk", "containers", "away")
-    rows = await connection.fetch(_RECORD_LOADS, dict(zip(names, map(_array, columns), strict=True)))
+    # what an agent said before a longer gap is no word on the time since
+    limits = {"grace": policy.engine_grace, "gap": max(policy.engine_grace, 2 * policy.heartbeat_interval)}
+    rows = await connection.fetch(_RECORD_LOADS, {**dict(zip(names, map(_array, columns), strict=True)), **limits})
     return [Stored(WorkerStatus(status), *what) for _, status, *what in rows if status is not None]
 
 

@@ -35,17 +35,21 @@ def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
 
 def say_away(fleet: Fleet, *names: str, away: bool = True) -> None:
     """What heartbeats do that say so."""
-    since = "coalesce(engine_away_since, skyctl_now())" if away else "NULL"
     fleet.beat()
+    at = "last_heartbeat_at" if away else "NULL"
     fleet.connection.execute(
-        f"UPDATE container_workers SET engine_away_since = {since} WHERE name = ANY (%s)", (list(names),)
+        f"UPDATE container_workers SET engine_away_seen_at = {at}, "
+        f"engine_away_since = CASE WHEN {away} THEN coalesce(engine_away_since, last_heartbeat_at) END "
+        "WHERE name = ANY (%s)",
+        (list(names),),
     )
 
 
 def pass_time(fleet: Fleet, time: timedelta) -> None:
-    """Let the database's clock go on, and every worker beat."""
+    """Let the database's clock go on, and every worker beat, as before."""
     fleet.context.db.ahead += time
-    fleet.beat()
+    rows = fleet.connection.execute("SELECT name FROM container_workers WHERE engine_away_since IS NOT NULL")
+    say_away(fleet, *(name for (name,) in rows.fetchall()))
 
 
 def alerts(fleet: Fleet) -> list[tuple[str, str]]:
@@ -178,6 +182,104 @@ def test_an_unhealthy_worker_that_is_drained_has_not_recovered(fleet: Fleet) -> 
     assert [kind for kind, _ in alerts(fleet)] == ["worker_unhealthy"]
 
 
+def test_one_word_and_then_silence_is_silence(fleet: Fleet) -> None:
+    """A beat of a daemon that restarts, and then none: the engine is not known to be away for as long."""
+    fleet.deploy("a", to="w1")
+    say_away(fleet, "w1")
+    fleet.context.db.ahead += timedelta(seconds=100)
+    fleet.beat("w2", "w3", "w4")
+    conclude(fleet)
+    assert (status(fleet, "w1"), fleet.where()["a"]) == ("active", "w1")
+
+
+def test_a_look_long_ago_says_nothing_of_a_node(fleet: Fleet) -> None:
+    fleet.engine.lose(fleet.nodes["w1"])
+    fleet.step()
+    fleet.engine.unavailable = "connection refused"
+    pass_time(fleet, timedelta(hours=1))
+    fleet.step()
+    fleet.engine.unavailable = ""
+    fleet.step()
+    conclude(fleet)
+    assert status(fleet, "w1") == "active", "as after a change of the swarm's leader, which hears nobody yet"
+
+
+def test_a_node_that_is_gone_from_the_swarm_is_down(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    del fleet.engine.nodes[fleet.nodes["w1"]]
+    for _ in range(3):
+        fleet.step()
+        pass_time(fleet, WITHIN)
+    fleet.step()
+    conclude(fleet)
+    assert status(fleet, "w1") == "unhealthy"
+
+
+def test_members_of_a_mass_failure_that_fall_silent_stay_held(fleet: Fleet) -> None:
+    for name in ("w1", "w2", "w3"):
+        fleet.deploy(f"s-{name}", to=name)
+    say_away(fleet, "w1", "w2", "w3")
+    pass_time(fleet, timedelta(seconds=61))
+    conclude(fleet)
+    fleet.context.db.ahead += timedelta(seconds=121)
+    fleet.beat("w4")
+    conclude(fleet)
+    fleet.settle()
+    assert [status(fleet, name) for name in ("w1", "w2", "w3")] == ["offline"] * 3
+    assert {each.state.value for each in fleet.migrations().values()} == {"held"}
+    assert [kind for kind, _ in alerts(fleet)] == ["mass_failure"]
+
+
+def test_an_engine_that_failed_before_keeps_no_mass_failure(fleet: Fleet) -> None:
+    fleet.add("w5", "w6")
+    say_away(fleet, "w6")
+    pass_time(fleet, timedelta(hours=1))
+    conclude(fleet)
+    fleet.context.db.ahead += timedelta(seconds=121)
+    fleet.beat("w4", "w5")
+    say_again = "UPDATE container_workers SET last_heartbeat_at = now() + %s, engine_away_seen_at = now() + %s"
+    ahead = fleet.context.db.ahead
+    fleet.connection.execute(f"{say_again} WHERE name = 'w6'", (ahead, ahead))
+    assert "mass_failure" in {event.kind for event in conclude(fleet)}
+    fleet.beat("w1", "w2", "w3", "w4", "w5")
+    assert "mass_recovery" in {event.kind for event in [*conclude(fleet), *conclude(fleet)]}
+    assert status(fleet, "w6") == "unhealthy"
+
+
+def test_a_mark_that_was_left_on_a_worker_whose_engine_is_there_moves_nothing(fleet: Fleet) -> None:
+    """As an older monitor, or the panel, leaves it."""
+    fleet.deploy("a", to="w1")
+    fleet.connection.execute("UPDATE container_workers SET engine_failed_at = now()")
+    fleet.settle()
+    assert fleet.where()["a"] == "w1"
+    assert conclude(fleet) == []
+    assert workers.get(fleet.context, fleet.ids["w1"]).engine_failed_at is None
+
+
+def test_an_overdue_drain_ends_in_a_failure_where_the_engine_is_away(fleet: Fleet) -> None:
+    fleet.deploy("a", to="w1")
+    fleet.connection.execute(
+        "UPDATE container_workers SET drain_requested_at = now() - interval '1 h', "
+        "drain_deadline_at = now() - interval '1 min', drain_finished_at = now(), status = 'draining' WHERE name = 'w1'"
+    )
+    fleet.engine.lose(fleet.nodes["w1"])
+    say_away(fleet, "w1")
+    pass_time(fleet, timedelta(seconds=61))
+    [event] = conclude(fleet)
+    assert (event.from_status, event.to_status) == ("draining", "draining")
+    fleet.settle()
+    assert fleet.where()["a"] != "w1"
+    assert alerts(fleet)[0][0] == "worker_unhealthy"
+
+
+def test_with_no_confirmed_node_left_none_is_down(fleet: Fleet) -> None:
+    fleet.engine.lose(fleet.nodes["w1"])
+    fleet.step()
+    fleet.connection.execute("UPDATE container_workers SET swarm_node_id = NULL, swarm_node_claim = NULL")
+    fleet.step()
+    assert workers.get(fleet.context, fleet.ids["w1"]).node_down_since is None
+
+
 def test_policy_none_leaves_what_runs_there(fleet: Fleet) -> None:
     fleet.deploy("a", to="w1")
     migrations.set_policy(fleet.context, fleet.organization, MigrationPolicy.NONE, TESTS)
@@ -212,7 +314,7 @@ def test_the_word_of_an_agent_is_shown_and_its_last_count_is_not(
         assert "unhealthy, if its engine stays away" in why
 
         connection.execute(
-            "UPDATE container_workers SET engine_away_since = now() - interval '61 s', "
+            "UPDATE container_workers SET engine_away_since = last_heartbeat_at - interval '61 s', "
             """metadata = '{"engineTrouble": "Connection refused"}'"""
         )
         cli("monitor", "--once")

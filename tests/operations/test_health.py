@@ -6,6 +6,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from skyctl.domain.cluster import HealthPolicy
 from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import workers
 from skyctl.operations.monitor.health import check
@@ -13,6 +14,8 @@ from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from skyctl.store import health as store
 from tests.support.helpers import add_worker, look
+
+POLICY = HealthPolicy()
 
 
 def statuses(connection: psycopg.Connection) -> dict[str, str]:
@@ -75,9 +78,11 @@ def test_a_drain_that_the_panel_wrote_outlives_offline(context: Context, connect
 def test_somebody_who_was_first_wins(context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, status="active")
     with context.db.transaction() as tx:
-        assert not store.change(tx, [store.Change(worker_id, WorkerStatus.OFFLINE, None, WorkerStatus.ACTIVE, None)])
+        assert not store.change(
+            tx, [store.Change(worker_id, WorkerStatus.OFFLINE, None, WorkerStatus.ACTIVE, None)], POLICY
+        )
         offline = [store.Change(worker_id, WorkerStatus.ACTIVE, None, WorkerStatus.OFFLINE, None)]
-        assert store.change(tx, offline) == {worker_id}
+        assert store.change(tx, offline, POLICY) == {worker_id}
 
 
 def test_who_has_beaten_since_it_was_seen_does_not_go_offline(context: Context, connection: psycopg.Connection) -> None:
@@ -86,9 +91,9 @@ def test_who_has_beaten_since_it_was_seen_does_not_go_offline(context: Context, 
     offline = [store.Change(worker_id, WorkerStatus.ACTIVE, seen_at, WorkerStatus.OFFLINE, None)]
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
     with context.db.transaction() as tx:
-        assert not store.change(tx, offline)
+        assert not store.change(tx, offline, POLICY)
         connection.execute("UPDATE container_workers SET last_heartbeat_at = %s", (seen_at,))
-        assert store.change(tx, offline) == {worker_id}
+        assert store.change(tx, offline, POLICY) == {worker_id}
 
 
 def test_the_next_deadline_is_the_oldest_heartbeats(context: Context, connection: psycopg.Connection) -> None:
@@ -132,10 +137,12 @@ def test_an_engine_that_is_back_meanwhile_has_not_failed(context: Context, conne
     worker_id = add_worker(connection, status="active")
     change = store.Change(worker_id, WorkerStatus.ACTIVE, None, WorkerStatus.UNHEALTHY, None, engine_failed=True)
     with context.db.transaction() as tx:
-        assert not store.change(tx, [change])
-    connection.execute("UPDATE container_workers SET engine_away_since = now()")
+        assert not store.change(tx, [change], POLICY)
+    connection.execute(
+        "UPDATE container_workers SET engine_away_since = now() - interval '61 s', engine_away_seen_at = now()"
+    )
     with context.db.transaction() as tx:
-        assert store.change(tx, [change]) == {worker_id}
+        assert store.change(tx, [change], POLICY) == {worker_id}
 
 
 def refuse_updates(connection: psycopg.Connection, name: str) -> None:

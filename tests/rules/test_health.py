@@ -21,6 +21,11 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
+def away(seconds: float) -> dict[str, Any]:
+    """An agent that has said for so long that its engine does not answer, and said so last a second ago."""
+    return {"engine_away_since": ago(1 + seconds), "engine_away_seen_at": ago(1)}
+
+
 def worker(status: str = "active", silent: float | None = 1, load: Load | None = None, **facts: Any) -> Worker:
     heard = None if silent is None else NOW - timedelta(seconds=silent)
     return Worker(
@@ -59,21 +64,23 @@ def worker(status: str = "active", silent: float | None = 1, load: Load | None =
         ({"status": "offline", "drain_requested_at": NOW}, "draining", ""),
         ({"status": "active", "drain_requested_at": NOW}, "draining", ""),
         ({"status": "pending", "silent": None, "drain_requested_at": NOW}, "draining", ""),
-        ({"engine_away_since": ago(60)}, "active", ""),
-        ({"engine_away_since": ago(60.1)}, "unhealthy", "its engine does not answer, for 60.1 s > 60 s"),
+        (away(60), "active", ""),
+        (away(60.1), "unhealthy", "its engine does not answer, for 60.1 s > 60 s"),
         (
-            {"engine_away_since": ago(61), "metadata": {"engineTrouble": "refused"}, "load": Load(99, 0, 0)},
+            away(61) | {"metadata": {"engineTrouble": "refused"}, "load": Load(99, 0, 0)},
             "unhealthy",
             "its engine does not answer, for 61 s > 60 s: refused",
         ),
+        (away(5000) | {"silent": 0.5}, "active", ""),
+        (away(61) | {"silent": 121}, "offline", ""),
+        (away(61) | {"status": "draining"}, "draining", "its engine does not answer"),
         ({"node_down_since": ago(5000), "node_down_seen_at": ago(4940)}, "active", ""),
         (
             {"node_down_since": ago(5000), "node_down_seen_at": ago(4939)},
             "unhealthy",
             "the swarm says that its node is down, for 61 s > 60 s",
         ),
-        ({"engine_away_since": ago(61), "silent": 121}, "offline", ""),
-        ({"engine_away_since": ago(61), "status": "draining"}, "draining", ""),
+        ({"node_down_since": ago(99), "node_down_seen_at": ago(0), "silent": None, "status": "pending"}, "pending", ""),
         ({"stopped_at": NOW}, "offline", "on purpose"),
         ({"stopped_at": NOW - timedelta(seconds=5)}, "active", ""),
         ({"stopped_at": NOW, "silent": None}, "offline", "on purpose"),
@@ -85,16 +92,9 @@ def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) 
     assert reason in verdict.reason
 
 
-def test_an_engine_is_away_only_while_somebody_could_hear_that_it_is_back() -> None:
-    outage = Outage(ago(50), ago(20))
-    assert health.assess(worker(engine_away_since=ago(90)), NOW, [outage], POLICY).status == "active"
-    verdict = health.assess(worker(engine_away_since=ago(91)), NOW, [outage], POLICY)
-    assert (verdict.status, verdict.engine_failed) == ("unhealthy", True)
-
-
 def test_who_is_unhealthy_for_another_reason_now_is_news() -> None:
     exhausted, without_engine = worker("unhealthy", load=Load(99, 0, 0)), worker("unhealthy", engine_failed_at=NOW)
-    facts = (exhausted, worker(engine_away_since=ago(61)))
+    facts = (exhausted, worker(**away(61)))
     by_load, by_engine = (health.assess(each, NOW, [], POLICY) for each in facts)
     assert [health.is_news_of(exhausted, each) for each in (by_load, by_engine)] == [False, True]
     assert [health.is_news_of(without_engine, each) for each in (by_load, by_engine)] == [True, False]

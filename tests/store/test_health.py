@@ -33,7 +33,7 @@ SECONDS = st.none() | st.sampled_from([0, 1, 59, 60, 61, 119, 120, 121, 5000])
     undrained=st.booleans(),
     loads=st.tuples(PERCENTS, PERCENTS, PERCENTS),
     snake=st.booleans(),
-    away=SECONDS,
+    away=st.none() | st.tuples(SINCE, SECONDS),
     down=st.none() | st.tuples(SINCE, SINCE),
     failed=st.booleans(),
 )
@@ -49,7 +49,7 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     undrained: bool,
     loads: tuple[float, float, float],
     snake: bool,
-    away: float | None,
+    away: tuple[float, float | None] | None,
     down: tuple[float, float] | None,
     failed: bool,
 ) -> None:
@@ -57,6 +57,7 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         ("cpu_percent", "memory_percent", "disk_percent") if snake else ("cpuPercent", "memoryPercent", "diskPercent")
     )
     now = datetime.now(UTC)
+    said = silent if away and away[1] is None else away and away[1]  # most often by the last heartbeat
     connection.execute("DELETE FROM container_workers")
     worker_id = add_worker(
         connection,
@@ -67,14 +68,15 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         status_changed_at=None if changed is None else now - timedelta(seconds=changed),
         drain_requested_at=now if draining else None,
         undrained_at=now if undrained else None,
-        engine_away_since=None if away is None else now - timedelta(seconds=away),
+        engine_away_since=None if away is None else now - timedelta(seconds=away[0] + (said or 0)),
+        engine_away_seen_at=None if said is None else now - timedelta(seconds=said),
         node_down_since=None if down is None else now - timedelta(seconds=sum(down)),
         node_down_seen_at=None if down is None else now - timedelta(seconds=down[0]),
         engine_failed_at=now if failed else None,
     )
     found, ours = workers.get(context, worker_id), outages(now, spans)
-    silent_since, away_since = (health.cutoff(now, ours, of) for of in (POLICY.heartbeat_timeout, POLICY.engine_grace))
+    silent_since = health.cutoff(now, ours, POLICY.heartbeat_timeout)
     with context.db.transaction() as tx:
-        picked = store.survey(tx, POLICY, silent_since, away_since).suspects
+        picked = store.survey(tx, POLICY, silent_since).suspects
     changes = health.is_news_of(found, health.assess(found, now, ours, POLICY))
     assert list(picked) == ([worker_id] if changes else [])

@@ -64,9 +64,9 @@ async def _record_batch(context: Context, heartbeats: Sequence[Heartbeat]) -> li
     The monitor is notified of news after the commit and before the answer: where that fails, the agent sends its
     heartbeat again, and it is news again.
     """
-    stored = await workers.record_loads(context.db.heartbeat_connection, heartbeats)
+    stored = await workers.record_loads(context.db.heartbeat_connection, heartbeats, context.health)
     if any(
-        health.is_news(each.status, heartbeats[n].load, context.health, engine_trouble=each.engine_trouble)
+        health.is_news(each.status, heartbeats[n].load, context.health, engine_fails=each.engine_fails)
         for each in stored
         for n in each.positions
     ):

@@ -59,6 +59,7 @@ def _promote(context: Context, used: Mapping[UUID, str]) -> None:
     """Make the next tokens that were used, by workers, the only good ones; whom somebody else is changing right now
     uses it once more."""
     with context.db.transaction() as tx:
+        db.limit_lock_waits(tx)  # whoever is not served by then uses it once more
         events.lock(tx)
         promoted = [
             known.worker

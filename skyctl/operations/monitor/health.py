@@ -8,7 +8,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Event, HealthPolicy, MassFailure, Outage, Silence, Verdict, Worker
 from skyctl.domain.errors import DatabaseRefused
-from skyctl.domain.events import EventKind, LiftedMassFailure, SilentWorkers, StatusChange
+from skyctl.domain.events import EventKind, LiftedMassFailure, Settled, SilentWorkers, StatusChange
 from skyctl.domain.states import WorkerStatus
 from skyctl.operations.shared.clock import Watch
 from skyctl.operations.shared.leadership import Term
@@ -85,7 +85,8 @@ def check(term: Term, watch: Watch, passed_over: Collection[UUID] = ()) -> Healt
     with term.writing() as tx:
         leases.note_pass(tx, term.lease)
     changed = [event for event in concluded if event.kind == EventKind.STATUS_CHANGED]
-    waiting = snapshot.survey_is_cut or len(due) > len(changed) + len(poison)
+    told = [worker for worker, verdict in due if _is_to_be_told(worker, verdict)]
+    waiting = snapshot.survey_is_cut or len(told) > len(changed) + len(poison)
     return HealthPass(
         events=[*clock_events, *declared, *concluded, *settled, *lifted],
         poison=[*poison, *more_poison],
@@ -98,8 +99,7 @@ def _take_snapshot(term: Term, passed_over: Collection[UUID]) -> Snapshot:
     with term.reading() as tx:
         now, outages = db.now(tx), known_outages(tx)
         silent_since = health.cutoff(now, outages, policy.heartbeat_timeout)
-        away_since = health.cutoff(now, outages, policy.engine_grace)
-        survey = store.survey(tx, policy, silent_since, away_since, passed_over)
+        survey = store.survey(tx, policy, silent_since, passed_over)
         suspects, settled = (
             store.fetch(tx, ids[:MOST_AT_ONCE]) if ids else [] for ids in (survey.suspects, survey.settled)
         )
@@ -166,9 +166,11 @@ def _fails(verdict: Verdict) -> bool:
 
 def _failing_since(worker: Worker, verdict: Verdict) -> datetime | None:
     """Return when the worker was last heard, or its engine first away."""
-    if not verdict.engine_failed:
-        return worker.last_heartbeat_at
-    return min((since for since in (worker.engine_away_since, worker.node_down_since) if since), default=None)
+    of_engine = (
+        (worker.engine_away_since, worker.node_down_since) if verdict.engine_failed or worker.engine_failed_at else ()
+    )
+    of_silence = () if verdict.engine_failed else (worker.last_heartbeat_at,)
+    return min((since for since in (*of_engine, *of_silence) if since), default=None)
 
 
 def _by_region(silences: Sequence[Silence]) -> list[Silence]:
@@ -210,13 +212,19 @@ def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
             )
             for worker, verdict in due
         ]
-        changed = store.change(tx, wanted)
+        changed = store.change(tx, wanted, policy)
         concluded = [
             _status_changed(worker, verdict, membership[worker.id], term)
             for worker, verdict in due
-            if worker.id in changed
+            if worker.id in changed and _is_to_be_told(worker, verdict)
         ]
         return events.append(tx, *concluded) + _note_flapping(tx, policy, changed, term)
+
+
+def _is_to_be_told(worker: Worker, verdict: Verdict) -> bool:
+    """Tell whether a change is one for people, too, and no mark that somebody else has left."""
+    can_fail = verdict.status in (WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
+    return verdict.status is not worker.status or can_fail
 
 
 def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[UUID], term: Term) -> list[Event]:
@@ -235,10 +243,10 @@ def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[U
 
 def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
     """Return the open mass failure that a worker belongs to: one that fails, and began to before the failure was
-    detected; or one that comes back from it."""
-    since = _failing_since(worker, verdict)
-    if not _fails(verdict):
-        return next((failure.id for failure in open_failures if failure.id == worker.mass_failure_id), None)
+    detected; or one that belongs to it already, and fails in another way now or comes back."""
+    since, its = _failing_since(worker, verdict), {failure.id for failure in open_failures} & {worker.mass_failure_id}
+    if its or not _fails(verdict):
+        return next(iter(its), None)
     if since is None or health.stopped_on_purpose(worker):
         return None
     region = worker.metadata.get("region")
@@ -294,7 +302,11 @@ def _settle(term: Term, quiet: Sequence[Worker]) -> list[Event]:
         return events.append(
             tx,
             *(
-                replace(_worker_event(worker, EventKind.SETTLED, reason, term), to_status=worker.status)
+                replace(
+                    _worker_event(worker, EventKind.SETTLED, reason, term),
+                    to_status=worker.status,
+                    details=Settled(engineFailed=True) if worker.engine_failed_at else Settled(),
+                )
                 for worker in settled
             ),
         )
@@ -333,6 +345,4 @@ def _next_deadline(snapshot: Snapshot, policy: HealthPolicy) -> float | None:
         waits.append(policy.heartbeat_timeout - health.heard_silence(oldest, snapshot.now, snapshot.outages))
     if quiet_since := snapshot.survey.quiet_since:
         waits.append(quiet_since + policy.flap_quiet - snapshot.now)
-    if away_since := snapshot.survey.engine_away_since:
-        waits.append(policy.engine_grace - health.heard_silence(away_since, snapshot.now, snapshot.outages))
     return min(waits).total_seconds() if waits else None

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from skyctl.domain.errors import EngineUnavailable
 from skyctl.operations.shared.leadership import Term
-from skyctl.store import db, drains
+from skyctl.store import db
 from skyctl.store import node_states as store
 
 
@@ -16,12 +16,10 @@ def note_nodes(term: Term) -> None:
         if not store.has_any(tx):
             return
     with suppress(EngineUnavailable):
-        nodes = term.observe(()).nodes.values()
-        down = [node.id for node in nodes if not node.is_up]
+        up = [node.id for node in term.observe(()).nodes.values() if node.is_up]
         with term.reading() as tx:
-            if not store.has_news(tx, down):
+            if not store.has_news(tx, up):
                 return
         with term.writing() as tx:
-            drains.hold_heartbeats(tx)
-            if store.note(tx, down, term.context.health.engine_grace):
+            if store.note(tx, up, term.context.health.engine_grace):
                 db.notify_news(tx)
