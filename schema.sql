@@ -599,4 +599,5 @@ BEGIN
 END
 $$;
 
-INSERT INTO skyctl_schema (version) VALUES (8) ON CONFLICT DO NOTHING;
+-- Version 7 is told apart, since what it ended is accepted for a while from then on.
+INSERT INTO skyctl_schema (version) VALUES (7), (8) ON CONFLICT DO NOTHING;
