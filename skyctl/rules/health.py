@@ -157,8 +157,11 @@ def figures(load: Load, policy: HealthPolicy) -> str:
     return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(load, policy))
 
 
-def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy, *, engine_fails: bool) -> bool:
-    """Tell whether a heartbeat calls for a look at once: the stored status would not be concluded from it."""
+def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy, *, engine_fails: bool, engine_failed: bool) -> bool:
+    """Tell whether a heartbeat calls for a look at once: what stands, the status and whether the engine has failed,
+    would not be concluded from it."""
+    if engine_fails is not engine_failed:
+        return True
     if status is WorkerStatus.DRAINING:
         return False
     bad = engine_fails or is_exhausted(load, policy)

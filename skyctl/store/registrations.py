@@ -21,6 +21,7 @@ _OF_THE_HOST = [
     "dockerVersion",
     "engine",
     "engineTrouble",
+    "containerCountKnown",
     "nixVersion",
     "swarmNodeId",
     "clockOffsetSeconds",

@@ -57,20 +57,23 @@ _RECORD_LOADS: LiteralString = """
         RETURNING d.position, coalesce(w.status, 'pending') AS status,
                   w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS reply_pending,
                   greatest(w.engine_away_seen_at - w.engine_away_since, w.node_down_seen_at - w.node_down_since)
-                      > %(grace)s IS TRUE AS engine_fails
+                      > %(grace)s IS TRUE AS engine_fails,
+                  w.engine_failed_at IS NOT NULL AS engine_failed
     )
-    SELECT now, status, reply_pending, engine_fails, array_agg(position - 1) FROM clock LEFT JOIN stored ON true
-    GROUP BY now, status, reply_pending, engine_fails
+    SELECT now, status, reply_pending, engine_fails, engine_failed, array_agg(position - 1)
+    FROM clock LEFT JOIN stored ON true GROUP BY now, status, reply_pending, engine_fails, engine_failed
 """
 
 
 class Stored(NamedTuple):
     """Heartbeats that were stored, by their positions: of workers with this status; whether a reply is pending for
-    them, and whether their engines have been away for too long, by the agents or by the swarm."""
+    them, whether their engines have been away for too long, by the agents or by the swarm, and whether the monitor has
+    concluded that."""
 
     status: WorkerStatus
     reply_pending: bool
     engine_fails: bool
+    engine_failed: bool
     positions: list[int]
 
 

@@ -52,6 +52,29 @@ def test_a_heartbeat_is_news(
     assert kinds == (6,)
 
 
+def test_an_engine_that_fails_or_is_back_is_news_of_an_exhausted_worker_too(
+    start: Start, serve: Callable[..., tuple[str, Process]], context: Context, connection: psycopg.Connection
+) -> None:
+    monitor = start("monitor", "--interval", "3600")
+    monitor.until("action=watching")
+    invitation = invitations.invite(context, TESTS)
+    path = f"{serve()[0]}/api/workers/{invitation.worker_id}/heartbeat"
+
+    def beat(*, answers: bool) -> None:
+        load = LOAD | {"cpuPercent": 99, "engineAnswers": answers}
+        answer = httpx.post(path, headers=bearer(invitation.token), json=load, timeout=PATIENCE_SECONDS)
+        assert answer.status_code == 200
+
+    beat(answers=True)
+    assert "CPU 99 %" in monitor.until("action=status_changed")
+    beat(answers=False)
+    connection.execute("UPDATE container_workers SET engine_away_since = last_heartbeat_at - interval '61 s'")
+    beat(answers=False)
+    assert "its engine does not answer" in monitor.until("action=status_changed")
+    beat(answers=True)
+    assert "CPU 99 %" in monitor.until("action=status_changed")
+
+
 def test_it_wakes_for_the_next_deadline(start: Start, context: Context, connection: psycopg.Connection) -> None:
     worker_id = add_worker(connection, status="active")
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")

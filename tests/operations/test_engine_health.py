@@ -16,7 +16,7 @@ from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process, make_context
 from tests.support.fakes import FakeEngine
 from tests.support.fleet import Fleet
-from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_user, bearer, look
+from tests.support.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_user, bearer, look
 
 WITHIN, BEYOND = timedelta(seconds=30), timedelta(seconds=31)
 
@@ -55,6 +55,10 @@ def pass_time(fleet: Fleet, time: timedelta) -> None:
 def alerts(fleet: Fleet) -> list[tuple[str, str]]:
     rows = fleet.connection.execute("SELECT kind, message FROM worker_alerts ORDER BY id")
     return [(kind, message) for kind, message in rows]
+
+
+def register(api: httpx.Client, token: str) -> httpx.Response:
+    return api.post("/api/workers/register", headers=bearer(token), json=REGISTRATION)
 
 
 def conclude(fleet: Fleet) -> list[Event]:
@@ -324,7 +328,9 @@ def test_the_word_of_an_agent_is_shown_and_its_last_count_is_not(
         assert "active, once its engine answers" in why
         assert "workers' engines" in cli("doctor").stdout
 
-        assert api.post(beat, json=LOAD).status_code == 200, "an agent that says nothing of engines, as before"
+        connection.execute("UPDATE container_workers SET metadata = metadata || '{\"containerCountKnown\": false}'")
+        assert register(api, one.token).status_code == 201, "an agent that says nothing of engines, as before"
+        assert api.post(beat, json=LOAD).status_code == 200
         cli("monitor", "--once")
     shown = json.loads(cli("workers", "show", "w1", "-o", "json").stdout)
     assert (shown["status"], shown["engineAwaySince"], shown["engineFailedAt"]) == ("active", None, None)

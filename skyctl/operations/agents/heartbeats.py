@@ -66,7 +66,13 @@ async def _record_batch(context: Context, heartbeats: Sequence[Heartbeat]) -> li
     """
     stored = await workers.record_loads(context.db.heartbeat_connection, heartbeats, context.health)
     if any(
-        health.is_news(each.status, heartbeats[n].load, context.health, engine_fails=each.engine_fails)
+        health.is_news(
+            each.status,
+            heartbeats[n].load,
+            context.health,
+            engine_fails=each.engine_fails,
+            engine_failed=each.engine_failed,
+        )
         for each in stored
         for n in each.positions
     ):
