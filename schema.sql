@@ -147,6 +147,8 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_away_seen_at times
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_since timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_seen_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_failed_at timestamptz;
+-- The CPU of the last heartbeats, the latest first; what the panel's API hears is not in it.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS recent_cpu double precision[];
 
 ALTER TABLE container_workers SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -600,4 +602,4 @@ END
 $$;
 
 -- Version 7 is told apart, since what it ended is accepted for a while from then on.
-INSERT INTO skyctl_schema (version) VALUES (7), (8) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (7), (8), (9) ON CONFLICT DO NOTHING;

@@ -58,6 +58,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2, limits_lock_w
             engine_grace=settings.engine_grace,
             heartbeat_interval=settings.heartbeat_interval,
             cpu_percent=settings.cpu_limit,
+            cpu_heartbeats=settings.cpu_heartbeats,
             memory_percent=settings.memory_limit,
             disk_percent=settings.disk_limit,
         ),

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from psycopg import sql
 
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.host.keyring import Keyring
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.host.release_key import ReleaseKey

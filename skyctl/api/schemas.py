@@ -81,6 +81,11 @@ SCHEMAS: Document = {
             diskPercent=PERCENT,
             containerCount=COUNT | {"type": ["integer", "null"], "description": "null while the engine does not say"},
         ),
+        recentCpuPercent={
+            "type": "array",
+            "items": PERCENT,
+            "description": "of the last heartbeats, the latest first; empty where not known",
+        },
         engineAwaySince=TIME,
         nodeDownSince=TIME,
         engineFailedAt=TIME,

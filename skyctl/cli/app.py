@@ -33,7 +33,7 @@ from skyctl.cli import (
 from skyctl.cli.context import Options
 from skyctl.domain.errors import ExitCode, SkyctlError
 from skyctl.domain.text import printable, without_secrets
-from skyctl.settings import TABLE
+from skyctl.settings.table import TABLE
 
 ENVIRONMENT = "Settings, from the environment or the --config file (YAML, keys in lower case):\n\n" + "\n\n".join(
     f"{' or '.join(setting.variables)}: {setting.meaning}" for setting in TABLE

@@ -40,7 +40,8 @@ from skyctl.operations.admin import node_claims, schema, workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
-from skyctl.settings import DEFAULT_PORT, Settings
+from skyctl.settings import Settings
+from skyctl.settings.table import DEFAULT_PORT
 
 HOST = "127.0.0.1"
 UP = Actor("up", ip_address="local")

@@ -75,6 +75,7 @@ def diagnosis_document(diagnosis: Diagnosis, containers: Sequence[Service], move
             "engineGraceSeconds": policy.engine_grace.total_seconds(),
             "limits": {
                 "cpuPercent": policy.cpu_percent,
+                "cpuHeartbeats": policy.cpu_heartbeats,
                 "memoryPercent": policy.memory_percent,
                 "diskPercent": policy.disk_percent,
             },

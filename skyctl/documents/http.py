@@ -196,6 +196,7 @@ def worker_document(worker: Worker) -> Document:
         "status": worker.status.value,
         "capacity": capacity_document(worker.capacity),
         "currentLoad": {**load_document(worker.load), "containerCount": worker.container_count},
+        "recentCpuPercent": list(worker.recent_cpu),
         "engineAwaySince": moment(worker.engine_away_since),
         "nodeDownSince": moment(worker.node_down_since),
         "engineFailedAt": moment(worker.engine_failed_at),

@@ -35,7 +35,11 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A host of the cluster: what was set, what it reported, what the monitor concluded. Never its token."""
+    """A host of the cluster: what was set, what it reported, what the monitor concluded. Never its token.
+
+    `recent_cpu`: the CPU percent of its last heartbeats without a longer gap, at most ten, the latest first; empty
+    where they are not known, as of a worker that the panel's API hears.
+    """
 
     id: UUID
     name: str
@@ -70,6 +74,7 @@ class Worker:
     node_down_since: datetime | None = None
     node_down_seen_at: datetime | None = None
     engine_failed_at: datetime | None = None
+    recent_cpu: Sequence[float] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -94,14 +99,16 @@ class HealthPolicy:
     """The limits beyond which a worker is offline, unhealthy or flapping, and many of them are a mass failure.
 
     `heartbeat_timeout`: the longest silence, `engine_grace`: of its engine. `*_percent`: above it a worker is
-    exhausted. `flap_*`: so many transitions within the window hold it out of placement until it was quiet for
-    `flap_quiet`. `mass_*`: so many that failed within the window, of those that can take more, are a mass failure.
+    exhausted; above that of CPU for `cpu_heartbeats` in a row. `flap_*`: so many transitions within the window hold it
+    out of placement until it was quiet for `flap_quiet`. `mass_*`: so many that failed within the window, of those that
+    can take more, are a mass failure.
     """
 
     heartbeat_timeout: timedelta = timedelta(seconds=120)
     heartbeat_interval: timedelta = timedelta(seconds=30)
     engine_grace: timedelta = timedelta(seconds=60)
     cpu_percent: float = 90
+    cpu_heartbeats: int = 2
     memory_percent: float = 95
     disk_percent: float = 90
     flap_transitions: int = 3
@@ -320,26 +327,6 @@ class Delivery(NamedTuple):
 
     alert: Alert
     attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class SwarmJoin:
-    """The means to join the swarm as a worker: the manager's `host:port` and the join token (a secret)."""
-
-    address: str
-    token: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineState:
-    """A Docker engine's description of itself: its version, how it stands to a swarm in Docker's own word (`inactive`:
-    in none; `active`), whether it manages that swarm, what the swarm complains of, and its own node of it."""
-
-    version: str
-    swarm: str
-    manages: bool
-    trouble: str = ""
-    node_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

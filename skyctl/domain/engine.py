@@ -127,3 +127,23 @@ class NodeClaim:
     allowed: str | None
     trouble: str | None
     is_refuted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmJoin:
+    """The means to join the swarm as a worker: the manager's `host:port` and the join token (a secret)."""
+
+    address: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """A Docker engine's description of itself: its version, how it stands to a swarm in Docker's own word (`inactive`:
+    in none; `active`), whether it manages that swarm, what the swarm complains of, and its own node of it."""
+
+    version: str
+    swarm: str
+    manages: bool
+    trouble: str = ""
+    node_id: str = ""

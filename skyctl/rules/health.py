@@ -8,7 +8,8 @@ One table, read from the top; the first line that fits decides.
     an administrator wants it empty                               draining
     never heard from                                              pending
     its engine has failed                                         unhealthy
-    CPU, memory or disk above its limit                           unhealthy
+    memory or disk above its limit                                unhealthy
+    CPU above its limit, for so many heartbeats in a row          unhealthy
     else                                                          active
 
 Silence counts only while somebody could have heard the worker: outages of ours are taken out of it.
@@ -20,6 +21,7 @@ first and the last such word counts, the last heartbeat's and the last look's: w
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
 
 from skyctl.domain.cluster import HealthPolicy, Load, Outage, Verdict, Worker
@@ -54,9 +56,9 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
         return Verdict(WorkerStatus.PENDING, "never heard from")
     if failure:
         return Verdict(WorkerStatus.UNHEALTHY, failure, engine_failed=True)
-    if is_exhausted(worker.load, policy):
-        return Verdict(WorkerStatus.UNHEALTHY, figures(worker.load, policy))
-    return Verdict(WorkerStatus.ACTIVE, "heard from, and within its limits")
+    if excesses(worker, policy):
+        return Verdict(WorkerStatus.UNHEALTHY, figures(worker, policy))
+    return Verdict(WorkerStatus.ACTIVE, f"heard from, and within its limits{_busy(worker, policy)}")
 
 
 def is_news_of(worker: Worker, verdict: Verdict) -> bool:
@@ -133,38 +135,57 @@ def cutoff(now: datetime, outages: Sequence[Outage], timeout: timedelta) -> date
     return at - left
 
 
-def is_exhausted(load: Load, policy: HealthPolicy) -> bool:
-    """Tell whether a dimension is above its limit."""
-    return (
-        load.cpu_percent > policy.cpu_percent
-        or load.memory_percent > policy.memory_percent
-        or load.disk_percent > policy.disk_percent
-    )
-
-
-def excesses(load: Load, policy: HealthPolicy) -> list[Excess]:
-    """The dimensions above their limits."""
+def excesses(worker: Worker, policy: HealthPolicy) -> list[Excess]:
+    """The dimensions above their limits: memory and disk at once, CPU where it lasts."""
+    load = worker.load
     dimensions = (
-        Excess("CPU", load.cpu_percent, policy.cpu_percent),
+        Excess("CPU", load.cpu_percent if _cpu_lasts(worker, policy) else 0, policy.cpu_percent),
         Excess("memory", load.memory_percent, policy.memory_percent),
         Excess("disk", load.disk_percent, policy.disk_percent),
     )
     return [dimension for dimension in dimensions if dimension.percent > dimension.limit]
 
 
-def figures(load: Load, policy: HealthPolicy) -> str:
+def high_heartbeats(worker: Worker, policy: HealthPolicy) -> int:
+    """How many heartbeats in a row, the last among them, had their CPU above its limit. Where only the last is known,
+    as of a worker that the panel's API hears, it counts for as many as it takes."""
+    if not worker.recent_cpu:
+        return policy.cpu_heartbeats if worker.load.cpu_percent > policy.cpu_percent else 0
+    return len(list(takewhile(lambda percent: percent > policy.cpu_percent, worker.recent_cpu)))
+
+
+def _busy(worker: Worker, policy: HealthPolicy) -> str:
+    high, percent = high_heartbeats(worker, policy), worker.load.cpu_percent
+    beats = f"{high} of {policy.cpu_heartbeats} heartbeats in a row"
+    return f" (CPU {percent:g} % > {policy.cpu_percent:g} % for {beats})" if high else ""
+
+
+def _cpu_lasts(worker: Worker, policy: HealthPolicy) -> bool:
+    return high_heartbeats(worker, policy) >= policy.cpu_heartbeats
+
+
+def lately(worker: Worker, policy: HealthPolicy) -> Load:
+    """The load with the average CPU of the last heartbeats: one busy moment says little. Those that lack until one
+    could count as exhausted count as idle, so that the first does not stand for all."""
+    recent = worker.recent_cpu
+    if not recent:
+        return worker.load
+    return worker.load._replace(cpu_percent=sum(recent) / max(len(recent), policy.cpu_heartbeats))
+
+
+def figures(worker: Worker, policy: HealthPolicy) -> str:
     """The dimensions above their limits, in words."""
-    return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(load, policy))
+    return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(worker, policy))
 
 
-def is_news(status: WorkerStatus, load: Load, policy: HealthPolicy, *, engine_fails: bool, engine_failed: bool) -> bool:
+def is_news(status: WorkerStatus, *, exhausted: bool, engine_fails: bool, engine_failed: bool) -> bool:
     """Tell whether a heartbeat calls for a look at once: what stands, the status and whether the engine has failed,
     would not be concluded from it."""
     if engine_fails is not engine_failed:
         return True
     if status is WorkerStatus.DRAINING:
         return False
-    bad = engine_fails or is_exhausted(load, policy)
+    bad = engine_fails or exhausted
     return status is not (WorkerStatus.UNHEALTHY if bad else WorkerStatus.ACTIVE)
 
 
@@ -184,9 +205,17 @@ def outlook(worker: Worker, now: datetime, outages: Sequence[Outage], policy: He
     if engine_failure(worker, policy):
         return [*changes, "active, once its engine answers and its node is up"]
     if status is WorkerStatus.UNHEALTHY:
-        most = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker.load, policy))
+        most = " and ".join(f"{name} ≤ {limit:g} %" for name, _, limit in excesses(worker, policy))
         return [*changes, f"active, by a heartbeat with {most}"]
     if worker.engine_away_since or worker.node_down_since:
         changes.append("unhealthy, if its engine stays away")
-    most = f"CPU > {policy.cpu_percent:g} %, memory > {policy.memory_percent:g} % or disk > {policy.disk_percent:g} %"
-    return [*changes, f"unhealthy, by a heartbeat with {most}"]
+    return [*changes, f"unhealthy, by a heartbeat with {_too_much(worker, policy)}"]
+
+
+def _too_much(worker: Worker, policy: HealthPolicy) -> str:
+    """What of a worker's next heartbeats would make it unhealthy."""
+    cpu, memory = f"CPU > {policy.cpu_percent:g} %", f"memory > {policy.memory_percent:g} %"
+    disk, beats = f"disk > {policy.disk_percent:g} %", policy.cpu_heartbeats - high_heartbeats(worker, policy)
+    if beats <= 1:
+        return f"{cpu}, {memory} or {disk}"
+    return f"{memory} or {disk}, or by {beats} in a row with {cpu}"

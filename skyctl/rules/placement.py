@@ -2,8 +2,8 @@
 
 A worker may take a container when it is active and nothing speaks against it, when it is not the one to leave, when it
 is of the wanted region and pool, and when it has room in CPU, memory and disk: capacity less what deployments reserve
-or what is measured as used, whichever is more, less what this batch has put there. Of the workers with
-room it is, in this order,
+or what is measured as used (of CPU the average of the last heartbeats), whichever is more, less what this batch has put
+there. Of the workers with room it is, in this order,
 
     one where the container did not fail lately        (`Demand.avoid`)
     the one with the fewest siblings                   (`Demand.spread`)
@@ -28,6 +28,7 @@ from uuid import UUID
 from skyctl.domain.cluster import Capacity, HealthPolicy, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
+from skyctl.rules import health
 
 # Amounts are whole billionths of a core, a MiB and a GiB: three containers of 0.1 cores fit where there are 0.3.
 UNIT = 10**9
@@ -59,16 +60,14 @@ def amounts(capacity: Capacity) -> Amounts:
 
 
 def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
-    """The reason that a worker takes no container, in words; empty where there is none. Exhaustion counts as soon as it
-    is measured."""
-    worker, load = candidate.worker, candidate.worker.load
-    most = (policy.cpu_percent, policy.memory_percent, policy.disk_percent)
-    is_exhausted = any(percent > limit for percent, limit in zip(load[:3], most, strict=True))
+    """The reason that a worker takes no container, in words; empty where there is none. Exhaustion counts before the
+    monitor has concluded it."""
+    worker = candidate.worker
     causes = {
         "offline": worker.status is WorkerStatus.OFFLINE,
         "never heard from": worker.status is WorkerStatus.PENDING,
         "draining": worker.status is WorkerStatus.DRAINING or worker.drain_requested_at is not None,
-        "unhealthy": worker.status is WorkerStatus.UNHEALTHY or is_exhausted,
+        "unhealthy": worker.status is WorkerStatus.UNHEALTHY or bool(health.excesses(worker, policy)),
         "its engine does not answer": worker.engine_away_since is not None,
         "flapping": worker.flapping_since is not None,
         "not in the swarm": not (worker.swarm_node_id or worker.swarm_node_claim),
@@ -111,10 +110,10 @@ class Target:
             self.siblings[spread] = self.siblings.get(spread, 0) + 1
 
 
-def target_for(candidate: Candidate, place: int) -> Target:
+def target_for(candidate: Candidate, place: int, policy: HealthPolicy) -> Target:
     """A worker before the batch."""
     worker, held = candidate.worker, amounts(candidate.reserved)
-    has, percents = amounts(worker.capacity), worker.load[:3]
+    has, percents = amounts(worker.capacity), health.lately(worker, policy)[:3]
     used = [round(amount * percent / 100) for amount, percent in zip(has, percents, strict=True)]
     room = (has[0] - max(held[0], used[0]), has[1] - max(held[1], used[1]), has[2] - max(held[2], used[2]))
     return Target(worker, place, has, room, sum(percents) / 3, dict(candidate.siblings.items()))
@@ -132,6 +131,7 @@ class Cluster:
         self.ids = {candidate.worker.id for candidate in self.eligible}
         self.homes = Counter(home(candidate.worker) for candidate in self.eligible)
         self.wanted = wanted
+        self._policy = policy
 
     def largest_first(self, demands: Iterable[Demand]) -> list[tuple[Demand, Amounts]]:
         """The demands and what they need, in the order in which they choose."""
@@ -155,7 +155,7 @@ class Cluster:
         """All eligible workers afresh, by each place that is wanted of which they are."""
         targets: dict[Where, list[Target]] = {where: [] for where in self.wanted}
         for place, candidate in enumerate(self.eligible):
-            target, (region, pool) = target_for(candidate, place), home(candidate.worker)
+            target, (region, pool) = target_for(candidate, place, self._policy), home(candidate.worker)
             for where in {(region, pool), (region, None), (None, pool), (None, None)} & self.wanted:
                 targets[where].append(target)
         return targets

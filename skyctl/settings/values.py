@@ -53,6 +53,13 @@ def count(value: object) -> int:
     return int(str(value))
 
 
+def heartbeats(value: object) -> int:
+    """How many of the heartbeats that are kept."""
+    if not re.fullmatch(r"[1-9]|10", str(value), re.ASCII) or isinstance(value, bool):
+        raise ValueError("a whole number from 1 to 10")
+    return int(str(value))
+
+
 def days(value: object) -> int:
     """A whole number of days; 0 has a meaning of its own."""
     if not re.fullmatch(r"0|[1-9][0-9]{0,3}", str(value), re.ASCII) or isinstance(value, bool):

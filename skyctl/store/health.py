@@ -81,7 +81,7 @@ def survey(
         (engine_fails, WorkerStatus.UNHEALTHY),
         (
             sa.or_(
-                c.cpu_percent > policy.cpu_percent,
+                _cpu_lasts(policy),
                 c.memory_percent > policy.memory_percent,
                 c.disk_percent > policy.disk_percent,
             ),
@@ -101,6 +101,14 @@ def survey(
         ).where(*([sa.not_(among(c.id, passed_over))] if passed_over else []))
     ).one()
     return Survey(row[0] or (), row[1] or (), *row[2:])
+
+
+def _cpu_lasts(policy: HealthPolicy) -> sa.ColumnElement[bool]:
+    c, beats = workers.c, policy.cpu_heartbeats
+    in_a_row = sa.and_(
+        sa.func.cardinality(c.recent_cpu) >= beats, sa.literal(policy.cpu_percent) < sa.all_(c.recent_cpu[1:beats])
+    )
+    return sa.case((c.recent_cpu[1] == c.cpu_percent, in_a_row), else_=c.cpu_percent > policy.cpu_percent)
 
 
 def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worker]:

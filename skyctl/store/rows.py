@@ -73,6 +73,7 @@ def _object(document: Any) -> dict[str, Any]:
 
 def read(row: Any) -> Worker:
     """A worker of a row with `COLUMNS`."""
+    load, recent_cpu = http.load(row.current_load), row.recent_cpu or ()
     is_confirmed = row.swarm_node_id is not None and row.swarm_node_id == row.swarm_node_confirmed
     return Worker(
         id=row.id,
@@ -81,7 +82,7 @@ def read(row: Any) -> Worker:
         ip_address=str(row.ip_address),
         status=WorkerStatus(row.status or WorkerStatus.PENDING),
         capacity=http.capacity(row.capacity),
-        load=http.load(row.current_load),
+        load=load,
         created_at=row.created_at,
         updated_at=row.updated_at,
         last_heartbeat_at=row.last_heartbeat_at,
@@ -108,5 +109,6 @@ def read(row: Any) -> Worker:
         node_down_since=row.node_down_since,
         node_down_seen_at=row.node_down_seen_at,
         engine_failed_at=row.engine_failed_at,
+        recent_cpu=recent_cpu if recent_cpu and recent_cpu[0] == load.cpu_percent else (),
         metadata=_object(row.metadata),
     )

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 metadata = MetaData()
 
@@ -88,6 +88,7 @@ workers = _table(
     node_down_since=_TIME,
     node_down_seen_at=_TIME,
     engine_failed_at=_TIME,
+    recent_cpu=ARRAY(DOUBLE_PRECISION()),
 )
 
 install_links = _table(

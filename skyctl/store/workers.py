@@ -46,7 +46,9 @@ _RECORD_LOADS: LiteralString = """
             engine_away_since = CASE WHEN d.away THEN
                 CASE WHEN w.engine_away_seen_at = w.last_heartbeat_at AND clock.at - w.last_heartbeat_at <= %(gap)s
                      THEN w.engine_away_since ELSE clock.at END END,
-            engine_away_seen_at = CASE WHEN d.away THEN clock.at END
+            engine_away_seen_at = CASE WHEN d.away THEN clock.at END,
+            recent_cpu = CASE WHEN clock.at - w.last_heartbeat_at <= %(gap)s AND w.recent_cpu[1] = w.cpu_percent
+                              THEN (d.cpu || w.recent_cpu)[:10] ELSE ARRAY[d.cpu] END
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
                     %(containers)s::int[], %(away)s::bool[])
              WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, away, position), clock
@@ -58,20 +60,24 @@ _RECORD_LOADS: LiteralString = """
                   w.next_token_hash IS NOT NULL OR w.agent_offered IS NOT NULL AS reply_pending,
                   greatest(w.engine_away_seen_at - w.engine_away_since, w.node_down_seen_at - w.node_down_since)
                       > %(grace)s IS TRUE AS engine_fails,
-                  w.engine_failed_at IS NOT NULL AS engine_failed
+                  w.engine_failed_at IS NOT NULL AS engine_failed,
+                  d.memory > %(most_memory)s OR d.disk > %(most_disk)s
+                      OR cardinality(w.recent_cpu) >= %(beats)s AND %(most_cpu)s < ALL (w.recent_cpu[:%(beats)s])
+                      AS exhausted
     )
-    SELECT now, status, reply_pending, engine_fails, engine_failed, array_agg(position - 1)
-    FROM clock LEFT JOIN stored ON true GROUP BY now, status, reply_pending, engine_fails, engine_failed
+    SELECT now, status, reply_pending, exhausted, engine_fails, engine_failed, array_agg(position - 1)
+    FROM clock LEFT JOIN stored ON true GROUP BY now, status, reply_pending, exhausted, engine_fails, engine_failed
 """
 
 
 class Stored(NamedTuple):
     """Heartbeats that were stored, by their positions: of workers with this status; whether a reply is pending for
-    them, whether their engines have been away for too long, by the agents or by the swarm, and whether the monitor has
-    concluded that."""
+    them, whether they are exhausted, whether their engines have been away for too long, by the agents or by the swarm,
+    and whether the monitor has concluded that."""
 
     status: WorkerStatus
     reply_pending: bool
+    exhausted: bool
     engine_fails: bool
     engine_failed: bool
     positions: list[int]
@@ -89,7 +95,14 @@ async def record_loads(
     columns = (ids, hashes, *zip(*loads, strict=True), away)
     names = ("ids", "hashes", "cpu", "memory", "disk", "containers", "away")
     # what an agent said before a longer gap is no word on the time since
-    limits = {"grace": policy.engine_grace, "gap": max(policy.engine_grace, 2 * policy.heartbeat_interval)}
+    limits = {
+        "grace": policy.engine_grace,
+        "gap": max(policy.engine_grace, 2 * policy.heartbeat_interval),
+        "most_cpu": policy.cpu_percent,
+        "most_memory": policy.memory_percent,
+        "most_disk": policy.disk_percent,
+        "beats": policy.cpu_heartbeats,
+    }
     rows = await connection.fetch(_RECORD_LOADS, {**dict(zip(names, map(_array, columns), strict=True)), **limits})
     return [Stored(WorkerStatus(status), *what) for _, status, *what in rows if status is not None]
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from skyctl.domain.cluster import EngineState, SwarmJoin
-from skyctl.domain.engine import EngineSpec, EngineTask, Observation, ServiceVersion
+from skyctl.domain.engine import EngineSpec, EngineState, EngineTask, Observation, ServiceVersion, SwarmJoin
 from skyctl.domain.errors import EngineConflict, EngineUnavailable
 from skyctl.swarm import readings, specs
 from skyctl.swarm.address import with_port

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skyctl.domain.errors import ValidationError
-from skyctl.settings import TABLE, Setting
+from skyctl.settings.table import TABLE, Setting
 
 SERVE = Path("/etc/skyctl/skyctl.env")
 MONITOR = Path("/etc/skyctl/monitor.env")

@@ -16,7 +16,7 @@ import skyctl.api.app
 import skyctl.monitor.metrics  # noqa: F401 - both name their metrics
 from skyctl import units
 from skyctl.cli.app import app
-from skyctl.settings import TABLE
+from skyctl.settings.table import TABLE
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]

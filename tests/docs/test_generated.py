@@ -17,7 +17,7 @@ import skyctl.api.endpoint
 import skyctl.api.heartbeats
 import skyctl.monitor.metrics
 from skyctl.cli.app import ENVIRONMENT, app
-from skyctl.settings import TABLE
+from skyctl.settings.table import TABLE
 from tests.conftest import clean_environment
 
 ROOT = Path(__file__).parents[2]

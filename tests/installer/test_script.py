@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import skyagent
 import skyctl.installer
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.installer import PARTS, InstallScript, agent_archive, refusal, render, requirements, uninstaller
 from tests.support.helpers import PATIENCE_SECONDS, need
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.host import interpreter
 from skyctl.installer import InstallScript, bundle, render
 from skyctl.swarm import SwarmEngine

@@ -39,6 +39,7 @@ def test_a_heartbeat_is_news(
 
     for cpu, status in ((10, "active"), (99, "unhealthy"), (10, "active")):
         beat(cpu)
+        beat(cpu)  # CPU has to last
         assert f"to={status}" in monitor.until("action=status_changed")
         assert status_of(context, invitation.worker_id) == status
     drains.drain(context, [invitation.worker_id], TESTS)
@@ -65,6 +66,8 @@ def test_an_engine_that_fails_or_is_back_is_news_of_an_exhausted_worker_too(
         answer = httpx.post(path, headers=bearer(invitation.token), json=load, timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200
 
+    beat(answers=True)
+    assert "to=active" in monitor.until("action=status_changed")
     beat(answers=True)
     assert "CPU 99 %" in monitor.until("action=status_changed")
     beat(answers=False)

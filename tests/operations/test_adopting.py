@@ -6,8 +6,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Capacity, SwarmJoin
-from skyctl.domain.engine import EngineSpec
+from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EngineSpec, SwarmJoin
 from skyctl.operations.admin import drains, services
 from tests.conftest import make_context
 from tests.support.fakes import FakeEngine

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import ChannelFailed
 from skyctl.domain.states import MigrationState
 from skyctl.domain.workloads import DrainOptions

@@ -7,7 +7,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.states import MigrationPolicy
 from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, migrations

@@ -8,7 +8,8 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Event, SwarmJoin
+from skyctl.domain.cluster import Event
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.states import MigrationPolicy
 from skyctl.operations.admin import migrations, workers
 from skyctl.operations.agents import invitations

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, MigrationNotFound, Refused
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.operations.admin import drains, migrations

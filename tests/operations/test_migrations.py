@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from skyctl.cli.views import top
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
 from skyctl.domain.states import MigrationPolicy, MigrationState
 from skyctl.domain.workloads import DrainOptions, MigrationSettings

@@ -26,6 +26,11 @@ def away(seconds: float) -> dict[str, Any]:
     return {"engine_away_since": ago(1 + seconds), "engine_away_seen_at": ago(1)}
 
 
+def busy(*percents: float) -> dict[str, Any]:
+    """The CPU of so many heartbeats, the latest first."""
+    return {"recent_cpu": percents, "load": Load(percents[0], 0, 0)}
+
+
 def worker(status: str = "active", silent: float | None = 1, load: Load | None = None, **facts: Any) -> Worker:
     heard = None if silent is None else NOW - timedelta(seconds=silent)
     return Worker(
@@ -53,6 +58,11 @@ def worker(status: str = "active", silent: float | None = 1, load: Load | None =
         ({"silent": 1, "status": "offline"}, "active", ""),
         ({"load": Load(90, 95, 90)}, "active", ""),
         ({"load": Load(90.1, 0, 0)}, "unhealthy", "CPU 90.1 % > 90 %"),
+        (busy(99), "active", "within its limits (CPU 99 % > 90 % for 1 of 2 heartbeats in a row)"),
+        (busy(99, 10, 99, 99), "active", "for 1 of 2 heartbeats"),
+        (busy(91, 99, 10), "unhealthy", "CPU 91 % > 90 %"),
+        (busy(10, 99, 99), "active", "heard from, and within its limits"),
+        (busy(99) | {"load": Load(99, 95.1, 0)}, "unhealthy", "memory 95.1 % > 95 %"),
         ({"load": Load(0, 95.1, 0)}, "unhealthy", "memory 95.1 % > 95 %"),
         ({"load": Load(0, 0, 100)}, "unhealthy", "disk 100 % > 90 %"),
         ({"load": Load(99, 99, 99)}, "unhealthy", "CPU 99 % > 90 %, memory 99 % > 95 %, disk 99 % > 90 %"),
@@ -126,6 +136,13 @@ def test_nobody_comes_back_by_an_outage_that_began_a_moment_before_it_went_offli
         ),
         (
             {"silent": 20},
+            [
+                "offline, if it stays silent for 100 s more",
+                "unhealthy, by a heartbeat with memory > 95 % or disk > 90 %, or by 2 in a row with CPU > 90 %",
+            ],
+        ),
+        (
+            {"silent": 20, **busy(99, 10)},
             [
                 "offline, if it stays silent for 100 s more",
                 "unhealthy, by a heartbeat with CPU > 90 %, memory > 95 % or disk > 90 %",

@@ -22,6 +22,7 @@ from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
 from skyctl.operations.admin import certificates
 from skyctl.operations.shared.context import Context
+from skyctl.settings.table import DEFAULT_API_URL
 from skyctl.store import certificate_requests
 
 LOCAL, NOW = 61_234, datetime.now(UTC)  # a user whom nobody has
@@ -165,11 +166,11 @@ def test_nobody_elses_folder_says_where_hosts_are_sent(tmp_path: Path) -> None:
         assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == "http://127.0.0.1:8080"
         for path in (data, data / "up.lock"):
             os.chown(path, LOCAL, LOCAL)
-        assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == settings.DEFAULT_API_URL
+        assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == DEFAULT_API_URL
     for path in (data, data / "up.lock"):
         os.chown(path, 0, 0)
     with data_dir.only_up(data, "https://example.com/$(id) ;x"):
-        assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == settings.DEFAULT_API_URL
+        assert settings.load(None, {"SKYCTL_DATA_DIR": str(data)}).api_url == DEFAULT_API_URL
 
 
 def test_a_working_folder_that_was_removed_is_none_of_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Capacity, SwarmJoin, Worker
+from skyctl.domain.cluster import Capacity, Worker
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import Refused
 from skyctl.domain.events import EventKind
 from skyctl.domain.workloads import DrainOptions

@@ -10,6 +10,7 @@ import pytest
 from skyctl import settings
 from skyctl.domain.errors import ValidationError
 from skyctl.settings import files
+from skyctl.settings.table import TABLE
 from tests.conftest import Cli
 
 SECRET = "jwt_secret: a-secret-of-more-than-thirty-two-bytes\n"
@@ -28,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o620, 0o666])
-@pytest.mark.parametrize("key", [row.key for row in settings.TABLE if row.secret])
+@pytest.mark.parametrize("key", [row.key for row in TABLE if row.secret])
 def test_a_file_with_a_secret_that_others_may_read_or_change_is_refused(file: Path, mode: int, key: str) -> None:
     secret = "json://a" if key == "alert_channels" else "a-secret-of-more-than-thirty-two-bytes"
     file.write_text(f"{key}: {secret}\n" + (SECRET if key == "jwt_secret_previous" else ""))

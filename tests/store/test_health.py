@@ -17,7 +17,7 @@ from tests.support.helpers import add_worker
 from tests.support.outages import OUTAGES, outages
 
 POLICY = HealthPolicy()
-PERCENTS = st.sampled_from([0, 50.5, 90, 90.1, 95, 95.1, 100])
+PERCENTS = st.sampled_from([0.0, 50.5, 90.0, 90.1, 95.0, 95.1, 100.0])
 SINCE = st.sampled_from([0, 1, 59, 60, 61, 5000])
 SECONDS = st.none() | st.sampled_from([0, 1, 59, 60, 61, 119, 120, 121, 5000])
 
@@ -32,6 +32,8 @@ SECONDS = st.none() | st.sampled_from([0, 1, 59, 60, 61, 119, 120, 121, 5000])
     draining=st.booleans(),
     undrained=st.booleans(),
     loads=st.tuples(PERCENTS, PERCENTS, PERCENTS),
+    before=st.none() | st.lists(PERCENTS, max_size=3),
+    panel=st.booleans(),
     snake=st.booleans(),
     away=st.none() | st.tuples(SINCE, SECONDS),
     down=st.none() | st.tuples(SINCE, SINCE),
@@ -48,6 +50,8 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     draining: bool,
     undrained: bool,
     loads: tuple[float, float, float],
+    before: list[float] | None,
+    panel: bool,
     snake: bool,
     away: tuple[float, float | None] | None,
     down: tuple[float, float] | None,
@@ -63,6 +67,7 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         connection,
         status=status,
         current_load=json.dumps(dict(zip(keys, loads, strict=True))),
+        recent_cpu=None if before is None else before if panel else [loads[0], *before],
         last_heartbeat_at=None if silent is None else now - timedelta(seconds=silent),
         stopped_at=None if stopped is None else now - timedelta(seconds=stopped),
         status_changed_at=None if changed is None else now - timedelta(seconds=changed),

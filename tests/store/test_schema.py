@@ -82,7 +82,7 @@ def test_each_database_is_an_installation_of_its_own(context: Context, panel_url
 
 def test_an_older_database_gets_its_id_once(context: Context, connection: psycopg.Connection) -> None:
     connection.execute("DROP TABLE skyctl_installation")
-    connection.execute("DELETE FROM skyctl_schema WHERE version < 8; UPDATE skyctl_schema SET version = 5")
+    connection.execute("DELETE FROM skyctl_schema WHERE version < 9; UPDATE skyctl_schema SET version = 5")
     assert schema.check(context).missing == ["skyctl_installation"]
     made = schema.initialize(context)
     assert made.complete
@@ -96,7 +96,7 @@ def test_init_lifts_the_limits_of_an_older_database(context: Context, connection
     connection.execute("""
         ALTER TABLE worker_events ALTER COLUMN actor TYPE varchar(255);
         ALTER TABLE mass_failures ALTER COLUMN region TYPE varchar(255), ALTER COLUMN lifted_by TYPE varchar(255);
-        DELETE FROM skyctl_schema WHERE version < 8; UPDATE skyctl_schema SET version = 2;
+        DELETE FROM skyctl_schema WHERE version < 9; UPDATE skyctl_schema SET version = 2;
     """)
     assert schema.check(context).pending_upgrade
     assert schema.initialize(context).complete

@@ -4,8 +4,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from skyctl.domain.cluster import Capacity, EngineState, SwarmJoin
-from skyctl.domain.engine import EngineNode, EngineService, EngineSpec, EngineTask, Observation, ServiceVersion
+from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import (
+    EngineNode,
+    EngineService,
+    EngineSpec,
+    EngineState,
+    EngineTask,
+    Observation,
+    ServiceVersion,
+    SwarmJoin,
+)
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 
 EVERYWHERE = "*"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skyctl.domain.cluster import SwarmJoin
-from skyctl.domain.engine import EngineService
+from skyctl.domain.engine import EngineService, SwarmJoin
 from skyctl.domain.errors import EngineRefused, EngineUnavailable
 from skyctl.swarm import SwarmEngine, with_port
 from tests.support.engine_contract import EngineContract, Ground, running

@@ -1,7 +1,7 @@
 """Shared by the tables: bars, colours, and values in words. No I/O."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from skyctl.domain.workloads import DrainProgress
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
+SPARKS = "▁▂▃▄▅▆▇█"
 COLORS = {
     WorkerStatus.ACTIVE: "green",
     WorkerStatus.PENDING: "cyan",
@@ -79,6 +80,11 @@ def blocks(percent: float, cells: int = BAR_CELLS) -> str:
     """Return a percentage as a bar of `cells` characters."""
     filled = min(cells, round(percent / 100 * cells))
     return "█" * filled + "░" * (cells - filled)
+
+
+def sparkline(percents: Iterable[float]) -> str:
+    """Return percentages one after the other, a character each."""
+    return "".join(SPARKS[min(len(SPARKS) - 1, int(percent / 100 * len(SPARKS)))] for percent in percents)
 
 
 def load_style(percent: float, limit: float) -> str:

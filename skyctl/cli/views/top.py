@@ -18,7 +18,6 @@ WIDE, ROOMY = 100, 64  # columns from which there is more to a line
 TALL, TITLED = 20, 6  # lines from which there are gaps on the screen, and headings in what is left of it
 WORST_SHARE = 0.6
 LATE_INTERVALS = 3
-SPARKS = "▁▂▃▄▅▆▇█"
 MOST_SPARKS = 30
 NARROW_BAR, WIDE_BAR = 6, 20
 MOST_HELD = 2
@@ -89,13 +88,9 @@ def _load_line(name: str, past: Sequence[float], percent: float, limit: float, c
     """A resource of the cluster: its load now, that of the last minute, and how much there is of it."""
     cells = NARROW_BAR if width < ROOMY else WIDE_BAR
     room = min(MOST_SPARKS, width - len(f"memory {'':{cells}} 100%    of {capacity}"))
-    sparks = "".join(map(_spark, past[-room:] if room > 0 else ()))
+    sparks = formats.sparkline(past[-room:] if room > 0 else ())
     bar = (formats.blocks(percent, cells), formats.load_style(percent, limit))
     return _line(f"{name:<6} ", bar, f" {percent:3.0f}%  ", f"{sparks}  " if sparks else "", (f"of {capacity}", "dim"))
-
-
-def _spark(percent: float) -> str:
-    return SPARKS[min(len(SPARKS) - 1, int(percent / 100 * len(SPARKS)))]
 
 
 def _worst(overview: Overview, rows: int, width: int, *, titled: bool = True, expand: bool = True) -> list[Any]:

@@ -55,6 +55,7 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
         ("Heartbeat", f"{formats.ago(heard, now)} ({heard.isoformat(timespec='seconds')})" if heard else "never"),
         ("Capacity", formats.capacity_text(worker.capacity)),
         *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
+        *([("CPU lately", recent_text(worker))] if worker.recent_cpu else []),
         ("Drain asked", formats.ago(worker.drain_requested_at, now)),
         ("Drain reason", worker.drain_reason or "-"),
         *([("Drain so far", drain_text(drain, now))] if drain and worker.drain_requested_at else []),
@@ -106,6 +107,13 @@ def engine_text(worker: Worker, now: datetime) -> str:
     if worker.metadata.get("engine") == "podman":
         return "Podman, which cannot be in a swarm"
     return "answers" if worker.metadata.get("dockerVersion") else "not known"
+
+
+def recent_text(worker: Worker) -> str:
+    """Return the CPU of a worker's last heartbeats as a line, and their average."""
+    recent = worker.recent_cpu
+    beats = f"{len(recent)} heartbeat{'s' * (len(recent) != 1)}"
+    return f"{formats.sparkline(reversed(recent))} {sum(recent) / len(recent):.0f}% on average of {beats}"
 
 
 def revocation(worker: Worker, now: datetime) -> str:

@@ -68,13 +68,11 @@ async def _record_batch(context: Context, heartbeats: Sequence[Heartbeat]) -> li
     if any(
         health.is_news(
             each.status,
-            heartbeats[n].load,
-            context.health,
+            exhausted=each.exhausted,
             engine_fails=each.engine_fails,
             engine_failed=each.engine_failed,
         )
         for each in stored
-        for n in each.positions
     ):
         await db.notify_news_now(context.db.heartbeat_connection)
     return [(n, REPLY_PENDING if each.reply_pending else None) for each in stored for n in each.positions]

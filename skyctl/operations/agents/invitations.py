@@ -4,7 +4,8 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from skyctl import installer
-from skyctl.domain.cluster import Actor, Event, Invitation, SwarmJoin
+from skyctl.domain.cluster import Actor, Event, Invitation
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import Refused
 from skyctl.domain.events import Deadline, EventKind
 from skyctl.domain.text import quoted

@@ -54,7 +54,7 @@ def _raise_next(term: Term, at_once: int) -> list[Alert] | None:
         exhausted = [
             worker for worker in store.still_exhausted(tx, policy.exhaustion_cooldown) if worker.id not in changed
         ]
-        reminders = [alerts.reminder(worker, rules.figures(worker.load, context.health), now) for worker in exhausted]
+        reminders = [alerts.reminder(worker, rules.figures(worker, context.health), now) for worker in exhausted]
         news = [*new, *reminders]
         if not news:
             return None

@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
-from skyctl.domain.cluster import Alert, AlertPolicy, EngineState, HealthPolicy, SwarmJoin
-from skyctl.domain.engine import EngineSpec, Observation, ServiceVersion
+from skyctl.domain.cluster import Alert, AlertPolicy, HealthPolicy
+from skyctl.domain.engine import EngineSpec, EngineState, Observation, ServiceVersion, SwarmJoin
 from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host.certificates import Certificates

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from skyctl.domain.cluster import EngineState, Lease, SwarmJoin
-from skyctl.domain.engine import Observation
+from skyctl.domain.cluster import Lease
+from skyctl.domain.engine import EngineState, Observation, SwarmJoin
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store import db, events, leases
 

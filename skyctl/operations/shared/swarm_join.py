@@ -1,6 +1,6 @@
 """How a host joins the swarm: asked of the engine by who may, else what the monitor has written down."""
 
-from skyctl.domain.cluster import SwarmJoin
+from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import EngineElsewhere, EngineUnavailable
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store import swarm
