@@ -112,7 +112,13 @@ class EngineWatch:
         self._timeout_seconds = timeout_seconds
         self._thread: threading.Thread | None = None
         self._asked_at = 0.0
+        self._unanswered_at: float | None = None
         self.latest = Engine()
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the engine has not answered: since the first question that was left without an answer."""
+        return 0.0 if self._unanswered_at is None else round(time.monotonic() - self._unanswered_at, 1)
 
     def ask(self) -> None:
         """Begin to look, unless an earlier look still hangs; `latest` changes when there is an answer, or none in
@@ -122,13 +128,20 @@ class EngineWatch:
             self._thread = threading.Thread(target=self._look, name="docker", daemon=True)
             self._thread.start()
         elif time.monotonic() - self._asked_at > self._timeout_seconds:
-            self.latest = replace(self.latest, trouble="the answer has no end")
+            self._failed("the answer has no end")
 
     def _look(self) -> None:
         try:
             self.latest = parse_engine(engine_info(self._http, self._timeout_seconds))
         except EngineAway as error:
-            self.latest = replace(self.latest, trouble=str(error), denied=error.denied)
+            self._failed(str(error), denied=error.denied)
+        else:
+            self._unanswered_at = None
+
+    def _failed(self, trouble: str, *, denied: bool = False) -> None:
+        if self._unanswered_at is None:
+            self._unanswered_at = self._asked_at
+        self.latest = replace(self.latest, trouble=trouble, denied=denied)
 
 
 class Host:
@@ -151,9 +164,11 @@ class Host:
         Raises Unmeasured.
         """
         engine = self._engine.latest
-        answers = {} if engine.answers is None else {"engineAnswers": engine.answers}
+        said: dict[str, object] = {} if engine.answers is None else {"engineAnswers": engine.answers}
+        if engine.answers is False:
+            said["engineSilentSeconds"] = self._engine.silent_seconds
         return {
-            **answers,
+            **said,
             "cpuPercent": self._cpu.read(),
             "memoryPercent": self._memory_now.percent,
             "diskPercent": self._disk_now.percent,

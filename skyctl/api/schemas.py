@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT, SMALLEST_AMOUNT
+from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, LONGEST_SILENCE, MAX_COUNT, SMALLEST_AMOUNT
 from skyctl.domain.text import PLAIN
 
 Document = dict[str, Any]
@@ -46,11 +46,18 @@ SCHEMAS: Document = {
     "Error": json_object(success={"const": False}, error=json_object(code=TEXT, message=TEXT)),
     "Heartbeat": json_object(
         "engineAnswers",
+        "engineSilentSeconds",
         cpuPercent=PERCENT,
         memoryPercent=PERCENT,
         diskPercent=PERCENT,
         containerCount=COUNT,
         engineAnswers={"type": "boolean", "description": "whether the worker's engine does; unsaid: it does"},
+        engineSilentSeconds={
+            "type": "number",
+            "minimum": 0,
+            "maximum": LONGEST_SILENCE,
+            "description": "where it does not: for how long the question has been left without an answer",
+        },
     ),
     "Registration": json_object(
         "metadata",

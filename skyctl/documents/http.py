@@ -25,6 +25,7 @@ LONGEST_REASON = 1000
 LARGEST_METADATA = 16 * 1024
 LONGEST_EXPLAINED = 2048
 SMALLEST_AMOUNT, SMALLEST_PERCENT = 0.001, 1e-6
+LONGEST_SILENCE = 86_400
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
 LARGEST_STORED = 10**15
@@ -56,10 +57,12 @@ def heartbeat(document: Document, worker_id: str, token_hash: str) -> Heartbeat:
         _percent(document, "diskPercent"),
         _count(document, "containerCount"),
     )
-    answers = document.get("engineAnswers", True)
+    answers, silent = document.get("engineAnswers", True), document.get("engineSilentSeconds", 0)
     if not isinstance(answers, bool):
         raise invalid("engineAnswers", answers, "true or false")
-    return Heartbeat(worker_id, token_hash, load, not answers)
+    if type(silent) not in (int, float) or not 0 <= silent <= LONGEST_SILENCE:
+        raise invalid("engineSilentSeconds", silent, f"a number from 0 to {LONGEST_SILENCE}")
+    return Heartbeat(worker_id, token_hash, load, None if answers else silent)
 
 
 def registration(document: Document) -> Registration:
@@ -296,14 +299,9 @@ def _amount(capacity: Document, field: str, limit: int) -> float:
 
 def _text(document: Document, field: str, longest: int) -> str:
     value = _required(document, field)
-    if (
-        isinstance(value, str)
-        and value.strip()
-        and len(value) <= longest
-        and storable(value)
-        and not CONTROL.search(value)
-    ):
-        return value
+    text = value if isinstance(value, str) else ""
+    if text.strip() and len(text) <= longest and storable(text) and not CONTROL.search(text):
+        return text
     raise invalid(field, value, f"text of 1 to {longest} characters, without control characters")
 
 

@@ -138,12 +138,13 @@ class Verdict:
 
 
 class Heartbeat(NamedTuple):
-    """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, what it says of its host."""
+    """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, what it says of its host, and for
+    how many seconds the engine has not answered there (None: it answers)."""
 
     worker_id: str
     token_hash: str
     load: Load
-    engine_away: bool = False
+    engine_silent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

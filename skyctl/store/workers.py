@@ -43,15 +43,15 @@ _RECORD_LOADS: LiteralString = """
         SET last_heartbeat_at = clock.at,
             current_load = jsonb_build_object('cpuPercent', d.cpu, 'memoryPercent', d.memory, 'diskPercent', d.disk,
                                               'containerCount', d.containers),
-            engine_away_since = CASE WHEN d.away THEN
+            engine_away_since = CASE WHEN d.silent IS NOT NULL THEN
                 CASE WHEN w.engine_away_seen_at = w.last_heartbeat_at AND clock.at - w.last_heartbeat_at <= %(gap)s
-                     THEN w.engine_away_since ELSE clock.at END END,
-            engine_away_seen_at = CASE WHEN d.away THEN clock.at END,
+                     THEN w.engine_away_since ELSE clock.at - least(make_interval(secs => d.silent), %(grace)s) END END,
+            engine_away_seen_at = CASE WHEN d.silent IS NOT NULL THEN clock.at END,
             recent_cpu = CASE WHEN clock.at - w.last_heartbeat_at <= %(gap)s AND w.recent_cpu[1] = w.cpu_percent
                               THEN (d.cpu || w.recent_cpu)[:10] ELSE ARRAY[d.cpu] END
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
-                    %(containers)s::int[], %(away)s::bool[])
-             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, away, position), clock
+                    %(containers)s::int[], %(silent)s::float8[])
+             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, silent, position), clock
         WHERE w.id = d.id AND (w.auth_token_hash = d.hash OR w.next_token_hash = d.hash)
           AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at
                OR w.hostname = '' AND w.last_heartbeat_at IS NOT NULL)
@@ -91,9 +91,9 @@ async def record_loads(
 
     At least one heartbeat, and at most one a worker and token: the caller keeps the last.
     """
-    ids, hashes, loads, away = zip(*heartbeats, strict=True)
-    columns = (ids, hashes, *zip(*loads, strict=True), away)
-    names = ("ids", "hashes", "cpu", "memory", "disk", "containers", "away")
+    ids, hashes, loads, silent = zip(*heartbeats, strict=True)
+    columns = (ids, hashes, *zip(*loads, strict=True), ("NULL" if each is None else each for each in silent))
+    names = ("ids", "hashes", "cpu", "memory", "disk", "containers", "silent")
     # what an agent said before a longer gap is no word on the time since
     limits = {
         "grace": policy.engine_grace,

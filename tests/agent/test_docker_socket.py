@@ -36,6 +36,10 @@ def test_an_engine_that_hangs_delays_neither_heartbeats_nor_the_end(
     assert engine.requests.all()
     assert "no answer yet" in agent.says("action=docker_away")[0]
     assert manager.registrations(1)[0].body["metadata"]["containerCountKnown"] is False
+    words = manager.requests.await_some(lambda request: request.body.get("engineAnswers") is False, 3)
+    silent = [word.body["engineSilentSeconds"] for word in words]
+    assert silent == sorted(silent)
+    assert silent[0] > 0
     agent.ends_on(signal.SIGTERM)
 
 

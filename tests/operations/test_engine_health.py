@@ -1,5 +1,6 @@
 """A worker that beats is not healthy without its engine: by its agent's word, or by the swarm's."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -8,16 +9,17 @@ import httpx
 import psycopg
 import pytest
 
-from skyctl.domain.cluster import Event
+from skyctl.domain.cluster import Event, Heartbeat, Load
 from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.states import MigrationPolicy
 from skyctl.operations.admin import migrations, workers
-from skyctl.operations.agents import invitations
+from skyctl.operations.agents import heartbeats, invitations
 from skyctl.operations.shared.context import Context
+from skyctl.rules import tokens
 from tests.conftest import Cli, Process, make_context
 from tests.support.fakes import FakeEngine
 from tests.support.fleet import Fleet
-from tests.support.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_user, bearer, look
+from tests.support.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_user, add_worker, bearer, look
 
 WITHIN, BEYOND = timedelta(seconds=30), timedelta(seconds=31)
 
@@ -295,6 +297,28 @@ def test_policy_none_leaves_what_runs_there(fleet: Fleet) -> None:
     assert fleet.where()["a"] == "w1"
 
 
+@pytest.mark.parametrize(("silent", "counted"), [(0, 0), (25.5, 25.5), (60, 60), (4000, 60)])
+def test_an_engine_is_away_since_it_was_asked_and_no_first_word_is_enough(
+    context: Context, connection: psycopg.Connection, silent: float, counted: float
+) -> None:
+    worker_id = add_worker(connection, token="t", status="active")
+
+    def beat(seconds: float) -> tuple[float, str]:
+        wanted = Heartbeat(str(worker_id), tokens.fingerprint("t"), Load(), seconds)
+        assert asyncio.run(heartbeats.record(context, [wanted])) == [None]
+        look(context)
+        worker = workers.get(context, worker_id)
+        assert worker.last_heartbeat_at
+        assert worker.engine_away_since
+        return (worker.last_heartbeat_at - worker.engine_away_since).total_seconds(), worker.status.value
+
+    assert beat(silent) == (counted, "active")
+    context.db.ahead += timedelta(seconds=30)
+    away, status = beat(4000)
+    assert away >= counted + 30
+    assert status == ("unhealthy" if counted > 50 else "active")
+
+
 @pytest.mark.parametrize("query", ["", "?past=the-fast-path"])
 def test_the_word_of_an_agent_is_shown_and_its_last_count_is_not(
     serve: Callable[..., tuple[str, Process]], cli: Cli, context: Context, connection: psycopg.Connection, query: str
@@ -305,6 +329,9 @@ def test_the_word_of_an_agent_is_shown_and_its_last_count_is_not(
         assert api.post(beat, json=LOAD | {"containerCount": 7}).status_code == 200
         assert api.post(beat, json=LOAD | {"engineAnswers": "no"}).status_code == 400
         assert "engineAnswers" in api.post(beat, json=LOAD | {"engineAnswers": None}).json()["error"]["message"]
+        for wrong in (-1, "3", True, None, 1e9):
+            silent = LOAD | {"engineAnswers": False, "engineSilentSeconds": wrong}
+            assert "engineSilentSeconds" in api.post(beat, json=silent).json()["error"]["message"]
         cli("monitor", "--once")
         for _ in range(2):
             away = LOAD | {"containerCount": 7, "engineAnswers": False}
