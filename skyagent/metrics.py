@@ -71,7 +71,7 @@ class Gauge(Generic[T]):
 @dataclass(frozen=True)
 class Engine:
     """The engine's last description of itself; `trouble` says why it is not known at present, `denied` that this
-    process may not ask it. `kind`: an engine that is none of Docker's."""
+    process may not ask it. `kind`: an engine that is none of Docker's. `is_alone`: it says that it is in no swarm."""
 
     containers: int = 0
     data_folders: tuple[str, ...] = ("/",)
@@ -80,6 +80,7 @@ class Engine:
     trouble: str = UNKNOWN
     denied: bool = False
     kind: str = ""
+    is_alone: bool = False
 
     @property
     def answers(self) -> bool | None:
@@ -93,10 +94,10 @@ def parse_engine(info: dict[str, object]) -> Engine:
     if not isinstance(containers, int) or isinstance(containers, bool) or not 0 <= containers < 2**31:
         raise EngineAway("the answer holds no ContainersRunning")
     swarm = info.get("Swarm")
-    node_id = swarm.get("NodeID") if isinstance(swarm, dict) else None
+    node_id, state = (swarm.get("NodeID"), swarm.get("LocalNodeState")) if isinstance(swarm, dict) else (None, None)
     folders, version = data_folders(info), _text(info.get("ServerVersion"))
     kind = "podman" if "BuildahVersion" in info else ""  # which only Podman's answer to Docker's clients has
-    return Engine(containers, folders, version, _text(node_id), trouble="", kind=kind)
+    return Engine(containers, folders, version, _text(node_id), "", False, kind, state == "inactive")
 
 
 def _text(value: object) -> str:
@@ -182,6 +183,8 @@ class Host:
         said = {"dockerVersion": engine.version, "engine": engine.kind, "swarmNodeId": engine.swarm_node_id}
         facts = {**said, "engineTrouble": engine.trouble, **self._constants}
         metadata = {name: value for name, value in facts.items() if value}
+        if engine.is_alone and not engine.trouble:
+            metadata["swarmNodeId"] = ""  # unsaid, the manager would believe the last one
         return {
             "hostname": socket.gethostname(),
             "ipAddress": self._local_address(),

@@ -82,7 +82,9 @@ def engine_failure(worker: Worker, policy: HealthPolicy) -> str:
         return _too_long("its engine does not answer", said_at - away, grace) + why
     down, seen_at = worker.node_down_since, worker.node_down_seen_at
     if heard_at is not None and down is not None and seen_at is not None and seen_at - down > grace:
-        return _too_long("the swarm says that its node is down", seen_at - down, grace)
+        is_node = worker.swarm_node_id or worker.swarm_node_claim
+        what = "the swarm says that its node is down" if is_node else "its host has left the swarm"
+        return _too_long(what, seen_at - down, grace)
     return ""
 
 

@@ -23,14 +23,15 @@ def said(
     node_id: sa.ColumnElement[str], hostname: sa.ColumnElement[str], came_from: sa.ColumnElement[Any]
 ) -> dict[str, Any]:
     """Return the columns of registrations' claims, as an update takes them. A confirmed node stays confirmed where the
-    same host says the same again from the same place; a host that says none, its engine being away, changes nothing.
-    Which node was confirmed last is kept: what runs there is to be moved off it whatever the host says by now."""
+    same host says the same again from the same place; a host that says nothing, its engine being away, changes nothing.
+    One that says that it has none (an empty text) has left its swarm, and is no node of it any more. Which node was
+    confirmed last is kept: what runs there is to be moved off it whatever the host says by now."""
     is_said = sa.func.coalesce(node_id, "") != ""
-    stays = sa.not_(is_said) | sa.and_(
+    stays = node_id.is_(None) | sa.and_(
         _C.swarm_node_id == node_id, _C.hostname == hostname, _C.registered_from.is_not_distinct_from(came_from)
     )
     return {
-        "swarm_node_claim": sa.case((is_said, node_id), else_=_C.swarm_node_claim),
+        "swarm_node_claim": sa.case((node_id.is_(None), _C.swarm_node_claim), else_=sa.func.nullif(node_id, "")),
         "registered_from": sa.case((is_said, came_from), else_=_C.registered_from),
         "swarm_node_id": sa.case((stays, _C.swarm_node_id)),
         "swarm_node_trouble": sa.case((stays, _C.swarm_node_trouble)),

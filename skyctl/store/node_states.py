@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from skyctl.store.rows import CONFIRMED, STATUS
+from skyctl.store.rows import CONFIRMED, HAS_LEFT, STATUS
 from skyctl.store.tables import workers
 from skyctl.store.workers import HEARD_FROM
 
@@ -18,15 +18,17 @@ _WAS_DOWN = _C.node_down_since.is_not(None)
 
 
 def _is_down(up: Collection[str]) -> sa.ColumnElement[bool]:
-    """Tell whether a worker's node is none of these, be it gone from the swarm; who is silent says it all by that."""
+    """Tell whether a worker's node is none of these, be it gone from the swarm, or left by its host; who is silent says
+    it all by that."""
     is_up = _C.swarm_node_id == sa.any_(sa.cast(list(up), sa.ARRAY(sa.Text)))
-    return sa.func.coalesce(sa.and_(sa.not_(is_up), CONFIRMED, STATUS.in_(HEARD_FROM)), sa.false())
+    is_gone = sa.or_(sa.and_(sa.not_(is_up), CONFIRMED), HAS_LEFT)
+    return sa.func.coalesce(sa.and_(is_gone, STATUS.in_(HEARD_FROM)), sa.false())
 
 
 def has_any(connection: sa.Connection) -> bool:
-    """Tell whether there is a worker with a confirmed node, or one whose node was down when the swarm was last
-    asked."""
-    return bool(connection.execute(sa.select(sa.exists().where(sa.or_(CONFIRMED, _WAS_DOWN)))).scalar_one())
+    """Tell whether there is a worker with a confirmed node, or one that has left, or whose node was down when the swarm
+    was last asked."""
+    return bool(connection.execute(sa.select(sa.exists().where(sa.or_(CONFIRMED, HAS_LEFT, _WAS_DOWN)))).scalar_one())
 
 
 def has_news(connection: sa.Connection, up: Collection[str]) -> bool:

@@ -42,6 +42,13 @@ _HIDDEN = (
 )
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
+# whoever had a node and says that it has none any more
+HAS_LEFT: sa.ColumnElement[bool] = sa.and_(
+    workers.c.swarm_node_confirmed.is_not(None),
+    workers.c.swarm_node_id.is_(None),
+    workers.c.swarm_node_claim.is_(None),
+)
+
 
 def among(column: sa.Column[Any], ids: Iterable[UUID]) -> sa.ColumnElement[bool]:
     """Tell whether the column is one of the ids, however many they are: they go as one array."""

@@ -124,6 +124,18 @@ def test_a_host_that_joins_a_swarm_registers_again_before_the_next_beat(
     ]
 
 
+def test_a_host_that_left_its_swarm_says_so_and_one_whose_engine_is_away_does_not(
+    manager: Manager, engine: Engine, start: Start
+) -> None:
+    engine.info["Swarm"] = {"NodeID": "n0d3", "LocalNodeState": "active"}
+    start(apiUrl=manager.url)
+    manager.registration_with(swarmNodeId="n0d3")
+    engine.info["Swarm"] = {"NodeID": "", "LocalNodeState": "inactive"}
+    assert manager.registration_with(swarmNodeId="").body["metadata"]["containerCountKnown"] is True
+    engine.end()
+    assert "swarmNodeId" not in manager.registration_with(containerCountKnown=False).body["metadata"]
+
+
 def test_an_unchanged_host_registers_once(manager: Manager, start: Start) -> None:
     start(apiUrl=manager.url)
     manager.heartbeats(6)

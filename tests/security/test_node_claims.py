@@ -252,6 +252,27 @@ def test_a_node_that_left_and_joined_anew_is_found_again(hosts: Hosts) -> None:
     assert hosts.worker("w1").swarm_node_id == anew
 
 
+def test_a_host_that_has_left_its_swarm_is_no_node_of_it_and_what_ran_there_is_moved(hosts: Hosts) -> None:
+    """Whose engine is away says nothing of a node, and keeps its own."""
+    for number, name in enumerate(("w1", "w2"), 2):
+        hosts.register(name, hosts.fleet.nodes[name], AT.format(number))
+        assert hosts.is_confirmed(name)
+    hosts.fleet.deploy("a", to="w1")
+    hosts.register("w1", "", AT.format(2), metadata={"machineId": "w1", "containerCountKnown": False})
+    assert hosts.is_confirmed("w1")
+    hosts.fleet.engine.lose(hosts.fleet.nodes["w1"])
+    hosts.register("w1", "", AT.format(2))
+    assert (hosts.worker("w1").swarm_node_id, hosts.worker("w1").swarm_node_claim) == (None, None)
+    hosts.fleet.step()
+    hosts.fleet.connection.execute("UPDATE container_workers SET node_down_since = node_down_since - interval '61 s'")
+    hosts.fleet.step()
+    hosts.beat("w1")
+    assert hosts.worker("w1").status == "unhealthy"
+    assert "its host has left the swarm" in hosts.told(EventKind.STATUS_CHANGED)[-1][1]
+    hosts.fleet.settle()
+    assert hosts.fleet.where()["a"] == "w2"
+
+
 def test_a_row_of_the_panels_is_confirmed_by_the_monitor_unless_it_names_a_manager(hosts: Hosts) -> None:
     hosts.fleet.add("old")
     assert hosts.is_confirmed("old")

@@ -103,7 +103,9 @@ def engine_text(worker: Worker, now: datetime) -> str:
         said = f": {worker.engine_trouble}" if worker.engine_trouble else ""
         return f"has not answered its agent since {formats.ago(worker.engine_away_since, now)}{said}{failed}"
     if worker.node_down_since:
-        return f"the swarm says since {formats.ago(worker.node_down_since, now)} that its node is down{failed}"
+        is_node = worker.swarm_node_id or worker.swarm_node_claim
+        what = "the swarm says that its node is down" if is_node else "has left the swarm"
+        return f"{what}, since {formats.ago(worker.node_down_since, now)}{failed}"
     if worker.metadata.get("engine") == "podman":
         return "Podman, which cannot be in a swarm"
     return "answers" if worker.metadata.get("dockerVersion") else "not known"
