@@ -199,16 +199,18 @@ def _report(ctx: typer.Context, drains: "Sequence[DrainProgress]", output: Outpu
         emit(ctx, output, document, list, [drain.worker.name for drain in drains])
     elif waited:
         for drain in drains:
-            name = printable(drain.worker.name)
-            stay = f"{len(drain.left)} container{'s stay' if len(drain.left) != 1 else ' stays'} there, running"
-            outcome = f"{stay}: {printable(', '.join(drain.left))}" if drain.left else f"empty, {drain.moved} moved"
+            name, left = printable(drain.worker.name), len(drain.left) + drain.others_count
+            stay = f"{left} container{'s stay' if left != 1 else ' stays'} there, running"
+            theirs = [f"not ours: {', '.join(drain.others)}"] if drain.others else []
+            what = printable("; ".join([", ".join(drain.left)] * bool(drain.left) + theirs))
+            outcome = f"{stay}: {what}" if left else f"empty, {drain.moved} moved"
             why = " (the drain was cancelled)" if drain.worker.drain_requested_at is None else ""
             sys.stdout.write(f"{name}: {outcome}{why}\n")
     elif todo := sum(drain.total - drain.moved for drain in drains):
         typed = _typed([drain.worker for drain in drains])
         noun = "container" if todo == 1 else "containers"
         info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {typed} --wait`")
-    if waited and any(drain.left or not drain.is_over for drain in drains):
+    if waited and not all(drain.is_empty for drain in drains):
         raise typer.Exit(ExitCode.PARTLY_DONE)
 
 

@@ -262,6 +262,7 @@ def drain_document(drain: DrainProgress) -> Document:
         "underWay": drain.under_way,
         "waiting": drain.waiting,
         "left": list(drain.left),
+        "others": list(drain.others),
         "reasons": list(drain.reasons),
     }
 

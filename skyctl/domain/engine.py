@@ -104,6 +104,17 @@ class EngineService:
     tasks: Sequence[EngineTask] = ()
 
 
+class Occupant(NamedTuple):
+    """The containers of a service on a node that have not ended, by the service's name in the engine: how many, how
+    many of them run, and how many are to end."""
+
+    service_id: str
+    name: str
+    containers: int
+    running: int
+    ending: int
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """The engine's state at one moment: its nodes, and services by their id."""

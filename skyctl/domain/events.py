@@ -145,11 +145,13 @@ class Resumed(Details):
 
 
 class DrainEnd(Details):
-    """What is left on a drained worker: how many containers, and the first services by name."""
+    """What is left on a drained worker: how many containers, the first services by name, and of what others run there
+    the first by the engine's name with the number of their containers."""
 
     left: int
     services: list[str]
     overdue: bool
+    others: NotRequired[list[str]]
 
 
 class ServiceRef(Details):

@@ -255,8 +255,9 @@ class Adoptable:
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """The progress of a drain: the numbers of containers that moved off, are on their way, wait; the ones left, and the
-    obstacles of the others."""
+    """The progress of a drain: the numbers of containers that moved off, are on their way, wait; the ones left, the
+    obstacles of the others; and, once it is over, how many containers that are not under management the engine and the
+    agent show there, and of which services."""
 
     worker: Worker
     moved: int
@@ -264,6 +265,13 @@ class DrainProgress:
     waiting: int
     left: Sequence[str]
     reasons: Sequence[str]
+    others: Sequence[str] = ()
+    others_count: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether it is over, and nothing is left."""
+        return self.is_over and not self.left and not self.others_count
 
     @property
     def is_over(self) -> bool:

@@ -267,8 +267,13 @@ def _of_a_worker(event: Event) -> Alert | None:
         return Alert(CLONED, event.worker_id, title, message, details)
     if event.kind == EventKind.DRAIN_FINISHED and event.details_as(DrainEnd)["left"]:
         title = f"Drain of {name} has ended: {event.reason}"
+        end = event.details_as(DrainEnd)
         return Alert(
-            INCOMPLETE, event.worker_id, title, f"{title}: {listed(event.details_as(DrainEnd)['services'])}", details
+            INCOMPLETE,
+            event.worker_id,
+            title,
+            f"{title}: {listed([*end['services'], *end.get('others', [])])}",
+            details,
         )
     return None
 

@@ -1,6 +1,8 @@
 """Conclusions from a service's containers, as the engine reports them."""
 
-from skyctl.domain.engine import EngineService, EngineTask
+from collections.abc import Iterator
+
+from skyctl.domain.engine import EngineService, EngineTask, Observation, Occupant
 
 # The label by which a service, and its containers, say whose they are.
 DEPLOYMENT_LABEL = "skypanel.deployment.id"
@@ -28,3 +30,18 @@ def trouble(service: EngineService, node_id: str | None) -> str:
 def is_on(task: EngineTask, node_id: str | None) -> bool:
     """Tell whether a container is on a node, or on its way to it."""
     return task.node_id == node_id and task.state not in ENDED
+
+
+def occupants(seen: Observation, node_id: str) -> list[Occupant]:
+    """What the engine has on a node that has not ended, by name: a container that is stopping is there until it has
+    stopped."""
+    return sorted(_occupants(seen, node_id), key=lambda occupant: (occupant.name, occupant.service_id))
+
+
+def _occupants(seen: Observation, node_id: str) -> Iterator[Occupant]:
+    for service in seen.services.values():
+        there = [task for task in service.tasks if is_on(task, node_id)]
+        if there:
+            running = sum(task.state == "running" for task in there)
+            ending = sum(task.wanted not in ("running", "ready", "complete") for task in there)
+            yield Occupant(service.id, service.name, len(there), running, ending)

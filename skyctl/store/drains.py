@@ -19,11 +19,12 @@ _DRAINED = sa.or_(_C.drain_requested_at.is_not(None), _C.node_paused_at.is_not(N
 
 
 class Drained(NamedTuple):
-    """A worker of which nothing is on its way any more, and nothing will be moved off; `force`: what is left is to be
-    stopped."""
+    """A worker of which nothing is on its way any more, and nothing will be moved off; its node that was confirmed
+    last; `force`: what is left is to be stopped."""
 
     worker_id: UUID
     name: str
+    node_id: str | None
     overdue: bool
     force: bool
 
@@ -90,7 +91,7 @@ def ending(connection: sa.Connection) -> list[Drained]:
         sa.or_(migrations.c.source_worker_id == _C.id, migrations.c.target_worker_id == _C.id),
     )
     overdue = sa.func.coalesce(_C.drain_deadline_at <= _NOW, False)
-    query = sa.select(_C.id, _C.name, overdue, sa.and_(_C.drain_force, overdue)).where(
+    query = sa.select(_C.id, _C.name, _C.swarm_node_confirmed, overdue, sa.and_(_C.drain_force, overdue)).where(
         _DRAINED, _C.drain_requested_at.is_not(None), _C.drain_finished_at.is_(None), sa.not_(on_the_way)
     )
     return [Drained(*row) for row in connection.execute(query.order_by(_C.name, _C.id))]

@@ -129,9 +129,8 @@ def drain_text(drain: DrainProgress, now: datetime) -> str:
     figures = formats.drain_counts(drain)
     over, deadline = drain.worker.drain_finished_at, drain.worker.drain_deadline_at
     if over:
-        return (
-            f"over {formats.ago(over, now)}: {figures}" if drain.left else f"empty {formats.ago(over, now)}: {figures}"
-        )
+        others = f"; not ours, and still there: {', '.join(drain.others)}" if drain.others else ""
+        return f"{'empty' if drain.is_empty else 'over'} {formats.ago(over, now)}: {figures}{others}"
     if deadline is None:
         return figures
     when = f"in {formats.ahead(deadline, now)}" if deadline > now else f"passed {formats.ago(deadline, now)}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
-from skyctl.domain.events import EventKind
+from skyctl.domain.events import DrainEnd, EventKind
 from skyctl.domain.states import MigrationState
 from skyctl.domain.workloads import DrainOptions, DrainProgress, Migration, Placement, Planned, Refusal, Service
 from skyctl.operations.shared import candidates, lookup
@@ -91,9 +91,26 @@ def _progress(tx: db.Transaction, worker: Worker) -> DrainProgress:
     left = [service.spec.name for service in services.on_workers(tx, [worker.id]) if service.id not in unfinished]
     under_way = sum(counts[state] for state in UNDER_WAY)
     reasons = _reasons(off, left if worker.drain_finished_at else [])
+    end = _end(tx, worker)
     return DrainProgress(
-        worker, counts[MigrationState.COMPLETED], under_way, len(unfinished) - under_way, left, reasons
+        worker,
+        counts[MigrationState.COMPLETED],
+        under_way,
+        len(unfinished) - under_way,
+        left,
+        reasons,
+        end.get("others", []),
+        max(0, end["left"] - len(left)) if end.get("others") else 0,
     )
+
+
+def _end(tx: db.Transaction, worker: Worker) -> DrainEnd:
+    """Return what was left when the drain of a worker ended; nothing where it has not."""
+    over_at = worker.drain_finished_at
+    ended = events.latest(tx, 1, worker.id, [EventKind.DRAIN_FINISHED]) if over_at else []
+    since = worker.drain_requested_at
+    found = [event.details_as(DrainEnd) for event in ended if since and event.at and event.at >= since]
+    return found[0] if found else DrainEnd(left=0, services=[], overdue=False)
 
 
 def _reasons(off: Sequence[Migration], left: Sequence[str]) -> list[str]:

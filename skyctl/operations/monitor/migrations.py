@@ -13,10 +13,10 @@ from uuid import UUID
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused
-from skyctl.domain.events import Approval, DrainEnd, EventKind, MigrationSummary
+from skyctl.domain.events import Approval, EventKind, MigrationSummary
 from skyctl.domain.states import DeploymentStatus, MigrationState, ServiceStatus
-from skyctl.domain.workloads import Migration, Service
-from skyctl.operations.monitor import evictions, migration_queue
+from skyctl.domain.workloads import Migration
+from skyctl.operations.monitor import drain_ends, evictions, migration_queue
 from skyctl.operations.monitor.migration_queue import migration_event
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import migrations as rules
@@ -78,10 +78,12 @@ def note_engine(term: Term, trouble: str | None) -> None:
 
 def _call_for(term: Term) -> Agenda:
     """Bring the rows in line with what workers, drains and people call for."""
+    seen = drain_ends.look(term)
     with term.recording() as tx:
         called = evictions.evict(tx)
         released, cancelled = store.release_held(tx), evictions.call_off(tx)
         store.requeue(tx, term.context.migrations.attempts)
+        drained, is_any_waited_for = drain_ends.finish(tx, term, seen)
         written = events.append(
             tx,
             *(
@@ -94,12 +96,13 @@ def _call_for(term: Term) -> Agenda:
                 migration_event(migration, EventKind.MIGRATION_CANCELLED, term, migration.reason)
                 for migration in cancelled
             ),
-            *_finish_drains(tx, term),
+            *drained,
             *(_summary_event(summary, term) for summary in migration_summaries.sum_up(tx)),
         )
         work, paused = store.work(tx, migration_queue.MOST_QUEUED), migration_pauses.current(tx) is not None
         times = (store.next_due_seconds(tx), drains.next_deadline_seconds(tx), migration_pauses.seconds_left(tx))
         due = [seconds for seconds in times if seconds is not None]
+        due += [drain_ends.LOOK_SECONDS] * is_any_waited_for
         return Agenda(written, work, db.now(tx), paused, max(0.0, min(due)) if due else None)
 
 
@@ -123,37 +126,6 @@ def _approvals(called: Iterable[Migration], term: Term) -> list[Event]:
         )
         for worker_id, migrations in waiting.items()
     ]
-
-
-def _finish_drains(tx: db.Transaction, term: Term) -> list[Event]:
-    """Note the drains that are over, except those whose last containers are still to be stopped, or that are about to
-    run a deployment which can move only once the engine has it."""
-    finished = []
-    for drained in drains.ending(tx):
-        left = services.on_workers(tx, [drained.worker_id])
-        if (left and drained.force) or (not drained.overdue and _is_any_apply_pending(tx, left)):
-            continue
-        names = [service.spec.name for service in left]
-        stays = f"{len(names)} container{'s' * (len(names) != 1)} left, still running"
-        reason = "it is empty" if not names else f"{'its deadline has passed: ' if drained.overdue else ''}{stays}"
-        details = DrainEnd(left=len(names), services=names[:MOST_NAMES], overdue=drained.overdue)
-        finished.append(
-            Event(
-                EventKind.DRAIN_FINISHED,
-                drained.worker_id,
-                drained.name,
-                "monitor",
-                reason=reason,
-                details=details,
-                term=term.number,
-            )
-        )
-    drains.note_over(tx, [event.worker_id for event in finished if event.worker_id])
-    return finished
-
-
-def _is_any_apply_pending(tx: db.Transaction, on_worker: Iterable[Service]) -> bool:
-    return any(service.current and deployments.is_apply_pending(tx, service.current.id) for service in on_worker)
 
 
 def _summary_event(summary: migration_summaries.Summary, term: Term) -> Event:

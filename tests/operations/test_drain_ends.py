@@ -1,0 +1,135 @@
+"""A drained worker is empty where the engine shows nothing there and the agent counts nothing else, and not before."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from skyctl.domain.cluster import Capacity
+from skyctl.domain.engine import EngineSpec, SwarmJoin
+from skyctl.domain.errors import EngineUnavailable
+from skyctl.domain.workloads import DrainOptions, DrainProgress
+from skyctl.operations.admin import drains
+from tests.conftest import make_context
+from tests.support.fakes import FakeEngine
+from tests.support.fleet import Fleet
+from tests.support.helpers import TESTS, add_user
+
+
+@pytest.fixture
+def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
+    """Two workers, and a service of ours on the first."""
+    engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
+    context = make_context(database_url, engine=engine)
+    fleet = Fleet(context, connection, engine)
+    fleet.add("w1", "w2")
+    add_user(connection)
+    fleet.deploy("ours", to="w1")
+    yield fleet
+    context.db.close()
+
+
+def run(fleet: Fleet, name: str, worker: str = "w1") -> str:
+    """A service of somebody else."""
+    spec = EngineSpec(name, "net", name, fleet.nodes[worker], "app:1", Capacity(), {}, {})
+    service_id = fleet.engine.deploy(spec, None)
+    fleet.engine.settle()
+    return service_id
+
+
+def drain(fleet: Fleet, options: DrainOptions = DrainOptions()) -> DrainProgress:
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, options)
+    fleet.settle()
+    return progress(fleet)
+
+
+def progress(fleet: Fleet) -> DrainProgress:
+    [found] = drains.progress(fleet.context, [fleet.ids["w1"]])
+    return found
+
+
+def reasons(fleet: Fleet) -> list[str]:
+    rows = fleet.connection.execute("SELECT reason FROM worker_events WHERE kind = 'drain_finished' ORDER BY seq")
+    return [reason for (reason,) in rows]
+
+
+def forget_ours(fleet: Fleet) -> None:
+    """As if there were none of ours."""
+    for service_id in fleet.engine.observe().services:
+        if fleet.engine.observe().services[service_id].name.endswith("ours"):
+            fleet.engine.remove(service_id)
+    fleet.connection.execute("DELETE FROM container_services")
+
+
+def count(fleet: Fleet, containers: int) -> None:
+    """What the agent counts, and says with a heartbeat that comes some seconds later."""
+    fleet.context.db.ahead += timedelta(seconds=5)
+    fleet.connection.execute(
+        "UPDATE container_workers SET current_load = jsonb_set(current_load, '{containerCount}', %s::text::jsonb) "
+        "WHERE name = 'w1'",
+        (containers,),
+    )
+    fleet.beat()
+
+
+def test_what_others_deployed_there_is_named_and_is_not_called_empty(fleet: Fleet) -> None:
+    others = [run(fleet, "web"), run(fleet, "db"), run(fleet, "elsewhere", "w2")]
+    found = drain(fleet)
+    assert fleet.where()["ours"] == "w2"
+    assert (found.is_over, found.is_empty, found.left) == (True, False, [])
+    assert (found.others, found.others_count) == (["db", "web"], 2)
+    assert reasons(fleet) == ["2 containers left, still running"]
+    [message] = fleet.connection.execute("SELECT message FROM worker_alerts WHERE kind = 'drain_incomplete'").fetchall()
+    assert "db, web" in message[0]
+    for service_id in others:
+        fleet.engine.remove(service_id)
+    assert drain(fleet).is_empty
+    assert reasons(fleet)[1:] == ["it is empty"]
+
+
+def test_a_container_that_is_stopping_is_waited_for(fleet: Fleet) -> None:
+    service_id = run(fleet, "web")
+    forget_ours(fleet)
+    fleet.engine.cut(fleet.nodes["w1"])  # what is to end there does not yet
+    fleet.engine.stop(service_id)
+    assert not drain(fleet).is_over
+    fleet.engine.heal(fleet.nodes["w1"])
+    fleet.settle()
+    assert progress(fleet).is_empty
+
+
+def test_what_the_agent_counts_beside_the_swarms_is_named_once_it_has_counted_again(fleet: Fleet) -> None:
+    count(fleet, 3)
+    found = drain(fleet)
+    assert not found.is_over
+    count(fleet, 2)
+    fleet.settle()
+    assert (progress(fleet).is_over, progress(fleet).others) == (True, ["outside of Swarm (2)"])
+    drains.undrain(fleet.context, fleet.ids["w1"], TESTS)
+    fleet.settle()
+    fleet.deploy("second", to="w1")
+    assert not drain(fleet).is_over
+    count(fleet, 0)
+    fleet.settle()
+    assert progress(fleet).is_empty
+
+
+def test_while_the_engine_says_nothing_no_drain_is_over_before_its_deadline(fleet: Fleet) -> None:
+    forget_ours(fleet)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(seconds=60)))
+    fleet.engine.unavailable = "away"
+    for _ in range(3):
+        with pytest.raises(EngineUnavailable):
+            fleet.step()
+        assert not progress(fleet).is_over
+    fleet.context.db.ahead += timedelta(seconds=61)
+    with pytest.raises(EngineUnavailable):
+        fleet.step()
+    assert progress(fleet).is_over
+
+
+def test_of_a_node_that_is_down_nobody_can_say_what_it_runs(fleet: Fleet) -> None:
+    run(fleet, "web")
+    fleet.engine.lose(fleet.nodes["w1"])
+    assert drain(fleet).is_over
