@@ -159,6 +159,8 @@ CREATE INDEX IF NOT EXISTS container_workers_failed_idx ON container_workers (id
 CREATE INDEX IF NOT EXISTS container_workers_node_down_idx ON container_workers (id) WHERE node_down_since IS NOT NULL;
 CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS container_workers_draining_idx ON container_workers (id)
+    WHERE status = 'draining' AND drain_requested_at IS NULL AND undrained_at IS NULL;
 CREATE INDEX IF NOT EXISTS container_workers_claims_idx ON container_workers (id)
     WHERE (swarm_node_id = swarm_node_confirmed) IS NOT TRUE AND coalesce(swarm_node_id, swarm_node_claim) IS NOT NULL;
 

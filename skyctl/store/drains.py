@@ -60,6 +60,13 @@ def request(connection: sa.Connection, worker_id: UUID, drain_options: DrainOpti
     return connection.execute(asked.values(values)).rowcount > 0
 
 
+def said_by_status(connection: sa.Connection) -> dict[UUID, str]:
+    """Return the workers, with their names, of which the status alone says that they are to be empty: the panel writes
+    no more."""
+    wanted = (_C.status == WorkerStatus.DRAINING, _C.drain_requested_at.is_(None), _C.undrained_at.is_(None))
+    return {row[0]: row[1] for row in connection.execute(sa.select(_C.id, _C.name).where(*wanted).order_by(_C.id))}
+
+
 def hold_heartbeats(connection: sa.Connection) -> None:
     """Block the storing of heartbeats until this transaction ends, which is to be short.
 

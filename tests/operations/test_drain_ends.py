@@ -14,7 +14,7 @@ from skyctl.operations.admin import drains
 from tests.conftest import make_context
 from tests.support.fakes import FakeEngine
 from tests.support.fleet import Fleet
-from tests.support.helpers import TESTS, add_user
+from tests.support.helpers import TESTS, add_user, look
 
 
 @pytest.fixture
@@ -71,6 +71,22 @@ def count(fleet: Fleet, containers: int) -> None:
         (containers,),
     )
     fleet.beat()
+
+
+def test_the_panel_drains_by_a_status_and_no_more(fleet: Fleet) -> None:
+    fleet.connection.execute("UPDATE container_workers SET status = 'draining' WHERE name = 'w1'")
+    look(fleet.context)
+    fleet.settle()
+    assert fleet.where() == {"ours": "w2"}
+    assert progress(fleet).is_empty
+    assert reasons(fleet) == ["it is empty"]
+    begun = fleet.connection.execute("SELECT actor FROM worker_events WHERE kind = 'drain_requested'").fetchall()
+    assert begun == [("panel",)]
+    drains.undrain(fleet.context, fleet.ids["w1"], TESTS)
+    look(fleet.context)
+    fleet.settle()
+    assert progress(fleet).worker.status == "active"
+    assert progress(fleet).worker.drain_requested_at is None
 
 
 def test_what_others_deployed_there_is_named_and_is_not_called_empty(fleet: Fleet) -> None:

@@ -16,7 +16,7 @@ from skyctl.domain.errors import EngineConflict, EngineRefused
 from skyctl.domain.events import Approval, EventKind, MigrationSummary
 from skyctl.domain.states import DeploymentStatus, MigrationState, ServiceStatus
 from skyctl.domain.workloads import Migration
-from skyctl.operations.monitor import drain_ends, evictions, migration_queue
+from skyctl.operations.monitor import drains, evictions, migration_queue
 from skyctl.operations.monitor.migration_queue import migration_event
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import migrations as rules
@@ -24,7 +24,8 @@ from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.services import NOT_OURS, is_ours
 from skyctl.rules.tasks import DEPLOYMENT_LABEL
-from skyctl.store import db, deployments, drains, events, leases, migration_pauses, migration_summaries, services
+from skyctl.store import db, deployments, events, leases, migration_pauses, migration_summaries, services
+from skyctl.store import drains as stored_drains
 from skyctl.store import migrations as store
 
 POLL_SECONDS = 0.3
@@ -78,12 +79,13 @@ def note_engine(term: Term, trouble: str | None) -> None:
 
 def _call_for(term: Term) -> Agenda:
     """Bring the rows in line with what workers, drains and people call for."""
-    seen = drain_ends.look(term)
+    seen = drains.look(term)
     with term.recording() as tx:
+        begun = drains.adopt(tx, term)
         called = evictions.evict(tx)
         released, cancelled = store.release_held(tx), evictions.call_off(tx)
         store.requeue(tx, term.context.migrations.attempts)
-        drained, is_any_waited_for = drain_ends.finish(tx, term, seen)
+        drained, is_any_waited_for = drains.finish(tx, term, seen)
         written = events.append(
             tx,
             *(
@@ -96,13 +98,14 @@ def _call_for(term: Term) -> Agenda:
                 migration_event(migration, EventKind.MIGRATION_CANCELLED, term, migration.reason)
                 for migration in cancelled
             ),
+            *begun,
             *drained,
             *(_summary_event(summary, term) for summary in migration_summaries.sum_up(tx)),
         )
         work, paused = store.work(tx, migration_queue.MOST_QUEUED), migration_pauses.current(tx) is not None
-        times = (store.next_due_seconds(tx), drains.next_deadline_seconds(tx), migration_pauses.seconds_left(tx))
+        times = (store.next_due_seconds(tx), stored_drains.next_deadline_seconds(tx), migration_pauses.seconds_left(tx))
         due = [seconds for seconds in times if seconds is not None]
-        due += [drain_ends.LOOK_SECONDS] * is_any_waited_for
+        due += [drains.LOOK_SECONDS] * is_any_waited_for
         return Agenda(written, work, db.now(tx), paused, max(0.0, min(due)) if due else None)
 
 

@@ -1,4 +1,5 @@
-"""Note the drains that are over: where a worker's node is empty by what the engine shows, or nothing more moves."""
+"""Drains from their beginning by the panel to their end: where a worker's node is empty by what the engine shows, or
+nothing more moves."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from skyctl.domain.cluster import Event, Worker
 from skyctl.domain.engine import Observation, Occupant
 from skyctl.domain.errors import EngineUnavailable
 from skyctl.domain.events import DrainEnd, EventKind
-from skyctl.domain.workloads import Service
+from skyctl.domain.workloads import DrainOptions, Service
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules.tasks import occupants
 from skyctl.store import db, deployments, drains, migrations, services, workers
@@ -26,6 +27,20 @@ class Remains(NamedTuple):
     ours: Sequence[Service]
     others: Mapping[str, int]
     is_settled: bool
+
+
+def adopt(tx: db.Transaction, term: Term) -> list[Event]:
+    """Request the drains that the panel asked for, which writes a status and no more."""
+    asked = drains.said_by_status(tx)
+    if asked:
+        drains.hold_heartbeats(tx)
+    for worker_id in asked:
+        drains.request(tx, worker_id, DrainOptions())
+    reason = "by its status"
+    return [
+        Event(EventKind.DRAIN_REQUESTED, worker_id, name, "panel", reason=reason, term=term.number)
+        for worker_id, name in asked.items()
+    ]
 
 
 def look(term: Term) -> Observation | None:
