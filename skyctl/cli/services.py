@@ -117,12 +117,23 @@ def list_services(
     ctx: typer.Context,
     organization: OrganizationOption = None,
     worker: WorkerOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="All that the swarm runs, whoever deployed it.")
+    ] = False,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List services by organization and name: status, worker, image."""
+    """List services by organization and name: status, worker, image.
 
+    With --all every service of the swarm, as the engine has it: how many of its containers run, and where.
+    """
+
+    if everything:
+        if organization is not None or worker is not None:
+            raise ValidationError("--all lists the whole swarm", "leave --organization and --worker out")
+        _list_swarm(ctx, output)
+        return
     with open_context(ctx) as context:
         where = admin.services.organization(context, organization) if organization is not None else None
         worker_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
@@ -138,6 +149,19 @@ def list_services(
         documents.cli.services_document(page),
         lambda: views.workloads.service_table(page, offset, wide=wide),
         names,
+    )
+
+
+def _list_swarm(ctx: typer.Context, output: Output) -> None:
+
+    with open_context(ctx) as context:
+        found = admin.swarm_services.everything(context)
+    emit(
+        ctx,
+        output,
+        documents.cli.swarm_services_document(found),
+        lambda: views.swarm.services_table(found, wide=output is Output.WIDE),
+        [service.engine.name for service in found],
     )
 
 

@@ -1,7 +1,7 @@
 """skyctl workers ..."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,10 +9,14 @@ from skyctl import documents
 from skyctl.cli import scripts, views
 from skyctl.cli.arguments import WorkerArgument, WorkersArgument, YesOption, complete_worker, invited_name
 from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context
-from skyctl.domain.errors import ValidationError
+from skyctl.domain.errors import EngineUnavailable, ValidationError
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
 from skyctl.operations import admin, agents, shared
+
+if TYPE_CHECKING:
+    from skyctl.domain.cluster import Worker
+    from skyctl.operations.shared.context import Context
 
 MOST_CONTAINERS = 1000
 
@@ -109,14 +113,24 @@ def show_worker(ctx: typer.Context, worker: WorkerArgument, output: OutputOption
     with open_context(ctx) as context:
         record, now = shared.lookup.find_worker(context, worker), admin.workers.read_at(context)
         (drain,) = admin.drains.progress(context, [record.id])
+        occupants = _occupants(context, record)
 
     emit(
         ctx,
         output,
         documents.http.worker_document(record),
-        lambda: views.workers.worker_details(record, now, drain),
+        lambda: views.workers.worker_details(record, now, drain, occupants),
         [record.name],
     )
+
+
+def _occupants(context: "Context", worker: "Worker") -> str:
+    """Return in words what runs on a worker, or why that is not known."""
+
+    try:
+        return views.swarm.occupants_text(worker, admin.swarm_services.on_worker(context, worker))
+    except EngineUnavailable as error:
+        return f"not known: {error.message}"
 
 
 @app.command("why")

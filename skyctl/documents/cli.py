@@ -18,6 +18,7 @@ from skyctl.domain.workloads import (
     Planned,
     Service,
     ServicePage,
+    SwarmService,
 )
 from skyctl.host.certificates import Certificate
 
@@ -201,6 +202,31 @@ def adoptable_document(adoptable: Adoptable) -> Document:
         "workerName": adoptable.worker_name,
         "limits": capacity_document(adoptable.limits),
         "obstacle": adoptable.obstacle or None,
+    }
+
+
+def swarm_services_document(services: Sequence[SwarmService]) -> Document:
+    """Every service of the swarm, whoever deployed it."""
+    return {"services": [_swarm_service(service) for service in services], "total": len(services)}
+
+
+def _swarm_service(service: SwarmService) -> Document:
+    engine = service.engine
+    return {
+        "name": engine.name,
+        "swarmServiceId": engine.id,
+        "managed": service.is_managed,
+        "mode": "global" if engine.replicas is None else "replicated",
+        "wanted": service.wanted,
+        "running": service.running,
+        "places": [
+            {"workerName": place.worker_name, "hostname": place.hostname, "containers": place.containers}
+            for place in service.places
+        ],
+        "image": engine.image,
+        "ports": [manifest.port_text(port) for port in engine.ports],
+        "mounts": list(engine.mounts),
+        "stack": engine.stack or None,
     }
 
 

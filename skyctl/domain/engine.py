@@ -9,6 +9,8 @@ from uuid import UUID
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.states import EndpointMode
 
+STACK_LABEL = "com.docker.stack.namespace"
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -86,7 +88,7 @@ class EngineService:
     """A service as the swarm has it: `version` is what a change must name, and the swarm itself raises it too as an
     update goes on; `node_id` where it is pinned, `replicas` null for a global one; `update` the state of its last
     update in Docker's word (empty for none), with Docker's message; what it mounts from its node, by what else it is
-    bound to one; its tasks, the oldest first."""
+    bound to one; its tasks, the oldest first; the ports that it publishes; all that it mounts as `source:target`."""
 
     id: str
     name: str
@@ -102,6 +104,13 @@ class EngineService:
     local_mounts: Sequence[str] = ()
     bound_by: Sequence[str] = ()
     tasks: Sequence[EngineTask] = ()
+    ports: Sequence[Port] = ()
+    mounts: Sequence[str] = ()
+
+    @property
+    def stack(self) -> str:
+        """The stack that it is of; empty for none."""
+        return self.labels.get(STACK_LABEL, "")
 
 
 class Occupant(NamedTuple):

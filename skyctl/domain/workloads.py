@@ -6,6 +6,7 @@ A service of ours is one container. It is deployed to a worker, and each move to
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity, Worker
@@ -251,6 +252,35 @@ class Adoptable:
     worker_name: str | None
     limits: Capacity
     obstacle: str
+
+
+class Place(NamedTuple):
+    """Where containers of a service run: the worker whose node it is, if any, the node's hostname, and how many."""
+
+    worker_name: str | None
+    hostname: str
+    containers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmService:
+    """A service of the swarm, whoever deployed it, and where it runs."""
+
+    engine: EngineService
+    is_managed: bool
+    places: Sequence[Place]
+
+    @property
+    def running(self) -> int:
+        """How many of its containers run."""
+        return sum(place.containers for place in self.places)
+
+    @property
+    def wanted(self) -> int:
+        """How many are to run; of a global service one on each node that it has found."""
+        if self.engine.replicas is not None:
+            return self.engine.replicas
+        return len({task.node_id for task in self.engine.tasks if task.wanted == "running"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineNode, EngineService, EngineTask
+from skyctl.domain.engine import EngineNode, EngineService, EngineTask, Port
 from skyctl.domain.states import EndpointMode
 from skyctl.swarm import specs
 from skyctl.swarm.specs import Document
@@ -63,7 +63,13 @@ def service(document: Document, tasks: Sequence[EngineTask]) -> EngineService:
         bound_by=specs.bound_by(spec),
         local_mounts=[_source(mount) for mount in container.get("Mounts") or [] if _is_local(mount)],
         tasks=sorted(tasks, key=lambda task: (task.created_at, task.id)),
+        ports=[_port(port) for port in (document.get("Endpoint") or {}).get("Ports") or []],
+        mounts=[f"{_source(mount)}:{mount['Target']}" for mount in container.get("Mounts") or []],
     )
+
+
+def _port(port: Document) -> Port:
+    return Port(port.get("PublishedPort", 0), port["TargetPort"], port.get("Protocol", "tcp"))
 
 
 def _replicas(mode: Document) -> int | None:

@@ -309,4 +309,6 @@ def _seen(service: _Service) -> EngineService:
         service.update,
         local_mounts=service.local_mounts,
         tasks=tuple(service.tasks),
+        ports=tuple(service.spec.ports),
+        mounts=tuple(f"{source}:{source}" for source in service.local_mounts),
     )

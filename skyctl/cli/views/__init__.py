@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skyctl.cli.views import drains as drains
     from skyctl.cli.views import events as events
     from skyctl.cli.views import formats as formats
+    from skyctl.cli.views import swarm as swarm
     from skyctl.cli.views import terminal as terminal
     from skyctl.cli.views import top as top
     from skyctl.cli.views import workers as workers

@@ -38,8 +38,8 @@ def worker_table(page: WorkerPage, *, wide: bool) -> list[Any]:
     return [table, Text(total, style="dim")] if page.workers else [Text(total)]
 
 
-def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = None) -> list[Any]:
-    """Everything about one worker, and how far its drain is."""
+def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = None, occupants: str = "") -> list[Any]:
+    """Everything about one worker, how far its drain is, and what runs there in words."""
     table = formats.plain_table("", "", heading=False)
     heard = worker.last_heartbeat_at
     rows: list[tuple[str, Any]] = [
@@ -55,6 +55,7 @@ def worker_details(worker: Worker, now: datetime, drain: DrainProgress | None = 
         ("Heartbeat", f"{formats.ago(heard, now)} ({heard.isoformat(timespec='seconds')})" if heard else "never"),
         ("Capacity", formats.capacity_text(worker.capacity)),
         *zip(("CPU", "Memory", "Disk", "Containers"), load_bars(worker), strict=True),
+        *([("Runs", occupants)] if occupants else []),
         *([("CPU lately", recent_text(worker))] if worker.recent_cpu else []),
         ("Drain asked", formats.ago(worker.drain_requested_at, now)),
         ("Drain reason", worker.drain_reason or "-"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skyctl.operations.admin import overview as overview
     from skyctl.operations.admin import schema as schema
     from skyctl.operations.admin import services as services
+    from skyctl.operations.admin import swarm_services as swarm_services
     from skyctl.operations.admin import tokens as tokens
     from skyctl.operations.admin import workers as workers
 
