@@ -18,7 +18,7 @@ def opened(option: str, path: Path) -> Iterator[IO[str]]:
     """Give a stream whose text is the file's once the block has ended: mode 0600, in place of a file of this user.
 
     `option` is how the path was given. Raises Refused: before the block where nothing can be written there, or where
-    what is there already is no file of this user's; after it where the disk is full.
+    what is there already is no file of this user's, or could be exchanged; after it where the disk is full.
     """
     _refuse_others(option, path)
     half, text = path.with_name(f".{path.name}.{secrets.token_hex(4)}"), io.StringIO()
@@ -43,9 +43,15 @@ def opened(option: str, path: Path) -> Iterator[IO[str]]:
 
 
 def _refuse_others(option: str, path: Path) -> None:
-    """Raise Refused where there is something else than a file of this user."""
+    """Raise Refused where there is something else than a file of this user, or could be."""
     if not path.parent.is_dir():
         raise Refused(f"{option}: there is no folder {path.parent}", f"make it: mkdir -p {quoted(path.parent)}")
+    folder = path.parent.stat().st_mode
+    if folder & stat.S_IWOTH and not folder & stat.S_ISVTX:
+        raise Refused(
+            f"{option}: everybody may write in {path.parent}, and so put another file in its place",
+            f"name a file elsewhere, or: chmod o-w {quoted(path.parent)}",
+        )
     try:
         found = path.lstat()
     except FileNotFoundError:
