@@ -149,12 +149,13 @@ def measure(folders: Sequence[str]) -> list[Disk]:
     """The file systems of these folders, and those that are mounted on a folder right within one.
 
     A folder that is not there, the engine being in a container or a machine of its own, stands for the nearest one
-    above that is. May take for ever. Raises OSError for one of the folders that cannot be measured; what is mounted
-    within them counts where it can be.
+    above that is, without what else is mounted in that. May take for ever. Raises OSError for one of the folders that
+    cannot be measured; what is mounted within them counts where it can be.
     """
-    paths = [_nearest(os.path.realpath(folder)) for folder in folders]
+    wanted = [os.path.realpath(folder) for folder in folders]
+    paths = [_nearest(folder) for folder in wanted]
     disks = [_disk_of(path) for path in paths]
-    parents = {path for path in paths if path != "/"}
+    parents = set(paths).intersection(wanted) - {"/"}
     if parents:
         mounted = [mount for mount in read_mounts().values() if mount.kind not in PASSING]
         within = {mount.folder for mount in mounted if _above(mount.folder) in parents}

@@ -44,6 +44,7 @@ def install_script(
     output: Annotated[
         Output, typer.Option("--output", "-o", help="json also gives the id and the token.")
     ] = Output.TABLE,
+    file: scripts.FileOption = None,
 ) -> None:
     """Invite a worker: print the script that makes a host one.
 
@@ -54,26 +55,27 @@ def install_script(
 
     lifetime = documents.http.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
-    with open_context(ctx, api_url=api_url) as context:
-        agents.release_keys.to_pin(context)  # a script that a link gives is made by `serve`, of what is published
-        existing_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
-        if link:
-            worker_id, url = agents.install_links.invite(
-                context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
-            )
-            result = agents.install_links.command(context, url)
-            document = {"workerId": str(worker_id), "link": url, "command": result}
+    with scripts.printed(ctx, file, secret=output is not Output.NAME):
+        with open_context(ctx, api_url=api_url) as context:
+            agents.release_keys.to_pin(context)  # a script that a link gives is made by `serve`, of what is published
+            existing_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
+            if link:
+                worker_id, url = agents.install_links.invite(
+                    context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
+                )
+                result = agents.install_links.command(context, url)
+                document = {"workerId": str(worker_id), "link": url, "command": result}
+            else:
+                invitation, result = agents.invitations.generate_script(
+                    context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
+                )
+                worker_id = invitation.worker_id
+                document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
+            scripts.tell(ctx, context)
+        if output in (Output.TABLE, Output.WIDE):
+            sys.stdout.write(result)
         else:
-            invitation, result = agents.invitations.generate_script(
-                context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
-            )
-            worker_id = invitation.worker_id
-            document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
-        scripts.tell(ctx, context)
-    if output in (Output.TABLE, Output.WIDE):
-        sys.stdout.write(result)
-    else:
-        emit(ctx, output, document, list, [str(worker_id)])
+            emit(ctx, output, document, list, [str(worker_id)])
 
 
 @app.command("list")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skyctl.host import parent_process as parent_process
     from skyctl.host import postgres as postgres
     from skyctl.host import postgres_binaries as postgres_binaries
+    from skyctl.host import private_file as private_file
     from skyctl.host import release_key as release_key
     from skyctl.host import sd_notify as sd_notify
     from skyctl.host import signals as signals

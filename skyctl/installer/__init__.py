@@ -24,6 +24,8 @@ PARTS = (
     "paths",
     "messages",
     "arguments",
+    "configs",
+    "panel",
     "host",
     "worker",
     "asking",
@@ -39,6 +41,7 @@ PARTS = (
     "start",
     "main",
 )
+UNINSTALLER_PARTS = ("paths", "messages", "configs", "panel", "locks", "uninstall")
 CA_FILE = "/etc/skypanel-worker/ca.pem"
 
 
@@ -103,7 +106,7 @@ def uninstaller() -> str:
     """The script that removes all of it from a host; it holds no secret."""
     shebang = "#!/bin/sh\n# Removes the agent of skyctl, and all of its files, from this host. Docker stays.\n"
     shebang += "# shellcheck disable=SC2034 # not every part uses all that is named at the top\nset -eu\n\n"
-    return shebang + "".join(map(_part, ("paths", "messages", "locks", "uninstall"))) + '{ uninstall "$@"; }\n'
+    return shebang + "".join(map(_part, UNINSTALLER_PARTS)) + '{ uninstall "$@"; }\n'
 
 
 def refusal(code: int, message: str, hint: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from skyagent.disks import CONTAINERD_ROOT, Disks, data_folders
+from tests.agent import fuse
 from tests.agent.peers import Engine, Manager, Request
 from tests.agent.process import Agent
 
@@ -30,6 +31,7 @@ class Mounts:
         self._top = folder
         self._mounted: list[Path] = []
         self._servers: dict[Path, int] = {}
+        self._failing: list[fuse.Failing] = []
 
     def memory(self, name: str, options: str) -> Path:
         """A file system in memory, of a size or a number of files that is limited."""
@@ -40,11 +42,13 @@ class Mounts:
     def served_by_nobody(self, name: str) -> Path:
         """A FUSE file system whose server answers nothing: whoever asks hangs."""
         path = self.folder(name)
-        server = os.open("/dev/fuse", os.O_RDWR)
-        options = f"fd={server},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
-        libc = ctypes.CDLL(None, use_errno=True)
-        assert libc.mount(b"nobody", str(path).encode(), b"fuse", 0, options) == 0, os.strerror(ctypes.get_errno())
-        self._servers[path] = server
+        self._servers[path] = fuse.mount(path)
+        return path
+
+    def failing(self, name: str, error: int) -> Path:
+        """A FUSE file system that cannot be measured, nor looked into: whoever asks gets the error."""
+        path = self.folder(name)
+        self._failing.append(fuse.Failing(path, error))
         return path
 
     def abandon(self, path: Path) -> None:
@@ -63,6 +67,8 @@ class Mounts:
             self.abandon(path)
         for path in reversed(self._mounted):
             subprocess.run(["umount", "--lazy", path], check=True)
+        for failing in self._failing:
+            failing.end()
 
 
 @pytest.fixture
@@ -180,10 +186,28 @@ def test_a_disk_that_fails_stands_as_last_known_and_then_counts_as_full(mounts: 
         assert disks.read((str(root),)) == (64 * MIB, 25.0)
 
 
-def test_a_folder_that_is_not_there_is_the_nearest_one_above(mounts: Mounts) -> None:
-    root = mounts.memory("docker", "size=64m")
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("folder", ["", "docker"])
+def test_a_disk_that_fails_is_unknown_and_not_the_one_above(
+    mounts: Mounts, caplog: pytest.LogCaptureFixture, error: int, folder: str
+) -> None:
+    """As a broken disk and a stale mount of NFS answer, here by a server of the test; the kernel passes it on."""
+    fill(mounts.memory("above", "size=64m"), 16)
+    root = mounts.failing("above/disk", error) / folder
+    assert Disks().read((str(root),)) == (0, 100.0)
+    assert f"OSError: [Errno {error}] {os.strerror(error)}: '{root}'" in caplog.text.replace('\\"', '"')
+    assert "last_known=none" in caplog.text
+
+
+def test_a_folder_that_is_not_there_is_the_nearest_one_above(mounts: Mounts, tmp_path: Path) -> None:
+    """By its own name, below a file, and behind a link; what else is mounted there has nothing to do with it."""
+    root = mounts.memory("lib", "size=64m")
     fill(root, 16)
-    assert Disks().read((str(root / "of" / "another/machine"),)) == (64 * MIB, 25.0)
+    fill(mounts.memory("lib/database", "size=16m"), 12)
+    link = tmp_path / "docker"
+    link.symlink_to(root / "docker")
+    for folder in (root / "of" / "another/machine", root / "docker", root / "filling" / "docker", link):
+        assert Disks().read((str(folder),)) == (64 * MIB, 25.0), folder
 
 
 def test_a_disk_that_hangs_does_not_hold_up_the_beats(

@@ -25,6 +25,31 @@ from .peer import Peer, Told
 
 INSTALL_SECONDS = 300
 YEAR = dt.timedelta(days=365)
+# The web panel's own agent, as its installer leaves it, and once more under another name; node is a stand-in.
+PANELS_AGENT = """
+printf '#!/bin/sh\\nsleep infinity\\n' >/usr/bin/node && chmod 755 /usr/bin/node
+for place in /opt/skypanel-worker:skypanel-worker /srv/panel:panel; do
+  folder=${place%:*}
+  mkdir -p $folder
+  cat >$folder/config.json <<CONFIG
+{
+  "apiUrl": "https://panel.example",
+  "authToken": "open",
+  "workerId": "$1"
+}
+CONFIG
+  echo 'new URL(`${config.apiUrl}/api/workers/${config.workerId}/heartbeat`)' >$folder/worker-agent.js
+  cat >/etc/systemd/system/${place#*:}.service <<UNIT
+[Service]
+ExecStart=/usr/bin/node $folder/worker-agent.js
+[Install]
+WantedBy=multi-user.target
+UNIT
+done
+systemctl daemon-reload
+systemctl enable --quiet panel
+systemctl restart panel skypanel-worker
+"""
 # What a host is made of, but for what the kernel, the package manager and the journal keep.
 STATE = """
 find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /dev \
@@ -303,3 +328,19 @@ def test_a_host_that_the_swarm_refuses_says_so_and_reports_all_the_same(plain: J
         caught.value
     )
     assert plain.active()
+
+
+def test_the_panels_agent_is_stopped_and_taken_away(plain: Joining) -> None:
+    """The host is a worker by our agent, over whose unit the panel's installer has written its own."""
+    runs = ("sh", "-c", "grep -lz [w]orker-agent.js /proc/[0-9]*/cmdline 2>/dev/null || true")
+    plain.host.run("sh", "-ec", PANELS_AGENT, "sh", plain.invitation.worker_id)
+    assert len(plain.host.run(*runs).split()) == 2
+    told = plain.install()
+    for path in ("/opt/skypanel-worker/config.json", "/srv/panel/config.json", "/etc/systemd/system/panel.service"):
+        assert f"removed {path} of the web panel's former agent" in told
+    assert plain.active()
+    assert plain.host.run(*runs) == ""
+    left = "ls /opt/skypanel-worker /srv; systemctl list-unit-files --no-legend 'panel*' || true"
+    assert plain.host.run("sh", "-c", left).split() == ["/opt/skypanel-worker:", "applied", "run", "venv", "/srv:"]
+    plain.api.forget()
+    plain.wait_for(registration=False)

@@ -8,8 +8,8 @@ from tests.support.helpers import PATIENCE_SECONDS, need
 
 
 def authority(folder: Path, name: str, address: str = "127.0.0.1", *before: str) -> Path:
-    """A certificate for an address, good from now for 90 days; its key beside it. `before`: the command that runs the
-    making."""
+    """A certificate for a name and an address, good from now for 90 days; its key beside it. `before`: the command that
+    runs the making."""
     certificate = folder / f"{name}.pem"
     subprocess.run(
         [
@@ -31,7 +31,7 @@ def authority(folder: Path, name: str, address: str = "127.0.0.1", *before: str)
             "-subj",
             f"/CN={name}",
             "-addext",
-            f"subjectAltName=IP:{address}",
+            f"subjectAltName=IP:{address},DNS:{name}",
         ],
         check=True,
         capture_output=True,

@@ -22,7 +22,8 @@ choose_identity() { # sets $identity, the user of the agent, and $docker_group, 
 
 hand_over() { # the agent reads its program and its configuration; what it writes, systemd gives to it
   group=$(id -gn "$identity")
-  chmod -R go+rX "$home" # whatever the umask of whoever runs this is
+  chmod go+rx "$home" # whatever the umask of whoever runs this is
+  chmod -R go+rX "$venv"
   chown "root:$group" "$config_folder"
   chmod 750 "$config_folder"
   for file in "$config_folder"/*; do

@@ -20,6 +20,7 @@ plan() {
   [ "$with_nix" = no ] || has_nix || say "would install Nix: $(nix_package)"
   [ -z "$gains" ] || say "would install with all that they need: ${gains% }"
   [ -z "$former" ] || say "would make this host worker $worker_id, and no longer $former"
+  tell_panel_agent
   up_to_date || say "would install skyagent $agent_version in $home"
   [ "$(cat "$config_file" 2>/dev/null)" = "$config" ] || say "would write $config_file, and the unit $unit_file"
   [ -z "$release_key" ] || [ "$(cat "$release_key_file" 2>/dev/null)" = "$release_key" ] ||
@@ -38,6 +39,7 @@ install_worker() {
   need_docker
   need_nix
   install_agent
+  remove_panel_agent
   choose_identity
   write_config
   hand_over

@@ -2,7 +2,8 @@
 
 ours() {
   # shellcheck disable=SC2086 # the words are files
-  for path in "$home" "$config_folder" "$state_folder" "$runtime_folder" "$unit_file" "$unit_file.d" "$command_file" "$uninstaller" $halves; do
+  for path in "$venv" "$runner" "$applied" "$packages" "$joined" \
+    "$config_folder" "$state_folder" "$runtime_folder" "$unit_file" "$unit_file.d" "$command_file" "$uninstaller" $halves; do
     [ ! -e "$path" ] || printf '%s\n' "$path"
   done
 }
@@ -18,6 +19,7 @@ uninstall() {
       [ ! -e "$joined" ] || say "would leave the swarm"
       [ ! -s "$packages" ] || say "would remove the packages $(tr '\n' ' ' <"$packages"), but for those that are needed by now"
       ! is_account_ours || say "would remove the user $account"
+      tell_panel_agent
       ours | while IFS= read -r path; do say "would remove $path"; done
       say "nothing was changed"
       return
@@ -26,15 +28,21 @@ uninstall() {
   esac
   begin
   open_log
-  worker=$(sed -n 's/.*"workerId": "\([^"]*\)".*/\1/p' "$config_file" 2>/dev/null || true)
+  workers=$(for file in "$config_file" $(panel_configs); do worker_in "$file"; done | sort -u)
   leave_swarm || fail 65 "this host could not leave the swarm, and nothing was removed" \
     "remove the cause, or run here: docker swarm leave; and then this once more"
+  remove_panel_agent
   stop_agent
   remove_packages
   ours | while IFS= read -r path; do rm -rf "$path"; done
   remove_account
   say "removed: the agent and all its files; Docker stays"
-  [ -z "$worker" ] || say "the manager still lists the worker, until: skyctl workers remove $worker"
+  for path in "$home"/* "$home"/.[!.]*; do
+    [ ! -e "$path" ] || say "$path stays: it is not of the agent"
+  done
+  for worker in $workers; do
+    say "the manager still lists the worker, until: skyctl workers remove $worker"
+  done
   rm -f "$log"
 }
 
