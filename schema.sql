@@ -118,6 +118,9 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS flapping_since timestampt
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS mass_failure_id bigint;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_finished_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_paused_at timestamptz;
+-- How many containers the engine had on its node when they were last counted for a drain, and since when so many.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_containers integer;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_counted_at timestamptz;
 
 -- The load once more as plain numbers: the monitor looks through all of them at every pass, and reading JSON took most
 -- of it.
@@ -231,6 +234,9 @@ CREATE INDEX IF NOT EXISTS container_deployments_unsettled_idx ON container_depl
 -- How the engine runs a service and where it may be, in camelCase: endpointMode, ports, labels, command, region, pool,
 -- spread.
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS engine_settings jsonb NOT NULL DEFAULT '{}';
+-- Since when none of its containers runs although one is to; and why, once that has lasted and people were told.
+ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_since timestamptz;
+ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_reason text;
 
 DO $$
 BEGIN

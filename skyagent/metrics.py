@@ -97,7 +97,7 @@ def parse_engine(info: dict[str, object]) -> Engine:
     node_id, state = (swarm.get("NodeID"), swarm.get("LocalNodeState")) if isinstance(swarm, dict) else (None, None)
     folders, version = data_folders(info), _text(info.get("ServerVersion"))
     kind = "podman" if "BuildahVersion" in info else ""  # which only Podman's answer to Docker's clients has
-    return Engine(containers, folders, version, _text(node_id), "", False, kind, state == "inactive")
+    return Engine(containers, folders, version, _text(node_id), trouble="", kind=kind, is_alone=state == "inactive")
 
 
 def _text(value: object) -> str:

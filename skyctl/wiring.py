@@ -67,6 +67,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2, limits_lock_w
             at_once=settings.migrations_at_once,
             into_one=settings.migrations_into_one,
             timeout=settings.migration_timeout,
+            down_grace=settings.service_down_grace,
             attempts=settings.migration_attempts,
         ),
         retention=_retention(settings),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, LONGEST_SILENCE, MAX_COUNT, SMALLEST_AMOUNT
+from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT, SMALLEST_AMOUNT
 from skyctl.domain.text import PLAIN
 
 Document = dict[str, Any]
@@ -55,7 +55,6 @@ SCHEMAS: Document = {
         engineSilentSeconds={
             "type": "number",
             "minimum": 0,
-            "maximum": LONGEST_SILENCE,
             "description": "where it does not: for how long the question has been left without an answer",
         },
     ),

@@ -48,7 +48,7 @@ def drain(
 
     They take nothing new, and the monitor moves their containers off. Several are all looked up before any is changed.
     Given again, it goes on as it is now wished. Exit code with --plan: 4 where a container finds no place; with --wait:
-    7 where containers are left, 6 after --timeout.
+    7 where containers are left or nobody can say whether any are, 6 after --timeout.
     """
 
     if force and deadline is None:
@@ -79,6 +79,8 @@ def drain(
         _note_no_monitor(ctx, context)
         drains = _watch(ctx, context, records, seconds) if wait else admin.drains.progress(context, ids)
     _report(ctx, drains, output, waited=wait)
+    if wait and not all(drain.is_empty for drain in drains):
+        raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
 def undrain(
@@ -161,7 +163,10 @@ def _empty(
 
     admin.drains.drain(context, [worker.id], actor(), domain.workloads.DrainOptions("to be removed", deadline))
     _note_no_monitor(ctx, context)
-    _report(ctx, _watch(ctx, context, [worker], seconds), Output.TABLE, waited=True)
+    drains = _watch(ctx, context, [worker], seconds)
+    _report(ctx, drains, Output.TABLE, waited=True)
+    if any(drain.has_left for drain in drains):
+        raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
 def _note_no_monitor(ctx: typer.Context, context: "Context") -> None:
@@ -192,7 +197,7 @@ def _watch(
 
 
 def _report(ctx: typer.Context, drains: "Sequence[DrainProgress]", output: Output, *, waited: bool) -> None:
-    """Print the outcome of the drains; where it was waited for, raises Exit if containers are left."""
+    """Print the outcome of the drains, or what there is to be waited for."""
 
     if output is not Output.TABLE and output is not Output.WIDE:
         document = {"drains": [documents.cli.drain_document(drain) for drain in drains]}
@@ -203,15 +208,15 @@ def _report(ctx: typer.Context, drains: "Sequence[DrainProgress]", output: Outpu
             stay = f"{left} container{'s stay' if left != 1 else ' stays'} there, running"
             theirs = [f"not ours: {', '.join(drain.others)}"] if drain.others else []
             what = printable("; ".join([", ".join(drain.left)] * bool(drain.left) + theirs))
-            outcome = f"{stay}: {what}" if left else f"empty, {drain.moved} moved"
+            moved = f"{'nothing of ours is left' if drain.unknown else 'empty'}, {drain.moved} moved"
+            outcome = f"{stay}: {what}" if left else moved
+            outcome += f"; what else runs there nobody can say: {printable(drain.unknown)}" * bool(drain.unknown)
             why = " (the drain was cancelled)" if drain.worker.drain_requested_at is None else ""
             sys.stdout.write(f"{name}: {outcome}{why}\n")
     elif todo := sum(drain.total - drain.moved for drain in drains):
         typed = _typed([drain.worker for drain in drains])
         noun = "container" if todo == 1 else "containers"
         info(ctx, f"{todo} {noun} to be moved: watch it with `skyctl workers drain {typed} --wait`")
-    if waited and not all(drain.is_empty for drain in drains):
-        raise typer.Exit(ExitCode.PARTLY_DONE)
 
 
 def _typed(workers: "Sequence[Worker]") -> str:

@@ -147,6 +147,8 @@ def service_document(service: Service) -> Document:
         "pool": spec.pool,
         "spread": spec.spread,
         "adopted": spec.adopted,
+        "downSince": moment(service.down_since) if service.down_reason else None,
+        "downReason": service.down_reason,
         "deployment": deployment_document(service.current) if service.current else None,
         "createdAt": moment(service.created_at),
         "updatedAt": moment(service.updated_at),
@@ -289,6 +291,7 @@ def drain_document(drain: DrainProgress) -> Document:
         "waiting": drain.waiting,
         "left": list(drain.left),
         "others": list(drain.others),
+        "unknown": drain.unknown or None,
         "reasons": list(drain.reasons),
     }
 

@@ -60,9 +60,9 @@ def heartbeat(document: Document, worker_id: str, token_hash: str) -> Heartbeat:
     answers, silent = document.get("engineAnswers", True), document.get("engineSilentSeconds", 0)
     if not isinstance(answers, bool):
         raise invalid("engineAnswers", answers, "true or false")
-    if type(silent) not in (int, float) or not 0 <= silent <= LONGEST_SILENCE:
-        raise invalid("engineSilentSeconds", silent, f"a number from 0 to {LONGEST_SILENCE}")
-    return Heartbeat(worker_id, token_hash, load, None if answers else silent)
+    if type(silent) not in (int, float) or silent < 0:
+        raise invalid("engineSilentSeconds", silent, "a number from 0")
+    return Heartbeat(worker_id, token_hash, load, None if answers else min(silent, LONGEST_SILENCE))
 
 
 def registration(document: Document) -> Registration:

@@ -113,14 +113,22 @@ class EngineService:
         return self.labels.get(STACK_LABEL, "")
 
 
+class NodeTask(NamedTuple):
+    """A container on a node, and the service that it is of, by its id and its name in the engine."""
+
+    service_id: str
+    service_name: str
+    task: EngineTask
+
+
 class Occupant(NamedTuple):
     """The containers of a service on a node that have not ended, by the service's name in the engine: how many, how
-    many of them run, and how many are to end."""
+    many of them an agent counts there, and how many are to end."""
 
     service_id: str
     name: str
     containers: int
-    running: int
+    counted: int
     ending: int
 
 

@@ -146,12 +146,15 @@ class Resumed(Details):
 
 class DrainEnd(Details):
     """What is left on a drained worker: how many containers, the first services by name, and of what others run there
-    the first by the engine's name with the number of their containers."""
+    the first by the engine's name with the number of their containers, how many these are, and why nobody can say what
+    else is there."""
 
     left: int
     services: list[str]
     overdue: bool
     others: NotRequired[list[str]]
+    othersCount: NotRequired[int]
+    unknown: NotRequired[str]
 
 
 class ServiceRef(Details):
@@ -270,6 +273,8 @@ class EventKind(StrEnum):
         ServiceRef,
     )
     SERVICE_ROLLED_BACK = "service_rolled_back", "the engine went back to the deployment before", ServiceRef
+    SERVICE_DOWN = "service_down", "none of a service's containers runs, although one is to", ServiceRef
+    SERVICE_UP = "service_up", "a service that was down runs again", ServiceRef
     SERVICE_MOVED_BY_HAND = (
         "service_moved_by_hand",
         "the container runs on a worker that skyctl did not choose",

@@ -18,12 +18,13 @@ class WorkerStatus(StrEnum):
 
 
 class ServiceStatus(StrEnum):
-    """The state of a service."""
+    """The state of a service. `down` is shown and not stored: it is to run and ran, and none of its containers does."""
 
     PENDING = "pending"
     BUILDING = "building"
     DEPLOYING = "deploying"
     RUNNING = "running"
+    DOWN = "down"
     STOPPED = "stopped"
     FAILED = "failed"
     DELETED = "deleted"

@@ -3,6 +3,7 @@ without the secrets in them. Times in words."""
 
 import re
 import shlex
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 # What a terminal obeys or hides rather than shows: C0 and C1 controls, separators of lines, marks of direction, what
@@ -24,6 +25,7 @@ _PARAMETER = re.compile(
 _PORT = re.compile(r"[0-9]{0,5}")
 HIDDEN = "***"
 UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
+NAMES_SHOWN = 20
 
 
 def printable(value: object) -> str:
@@ -112,3 +114,9 @@ def clock_offset(seconds: float) -> str:
     """Return how far a clock is from another one, such as `2.5s ahead`."""
     amount = f"{abs(seconds):.1f}s" if abs(seconds) < UNITS[-1][1] else span(timedelta(seconds=abs(seconds)))
     return f"{amount} {'ahead' if seconds >= 0 else 'behind'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row; of many the first ones, and how many more."""
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

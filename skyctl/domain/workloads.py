@@ -27,12 +27,14 @@ DEFAULT_LIMITS = Capacity(cpu_cores=1, memory_mb=512, disk_gb=10)
 @dataclass(frozen=True, slots=True)
 class MigrationSettings:
     """The limits of migrations: at most `at_once` of them, `into_one` of these to the same worker; an attempt is rolled
-    back after `timeout`, and the migration given up after `attempts`."""
+    back after `timeout`, and the migration given up after `attempts`. A service is down once none of its containers has
+    run for `down_grace`."""
 
     at_once: int = 4
     into_one: int = 2
     timeout: timedelta = timedelta(minutes=5)
     attempts: int = 3
+    down_grace: timedelta = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Service:
     current: Deployment | None
     created_at: datetime
     updated_at: datetime
+    down_since: datetime | None = None
+    down_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +291,7 @@ class SwarmService:
 class DrainProgress:
     """The progress of a drain: the numbers of containers that moved off, are on their way, wait; the ones left, the
     obstacles of the others; and, once it is over, how many containers that are not under management the engine and the
-    agent show there, and of which services."""
+    agent show there, of which services, and why nobody can say what else is there."""
 
     worker: Worker
     moved: int
@@ -297,11 +301,17 @@ class DrainProgress:
     reasons: Sequence[str]
     others: Sequence[str] = ()
     others_count: int = 0
+    unknown: str = ""
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether it is over, and nothing is left."""
-        return self.is_over and not self.left and not self.others_count
+        """Tell whether it is over, and nothing is left, for all that can be known."""
+        return self.is_over and not self.has_left and not self.unknown
+
+    @property
+    def has_left(self) -> bool:
+        """Tell whether containers are known to be left, or to be on their way."""
+        return bool(self.left or self.others_count) or not self.is_over
 
     @property
     def is_over(self) -> bool:

@@ -15,6 +15,8 @@
     a drain ended with containers left       drain_incomplete
     a copy of a worker's disk is alive, too  worker_cloned
     a worker claims a node that is not its   node_refuted
+    a service is down, or up again           service_down, service_up: to administrators, and to its organization's
+                                             members
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
@@ -36,7 +38,8 @@ from skyctl.domain.events import (
     StatusChange,
 )
 from skyctl.domain.states import WorkerStatus
-from skyctl.domain.text import printable
+from skyctl.domain.text import listed, printable
+from skyctl.rules import service_alerts
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
@@ -56,7 +59,6 @@ SAID_OF_MANY = {
     RECOVERED: "have recovered",
     FLAPPING: "keep changing their health",
 }
-NAMES_SHOWN = 20
 WORKERS_KEPT = 1000
 
 
@@ -228,7 +230,8 @@ def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
         alerts += [_to_members(kind, UUID(organization), group) for group in groups]
     refuted = [event for event in events if event.kind == EventKind.NODE_REFUTED]
     groups = [refuted] if len(refuted) > policy.one_by_one else [[event] for event in refuted]
-    return [Draft(alert) for alert in [*alerts, *map(_of_claims, groups)]]
+    of_services = service_alerts.compose(events, policy)
+    return [Draft(alert) for alert in [*alerts, *map(_of_claims, groups), *of_services]]
 
 
 def _of_claims(events: Sequence[Event]) -> Alert:
@@ -314,9 +317,3 @@ def fold(waiting: Sequence[Alert]) -> Alert:
         title=f"{newest.title} ({len(waiting)} alerts)",
         message=f"{newest.message}\nThe newest of {len(waiting)} alerts of it that waited; before: {before}.",
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a row; of many the first ones, and how many more."""
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

@@ -163,7 +163,9 @@ def _busy(worker: Worker, policy: HealthPolicy) -> str:
 
 
 def _cpu_lasts(worker: Worker, policy: HealthPolicy) -> bool:
-    return high_heartbeats(worker, policy) >= policy.cpu_heartbeats
+    """A worker that is exhausted stays so until a heartbeat is within the limit: after a gap they are counted anew."""
+    high, is_exhausted = high_heartbeats(worker, policy), worker.status is WorkerStatus.UNHEALTHY
+    return high >= policy.cpu_heartbeats or (high > 0 and is_exhausted and worker.engine_failed_at is None)
 
 
 def lately(worker: Worker, policy: HealthPolicy) -> Load:

@@ -21,6 +21,15 @@ DIGEST = 4
 UPDATED = ("", "completed", "rollback_completed")
 # Nobody reads it: a service that is changed in any way is looked at again by the swarm.
 LOOK_AGAIN_LABEL = "skyctl.looked-at-again"
+# What a container that makes no progress and has no error may wait for, by its state.
+STALLED = {
+    "new": ": its network may have no address left",
+    "allocated": ": the swarm has no leader, perhaps",
+    "assigned": ": its node's engine has not taken it",
+    "accepted": ": its node's engine has not begun",
+    "preparing": ": its image is being fetched, perhaps",
+    "starting": ": it is not healthy yet",
+}
 MISSING = "the engine no longer has the service: deploy it again"
 NOT_OURS = f"the engine's service is another one: its label {SERVICE_LABEL} does not name this service"
 
@@ -118,6 +127,19 @@ def assess_deployment(
         kept = DeploymentStatus.DEPLOYING if status is DeploymentStatus.FAILED else status
         return DeploymentVerdict(kept, error)
     return DeploymentVerdict(DeploymentStatus.FAILED, error or "its container has ended")
+
+
+def downtime(service: EngineService) -> str:
+    """Return why none of a service's containers runs, in the engine's words where it says any; empty where one does, or
+    none is to."""
+    if service.replicas == 0 or any(runs(task) for task in service.tasks):
+        return ""
+    wanted = [task for task in service.tasks if task.wanted in ("running", "ready") and task.state not in ENDED]
+    said = next((task.error for task in reversed(wanted) if task.error), "")
+    if said or not wanted:
+        return said or trouble(service, service.node_id) or "the engine starts no container for it"
+    state = wanted[-1].state
+    return f"its container is {state}, and the engine gives no reason{STALLED.get(state, '')}"
 
 
 def has_surplus(service: EngineService) -> bool:

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from skyctl.rules import alerts
+from skyctl.rules import alerts, service_alerts
 
 
 class Severity(StrEnum):
@@ -23,6 +23,8 @@ OF_KIND = {
     alerts.RECOVERED: Severity.SUCCESS,
     alerts.MASS_RECOVERY: Severity.SUCCESS,
     alerts.MIGRATED: Severity.SUCCESS,
+    service_alerts.DOWN: Severity.ERROR,
+    service_alerts.UP: Severity.SUCCESS,
 }
 
 

@@ -1,8 +1,8 @@
 """Conclusions from a service's containers, as the engine reports them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from skyctl.domain.engine import EngineService, EngineTask, Observation, Occupant
+from skyctl.domain.engine import EngineService, EngineTask, NodeTask, Occupant
 
 # The label by which a service, and its containers, say whose they are.
 DEPLOYMENT_LABEL = "skypanel.deployment.id"
@@ -32,16 +32,20 @@ def is_on(task: EngineTask, node_id: str | None) -> bool:
     return task.node_id == node_id and task.state not in ENDED
 
 
-def occupants(seen: Observation, node_id: str) -> list[Occupant]:
-    """What the engine has on a node that has not ended, by name: a container that is stopping is there until it has
-    stopped."""
-    return sorted(_occupants(seen, node_id), key=lambda occupant: (occupant.name, occupant.service_id))
-
-
-def _occupants(seen: Observation, node_id: str) -> Iterator[Occupant]:
-    for service in seen.services.values():
-        there = [task for task in service.tasks if is_on(task, node_id)]
-        if there:
-            running = sum(task.state == "running" for task in there)
-            ending = sum(task.wanted not in ("running", "ready", "complete") for task in there)
-            yield Occupant(service.id, service.name, len(there), running, ending)
+def occupants(tasks: Iterable[NodeTask]) -> list[Occupant]:
+    """What has not ended on a node, of all that the engine has there, by name: a container that is stopping is there
+    until it has stopped."""
+    there: dict[tuple[str, str], list[EngineTask]] = {}
+    for service_id, name, task in tasks:
+        if task.state not in ENDED:
+            there.setdefault((name, service_id), []).append(task)
+    return [
+        Occupant(
+            service_id,
+            name,
+            len(found),
+            sum(task.state in ("starting", "running") for task in found),
+            sum(task.wanted not in ("running", "ready", "complete") for task in found),
+        )
+        for (name, service_id), found in sorted(there.items())
+    ]

@@ -50,6 +50,7 @@ class Settings:
     disk_limit: float = 90
     migrations_at_once: int = 4
     migrations_into_one: int = 2
+    service_down_grace: timedelta = timedelta(seconds=30)
     migration_timeout: timedelta = timedelta(seconds=300)
     migration_attempts: int = 3
     alert_channels: tuple[str, ...] = ()

@@ -131,6 +131,13 @@ TABLE = (
         "of these, containers that are moved to the same worker",
     ),
     Setting(
+        "service_down_grace",
+        ("SKYCTL_SERVICE_DOWN_GRACE",),
+        values.seconds,
+        "30",
+        "seconds without a container that runs after which a service is down",
+    ),
+    Setting(
         "migration_timeout",
         ("SKYCTL_MIGRATION_TIMEOUT",),
         values.seconds,

@@ -1,6 +1,7 @@
 """Drains in the database: asked for, over, and the engine's nodes that take nothing new meanwhile."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,11 +21,13 @@ _DRAINED = sa.or_(_C.drain_requested_at.is_not(None), _C.node_paused_at.is_not(N
 
 class Drained(NamedTuple):
     """A worker of which nothing is on its way any more, and nothing will be moved off; its node that was confirmed
-    last; `force`: what is left is to be stopped."""
+    last; how many containers the engine had there, and since when; `force`: what is left is to be stopped."""
 
     worker_id: UUID
     name: str
     node_id: str | None
+    containers: int | None
+    counted_at: datetime | None
     overdue: bool
     force: bool
 
@@ -42,6 +45,8 @@ def request(connection: sa.Connection, worker_id: UUID, drain_options: DrainOpti
         "drain_reason": sa.func.coalesce(drain_options.reason, _C.drain_reason),
         "drain_max_parallel": sa.func.coalesce(drain_options.max_parallel, _C.drain_max_parallel),
         "drain_finished_at": None,
+        "drain_containers": None,
+        "drain_counted_at": None,
         "undrained_at": None,
         "updated_at": _NOW,
     }
@@ -98,10 +103,22 @@ def ending(connection: sa.Connection) -> list[Drained]:
         sa.or_(migrations.c.source_worker_id == _C.id, migrations.c.target_worker_id == _C.id),
     )
     overdue = sa.func.coalesce(_C.drain_deadline_at <= _NOW, False)
-    query = sa.select(_C.id, _C.name, _C.swarm_node_confirmed, overdue, sa.and_(_C.drain_force, overdue)).where(
-        _DRAINED, _C.drain_requested_at.is_not(None), _C.drain_finished_at.is_(None), sa.not_(on_the_way)
-    )
+    query = sa.select(
+        _C.id,
+        _C.name,
+        _C.swarm_node_confirmed,
+        _C.drain_containers,
+        _C.drain_counted_at,
+        overdue,
+        sa.and_(_C.drain_force, overdue),
+    ).where(_DRAINED, _C.drain_requested_at.is_not(None), _C.drain_finished_at.is_(None), sa.not_(on_the_way))
     return [Drained(*row) for row in connection.execute(query.order_by(_C.name, _C.id))]
+
+
+def note_containers(connection: sa.Connection, worker_id: UUID, containers: int) -> None:
+    """Note that the engine has so many containers on a drained worker's node since now. Heartbeats are held."""
+    counted = sa.update(workers).where(_C.id == worker_id)
+    connection.execute(counted.values(drain_containers=containers, drain_counted_at=_NOW))
 
 
 def note_over(connection: sa.Connection, worker_ids: Sequence[UUID]) -> None:

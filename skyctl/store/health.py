@@ -105,10 +105,12 @@ def survey(
 
 def _cpu_lasts(policy: HealthPolicy) -> sa.ColumnElement[bool]:
     c, beats = workers.c, policy.cpu_heartbeats
+    is_high = c.cpu_percent > policy.cpu_percent
     in_a_row = sa.and_(
         sa.func.cardinality(c.recent_cpu) >= beats, sa.literal(policy.cpu_percent) < sa.all_(c.recent_cpu[1:beats])
     )
-    return sa.case((c.recent_cpu[1] == c.cpu_percent, in_a_row), else_=c.cpu_percent > policy.cpu_percent)
+    still = sa.and_(is_high, STATUS == WorkerStatus.UNHEALTHY, c.engine_failed_at.is_(None))
+    return sa.case((c.recent_cpu[1] == c.cpu_percent, sa.or_(in_a_row, still)), else_=is_high)
 
 
 def fetch(connection: sa.Connection, worker_ids: Collection[UUID]) -> list[Worker]:

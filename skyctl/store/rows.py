@@ -24,6 +24,8 @@ _HIDDEN = (
     "drain_max_parallel",
     "drain_force",
     "node_paused_at",
+    "drain_containers",
+    "drain_counted_at",
     "auth_token_issued_at",
     "auth_token_key",
     "next_token_hash",

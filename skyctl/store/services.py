@@ -1,7 +1,7 @@
 """Services and their deployments in the database."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -27,6 +27,8 @@ _COLUMNS = [
     services.c.created_at,
     services.c.updated_at,
     services.c.engine_settings,
+    services.c.down_since,
+    services.c.down_reason,
     organizations.c.slug.label("organization"),
     workers.c.name.label("worker_name"),
     *stored_deployments.COLUMNS,
@@ -107,6 +109,23 @@ class AppliedDeployment(NamedTuple):
     status: DeploymentStatus
     log: str
     container_id: str | None
+    down_since: datetime | None
+    down_reason: str | None
+
+    @property
+    def is_down(self) -> bool:
+        """Tell whether none of its containers ran when it was last looked at."""
+        return self.down_since is not None
+
+    @property
+    def is_told(self) -> bool:
+        """Tell whether people know that it is down."""
+        return self.down_reason is not None
+
+    @property
+    def is_pending(self) -> bool:
+        """Tell whether it is down, and people do not know yet."""
+        return self.is_down and not self.is_told
 
 
 def applied(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bool) -> list[AppliedDeployment]:
@@ -134,6 +153,8 @@ def applied(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bo
             d.status,
             sa.func.coalesce(d.deployment_logs, ""),
             d.container_id,
+            services.c.down_since,
+            services.c.down_reason,
         )
         .select_from(
             deployments.join(services, services.c.current_deployment_id == d.id).outerjoin(
@@ -226,10 +247,23 @@ def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> UUID | No
     return restored
 
 
+def note_down(connection: sa.Connection, service_id: UUID, reason: str | None = None) -> None:
+    """Note that none of a service's containers runs: since now; with the reason, once that has lasted."""
+    down = {"down_since": _NOW} if reason is None else {"down_reason": reason}
+    connection.execute(sa.update(services).where(services.c.id == service_id).values(down))
+
+
+def note_up(connection: sa.Connection, service_id: UUID) -> None:
+    """Note that one of a service's containers runs, or that none is to."""
+    up = sa.update(services).where(services.c.id == service_id)
+    connection.execute(up.values(down_since=None, down_reason=None))
+
+
 def delete(connection: sa.Connection, service_id: UUID) -> None:
     """Mark a service as deleted. Its row stays with its history, and is used again where a service is deployed under
     the same slug."""
     gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
+    gone |= {"down_since": None, "down_reason": None}
     connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
     stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
     occupying = (deployments.c.service_id == service_id, deployments.c.status.in_(stored_deployments.OCCUPYING))
@@ -258,12 +292,19 @@ def read(row: Any) -> Service:
         organization_id=row.organization_id,
         organization=row.organization,
         slug=row.slug,
-        status=ServiceStatus(row.status or "pending"),
+        status=_status(row),
         spec=spec,
         current=current,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        down_since=row.down_since,
+        down_reason=row.down_reason,
     )
+
+
+def _status(row: Any) -> ServiceStatus:
+    is_down = row.status == ServiceStatus.RUNNING and row.down_reason is not None
+    return ServiceStatus.DOWN if is_down else ServiceStatus(row.status or ServiceStatus.PENDING)
 
 
 def _object(stored: Any) -> Mapping[str, Any]:

@@ -51,6 +51,8 @@ workers = _table(
     drain_force=Boolean(),
     drain_finished_at=_TIME,
     node_paused_at=_TIME,
+    drain_containers=Integer(),
+    drain_counted_at=_TIME,
     undrained_at=_TIME,
     stopped_at=_TIME,
     status_changed_at=_TIME,
@@ -118,6 +120,8 @@ services = _table(
     created_at=_TIME,
     updated_at=_TIME,
     engine_settings=JSONB(),
+    down_since=_TIME,
+    down_reason=Text(),
 )
 
 deployments = _table(

@@ -47,7 +47,7 @@ _RECORD_LOADS: LiteralString = """
                 CASE WHEN w.engine_away_seen_at = w.last_heartbeat_at AND clock.at - w.last_heartbeat_at <= %(gap)s
                      THEN w.engine_away_since ELSE clock.at - least(make_interval(secs => d.silent), %(grace)s) END END,
             engine_away_seen_at = CASE WHEN d.silent IS NOT NULL THEN clock.at END,
-            recent_cpu = CASE WHEN clock.at - w.last_heartbeat_at <= %(gap)s AND w.recent_cpu[1] = w.cpu_percent
+            recent_cpu = CASE WHEN clock.at - w.last_heartbeat_at <= %(timeout)s AND w.recent_cpu[1] = w.cpu_percent
                               THEN (d.cpu || w.recent_cpu)[:10] ELSE ARRAY[d.cpu] END
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
                     %(containers)s::int[], %(silent)s::float8[])
@@ -63,6 +63,7 @@ _RECORD_LOADS: LiteralString = """
                   w.engine_failed_at IS NOT NULL AS engine_failed,
                   d.memory > %(most_memory)s OR d.disk > %(most_disk)s
                       OR cardinality(w.recent_cpu) >= %(beats)s AND %(most_cpu)s < ALL (w.recent_cpu[:%(beats)s])
+                      OR d.cpu > %(most_cpu)s AND w.status = 'unhealthy' AND w.engine_failed_at IS NULL
                       AS exhausted
     )
     SELECT now, status, reply_pending, exhausted, engine_fails, engine_failed, array_agg(position - 1)
@@ -98,6 +99,7 @@ async def record_loads(
     limits = {
         "grace": policy.engine_grace,
         "gap": max(policy.engine_grace, 2 * policy.heartbeat_interval),
+        "timeout": policy.heartbeat_timeout,
         "most_cpu": policy.cpu_percent,
         "most_memory": policy.memory_percent,
         "most_disk": policy.disk_percent,

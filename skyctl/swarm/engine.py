@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from skyctl.domain.engine import EngineSpec, EngineState, EngineTask, Observation, ServiceVersion, SwarmJoin
+from skyctl.domain.engine import EngineSpec, EngineState, EngineTask, NodeTask, Observation, ServiceVersion, SwarmJoin
 from skyctl.domain.errors import EngineConflict, EngineUnavailable
 from skyctl.swarm import readings, specs
 from skyctl.swarm.address import with_port
@@ -87,6 +87,23 @@ class SwarmEngine:
             tasks[task["ServiceID"]].append(readings.task(task))
         observed = [readings.service(service, tasks[service["ID"]]) for service in services]
         return Observation({node.id: node for node in nodes}, {service.id: service for service in observed})
+
+    def tasks_on(self, node_id: str) -> list[NodeTask]:
+        """What the engine has on a node, also of services that were removed while their containers stop.
+
+        Two requests. Raises EngineUnavailable.
+        """
+        try:
+            found = self._connection.get("/tasks", filters=specs.having(node=[node_id]))
+        except Missing:
+            return []
+        tasks = [task for task in found if task.get("NodeID") == node_id]  # it takes the beginning of an id for one
+        names = {each["ID"]: each["Spec"]["Name"] for each in self._services({task["ServiceID"] for task in tasks})}
+        return [
+            NodeTask(each, names.get(each, f"the removed service {each[:12]}"), readings.task(task))
+            for task in tasks
+            for each in [task["ServiceID"]]
+        ]
 
     def find(self, name: str) -> ServiceVersion | None:
         """Return the id, the version and the labels of the service of this name; None where there is none."""

@@ -64,12 +64,12 @@ def service(document: Document, tasks: Sequence[EngineTask]) -> EngineService:
         local_mounts=[_source(mount) for mount in container.get("Mounts") or [] if _is_local(mount)],
         tasks=sorted(tasks, key=lambda task: (task.created_at, task.id)),
         ports=[_port(port) for port in (document.get("Endpoint") or {}).get("Ports") or []],
-        mounts=[f"{_source(mount)}:{mount['Target']}" for mount in container.get("Mounts") or []],
+        mounts=[f"{_source(mount)}:{mount.get('Target', '')}" for mount in container.get("Mounts") or []],
     )
 
 
 def _port(port: Document) -> Port:
-    return Port(port.get("PublishedPort", 0), port["TargetPort"], port.get("Protocol", "tcp"))
+    return Port(port.get("PublishedPort", 0), port.get("TargetPort", 0), port.get("Protocol", "tcp"))
 
 
 def _replicas(mode: Document) -> int | None:

@@ -64,10 +64,10 @@ def test_the_swarm_node_id_is_told_once_the_node_is_in_a_swarm(node: Node, agent
     first = agent.wait_for(lambda told: told.registers)
     assert first.body["hostname"] == node.name
     assert first.body["ipAddress"] == node.address
-    assert "swarmNodeId" not in first.body["metadata"]
+    assert not first.body["metadata"].get("swarmNodeId")
     node.run("docker", "swarm", "init", "--advertise-addr", node.address)
     node_id = node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip()
-    told = agent.wait_for(lambda told: told.registers and "swarmNodeId" in told.body["metadata"])
+    told = agent.wait_for(lambda told: told.registers and told.body["metadata"].get("swarmNodeId"))
     assert told.body["metadata"]["swarmNodeId"] == node_id
 
 

@@ -124,6 +124,7 @@ def test_services_of_the_engine_are_adopted_as_they_run(site: Site, run: Run) ->
     assert containers() == before
     source = str(site.where()["old"])
     moved = run("workers", "drain", source, "--wait", "--timeout", "60s")
-    assert moved.returncode == 0, moved.stderr
+    assert moved.returncode == 7, "half of the pair stays, which is somebody else's"
+    assert "not ours: " in moved.stdout
     assert {source, str(site.where()["old"])} == {"north", "south"}
     assert run("workers", "undrain", source).returncode == 0

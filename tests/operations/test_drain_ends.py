@@ -1,6 +1,6 @@
 """A drained worker is empty where the engine shows nothing there and the agent counts nothing else, and not before."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import psycopg
@@ -131,10 +131,29 @@ def test_what_the_agent_counts_beside_the_swarms_is_named_once_it_has_counted_ag
     assert progress(fleet).is_empty
 
 
-def test_while_the_engine_says_nothing_no_drain_is_over_before_its_deadline(fleet: Fleet) -> None:
+def test_a_count_from_before_the_last_container_ended_is_not_believed(fleet: Fleet) -> None:
+    """Of others' containers, too, and of what was removed while it stopped."""
+    service_id = run(fleet, "web")
     forget_ours(fleet)
+    fleet.engine.cut(fleet.nodes["w1"])
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.engine.remove(service_id)
+    count(fleet, 1)
+    fleet.settle()
+    assert not progress(fleet).is_over, "it is stopping"
+    fleet.engine.heal(fleet.nodes["w1"])
+    fleet.settle()
+    assert not progress(fleet).is_over, "the agent's word is older than the end"
+    count(fleet, 0)
+    fleet.settle()
+    assert progress(fleet).is_empty
+
+
+def test_while_the_engine_says_nothing_no_drain_is_over_before_its_deadline_nor_empty_after(fleet: Fleet) -> None:
+    forget_ours(fleet)
+    run(fleet, "web")
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(deadline=timedelta(seconds=60)))
-    fleet.engine.unavailable = "away"
+    fleet.engine.unavailable = "no answer"
     for _ in range(3):
         with pytest.raises(EngineUnavailable):
             fleet.step()
@@ -142,10 +161,57 @@ def test_while_the_engine_says_nothing_no_drain_is_over_before_its_deadline(flee
     fleet.context.db.ahead += timedelta(seconds=61)
     with pytest.raises(EngineUnavailable):
         fleet.step()
-    assert progress(fleet).is_over
+    assert (progress(fleet).is_over, progress(fleet).is_empty) == (True, False)
+    assert progress(fleet).unknown == "the engine does not answer: no answer"
 
 
-def test_of_a_node_that_is_down_nobody_can_say_what_it_runs(fleet: Fleet) -> None:
+def test_at_its_deadline_a_drain_ends_with_what_is_left_of_ours_and_of_others(fleet: Fleet) -> None:
     run(fleet, "web")
-    fleet.engine.lose(fleet.nodes["w1"])
-    assert drain(fleet).is_over
+    fleet.connection.execute("UPDATE container_workers SET flapping_since = now() WHERE name = 'w2'")
+    assert not drain(fleet, DrainOptions(deadline=timedelta(seconds=60))).is_over
+    fleet.context.db.ahead += timedelta(seconds=61)
+    fleet.settle()
+    assert (progress(fleet).left, progress(fleet).others) == (["ours"], ["web"])
+    assert reasons(fleet) == ["its deadline has passed: 2 containers left, still running"]
+
+
+UNKNOWN: dict[str, Callable[[Fleet], None]] = {
+    "its node is down": lambda fleet: fleet.engine.lose(fleet.nodes["w1"]),
+    "its agent is silent": lambda fleet: say(fleet, "status = 'offline', last_heartbeat_at = now() - interval '1 h'"),
+    "its agent does not know how many containers run": lambda fleet: say(
+        fleet, """metadata = '{"containerCountKnown": false}'"""
+    ),
+}
+
+
+def say(fleet: Fleet, values: str) -> None:
+    fleet.connection.execute(f"UPDATE container_workers SET {values} WHERE name = 'w1'")
+
+
+@pytest.mark.parametrize("why", UNKNOWN)
+def test_where_nobody_can_say_what_else_runs_there_it_is_not_called_empty(fleet: Fleet, why: str) -> None:
+    forget_ours(fleet)
+    UNKNOWN[why](fleet)
+    found = drain(fleet)
+    assert (found.is_over, found.is_empty, found.has_left) == (True, False, False)
+    assert (found.unknown, found.others) == (why, [])
+    assert reasons(fleet) == [f"nothing of ours is left; what else runs there nobody can say: {why}"]
+
+
+def test_of_a_node_that_is_not_confirmed_the_agents_count_says_what_is_left(fleet: Fleet) -> None:
+    forget_ours(fleet)
+    say(fleet, "swarm_node_id = NULL, swarm_node_claim = NULL, swarm_node_confirmed = NULL")
+    count(fleet, 5)
+    assert drain(fleet).others == ["of which nobody can say whose they are (5)"]
+    assert progress(fleet).others_count == 5
+
+
+def test_a_container_that_is_not_healthy_yet_is_counted_once(fleet: Fleet) -> None:
+    forget_ours(fleet)
+    service_id = run(fleet, "slow")
+    fleet.engine.hold(service_id)
+    count(fleet, 1)
+    drain(fleet)
+    count(fleet, 1)
+    fleet.settle()
+    assert (progress(fleet).others, progress(fleet).others_count) == (["slow"], 1)

@@ -49,9 +49,15 @@ def test_ten_heartbeats_are_kept_the_latest_first_and_none_from_before_a_gap(bea
     for cpu in range(1, 13):
         worker = beat(cpu)
     assert list(worker.recent_cpu) == [12, 11, 10, 9, 8, 7, 6, 5, 4, 3]
-    assert list(beat(99, later=61).recent_cpu) == [99]
-    assert beat(99, later=61).status == "active"
-    assert list(beat(99, later=59).recent_cpu) == [99, 99]
+    assert list(beat(99, later=121).recent_cpu) == [99]
+    assert beat(99, later=121).status == "active"
+    assert list(beat(98, later=119).recent_cpu) == [98, 99]
+
+
+def test_a_late_heartbeat_ends_no_exhaustion(beat: Beat) -> None:
+    assert [beat(99).status, beat(99).status] == ["active", "unhealthy"]
+    assert [beat(99, later=later).status for later in (61, 119, 121, 61)] == ["unhealthy"] * 4
+    assert beat(90, later=121).status == "active"
 
 
 def test_of_a_worker_that_the_panel_hears_the_last_heartbeat_counts(

@@ -66,4 +66,4 @@ def test_a_worker_tells_what_runs_there_by_service_and_beside_the_swarm(fleet: F
     worker = workers.get(fleet.context, fleet.ids["w1"])
     there = swarm_services.on_worker(fleet.context, worker)
     assert [occupant.name.split("-")[-1] for occupant in there] == ["ours", "w1"]
-    assert views.swarm.occupants_text(worker, there).endswith(", web-w1; 3 outside of Swarm")
+    assert views.swarm.occupants_text(worker, there).endswith(", web-w1; 3 outside of Swarm, by its last heartbeat")

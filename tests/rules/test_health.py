@@ -86,10 +86,17 @@ def worker(status: str = "active", silent: float | None = 1, load: Load | None =
         (away(61) | {"status": "draining"}, "draining", "its engine does not answer"),
         ({"node_down_since": ago(5000), "node_down_seen_at": ago(4940)}, "active", ""),
         (
-            {"node_down_since": ago(5000), "node_down_seen_at": ago(4939)},
+            {"node_down_since": ago(5000), "node_down_seen_at": ago(4939), "swarm_node_id": "n1"},
             "unhealthy",
             "the swarm says that its node is down, for 61 s > 60 s",
         ),
+        (
+            {"node_down_since": ago(5000), "node_down_seen_at": ago(4939)},
+            "unhealthy",
+            "its host has left the swarm, for 61 s > 60 s",
+        ),
+        (busy(99) | {"status": "unhealthy"}, "unhealthy", "CPU 99 % > 90 %"),
+        (busy(99) | {"status": "unhealthy", "engine_failed_at": NOW}, "active", "for 1 of 2 heartbeats"),
         ({"node_down_since": ago(99), "node_down_seen_at": ago(0), "silent": None, "status": "pending"}, "pending", ""),
         ({"stopped_at": NOW}, "offline", "on purpose"),
         ({"stopped_at": NOW - timedelta(seconds=5)}, "active", ""),

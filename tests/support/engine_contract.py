@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineService, EngineSpec, EngineTask
+from skyctl.domain.engine import EngineService, EngineSpec, EngineTask, NodeTask
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.domain.states import EndpointMode
 from skyctl.operations.shared.context import Engine
@@ -262,6 +262,23 @@ class EngineContract:
         nothing = ground.engine.observe([])
         assert not nothing.services
         assert {ground.first, ground.second} <= set(nothing.nodes)
+
+    def test_what_a_node_has_is_told_by_service_until_it_has_stopped(self, ground: Ground) -> None:
+        service = ground.quiet(ground.deploy(ground.spec()))
+
+        def there(node_id: str) -> dict[str, NodeTask]:
+            found = ground.engine.tasks_on(node_id)
+            return {each.service_id: each for each in found if each.task.state not in ENDED}
+
+        on_first = there(ground.first)[service.id]
+        assert (on_first.service_name, on_first.task.state) == (service.name, "running")
+        assert service.id not in there(ground.second)
+        assert ground.engine.tasks_on("unknown") == []
+        ground.engine.remove(service.id)
+        deadline = time.monotonic() + _SECONDS
+        while service.id in there(ground.first):
+            assert time.monotonic() < deadline
+            threading.Event().wait(ground.pause_seconds)
 
     def test_a_node_says_where_it_is_what_it_has_and_that_it_manages_nothing(self, ground: Ground) -> None:
         node = ground.engine.observe(()).nodes[ground.first]

@@ -11,6 +11,7 @@ from skyctl.domain.engine import (
     EngineSpec,
     EngineState,
     EngineTask,
+    NodeTask,
     Observation,
     ServiceVersion,
     SwarmJoin,
@@ -40,6 +41,7 @@ class _Service:
     since: datetime = _EPOCH
     local_mounts: tuple[str, ...] = ()
     is_doubled: bool = False
+    is_held: bool = False
     tasks: list[EngineTask] = field(default_factory=list)
     pins: dict[str, str] = field(default_factory=dict)  # of each task: the node for which it was made
 
@@ -64,6 +66,7 @@ class FakeEngine:
     own_node: str = ""
     networks: dict[str, Mapping[str, str]] = field(default_factory=dict)
     _services: dict[str, _Service] = field(default_factory=dict)
+    _removed: list[NodeTask] = field(default_factory=list)
     _cut: set[str] = field(default_factory=set)
     _numbers: int = 0
 
@@ -81,6 +84,12 @@ class FakeEngine:
         self.step()
         wanted = [one for one in self._services.values() if service_ids is None or one.id in service_ids]
         return Observation(dict(self.nodes), {service.id: _seen(service) for service in wanted})
+
+    def tasks_on(self, node_id: str) -> list[NodeTask]:
+        self._answer(manages=True)
+        self.step()
+        of_services = [(each.id, each.spec.name, task) for each in self._services.values() for task in each.tasks]
+        return [NodeTask(*each) for each in [*of_services, *self._removed] if each[2].node_id == node_id]
 
     def find(self, name: str) -> ServiceVersion | None:
         self._answer(manages=True)
@@ -119,7 +128,12 @@ class FakeEngine:
 
     def remove(self, service_id: str) -> None:
         self._order("remove", service_id)
-        self._services.pop(service_id, None)
+        if removed := self._services.pop(service_id, None):
+            left = [task for task in removed.tasks if task.state not in _ENDED]
+            self._removed += [
+                NodeTask(service_id, f"the removed service {service_id}", replace(task, wanted="remove"))
+                for task in left
+            ]
 
     def set_availability(self, node_id: str, availability: str) -> None:
         self._order("set_availability", node_id)
@@ -172,6 +186,17 @@ class FakeEngine:
         self._cut.discard(node_id)
         self.nodes[node_id] = replace(self.nodes[node_id], is_up=True)
 
+    def hold(self, service_id: str) -> None:
+        """Keep the containers of the service from becoming healthy."""
+        service = self._services[service_id]
+        service.is_held = True
+        service.tasks = [replace(task, state="starting") for task in service.tasks]
+
+    def evict(self, node_id: str) -> None:
+        """Stop what runs on the node, as the swarm does on one that is set to `drain`."""
+        for service in self._services.values():
+            self._let_go(service, [task for task in service.tasks if task.node_id == node_id])
+
     def double(self, service_id: str) -> None:
         """Run a second container of the service beside the first, as the swarm does where a node is found down while an
         update goes on: both run until the service is changed."""
@@ -194,6 +219,7 @@ class FakeEngine:
 
     def step(self) -> None:
         """Take one step of every service."""
+        self._removed = [each for each in self._removed if each.task.node_id in self._cut]
         for service in self._services.values():
             service.tasks = [self._stepped(service, task) for task in service.tasks]
             self._reconcile(service)
@@ -208,6 +234,8 @@ class FakeEngine:
             return task
         if task.wanted != "running":
             return replace(task, state="shutdown")
+        if service.is_held and task.state == "starting":
+            return task
         if task.state == "pending":
             if node not in self.nodes or not self.nodes[node].is_up or self.nodes[node].availability != "active":
                 return replace(task, error=_NO_NODE.format(len(self.nodes)))

@@ -47,9 +47,12 @@ def place_text(place: Place) -> str:
 
 
 def occupants_text(worker: Worker, there: Sequence[Occupant]) -> str:
-    """What runs on a worker by service, and how many containers its agent counts beside these."""
+    """What runs on a worker by service, and how many containers its agent counted last beside these."""
+    if not worker.confirmed_node:
+        return "not known: its node is not confirmed"
     names = [
         f"{occupant.name} x {occupant.containers}" if occupant.containers > 1 else occupant.name for occupant in there
     ]
-    outside = (worker.container_count or 0) - sum(occupant.running for occupant in there)
-    return "; ".join([", ".join(names) or "no service"] + [f"{outside} outside of Swarm"] * (outside > 0))
+    outside = (worker.container_count or 0) - sum(occupant.counted for occupant in there)
+    beside = [f"{outside} outside of Swarm, by its last heartbeat"] if outside > 0 else []
+    return "; ".join([", ".join(names) or "no service", *beside])

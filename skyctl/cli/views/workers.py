@@ -131,6 +131,7 @@ def drain_text(drain: DrainProgress, now: datetime) -> str:
     over, deadline = drain.worker.drain_finished_at, drain.worker.drain_deadline_at
     if over:
         others = f"; not ours, and still there: {', '.join(drain.others)}" if drain.others else ""
+        others += f"; what else runs there nobody can say: {drain.unknown}" if drain.unknown else ""
         return f"{'empty' if drain.is_empty else 'over'} {formats.ago(over, now)}: {figures}{others}"
     if deadline is None:
         return figures

@@ -37,7 +37,7 @@ STATE_COLORS = {
     MigrationState.FAILED: "red",
     MigrationState.CANCELLED: "yellow",
 }
-STATUS_COLORS = {"running": "green", "failed": "red", "rolled_back": "red", "stopped": "yellow"}
+STATUS_COLORS = {"running": "green", "down": "red", "failed": "red", "rolled_back": "red", "stopped": "yellow"}
 
 
 def service_table(page: ServicePage, offset: int, *, wide: bool) -> list[Any]:
@@ -75,6 +75,7 @@ def service_details(
         ("ID", str(service.id)),
         ("Organization", service.organization),
         ("Status", _status(service.status)),
+        *([("Down", Text(printable(_down(service, now)), style="red"))] if service.down_reason else []),
         *([("Error", Text(printable(error), style="red"))] if error else []),
         ("Worker", _worker(current)),
         ("Image", spec.image),
@@ -250,6 +251,10 @@ def _deployments(past: Sequence[Deployment], now: datetime) -> Table:
             Text(printable(deployment.log or "-")),
         )
     return table
+
+
+def _down(service: Service, now: datetime) -> str:
+    return f"since {formats.ago(service.down_since, now)}: {service.down_reason}"
 
 
 def _status(status: ServiceStatus | DeploymentStatus) -> Text:

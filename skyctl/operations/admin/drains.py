@@ -100,7 +100,8 @@ def _progress(tx: db.Transaction, worker: Worker) -> DrainProgress:
         left,
         reasons,
         end.get("others", []),
-        max(0, end["left"] - len(left)) if end.get("others") else 0,
+        end.get("othersCount", 0),
+        end.get("unknown", ""),
     )
 
 

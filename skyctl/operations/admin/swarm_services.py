@@ -28,7 +28,7 @@ def on_worker(context: Context, worker: Worker) -> list[Occupant]:
     """Return what runs on a worker's node, by name; nothing where its node is not confirmed. Raises
     EngineUnavailable."""
     node_id = worker.confirmed_node
-    return occupants(context.engine().observe(), node_id) if node_id else []
+    return occupants(context.engine().tasks_on(node_id)) if node_id else []
 
 
 def _places(service: EngineService, nodes: Mapping[str, EngineNode], held: Mapping[str, str]) -> list[Place]:

@@ -1,31 +1,42 @@
-"""Drains from their beginning by the panel to their end: where a worker's node is empty by what the engine shows, or
-nothing more moves."""
+"""Drains from their beginning by the panel to their end: where a worker's node is empty by what the engine shows
+and its agent counts, or nothing more moves."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from skyctl.domain.cluster import Event, Worker
-from skyctl.domain.engine import Observation, Occupant
+from skyctl.domain.engine import EngineNode, NodeTask, Occupant
 from skyctl.domain.errors import EngineUnavailable
 from skyctl.domain.events import DrainEnd, EventKind
+from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import DrainOptions, Service
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules.tasks import occupants
-from skyctl.store import db, deployments, drains, migrations, services, workers
+from skyctl.store import db, deployments, drains, services, workers
 
 LOOK_SECONDS = 1.0
 COUNTED = timedelta(seconds=2)  # an agent counts a moment before it says so
 MOST_NAMES = 100
+OUTSIDE = "outside of Swarm"
+UNCLEAR = "of which nobody can say whose they are"
+
+
+class Look(NamedTuple):
+    """What the engine shows of the nodes of drains that may be over, and why it shows nothing, where it does not."""
+
+    nodes: Mapping[str, EngineNode] = {}
+    tasks: Mapping[str, Sequence[NodeTask]] = {}
+    trouble: EngineUnavailable | None = None
 
 
 class Remains(NamedTuple):
-    """What is left on a drained worker: services of ours, and the containers of others as they are named; whether some
-    of that may yet end by itself, or is not known yet."""
+    """What is left on a drained worker: services of ours, and the containers of others as they are named; why nobody
+    can say what else is there, empty where that is known; whether some of it may yet end, or is not known yet."""
 
     ours: Sequence[Service]
     others: Mapping[str, int]
+    unknown: str
     is_settled: bool
 
 
@@ -43,28 +54,35 @@ def adopt(tx: db.Transaction, term: Term) -> list[Event]:
     ]
 
 
-def look(term: Term) -> Observation | None:
-    """Return what the engine runs, where a drain may be over; None where none may, or the engine does not say."""
+def look(term: Term) -> Look:
+    """Return what the engine has on the nodes of the drains that may be over."""
     with term.reading() as tx:
-        if not drains.ending(tx):
-            return None
-    with suppress(EngineUnavailable):
-        return term.observe()
-    return None
+        node_ids = [drained.node_id for drained in drains.ending(tx) if drained.node_id]
+    if not node_ids:
+        return Look()
+    try:
+        nodes = term.observe(()).nodes
+        return Look(nodes, {node_id: term.tasks_on(node_id) if node_id in nodes else [] for node_id in node_ids})
+    except EngineUnavailable as error:
+        return Look(trouble=error)
 
 
-def finish(tx: db.Transaction, term: Term, seen: Observation | None) -> tuple[list[Event], bool]:
+def finish(tx: db.Transaction, term: Term, seen: Look) -> tuple[list[Event], bool]:
     """Note the drains that are over, except those whose last containers are still to be stopped, or that are about to
     run a deployment which can move only once the engine has it. Return the events, and whether another drain is only
-    waited for. `seen` is what the engine runs; a drain whose time is over ends without it."""
+    waited for. One whose time has passed ends with what is known."""
     finished, waiting = [], False
-    ending = drains.ending(tx)
+    ending, now = drains.ending(tx), db.now(tx)
     drained_workers = {worker.id: worker for worker in workers.everyone(tx, [drained.worker_id for drained in ending])}
+    if ending:
+        drains.hold_heartbeats(tx)
     for drained in ending:
-        remains = _remains(tx, drained_workers[drained.worker_id], drained.node_id, seen)
+        remains = _remains(tx, drained_workers[drained.worker_id], drained, seen, now)
         if remains.ours and drained.force:
             continue
-        if not drained.overdue and (not remains.is_settled or _is_any_apply_pending(tx, remains.ours)):
+        is_asked = drained.node_id is None or drained.node_id in seen.tasks or seen.trouble is not None
+        is_early = not remains.is_settled or _is_any_apply_pending(tx, remains.ours)
+        if not is_asked or (is_early and not drained.overdue):
             waiting = True
             continue
         finished.append(_over(drained, remains, term))
@@ -72,56 +90,85 @@ def finish(tx: db.Transaction, term: Term, seen: Observation | None) -> tuple[li
     return finished, waiting
 
 
-def _remains(tx: db.Transaction, worker: Worker, node_id: str | None, seen: Observation | None) -> Remains:
+def _remains(tx: db.Transaction, worker: Worker, drained: drains.Drained, seen: Look, now: datetime) -> Remains:
     ours = services.on_workers(tx, [worker.id])
-    if node_id is None:
-        return Remains(ours, {}, is_settled=True)
-    if seen is None:
-        return Remains(ours, {}, is_settled=False)
-    node = seen.nodes.get(node_id)
-    if node is None or not node.is_up:
-        return Remains(ours, {}, is_settled=True)  # what a node that is down runs, nobody can say
+    if drained.node_id is None:
+        outside, unknown, _ = _outside(worker, len(ours), None)
+        return Remains(ours, {UNCLEAR: outside} if outside else {}, unknown, is_settled=True)
+    if seen.trouble:
+        return Remains(ours, {}, f"the engine does not answer: {seen.trouble.message}", is_settled=False)
+    node = seen.nodes.get(drained.node_id)
+    if node and not node.is_up:
+        return Remains(ours, {}, "its node is down", is_settled=True)
+    there = occupants(seen.tasks.get(drained.node_id, ()))
+    changed_at = _changed_at(tx, drained, sum(occupant.containers for occupant in there), now)
     named = {service.current.swarm_service_id for service in ours if service.current}
-    there = [occupant for occupant in occupants(seen, node_id) if occupant.service_id not in named]
-    others = {occupant.name: occupant.containers for occupant in there}
-    outside, is_known = _outside(tx, worker, occupants(seen, node_id))
-    if outside:
-        others["outside of Swarm"] = outside
-    return Remains(ours, others, is_settled=is_known and not any(occupant.ending for occupant in there))
+    others = {each.name: each.containers for each in there if each.service_id not in named}
+    outside, unknown, is_counted = _outside(worker, sum(occupant.counted for occupant in there), changed_at)
+    others |= {OUTSIDE: outside} if outside else {}
+    is_closed = node is None or node.is_manager or node.availability != "active"
+    is_settled = is_closed and is_counted and not _is_any_ending(there, named)
+    return Remains(ours, others, unknown, is_settled)
 
 
-def _outside(tx: db.Transaction, worker: Worker, there: Iterable[Occupant]) -> tuple[int, bool]:
-    """Return how many containers the agent counts beside those of the swarm, and whether it has counted since the last
-    one of ours left."""
-    outside = (worker.container_count or 0) - sum(occupant.running for occupant in there)
-    if outside <= 0:
-        return 0, True
-    since, heard_at = worker.drain_requested_at, worker.last_heartbeat_at
-    moved = [move.finished_at for move in migrations.off_since(tx, worker.id, since)] if since else []
-    left_at = max([at for at in (since, *moved) if at], default=None)
-    return outside, left_at is None or (heard_at is not None and heard_at - left_at > COUNTED)
+def _changed_at(tx: db.Transaction, drained: drains.Drained, containers: int, now: datetime) -> datetime:
+    """Return since when the engine has had as many containers there as now, which is noted."""
+    if drained.containers == containers and drained.counted_at:
+        return drained.counted_at
+    drains.note_containers(tx, drained.worker_id, containers)
+    return now
+
+
+def _is_any_ending(there: Iterable[Occupant], ours: Iterable[str | None]) -> bool:
+    return any(occupant.ending for occupant in there if occupant.service_id not in ours)
+
+
+def _outside(worker: Worker, known: int, changed_at: datetime | None) -> tuple[int, str, bool]:
+    """Return how many containers the agent counts beside those that are known, why nobody can say, and whether it has
+    counted since the engine's containers there changed last."""
+    if worker.status is WorkerStatus.PENDING:
+        return 0, "", True
+    if worker.status is WorkerStatus.OFFLINE:
+        return 0, "its agent is silent", True
+    if worker.container_count is None:
+        return 0, "its agent does not know how many containers run", True
+    outside, heard_at = worker.container_count - known, worker.last_heartbeat_at
+    is_counted = changed_at is None or (heard_at is not None and heard_at - changed_at > COUNTED)
+    return max(0, outside), "", outside <= 0 or is_counted
 
 
 def _over(drained: drains.Drained, remains: Remains, term: Term) -> Event:
     names = [service.spec.name for service in remains.ours]
-    others = [named(name, count) for name, count in remains.others.items()]
-    left = len(names) + sum(remains.others.values())
-    stays = f"{left} container{'s' * (left != 1)} left, still running"
-    reason = "it is empty" if not left else f"{'its deadline has passed: ' if drained.overdue else ''}{stays}"
-    details = DrainEnd(left=left, services=names[:MOST_NAMES], overdue=drained.overdue, others=others[:MOST_NAMES])
+    theirs = sum(remains.others.values())
+    details = DrainEnd(
+        left=len(names) + theirs,
+        services=names[:MOST_NAMES],
+        overdue=drained.overdue,
+        others=[_named(name, count) for name, count in remains.others.items()][:MOST_NAMES],
+        othersCount=theirs,
+        unknown=remains.unknown,
+    )
     return Event(
         EventKind.DRAIN_FINISHED,
         drained.worker_id,
         drained.name,
         "monitor",
-        reason=reason,
+        reason=_outcome(details),
         details=details,
         term=term.number,
     )
 
 
-def named(name: str, count: int) -> str:
-    """Return a service that is not ours with its containers."""
+def _outcome(end: DrainEnd) -> str:
+    left, unknown = end["left"], end.get("unknown")
+    if not left and not unknown:
+        return "it is empty"
+    stays = f"{left} container{'s' * (left != 1)} left, still running" if left else "nothing of ours is left"
+    passed = "its deadline has passed: " if left and end["overdue"] else ""
+    return f"{passed}{stays}" + (f"; what else runs there nobody can say: {unknown}" if unknown else "")
+
+
+def _named(name: str, count: int) -> str:
     return name if count == 1 else f"{name} ({count})"
 
 

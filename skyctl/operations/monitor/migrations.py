@@ -55,7 +55,10 @@ class Agenda(NamedTuple):
 
 def reconcile_migrations(term: Term) -> Progress:
     """Advance each migration by one step. Raises LostLead, DatabaseUnavailable, EngineUnavailable."""
-    agenda = _call_for(term)
+    seen = drains.look(term)
+    agenda = _call_for(term, seen)
+    if seen.trouble:
+        raise seen.trouble
     work = agenda.work
     queued = () if agenda.is_paused else work.queued
     if not (work.under_way or queued or work.orphans):
@@ -77,9 +80,8 @@ def note_engine(term: Term, trouble: str | None) -> None:
         leases.note_engine_trouble(tx, term.lease, trouble)
 
 
-def _call_for(term: Term) -> Agenda:
+def _call_for(term: Term, seen: drains.Look) -> Agenda:
     """Bring the rows in line with what workers, drains and people call for."""
-    seen = drains.look(term)
     with term.recording() as tx:
         begun = drains.adopt(tx, term)
         called = evictions.evict(tx)

@@ -12,6 +12,7 @@ from skyctl.domain.errors import EngineRefused, Superseded
 from skyctl.domain.events import EventKind, ServiceRef
 from skyctl.domain.states import DeploymentStatus, ServiceStatus
 from skyctl.domain.workloads import Deployment, Service
+from skyctl.operations.monitor import downtimes
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import node_claims as node_rules
@@ -67,6 +68,7 @@ def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], f
         else:
             observation = term.observe(ids)
         _end_surplus(term, page, observation)
+        reconciled += downtimes.note(term, page, observation)
         verdicts = [(applied, _find(applied, observation)) for applied in page]
         reconciled += _write(term, [(applied, verdict) for applied, verdict in verdicts if _is_news(applied, verdict)])
         unsettled = unsettled or any(verdict.status is DeploymentStatus.DEPLOYING for _, verdict in verdicts)

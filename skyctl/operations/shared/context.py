@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from skyctl.domain.cluster import Alert, AlertPolicy, HealthPolicy
-from skyctl.domain.engine import EngineSpec, EngineState, Observation, ServiceVersion, SwarmJoin
+from skyctl.domain.engine import EngineSpec, EngineState, NodeTask, Observation, ServiceVersion, SwarmJoin
 from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host.certificates import Certificates
@@ -37,6 +37,9 @@ class Engine(Protocol):
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
         """Return the nodes, and these services (None: all) with their tasks, without those that the engine does not
         know."""
+
+    def tasks_on(self, node_id: str) -> list[NodeTask]:
+        """Return what the engine has on a node, also of services that were removed while their containers stop."""
 
     def find(self, name: str) -> ServiceVersion | None:
         """Return the id, the version and the labels of the service of this name; None where there is none."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from skyctl.domain.cluster import Lease
-from skyctl.domain.engine import EngineState, Observation, SwarmJoin
+from skyctl.domain.engine import EngineState, NodeTask, Observation, SwarmJoin
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store import db, events, leases
 
@@ -66,6 +66,10 @@ class Term:
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
         """Return what the engine shows, as `Engine.observe` does. It neither needs nor prolongs the lease."""
         return self.context.engine().observe(service_ids)
+
+    def tasks_on(self, node_id: str) -> list[NodeTask]:
+        """Return what the engine has on a node, as `Engine.tasks_on` does. It neither needs nor prolongs the lease."""
+        return self.context.engine().tasks_on(node_id)
 
     def worker_join(self) -> SwarmJoin | None:
         """Return how a host joins the swarm, as `Engine.worker_join` does. It neither needs nor prolongs the lease."""
