@@ -14,10 +14,9 @@ def test_a_drain_names_what_others_run_there_and_is_empty_once_that_has_gone(sit
     site.until_active("north", "south")
     site.deploy("ours", to="north")
     placed = ("--constraint", f"node.id=={site.swarm.ids['north']}", "--network", site.network)
-    manager.run(
-        "docker", "service", "create", "--detach", "--no-resolve-image", "--name", "web", "--replicas", "2", "--endpoint-mode", "dnsrr", "--label",
-        "com.docker.stack.namespace=shop", "--mount", "type=bind,source=/tmp,target=/data", *placed, images.WEB,
-    )  # fmt: skip
+    options = ("--detach", "--no-resolve-image", "--replicas", "2", "--endpoint-mode", "dnsrr")
+    marked = ("--label", "com.docker.stack.namespace=shop", "--mount", "type=bind,source=/tmp,target=/data")
+    manager.run("docker", "service", "create", *options, *marked, *placed, "--name", "web", images.WEB)
     north.run("docker", "run", "--detach", "--name", "beside", "--network", "none", images.WEB)
 
     def web() -> tuple[int, int]:
@@ -27,9 +26,11 @@ def test_a_drain_names_what_others_run_there_and_is_empty_once_that_has_gone(sit
 
     eventually(lambda: web() == (2, 2))
     worker = site.worker("north")
-    eventually(
-        lambda: {each.name: each.containers for each in swarm_services.on_worker(site.context, worker)}["web"] == 2
-    )
+
+    def there() -> dict[str, int]:
+        return {each.name: each.containers for each in swarm_services.on_worker(site.context, worker)}
+
+    eventually(lambda: there()["web"] == 2)
     drains.drain(site.context, [worker.id], TESTS, DrainOptions())
 
     def progress() -> DrainProgress:
