@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from skyagent import clock
 from skyagent.backoff import REFUSED, jittered, retry_delay
-from skyagent.client import Http, Manager
+from skyagent.client import Manager
+from skyagent.connections import Http
 from skyagent.errors import Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.metrics import EngineWatch, Host
 from skyagent.settings import Settings

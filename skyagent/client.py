@@ -1,4 +1,4 @@
-"""The one HTTP client, and its requests: to the manager over TCP, to the Docker engine over its socket."""
+"""What is asked of the manager and of the Docker engine, and what their answers mean."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
-import httpx
+import httpcore
 
-from skyagent import __version__, address, clock
+from skyagent import address, clock
 from skyagent.backoff import LAST_CEILING
+from skyagent.connections import CONNECT_PARTS, TROUBLES, Http
 from skyagent.errors import ConfigError, EngineAway, EngineDenied, Failing, Failure, Refused, UnknownWorker, Unreachable
 from skyagent.pinned import Signed
 from skyagent.releases import LARGEST_BYTES, Offer
@@ -27,90 +27,23 @@ from skyagent.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-# A name that can never be the manager's (RFC 6761), so that the mount below catches the engine's requests alone.
-ENGINE = "http://docker.invalid"
-# A connection that the manager keeps open is used again by the next heartbeat: no new TLS handshake every 30 s.
-KEEP_ALIVE_SECONDS = 120.0
-CONNECT_PARTS = 3
 LARGEST_ANSWER = 65536
 REFUSALS = (401, 403)
 # Conflicts that waiting does not end: the token is another machine's, or this host is a copy of one that lives.
 LASTING = ("TOKEN_IN_USE", "WORKER_CLONED")
 
 
-def open_http(settings: Settings, timeout_seconds: float) -> httpx.Client:
-    """The client that everything shares; the token is in none of its defaults, so that the engine never gets it.
-
-    Raises ConfigError for a `caFile` that cannot be used.
-    """
-    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.Client(
-        verify=_trust(settings) if settings.encrypted else plain,
-        trust_env=False,  # proxies are the settings'
-        proxy=settings.proxy and settings.proxy.url,
-        # A part of the whole for each address, so that one that nobody answers at leaves time for the next.
-        timeout=httpx.Timeout(timeout_seconds, connect=timeout_seconds / CONNECT_PARTS),
-        limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-        mounts={ENGINE: httpx.HTTPTransport(uds=settings.docker_socket, verify=plain)},
-        headers={"User-Agent": f"skyagent/{__version__}", "Accept-Encoding": "identity"},
-    )
-
-
-class Http:
-    """That client, and another in its place once the file of the certificates that may vouch for the manager has
-    changed."""
-
-    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
-        self._settings, self._timeout_seconds = settings, timeout_seconds
-        self._trusted = _trusted(settings)
-        self._client = open_http(settings, timeout_seconds)
-
-    def stream(self, method: str, url: str, **named: Any) -> AbstractContextManager[httpx.Response]:
-        """Send a request, as the client does."""
-        return self._client.stream(method, url, **named)
-
-    def trust_again(self) -> bool:
-        """Read the file again where it has changed; tell whether it had. Raises ConfigError, once for each change,
-        where it cannot be used; then what was read before is trusted on."""
-        trusted, before = _trusted(self._settings), self._trusted
-        self._trusted = trusted
-        if trusted == before:
-            return False
-        former, self._client = self._client, open_http(self._settings, self._timeout_seconds)
-        former.close()
-        return True
-
-
-def _trusted(settings: Settings) -> tuple[int, ...]:
-    """What tells one content of the file from another; empty where there is no file, or none is used."""
-    path = settings.ca_file or ssl.get_default_verify_paths().cafile
-    try:
-        status = Path(path).stat() if settings.encrypted and path else None
-    except OSError:
-        return ()
-    return (status.st_ino, status.st_mtime_ns, status.st_size) if status else ()
-
-
-def _trust(settings: Settings) -> ssl.SSLContext:
-    """The certificates that may vouch for the manager: `caFile` alone, else the machine's own store."""
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.strerror or "it holds no certificate"
-        raise ConfigError(
-            f"caFile {settings.ca_file} cannot be used: {reason}", "name a file of PEM certificates"
-        ) from None
-
-
 def engine_info(http: Http, timeout_seconds: float) -> dict[str, object]:
     """The Docker engine's `GET /info`. Raises EngineAway."""
     try:
-        with http.stream("GET", f"{ENGINE}/info") as response:
-            body = _body(response.raise_for_status(), time.monotonic() + timeout_seconds, LARGEST_ANSWER)
-    except httpx.HTTPError as error:
+        with http.ask_engine("/info") as response:
+            status, body = response.status, _body(response, time.monotonic() + timeout_seconds, LARGEST_ANSWER)
+    except TROUBLES as error:
         kind = EngineDenied if _is_caused_by(error, PermissionError) else EngineAway
         raise kind(f"{type(error).__name__}: {error}") from error
     document = _document(body)
+    if not _is_success(status):
+        raise EngineAway(f"the answer is {status}")
     if not document:
         raise EngineAway("the answer is no JSON object")
     return document
@@ -170,7 +103,7 @@ class Manager:
     def fetch_agent(self, sha256: str, size: int) -> bytes:
         """The archive of a release that the manager offers, or what else it sends of at most that size."""
         response, body = self._ask("GET", f"{self._agents}/{sha256}", None, size)
-        if response.is_success:
+        if _is_success(response.status):
             return body
         document = _document(body)
         raise _failure(response, document, self._clean(_reason(response, document)))
@@ -178,37 +111,38 @@ class Manager:
     def _post(self, url: str, body: dict[str, object]) -> dict[str, object]:
         response, answer = self._ask("POST", url, body, LARGEST_ANSWER)
         document = _document(answer)
-        if response.is_success and document.get("success") is True:
+        if _is_success(response.status) and document.get("success") is True:
             return document
         raise _failure(response, document, self._clean(_reason(response, document)))
 
-    def _ask(self, method: str, url: str, body: dict[str, object] | None, most: int) -> tuple[httpx.Response, bytes]:
+    def _ask(self, method: str, url: str, body: dict[str, object] | None, most: int) -> tuple[httpcore.Response, bytes]:
         """Send with the current token; where that is refused, with the one before, which may still be the good one."""
         tokens = self._tokens
         try:
             with _deadline(self._timeout_seconds):
                 response, answer = self._send(method, url, body, most, tokens.current)
-                if response.status_code in REFUSALS and tokens.previous:
+                if response.status in REFUSALS and tokens.previous:
                     again = self._send(method, url, body, most, tokens.previous)
-                    if again[0].is_success:
+                    if _is_success(again[0].status):
                         tokens.fall_back()
                         return again
                 return response, answer
-        except (httpx.HTTPError, socket.timeout) as error:
+        except (*TROUBLES, socket.timeout) as error:
+            self._http.start_over()
             raise Unreachable(self._clean(f"{type(error).__name__}: {error}")) from None
 
     def _send(
         self, method: str, url: str, body: dict[str, object] | None, most: int, token: str
-    ) -> tuple[httpx.Response, bytes]:
+    ) -> tuple[httpcore.Response, bytes]:
         """Send; once more where the connection broke, as the manager may close a kept one at the very moment of use.
 
         Whatever is sent may be repeated without harm.
         """
         try:
             return self._send_once(method, url, body, most, token)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+        except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
             return self._send_once(method, url, body, most, token)
-        except httpx.ConnectError as error:
+        except httpcore.ConnectError as error:
             if not (_is_caused_by(error, ssl.SSLCertVerificationError) and self._trusts_again()):
                 raise
             return self._send_once(method, url, body, most, token)
@@ -225,15 +159,18 @@ class Manager:
 
     def _send_once(
         self, method: str, url: str, body: dict[str, object] | None, most: int, token: str
-    ) -> tuple[httpx.Response, bytes]:
-        headers = {"Authorization": f"Bearer {token}"}
-        with self._http.stream(method, url, json=body, headers=headers) as response:
+    ) -> tuple[httpcore.Response, bytes]:
+        with self._http.ask_manager(method, url, body, token) as response:
             self._local_address = response.extensions["network_stream"].get_extra_info("client_addr")[0]
             return response, _body(response, time.monotonic() + self._timeout_seconds, most)
 
     def _clean(self, text: str) -> str:
         """Shorten a text of others, and remove the token that it may repeat."""
         return self._tokens.scrub(text)[:200]
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
 
 
 def _is_caused_by(error: BaseException, kind: type[BaseException]) -> bool:
@@ -258,15 +195,15 @@ def _time_is_up(_number: int, _frame: FrameType | None) -> NoReturn:
     raise socket.timeout("timed out")
 
 
-def _body(response: httpx.Response, deadline: float, most: int) -> bytes:
+def _body(response: httpcore.Response, deadline: float, most: int) -> bytes:
     """The body of an answer; empty where it is longer. Raises ReadTimeout after the deadline."""
     body = b""
-    for part in response.iter_raw():
+    for part in response.iter_stream():
         body += part
         if len(body) > most:
             return b""
         if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("timed out")
+            raise httpcore.ReadTimeout("timed out")
     return body
 
 
@@ -300,21 +237,23 @@ def _offer(value: object) -> Offer | None:
     return Offer(Signed(str(version)[:64], sha256, size, str(signature)[:128]), str(offered_at)[:64])
 
 
-def _reason(response: httpx.Response, document: dict[str, object]) -> str:
+def _reason(response: httpcore.Response, document: dict[str, object]) -> str:
     """The answer in one line: its status, with the code and message of the manager's error."""
     error = document.get("error")
     if isinstance(error, dict):
         parts = [part for part in (error.get("code"), error.get("message")) if isinstance(part, str)]
-        return f"{response.status_code} {': '.join(parts)}"
-    return f"{response.status_code} {response.reason_phrase}, not the answer of a manager"
+        return f"{response.status} {': '.join(parts)}"
+    phrase = response.extensions["reason_phrase"].decode("ascii", "replace")
+    return f"{response.status} {phrase}, not the answer of a manager"
 
 
-def _failure(response: httpx.Response, document: dict[str, object], reason: str) -> Failure:
+def _failure(response: httpcore.Response, document: dict[str, object], reason: str) -> Failure:
     """The kind of failure that an answer means."""
     error = document.get("error")
-    if response.status_code in REFUSALS or (isinstance(error, dict) and error.get("code") in LASTING):
+    if response.status in REFUSALS or (isinstance(error, dict) and error.get("code") in LASTING):
         return Refused(reason)
-    if response.status_code == 404:
+    if response.status == 404:
         return UnknownWorker(reason)
-    wait = response.headers.get("Retry-After", "")
+    named = {name.lower(): value for name, value in response.headers}
+    wait = named.get(b"retry-after", b"").decode("ascii", "replace")
     return Failing(reason, min(float(wait), LAST_CEILING) if wait.isdecimal() else 0.0)

@@ -21,7 +21,8 @@ from typing import Any, Callable, Generic, TypeVar
 import psutil
 
 from skyagent import __version__
-from skyagent.client import Http, engine_info
+from skyagent.client import engine_info
+from skyagent.connections import Http
 from skyagent.disks import Disk, Disks, data_folders
 from skyagent.errors import EngineAway, Unmeasured
 from skyagent.memory import Memory, memory

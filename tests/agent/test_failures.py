@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from skyagent import client
+from skyagent.connections import Http
+from skyagent.errors import Unreachable
+from skyagent.settings import VARIABLES, load
+from skyagent.tokens import Tokens
 from tests.agent.peers import TOKEN, Answer, Engine, Manager, failing
 from tests.agent.process import Agent
 
@@ -27,6 +32,17 @@ def test_a_manager_that_is_away_is_found_again(manager: Manager, start: Start) -
     accepted = agent.says("action=accepted")[0]
     assert " INFO " in accepted
     assert "failures=0" not in accepted
+
+
+def test_a_request_that_was_ended_while_the_library_held_its_lock_is_the_last_to_wait_for_it(manager: Manager) -> None:
+    settings = load(None, {VARIABLES["apiUrl"]: manager.url, VARIABLES["authToken"]: TOKEN})
+    http = Http(settings, 1.0)
+    reports = client.Manager(http, settings, Tokens(settings), 0.2)
+    http._to_manager._optional_thread_lock.__enter__()  # as an alarm leaves it that comes in between
+    with pytest.raises(Unreachable, match="timed out"):
+        reports.heartbeat({})
+    assert reports.heartbeat({}).next_seconds == manager.accepting().document["nextHeartbeatSeconds"]
+    http._to_manager.close()
 
 
 def test_one_line_for_each_change_of_state(manager: Manager, start: Start) -> None:

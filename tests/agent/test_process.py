@@ -140,7 +140,7 @@ def test_lines_for_the_journal_begin_with_the_priority(manager: Manager, start: 
 @pytest.mark.parametrize("argument", ["--version", "--help"])
 def test_what_needs_no_network_loads_no_http_library(argument: str) -> None:
     run = "runpy.run_module('skyagent', run_name='__main__')"
-    code = f"import runpy, sys\ntry: {run}\nfinally: print('httpx' in sys.modules)"
+    code = f"import runpy, sys\ntry: {run}\nfinally: print('httpcore' in sys.modules)"
     answer = subprocess.run(
         [sys.executable, "-c", code, argument], cwd=ROOT, capture_output=True, text=True, check=True
     )
