@@ -8,7 +8,7 @@ from uuid import UUID
 
 from skyctl.operations.agents import upgrades
 from skyctl.operations.shared.context import Context
-from skyctl.store import drains, installation, schema, workers
+from skyctl.store import db, drains, installation, schema, workers
 from skyctl.store.tables import SCHEMA_VERSION
 
 UPGRADE_SECONDS = 3600.0
@@ -48,9 +48,12 @@ def initialize(context: Context) -> SchemaState:
     return check(context)
 
 
-def check(context: Context) -> SchemaState:
-    """Return what the database has of the schema."""
+def check(context: Context, *, takes_writes: bool = False) -> SchemaState:
+    """Return what the database has of the schema. Raises DatabaseUnavailable, also where it takes no writes although it
+    is to."""
     with context.db.transaction() as tx:
+        if takes_writes:
+            db.require_writes(tx)
         missing = schema.missing(tx)
         installation_id = None if missing else installation.installation_id(tx)
         return SchemaState(schema.version(tx), SCHEMA_VERSION, missing, installation_id)
