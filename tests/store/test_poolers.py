@@ -91,7 +91,7 @@ def test_whatever_hands_sessions_on_is_refused_by_name(start: Start, cli: Cli, p
     for command in (["serve", "--port", "0"], ["monitor"]):
         process = start(*command, **by_pooler)
         process.until("is a pooler that gives each transaction another session")
-        assert process.stop() == 5
+        assert process.popen.wait(PATIENCE_SECONDS) == 5
     found = cli("doctor", **by_pooler)
     assert (found.returncode, "is a pooler that gives" in found.stdout) == (1, True)
 
