@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from psycopg.abc import AdaptContext
 
-from skyctl.domain.errors import TransactionPooling
+from skyctl.domain.errors import DatabaseUnavailable, TransactionPooling
 from skyctl.store import location
 from skyctl.store.waits import Waits, at_most_here
 
@@ -23,7 +23,10 @@ OWN_SESSION = (
     "have the pooler keep a session for each connection (pgbouncer: pool_mode = session for this database or user), "
     "or let SKYCTL_DATABASE_URL lead to PostgreSQL itself"
 )
-_PID = "SELECT pg_backend_pid()"
+MORE_SESSIONS = (
+    "let it have more for skyctl (pgbouncer: pool_size), or let SKYCTL_DATABASE_URL lead to PostgreSQL itself"
+)
+_PID = sql.SQL("SELECT pg_backend_pid()")
 
 
 class Sessions:
@@ -65,12 +68,9 @@ class Sessions:
         self._waits.check()
         connection = psycopg.connect(autocommit=True, context=context, **self._arguments)
         try:
-            with self._waits.at_most(CONNECT_SECONDS, connection.pgconn.socket):
-                is_direct = connection.execute(_PID).fetchone() == (connection.info.backend_pid,)
-            if not is_direct:
+            if self._ask(connection, _PID).fetchone() != (connection.info.backend_pid,):
                 self._check_pooler()
-            with self._waits.at_most(CONNECT_SECONDS, connection.pgconn.socket):
-                connection.execute(self._settings)
+            self._ask(connection, self._settings)
         except BaseException:
             connection.close()
             raise
@@ -98,26 +98,33 @@ class Sessions:
         return not (self._needs_writes and b"on" in (said(b"in_hot_standby"), said(b"default_transaction_read_only")))
 
     def _check_pooler(self) -> None:
-        """Raise TransactionPooling unless a pooler has been seen to keep sessions: what it hands on after each
-        transaction hears no notification in between, and what was set in it is set for others."""
+        """Raise TransactionPooling unless a pooler has been seen to keep sessions: one that is handed on after each
+        transaction hears nothing in between, and what was set in it is set for others. Raises DatabaseUnavailable."""
         if self._are_kept:
             return
-        channel = sql.Identifier(f"skyctl_{uuid4().hex}")
-        with (
-            psycopg.connect(autocommit=True, **self._arguments) as listener,
-            self._waits.at_most(2 * CONNECT_SECONDS, listener.pgconn.socket),
-        ):
-            listener.execute(sql.SQL("LISTEN {}").format(channel))
-            with (
-                psycopg.connect(autocommit=True, **self._arguments) as other,
-                self._waits.at_most(CONNECT_SECONDS, other.pgconn.socket),
-            ):
-                other.execute(sql.SQL("NOTIFY {}").format(channel))
-            self._are_kept = any(listener.notifies(timeout=CONNECT_SECONDS, stop_after=1))
-            listener.execute(sql.SQL("UNLISTEN {}").format(channel))
+        try:
+            self._are_kept = self._hears_while_idle()
+        except psycopg.OperationalError as error:
+            none = f"{self._address} is a pooler that gives no second session"
+            raise DatabaseUnavailable(none, MORE_SESSIONS) from error
         if not self._are_kept:
             raise TransactionPooling(
                 f"{self._address} is a pooler that gives each transaction another session: skyctl needs one of its own "
                 "for each connection",
                 OWN_SESSION,
             )
+
+    def _hears_while_idle(self) -> bool:
+        """Tell whether a connection gets the notification of another one between two statements of its own."""
+        channel = sql.Identifier(f"skyctl_{uuid4().hex}")
+        with psycopg.connect(autocommit=True, **self._arguments) as listener:
+            self._ask(listener, sql.SQL("LISTEN {}").format(channel))
+            with psycopg.connect(autocommit=True, **self._arguments) as other:
+                self._ask(other, sql.SQL("NOTIFY {}").format(channel))
+            hears = any(listener.notifies(timeout=CONNECT_SECONDS, stop_after=1))
+            self._ask(listener, sql.SQL("UNLISTEN {}").format(channel))
+        return hears
+
+    def _ask(self, connection: psycopg.Connection, statement: sql.SQL | sql.Composed) -> psycopg.Cursor:
+        with self._waits.at_most(CONNECT_SECONDS, connection.pgconn.socket):
+            return connection.execute(statement)

@@ -41,7 +41,7 @@ def pooler(postgres: EmbeddedPostgres, database_url: str, tmp_path: Path) -> Ite
 
     def begin(mode: str) -> str:
         port = free_port()
-        file = tmp_path / f"{mode}.ini"
+        file = tmp_path / "pgbouncer.ini"
         lines = SETTINGS.format(sockets=postgres.sockets, port=port, mode=mode)
         file.write_text(lines + (f"user = {SYSTEM_USER}\n" if os.geteuid() == 0 else ""))
         process = subprocess.Popen([program, "--quiet", str(file)], stderr=subprocess.DEVNULL)
@@ -103,6 +103,13 @@ def test_what_hands_sessions_on_is_left_as_it_was(cli: Cli, pooler: Pooler) -> N
     with psycopg.connect(by_pooler) as others:
         listens = "SELECT current_setting('statement_timeout'), count(channel) FROM pg_listening_channels() AS channel"
         assert others.execute(listens).fetchall() == [("0", 0)]
+
+
+def test_a_pooler_without_a_second_session_is_named(cli: Cli, pooler: Pooler) -> None:
+    refused = cli("workers", "list", SKYCTL_DATABASE_URL=pooler("session\ndefault_pool_size = 1"))
+    error, hint = refused.stderr.splitlines()
+    assert (refused.returncode, "is a pooler that gives no second session" in error) == (5, True)
+    assert "pool_size" in hint
 
 
 def test_options_that_a_pooler_does_not_take_are_named(cli: Cli, pooler: Pooler) -> None:
