@@ -207,11 +207,11 @@ class Cached:
 
 
 def ready(context: Context, _request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Say that what this process lives by goes on, that the database answers and has our schema, and which installation
-    it is of."""
+    """Say that what this process lives by goes on, that the database answers, has our schema and takes writes, and
+    which installation it is of."""
     if still := vital.standing_still():
         return 503, error_document("STANDS_STILL", f"what must go on stands still: {', '.join(still)}")
-    state = schema.check(context)
+    state = schema.check(context, takes_writes=True)
     if not state.complete:
         return 503, error_document("SCHEMA_INCOMPLETE", "run `skyctl db init`")
     installation_id = str(state.installation_id) if state.installation_id else None

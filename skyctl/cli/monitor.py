@@ -39,4 +39,5 @@ def monitor(
             return
         stop = Stop()
         stop.on_signals()
+        context.db.check_pooling()  # it would be waited for, as for one that is away
         watcher.run(stop)

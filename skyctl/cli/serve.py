@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,8 @@ def serve(
     server.check_proxies(proxy or ())
     listener = server.listen(host, port) if inherited is None else socket.socket(fileno=inherited)
     with wiring.database_url(chosen) as url:
-        wiring.connect(chosen, url).db.close()  # a URL that cannot be read is said here, once, and not by every process
+        with closing(wiring.connect(chosen, url).db) as database:
+            database.check_pooling()  # what is wrong with its URL is said here, once, and not by every process
         os.environ["SKYCTL_DATABASE_URL"] = url
         if config := options(ctx).config:
             os.environ["SKYCTL_CONFIG"] = str(config)

@@ -204,6 +204,10 @@ class DatabaseBusy(DatabaseUnavailable):
     """Somebody else held a lock for longer than it is waited for; nothing was done."""
 
 
+class TransactionPooling(DatabaseUnavailable):
+    """A pooler stands before the database that gives each transaction another session."""
+
+
 class DatabaseRefused(SkyctlError):
     """The database does not accept a statement or a row."""
 

@@ -90,6 +90,12 @@ class _Sender:
                 f"the URL of the channel {self._channel} cannot be read",
                 "see SKYCTL_ALERT_CHANNELS and Apprise's list of URLs",
             )
+        if answer.startswith(apprise_child.SENT_ELSEWHERE):
+            status, to = answer.removeprefix(apprise_child.SENT_ELSEWHERE).decode(errors="replace").split(" ", 1)
+            raise ChannelFailed(
+                f"the channel {self._channel} answered {status} and leads to {to}, without the alert",
+                "set its URL in SKYCTL_ALERT_CHANNELS to where it leads, such as https in place of http",
+            )
         if answer != apprise_child.TAKEN:
             raise ChannelFailed(
                 f"the channel {self._channel} did not take the alert",
@@ -115,9 +121,7 @@ class _Sender:
             connection.settimeout(max(0.001, deadline - time.monotonic()))
             connection.sendall(_line(task))
             connection.settimeout(max(0.001, deadline - time.monotonic()))
-            if answer := connection.recv(1):
-                return answer
-            raise ConnectionResetError
+            return _read_line(connection)
         except BaseException:  # lest its answer be taken for that to the next alert
             self.end()
             raise
@@ -139,6 +143,16 @@ class _Sender:
             self._running = process, ours
             ours.sendall(_line({"url": self._url, "parent": os.getpid()}))
         return self._running[1]
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        more = connection.recv(1024)
+        if not more:
+            raise ConnectionResetError
+        line += more
+    return line.removesuffix(b"\n")
 
 
 def _line(document: Mapping[str, object]) -> bytes:

@@ -1,8 +1,8 @@
 """The program that sends alerts by one URL. It is stopped by killing it, since Apprise's threads outlive any other end.
 
 Its stdin is a socket with one JSON document a line, because everybody on the host can see a process's arguments: first
-{url, parent}, then {title, body, kind} for each alert, which it answers there with a byte. It ends with `parent`, the
-id of the process that started it, or when there are no more.
+{url, parent}, then {title, body, kind} for each alert, which it answers there with a line: one of the words below,
+after SENT_ELSEWHERE where to. It ends with `parent`, the id of the process that started it, or when there are no more.
 """
 
 import json
@@ -11,10 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
 
 from skyctl.host import parent_process
 
-TAKEN, NOT_TAKEN, UNREADABLE = b"t", b"n", b"u"
+TAKEN, NOT_TAKEN, UNREADABLE, SENT_ELSEWHERE = b"taken", b"not taken", b"unreadable", b"elsewhere "
+LOSE_THE_BODY = (301, 302, 303)
 
 
 def main() -> None:
@@ -22,7 +25,7 @@ def main() -> None:
     first = json.loads(next(sys.stdin.buffer))
     parent_process.end_with(first["parent"], signal.SIGKILL)
     for answer in _send(first["url"], sys.stdin.buffer):
-        os.write(sys.stdin.fileno(), answer)
+        os.write(sys.stdin.fileno(), answer + b"\n")
 
 
 def _send(url: str, alerts: Iterable[bytes]) -> Iterable[bytes]:
@@ -30,13 +33,36 @@ def _send(url: str, alerts: Iterable[bytes]) -> Iterable[bytes]:
 
     logging.getLogger("apprise").disabled = True  # its lines hold the URLs, or parts of them
     sender = apprise.Apprise()
+    sent_elsewhere = _refuse_to_lose_bodies()
     can_be_read = sender.add(url)
     for alert in map(json.loads, alerts):
         kind = apprise.NotifyType(alert["kind"])
+        sent_elsewhere.clear()
         taken = can_be_read and sender.notify(
             title=alert["title"], body=alert["body"], notify_type=kind, body_format=apprise.NotifyFormat.TEXT
         )
-        yield TAKEN if taken else NOT_TAKEN if can_be_read else UNREADABLE
+        not_taken = SENT_ELSEWHERE + sent_elsewhere[0].encode() if sent_elsewhere else NOT_TAKEN
+        yield TAKEN if taken else not_taken if can_be_read else UNREADABLE
+
+
+def _refuse_to_lose_bodies() -> list[str]:
+    """Have whatever is sent fail where an answer leads elsewhere by a request without the body: it would look as if it
+    had arrived. Return the list of where that was, without what may be a secret."""
+    import requests  # here, as apprise, which sends by it
+
+    sent_elsewhere: list[str] = []
+    rebuild = requests.Session.rebuild_method
+
+    def rebuild_method(session: Any, prepared: Any, response: Any) -> None:
+        if response.status_code in LOSE_THE_BODY and prepared.body:
+            to = urlsplit(prepared.url)
+            port = f":{to.port}" if to.port else ""
+            sent_elsewhere.append(f"{response.status_code} {to.scheme}://{to.hostname}{port}")
+            raise requests.exceptions.TooManyRedirects(response=response)
+        rebuild(session, prepared, response)
+
+    requests.Session.rebuild_method = rebuild_method  # type: ignore[method-assign, assignment]
+    return sent_elsewhere
 
 
 if __name__ == "__main__":

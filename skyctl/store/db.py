@@ -1,9 +1,7 @@
-"""The door to PostgreSQL: connections, transactions, LISTEN; the one place where the driver's errors become ours."""
+"""The door to PostgreSQL: connections, transactions, LISTEN."""
 
 import asyncio
 import math
-import os
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -17,26 +15,20 @@ from psycopg import errors as pg
 from psycopg import sql
 from sqlalchemy import exc
 
-from skyctl.domain import errors
-from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused, SchemaMissing, SkyctlError
-from skyctl.domain.shortages import shortage
-from skyctl.domain.text import without_secrets
+from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, TransactionPooling
 from skyctl.host import vital
-from skyctl.store import location
-from skyctl.store.waits import Waits, shut_down
+from skyctl.store import failures, location
+from skyctl.store.failures import translated
+from skyctl.store.sessions import CONNECT_SECONDS, STATEMENT_SECONDS, Sessions
+from skyctl.store.waits import Waits, at_most_here
 
 Transaction = sa.Connection
 Listener = psycopg.Connection
 
 NEWS_CHANNEL = "skyctl_news"
-CONNECT_SECONDS = 3
-STATEMENT_SECONDS = 15
-IDLE_SECONDS = 5  # of a process that was frozen within a transaction, and would keep its locks
 RESTED_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
-CHECK_ADDRESS = "check SKYCTL_DATABASE_URL, and that PostgreSQL runs and accepts this user"
-CHECK_SCHEMA = "run `skyctl db init` against this database"
 
 
 class Database:
@@ -50,24 +42,17 @@ class Database:
         self.ahead = timedelta()
         self._waits = Waits()
         self._url = location.parse(url)
-        self._arguments = {
-            "connect_timeout": CONNECT_SECONDS,
-            "tcp_user_timeout": CONNECT_SECONDS * 1000,
-            "application_name": "skyctl",
-            "options": f"{self._url.query.get('options', '')} -c statement_timeout={STATEMENT_SECONDS * 1000} "
-            f"-c idle_in_transaction_session_timeout={IDLE_SECONDS * 1000} -c timezone=UTC "
-            f"-c lock_timeout={LOCK_SECONDS if limits_lock_waits else 0:g}s",
-        }
+        self.sessions = Sessions(self._url, self._waits, LOCK_SECONDS if limits_lock_waits else 0)
         self._engine = sa.create_engine(
             self._url,
-            connect_args=self._arguments,
             pool_size=connections,
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
             use_native_hstore=False,
             hide_parameters=True,
         )
-        _check_the_rested(self._engine, self._waits)
+        _open_by(self.sessions, self._engine)
+        _check_the_rested(self._engine, self._waits, self.sessions)
         self.heartbeat_connection = HeartbeatConnection(self)
 
     @contextmanager
@@ -77,7 +62,7 @@ class Database:
         process has nothing left to ask it with; SchemaMissing, DatabaseRefused."""
         vital.goes_on()
         with (
-            _translated(self.address),
+            translated(self.address),
             self._engine.connect() as connection,
             self._waits.at_most(limit_seconds, _socket(connection)),
             connection.begin(),
@@ -93,9 +78,8 @@ class Database:
     @contextmanager
     def listening(self, channel: str = NEWS_CHANNEL) -> Iterator[psycopg.Connection]:
         """A connection of its own that LISTENs for news; readable as soon as there is some. See `drain`."""
-        self._waits.check()
-        with _translated(self.address):
-            connection = psycopg.connect(autocommit=True, **self.arguments)
+        with translated(self.address):
+            connection = self.sessions.open()
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         with connection:
             yield connection
@@ -104,15 +88,21 @@ class Database:
     def beside(self) -> Iterator[sa.Connection]:
         """One transaction on a connection beside the pool's, for what is read once in the middle of another
         transaction: that may hold the last of the pool. Raises as `transaction` does."""
-        engine = sa.create_engine(self._url, connect_args=self._arguments, poolclass=sa.NullPool, hide_parameters=True)
-        with _translated(self.address), engine.begin() as connection:
+        engine = sa.create_engine(self._url, poolclass=sa.NullPool, use_native_hstore=False, hide_parameters=True)
+        _open_by(self.sessions, engine)
+        with translated(self.address), engine.begin() as connection:
             yield connection
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The driver's arguments for connecting."""
-        url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return {"conninfo": url, **self._arguments}
+    def check_pooling(self) -> None:
+        """Raise TransactionPooling where such a pooler stands before the database. Where that does not answer, nothing
+        is known of it, and nothing raised."""
+        try:
+            with self.transaction():
+                pass
+        except TransactionPooling:
+            raise
+        except (DatabaseUnavailable, DatabaseRefused):
+            return
 
     @cached_property
     def address(self) -> str:
@@ -151,13 +141,17 @@ class HeartbeatConnection:
     async def fetch(self, statement: LiteralString, parameters: Mapping[str, object]) -> list[tuple[Any, ...]]:
         """The rows of a statement, once it is committed. Raises DatabaseUnavailable, SchemaMissing, DatabaseRefused."""
         async with self._turn:
-            with _translated(self._database.address):
+            with translated(self._database.address):
                 connection = await self._checked()
                 ours, theirs = self._asked
                 until = theirs + timedelta(seconds=time.monotonic() - ours + LIMIT_SECONDS)
                 values = {**parameters, "until": until}
-                async with self._moved(connection, self._database.ahead):
-                    rows = await self._ask(connection, LIMIT_SECONDS, statement, values)
+                try:
+                    async with self._moved(connection, self._database.ahead):
+                        rows = await self._ask(connection, LIMIT_SECONDS, statement, values)
+                except pg.ReadOnlySqlTransaction:
+                    self.close()  # the next one goes to where writes are taken by then
+                    raise
         if self._asked[1] > until:
             raise DatabaseUnavailable(f"{self._database.address}: its clock leapt ahead", "try again")
         return rows
@@ -185,7 +179,7 @@ class HeartbeatConnection:
                 await self._ask(self._connection, CONNECT_SECONDS, "SELECT now()", {})
         if self._connection is None or self._connection.closed:
             self.close()
-            self._connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._database.arguments)
+            self._connection = await self._database.sessions.open_here()
             await self._ask(self._connection, CONNECT_SECONDS, "SELECT now()", {})
         return self._connection
 
@@ -196,26 +190,31 @@ class HeartbeatConnection:
         statement: LiteralString,
         parameters: Mapping[str, object],
     ) -> list[tuple[Any, ...]]:
-        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as ours:
-            timer = asyncio.get_running_loop().call_later(seconds, shut_down, ours)
+        with at_most_here(seconds, connection.pgconn.socket):
             asked = time.monotonic()
-            try:
-                rows = await (await connection.execute(statement, parameters)).fetchall()
-            finally:
-                timer.cancel()
+            rows = await (await connection.execute(statement, parameters)).fetchall()
         self._asked = (asked, rows[0][0])
         return rows
 
 
 def drain(connection: psycopg.Connection) -> int:
     """Take the notifications that have arrived, without waiting; how many they were. Raises DatabaseUnavailable."""
-    with _translated("the database"):
+    with translated("the database"):
         return len(list(connection.notifies(timeout=0)))
 
 
 def refuse_writes(connection: sa.Connection) -> None:
     """Have the database refuse whatever would write in the rest of this transaction."""
     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
+
+
+def require_writes(connection: sa.Connection) -> None:
+    """Raise DatabaseUnavailable where the database takes no writes, as a standby; the connection is not used again."""
+    if connection.execute(sa.select(sa.func.current_setting("transaction_read_only"))).scalar_one() == "on":
+        connection.invalidate()
+        raise DatabaseUnavailable(
+            "the database takes no writes: it is a standby, or was made read-only", failures.GO_TO_PRIMARY
+        )
 
 
 def limit_lock_waits(connection: sa.Connection, seconds: float = LOCK_SECONDS) -> None:
@@ -245,15 +244,26 @@ def clock(connection: sa.Connection) -> datetime:
     return moment
 
 
-def _check_the_rested(engine: sa.Engine, waits: Waits) -> None:
-    """Check a connection that has rested before it is used: the database may have gone meanwhile.
+def _open_by(sessions: Sessions, engine: sa.Engine) -> None:
+    """Have an engine open its connections as sessions are opened, and leave a server that takes no writes."""
+
+    @sa.event.listens_for(engine, "do_connect")
+    def begin(_dialect: object, _record: object, _arguments: object, named: dict[str, Any]) -> psycopg.Connection:
+        connection = sessions.open(named.get("context"))
+        connection.autocommit = False
+        return connection
+
+    @sa.event.listens_for(engine, "handle_error")
+    def leave(failure: sa.ExceptionContext) -> None:
+        if isinstance(failure.original_exception, pg.ReadOnlySqlTransaction):
+            failure.is_disconnect = True
+
+
+def _check_the_rested(engine: sa.Engine, waits: Waits, sessions: Sessions) -> None:
+    """Check a connection that has rested before it is used: the database may have gone meanwhile, or takes no writes.
 
     As `pool_pre_ping`, which checks always: three round trips before every batch of heartbeats.
     """
-
-    @sa.event.listens_for(engine, "do_connect")
-    def begin(*_: object) -> None:
-        waits.check()
 
     @sa.event.listens_for(engine, "checkin")
     def note(_connection: object, record: sa.PoolProxiedConnection) -> None:
@@ -267,51 +277,10 @@ def _check_the_rested(engine: sa.Engine, waits: Waits) -> None:
                     engine.dialect.do_ping(connection)  # type: ignore[arg-type]
             except psycopg.Error as error:
                 raise exc.DisconnectionError from error
+        if not sessions.fits(connection):
+            raise exc.DisconnectionError
 
 
 def _socket(connection: sa.Connection) -> int:
     driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
     return driver.pgconn.socket
-
-
-@contextmanager
-def _translated(address: str) -> Iterator[None]:
-    try:
-        yield
-    except exc.DBAPIError as error:
-        raise _ours(error.orig, address) from error
-    except exc.TimeoutError as error:
-        raise DatabaseUnavailable(f"{address} is busy: no connection is free", "try again") from error
-    except psycopg.Error as error:
-        raise _ours(error, address) from error
-    except (OSError, MemoryError, RuntimeError) as error:
-        if reason := shortage(error):
-            hint = "see what takes so much, or raise the limits of this process"
-            raise DatabaseUnavailable(f"{address} cannot be asked: {reason}", hint) from error
-        raise
-
-
-def _ours(error: BaseException | None, address: str) -> SkyctlError:
-    """Our error for the driver's: what cannot be reached, what is missing, what is taken, what was refused."""
-    reason = without_secrets(_one_line(error))
-    match error:
-        case pg.UndefinedTable() | pg.UndefinedColumn() | pg.UndefinedFunction():
-            return SchemaMissing(f"the schema of {address} is not complete: {reason}", CHECK_SCHEMA)
-        case pg.InsufficientPrivilege():
-            return SchemaMissing(f"{address}: {reason}", "grant the database user its rights on the tables")
-        case pg.UniqueViolation():
-            return Refused(f"already taken: {reason}", "remove or change the other one first")
-        case pg.LockNotAvailable():
-            return errors.DatabaseBusy(f"{address}: somebody else holds what is needed: {reason}", "try again")
-        case pg.IdleInTransactionSessionTimeout() | pg.ReadOnlySqlTransaction() | pg.DeadlockDetected():
-            return DatabaseUnavailable(f"{address} does not go on: {reason}", CHECK_ADDRESS)
-        case psycopg.ProgrammingError() if error.sqlstate is None:
-            return DatabaseUnavailable(f"{address}: {reason}", CHECK_ADDRESS)
-        case psycopg.OperationalError() | psycopg.InterfaceError():
-            return DatabaseUnavailable(f"{address} does not answer: {reason}", CHECK_ADDRESS)
-    return DatabaseRefused(f"the database refused the statement: {reason}", "see the log of PostgreSQL")
-
-
-def _one_line(error: BaseException | None) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -2,15 +2,19 @@
 
 import os
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import exc
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.domain.text import without_secrets
 
 SECRET_PARAMETERS = ("password", "sslpassword")
+
+_SEVERAL_HOSTS = re.compile(r"(?P<before>[\w+]+://(?:.*@)?)(?P<hosts>[^/?#@]*,[^/?#@]*)(?P<after>.*)", re.DOTALL)
+_HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>\d*))?")
 
 
 class Way(NamedTuple):
@@ -30,16 +34,39 @@ def parse(text: str) -> sa.URL:
             "write an @ within user, password and parameters as %40",
         )
     try:
-        url = sa.make_url(text)
+        url = _read(text)
+        PGDialect_psycopg().create_connect_args(url)  # type: ignore[no-untyped-call]
     except (exc.ArgumentError, ValueError):  # whose words may hold the password
         raise DatabaseUnavailable(
-            "the database URL cannot be read", "write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+            "the database URL cannot be read",
+            "write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE, several servers as HOST:5432,HOST:5432",
         ) from None
     if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         raise DatabaseUnavailable(
             f"the database URL starts with {url.drivername}://", "skyctl works with PostgreSQL: postgresql://..."
         )
     return url.set(drivername="postgresql+psycopg")
+
+
+def _read(text: str) -> sa.URL:
+    """Return a URL; several hosts, as libpq has them, as its parameters `host` and `port`. Raises ValueError,
+    ArgumentError."""
+    several = _SEVERAL_HOSTS.fullmatch(text)
+    if not several:
+        return sa.make_url(text)
+    servers = [_HOST.fullmatch(server) for server in several["hosts"].split(",")]
+    if not all(servers):
+        raise ValueError
+    url = sa.make_url(several["before"] + several["after"])
+    hosts = ",".join(server["host"].strip("[]") for server in servers if server)
+    ports = ",".join(server["port"] or "" for server in servers if server)
+    return url.set(query={**url.query, "host": hosts} | ({"port": ports} if ports.strip(",") else {}))
+
+
+def arguments(url: sa.URL) -> dict[str, Any]:
+    """Return the driver's arguments for a URL that was parsed."""
+    _, named = PGDialect_psycopg().create_connect_args(url)  # type: ignore[no-untyped-call]
+    return dict(named)
 
 
 def shown(url: sa.URL) -> str:

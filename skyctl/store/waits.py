@@ -1,5 +1,6 @@
 """Waits for the database, which end in time."""
 
+import asyncio
 import os
 import socket
 import threading
@@ -42,6 +43,17 @@ class Waits:
         self._given_up = True
         for connection in list(self._running):
             shut_down(connection)
+
+
+@contextmanager
+def at_most_here(seconds: float, number: int) -> Iterator[None]:
+    """Shut a connection of this event loop down when the block takes too long."""
+    with socket.socket(fileno=os.dup(number)) as ours:
+        timer = asyncio.get_running_loop().call_later(seconds, shut_down, ours)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def shut_down(connection: socket.socket) -> None:

@@ -238,11 +238,20 @@ def withdraw_agents(connection: sa.Connection, worker_ids: Iterable[UUID]) -> No
     connection.execute(offered.values(**_NO_OFFER, updated_at=_NOW))
 
 
+def others_are_offered(connection: sa.Connection, sha256: str) -> bool:
+    """Tell whether an agent is offered that `withdraw_other_agents` would withdraw."""
+    return bool(connection.execute(sa.select(sa.exists().where(_offered_another(sha256)))).scalar_one())
+
+
 def withdraw_other_agents(connection: sa.Connection, sha256: str) -> None:
     """Offer no agent any more but this one, and none that is not signed. Heartbeats are held."""
-    unsigned = workers.c.agent_offered.is_not(None) & workers.c.agent_signature.is_(None)
-    others = sa.update(workers).where((workers.c.agent_offered != sha256) | unsigned)
+    others = sa.update(workers).where(_offered_another(sha256))
     connection.execute(others.values(**_NO_OFFER, updated_at=_NOW))
+
+
+def _offered_another(sha256: str) -> sa.ColumnElement[bool]:
+    unsigned = workers.c.agent_offered.is_not(None) & workers.c.agent_signature.is_(None)
+    return (workers.c.agent_offered != sha256) | unsigned
 
 
 def everyone(connection: sa.Connection, only: Collection[UUID] | None = None) -> list[Worker]:

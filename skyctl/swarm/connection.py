@@ -15,13 +15,16 @@ from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailabl
 from skyctl.domain.text import quoted, without_secrets, without_secrets_of
 
 _TIMEOUT_SECONDS = 5
+_SILENT = "does not answer"
 # A request that times out or is cut off is an OSError of the HTTP library; what the engine refuses is the SDK's own.
 _FAILURES = (DockerException, OSError)
 # Swarm answers what it refuses and what it cannot do with the same statuses, so only the words tell them apart.
 _OUT_OF_SEQUENCE = "out of sequence"
 _NO_MANAGER = "not a swarm manager"
+_LOCKED = "locked"
+_NO_LEADER = "does not have a leader"
 _VOICELESS = (
-    *(_NO_MANAGER, "does not have a leader", "deadline exceeded", "context canceled"),
+    *(_NO_MANAGER, _NO_LEADER, "needs to be unlocked", "deadline exceeded", "context canceled"),
     *("code = unavailable", "connection error"),
 )
 
@@ -48,9 +51,23 @@ class Connection:
         """Make sure that the engine answers."""
         self._opened()
 
-    def get(self, path: str, *, failure: str = "does not answer", **parameters: str) -> Any:
+    def get(self, path: str, *, failure: str = "", **parameters: str) -> Any:
         """Return the engine's answer at the path. `failure` is what an error says that it did not do."""
         return self._ask("GET", path, failure, parameters, None)
+
+    def unavailable(self, failure: str, words: str) -> EngineUnavailable:
+        """Return the error of an engine that answers, and is of no use all the same: what it does not do, and why."""
+        if _NO_MANAGER in words:
+            hint = "set DOCKER_HOST to a manager of the swarm, or let this engine begin one with `docker swarm init`"
+        elif _LOCKED in words:
+            hint = "unlock the swarm there: docker swarm unlock"
+        elif _NO_LEADER in words:
+            hint = (
+                "see that most managers of the swarm are up; where they are lost: docker swarm init --force-new-cluster"
+            )
+        else:
+            hint = f"see {self._look}, or set DOCKER_HOST to a manager of the swarm"
+        return EngineUnavailable(f"the Docker engine at {self._shown} {failure}: {self._public(words)}", hint)
 
     def post(self, path: str, body: object, *, image: str | None = None, **parameters: str) -> Any:
         """Hand a document over, with what the SDK knows of the image's registry; what the engine says to it."""
@@ -84,7 +101,7 @@ class Connection:
             words = str(answer.json().get("message"))
         except _FAILURES as error:
             self._drop(client)
-            raise self._unavailable(failure, _cause(error)) from error
+            raise self._away(failure or _SILENT, _cause(error)) from error
         raise self._refusal(method, failure, answer.status_code, words)
 
     def _opened(self) -> docker.APIClient:
@@ -97,7 +114,7 @@ class Connection:
                     self._client = docker.APIClient(timeout=_TIMEOUT_SECONDS, **settings)
                 return self._client
         except (*_FAILURES, ValueError) as error:  # the last where the address is none
-            raise self._unavailable("does not answer", _cause(error)) from error
+            raise self._away(_SILENT, _cause(error)) from error
 
     def _drop(self, client: docker.APIClient) -> None:
         with self._lock:
@@ -111,18 +128,21 @@ class Connection:
         if status == 404:
             return Missing(f"the Docker engine at {self._shown} says no: {words}")
         if method == "GET" or status == 503 or any(sign in words.lower() for sign in _VOICELESS):
-            return self._unavailable(failure, words)
+            return self.unavailable(failure or "answers with a refusal", words)
         if status == 409 or _OUT_OF_SEQUENCE in words:
             return EngineConflict(f"the Docker engine at {self._shown} saw a change by somebody else: {words}")
         return EngineRefused(f"the Docker engine at {self._shown} says no: {words}")
 
-    def _unavailable(self, failure: str, words: str) -> EngineUnavailable:
-        words = without_secrets_of(self._host, words)
-        look = f"`docker --host {quoted(self._shown)} info`"
-        hint = f"see that it is up with {look}, or set DOCKER_HOST to a manager of the swarm"
-        if _NO_MANAGER in words:
-            hint = "set DOCKER_HOST to a manager of the swarm, or let this engine begin one with `docker swarm init`"
-        return EngineUnavailable(f"the Docker engine at {self._shown} {failure}: {words}", hint)
+    def _away(self, failure: str, words: str) -> EngineUnavailable:
+        hint = f"see that it is up with {self._look}, or set DOCKER_HOST to a manager of the swarm"
+        return EngineUnavailable(f"the Docker engine at {self._shown} {failure}: {self._public(words)}", hint)
+
+    @property
+    def _look(self) -> str:
+        return f"`docker --host {quoted(self._shown)} info`"
+
+    def _public(self, words: str) -> str:
+        return without_secrets_of(self._host, words)
 
 
 def _probe(host: str) -> None:

@@ -16,6 +16,7 @@ from skyctl.swarm.connection import Connection, Missing
 from skyctl.swarm.specs import Document
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+_UNABLE = ("locked", "pending", "error")  # the swarm's states in which its managers cannot say how hosts join
 _ATTEMPTS = 5  # at a change that somebody else's may precede each time
 _MOST_ASKED_BY_ID = 100  # the engine looks each one up by itself; beyond that, one listing of all is less work for it
 
@@ -38,7 +39,8 @@ class SwarmEngine:
         """The address and token with which a host joins this swarm as a worker; None without a local engine, or when it
         manages no swarm.
 
-        Raises EngineUnavailable when a configured engine does not answer, or a manager cannot tell its join token.
+        Raises EngineUnavailable when a configured engine does not answer, or a manager cannot tell its join token, as
+        while its swarm is locked or most of its managers are away.
         """
         failure = "does not tell the swarm's join token"
         try:
@@ -49,6 +51,9 @@ class SwarmEngine:
             raise
         swarm = self._connection.get("/info", failure=failure)["Swarm"]
         if not swarm["ControlAvailable"]:
+            if swarm["LocalNodeState"] in _UNABLE:
+                why = swarm.get("Error") or f"its swarm is {swarm['LocalNodeState']}"
+                raise self._connection.unavailable(failure, why)
             return None
         token = self._connection.get("/swarm", failure=failure)["JoinTokens"]["Worker"]
         address = self._advertise_address

@@ -78,6 +78,23 @@ def test_a_manager_without_quorum_says_so(lab: Network) -> None:
             SwarmEngine(right.engine, None).worker_join()
         with pytest.raises(EngineUnavailable, match="does not say what it is: timed out"):
             SwarmEngine(right.engine, None).state()
+        right.kill()
+        right.power_on()
+        with pytest.raises(EngineUnavailable, match="does not tell the swarm's join token: "):
+            SwarmEngine(right.engine, None).worker_join()
+
+
+def test_a_manager_of_a_locked_swarm_says_so(lab: Network) -> None:
+    with Node(lab, "locked") as node:
+        node.run("docker", "swarm", "init", "--autolock", "--advertise-addr", node.address)
+        node.kill()
+        node.power_on()
+        engine = SwarmEngine(node.engine, None)
+        with pytest.raises(EngineUnavailable, match=r"does not tell the swarm's join token: .*locked") as caught:
+            engine.worker_join()
+        assert caught.value.hint == "unlock the swarm there: docker swarm unlock"
+        with pytest.raises(EngineUnavailable, match=r"answers with a refusal: .*unlock"):
+            engine.observe()
 
 
 def test_an_engine_that_was_switched_off_is_said(lab: Network) -> None:

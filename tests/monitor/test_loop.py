@@ -129,9 +129,10 @@ def test_it_waits_for_a_database_that_is_read_only(start: Start, database_url: s
         setting.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     monitor = start("monitor", "--interval", "1")
     monitor.until("action=database_lost")
-    for _ in range(2):
-        monitor.until("action=watching")
+    sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
     with psycopg.connect(database_url, autocommit=True) as setting:
+        (before,) = setting.execute(sessions).fetchall()[0]
+        eventually(lambda: setting.execute(sessions).fetchall()[0][0] > before + 1)
         setting.execute("SET default_transaction_read_only = off")
         setting.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         setting.execute(

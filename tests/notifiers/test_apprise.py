@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -54,6 +55,33 @@ def test_a_channel_that_answers_without_an_end_is_given_up_and_takes_the_next_al
             hook.drips = False
             hook.answers.set()
             eventually(lambda: sent(send))
+        assert hook.arrived == [(ALERT.title, ALERT.message)]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+@pytest.mark.parametrize("form", ["{}", "http://u:a-secret@{}"])
+def test_a_channel_that_leads_elsewhere_without_the_alert_has_failed(status: int, form: str) -> None:
+    with webhook() as hook:
+        host = urlsplit(hook.url).netloc
+        path = "/elsewhere?token=a-secret"
+        hook.leads_elsewhere = status, path if form == "{}" else form.format(host) + path
+        [name] = apprise.names([hook.url])
+        with apprise.Channels([hook.url]).opened(name) as send:
+            with pytest.raises(ChannelFailed) as caught:
+                send(ALERT)
+            hook.leads_elsewhere = None
+            send(ALERT)
+        wants = f"the channel {name} answered {status} and leads to http://{host}, without the alert"
+        assert caught.value.message == wants
+        assert (hook.got, hook.arrived) == ([], [(ALERT.title, ALERT.message)])
+
+
+def test_an_alert_goes_with_whoever_leads_it_elsewhere_whole() -> None:
+    with webhook() as hook:
+        hook.leads_elsewhere = 308, "/elsewhere"
+        [name] = apprise.names([hook.url])
+        with apprise.Channels([hook.url]).opened(name) as send:
+            send(ALERT)
         assert hook.arrived == [(ALERT.title, ALERT.message)]
 
 

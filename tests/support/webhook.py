@@ -18,6 +18,8 @@ class Webhook:
         self.url = f"json://127.0.0.1:{port}/hook-with-a-secret"
         self.arrived: list[tuple[str, str]] = []
         self.fails: list[bool] = []
+        self.leads_elsewhere: tuple[int, str] | None = None
+        self.got: list[str] = []
         self.answers = threading.Event()
         self.answers.set()
         self.asked = threading.Event()
@@ -54,10 +56,23 @@ def webhook() -> Iterator[Webhook]:
             if hook.drips:
                 self.drip()
                 return
+            if hook.leads_elsewhere and self.path != "/elsewhere":
+                status, address = hook.leads_elsewhere
+                self.send_response(status)
+                self.send_header("Location", address)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             hook.answers.wait(PATIENCE_SECONDS)
             if not hook.fails:
                 hook.arrived.append((body["title"], body["message"]))
             self.send_response(500 if hook.fails else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            hook.got.append(self.path)
+            self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -10,6 +10,7 @@ from skyctl.domain.engine import EngineSpec, Port
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError
 from skyctl.domain.states import EndpointMode
 from skyctl.swarm import SwarmEngine, readings, specs
+from tests.conftest import Cli
 from tests.support.docker_stub import Answer, engine
 
 SPEC = EngineSpec(
@@ -58,8 +59,33 @@ def test_an_engine_that_does_not_tell_is_as_good_as_none(tmp_path: Path) -> None
     with engine(tmp_path, lambda *_: (400, {"message": "client version 1.41 is too old"})) as host:
         asked = SwarmEngine(host, None)
         for call in (asked.observe, asked.worker_join, asked.state):
-            with pytest.raises(EngineUnavailable, match="is too old"):
+            with pytest.raises(EngineUnavailable, match="is too old") as caught:
                 call()
+            assert "does not answer" not in caught.value.message
+
+
+LOCKED = {"LocalNodeState": "locked", "ControlAvailable": False, "NodeID": "", "Error": ""}
+NO_LEADER = {**LOCKED, "LocalNodeState": "pending", "Error": "rpc error: The swarm does not have a leader."}
+
+
+@pytest.mark.parametrize(
+    ("swarm", "why", "remedy"),
+    [
+        (LOCKED, "its swarm is locked", "docker swarm unlock"),
+        (NO_LEADER, "The swarm does not have a leader", "see that most managers of the swarm are up"),
+        ({**NO_LEADER, "LocalNodeState": "error", "Error": "x509: certificate has expired"}, "x509: ", "info`"),
+    ],
+)
+def test_no_script_is_made_that_joins_no_swarm_because_the_swarm_cannot_say_how(
+    cli: Cli, tmp_path: Path, swarm: dict[str, object], why: str, remedy: str
+) -> None:
+    with engine(tmp_path, lambda *_: (200, {"ServerVersion": "28.5", "Swarm": swarm})) as host:
+        refused = cli("workers", "install-script", "--name", "w1", "--insecure", DOCKER_HOST=host)
+        assert (refused.returncode, refused.stdout) == (5, "")
+        error, hint = refused.stderr.splitlines()[-2:]
+        assert ("does not tell the swarm's join token: " in error, why in error) == (True, True)
+        assert remedy in hint
+    assert "w1" not in cli("workers", "list").stdout
 
 
 def test_an_answer_that_is_not_dockers_is_an_engine_that_does_not_answer(tmp_path: Path) -> None:
