@@ -1,6 +1,6 @@
 """The connections to the manager, by TCP, TLS and a proxy, and to the Docker engine, by its socket.
 
-They are those of httpcore, which httpx is made of: httpx itself would be 3 MB more on each host. See ADR 0085.
+They are those of httpcore, which httpx is made of: httpx itself would be 3 MB more on each host. See ADR 0087.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from skyctl.domain.workloads import Deployment, Organization, Planned, Service, ServiceSpec
     from skyctl.operations.shared.context import Context
 
+PAGE = 100
 COMMAND = "skyctl.command"  # where the words behind `--` are kept
 
 app = typer.Typer(help="Services: deploy, list, look at, adopt, remove.", rich_markup_mode=None)
@@ -120,7 +121,7 @@ def list_services(
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="All that the swarm runs, whoever deployed it.")
     ] = False,
-    limit: LimitOption = 100,
+    limit: LimitOption = PAGE,
     offset: OffsetOption = 0,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -130,8 +131,8 @@ def list_services(
     """
 
     if everything:
-        if organization is not None or worker is not None:
-            raise ValidationError("--all lists the whole swarm", "leave --organization and --worker out")
+        if organization is not None or worker is not None or offset or limit != PAGE:
+            raise ValidationError("--all lists the whole swarm", "leave --org, --worker, --limit and --offset out")
         _list_swarm(ctx, output)
         return
     with open_context(ctx) as context:

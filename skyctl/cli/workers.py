@@ -115,7 +115,7 @@ def show_worker(ctx: typer.Context, worker: WorkerArgument, output: OutputOption
     with open_context(ctx) as context:
         record, now = shared.lookup.find_worker(context, worker), admin.workers.read_at(context)
         (drain,) = admin.drains.progress(context, [record.id])
-        occupants = _occupants(context, record)
+        occupants = _occupants(context, record) if output in (Output.TABLE, Output.WIDE) else ""
 
     emit(
         ctx,
