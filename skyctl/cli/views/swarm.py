@@ -49,7 +49,8 @@ def place_text(place: Place) -> str:
 def occupants_text(worker: Worker, there: Sequence[Occupant]) -> str:
     """What runs on a worker by service, and how many containers its agent counted last beside these."""
     if not worker.confirmed_node:
-        return "not known: its node is not confirmed"
+        claims = worker.swarm_node_id or worker.swarm_node_claim
+        return f"not known: {'its node is not confirmed' if claims else 'it is in no swarm'}"
     names = [
         f"{occupant.name} x {occupant.containers}" if occupant.containers > 1 else occupant.name for occupant in there
     ]
