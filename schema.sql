@@ -234,8 +234,10 @@ CREATE INDEX IF NOT EXISTS container_deployments_unsettled_idx ON container_depl
 -- How the engine runs a service and where it may be, in camelCase: endpointMode, ports, labels, command, region, pool,
 -- spread.
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS engine_settings jsonb NOT NULL DEFAULT '{}';
--- Since when none of its containers runs although one is to; and why, once that has lasted and people were told.
+-- Since when none of its containers runs although one is to, when that was last seen; and why, once that has lasted
+-- and people were told.
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_since timestamptz;
+ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_seen_at timestamptz;
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_reason text;
 
 DO $$

@@ -13,8 +13,11 @@ MOST_IDS = 1000
 
 
 def compose(events: Sequence[Event], policy: AlertPolicy) -> list[Alert]:
-    """One alert a service, or one for more than a handful of one pass."""
-    return [alert for kind in SAID for alert in _of_kind([event for event in events if event.kind == kind], policy)]
+    """One alert a service by the last that was heard of it, or one for more than a handful of one pass."""
+    last = {event.details_as(ServiceRef)["serviceId"]: event for event in events if event.kind in SAID}
+    return [
+        alert for kind in SAID for alert in _of_kind([event for event in last.values() if event.kind == kind], policy)
+    ]
 
 
 def _of_kind(events: Sequence[Event], policy: AlertPolicy) -> Iterator[Alert]:

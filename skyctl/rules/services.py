@@ -129,10 +129,12 @@ def assess_deployment(
     return DeploymentVerdict(DeploymentStatus.FAILED, error or "its container has ended")
 
 
-def downtime(service: EngineService) -> str:
-    """Return why none of a service's containers runs, in the engine's words where it says any; empty where one does, or
-    none is to."""
-    if service.replicas == 0 or any(runs(task) for task in service.tasks):
+def downtime(service: EngineService) -> str | None:
+    """Return why none of a service's containers runs, in the engine's words where it says any; empty where one does;
+    None where none is to."""
+    if service.replicas == 0:
+        return None
+    if any(runs(task) for task in service.tasks):
         return ""
     wanted = [task for task in service.tasks if task.wanted in ("running", "ready") and task.state not in ENDED]
     said = next((task.error for task in reversed(wanted) if task.error), "")

@@ -37,7 +37,7 @@ def occupants(tasks: Iterable[NodeTask]) -> list[Occupant]:
     until it has stopped."""
     there: dict[tuple[str, str], list[EngineTask]] = {}
     for service_id, name, task in tasks:
-        if task.state not in ENDED:
+        if task.state not in (*ENDED, "new", "pending"):
             there.setdefault((name, service_id), []).append(task)
     return [
         Occupant(

@@ -55,7 +55,7 @@ MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
     ),
     (t.pauses, "paused_at", ("until_at",)),
     (t.mass_failures, "detected_at", ()),
-    (t.services, "down_since", ()),
+    (t.services, "down_seen_at", ("down_since",)),
     (t.incidents, "closed_at", ()),
     (t.incidents, "exhaustion_alerted_at", ()),
     (t.retention_sweeps, "swept_at", ()),

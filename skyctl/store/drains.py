@@ -1,7 +1,7 @@
 """Drains in the database: asked for, over, and the engine's nodes that take nothing new meanwhile."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -29,6 +29,7 @@ class Drained(NamedTuple):
     containers: int | None
     counted_at: datetime | None
     overdue: bool
+    is_late: bool
     force: bool
 
 
@@ -96,8 +97,9 @@ def end(connection: sa.Connection, worker_id: UUID) -> None:
     connection.execute(sa.update(workers).where(_C.id == worker_id).values(values))
 
 
-def ending(connection: sa.Connection) -> list[Drained]:
-    """The drained workers of which nothing is under way or waits, and that were not noted as over."""
+def ending(connection: sa.Connection, patience: timedelta) -> list[Drained]:
+    """The drained workers of which nothing is under way or waits, and that were not noted as over. They are late so
+    long after their deadline."""
     on_the_way = sa.exists().where(
         migrations.c.finished_at.is_(None),
         sa.or_(migrations.c.source_worker_id == _C.id, migrations.c.target_worker_id == _C.id),
@@ -110,13 +112,15 @@ def ending(connection: sa.Connection) -> list[Drained]:
         _C.drain_containers,
         _C.drain_counted_at,
         overdue,
+        sa.func.coalesce(_C.drain_deadline_at + patience <= _NOW, False),
         sa.and_(_C.drain_force, overdue),
     ).where(_DRAINED, _C.drain_requested_at.is_not(None), _C.drain_finished_at.is_(None), sa.not_(on_the_way))
     return [Drained(*row) for row in connection.execute(query.order_by(_C.name, _C.id))]
 
 
 def note_containers(connection: sa.Connection, worker_id: UUID, containers: int) -> None:
-    """Note that the engine has so many containers on a drained worker's node since now. Heartbeats are held."""
+    """Note that the engine has so many containers on a drained worker's node since now."""
+    hold_heartbeats(connection)
     counted = sa.update(workers).where(_C.id == worker_id)
     connection.execute(counted.values(drain_containers=containers, drain_counted_at=_NOW))
 
@@ -140,7 +144,8 @@ def next_deadline_seconds(connection: sa.Connection) -> float | None:
 
 def nodes_to_pause(connection: sa.Connection) -> dict[str, UUID]:
     """By the engine's id, the nodes confirmed last that are to take nothing new."""
-    wanted = (_DRAINED, _C.drain_requested_at.is_not(None), _C.node_paused_at.is_(None), _HAS_NODE)
+    is_open = sa.or_(_C.node_paused_at.is_(None), _C.drain_finished_at.is_(None))  # somebody may have opened it again
+    wanted = (_DRAINED, _C.drain_requested_at.is_not(None), is_open, _HAS_NODE)
     return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_confirmed, _C.id).where(*wanted))}
 
 

@@ -110,6 +110,7 @@ class AppliedDeployment(NamedTuple):
     log: str
     container_id: str | None
     down_since: datetime | None
+    down_seen_at: datetime | None
     down_reason: str | None
 
     @property
@@ -154,6 +155,7 @@ def applied(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bo
             sa.func.coalesce(d.deployment_logs, ""),
             d.container_id,
             services.c.down_since,
+            services.c.down_seen_at,
             services.c.down_reason,
         )
         .select_from(
@@ -247,23 +249,36 @@ def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> UUID | No
     return restored
 
 
-def note_down(connection: sa.Connection, service_id: UUID, reason: str | None = None) -> None:
-    """Note that none of a service's containers runs: since now; with the reason, once that has lasted."""
-    down = {"down_since": _NOW} if reason is None else {"down_reason": reason}
-    connection.execute(sa.update(services).where(services.c.id == service_id).values(down))
+def note_down(
+    connection: sa.Connection, seen: AppliedDeployment, *, since: datetime, reason: str | None = None
+) -> bool:
+    """Note that none of a service's containers has run since a time, and was just seen not to; with the reason, once
+    that has lasted. False where its row is another one by now than was seen."""
+    down = {"down_since": since, "down_seen_at": _NOW, "down_reason": reason}
+    return connection.execute(sa.update(services).where(*_as_seen(seen)).values(down)).rowcount > 0
 
 
-def note_up(connection: sa.Connection, service_id: UUID) -> None:
-    """Note that one of a service's containers runs, or that none is to."""
-    up = sa.update(services).where(services.c.id == service_id)
-    connection.execute(up.values(down_since=None, down_reason=None))
+def note_up(connection: sa.Connection, seen: AppliedDeployment) -> bool:
+    """Note that one of a service's containers runs, or that none is to. False where its row is another one by now than
+    was seen."""
+    up = sa.update(services).where(*_as_seen(seen))
+    return connection.execute(up.values(down_since=None, down_seen_at=None, down_reason=None)).rowcount > 0
+
+
+def _as_seen(seen: AppliedDeployment) -> tuple[sa.ColumnElement[bool], ...]:
+    c = services.c
+    return (
+        c.id == seen.service_id,
+        c.current_deployment_id == seen.deployment_id,
+        c.down_since.is_not_distinct_from(seen.down_since),
+    )
 
 
 def delete(connection: sa.Connection, service_id: UUID) -> None:
     """Mark a service as deleted. Its row stays with its history, and is used again where a service is deployed under
     the same slug."""
     gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
-    gone |= {"down_since": None, "down_reason": None}
+    gone |= {"down_since": None, "down_seen_at": None, "down_reason": None}
     connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
     stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
     occupying = (deployments.c.service_id == service_id, deployments.c.status.in_(stored_deployments.OCCUPYING))

@@ -121,6 +121,7 @@ services = _table(
     updated_at=_TIME,
     engine_settings=JSONB(),
     down_since=_TIME,
+    down_seen_at=_TIME,
     down_reason=Text(),
 )
 

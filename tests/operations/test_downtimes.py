@@ -95,6 +95,37 @@ def test_a_service_that_is_stopped_by_order_is_not_down(fleet: Fleet) -> None:
     assert (status(fleet), events(fleet)) == ("stopped", [])
 
 
+@pytest.mark.parametrize("how", ["stop", "remove"])
+def test_one_that_is_down_and_is_then_stopped_or_removed_is_not_called_up(fleet: Fleet, how: str) -> None:
+    [service_id] = fleet.engine.observe().services
+    fleet.engine.set_availability(fleet.nodes["w1"], "drain")
+    fleet.engine.evict(fleet.nodes["w1"])
+    fleet.step()
+    pass_time(fleet)
+    fleet.settle()
+    assert status(fleet) == "down"
+    getattr(fleet.engine, how)(service_id)
+    fleet.settle()
+    assert status(fleet) == {"stop": "stopped", "remove": "failed"}[how]
+    assert [kind for kind, _ in events(fleet)] == ["service_down"]
+    assert fleet.services()["web"].down_reason is None
+
+
+def test_a_time_in_which_nobody_looked_is_not_told(fleet: Fleet) -> None:
+    fleet.engine.set_availability(fleet.nodes["w1"], "drain")
+    fleet.engine.evict(fleet.nodes["w1"])
+    fleet.step()
+    pass_time(fleet, timedelta(minutes=10))
+    fleet.settle()
+    assert events(fleet) == []
+    pass_time(fleet)
+    fleet.settle()
+    [(_, reason)] = fleet.connection.execute(
+        "SELECT kind, reason FROM worker_events WHERE kind = 'service_down'"
+    ).fetchall()
+    assert reason.startswith("web: down for 3")
+
+
 def test_of_many_that_are_down_there_is_one_alert_to_each(fleet: Fleet) -> None:
     fleet.deploy(*(f"s{number}" for number in range(6)), to="w1", cores=0.1)
     fleet.engine.set_availability(fleet.nodes["w1"], "drain")

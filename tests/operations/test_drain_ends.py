@@ -158,7 +158,7 @@ def test_while_the_engine_says_nothing_no_drain_is_over_before_its_deadline_nor_
         with pytest.raises(EngineUnavailable):
             fleet.step()
         assert not progress(fleet).is_over
-    fleet.context.db.ahead += timedelta(seconds=61)
+    fleet.context.db.ahead += timedelta(seconds=121)  # the deadline, and two heartbeats
     with pytest.raises(EngineUnavailable):
         fleet.step()
     assert (progress(fleet).is_over, progress(fleet).is_empty) == (True, False)
@@ -175,17 +175,71 @@ def test_at_its_deadline_a_drain_ends_with_what_is_left_of_ours_and_of_others(fl
     assert reasons(fleet) == ["its deadline has passed: 2 containers left, still running"]
 
 
+def test_a_forced_stop_leaves_nothing_that_an_older_count_could_name(fleet: Fleet) -> None:
+    count(fleet, 1)
+    fleet.connection.execute("UPDATE container_workers SET flapping_since = now() WHERE name = 'w2'")
+    assert not drain(fleet, DrainOptions(deadline=timedelta(seconds=60), force=True)).is_over
+    fleet.context.db.ahead += timedelta(seconds=61)
+    fleet.settle()
+    assert not progress(fleet).is_over
+    count(fleet, 0)
+    fleet.settle()
+    assert progress(fleet).is_empty
+
+
+def test_where_the_agent_counts_no_more_a_late_drain_says_so(fleet: Fleet) -> None:
+    count(fleet, 1)
+    drain(fleet, DrainOptions(deadline=timedelta(seconds=60)))
+    fleet.context.db.ahead += timedelta(seconds=121)
+    fleet.settle()
+    assert progress(fleet).unknown == "its agent has not counted since the last container ended"
+    assert progress(fleet).others == []
+
+
+def test_a_node_that_somebody_opens_during_a_drain_is_closed_again(fleet: Fleet) -> None:
+    service_id = run(fleet, "web")
+    count(fleet, 2)
+    assert not drain(fleet).is_over
+    fleet.engine.set_availability(fleet.nodes["w1"], "active")
+    fleet.settle()
+    fleet.engine.remove(service_id)
+    fleet.settle()
+    count(fleet, 0)
+    fleet.settle()
+    assert progress(fleet).is_empty
+    assert fleet.engine.nodes[fleet.nodes["w1"]].availability == "pause"
+
+
+def test_a_node_that_is_down_for_a_moment_ends_no_drain(fleet: Fleet) -> None:
+    run(fleet, "web")
+    count(fleet, 2)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.engine.lose(fleet.nodes["w1"])
+    fleet.settle()
+    assert not progress(fleet).is_over
+    fleet.engine.heal(fleet.nodes["w1"])
+    fleet.settle()
+    count(fleet, 0)  # the swarm has stopped what it had given up meanwhile
+    fleet.settle()
+    assert progress(fleet).is_empty
+
+
+def lose(fleet: Fleet) -> None:
+    fleet.engine.lose(fleet.nodes["w1"])
+    say(fleet, "engine_failed_at = now()")
+
+
+def say(fleet: Fleet, values: str) -> None:
+    fleet.connection.execute(f"UPDATE container_workers SET {values} WHERE name = 'w1'")
+
+
 UNKNOWN: dict[str, Callable[[Fleet], None]] = {
-    "its node is down": lambda fleet: fleet.engine.lose(fleet.nodes["w1"]),
+    "its node is down": lose,
     "its agent is silent": lambda fleet: say(fleet, "status = 'offline', last_heartbeat_at = now() - interval '1 h'"),
     "its agent does not know how many containers run": lambda fleet: say(
         fleet, """metadata = '{"containerCountKnown": false}'"""
     ),
 }
-
-
-def say(fleet: Fleet, values: str) -> None:
-    fleet.connection.execute(f"UPDATE container_workers SET {values} WHERE name = 'w1'")
 
 
 @pytest.mark.parametrize("why", UNKNOWN)

@@ -57,7 +57,7 @@ def adopt(tx: db.Transaction, term: Term) -> list[Event]:
 def look(term: Term) -> Look:
     """Return what the engine has on the nodes of the drains that may be over."""
     with term.reading() as tx:
-        node_ids = [drained.node_id for drained in drains.ending(tx) if drained.node_id]
+        node_ids = [drained.node_id for drained in drains.ending(tx, timedelta()) if drained.node_id]
     if not node_ids:
         return Look()
     try:
@@ -70,19 +70,20 @@ def look(term: Term) -> Look:
 def finish(tx: db.Transaction, term: Term, seen: Look) -> tuple[list[Event], bool]:
     """Note the drains that are over, except those whose last containers are still to be stopped, or that are about to
     run a deployment which can move only once the engine has it. Return the events, and whether another drain is only
-    waited for. One whose time has passed ends with what is known."""
+    waited for. Two heartbeats after its deadline one ends with what is known."""
     finished, waiting = [], False
-    ending, now = drains.ending(tx), db.now(tx)
+    ending, now = drains.ending(tx, 2 * term.context.health.heartbeat_interval), db.now(tx)
     drained_workers = {worker.id: worker for worker in workers.everyone(tx, [drained.worker_id for drained in ending])}
-    if ending:
-        drains.hold_heartbeats(tx)
     for drained in ending:
-        remains = _remains(tx, drained_workers[drained.worker_id], drained, seen, now)
+        worker = drained_workers.get(drained.worker_id)
+        if worker is None:
+            continue
+        remains = _remains(tx, worker, drained, seen, now)
         if remains.ours and drained.force:
             continue
         is_asked = drained.node_id is None or drained.node_id in seen.tasks or seen.trouble is not None
-        is_early = not remains.is_settled or _is_any_apply_pending(tx, remains.ours)
-        if not is_asked or (is_early and not drained.overdue):
+        is_pending = not drained.overdue and _is_any_apply_pending(tx, remains.ours)
+        if not is_asked or is_pending or not (remains.is_settled or drained.is_late):
             waiting = True
             continue
         finished.append(_over(drained, remains, term))
@@ -99,13 +100,17 @@ def _remains(tx: db.Transaction, worker: Worker, drained: drains.Drained, seen: 
         return Remains(ours, {}, f"the engine does not answer: {seen.trouble.message}", is_settled=False)
     node = seen.nodes.get(drained.node_id)
     if node and not node.is_up:
-        return Remains(ours, {}, "its node is down", is_settled=True)
+        has_failed = worker.status is WorkerStatus.OFFLINE or worker.engine_failed_at is not None
+        return Remains(ours, {}, "its node is down", is_settled=has_failed)
     there = occupants(seen.tasks.get(drained.node_id, ()))
     changed_at = _changed_at(tx, drained, sum(occupant.containers for occupant in there), now)
     named = {service.current.swarm_service_id for service in ours if service.current}
     others = {each.name: each.containers for each in there if each.service_id not in named}
     outside, unknown, is_counted = _outside(worker, sum(occupant.counted for occupant in there), changed_at)
-    others |= {OUTSIDE: outside} if outside else {}
+    if is_counted:
+        others |= {OUTSIDE: outside} if outside else {}
+    else:
+        unknown = "its agent has not counted since the last container ended"
     is_closed = node is None or node.is_manager or node.availability != "active"
     is_settled = is_closed and is_counted and not _is_any_ending(there, named)
     return Remains(ours, others, unknown, is_settled)

@@ -120,7 +120,7 @@ def _pending_engine_work(term: Term) -> PendingEngineWork:
 
 def _left_at_deadline(tx: db.Transaction) -> list[Service]:
     """Return the services that are to be stopped, since a drain's deadline has passed and its administrator said so."""
-    forced = [drained.worker_id for drained in drains.ending(tx) if drained.force]
+    forced = [drained.worker_id for drained in drains.ending(tx, timedelta()) if drained.force]
     return services.on_workers(tx, forced) if forced else []
 
 
