@@ -31,7 +31,7 @@ def told(cli: Cli, name: str = "w") -> str:
             5,
             "active",
             "pending to active: heard from, and within its limits",
-            "unhealthy, by a heartbeat with CPU > 90 %",
+            "unhealthy, by a heartbeat with memory > 95 %",
         ),
         (99, 5, "unhealthy", "pending to unhealthy: CPU 99 % > 90 %", "active, by a heartbeat with CPU ≤ 90 %"),
         (1, 500, "offline", "pending to offline: silent for 50", "a heartbeat brings it back"),

@@ -119,7 +119,8 @@ def test_a_node_that_the_swarm_calls_down_for_longer_than_the_grace_time_has_fai
     assert status(fleet, "w1") == "unhealthy"
     fleet.settle()
     assert fleet.where()["a"] != "w1"
-    assert "the swarm says that its node is down, for 6" in alerts(fleet)[0][1]
+    [told, *_] = [message for kind, message in alerts(fleet) if kind == "worker_unhealthy"]
+    assert "the swarm says that its node is down, for 6" in told
     fleet.engine.heal(fleet.nodes["w1"])
     fleet.step()
     look(fleet.context)
