@@ -23,8 +23,6 @@ AGENT = f"skyagent/{__version__}"
 ENGINE = "http://docker.invalid"
 # A connection that the manager keeps open is used again by the next heartbeat: no new TLS handshake every 30 s.
 KEEP_ALIVE_SECONDS = 120.0
-# Shorter than the pause between two heartbeats: an engine that was started again is met as a new one.
-ENGINE_KEEP_ALIVE_SECONDS = 5.0
 CONNECT_PARTS = 3
 # What the library raises where no answer comes.
 TROUBLES = (
@@ -47,9 +45,8 @@ class Http:
         self._trusted = _trusted(settings)
         self._trust = _trust(settings)
         self._to_manager = _connections(settings, self._trust)
-        self._to_engine = httpcore.ConnectionPool(
-            uds=settings.docker_socket, keepalive_expiry=ENGINE_KEEP_ALIVE_SECONDS
-        )
+        # None is kept: whoever took the socket away, or put another engine behind it, is met at the next question.
+        self._to_engine = httpcore.ConnectionPool(uds=settings.docker_socket, max_keepalive_connections=0)
 
     def ask_manager(
         self, method: str, url: str, body: dict[str, Any] | None, token: str

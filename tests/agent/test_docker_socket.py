@@ -73,6 +73,17 @@ def test_an_engine_that_begins_to_answer_is_counted(manager: Manager, start: Sta
     assert manager.registrations(2)[1].body["metadata"]["containerCountKnown"] is True
 
 
+def test_a_socket_that_was_taken_away_is_missed_though_its_engine_is_there(
+    manager: Manager, engine: Engine, start: Start, docker_socket: Path
+) -> None:
+    """No connection from before is asked: another engine may be behind the socket by now."""
+    start(apiUrl=manager.url)
+    manager.registration_with(containerCountKnown=True)
+    docker_socket.rename(docker_socket.with_suffix(".away"))
+    assert manager.requests.await_some(lambda request: request.body.get("engineAnswers") is False)
+    assert engine.requests.all()
+
+
 def test_the_disk_is_that_of_the_data_root(manager: Manager, engine: Engine, start: Start) -> None:
     engine.info["DockerRootDir"] = "/dev/shm"  # a file system of its own on every Linux
     start(apiUrl=manager.url)

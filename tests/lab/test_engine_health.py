@@ -48,13 +48,28 @@ def alerts(site: Site) -> list[str]:
     return [row[0] for row in site.connection.execute("SELECT kind FROM worker_alerts ORDER BY id")]
 
 
-def test_what_ran_under_an_engine_that_hangs_runs_elsewhere_and_once_when_it_is_back(quick_site: Site) -> None:
-    site, north = quick_site, quick_site.swarm.workers[0]
+def hide(node: Node, *, hidden: bool) -> None:
+    """Take the engine's socket away, or put it back."""
+    here, away = "/run/docker.sock", "/run/docker.sock.away"
+    node.run("mv", *((here, away) if hidden else (away, here)))
+
+
+TROUBLES: dict[str, tuple[Callable[[Node], None], Callable[[Node], None]]] = {
+    "it hangs": (lambda node: signal(node, "STOP"), lambda node: signal(node, "CONT")),
+    "its socket is gone": (lambda node: hide(node, hidden=True), lambda node: hide(node, hidden=False)),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_ran_under_an_engine_that_does_not_answer_runs_elsewhere_and_once_when_it_is_back(
+    quick_site: Site, trouble: str
+) -> None:
+    site, north, (fail, mend) = quick_site, quick_site.swarm.workers[0], TROUBLES[trouble]
     site.monitor()
     site.until_active("north", "south")
     site.deploy("web", to="north")
     began = time.monotonic()
-    signal(north, "STOP")
+    fail(north)
     try:
         eventually(lambda: site.worker("north").status == "unhealthy")
         unhealthy_after = time.monotonic() - began
@@ -66,11 +81,11 @@ def test_what_ran_under_an_engine_that_hangs_runs_elsewhere_and_once_when_it_is_
         assert alerts(site)[0] == "worker_unhealthy"
         assert site.worker("south").status == "active"
     finally:
-        signal(north, "CONT")
+        mend(north)
     eventually(lambda: site.worker("north").status == "active")
     eventually(lambda: site.running() == {"web": ["south"]} and site.containers(north) == 0)
     eventually(lambda: alerts(site)[-1] == "worker_recovered")
-    sys.stdout.write(f"unhealthy after {unhealthy_after:.1f} s, elsewhere after {elsewhere_after:.1f} s\n")
+    sys.stdout.write(f"{trouble}: unhealthy after {unhealthy_after:.1f} s, elsewhere after {elsewhere_after:.1f} s\n")
 
 
 def test_the_engine_of_the_manager_is_our_trouble_and_marks_nobody(quick_site: Site) -> None:
