@@ -7,22 +7,17 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineSpec, SwarmJoin
+from skyctl.domain.engine import EngineSpec
 from skyctl.operations.admin import drains, services
-from tests.conftest import make_context
-from tests.support.fakes import FakeEngine
+from tests.operations.fleets import fleet_of
 from tests.support.fleet import Fleet
 from tests.support.helpers import TESTS
 
 
 @pytest.fixture
 def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
-    engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
-    context = make_context(database_url, engine=engine)
-    fleet = Fleet(context, connection, engine)
-    fleet.add("w1", "w2")
-    yield fleet
-    context.db.close()
+    with fleet_of(database_url, connection, "w1", "w2") as fleet:
+        yield fleet
 
 
 def run(fleet: Fleet, name: str, node: str, limits: Capacity = Capacity()) -> str:

@@ -6,9 +6,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from skyctl.domain.engine import SwarmJoin
-from tests.conftest import make_context
-from tests.support.fakes import FakeEngine
+from tests.operations.fleets import fleet_of
 from tests.support.fleet import Fleet
 from tests.support.helpers import add_user
 
@@ -18,14 +16,10 @@ GRACE = timedelta(seconds=30)
 @pytest.fixture
 def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
     """Two workers, a service on the first, an administrator, and a member of its organization."""
-    engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
-    context = make_context(database_url, engine=engine)
-    fleet = Fleet(context, connection, engine)
-    fleet.add("w1", "w2")
-    add_user(connection)
-    fleet.deploy("web", to="w1")
-    yield fleet
-    context.db.close()
+    with fleet_of(database_url, connection, "w1", "w2") as fleet:
+        add_user(connection)
+        fleet.deploy("web", to="w1")
+        yield fleet
 
 
 def events(fleet: Fleet) -> list[tuple[str, str]]:

@@ -7,12 +7,11 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineSpec, SwarmJoin
+from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineUnavailable
 from skyctl.domain.workloads import DrainOptions, DrainProgress
 from skyctl.operations.admin import drains
-from tests.conftest import make_context
-from tests.support.fakes import FakeEngine
+from tests.operations.fleets import fleet_of
 from tests.support.fleet import Fleet
 from tests.support.helpers import TESTS, add_user, look
 
@@ -20,14 +19,10 @@ from tests.support.helpers import TESTS, add_user, look
 @pytest.fixture
 def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
     """Two workers, and a service of ours on the first."""
-    engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
-    context = make_context(database_url, engine=engine)
-    fleet = Fleet(context, connection, engine)
-    fleet.add("w1", "w2")
-    add_user(connection)
-    fleet.deploy("ours", to="w1")
-    yield fleet
-    context.db.close()
+    with fleet_of(database_url, connection, "w1", "w2") as fleet:
+        add_user(connection)
+        fleet.deploy("ours", to="w1")
+        yield fleet
 
 
 def run(fleet: Fleet, name: str, worker: str = "w1") -> str:

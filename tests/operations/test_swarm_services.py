@@ -9,32 +9,27 @@ from rich.console import Console
 
 from skyctl.cli import views
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineSpec, Port, SwarmJoin
+from skyctl.domain.engine import EngineSpec, Port
 from skyctl.domain.workloads import Place
 from skyctl.operations.admin import swarm_services, workers
-from tests.conftest import make_context
-from tests.support.fakes import FakeEngine
+from tests.operations.fleets import fleet_of
 from tests.support.fleet import Fleet
 
 
 @pytest.fixture
 def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
     """Two workers, one service of ours, and one of somebody else's on each of three nodes."""
-    engine = FakeEngine(SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc"))
-    context = make_context(database_url, engine=engine)
-    fleet = Fleet(context, connection, engine)
-    fleet.add("w1", "w2")
-    fleet.deploy("ours", to="w1")
-    fleet.nodes["nobodys"] = engine.add_node("nobodys")
-    labels = {"com.docker.stack.namespace": "shop"}
-    for node in ("w1", "w2", "nobodys"):
-        name = f"web-{node}"
-        ports = [Port(8000 + len(fleet.engine.observe().services), 80)]
-        spec = EngineSpec(name, "net", name, fleet.nodes[node], "app:2", Capacity(), labels, {}, ports=ports)
-        engine.mount(engine.deploy(spec, None), "/srv")
-    engine.settle()
-    yield fleet
-    context.db.close()
+    with fleet_of(database_url, connection, "w1", "w2") as fleet:
+        fleet.deploy("ours", to="w1")
+        fleet.nodes["nobodys"] = fleet.engine.add_node("nobodys")
+        labels = {"com.docker.stack.namespace": "shop"}
+        for node in ("w1", "w2", "nobodys"):
+            name = f"web-{node}"
+            ports = [Port(8000 + len(fleet.engine.observe().services), 80)]
+            spec = EngineSpec(name, "net", name, fleet.nodes[node], "app:2", Capacity(), labels, {}, ports=ports)
+            fleet.engine.mount(fleet.engine.deploy(spec, None), "/srv")
+        fleet.engine.settle()
+        yield fleet
 
 
 def test_every_service_is_listed_with_where_it_runs(fleet: Fleet) -> None:
