@@ -42,7 +42,8 @@ def _alert(events: Sequence[Event], organization: UUID | None) -> Alert:
         message = f"{title}: {listed(names)}"
     else:
         title = f"{'Your service' if organization else 'Service'} {names[0]} is {said}"
-        message = f"{title}: {events[0].reason.partition(': ')[2]}"
+        where = f" (on {events[0].worker_name})" if organization is None and events[0].worker_name else ""
+        message = f"{title}: {events[0].reason.partition(': ')[2]}{where}"
     if organization is None and kind == DOWN:
         message += ". See `skyctl services list --all`"
     ids = [str(event.details_as(ServiceRef)["serviceId"]) for event in events[:MOST_IDS]]

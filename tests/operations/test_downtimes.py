@@ -61,6 +61,8 @@ def test_a_node_that_takes_nothing_leaves_its_service_down_until_it_takes_it_aga
         ("service_down", False, "Service web is down"),
         ("service_down", True, "Your service web is down"),
     ]
+    told = fleet.connection.execute("SELECT message FROM worker_alerts WHERE kind = 'service_down' ORDER BY id")
+    assert ["(on w1)" in message for (message,) in told] == [True, False], "members do not learn of workers"
     fleet.engine.set_availability(node, "active")
     fleet.settle()
     assert status(fleet) == "running"
