@@ -11,6 +11,11 @@ CREATE OR REPLACE FUNCTION skyctl_now() RETURNS timestamptz LANGUAGE sql STABLE 
     SELECT now() + coalesce(nullif(current_setting('skyctl.ahead', true), ''), '0')::interval
 $$;
 
+-- The same clock, which goes on within a transaction.
+CREATE OR REPLACE FUNCTION skyctl_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+    SELECT skyctl_now() - now() + clock_timestamp()
+$$;
+
 -- A figure of a JSON document, in camelCase or the panel's snake_case; NULL where it is missing, no number, or beyond
 -- reason.
 CREATE OR REPLACE FUNCTION skyctl_figure(document jsonb, camel text, snake text) RETURNS double precision
@@ -82,8 +87,17 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_reason text;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_deadline_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_max_parallel integer;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_force boolean NOT NULL DEFAULT false;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_keep_global boolean NOT NULL DEFAULT false;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_move_local_data boolean NOT NULL DEFAULT false;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_by_swarm boolean NOT NULL DEFAULT false;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS undrained_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS stopped_at timestamptz;
+-- Since when, and why, an administrator wants the worker to take nothing new; until when, and why, alerts of its health
+-- are held back from the channels.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS cordoned_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS cordon_reason text;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS alerts_silenced_until timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS alerts_silenced_reason text;
 
 -- Credentials. The current token's hash is `auth_token_hash` ('' where it was revoked); `next_token_*` is one that
 -- waits to be handed over by the answer to a heartbeat, and to be used. `*_key` names the secret that signed it.
@@ -114,6 +128,8 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS agent_signature text;
 -- Conclusions of the monitor beside the status: since when it stands, since when the worker flaps, the mass failure by
 -- which it went silent, when its drain was over, and since when its node takes nothing new because of one.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS status_changed_at timestamptz;
+-- The last status that the monitor concluded, and people know; `status` is written by the panel's API as well.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS concluded_status varchar(50);
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS flapping_since timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS mass_failure_id bigint;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS drain_finished_at timestamptz;
@@ -150,8 +166,15 @@ ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_away_seen_at times
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_since timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_down_seen_at timestamptz;
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS engine_failed_at timestamptz;
+-- When the engine was last asked what was on the node of a worker that had failed; and since when its node is known to be
+-- down, and what the swarm starts elsewhere is written down: null again once the node is up.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS failure_seen_at timestamptz;
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS node_lost_at timestamptz;
 -- The CPU of the last heartbeats, the latest first; what the panel's API hears is not in it.
 ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS recent_cpu double precision[];
+-- Where containers of the swarm's services have volumes without a name: paths, by the swarm's id of the service, as the
+-- worker's agent said last; NULL where it never did.
+ALTER TABLE container_workers ADD COLUMN IF NOT EXISTS image_volumes jsonb;
 
 ALTER TABLE container_workers SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
@@ -162,10 +185,70 @@ CREATE INDEX IF NOT EXISTS container_workers_failed_idx ON container_workers (id
 CREATE INDEX IF NOT EXISTS container_workers_node_down_idx ON container_workers (id) WHERE node_down_since IS NOT NULL;
 CREATE INDEX IF NOT EXISTS container_workers_drained_idx ON container_workers (id)
     WHERE drain_requested_at IS NOT NULL OR node_paused_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS container_workers_cordoned_idx ON container_workers (id) WHERE cordoned_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS container_workers_silenced_idx ON container_workers (id)
+    WHERE alerts_silenced_until IS NOT NULL;
 CREATE INDEX IF NOT EXISTS container_workers_draining_idx ON container_workers (id)
     WHERE status = 'draining' AND drain_requested_at IS NULL AND undrained_at IS NULL;
 CREATE INDEX IF NOT EXISTS container_workers_claims_idx ON container_workers (id)
     WHERE (swarm_node_id = swarm_node_confirmed) IS NOT TRUE AND coalesce(swarm_node_id, swarm_node_claim) IS NOT NULL;
+
+-- What is read of many workers is found by these, and none holds what heartbeats write: the workers that are not active;
+-- those that every pass of the monitor looks at; what is searched by its beginning; the names that completion cannot
+-- offer; what `doctor` warns of.
+CREATE INDEX IF NOT EXISTS container_workers_status_idx ON container_workers (status, name, id)
+    WHERE status IS DISTINCT FROM 'active';
+CREATE INDEX IF NOT EXISTS container_workers_watched_idx ON container_workers (id)
+    WHERE status IS DISTINCT FROM 'active' OR concluded_status IS DISTINCT FROM 'active'
+          OR drain_requested_at IS NOT NULL OR engine_failed_at IS NOT NULL OR node_down_since IS NOT NULL
+          OR flapping_since IS NOT NULL;
+CREATE INDEX IF NOT EXISTS container_workers_name_search_idx ON container_workers (lower(name) COLLATE "C");
+CREATE INDEX IF NOT EXISTS container_workers_hostname_search_idx ON container_workers (lower(hostname) COLLATE "C");
+CREATE INDEX IF NOT EXISTS container_workers_address_search_idx ON container_workers (host(ip_address) COLLATE "C");
+CREATE INDEX IF NOT EXISTS container_workers_odd_name_idx ON container_workers (id)
+    WHERE name !~ '^[A-Za-z0-9._][A-Za-z0-9._-]*$';
+CREATE INDEX IF NOT EXISTS container_workers_token_end_idx ON container_workers (auth_token_expires_at);
+CREATE INDEX IF NOT EXISTS container_workers_shared_key_idx ON container_workers (id)
+    WHERE hostname <> '' AND auth_token_hash <> '' AND NOT starts_with(coalesce(auth_token_key, ''), 'w-');
+CREATE INDEX IF NOT EXISTS container_workers_clock_off_idx ON container_workers (id)
+    WHERE abs(skyctl_figure(metadata, 'clockOffsetSeconds', 'clock_offset_seconds')) > 30;
+CREATE INDEX IF NOT EXISTS container_workers_plain_http_idx ON container_workers (id)
+    WHERE metadata -> 'plainHttp' = 'true';
+
+-- How many workers there are: the sum, to which each statement that adds or removes some adds a row; the monitor makes
+-- one row of them now and then. Counting a million rows takes too long for a page.
+CREATE TABLE IF NOT EXISTS worker_counts (
+    id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    delta bigint NOT NULL
+);
+
+CREATE OR REPLACE FUNCTION skyctl_workers_counted() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO worker_counts (delta) SELECT count(*) FROM changed HAVING count(*) > 0;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO worker_counts (delta) SELECT -count(*) FROM changed HAVING count(*) > 0;
+    ELSE
+        DELETE FROM worker_counts;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER skyctl_workers_added AFTER INSERT ON container_workers
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION skyctl_workers_counted();
+CREATE OR REPLACE TRIGGER skyctl_workers_deleted AFTER DELETE ON container_workers
+    REFERENCING OLD TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION skyctl_workers_counted();
+CREATE OR REPLACE TRIGGER skyctl_workers_emptied AFTER TRUNCATE ON container_workers
+    FOR EACH STATEMENT EXECUTE FUNCTION skyctl_workers_counted();
+
+-- Those that were there before, or were written past the triggers.
+INSERT INTO worker_counts (delta)
+SELECT found.number - known.number
+FROM (SELECT count(*) AS number FROM container_workers) AS found,
+     (SELECT coalesce(sum(delta), 0) AS number FROM worker_counts) AS known
+WHERE found.number <> known.number;
 
 -- Links by which a worker's install script is fetched, once: only the SHA-256 of a link's secret is stored, and the
 -- script with its token is made when it is fetched. `api_url`: where its host reaches us. `anew`: it may be fetched
@@ -183,6 +266,23 @@ CREATE TABLE IF NOT EXISTS install_links (
 );
 CREATE INDEX IF NOT EXISTS install_links_worker_idx ON install_links (worker_id);
 CREATE INDEX IF NOT EXISTS install_links_expires_idx ON install_links (expires_at, secret_hash);
+
+-- Tokens of the API that are nobody's login, each with a role: only the SHA-256 is stored. One that was revoked, or has
+-- expired, is kept, so that the log's names mean something; its name may be given again.
+CREATE TABLE IF NOT EXISTS api_tokens (
+    id             uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    token_hash     varchar(64) NOT NULL UNIQUE,
+    name           varchar(64) NOT NULL,
+    role           varchar(20) NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
+    made_by        varchar(255) NOT NULL,
+    made_at        timestamptz NOT NULL DEFAULT skyctl_now(),
+    expires_at     timestamptz,
+    last_used_at   timestamptz,
+    last_used_from inet,
+    revoked_at     timestamptz,
+    revoked_by     varchar(255)
+);
+CREATE UNIQUE INDEX IF NOT EXISTS api_tokens_name_idx ON api_tokens (name) WHERE revoked_at IS NULL;
 
 
 -- Services and where they run.
@@ -239,6 +339,11 @@ ALTER TABLE container_services ADD COLUMN IF NOT EXISTS engine_settings jsonb NO
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_since timestamptz;
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_seen_at timestamptz;
 ALTER TABLE container_services ADD COLUMN IF NOT EXISTS down_reason text;
+-- Of a service whose container ends again and again: its newest task, when that was first seen, and why, while people
+-- are told that it keeps ending.
+ALTER TABLE container_services ADD COLUMN IF NOT EXISTS ending_task text;
+ALTER TABLE container_services ADD COLUMN IF NOT EXISTS ending_seen_at timestamptz;
+ALTER TABLE container_services ADD COLUMN IF NOT EXISTS ending_reason text;
 
 DO $$
 BEGIN
@@ -259,6 +364,12 @@ ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS by_skyctl boolean NOT
 CREATE INDEX IF NOT EXISTS container_deployments_service_idx ON container_deployments (service_id, created_at, id);
 CREATE INDEX IF NOT EXISTS container_deployments_over_idx ON container_deployments (updated_at, id)
     WHERE by_skyctl AND status IN ('stopped', 'failed', 'rolled_back') AND untold_since IS NULL;
+
+-- When the engine was told of a deployment, the digest that its image had in the registry then, and the workers on which
+-- the engine found no place for it.
+ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS applied_at timestamptz;
+ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS image_digest text;
+ALTER TABLE container_deployments ADD COLUMN IF NOT EXISTS no_place_on uuid[] NOT NULL DEFAULT '{}';
 CREATE INDEX IF NOT EXISTS container_services_current_idx ON container_services (current_deployment_id);
 
 
@@ -288,6 +399,10 @@ CREATE TABLE IF NOT EXISTS activity_logs (
     metadata        jsonb NOT NULL DEFAULT '{}',
     created_at      timestamptz NOT NULL DEFAULT now()
 );
+
+-- What a user has seen of the activity log: the panel's bell shows the rest of what is his.
+ALTER TABLE activity_logs ADD COLUMN IF NOT EXISTS is_read boolean DEFAULT false;
+ALTER TABLE activity_logs ADD COLUMN IF NOT EXISTS read_at timestamptz;
 
 -- Rows of these two that skyctl wrote, the only ones that it removes: what every alert of ours, and every entry of what
 -- an administrator did, has in its metadata.
@@ -349,7 +464,8 @@ $$;
 
 -- Removing a worker is an event whoever does it, the panel included: this trigger writes it, with the actor that the
 -- operation named in the setting skyctl.actor of its transaction.
-CREATE OR REPLACE FUNCTION skyctl_worker_removed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION skyctl_worker_removed() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM skyctl_lock_events();
     INSERT INTO worker_events (kind, worker_id, worker_name, actor, from_status, reason)
@@ -467,12 +583,20 @@ ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS cancelled_by text;
 ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS started_at timestamptz;
 ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS source_stopped_at timestamptz;
 ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS summed_up_at timestamptz;
+-- What others deployed has no row of its own: it is known by the swarm's id and name, and kept off its node for a while.
+ALTER TABLE container_migrations ALTER COLUMN service_id DROP NOT NULL;
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS swarm_service_id text;
+ALTER TABLE container_migrations ADD COLUMN IF NOT EXISTS swarm_service_name text;
 
 -- Not two at once of a service, and never a second completed one of a deployment.
 CREATE UNIQUE INDEX IF NOT EXISTS container_migrations_unfinished_idx ON container_migrations (service_id)
     WHERE finished_at IS NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS container_migrations_completed_idx ON container_migrations (source_deployment_id)
     WHERE state = 'completed';
+CREATE UNIQUE INDEX IF NOT EXISTS container_migrations_excluding_idx
+    ON container_migrations (swarm_service_id, source_worker_id) WHERE finished_at IS NULL AND swarm_service_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS container_migrations_swarm_idx ON container_migrations (swarm_service_id, created_at)
+    WHERE swarm_service_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS container_migrations_source_idx ON container_migrations (source_deployment_id, created_at);
 CREATE INDEX IF NOT EXISTS container_migrations_ghosts_idx ON container_migrations (source_worker_id)
     WHERE state = 'completed' AND source_stopped_at IS NULL;
@@ -489,6 +613,18 @@ CREATE INDEX IF NOT EXISTS container_migrations_latest_idx
     ON container_migrations (finished_at DESC NULLS FIRST, created_at DESC, id);
 CREATE INDEX IF NOT EXISTS container_migrations_over_idx ON container_migrations (finished_at, id)
     WHERE finished_at IS NOT NULL;
+
+-- A service as its owner left it, before our first change since his last, and his own version before that. `excluded`
+-- are the nodes that it was kept off by us; until `changed_at` is null again, something of ours is in it.
+
+CREATE TABLE IF NOT EXISTS owner_specs (
+    swarm_service_id text PRIMARY KEY,
+    spec             jsonb NOT NULL,
+    former           jsonb,
+    excluded         text[] NOT NULL DEFAULT '{}',
+    changed_at       timestamptz
+);
+CREATE INDEX IF NOT EXISTS owner_specs_changed_idx ON owner_specs (swarm_service_id) WHERE changed_at IS NOT NULL;
 
 -- Times in which no migration is begun because somebody said so.
 CREATE TABLE IF NOT EXISTS migration_pauses (
@@ -516,8 +652,12 @@ CREATE TABLE IF NOT EXISTS monitor_leases (
 -- Up to which event people have been alerted; NULL before the first monitor, which begins with what comes.
 ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS alerted_seq bigint;
 
--- Why the engine cannot be asked, as the leader last found; NULL where it can.
+-- Why the engine cannot be asked, as the leader last found; NULL where it can. Since when, when it was last found so, and
+-- whether administrators were told.
 ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS engine_trouble text;
+ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS engine_away_since timestamptz;
+ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS engine_away_seen_at timestamptz;
+ALTER TABLE monitor_leases ADD COLUMN IF NOT EXISTS engine_away_told boolean NOT NULL DEFAULT false;
 
 -- How far the leader has looked for what is older than it is to be kept: `after_*` where it goes on, NULL at the
 -- beginning; when it was through last; the rows that it has removed. `removed_seq`: the last event that is gone.
@@ -591,6 +731,17 @@ CREATE TABLE IF NOT EXISTS certificate_requests (
     refusal     text
 );
 
+-- What callers of the API ask of the monitor, since `serve` has neither the engine nor the channels nor the key of
+-- releases; and what came of it. A row lives for as long as its caller waits.
+CREATE TABLE IF NOT EXISTS monitor_requests (
+    id          uuid PRIMARY KEY,
+    route       text NOT NULL,
+    request     text NOT NULL CHECK (length(request) <= 600000),
+    asked_at    timestamptz NOT NULL DEFAULT skyctl_now(),
+    taken_at    timestamptz,
+    outcome     text
+);
+
 
 -- Which of these files the database has seen: the version is raised by hand with every change above.
 
@@ -612,4 +763,4 @@ END
 $$;
 
 -- Version 7 is told apart, since what it ended is accepted for a while from then on.
-INSERT INTO skyctl_schema (version) VALUES (7), (8), (9) ON CONFLICT DO NOTHING;
+INSERT INTO skyctl_schema (version) VALUES (7), (8), (9), (10), (11), (12), (13), (14) ON CONFLICT DO NOTHING;

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker
+from skyctl.domain.engine import MEGABYTE, NANO, EngineNode, NodeUse, Requirements, reserved_for
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement
 from skyctl.rules.placement import plan
@@ -43,22 +44,31 @@ def cluster(chance: random.Random) -> list[Candidate]:
             swarm_node_id="node",
             metadata={"region": f"region-{number % 10}"},
         )
-        found.append(Candidate(worker, reserved=Capacity(cores / 4, 1024 * cores, 5 * cores)))
+        node = EngineNode("node", "h", True, "active", capacity=worker.capacity, labels={"disk": "ssd"})
+        use = NodeUse(cores * NANO, 4096 * cores * MEGABYTE, containers={f"service{each}": 1 for each in range(10)})
+        held = Capacity(cores / 4, 1024 * cores, 5 * cores)
+        found.append(Candidate(worker, reserved=held, node=node, use=use))
     return found
 
 
 def containers(chance: random.Random) -> list[Demand]:
-    """Containers of many sizes; a third must stay in their region, and services of five spread."""
+    """Containers of many sizes; a third must stay in their region, and services of five spread; each asks something of
+    its node."""
     return [
         Demand(
             UUID(int=chance.getrandbits(128)),
-            Capacity(
-                chance.choice([0.1, 0.25, 0.5, 1, 2]), chance.choice([128, 256, 512, 1024, 4096]), chance.randint(1, 20)
-            ),
+            needs,
             region=chance.choice([None, None, f"region-{chance.randrange(10)}"]),
             spread=f"service-{number // 5}",
+            asks=Requirements(constraints=("node.labels.disk==ssd",), reserved=reserved_for(needs)),
+            engine_id=f"service{number}",
         )
         for number in range(CONTAINERS)
+        for needs in [
+            Capacity(
+                chance.choice([0.1, 0.25, 0.5, 1, 2]), chance.choice([128, 256, 512, 1024, 4096]), chance.randint(1, 20)
+            )
+        ]
     ]
 
 

@@ -18,6 +18,7 @@ from skyagent.status import StatusFile
 from skyagent.systemd import Supervisor
 from skyagent.tokens import Tokens
 from skyagent.upgrade import Upgrades
+from skyagent.volumes import VolumeWatch
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class Agent:
         self._tokens = Tokens(settings)
         self._manager = Manager(http, settings, self._tokens, timeout)
         self._engine = EngineWatch(http, timeout)
-        self._host = Host(self._manager.local_address, self._engine)
+        self._volumes = VolumeWatch(http, timeout)
+        self._host = Host(self._manager.local_address, self._engine, self._volumes)
         self._upgrades = Upgrades(environ, settings, self._manager, supervisor)
         self._status = StatusFile(environ, settings)
         self._fraction = random.SystemRandom().random
@@ -64,6 +66,8 @@ class Agent:
             lead = min(delay, LEAD_SECONDS)
             self._supervisor.pause(delay - lead)
             self._engine.ask()
+            if self._engine.latest.answers:  # as of the look before; who is silent is not asked for more
+                self._volumes.ask()
             self._supervisor.pause(lead)
             delay = self._round()
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import quote
 
 import httpcore
 
@@ -28,6 +29,8 @@ from skyagent.tokens import Tokens
 log = logging.getLogger(__name__)
 
 LARGEST_ANSWER = 65536
+LARGEST_LIST = 4 * 2**20
+SERVICE_LABEL = "com.docker.swarm.service.id"
 REFUSALS = (401, 403)
 # Conflicts that waiting does not end: the token is another machine's, or this host is a copy of one that lives.
 LASTING = ("TOKEN_IN_USE", "WORKER_CLONED")
@@ -35,18 +38,38 @@ LASTING = ("TOKEN_IN_USE", "WORKER_CLONED")
 
 def engine_info(http: Http, timeout_seconds: float) -> dict[str, object]:
     """The Docker engine's `GET /info`. Raises EngineAway."""
-    try:
-        with http.ask_engine("/info") as response:
-            status, body = response.status, _body(response, time.monotonic() + timeout_seconds, LARGEST_ANSWER)
-    except TROUBLES as error:
-        kind = EngineDenied if _is_caused_by(error, PermissionError) else EngineAway
-        raise kind(f"{type(error).__name__}: {error}") from error
-    document = _document(body)
-    if not _is_success(status):
-        raise EngineAway(f"the answer is {status}")
+    document = _document(_ask_engine(http, "/info", timeout_seconds, LARGEST_ANSWER))
     if not document:
         raise EngineAway("the answer is no JSON object")
     return document
+
+
+def swarm_containers(http: Http, timeout_seconds: float) -> list[object]:
+    """The engine's `GET /containers/json` of what runs here of the swarm's services. Raises EngineAway."""
+    filters = quote(json.dumps({"label": [SERVICE_LABEL]}, separators=(",", ":")))
+    body = _ask_engine(http, f"/containers/json?filters={filters}", timeout_seconds, LARGEST_LIST)
+    if not body:
+        raise EngineAway(f"the list of containers is empty, or longer than {LARGEST_LIST >> 20} MiB")
+    try:
+        containers = json.loads(body)
+    except (ValueError, RecursionError):
+        containers = None
+    if not isinstance(containers, list):
+        raise EngineAway("the answer is no JSON list")
+    return containers
+
+
+def _ask_engine(http: Http, path: str, timeout_seconds: float, most: int) -> bytes:
+    """The body of the engine's answer; empty where it is longer than `most`. Raises EngineAway."""
+    try:
+        with http.ask_engine(path) as response:
+            status, body = response.status, _body(response, time.monotonic() + timeout_seconds, most)
+    except TROUBLES as error:
+        kind = EngineDenied if _is_caused_by(error, PermissionError) else EngineAway
+        raise kind(f"{type(error).__name__}: {error}") from error
+    if not _is_success(status):
+        raise EngineAway(f"the answer is {status}")
+    return body
 
 
 class Answer(NamedTuple):

@@ -26,6 +26,7 @@ from skyagent.connections import Http
 from skyagent.disks import Disk, Disks, data_folders
 from skyagent.errors import EngineAway, Unmeasured
 from skyagent.memory import Memory, memory
+from skyagent.volumes import VolumeWatch
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +150,9 @@ class EngineWatch:
 class Host:
     """This machine, as the manager shall see it."""
 
-    def __init__(self, local_address: Callable[[], str], engine: EngineWatch) -> None:
+    def __init__(self, local_address: Callable[[], str], engine: EngineWatch, volumes: VolumeWatch) -> None:
         self._local_address = local_address
-        self._engine = engine
+        self._engine, self._volumes = engine, volumes
         self._cpu = Gauge("cpuPercent", psutil.cpu_percent)
         self._cores = Gauge("cpuCores", cpu_cores)
         self._memory, self._memory_now = Gauge("memory", memory), Memory(0, 100.0)
@@ -169,6 +170,8 @@ class Host:
         said: dict[str, object] = {} if engine.answers is None else {"engineAnswers": engine.answers}
         if engine.answers is False:
             said["engineSilentSeconds"] = self._engine.silent_seconds
+        if self._volumes.latest is not None:
+            said["imageVolumes"] = self._volumes.latest
         return {
             **said,
             "cpuPercent": self._cpu.read(),

@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 
 from skyctl.domain.cluster import AlertPolicy, HealthPolicy
+from skyctl.domain.errors import DatabaseUnavailable
 from skyctl.domain.retention import RetentionPolicy
+from skyctl.domain.text import quoted
 from skyctl.domain.workloads import MigrationSettings
-from skyctl.host import data_dir, keyring
+from skyctl.host import data_dir, keyring, system_users
 from skyctl.host.certificates import FOLDER as TLS
 from skyctl.host.certificates import Certificates
 from skyctl.host.keyring import Keyring
@@ -26,16 +28,37 @@ from skyctl.store.db import Database
 from skyctl.units import data_folders, settings_files
 
 RELEASE_KEY = "release.key"
+HOW_TO_HAVE_ONE = (
+    "make one: `skyctl up`, or `skyctl db init`; or name the one there is: "
+    "SKYCTL_DATABASE_URL, or SKYCTL_DATA_DIR, the folder of an embedded one"
+)
 
 
 @contextmanager
-def database_url(settings: Settings) -> Iterator[str]:
-    """The database's URL; where none is set, the embedded one, which is up for the length of the block."""
+def database_url(settings: Settings, *, make: bool = False) -> Iterator[str]:
+    """The database's URL; where none is set, the embedded one, which is up for the length of the block.
+
+    Only with `make` it is made where it is missing: else that is DatabaseUnavailable, and nothing is written.
+    """
     if settings.database_url:
         yield settings.database_url
-    else:
-        with EmbeddedPostgres(settings.data_dir).running() as url:
-            yield url
+        return
+    server = EmbeddedPostgres(settings.data_dir)
+    if not (make or server.is_made()):
+        raise DatabaseUnavailable(
+            f"no database here: {settings.data_dir} holds none that this user may use",
+            "; ".join([HOW_TO_HAVE_ONE, *_of_others(settings.data_dir)]),
+        )
+    with server.running() as url:
+        yield url
+
+
+def _of_others(ours: Path) -> Iterator[str]:
+    """Say of each folder that may hold a database, and that this user may not enter, whose it is and who may."""
+    for folder in dict.fromkeys((ours, data_folders.SERVE)):
+        if closed := data_dir.closed_to_us(EmbeddedPostgres(folder).home):
+            command = "" if folder == data_folders.SERVE else f"SKYCTL_DATA_DIR={quoted(folder)} "
+            yield f"{closed} belongs to {system_users.owner_of(closed)}: `sudo {command}skyctl ...`"
 
 
 def connect(settings: Settings, url: str, *, connections: int = 2, limits_lock_waits: bool = False) -> Context:
@@ -68,6 +91,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2, limits_lock_w
             into_one=settings.migrations_into_one,
             timeout=settings.migration_timeout,
             down_grace=settings.service_down_grace,
+            deployment_timeout=settings.deployment_timeout,
             attempts=settings.migration_attempts,
         ),
         retention=_retention(settings),
@@ -155,10 +179,12 @@ def _engine(settings: Settings) -> Engine:
 
 
 @contextmanager
-def open_context(settings: Settings, *, connections: int = 2, limits_lock_waits: bool = False) -> Iterator[Context]:
+def open_context(
+    settings: Settings, *, make: bool = False, connections: int = 2, limits_lock_waits: bool = False
+) -> Iterator[Context]:
     """Give the context of the settings, for commands: it has the key of releases. Its connections are closed at the end
-    of the block."""
-    with database_url(settings) as url:
+    of the block. `make` as for `database_url`."""
+    with database_url(settings, make=make) as url:
         context = connect(settings, url, connections=connections, limits_lock_waits=limits_lock_waits)
         context = replace(context, release_key=ReleaseKey(release_key_path(settings.data_dir)))
         try:

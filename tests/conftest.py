@@ -1,5 +1,6 @@
 """Fixtures of real parts: a PostgreSQL server for the run, a database for each test, real processes of ours."""
 
+import gc
 import os
 import select
 import shutil
@@ -7,12 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -27,16 +29,20 @@ from skyctl.host.release_key import ReleaseKey
 from skyctl.operations.admin import schema
 from skyctl.operations.shared import key_salt
 from skyctl.operations.shared.context import Context, Engine
-from skyctl.store import swarm
+from skyctl.store import sessions, swarm
 from skyctl.store.db import Database
 from tests.support.event_log import check_events
 from tests.support.fakes import FakeEngine, FakeNotifier
 from tests.support.fleet import Fleet
 from tests.support.helpers import METRICS_TOKEN, PATIENCE_SECONDS
+from tests.support.in_process import InProcess
 
 signal.signal(
     signal.SIGHUP, signal.SIG_DFL
 )  # whoever starts the tests may ignore it, and what they start would inherit that
+
+# The contexts of whoever runs the tests: nothing here is to be done on their clusters.
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"
 
 # A busy machine is no finding. Where an example writes to the database, the next one starts from what it left.
 settings.register_profile(
@@ -44,8 +50,18 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
+# For the tests' own processes, which on a busy machine may stand still for as long as a frozen one.
+sessions.IDLE_SECONDS = 60
+
 SECRET = "a-secret-for-tests-that-is-long-enough-for-hs256"
 TEMPLATE = "skyctl_template"
+MEMORY, MEMORY_BYTES = "/dev/shm", 4 << 30
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what stays until the end: thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,23 +96,45 @@ def make_context(
     )
 
 
+def in_memory() -> str | None:
+    """A folder whose files are kept in memory, if there is room enough and programs may lie there: to make a database
+    takes a twentieth of the time that it takes on a slow disk."""
+    if not Path(MEMORY).is_dir():
+        return None
+    found = os.statvfs(MEMORY)
+    is_fit = found.f_bavail * found.f_frsize > MEMORY_BYTES and not found.f_flag & os.ST_NOEXEC
+    return MEMORY if is_fit else None
+
+
 @pytest.fixture(scope="session")
-def open_folder() -> Iterator[Path]:
+def folder_of_run() -> Iterator[Path]:
     """A folder that every user may enter, as PostgreSQL needs it when root runs the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="skyctl-tests-"))
+    folder = Path(tempfile.mkdtemp(prefix="skyctl-tests-", dir=in_memory()))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def open_folder(folder_of_run: Path) -> Iterator[Path]:
+    """Such a folder for a test alone: a database in it takes 80 MB, which may be memory."""
+    folder = folder_of_run / uuid4().hex[:6]
+    folder.mkdir()
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def postgres(open_folder: Path) -> Iterator[EmbeddedPostgres]:
+def postgres(folder_of_run: Path) -> Iterator[EmbeddedPostgres]:
     """The server of this run, with a template that has our schema."""
-    server = EmbeddedPostgres(open_folder / "server")
+    server = EmbeddedPostgres(folder_of_run / "server")
+    with server.running() as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # each end of a test's database is a checkpoint
+        connection.execute("ALTER SYSTEM SET max_wal_size = '128MB'")  # it may be kept in memory
+        connection.execute("ALTER SYSTEM SET min_wal_size = '80MB'")
     with server.running() as url:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")  # each end of a test's database is a checkpoint
-            connection.execute("SELECT pg_reload_conf()")
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         context = make_context(database_of(url, TEMPLATE))
         schema.initialize(context)
@@ -111,16 +149,15 @@ def database_of(url: str, name: str) -> str:
 
 
 @pytest.fixture
-def make_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[str], str]]:
-    """Make a database of its own from a template; gives its URL."""
+def make_database(postgres: EmbeddedPostgres) -> Iterator[Callable[..., str]]:
+    """Make a database of its own from a template, with more options of CREATE DATABASE on request; gives its URL."""
     made = []
 
-    def make(template: str) -> str:
+    def make(template: str, options: LiteralString = "") -> str:
         name = f"test_{uuid4().hex[:12]}"
         with psycopg.connect(postgres.url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
+            made_from = (sql.Identifier(name), sql.Identifier(template), sql.SQL(options))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} {}").format(*made_from))
         made.append(name)
         return database_of(postgres.url, name)
 
@@ -204,12 +241,43 @@ def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
         "SKYCTL_JWT_SECRET": SECRET,
         "SKYCTL_METRICS_TOKEN": METRICS_TOKEN,
         "SKYCTL_DATA_DIR": str(tmp_path / "data"),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
 
 
+LASTING = {"monitor", "serve", "up", "doctor", "follow", "--follow", "--debug"}
+
+
+class Typed(Cli):
+    """The same within the tests' own process, but for what lasts and what another thread asks: a process takes most of
+    a second before it begins."""
+
+    def __call__(self, *args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        is_alone = threading.current_thread() is threading.main_thread()
+        if not is_alone or LASTING.intersection(args):
+            return super().__call__(*args, **environment)
+        return InProcess(self.environment)(*args, **environment)
+
+
+def without_our_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
-def cli(environment: dict[str, str]) -> Cli:
-    return Cli(environment)
+def cli(request: pytest.FixtureRequest, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line: processes, unless the file is marked `in_process`."""
+    if not request.node.get_closest_marker("in_process"):
+        return Cli(environment)
+    without_our_settings(monkeypatch)
+    return Typed(environment)
+
+
+@pytest.fixture
+def typed(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    """skyctl in this process: for what a command says, where how it is loaded and ended does not matter."""
+    without_our_settings(monkeypatch)
+    return InProcess(environment)
 
 
 class Process:

@@ -53,6 +53,8 @@ NOT_FROM = {
     "operations": {"swarm", "settings", "notifiers"},
     "rules": {"documents"},
 }
+VIEWS_KNOW = {"skyctl.cli", "skyctl.documents", "skyctl.domain.events", "skyctl.domain.states", "skyctl.domain.text"}
+"""What tables are made with: documents, as a server answers them, and never the values that they were made from."""
 MOST_ROOMS, MOST_CALLERS, MOST_INNER_IMPORTS = 20, 5, 40
 
 
@@ -119,6 +121,13 @@ def test_arrows_only_go_down(path: Path) -> None:
             assert FLOORS[target] < FLOORS[room], f"{inside} imports {target}, an arrow up or across"
         elif room == "operations" and len(inside.parts) > 2 and file != inside.parts[1]:
             assert CALLERS[file] < CALLERS[inside.parts[1]], f"{inside} imports operations of {file}"
+
+
+@pytest.mark.parametrize("path", sources("skyctl/cli/views"), ids=lambda path: path.stem)
+def test_views_know_documents_alone(path: Path) -> None:
+    for name in imported(path):
+        is_known = name == "skyctl.lazy" or any(name.startswith(f"{known}.") for known in VIEWS_KNOW)
+        assert is_known or not name.startswith("skyctl."), f"{path.name} imports {name}"
 
 
 def test_no_import_runs_in_a_circle() -> None:

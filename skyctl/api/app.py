@@ -5,6 +5,7 @@ Handlers are ordinary functions on a few threads. Heartbeats do not come this wa
 """
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,29 +21,29 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from skyctl.api import metrics, openapi
-from skyctl.api.endpoint import Answer, ApiRequest, Endpoint, Handler, Operation, Together, address_of, response
+from skyctl.api.administration import panel, table
+from skyctl.api.endpoint import Endpoint, address_of, response
 from skyctl.api.gates import REGISTRATIONS_AT_ONCE, REGISTRATIONS_WAITING, Gates
 from skyctl.api.heartbeats import HeartbeatBatches, accepted, answers_with_replies
-from skyctl.api.limits import Limit
-from skyctl.api.responses import SHORT, Content, encode, error_answer, error_document
+from skyctl.api.operation import Answer, ApiRequest, Content, Handler, Limit, Operation, Together
+from skyctl.api.responses import SHORT, encode, error_answer, error_document
 from skyctl.documents import http
+from skyctl.documents.heartbeats import parse_heartbeat
 from skyctl.domain.cluster import Registration
 from skyctl.domain.errors import DatabaseUnavailable, SkyctlError, Unauthorized
 from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING
-from skyctl.domain.workloads import DrainOptions
 from skyctl.host import vital
 from skyctl.host.condition import Condition, unexpected
-from skyctl.operations.admin import drains, schema, workers
+from skyctl.operations.admin import schema
 from skyctl.operations.agents import admission, heartbeats, install_links, invitations, registration, upgrades
 from skyctl.operations.agents.admission import Admitted
 from skyctl.operations.shared.context import Context
 
-MAX_PAGE = 1000
 STATS_SECONDS = 30
 NOBODYS_ADDRESS = "0.0.0.0"
 REGISTRATIONS = Limit(at_once=10, seconds=6.0)
-GZIP, SHELL, TEXT = "application/gzip", "text/x-shellscript", "text/plain"
+GZIP, SHELL, TEXT, PEM = "application/gzip", "text/x-shellscript", "text/plain", "application/x-pem-file"
 
 log = logging.getLogger(__name__)
 _TOGETHER = Condition(log, "registrations_apart", "registrations_together")
@@ -88,53 +89,13 @@ def _registered(admitted: Admitted) -> Answer:
 def report_load(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
     """Store a heartbeat that did not come the short way, as a batch of one."""
     fingerprint = heartbeats.fingerprint(request.token)
-    heartbeat = http.heartbeat(http.parse(request.body), str(request.worker_id), fingerprint)
+    heartbeat = parse_heartbeat(http.parse(request.body), str(request.worker_id), fingerprint)
     outcome = anyio.from_thread.run(heartbeats.record, context, [heartbeat])[0]
     if isinstance(outcome, Unauthorized):
         outcome = heartbeats.why_refused(context, request.worker_id, request.token)
     if isinstance(outcome, SkyctlError):
         raise outcome
     return 200, answers_with_replies(context, [heartbeat])[0] if outcome is REPLY_PENDING else accepted(context)
-
-
-def list_workers(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """List one page of workers."""
-    query = request.query
-    page = workers.list_workers(
-        context,
-        status=http.status(query["status"]) if query.get("status") else None,
-        search=http.text_filter("search", query["search"]) if query.get("search") else None,
-        limit=http.whole_number("limit", query.get("limit"), 100, 1, MAX_PAGE),
-        offset=http.whole_number("offset", query.get("offset"), 0, 0, http.MAX_COUNT),
-    )
-    pagination = {"total": page.total, "limit": page.limit, "offset": page.offset}
-    data = [http.worker_document(worker) for worker in page.workers]
-    return 200, {"success": True, "data": data, "pagination": pagination}
-
-
-def show_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Show one worker."""
-    return 200, {"success": True, "data": http.worker_document(workers.get(context, request.worker_id))}
-
-
-def remove_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Remove a worker without containers."""
-    worker, _ = workers.remove(context, request.worker_id, request.actor)
-    return 200, {"success": True, "message": f"Worker {worker.name} removed"}
-
-
-def drain_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Ask for a worker to be emptied."""
-    worker = drains.drain(context, [request.worker_id], request.actor, DrainOptions(http.drain_request(request.body)))[
-        0
-    ]
-    return 200, {"success": True, "message": f"Worker {worker.name} is set to drain"}
-
-
-def undrain_worker(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """End the drain of a worker, which then takes containers again."""
-    worker = drains.undrain(context, request.worker_id, request.actor, http.drain_request(request.body))
-    return 200, {"success": True, "message": f"Worker {worker.name} is back in service"}
 
 
 def generate_script(context: Context, request: ApiRequest) -> tuple[int, dict[str, Any]]:
@@ -185,9 +146,10 @@ def installed_agent_checksum(_context: Context, _request: ApiRequest) -> tuple[i
     return 200, Content(f"{upgrades.release().sha256}  skyagent.tar.gz\n".encode(), TEXT)
 
 
-def stats(context: Context, _request: ApiRequest) -> tuple[int, dict[str, Any]]:
-    """Show the cluster in figures."""
-    return 200, {"success": True, "data": http.stats_document(workers.stats(context))}
+def authority(context: Context, _request: ApiRequest) -> Answer:
+    """Send the certificate of our own authority. It is believed by its fingerprint alone."""
+    pem = context.certificates.authority_pem() if context.certificates else ""
+    return (200, Content(pem.encode(), PEM)) if pem else (404, error_document("NOT_FOUND", "no authority of our own"))
 
 
 class Cached:
@@ -195,10 +157,10 @@ class Cached:
 
     def __init__(self, handler: Handler, seconds: float) -> None:
         self._handler, self._seconds = handler, seconds
-        self._answer: tuple[int, dict[str, Any] | Content] = (0, {})
+        self._answer: Answer = (0, {})
         self._valid_until = 0.0
 
-    def __call__(self, context: Context, request: ApiRequest, /) -> tuple[int, dict[str, Any] | Content]:
+    def __call__(self, context: Context, request: ApiRequest, /) -> Answer:
         """Return the handler's answer, of now or of some seconds ago."""
         if time.monotonic() >= self._valid_until:
             self._answer = self._handler(context, request)
@@ -235,24 +197,39 @@ def prometheus(_context: Context, _request: ApiRequest) -> tuple[int, Content]:
 
 TOGETHER = Together(register_together, REGISTRATIONS_WAITING, REGISTRATIONS_AT_ONCE)
 
-ROUTES: dict[str, dict[str, Operation]] = {
+PANELS: dict[str, dict[str, Operation]] = {
+    **panel.OPERATIONS,
     "/api/workers/register": {"POST": Operation("worker", register, limit=REGISTRATIONS, together=TOGETHER)},
     "/api/workers/generate-script": {"POST": Operation("admin", generate_script)},
-    "/api/workers/cluster/status": {"GET": Operation("admin", stats)},
     "/api/workers/{id}/heartbeat": {"POST": Operation("worker", report_load)},
-    "/api/workers/{id}/drain": {"POST": Operation("admin", drain_worker)},
-    "/api/workers/{id}/undrain": {"POST": Operation("admin", undrain_worker)},
-    "/api/workers/{id}": {"GET": Operation("admin", show_worker), "DELETE": Operation("admin", remove_worker)},
-    "/api/workers": {"GET": Operation("admin", list_workers)},
     "/api/agent/{sha256}": {"GET": Operation("worker", agent_archive)},
     "/install/check/{id}/{fingerprint}": {"GET": Operation("anyone", check_invitation)},
     "/install/skyagent.tar.gz": {"GET": Operation("public", installed_agent)},
     "/install/skyagent.tar.gz.sha256": {"GET": Operation("public", installed_agent_checksum)},
     "/install/{secret}": {"GET": Operation("anyone", install_script, no_script)},
     "/readyz": {"GET": Operation("probe", ready)},
-    "/openapi.json": {"GET": Operation("admin", specification)},
+    "/openapi.json": {"GET": Operation("viewer", specification)},
     "/metrics": {"GET": Operation("metrics", prometheus)},
 }
+
+ADMINISTRATION = table.operations()
+ROUTES: dict[str, dict[str, Operation]] = {
+    path: PANELS.get(path, {}) | ADMINISTRATION.get(path, {})
+    # a path with a word comes before one with a parameter there, which would take it
+    for path in sorted({**PANELS, **ADMINISTRATION}, key=lambda path: [part[:1] == "{" for part in path.split("/")])
+}
+
+_BASE = re.compile("(?:/+api(?=/))*/*")
+_OF_API = {path.split("/")[2] for path in ROUTES if path.startswith("/api/")}
+
+
+def without_base(path: str) -> str:
+    """Return a path as the routes have it. A client whose base address ends in /api says that twice, or before a route
+    that is none of the API's; one that ends in a slash doubles that."""
+    base = _BASE.match(path)
+    rest = path[base.end() :] if base else path
+    is_of_api = base is not None and "api" in base[0] and rest.partition("/")[0] in _OF_API
+    return f"/api/{rest}" if is_of_api else f"/{rest}"
 
 
 class Application:
@@ -263,8 +240,9 @@ class Application:
         self._gates = Gates()
         self.heartbeats = HeartbeatBatches(context, self._gates)
         own = {
-            "/api/workers/cluster/status": {"GET": Operation("admin", Cached(stats, STATS_SECONDS))},
+            "/api/workers/cluster/status": {"GET": Operation("viewer", Cached(panel.stats, STATS_SECONDS))},
             "/healthz": {"GET": Operation("alive", healthy)},
+            "/ca.pem": {"GET": Operation("public", Cached(authority, STATS_SECONDS))},
         }
         routes = [
             Route(path, Endpoint(context, self._gates, path, methods)) for path, methods in (ROUTES | own).items()
@@ -276,7 +254,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        await self._others(scope, receive, send)
+        await self._others({**scope, "path": without_base(scope["path"])}, receive, send)
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         await self._gates.answers_to_strangers.turn(address_of(request))

@@ -1,11 +1,9 @@
 """One path of the API: find the method, see who asks, read, run the handler in its caller's turn, answer."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
-from uuid import UUID
+from typing import Any
 
 import anyio
 from prometheus_client import Counter
@@ -14,78 +12,26 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from skyctl.api import streams
 from skyctl.api.gates import Gates
-from skyctl.api.http_protocol import PROVE
-from skyctl.api.limits import Limit, Rate, caller_of
-from skyctl.api.responses import NO_STORE, Content, bearer_token, encode, error_answer, read_body
-from skyctl.api.turns import CallerLeft, Gathered, Kept
-from skyctl.documents import http
+from skyctl.api.http_protocol import CONNECTION
+from skyctl.api.limits import Rate, caller_of, caller_of_user
+from skyctl.api.operation import Answer, ApiRequest, Content, Log, Operation, Page
+from skyctl.api.responses import NO_STORE, bearer_token, encode, error_answer, read_body
+from skyctl.api.turns import CallerLeft, Gathered, Kept, Turns
 from skyctl.domain.addresses import client_address
+from skyctl.domain.api_tokens import Role
 from skyctl.domain.cluster import Actor
-from skyctl.domain.errors import Busy, SkyctlError, WorkerNotFound
+from skyctl.domain.errors import Busy, Forbidden, SkyctlError, Unauthorized
 from skyctl.host.condition import Condition
 from skyctl.operations.shared import authentication
 from skyctl.operations.shared.context import Context
 
-BY_TOKEN = ("worker", "admin", "metrics")
+BY_TOKEN = ("worker", *Role, "metrics")
 
 REQUESTS = Counter("skyctl_http_requests", "Requests other than heartbeats, by answer", ["method", "route", "status"])
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiRequest:
-    """A request as a handler sees it: who sent it, and what the path, the query and the body say."""
-
-    actor: Actor
-    token: str
-    path: Mapping[str, Any]
-    query: Mapping[str, str]
-    body: bytes
-
-    @property
-    def worker_id(self) -> UUID:
-        """Return the path's worker. Raises WorkerNotFound where it is no id."""
-        worker_id = http.worker_id(self.path["id"])
-        if worker_id is None:
-            raise WorkerNotFound("the path holds no worker's id", "ids are lower-case UUIDs")
-        return worker_id
-
-
-Answer = tuple[int, dict[str, Any] | Content]
-
-
-class Handler(Protocol):
-    """The function behind a route."""
-
-    def __call__(self, context: Context, request: ApiRequest, /) -> Answer:
-        """Return the status and the document of the answer. Raises SkyctlError."""
-
-
-class Together(NamedTuple):
-    """A short way for many requests at once: the function returns None for those that the handler is to answer, and the
-    errors of those that it need not try."""
-
-    handle: Callable[[Context, Sequence[ApiRequest]], Sequence[Answer | SkyctlError | None]]
-    most_waiting: int
-    most_at_once: int
-
-
-class Operation(NamedTuple):
-    """A method of a path: who asks, what is done, what is sent in place of an error's document, if anything, and how
-    often each token may do it, and the short way, if there is one.
-
-    Who: a `worker` or `admin` by a token of theirs, a reader of `metrics` by an administrator's or their own, `anyone`;
-    `public` where anyone asks for what needs no database, `probe` and `alive` where machines ask how we are, with and
-    without the database.
-    """
-
-    who: str
-    handle: Handler
-    refusal: Callable[[SkyctlError], Content] | None = None
-    limit: Limit | None = None
-    together: Together | None = None
 
 
 class Endpoint:
@@ -96,6 +42,11 @@ class Endpoint:
         self._kept: Kept[Answer | None] = Kept()
         self._answering = Condition(log, "request_failed", "requests_answered", f"path={path}")
         self._rates = {method: Rate(each.limit) for method, each in operations.items() if each.limit}
+        self._news = {
+            method: streams.News(context, to_alerts=each.stream is Log.ALERTS)
+            for method, each in operations.items()
+            if each.stream
+        }
         self._gathered = {
             method: Gathered(partial(each.handle, context), each.most_waiting, each.most_at_once)
             for method, operation in operations.items()
@@ -109,12 +60,17 @@ class Endpoint:
             raise HTTPException(405, headers={"Allow": ", ".join(self._operations)})
         operation = self._operations[request.method]
         headers: Mapping[str, str] = {}
-        document: dict[str, Any] | Content
+        document: dict[str, Any] | Content | Page
+        if operation.stream:
+            request = streams.resumed(request)
         try:
             answer = await self._run(operation, request)
             if answer is None:
                 return
             status, document = answer
+            if isinstance(document, Page):
+                await self._stream(operation, request, document, send)
+                return
         except (ClientDisconnect, CallerLeft):
             return
         except SkyctlError as error:
@@ -131,6 +87,8 @@ class Endpoint:
     async def _run(self, operation: Operation, request: Request) -> Answer | None:
         """Return the answer; None where the client has left meanwhile."""
         who = operation.who
+        if who in BY_TOKEN and who != "worker" and _user(request) is not None:
+            return await self._run_for_user(operation, request)
         if who in BY_TOKEN:
             return await self._run_for_token(operation, request)
         caller = address_of(request)
@@ -145,13 +103,25 @@ class Endpoint:
         await self._gates.answers_to_probes.turn(caller)
         return handle() if who == "alive" else await self._kept.get(lambda: self._gates.probing.run("", handle))
 
+    async def _run_for_user(self, operation: Operation, request: Request) -> Answer | None:
+        """Run it in the turn of a user of this machine. Whether they may ask is looked up in that turn, too: the lists
+        of users may be another machine's."""
+        body = await read_body(request.scope, request.receive)
+        handle = partial(self._handle, operation, "", request, body)
+        return await self._turns_of(operation).run_unless_left(address_of(request), handle, partial(_has_left, request))
+
     async def _run_for_token(self, operation: Operation, request: Request) -> Answer | None:
+        to_get_one = authentication.TO_GET_ONE[operation.who]
         try:
-            token, caller = await self._token(operation.who, request)
+            token = bearer_token(request.scope["headers"], to_get_one).decode("latin-1")
+            is_of_api = operation.who != "worker" and authentication.is_api_token(token)
+            caller = "" if is_of_api else await self._holder(operation.who, token)
         except SkyctlError:
             await self._gates.answers_to_strangers.turn(address_of(request))
             raise
-        turns = self._gates.workers if operation.who == "worker" else self._gates.administrators
+        if is_of_api:
+            return await self._run_for_api_token(operation, token, request)
+        turns = self._gates.workers if operation.who == "worker" else self._turns_of(operation)
         rate = self._rates.get(request.method)
         if rate:
             rate.take(caller)
@@ -169,30 +139,93 @@ class Endpoint:
             if rate:
                 rate.give_back(caller)
             raise
-        request.scope["extensions"][PROVE]["seen"](caller)
+        request.scope["extensions"][CONNECTION]["prove"](caller)
         return answer
 
-    async def _token(self, who: str, request: Request) -> tuple[str, str]:
-        """Return the token, and whose it is. Raises Unauthorized, Forbidden by what can be seen of it without the
-        database, before anything else is read."""
-        token = bearer_token(request.scope["headers"]).decode("latin-1")
+    async def _run_for_api_token(self, operation: Operation, token: str, request: Request) -> Answer | None:
+        """Run it in the holder's turn, or, where that is not known to be one, in a stranger's: only the database knows
+        these tokens."""
+        fingerprint = authentication.fingerprint(token)
+        turns, caller = self._turns_of(operation), fingerprint
+        has_left = partial(_has_left, request)
+        if not self._gates.was_good(fingerprint):
+            stranger = address_of(request)
+            await self._gates.answers_to_strangers.turn(stranger)
+            if operation.waits:  # no stranger's thread does
+                authenticate = partial(self._authenticated, operation.who, token, request)
+                await self._gates.strangers.run(stranger, authenticate)
+            else:
+                turns, caller = self._gates.strangers, stranger
+        body = await read_body(request.scope, request.receive)
+        handle = partial(self._handle, operation, token, request, body)
+        answer = await turns.run_unless_left(caller, handle, has_left)
+        if answer:
+            request.scope["extensions"][CONNECTION]["prove"](fingerprint)
+        return answer
+
+    async def _stream(self, operation: Operation, request: Request, first: Page, send: Send) -> None:
+        """Send what comes of a log; whether the token is still good is asked each time."""
+        token, caller = "", address_of(request)
+        if _user(request) is None:
+            token = bearer_token(request.scope["headers"], "").decode("latin-1")
+            caller = authentication.fingerprint(token)
+
+        async def read(last: int) -> Page:
+            handle = partial(self._handle, operation, token, streams.after(request, last), b"")
+            _, page = await self._gates.administrators.run(caller, handle)
+            return page if isinstance(page, Page) else first
+
+        await streams.run(request, send, self._news[request.method], caller, read, first)
+
+    def _turns_of(self, operation: Operation) -> Turns:
+        return self._gates.asking if operation.waits else self._gates.administrators
+
+    async def _holder(self, who: str, token: str) -> str:
+        """Return whose token it is. Raises Unauthorized, Forbidden by what can be seen of it without the database,
+        before anything else is read."""
         if who == "metrics" and authentication.has_metrics_token(self._context, token):
-            return token, who
-        return token, await self._gates.holder(self._context, token, is_admin=who != "worker")
+            return who
+        return await self._gates.holder(self._context, token, who)
 
     def _handle(self, operation: Operation, token: str, request: Request, body: bytes) -> Answer:
-        actor = _client(request)
-        if operation.who == "admin":
-            actor = authentication.administrator(self._context, token, actor.ip_address, actor.user_agent)
-        elif operation.who == "metrics":
-            authentication.reader_of_metrics(self._context, token)
+        actor = self._authenticated(operation.who, token, request)
         return operation.handle(self._context, _asked(actor, token, request, body))
+
+    def _authenticated(self, who: str, token: str, request: Request) -> Actor:
+        """Return who asks, and note whether a token of the API is one. Raises Unauthorized, Forbidden."""
+        client, user = _client(request), _user(request)
+        if who in BY_TOKEN and user is not None:
+            return authentication.user_of_this_machine(user, client.user_agent)
+        note = self._gates.note_token if authentication.is_api_token(token) else None
+        try:
+            if who in list(Role):
+                role = Role(who)
+                client = authentication.holder_of_role(self._context, token, role, client.ip_address, client.user_agent)
+            elif who == "metrics":
+                authentication.reader_of_metrics(self._context, token)
+        except (Unauthorized, Forbidden) as error:
+            if note:
+                note(authentication.fingerprint(token), good=isinstance(error, Forbidden))
+            raise
+        if note:
+            note(authentication.fingerprint(token), good=True)
+        return client
 
 
 def _client(request: Request) -> Actor:
     """Return a caller of whom nothing is known but from where and by what it asks."""
     client = client_address(request.client.host if request.client else None)
     return Actor("", None, client, request.headers.get("user-agent"))
+
+
+def _user(request: Request) -> int | None:
+    """Return which user of this machine asks by its socket and shows nothing else; None for everybody else."""
+    return None if "authorization" in request.headers else _at_other_end(request)
+
+
+def _at_other_end(request: Request) -> int | None:
+    user: int | None = request.scope["extensions"][CONNECTION]["user"]
+    return user
 
 
 def _asked(actor: Actor, token: str, request: Request, body: bytes) -> ApiRequest:
@@ -208,8 +241,9 @@ def response(status: int, document: Any, headers: Mapping[str, str] | None = Non
 
 
 def address_of(request: Request) -> str:
-    """Return by what a stranger is known."""
-    return caller_of(request.client.host if request.client else "")
+    """Return by what is known whoever shows no token."""
+    user = _at_other_end(request)
+    return caller_of_user(user) if user is not None else caller_of(request.client.host if request.client else "")
 
 
 async def _has_left(request: Request) -> bool:

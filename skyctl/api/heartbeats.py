@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prometheus_client import Counter, Histogram
@@ -20,15 +20,19 @@ from skyctl.api.http_protocol import HeartbeatRequest, compose
 from skyctl.api.responses import SHORT, bearer_token
 from skyctl.api.turns import CallerLeft, Gathered
 from skyctl.documents import http
+from skyctl.documents.heartbeats import parse_heartbeat
 from skyctl.domain.cluster import Heartbeat
 from skyctl.domain.errors import Busy, DatabaseUnavailable, SkyctlError, Unauthorized, ValidationError
 from skyctl.domain.shortages import shortage
 from skyctl.domain.tokens import REPLY_PENDING, Outcome
 from skyctl.host.condition import Condition, unexpected
 from skyctl.operations.agents import heartbeats, reply
+from skyctl.operations.shared.authentication import TO_GET_ONE
 from skyctl.operations.shared.context import Context
 
 MAX_BATCH = 2000
+LONG_BYTES = 1024  # see ADR 0098
+LONG_AT_ONCE = 100
 UNEXPECTED = SkyctlError("unexpected error", "see the log of skyctl serve")
 
 log = logging.getLogger(__name__)
@@ -45,7 +49,9 @@ REFUSED = HEARTBEATS.labels("refused")
 INVALID = HEARTBEATS.labels("invalid")
 UNAVAILABLE = HEARTBEATS.labels("unavailable")
 
+T = TypeVar("T")
 Waiting = tuple[Heartbeat, HeartbeatRequest]
+Unread = tuple[heartbeats.Key, HeartbeatRequest]
 
 
 class HeartbeatBatches:
@@ -55,6 +61,7 @@ class HeartbeatBatches:
         self._context, self._gates = context, gates
         self.connections = gates.connections
         self._waiting: list[Waiting] = []
+        self._unread: list[Unread] = []
         self._busy = False
         self._refused: DatabaseUnavailable | None = None
         self._writing = Condition(log, "heartbeats_refused", "heartbeats_accepted")
@@ -65,18 +72,27 @@ class HeartbeatBatches:
         self._accepted = {alive: compose(200, document, keep_alive=alive) for alive in (True, False)}
 
     def receive(self, request: HeartbeatRequest) -> None:
-        """Add a heartbeat to the next batch, or refuse it for what can be seen without the database."""
+        """Add a heartbeat to the next batch, or refuse it for what can be seen without the database; a long one is not
+        read before its token is known."""
         try:
-            token = bearer_token(request.headers)
-            fingerprint = heartbeats.fingerprint(token)
-            heartbeat = http.heartbeat(http.parse(request.body), request.worker_id, fingerprint)
+            fingerprint = heartbeats.fingerprint(bearer_token(request.headers, TO_GET_ONE["worker"]))
         except SkyctlError as error:
-            self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
+            self._refuse_stranger(request, error)
             return
-        self._waiting.append((heartbeat, request))
-        if not self._busy:
+        key = (request.worker_id, fingerprint)
+        if len(request.body) > LONG_BYTES:
+            self._unread.append((key, request))
+        else:
+            self._read(key, request)
+        if not self._busy and (self._waiting or self._unread):
             self._busy = True
             self._spawn(self._drain())
+
+    def _read(self, key: heartbeats.Key, request: HeartbeatRequest) -> None:
+        try:
+            self._waiting.append((parse_heartbeat(http.parse(request.body), *key), request))
+        except SkyctlError as error:
+            self._refuse_stranger(request, error)
 
     async def probe(self) -> None:
         """Return once heartbeats can be written: it waits behind those that wait, on the same connection and for the
@@ -89,7 +105,10 @@ class HeartbeatBatches:
     async def _drain(self) -> None:
         """Write batch after batch until no heartbeat waits."""
         try:
-            while self._waiting:
+            while self._waiting or self._unread:
+                long, self._unread = self._unread[:LONG_AT_ONCE], self._unread[LONG_AT_ONCE:]
+                if long := [waiting for waiting in long if not waiting[1].disconnected]:
+                    await self._read_long(long)
                 batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                 batch = [waiting for waiting in batch if not waiting[1].disconnected]
                 if batch:
@@ -97,22 +116,39 @@ class HeartbeatBatches:
         finally:
             self._busy = False
 
+    async def _read_long(self, long: list[Unread]) -> None:
+        """Read those of the long heartbeats whose tokens are known."""
+        known = await self._asked(len(long), heartbeats.known(self._context, {key for key, _ in long}))
+        for key, request in long:
+            if isinstance(known, SkyctlError):
+                _refuse(request, known)
+            elif key in known:
+                self._read(key, request)
+            else:
+                self._spawn(self._explain(request))
+
     async def _write(self, batch: list[Heartbeat]) -> list[Outcome]:
         started = time.perf_counter()
-        try:
-            outcomes = await heartbeats.record(self._context, batch)
-        except DatabaseUnavailable as error:
-            self._refused = error
-            self._writing.failed(error.message, len(batch))
-            return [error] * len(batch)
-        except Exception as error:  # noqa: BLE001 - it is logged
-            self._writing.failed(unexpected(error), len(batch), error=error)
-            return [UNEXPECTED] * len(batch)
+        outcomes = await self._asked(len(batch), heartbeats.record(self._context, batch))
+        if isinstance(outcomes, SkyctlError):
+            return [outcomes] * len(batch)
         self._writing.works()
         BATCH_SECONDS.observe(time.perf_counter() - started)
         BATCH_SIZE.observe(len(batch))
         ACCEPTED.inc(outcomes.count(None) + outcomes.count(REPLY_PENDING))
         return outcomes
+
+    async def _asked(self, number: int, question: Coroutine[Any, Any, T]) -> T | SkyctlError:
+        """Return what the database answers about so many heartbeats, or why they are refused."""
+        try:
+            return await question
+        except DatabaseUnavailable as error:
+            self._refused = error
+            self._writing.failed(error.message, number)
+            return error
+        except Exception as error:  # noqa: BLE001 - it is logged
+            self._writing.failed(unexpected(error), number, error=error)
+            return UNEXPECTED
 
     def _answer(self, batch: list[Waiting], outcomes: list[Outcome]) -> None:
         for (heartbeat, request), outcome in zip(batch, outcomes, strict=True):
@@ -121,7 +157,7 @@ class HeartbeatBatches:
             elif outcome is REPLY_PENDING:
                 self._spawn(self._send_reply(heartbeat, request))
             elif isinstance(outcome, Unauthorized):
-                self._spawn(self._explain(heartbeat, request))
+                self._spawn(self._explain(request))
             else:
                 _refuse(request, outcome)
 
@@ -137,19 +173,19 @@ class HeartbeatBatches:
             document = accepted(self._context)
         request.accept(compose(200, document, keep_alive=request.keep_alive))
 
-    async def _explain(self, heartbeat: Heartbeat, request: HeartbeatRequest) -> None:
+    async def _explain(self, request: HeartbeatRequest) -> None:
         """Find out whether a heartbeat that was not stored is a 401, a 403 or a 404, and answer so; the database is
         asked only about tokens that we signed."""
-        token = bearer_token(request.headers).decode("latin-1")
+        token = bearer_token(request.headers, TO_GET_ONE["worker"]).decode("latin-1")
         try:
-            holder = await self._gates.holder(self._context, token, is_admin=False)
+            holder = await self._gates.holder(self._context, token, "worker")
         except SkyctlError as error:
-            self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
+            self._refuse_stranger(request, error)
             return
         except Exception as error:  # noqa: BLE001 - it is logged
             self._cannot_explain(request, error)
             return
-        why = partial(heartbeats.why_refused, self._context, UUID(heartbeat.worker_id), token)
+        why = partial(heartbeats.why_refused, self._context, UUID(request.worker_id), token)
         try:
             _refuse(request, await self._gates.workers.run(holder, why))
             self._explaining.works()
@@ -157,6 +193,9 @@ class HeartbeatBatches:
             _refuse(request, error)
         except Exception as error:  # noqa: BLE001 - it is logged
             self._cannot_explain(request, error)
+
+    def _refuse_stranger(self, request: HeartbeatRequest, error: SkyctlError) -> None:
+        self._gates.answers_to_strangers.call(request.caller, partial(_refuse, request, error))
 
     def _cannot_explain(self, request: HeartbeatRequest, error: Exception) -> None:
         self._explaining.failed(unexpected(error), error=error)

@@ -7,13 +7,14 @@ route, a query, an Expect, a request that waits behind another) is uvicorn's, an
 
 import asyncio
 import re
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from skyctl.api.limits import Connections, caller_of
+from skyctl.api.limits import Connections, caller_of, caller_of_user
 from skyctl.api.responses import (
     JSON,
     MAX_BODY_BYTES,
@@ -25,7 +26,7 @@ from skyctl.api.responses import (
     too_large,
 )
 from skyctl.domain.errors import SkyctlError
-from skyctl.host import tcp
+from skyctl.host import local_users, tcp
 
 REQUEST_SECONDS = 20.0
 MAX_HEAD_BYTES = 32 * 1024
@@ -33,9 +34,10 @@ MAX_FIELDS = 100
 MAX_FRAMING_BYTES = MAX_HEAD_BYTES + MAX_BODY_BYTES  # what is no body: the lines of chunks, and the fields after them
 MOST_WAITING = 16  # on one connection, each with all that belongs to a request
 MAX_HEARTBEAT_BYTES = 16 * 1024  # a heartbeat has some hundred; what is read here, everybody waits for
-PROVE = "skyctl.prove"
-"""The extension of a scope that is called, with whose it is, once what a token was for was done."""
-HEARTBEAT = re.compile(rb"/api/workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
+CONNECTION = "skyctl.connection"
+"""The extension of a scope: `prove`, called with whose it is once what a token was for was done; `user`, the number of
+the user at the other end of the socket of this machine; `on_end` and `ends`, by which a stream learns of the end."""
+HEARTBEAT = re.compile(rb"(?:/+api)+/+workers/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/heartbeat")
 
 
 class HeartbeatReceiver(Protocol):
@@ -65,20 +67,27 @@ class HeartbeatConnection(HttpToolsProtocol):
     reads none of its answers for as long."""
 
     is_proven = False
+    user: int | None = None
     _refusal = ""
     _reading = False
     _in_head = False
     _head_bytes = 0
     _begins = False
     _framing_bytes = 0
+    _ends = False
     _given_up: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request for a limited time."""
         super().connection_made(transport)
+        self._on_end: list[Callable[[], None]] = []
         self._given_up = self.loop.call_later(REQUEST_SECONDS, self._give_up)
         self._receiver.connections.opened(self)
+        accepted = transport.get_extra_info("socket")
+        if accepted.family == socket.AF_UNIX:
+            self.user = local_users.at_other_end(accepted.fileno())
+            self.prove(caller_of_user(self.user))  # no stranger of the network takes its place
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timers, and the request, which knows this connection."""
@@ -170,7 +179,9 @@ class HeartbeatConnection(HttpToolsProtocol):
         if heartbeat and idle and not self.expect_100_continue and self.parser.get_method() == b"POST":
             self.cycle = HeartbeatRequest(self, heartbeat[1].decode())  # type: ignore[assignment]
         else:
-            self.scope["extensions"] = {PROVE: {"seen": self.prove}}
+            own: dict[object, object] = {"prove": self.prove, "user": self.user}
+            own |= {"on_end": self._on_end.append, "ends": lambda: self._ends}
+            self.scope["extensions"] = {CONNECTION: own}
             super().on_headers_complete()
             self.cycle.transport = _Answers(self.transport)  # type: ignore[assignment]
             if len(self.pipeline) > MOST_WAITING:
@@ -185,7 +196,10 @@ class HeartbeatConnection(HttpToolsProtocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """End the connection: at once where no request is complete."""
+        """End the connection: at once where no request is complete; what is streamed learns of it."""
+        self._ends = True
+        for tell in self._on_end:
+            tell()
         cycle: object = self.cycle
         if self._reading and isinstance(cycle, HeartbeatRequest):
             self.transport.close()
@@ -202,6 +216,7 @@ class HeartbeatConnection(HttpToolsProtocol):
         what each keeps is memory, and work for the garbage collector, for which everybody waits."""
         self.cycle = self.scope = None  # type: ignore[assignment]
         self.headers = []
+        self._on_end = []
 
     def _await_reading(self, read_before: int | None = None) -> None:
         if self._unread is None:
@@ -209,7 +224,8 @@ class HeartbeatConnection(HttpToolsProtocol):
 
     def _see_reading(self, read_before: int | None) -> None:
         self._unread = None
-        waiting, read = tcp.progress(self.transport.get_extra_info("socket").fileno())
+        number, unsent = self.transport.get_extra_info("socket").fileno(), self.transport.get_write_buffer_size()
+        waiting, read = tcp.progress(number, unsent)
         if not waiting:
             return
         if read == read_before:

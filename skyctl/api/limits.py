@@ -7,8 +7,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from skyctl.api.operation import Limit
 from skyctl.api.turns import FairQueue
 from skyctl.domain.addresses import client_address
 from skyctl.domain.errors import TooOften
@@ -26,6 +27,11 @@ def caller_of(address: str) -> str:
     if known is None:
         return address[:64]
     return str(IPv6Address(int(IPv6Address(known)) >> 64 << 64)) if ":" in known else known
+
+
+def caller_of_user(user: int) -> str:
+    """Return whose turn a request by the socket of this machine takes."""
+    return f"unix:{user}"
 
 
 class Pace:
@@ -76,13 +82,6 @@ class Pace:
             taken[1]()
         if len(self._waiting):
             self._wait()
-
-
-class Limit(NamedTuple):
-    """How often a caller may ask: so many times at once, and then once each so many seconds."""
-
-    at_once: int
-    seconds: float
 
 
 class Rate:

@@ -40,10 +40,14 @@ class _Signs:
 
     def write(self) -> float:
         """Write one; return in how many seconds the next is due."""
-        if self._loop.is_closed():  # the process ends
+        probing = self._probe()
+        try:
+            future = asyncio.run_coroutine_threadsafe(probing, self._loop)
+        except RuntimeError:  # it is closed: the process ends
+            probing.close()
             return EVERY_SECONDS
         try:
-            asyncio.run_coroutine_threadsafe(self._probe(), self._loop).result()
+            future.result()
             for event in clock.follow_back(self._context, "serve"):
                 log.warning("action=%s reason=%r", event.kind, event.reason)
             (outages.touch if self._begun else outages.begin)(self._context, *self._who)

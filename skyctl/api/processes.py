@@ -26,7 +26,7 @@ BOUND_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-def serve(config: Config, listener: socket.socket, publish: Callable[[], None]) -> None:
+def serve(config: Config, listeners: list[socket.socket], publish: Callable[[], None]) -> None:
     """Serve from as many processes as the config says, until SIGTERM, SIGINT or SIGHUP. `publish` is called once their
     metrics have a folder.
 
@@ -39,7 +39,7 @@ def serve(config: Config, listener: socket.socket, publish: Callable[[], None]) 
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder.path)
         publish()
         interpreter.isolate_descendants()
-        parent = _Parent(config, listener, folder)
+        parent = _Parent(config, listeners, folder)
         signal.signal(signal.SIGHUP, hangup)  # its own handler would restart the others
         parent.run()
     finally:
@@ -85,8 +85,8 @@ class _Child(Process):
 class _Parent(Multiprocess):
     """Their parent. What all of them need is there before each start."""
 
-    def __init__(self, config: Config, listener: socket.socket, folder: RuntimeFolder) -> None:
-        super().__init__(config, sockets=[listener])
+    def __init__(self, config: Config, listeners: list[socket.socket], folder: RuntimeFolder) -> None:
+        super().__init__(config, sockets=listeners)
         self.has_failed = False
         self._children: list[_Child] = []
         self._folder = folder

@@ -2,12 +2,21 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from skyctl.domain.errors import BodyTooLarge, Busy, DatabaseUnavailable, SchemaMissing, SkyctlError, Unauthorized
+from skyctl.domain.errors import (
+    HINT,
+    BodyTooLarge,
+    Busy,
+    DatabaseUnavailable,
+    SchemaMissing,
+    SkyctlError,
+    Unauthorized,
+)
 from skyctl.domain.shortages import shortage
 
 MAX_BODY_BYTES = 64 * 1024
@@ -19,13 +28,6 @@ NO_STORE = (b"cache-control", b"no-store")
 """A field of every answer: many hold a token, and none is for a cache."""
 
 Header = tuple[bytes, bytes]
-
-
-class Content(NamedTuple):
-    """An answer that is not JSON."""
-
-    body: bytes
-    media_type: str
 
 
 def encode(document: Any) -> bytes:
@@ -44,11 +46,12 @@ def error_answer(error: SkyctlError) -> tuple[int, dict[str, Any], dict[str, str
     if error.http_status != DatabaseUnavailable.http_status and _is_of_shortage(error):
         error = SHORT
     message = f"{error.message}: {error.hint}" if error.hint else error.message
-    headers = {}
+    headers = {HINT: quote(error.hint)} if error.hint else {}
     if error.retry_after_seconds:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, DatabaseUnavailable):
         # the address of the database belongs in the log, not in an answer to anyone
+        headers.pop(HINT, None)
         message = (
             "the database lacks what skyctl needs: run `skyctl db init`" if isinstance(error, SchemaMissing) else AWAY
         )
@@ -80,14 +83,14 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     return body
 
 
-def bearer_token(headers: Iterable[Header]) -> bytes:
-    """Return the token of the Authorization header. Raises Unauthorized."""
+def bearer_token(headers: Iterable[Header], to_get_one: str) -> bytes:
+    """Return the token of the Authorization header. Raises Unauthorized, which says what to do for a token."""
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
             if scheme.lower() == b"bearer" and token.strip():
                 return token.strip()
-    raise Unauthorized("there is no token", "send the header Authorization: Bearer TOKEN")
+    raise Unauthorized("there is no token", f"send the header Authorization: Bearer TOKEN; to get one, {to_get_one}")
 
 
 def too_large(most: int = MAX_BODY_BYTES) -> BodyTooLarge:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from skyctl.documents.heartbeats import LONGEST_PATH, MOST_VOLUMES
 from skyctl.documents.http import CAPACITY_LIMITS, LONGEST_REASON, MAX_COUNT, SMALLEST_AMOUNT
 from skyctl.domain.text import PLAIN
 
@@ -47,6 +48,7 @@ SCHEMAS: Document = {
     "Heartbeat": json_object(
         "engineAnswers",
         "engineSilentSeconds",
+        "imageVolumes",
         cpuPercent=PERCENT,
         memoryPercent=PERCENT,
         diskPercent=PERCENT,
@@ -56,6 +58,17 @@ SCHEMAS: Document = {
             "type": "number",
             "minimum": 0,
             "description": "where it does not: for how long the question has been left without an answer",
+        },
+        imageVolumes={
+            "type": "object",
+            "description": "where containers of the swarm's services have volumes without a name: paths, by the "
+            f"service's id; at most {MOST_VOLUMES} in all. Unsaid: what was said last stands",
+            "maxProperties": MOST_VOLUMES,
+            "propertyNames": {"pattern": "^[0-9A-Za-z]{1,64}$"},
+            "additionalProperties": {
+                "type": "array",
+                "items": {"type": "string", "maxLength": LONGEST_PATH, "pattern": "^/[^\\x00-\\x1f\\x7f]*$"},
+            },
         },
     ),
     "Registration": json_object(
@@ -99,6 +112,10 @@ SCHEMAS: Document = {
         statusChangedAt=TIME,
         drainRequestedAt=TIME,
         drainReason={"type": ["string", "null"]},
+        cordonedAt=TIME,
+        cordonReason={"type": ["string", "null"]},
+        alertsSilencedUntil=TIME,
+        alertsSilencedReason={"type": ["string", "null"]},
         flappingSince=TIME,
         massFailureId={"type": ["integer", "null"]},
         tokenRevokedAt=TIME,
@@ -111,6 +128,7 @@ SCHEMAS: Document = {
     ),
     "Stats": json_object(
         totalWorkers=COUNT,
+        sampledWorkers={"type": ["integer", "null"], "minimum": 0},
         pendingWorkers=COUNT,
         activeWorkers=COUNT,
         unhealthyWorkers=COUNT,
@@ -120,10 +138,14 @@ SCHEMAS: Document = {
         totalLoad=PERCENTS,
         averageLoad=PERCENTS,
         totalContainers={"type": "integer", "minimum": 0},
+        limits=reference("Limits"),
     ),
+    "Limits": json_object(cpuPercent=PERCENT, cpuHeartbeats=COUNT, memoryPercent=PERCENT, diskPercent=PERCENT),
 }
 
-PAGINATION = json_object(total=COUNT, limit=COUNT, offset=COUNT)
+PAGINATION = json_object(
+    total=COUNT, totalIsLeast={"type": "boolean"}, next={"type": ["string", "null"]}, limit=COUNT, offset=COUNT
+)
 SCRIPT_REQUEST = json_object("name", "insecure", name=PLAIN_NAME, insecure={"type": "boolean"})
 DRAIN_REQUEST = json_object("reason", reason=NAME | {"maxLength": LONGEST_REASON})
 LINK: Document = {
@@ -147,6 +169,9 @@ HEARTBEAT_ANSWER = json_object(
     newToken=NEW_TOKEN,
     agent=OFFER,
 )
-WORKER_ANSWER = success(data=reference("Worker"))
+SEEN: dict[str, Document] = {"readAt": TIME, "limits": reference("Limits")}
+WORKER_DETAILS = json_object(**SEEN, drain={"anyOf": [reference("Drain"), {"type": "null"}]})
+WORKER_ANSWER = success(data={"allOf": [reference("Worker"), WORKER_DETAILS]})
 REGISTRATION_ANSWER = json_object("newToken", success={"const": True}, data=reference("Worker"), newToken=NEW_TOKEN)
-PAGE = success(data={"type": "array", "items": reference("Worker")}, pagination=PAGINATION)
+MONITOR = json_object(leads={"type": "boolean"}, lastPassAt=TIME, late={"type": "boolean"})
+PAGE = success(data={"type": "array", "items": reference("Worker")}, pagination=PAGINATION, **SEEN, monitor=MONITOR)

@@ -21,11 +21,11 @@ from skyctl import settings, wiring
 from skyctl.api import liveness, processes, tls
 from skyctl.api.gates import CONNECTIONS
 from skyctl.api.http_protocol import HeartbeatConnection
+from skyctl.domain.addresses import is_loopback_host
 from skyctl.domain.errors import Refused, ValidationError
 from skyctl.host import logs, metrics_port, sd_notify, signals, vital
 from skyctl.host.certificates import Certificates
 from skyctl.operations.admin import certificates
-from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.swarm_join import without_engine
 
@@ -72,9 +72,13 @@ def _live_by_event_loop() -> None:
 
 
 class _Loop(uvloop.Loop):
-    """With a limit for handshakes: until its end one takes an open file, and is no connection that is counted."""
+    """With a limit for handshakes: until its end one takes an open file, and is no connection that is counted. The
+    socket of this machine speaks plain HTTP also where the others have TLS."""
 
     def create_server(self, *arguments: Any, **named: Any) -> Any:
+        if named["sock"].family == socket.AF_UNIX:
+            listener = {"sock": named["sock"], "backlog": named["backlog"], "cleanup_socket": False}
+            return self.create_unix_server(*arguments, **listener)
         limit = {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if named.get("ssl") else {}
         make: Any = super().create_server
         return make(*arguments, **named, **limit)
@@ -115,7 +119,7 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    listener: socket.socket,
+    listeners: list[socket.socket],
     *,
     number: int,
     certificate: Path | None,
@@ -152,10 +156,10 @@ def serve(
     )
     _allow_many_connections()
     if number > 1:
-        processes.serve(config, listener, partial(_publish, metrics_at))
+        processes.serve(config, listeners, partial(_publish, metrics_at))
     else:
         _publish(metrics_at)
-        _serve_from_one(config, listener)
+        _serve_from_one(config, listeners)
 
 
 def _allow_many_connections() -> None:
@@ -164,7 +168,7 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _serve_from_one(config: _Config, listener: socket.socket) -> None:
+def _serve_from_one(config: _Config, listeners: list[socket.socket]) -> None:
     server = _Server(config)
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -173,7 +177,7 @@ def _serve_from_one(config: _Config, listener: socket.socket) -> None:
     # Its own handlers come once its loop runs, and raise the signal again at the end: neither may break off what is at
     # work then.
     signals.on_end(end)
-    server.run(sockets=[listener])
+    server.run(sockets=listeners)
 
 
 def _publish(metrics_at: tuple[str, int] | None) -> None:
@@ -223,7 +227,7 @@ def own_certificate(configured: settings.Settings, host: str) -> tuple[Path, Pat
     ours = Certificates(configured.data_dir)
     if ours.are_there:
         return ours.pair()
-    if not invitations.is_loopback_host(host):
+    if not is_loopback_host(host):
         raise Refused(
             f"--host {host}: without TLS, tokens would cross the network in the clear",
             "make a certificate: skyctl tls init; or, behind a proxy that ends TLS: --insecure-http",

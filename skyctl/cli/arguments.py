@@ -1,62 +1,42 @@
 """Arguments and options that several commands have, and how their names are completed."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from skyctl import documents, host
-from skyctl.cli.context import open_context, settings
+from skyctl.cli import desk, listing, way
+from skyctl.cli.context import settings
 from skyctl.domain.errors import SkyctlError, ValidationError
-from skyctl.domain.text import is_plain, reference
-from skyctl.operations import admin
-
-if TYPE_CHECKING:
-    from skyctl.operations.shared.context import Context
+from skyctl.domain.text import is_plain
 
 
 def complete_worker(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the workers that begin with `incomplete`, by name, or by id where the name is odd."""
-
-    def references(context: "Context") -> Sequence[str]:
-
-        return admin.workers.references_from(context, incomplete)
-
-    return _completed(ctx, references)
+    return _completed(ctx, "workers", incomplete)
 
 
 def complete_service(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the services that begin with `incomplete`, by name, or by id where the name is odd."""
-
-    def references(context: "Context") -> Sequence[str]:
-
-        return admin.services.references_from(context, incomplete)
-
-    return _completed(ctx, references)
+    return _completed(ctx, "services", incomplete)
 
 
 def complete_organization(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the organizations that begin with `incomplete`, by slug, or by id where the slug is odd."""
-
-    def references(context: "Context") -> Sequence[str]:
-
-        organizations = (
-            reference(organization.slug, organization.id) for organization in admin.migrations.policies(context)
-        )
-        return [candidate for candidate in organizations if candidate.startswith(incomplete)]
-
-    return _completed(ctx, references)
+    return _completed(ctx, "organizations", incomplete)
 
 
-def _completed(ctx: typer.Context, references: "Callable[[Context], Sequence[str]]") -> list[str]:
-    """Return references from the database that need no quoting; none where it is away. The embedded one is not started
-    for them."""
+def _completed(ctx: typer.Context, kind: str, incomplete: str) -> list[str]:
+    """Return references that need no quoting; none where nobody answers. The embedded database is not started for
+    them."""
     try:
-        chosen = settings(ctx)
-        if chosen.database_url is None and not host.postgres.EmbeddedPostgres(chosen.data_dir).answers():
-            return []
-        with open_context(ctx) as context:
-            return [candidate for candidate in references(context) if is_plain(candidate)]
+        if way.address(ctx) is None:
+            chosen = settings(ctx)
+            if chosen.database_url is None and not host.postgres.EmbeddedPostgres(chosen.data_dir).answers():
+                return []
+        with desk.open_desk(ctx) as at:
+            found = at.ask("GET /api/references/{kind}", {"prefix": incomplete}, kind=kind)["data"]["references"]
+            return [candidate for candidate in found if is_plain(candidate)]
     except (SkyctlError, OSError):
         return []
 
@@ -98,18 +78,31 @@ ServiceArgument = Annotated[
         metavar="SERVICE", help="An id, a unique beginning of one, or a name.", autocompletion=complete_service
     ),
 ]
-WorkerOption = Annotated[
-    str | None, typer.Option("--worker", metavar="WORKER", help="Only what is there.", autocompletion=complete_worker)
+WorkersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--worker",
+        metavar="WORKER",
+        help=f"Only what is there; {listing.SEVERAL}.",
+        autocompletion=complete_worker,
+    ),
 ]
 OrganizationOption = Annotated[
     str | None,
     typer.Option("--org", metavar="ORG", help="Slug or id of an organization.", autocompletion=complete_organization),
 ]
+OrganizationsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--org",
+        metavar="ORG",
+        help=f"Only of this organization, by slug or id; {listing.SEVERAL}.",
+        autocompletion=complete_organization,
+    ),
+]
 ReasonOption = Annotated[str | None, typer.Option(help="Why; events and `workers show` tell it.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-LimitOption = Annotated[int, typer.Option(min=1, max=100_000, help="How many to show.")]
-OffsetOption = Annotated[int, typer.Option(min=0, max=999_999_999, help="How many to pass over.")]
-CpuOption = Annotated[str | None, typer.Option(metavar="CORES", help="Most cores, such as 0.5.")]
-MemoryOption = Annotated[str | None, typer.Option(metavar="SIZE", help="Most memory, such as 512M or 2G.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")]
+CpuOption = Annotated[str | None, typer.Option(metavar="CORES", help="Most cores, such as 0.5 or 500m.")]
+MemoryOption = Annotated[str | None, typer.Option(metavar="SIZE", help="Most memory, such as 512M, 256Mi or 2G.")]
 DiskOption = Annotated[str | None, typer.Option(metavar="SIZE", help="Disk that is reserved, such as 10G.")]

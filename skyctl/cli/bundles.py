@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from skyctl import documents
-from skyctl.cli import scripts
 from skyctl.cli.arguments import complete_worker, invited_name
 from skyctl.cli.context import actor, info, open_context
 from skyctl.domain.errors import ValidationError
-from skyctl.operations import admin, shared
+from skyctl.operations import admin, agents, shared
 
 
 def bundle(
@@ -41,7 +40,7 @@ def bundle(
     It carries the worker's token: treat it as a secret. For further hosts it may be used with scripts of their own.
     """
 
-    lifetime = documents.http.duration("--ttl", ttl)
+    lifetime = documents.times.duration("--ttl", ttl)
     wanted = invited_name(name, worker)
     for platform in platforms or ():
         if platform not in admin.bundles.PLATFORMS:
@@ -61,7 +60,8 @@ def bundle(
             ttl=lifetime,
             existing_id=existing_id,
         )
-        scripts.tell(ctx, context)
+        for note in agents.invitations.notes(context):
+            info(ctx, note)
     sys.stdout.write(f"{folder}\n")
     info(
         ctx,

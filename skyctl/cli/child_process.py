@@ -55,7 +55,8 @@ class Child:
             preexec_fn=partial(parent_process.end_with, os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - one call that takes no lock
         )
         try:
-            threading.Thread(target=self._read, args=[self._process.stderr], daemon=True).start()
+            self._reader = threading.Thread(target=self._read, args=[self._process.stderr], daemon=True)
+            self._reader.start()
         except RuntimeError:  # nobody would read what it says, and it would wait for that
             self.stop()
             raise
@@ -80,6 +81,8 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._reader.is_alive():  # the last that it said may be what matters
+            self._reader.join(RESTART_SECONDS)
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:

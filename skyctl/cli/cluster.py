@@ -5,14 +5,12 @@ import sys
 
 import typer
 
-from skyctl import documents
-from skyctl.cli import views
-from skyctl.cli.context import Output, OutputOption, console, emit, group, open_context
-from skyctl.operations import admin
+from skyctl.cli import desk, views
+from skyctl.cli.context import Output, OutputOption, console, emit, group, info
 
 PAGE_ROWS = 20
 
-app = typer.Typer(help="The cluster as a whole.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 group(app)
 
 
@@ -20,10 +18,14 @@ group(app)
 def stats(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Workers by status, capacity, load and containers."""
 
-    with open_context(ctx) as context:
-        figures = admin.workers.stats(context)
+    with desk.open_desk(ctx) as at:
+        document = at.ask("GET /api/cluster/stats")["data"]
 
-    emit(ctx, output, documents.http.stats_document(figures), lambda: views.workers.stats_tables(figures), [])
+    emit(ctx, output, document, lambda: views.workers.stats_tables(document), [])
+    if document["sampledWorkers"] is not None:
+        info(
+            ctx, f"note: capacity, load and containers are estimated from {document['sampledWorkers']} of these workers"
+        )
 
 
 @app.command("top")
@@ -33,17 +35,13 @@ def top(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     Without a terminal, or with -o json or yaml, it is told once.
     """
 
-    with open_context(ctx) as context:
-        if (
-            output in (Output.TABLE, Output.WIDE)
-            and sys.stdout.isatty()
-            and os.environ.get("TERM") not in (None, "dumb")
-        ):
+    with desk.open_desk(ctx) as at:
+        if output.is_table and sys.stdout.isatty() and os.environ.get("TERM") not in (None, "dumb"):
             from skyctl.cli import top  # here, since it loads what draws a screen
 
-            top.show(context, console(ctx))
+            top.show(at, console(ctx))
             return
-        overview = admin.overview.overview(context, PAGE_ROWS)
+        document = desk.overview(at, PAGE_ROWS)
 
-    names = [worker.name for worker in overview.worst]
-    emit(ctx, output, documents.cli.overview_document(overview), lambda: views.top.page(overview), names)
+    names = [worker["name"] for worker in document["worst"]]
+    emit(ctx, output, document, lambda: views.top.page(document), names)

@@ -81,9 +81,9 @@ class Lines(ShellComplete):
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the one at the cursor, and what is typed of that one."""
-        line = os.environ.get(LINE, "")
-        words = split_arg_string(line)[1:]
-        return (words, "") if not words or line[-1:].isspace() else (words[:-1], words[-1])
+        # A letter more tells whether the word goes on there: behind a space that is quoted it does.
+        *words, at_cursor = split_arg_string(f"{os.environ.get(LINE, '')}x")
+        return (words[1:], at_cursor[:-1]) if words else ([], "")
 
     def format_completion(self, item: CompletionItem) -> str:
         """Return a candidate and what it is, on one line."""

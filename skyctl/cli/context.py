@@ -4,16 +4,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skyctl import domain
+from skyctl.cli import way
+from skyctl.cli.grammar import Group, Options
 from skyctl.domain.addresses import client_address
-from skyctl.domain.errors import ExitCode
+from skyctl.domain.errors import ExitCode, ValidationError
 from skyctl.domain.text import CONTROL, printable, printable_json
 from skyctl.settings import http_url
 from skyctl.settings import load as load_settings
@@ -37,18 +38,13 @@ class Output(StrEnum):
     YAML = "yaml"
     NAME = "name"
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is for people to look at, and not for programs."""
+        return self in (Output.TABLE, Output.WIDE)
+
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How the result is printed.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options that stand before the command."""
-
-    config: Path | None = None
-    no_color: bool = False
-    quiet: bool = False
-    debug: bool = False
 
 
 def options(ctx: typer.Context) -> Options:
@@ -58,26 +54,35 @@ def options(ctx: typer.Context) -> Options:
 
 
 def settings(ctx: typer.Context) -> "Settings":
-    """The settings of this call. Raises ValidationError."""
+    """The settings of this call, which is for this host. Raises ValidationError, also where a context was named."""
+    way.refuse_named(ctx)
     return load_settings(options(ctx).config)
 
 
 @contextmanager
 def open_context(
-    ctx: typer.Context, *, api_url: str | None = None, connections: int = 2, limits_lock_waits: bool = False
+    ctx: typer.Context,
+    *,
+    api_url: str | None = None,
+    make: bool = False,
+    connections: int = 2,
+    limits_lock_waits: bool = False,
 ) -> Iterator["Context"]:
     """Open the operations' context of this call's settings.
 
-    `api_url` stands in for the setting; its option is the one that an error names. `connections` is how many the
-    database may have at once, `limits_lock_waits` whether they give up a lock that somebody else holds for long. Raises
-    ValidationError, DatabaseUnavailable.
+    `api_url` stands in for the setting; its option is the one that an error names. With `make` an embedded database is
+    made where there is none. `connections` is how many the database may have at once, `limits_lock_waits` whether they
+    give up a lock that somebody else holds for long. Raises DatabaseUnavailable, and ValidationError, also where this
+    call was to go to a manager elsewhere.
     """
+    way.take_database(ctx, make=make)
     from skyctl import wiring  # here, since it loads the database's driver, which `--help` does without
 
     chosen = settings(ctx)
     if api_url:
         chosen = replace(chosen, api_url=http_url("--api-url", api_url))
-    with wiring.open_context(chosen, connections=connections, limits_lock_waits=limits_lock_waits) as context:
+    opened = wiring.open_context(chosen, make=make, connections=connections, limits_lock_waits=limits_lock_waits)
+    with opened as context:
         yield context
 
 
@@ -103,6 +108,12 @@ def info(ctx: typer.Context, text: str) -> None:
         sys.stderr.write(f"{printable(text)}\n")
 
 
+def say(ctx: typer.Context, line: str) -> None:
+    """A line of what was done, on stdout; nothing with --quiet."""
+    if not options(ctx).quiet:
+        sys.stdout.write(f"{line}\n")
+
+
 def emit(ctx: typer.Context, output: Output, document: Any, table: Any, names: list[str]) -> None:
     """Print a result on stdout: the document as JSON or YAML, the names, or the renderables of `table`, a function."""
     if output is Output.JSON:
@@ -113,7 +124,7 @@ def emit(ctx: typer.Context, output: Output, document: Any, table: Any, names: l
         sys.stdout.write("".join(f"{printable(name)}\n" for name in names))
     else:
         for renderable in table():
-            console(ctx).print(renderable)
+            console(ctx).print(renderable, crop=False)  # a line that cannot be shorter goes on below
 
 
 def emit_one(ctx: typer.Context, output: Output, document: Any, line: Any, name: str) -> None:
@@ -151,9 +162,14 @@ def _yaml(document: Any) -> str:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; without a terminal nothing is asked. Raises Abort."""
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm(question, abort=True, err=True)
+    """Ask before something that cannot be undone, and before anything is done; what is done by a manager elsewhere is
+    asked with its name. Raises Abort, and ValidationError where nobody could be asked."""
+    if yes:
+        return
+    question = way.asked_there(question)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ValidationError(f"not confirmed, since there is no terminal to ask on: {question}", "give --yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 def actor() -> "Actor":
@@ -171,7 +187,7 @@ def actor() -> "Actor":
 def group(app: typer.Typer) -> None:
     """Make a group without a command print its help, and exit as a usage error does."""
 
-    @app.callback(invoke_without_command=True)
+    @app.callback(cls=Group, invoke_without_command=True)
     def show_help(ctx: typer.Context) -> None:
         if ctx.invoked_subcommand is None:
             sys.stderr.write(ctx.get_help() + "\n")

@@ -12,15 +12,18 @@ from skyctl.operations import admin
 if TYPE_CHECKING:
     from skyctl.operations.admin.schema import SchemaState
 
-app = typer.Typer(help="The database: set it up, check it.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 group(app)
 
 
 @app.command("init")
 def init(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
-    """Make or upgrade the schema; what is there already stays. May be run any number of times."""
+    """Make or upgrade the schema; what is there already stays. May be run any number of times.
 
-    with open_context(ctx) as context:
+    Without a database URL the embedded database is made where the data folder has none, as by `skyctl up`.
+    """
+
+    with open_context(ctx, make=True) as context:
         state = admin.schema.initialize(context)
     _show_schema(ctx, output, state)
 
@@ -46,4 +49,4 @@ def _show_schema(ctx: typer.Context, output: Output, state: "SchemaState") -> No
         "missing": list(state.missing),
         "complete": state.complete,
     }
-    emit(ctx, output, document, lambda: views.doctor.schema_table(state.version, state.expected, state.missing), [])
+    emit(ctx, output, document, lambda: views.doctor.schema_table(document), [])

@@ -19,7 +19,7 @@ def doctor(ctx: typer.Context, output: OutputOption = Output.TABLE) -> None:
     checks = admin.doctor.examine(wiring.doctor_inputs(settings(ctx)))
     healthy = admin.doctor.is_healthy(checks)
 
-    document = documents.cli.checkup_document(checks, healthy=healthy)
-    emit(ctx, output, document, lambda: views.doctor.check_table(checks), [check.name for check in checks])
+    document = documents.installation.checkup_document(checks, healthy=healthy)
+    emit(ctx, output, document, lambda: views.doctor.check_table(document), [check.name for check in checks])
     if not healthy:
         raise typer.Exit(ExitCode.UNEXPECTED)

@@ -3,17 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import typer
 
 from skyctl.cli.context import info
-from skyctl.domain.errors import DatabaseUnavailable, ExitCode
+from skyctl.cli.desk import Desk, News
+from skyctl.domain.errors import DatabaseUnavailable, ExitCode, ManagerUnavailable
 from skyctl.host.signals import Stop
-from skyctl.operations import admin
-
-if TYPE_CHECKING:
-    from skyctl.operations.shared.context import Context
 
 T = TypeVar("T")
 INTERRUPTED = 130  # exit code: 128 and SIGINT's number
@@ -23,7 +20,7 @@ READ_AGAIN_SECONDS = 30.0
 
 def follow(
     ctx: typer.Context,
-    listening: Callable[[], AbstractContextManager[Any]],
+    listening: Callable[[], AbstractContextManager[News]],
     since: Callable[[int | None], Sequence[T]],
     number: Callable[[T], int],
     first: int | None,
@@ -38,13 +35,13 @@ def follow(
     stop.on_signals()
     while not stop.is_set:
         try:
-            with listening() as notifications:
+            with listening() as news:
                 lost = False
                 while not stop.is_set:
                     last = _show_new(since, number, last, show)
-                    stop.wait(READ_AGAIN_SECONDS, notifications)
-                    admin.events.drain(notifications)
-        except DatabaseUnavailable as error:
+                    stop.wait(READ_AGAIN_SECONDS, news)
+                    news.drain()
+        except (DatabaseUnavailable, ManagerUnavailable) as error:
             if not lost:
                 info(ctx, f"waiting: {error.message}")
             lost = True
@@ -62,9 +59,7 @@ def _show_new(
     return 0 if last is None else last
 
 
-def watch(
-    ctx: typer.Context, context: "Context", is_over: Callable[[], bool], seconds: float | None, hint: str
-) -> None:
+def watch(ctx: typer.Context, at: Desk, is_over: Callable[[], bool], seconds: float | None, hint: str) -> None:
     """Call `is_over` at every event, and once a second, until it returns True.
 
     Raises Exit after `seconds`, or at Ctrl-C: what is watched goes on, and `hint` says how to see more of it.
@@ -74,14 +69,14 @@ def watch(
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         try:
-            with admin.events.listening(context) as notifications:
+            with at.listening() as news:
                 while not is_over():
                     lost = False
                     _check(ctx, stop, deadline, hint)
-                    stop.wait(_left(deadline), notifications)
-                    admin.events.drain(notifications)
+                    stop.wait(_left(deadline), news)
+                    news.drain()
                 return
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, ManagerUnavailable) as error:
             if not lost:
                 info(ctx, f"waiting: {error.message}")
             lost = True

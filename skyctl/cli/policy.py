@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-from skyctl import documents
-from skyctl.cli import views
+from skyctl.cli import desk, views
 from skyctl.cli.arguments import complete_organization
-from skyctl.cli.context import Output, OutputOption, actor, emit, group, open_context
+from skyctl.cli.context import Output, OutputOption, emit, group
 from skyctl.domain.states import MigrationPolicy
 from skyctl.domain.text import printable
-from skyctl.operations import admin
 
-app = typer.Typer(help="What each organization wants when a worker fails.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 group(app)
 
 
@@ -28,21 +26,16 @@ def get(
 ) -> None:
     """Show the policies: automatic moves containers, manual asks before it does, none leaves them."""
 
-    with open_context(ctx) as context:
-        is_single = organization is not None
-        organizations = (
-            [admin.services.organization(context, organization)] if is_single else admin.migrations.policies(context)
-        )
+    with desk.open_desk(ctx) as at:
+        if organization is None:
+            document = at.ask("GET /api/organizations")["data"]
+            rows = document["organizations"]
+        else:
+            document = at.ask("GET /api/organizations/{reference}", reference=organization)["data"]
+            rows = [document]
 
-    rows = [documents.cli.organization_document(entry) for entry in organizations]
-    document = rows[0] if is_single else {"organizations": rows, "total": len(rows)}
-    emit(
-        ctx,
-        output,
-        document,
-        lambda: views.workloads.policy_table(organizations),
-        [entry.slug for entry in organizations],
-    )
+    names = [entry["slug"] for entry in rows]
+    emit(ctx, output, document, lambda: views.workloads.policy_table(rows), names)
 
 
 @app.command("set")
@@ -51,11 +44,13 @@ def set_policy(
     organization: Annotated[
         str, typer.Argument(metavar="ORG", help="Slug or id.", autocompletion=complete_organization)
     ],
-    policy: Annotated[MigrationPolicy, typer.Argument(help="What is to happen.")],
+    policy: Annotated[
+        MigrationPolicy, typer.Argument(metavar="POLICY", help="What is to happen: automatic, manual or none.")
+    ],
 ) -> None:
     """Set the policy of an organization, from the next failure of a worker on."""
 
-    with open_context(ctx) as context:
-        record = admin.services.organization(context, organization)
-        admin.migrations.set_policy(context, record, policy, actor())
-    sys.stdout.write(f"{printable(record.slug)}: {policy.value}\n")
+    where, body = "PUT /api/organizations/{reference}/policy", {"policy": policy.value}
+    with desk.open_desk(ctx) as at:
+        changed = at.ask(where, body=body, reference=organization)["data"]
+    sys.stdout.write(f"{printable(changed['slug'])}: {policy.value}\n")

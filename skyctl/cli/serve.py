@@ -11,7 +11,7 @@ import typer
 
 from skyctl.cli.arguments import LOOPBACK, MetricsHost, MetricsPort
 from skyctl.cli.context import info, options, settings
-from skyctl.host import logs
+from skyctl.host import admin_socket, logs
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def serve(
     """Run the HTTP API that hosts report to. SIGTERM ends it once what was accepted is answered.
 
     It speaks TLS with the certificate of `skyctl tls init`, or with another one that is given; plain HTTP only on this
-    machine.
+    machine. On this machine it also has a unix socket, by which root, its own user and the group skyctl are
+    administrators without a token.
     """
     from skyctl import wiring  # here, since `--help` does without the database's driver
     from skyctl.api import server  # here, since no other command needs an HTTP server
@@ -51,16 +52,18 @@ def serve(
     server.check_tls(tls_cert, tls_key)
     server.check_proxies(proxy or ())
     listener = server.listen(host, port) if inherited is None else socket.socket(fileno=inherited)
-    with wiring.database_url(chosen) as url:
+    with wiring.database_url(chosen) as url, admin_socket.listening(chosen.data_dir) as local:
         with closing(wiring.connect(chosen, url).db) as database:
-            database.check_pooling()  # what is wrong with its URL is said here, once, and not by every process
+            database.check_fitness()  # what is wrong with its URL is said here, once, and not by every process
         os.environ["SKYCTL_DATABASE_URL"] = url
         if config := options(ctx).config:
             os.environ["SKYCTL_CONFIG"] = str(config)
         scheme, shown = "https" if tls_cert else "http", f"[{host}]" if ":" in host else host
         info(ctx, f"listening on {scheme}://{shown}:{listener.getsockname()[1]}")
+        if local:
+            info(ctx, f"listening on {local.getsockname()}, for administrators of this machine")
         server.serve(
-            listener,
+            [listener, local] if local else [listener],
             number=processes,
             certificate=tls_cert,
             key=tls_key,

@@ -6,7 +6,6 @@ import math
 import queue
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -25,12 +24,15 @@ from rich.text import Text
 from skyctl import wiring
 from skyctl.api import server
 from skyctl.cli.child_process import Child, Line
+from skyctl.cli.up_log import NAME, Log, UpLog
 from skyctl.cli.views import workers as workers_views
 from skyctl.cli.views.terminal import Outlet
-from skyctl.domain.cluster import Actor, WorkerPage
+from skyctl.documents.http import Document
+from skyctl.documents.workers import page_document
+from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError, WorkerNotFound
 from skyctl.domain.states import WorkerStatus
-from skyctl.domain.text import printable
+from skyctl.domain.text import without_secrets
 from skyctl.host import data_dir, signals, vital
 from skyctl.host.certificates import Certificates, is_due
 from skyctl.host.data_dir import read_private, write_private
@@ -46,19 +48,8 @@ from skyctl.settings.table import DEFAULT_PORT
 HOST = "127.0.0.1"
 UP = Actor("up", ip_address="local")
 REFRESH_SECONDS = 1.0
+UNIX = "unix:///"
 KEPT_LINES = 8
-
-
-class Log(logging.Handler):
-    """Puts what this process itself logs among the lines of its children."""
-
-    def __init__(self, lines: "queue.SimpleQueue[Line]") -> None:
-        super().__init__()
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take one line."""
-        self._lines.put(("up", record.getMessage()))
 
 
 class Supervisor:
@@ -69,7 +60,6 @@ class Supervisor:
         self._console = console
         self._config = config
         self._lines: queue.SimpleQueue[Line] = queue.SimpleQueue()
-        self._recent: deque[str] = deque(maxlen=KEPT_LINES)
         self._stopping = False
         self._last_state = ""
 
@@ -84,9 +74,11 @@ class Supervisor:
             port = listener.getsockname()[1]
             url = f"http://{HOST}:{port}"
             stack.enter_context(data_dir.only_up(folder, url))
-            self._print(f"data in {folder}")
+            self._log = stack.enter_context(UpLog(folder))
+            stack.callback(self._keep_the_rest)
+            self._print(f"data in {folder}, log in {folder / NAME}")
             self._warn_of_certificate()
-            database = stack.enter_context(wiring.database_url(self._settings))
+            database = stack.enter_context(wiring.database_url(self._settings, make=True))
             settings = replace(self._settings, database_url=database, api_url=url)
             context = wiring.connect(settings, database)
             stack.callback(context.db.close)
@@ -111,7 +103,7 @@ class Supervisor:
         self._lines.put(("up", ""))
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(printable(f"up: {text}")))
+        self._console.print(Text(self._log.take("up", text)))
 
     def _warn_of_certificate(self) -> None:
         """Warn of a certificate that is about to end: here nothing uses it, and so nothing renews it."""
@@ -142,8 +134,23 @@ class Supervisor:
         else:
             invitation = invitations.invite(context, UP)
             worker, token = workers.get(context, invitation.worker_id), invitation.token
-        write_private(path, json.dumps({"apiUrl": context.api_url, "authToken": token}))
+        fields = {"apiUrl": context.api_url, "authToken": token, **self._engine_of_agent()}
+        write_private(path, json.dumps(fields))
         return worker.id, path
+
+    def _engine_of_agent(self) -> dict[str, str]:
+        """The agent's field for the engine that DOCKER_HOST names; none where that is not set, or no unix socket, which
+        is said."""
+        host = self._settings.docker_host
+        if host is None:
+            return {}
+        if host.startswith(UNIX):
+            return {"dockerSocket": host.removeprefix("unix://")}
+        self._print(
+            f"DOCKER_HOST is {without_secrets(host)}, and an agent asks engines of its own machine alone: it looks at "
+            "the local socket; for another engine of this machine set DOCKER_HOST to unix:///path/of/its/socket"
+        )
+        return {}
 
     def _start(self, stack: ExitStack, database: str, name: str, *command: str, keeping: Sequence[int] = ()) -> Child:
         """Start one part, which stops with the stack."""
@@ -180,7 +187,7 @@ class Supervisor:
     def _look(self, context: Context, mine: UUID, live: Live | None) -> None:
         """Show the cluster once. Raises DatabaseUnavailable."""
         page = workers.list_workers(context, limit=max(1, self._console.height - KEPT_LINES - 5))
-        self._show(live, page, _status(context, mine))
+        self._show(live, page_document(page, context.health), _status(context, mine))
         if _lacks_node(context, mine):  # the swarm may have begun meanwhile
             node_claims.allow_own(context, mine, UP)
 
@@ -196,10 +203,16 @@ class Supervisor:
                 self._note(name, line, quiet=live is not None)
 
     def _note(self, name: str, line: str, *, quiet: bool = False) -> None:
-        said = printable(f"{name}: {line}")
-        self._recent.append(said)
+        said = self._log.take(name, line)
         if not (quiet or self._console.is_terminal):
             self._console.print(Text(said))
+
+    def _keep_the_rest(self) -> None:
+        """Keep what was said as everything stopped."""
+        while not self._lines.empty():
+            name, line = self._lines.get()
+            if line:
+                self._log.take(name, line)
 
     def _note_once(self, state: str) -> None:
         """Print a state where it differs from the last one that was printed."""
@@ -215,12 +228,14 @@ class Supervisor:
         with Live(console=self._console, auto_refresh=False) as live:
             yield live
 
-    def _show(self, live: Live | None, page: WorkerPage, status: WorkerStatus | None) -> None:
+    def _show(self, live: Live | None, page: Document, status: WorkerStatus | None) -> None:
         self._note_once(f"this machine is {status.value if status else 'gone'}")
         if live:
-            lines = Text("\n".join(self._recent), style="dim", no_wrap=True, overflow="ellipsis")
+            table = Group(*workers_views.worker_table(page), Text(""))
             tail = Text("Ctrl-C stops; in a second terminal: skyctl workers list", style="dim")
-            live.update(Group(*workers_views.worker_table(page, wide=False), Text(""), lines, tail), refresh=True)
+            used = len(self._console.render_lines(Group(table, tail)))
+            lines = self._log.last(self._console, max(1, self._console.height - used - 1))
+            live.update(Group(table, lines, tail), refresh=True)
 
     def _mark_gone(self, context: Context, mine: UUID) -> None:
         """Write that this machine's agent ended on purpose."""

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from skyctl.cli import way
 from skyctl.cli.context import group, info, options
 
-app = typer.Typer(help="The services of this host: serve and monitor under systemd.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 group(app)
 
 
@@ -35,6 +36,7 @@ def install(
     """
     from skyctl import units  # here, since no other command makes units of the service manager
 
+    way.refuse_named(ctx)
     config = options(ctx).config
     environment = os.environ | ({"SKYCTL_CONFIG": str(config)} if config else {})
     services = units.Services(user or units.installed_user(), environment)

@@ -14,7 +14,7 @@ from skyctl.operations import admin
 if TYPE_CHECKING:
     from skyctl.host.certificates import Certificates
 
-app = typer.Typer(help="The certificate by which hosts know this manager.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 group(app)
 
 
@@ -50,7 +50,7 @@ def init(
 def _note(ctx: typer.Context, ours: "Certificates") -> None:
     """Write the event, unless the database is one of ours that was never used."""
     chosen = settings(ctx)
-    if not (chosen.database_url or host.postgres.EmbeddedPostgres(chosen.data_dir).data.exists()):
+    if not (chosen.database_url or host.postgres.EmbeddedPostgres(chosen.data_dir).is_made()):
         return
     with open_context(ctx) as context:
         if not admin.certificates.note(context, ours, actor()):
@@ -65,11 +65,11 @@ def show_certificates(ctx: typer.Context, output: OutputOption = Output.TABLE) -
     if not certificates:
         raise Refused(f"there is no certificate in {chosen.data_dir / 'tls'}", "make one: skyctl tls init")
 
-    document = {"certificates": [documents.cli.certificate_document(certificate) for certificate in certificates]}
+    document = documents.installation.certificates_document(certificates)
     emit(
         ctx,
         output,
         document,
-        lambda: views.certificates.certificate_details(certificates),
+        lambda: views.certificates.certificate_details(document),
         [certificate.role for certificate in certificates],
     )

@@ -1,17 +1,17 @@
 """skyctl workers rotate-token, revoke; skyctl secrets ..."""
 
-from datetime import UTC
 from typing import Annotated
 
 import typer
 
 from skyctl import documents
-from skyctl.cli.arguments import WorkerArgument
+from skyctl.cli import desk, views
+from skyctl.cli.arguments import WorkerArgument, YesOption
 from skyctl.cli.context import actor, confirm, group, info, open_context
 from skyctl.domain.text import printable, reference
-from skyctl.operations import admin, shared
+from skyctl.operations import admin
 
-secrets = typer.Typer(help="The secret that signs tokens.", rich_markup_mode=None)
+secrets = typer.Typer(rich_markup_mode=None)
 group(secrets)
 
 
@@ -22,29 +22,29 @@ def rotate_token(ctx: typer.Context, worker: WorkerArgument) -> None:
     SKYCTL_TOKEN_ROTATION_DAYS.
     """
 
-    with open_context(ctx) as context:
-        record = admin.tokens.rotate(context, shared.lookup.find_worker(context, worker).id, actor())
-    info(ctx, f"{printable(record.name)}: a new token goes out with its next heartbeat")
+    with desk.open_desk(ctx) as at:
+        record = at.ask("POST /api/workers/{id}/rotate-token", id=desk.worker(at, worker)["id"])["data"]
+    info(ctx, f"{printable(record['name'])}: a new token goes out with its next heartbeat")
 
 
 def revoke(
     ctx: typer.Context,
     worker: WorkerArgument,
     reason: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Revoke a worker's token: its next heartbeat is refused, and it goes offline as any silent worker does.
 
     Its containers are moved then. `workers install-script --worker WORKER` invites its host anew.
     """
 
-    why = documents.http.reason(reason, "--reason") if reason is not None else None
-    with open_context(ctx) as context:
-        record = shared.lookup.find_worker(context, worker)
-        confirm(f"Revoke the token of {printable(record.name)}?", yes=yes)
-        admin.tokens.revoke(context, record.id, actor(), why)
-    again = f"skyctl workers install-script --worker {reference(record.name, record.id)}"
-    info(ctx, f"{printable(record.name)} is revoked; to let its host in again: {again}")
+    body = desk.reason(reason)
+    with desk.open_desk(ctx) as at:
+        record = desk.worker(at, worker)
+        confirm(f"Revoke the token of {printable(record['name'])}?", yes=yes)
+        at.ask("POST /api/workers/{id}/revoke", body=body, id=record["id"])
+    again = f"skyctl workers install-script --worker {reference(record['name'], record['id'])}"
+    info(ctx, f"{printable(record['name'])} is revoked; to let its host in again: {again}")
 
 
 @secrets.command("rotate")
@@ -58,10 +58,10 @@ def rotate_secret(
     meanwhile.
     """
 
-    length = documents.http.duration("--overlap", overlap)
+    length = documents.times.duration("--overlap", overlap)
     with open_context(ctx) as context:
         until, left = admin.tokens.rotate_secret(context, actor(), length)
-    end = f"{until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    end = views.formats.stamp(documents.http.moment(until))
     info(ctx, f"tokens are signed by a new secret; those of the old one are accepted until {end}")
     if left:
         who = (
@@ -75,7 +75,7 @@ def rotate_secret(
 @secrets.command("end-admin-tokens")
 def end_admin_tokens(
     ctx: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Refuse every administrator's token that was issued so far, as where one was stolen.
 
@@ -83,7 +83,8 @@ def end_admin_tokens(
     clocks may differ by that. Workers' tokens stay good.
     """
 
-    with open_context(ctx) as context:
+    with desk.open_desk(ctx) as at:
         confirm("End the tokens of all administrators?", yes=yes)
-        moment = admin.tokens.end_admin_tokens(context, actor())
-    info(ctx, f"tokens of administrators issued before {moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} are refused")
+        moment = at.ask("POST /api/tokens/end-administrators")["data"]["issuedBefore"]
+    before = views.formats.stamp(moment)
+    info(ctx, f"tokens of administrators issued before {before} are refused")

@@ -13,13 +13,12 @@ from typing import IO, Any, cast
 from rich.console import Console
 from rich.live import Live
 
-from skyctl.cli.views import top
+from skyctl.cli.desk import Desk, overview
+from skyctl.cli.views import formats, top
 from skyctl.cli.views.terminal import Outlet, keys, pressed
-from skyctl.domain.cluster import Load, Overview
+from skyctl.documents.http import Document
 from skyctl.domain.errors import SkyctlError
 from skyctl.host.signals import Stop
-from skyctl.operations.admin import events, overview
-from skyctl.operations.shared.context import Context
 
 REFRESH_SECONDS = 2.0
 LEAST_SECONDS = 0.2
@@ -55,11 +54,11 @@ class Refresher(threading.Thread):
     `picture` is what was read last; `wakeup` is set when there is another.
     """
 
-    def __init__(self, context: Context, console: Console, wakeup: Wakeup, first: Overview) -> None:
+    def __init__(self, desk: Desk, console: Console, wakeup: Wakeup, first: Document) -> None:
         super().__init__(name="refresher", daemon=True)
-        self._context, self._console, self._wakeup = context, console, wakeup
+        self._desk, self._console, self._wakeup = desk, console, wakeup
         self._over = Stop()
-        self._loads: deque[Load] = deque(maxlen=MOST_LOADS)
+        self._loads: deque[Document] = deque(maxlen=MOST_LOADS)
         self._sampled_at = 0.0
         self.picture = top.Picture(first)
         self._note(first)
@@ -68,14 +67,14 @@ class Refresher(threading.Thread):
         """Read until `stop`; while the database is away, try again."""
         while not self._over.is_set:
             try:
-                with events.listening(self._context) as notifications:
+                with self._desk.listening() as news:
                     while not self._over.is_set:
                         began = time.monotonic()
-                        self._note(read(self._context, self._console))
+                        self._note(read(self._desk, self._console))
                         took = time.monotonic() - began
                         self._over.wait(max(LEAST_SECONDS, LEAST_RESTS * took))
-                        self._over.wait(max(0.0, REFRESH_SECONDS - (time.monotonic() - began)), notifications)
-                        events.drain(notifications)
+                        self._over.wait(max(0.0, REFRESH_SECONDS - (time.monotonic() - began)), news)
+                        news.drain()
             except SkyctlError as error:
                 self._show(top.Picture(self.picture.overview, self.picture.history, _trouble(self.picture, error)))
                 self._over.wait(REFRESH_SECONDS)
@@ -85,9 +84,9 @@ class Refresher(threading.Thread):
         self._over.set()
         self.join(LEAVE_SECONDS)
 
-    def _note(self, current: Overview) -> None:
+    def _note(self, current: Document) -> None:
         if time.monotonic() - self._sampled_at >= 0.9 * REFRESH_SECONDS:  # events make for further looks in between
-            self._loads.append(current.stats.load)
+            self._loads.append(current["stats"]["totalLoad"])
             self._sampled_at = time.monotonic()
         self._show(top.Picture(current, tuple(self._loads)))
 
@@ -96,17 +95,17 @@ class Refresher(threading.Thread):
         self._wakeup.set()
 
 
-def read(context: Context, console: Console) -> Overview:
-    """Return the cluster as it is now, with as many workers as fit on the screen. Raises DatabaseUnavailable."""
-    return overview.overview(context, max(1, console.height))
+def read(desk: Desk, console: Console) -> Document:
+    """Return the cluster as it is now, with as many workers as fit on the screen. Raises SkyctlError."""
+    return overview(desk, max(1, console.height))
 
 
-def show(context: Context, console: Console) -> None:
-    """Show the cluster until `q`, Ctrl-C, SIGTERM, or the end of the terminal. Raises DatabaseUnavailable at the start
+def show(desk: Desk, console: Console) -> None:
+    """Show the cluster until `q`, Ctrl-C, SIGTERM, or the end of the terminal. Raises SkyctlError at the start
     alone."""
     stop, wakeup = Stop(), Wakeup()
     stop.on_signals()
-    refresher = Refresher(context, console, wakeup, read(context, console))
+    refresher = Refresher(desk, console, wakeup, read(desk, console))
 
     def resized(_number: int, _frame: FrameType | None) -> None:
         wakeup.set()
@@ -133,4 +132,5 @@ def _obey(keyboard: int, stop: Stop) -> None:
 
 
 def _trouble(picture: top.Picture, error: SkyctlError) -> str:
-    return f"no news since {picture.overview.read_at:%H:%M:%S} UTC, trying again: {error.message}"
+    since = formats.clock(picture.overview["readAt"], "%H:%M:%S %Z")
+    return f"no news since {since}, trying again: {error.message}"

@@ -1,18 +1,19 @@
 """skyctl workers upgrade: offering workers the manager's own agent."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from skyctl.cli import desk, way
 from skyctl.cli.arguments import DryRunOption, complete_worker
-from skyctl.cli.context import Output, OutputOption, actor, emit, open_context, options
+from skyctl.cli.context import Output, OutputOption, emit, options
 from skyctl.domain.errors import ExitCode, ValidationError
+from skyctl.domain.states import Upgrade
 from skyctl.domain.text import printable
-from skyctl.operations import agents, shared
 
 if TYPE_CHECKING:
-    from skyctl.operations.agents.upgrades import Upgraded
+    from skyctl.documents.http import Document
 
 
 def upgrade(
@@ -35,43 +36,27 @@ def upgrade(
 
     if everyone == bool(workers):
         raise ValidationError("give either WORKER or --all", "such as `skyctl workers upgrade web-1`")
-    with open_context(ctx) as context:
-        only = None if everyone else [worker.id for worker in shared.lookup.find_workers(context, workers or [])]
-        outcomes = agents.upgrades.upgrade(context, actor(), only, dry_run=dry_run)
-    if output is Output.TABLE or output is Output.WIDE:
+    which: dict[str, Any] = {"all": True} if everyone else {"workers": workers}
+    way.prefer_database(ctx)  # whose caller has the key of releases
+    with desk.open_desk(ctx) as at:
+        document = at.ask("POST /api/upgrades", body=which | {"dryRun": dry_run})["data"]
+    outcomes = document["workers"]
+    if output.is_table:
         if not options(ctx).quiet:
-            sys.stdout.write("".join(_line(upgraded, dry_run=dry_run) for upgraded in outcomes) or "No workers.\n")
+            told = "".join(_line(upgraded, document["release"], dry_run=dry_run) for upgraded in outcomes)
+            sys.stdout.write(told or "No workers.\n")
     else:
-        emit(
-            ctx,
-            output,
-            {"workers": [_document(upgraded) for upgraded in outcomes]},
-            list,
-            [upgraded.worker.name for upgraded in outcomes],
-        )
-    impossible = [upgraded for upgraded in outcomes if upgraded.outcome is agents.upgrades.Upgrade.IMPOSSIBLE]
+        emit(ctx, output, document, list, [upgraded["name"] for upgraded in outcomes])
+    impossible = [upgraded for upgraded in outcomes if upgraded["outcome"] == Upgrade.IMPOSSIBLE]
     if impossible:
         raise typer.Exit(ExitCode.REFUSED if len(impossible) == len(outcomes) else ExitCode.PARTLY_DONE)
 
 
-def _line(upgraded: "Upgraded", *, dry_run: bool) -> str:
+def _line(upgraded: "Document", release: str, *, dry_run: bool) -> str:
 
-    name = printable(upgraded.worker.name)
-    if upgraded.outcome is agents.upgrades.Upgrade.OFFERED:
-        return f"{name}: {'would be ' if dry_run else ''}offered agent {agents.upgrades.release()}\n"
-    if upgraded.outcome is agents.upgrades.Upgrade.UP_TO_DATE:
+    name = printable(upgraded["name"])
+    if upgraded["outcome"] == Upgrade.OFFERED:
+        return f"{name}: {'would be ' if dry_run else ''}offered agent {release}\n"
+    if upgraded["outcome"] == Upgrade.UP_TO_DATE:
         return f"{name}: up to date\n"
-    return f"{name}: {printable(_reason(upgraded))}\n"
-
-
-def _reason(upgraded: "Upgraded") -> str:
-    return upgraded.reason if upgraded.worker.hostname else "it has not joined yet"
-
-
-def _document(upgraded: "Upgraded") -> dict[str, str]:
-    return {
-        "id": str(upgraded.worker.id),
-        "name": upgraded.worker.name,
-        "outcome": upgraded.outcome.value,
-        "reason": _reason(upgraded) if upgraded.reason else "",
-    }
+    return f"{name}: {printable(upgraded['reason'])}\n"

@@ -1,26 +1,41 @@
 """skyctl workers ..."""
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skyctl import documents
-from skyctl.cli import scripts, views
+from skyctl.cli import desk, listing, scripts, views, way
 from skyctl.cli.arguments import WorkerArgument, WorkersArgument, YesOption, complete_worker, invited_name
-from skyctl.cli.context import Output, OutputOption, actor, confirm, emit, group, info, open_context
-from skyctl.domain.errors import EngineUnavailable, ValidationError
-from skyctl.domain.states import WorkerStatus
+from skyctl.cli.context import Output, OutputOption, confirm, emit, group, info, options
+from skyctl.domain.errors import Busy, EngineUnavailable, SkyctlError, ValidationError
+from skyctl.domain.states import WorkerOrder, WorkerStatus
 from skyctl.domain.text import printable
-from skyctl.operations import admin, agents, shared
+from skyctl.settings import http_url, load
 
 if TYPE_CHECKING:
-    from skyctl.domain.cluster import Worker
-    from skyctl.operations.shared.context import Context
+    from collections.abc import Iterator, Mapping, Sequence
 
-MOST_CONTAINERS = 1000
+    from skyctl.documents.http import Document
 
-app = typer.Typer(help="Hosts of the cluster: invite, list, look at, drain, remove.", rich_markup_mode=None)
+MANY = 10_000  # from so many on, to pass over those before a page takes long
+
+SearchOption = Annotated[
+    str | None,
+    typer.Option(help="Only workers with this in their name, hostname, address or id; TEXT* that begin so."),
+]
+AfterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WORKER",
+        help="Only those after this one in the order of names: a worker, or the `next` of a page.",
+        autocompletion=complete_worker,
+    ),
+]
+
+app = typer.Typer(rich_markup_mode=None)
 group(app)
 
 
@@ -53,86 +68,139 @@ def install_script(
     The script carries the worker's token: treat it as a secret. It is for one host, which must run it in time.
     """
 
-    lifetime = documents.http.duration("--ttl", ttl)
-    wanted = invited_name(name, worker)
-    with scripts.printed(ctx, file, secret=output is not Output.NAME):
-        with open_context(ctx, api_url=api_url) as context:
-            agents.release_keys.to_pin(context)  # a script that a link gives is made by `serve`, of what is published
-            existing_id = shared.lookup.find_worker(context, worker).id if worker is not None else None
-            if link:
-                worker_id, url = agents.install_links.invite(
-                    context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
-                )
-                result = agents.install_links.command(context, url)
-                document = {"workerId": str(worker_id), "link": url, "command": result}
-            else:
-                invitation, result = agents.invitations.generate_script(
-                    context, actor(), wanted, insecure=insecure, ttl=lifetime, existing_id=existing_id
-                )
-                worker_id = invitation.worker_id
-                document = {"workerId": str(worker_id), "token": invitation.token, "script": result}
-            scripts.tell(ctx, context)
-        if output in (Output.TABLE, Output.WIDE):
-            sys.stdout.write(result)
+    documents.times.duration("--ttl", ttl)
+    way.prefer_database(ctx)  # `serve` has no key of releases, and must not say which one hosts pin
+    body = {"ttl": ttl, "insecure": insecure, "byLink": link}
+    given = {"name": invited_name(name, worker), "worker": worker, "apiUrl": _api_url(ctx, api_url)}
+    body |= {field: value for field, value in given.items() if value is not None}
+    with scripts.printed(ctx, file, "" if output is Output.NAME else scripts.JOINS):
+        with desk.open_desk(ctx) as at:
+            document = at.ask("POST /api/invitations", body=body)["data"]
+        for note in document.pop("notes"):
+            info(ctx, note)
+        if output.is_table:
+            sys.stdout.write(document["command" if link else "script"])
         else:
-            emit(ctx, output, document, list, [str(worker_id)])
+            emit(ctx, output, document, list, [document["workerId"]])
+
+
+def _api_url(ctx: typer.Context, typed: str | None) -> str | None:
+    """Return where hosts reach the API, where that is said here; else the manager knows. Raises ValidationError."""
+    if typed:
+        return http_url("--api-url", typed)
+    if way.chosen(ctx).context:  # of another manager, whose hosts are not to come here
+        return None
+    here = load(options(ctx).config)
+    return here.api_url if here.is_api_url_set else None
 
 
 @app.command("list")
 def list_workers(
     ctx: typer.Context,
-    status: Annotated[WorkerStatus | None, typer.Option(help="Only workers of this status.")] = None,
-    search: Annotated[
-        str | None, typer.Option(help="Only workers with this in their name, hostname, address or id.")
+    status: Annotated[
+        list[str] | None, listing.filter_option("--status", WorkerStatus, "workers of this status")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Workers on the page.")] = 100,
-    offset: Annotated[int, typer.Option(min=0, max=999_999_999, help="Workers to pass over.")] = 0,
+    region: Annotated[
+        list[str] | None, typer.Option(help=f"Only workers of this region, '' for none; {listing.SEVERAL}.")
+    ] = None,
+    pool: Annotated[
+        list[str] | None, typer.Option(help=f"Only workers of this pool, '' for none; {listing.SEVERAL}.")
+    ] = None,
+    search: SearchOption = None,
+    sort_by: Annotated[
+        WorkerOrder, typer.Option(help="Names and statuses from the first, load and time from the highest.")
+    ] = WorkerOrder.NAME,
+    after: AfterOption = None,
+    limit: listing.LimitOption = None,
+    offset: listing.OffsetOption = 0,
+    watch: listing.WatchOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List workers by name: status, load, and when they were last heard."""
+    """List workers: status, load, and when they were last heard.
 
-    wanted = documents.http.text_filter("--search", search) if search else None
-    with open_context(ctx) as context:
-        page = admin.workers.list_workers(context, status=status, search=wanted, limit=limit, offset=offset)
-        interval = context.health.heartbeat_interval
+    With `-o wide` also what runs on each, by service, whoever deployed it.
+    """
 
-    names = [worker.name for worker in page.workers]
-    emit(
-        ctx,
-        output,
-        documents.cli.page_document(page),
-        lambda: views.workers.worker_table(page, wide=output is Output.WIDE),
-        names,
-    )
-    if page.total and (note := views.workers.monitor_footnote(page, interval)):
-        info(ctx, note)
+    query: dict[str, str | int | None] = {
+        "search": documents.http.text_filter("--search", search) if search else None,
+        "status": listing.joined(listing.chosen("--status", status, WorkerStatus)),
+        "region": ",".join(listing.words(region)) if region else None,
+        "pool": ",".join(listing.words(pool)) if pool else None,
+        "sortBy": sort_by,
+    }
+    place = documents.http.text_filter("--after", after) if after is not None else None
+
+    def read(at: desk.Desk) -> listing.Listed:
+        document = _page(at, query, place, offset, listing.size(limit, output))
+        if output is Output.WIDE:
+            _add_what_runs(at, document["workers"])
+        unwatched = views.workers.monitor_footnote(document) if document["total"] else ""
+        # of those after a place nobody counts how many there are
+        shown = document if after is None else document | {"total": offset + len(document["workers"])}
+        return listing.Listed(
+            document,
+            lambda: views.workers.worker_table(shown, offset, wide=output is Output.WIDE),
+            [worker["name"] for worker in document["workers"]],
+            [note for note in (unwatched, *_of_many(document, is_after=after is not None)) if note],
+        )
+
+    with desk.open_desk(ctx) as at:
+        listing.show(ctx, at, output, lambda: read(at), watch=watch)
+
+
+def _page(
+    at: desk.Desk, query: "Mapping[str, str | int | None]", after: str | None, offset: int, limit: int | None
+) -> "Document":
+    """Return the first workers, as many as are wanted, with what is said beside them."""
+    document: Document = {}
+    for size in desk.sizes(limit):
+        answer = at.ask("GET /api/workers", {**query, "after": after, "offset": offset, "limit": size})
+        if not document:
+            pages = answer["pagination"]
+            document = {"workers": [], "total": pages["total"], "totalIsLeast": pages["totalIsLeast"]}
+            document |= {"next": None} | {key: answer[key] for key in ("readAt", "limits", "monitor")}
+        document["workers"] += answer["data"]
+        document["next"] = answer["pagination"]["next"]
+        if len(answer["data"]) < size:
+            break
+        is_by_name = query["sortBy"] == WorkerOrder.NAME and document["next"]
+        after, offset = (document["next"], 0) if is_by_name else (after, offset + size)
+    return document
+
+
+def _of_many(page: "Document", *, is_after: bool) -> "Iterator[str]":
+    """Say what a table of many workers does not: that more fit than were counted, and how one goes on."""
+    if page["totalIsLeast"]:
+        yield f"note: more than {page['total']} workers fit, and nobody counted how many"
+    if page["next"] and (is_after or page["total"] >= MANY):
+        yield f"note: those after them, as fast wherever they are: --after {shlex.quote(page['next'])}"
 
 
 @app.command("show")
 def show_worker(ctx: typer.Context, worker: WorkerArgument, output: OutputOption = Output.TABLE) -> None:
     """Show everything about one worker."""
 
-    with open_context(ctx) as context:
-        record, now = shared.lookup.find_worker(context, worker), admin.workers.read_at(context)
-        (drain,) = admin.drains.progress(context, [record.id])
-        occupants = _occupants(context, record) if output in (Output.TABLE, Output.WIDE) else ""
+    with desk.open_desk(ctx) as at:
+        found = desk.worker(at, worker)
+        document = at.ask("GET /api/workers/{id}", id=found["id"])["data"]
+        _add_what_runs(at, [document])
 
-    emit(
-        ctx,
-        output,
-        documents.http.worker_document(record),
-        lambda: views.workers.worker_details(record, now, drain, occupants),
-        [record.name],
-    )
+    emit(ctx, output, document, lambda: views.workers.worker_details(document), [document["name"]])
 
 
-def _occupants(context: "Context", worker: "Worker") -> str:
-    """Return in words what runs on a worker, or why that is not known."""
+def _add_what_runs(at: desk.Desk, workers: "Sequence[Document]") -> None:
+    """Put into workers what runs on each, or why that is not known."""
 
-    try:
-        return views.swarm.occupants_text(worker, admin.swarm_services.on_worker(context, worker))
-    except EngineUnavailable as error:
-        return f"not known: {error.message}"
+    for first in range(0, len(workers), desk.MOST_NAMED):
+        some = workers[first : first + desk.MOST_NAMED]
+        try:
+            there = at.ask("GET /api/swarm/runs", {"worker": ",".join(worker["id"] for worker in some)})["data"]["runs"]
+        except SkyctlError as error:
+            if error.code not in (EngineUnavailable.code, Busy.code):
+                raise
+            there = {worker["id"]: documents.workers.unknown_runs_document(error.message) for worker in some}
+        for worker in some:
+            worker["runs"] = there.get(worker["id"]) or documents.workers.unknown_runs_document("it was removed")
 
 
 @app.command("why")
@@ -142,18 +210,11 @@ def explain(ctx: typer.Context, worker: WorkerArgument, output: OutputOption = O
     What decided it, what the facts are now, what would change it; and why its containers are still there.
     """
 
-    with open_context(ctx) as context:
-        diagnosis = admin.diagnosis.diagnose(context, shared.lookup.find_worker(context, worker).id)
-        containers = admin.services.list_services(
-            context, worker_id=diagnosis.worker.id, limit=MOST_CONTAINERS
-        ).services
-        page = admin.migrations.list_migrations(context, worker_id=diagnosis.worker.id, limit=MOST_CONTAINERS)
-        moves = [migration for migration in page.migrations if migration.finished_at is None]
+    with desk.open_desk(ctx) as at:
+        found = desk.worker(at, worker)
+        document = at.ask("GET /api/workers/{id}/why", id=found["id"])["data"]
 
-    document = documents.cli.diagnosis_document(diagnosis, containers, moves)
-    emit(
-        ctx, output, document, lambda: views.diagnosis.diagnosis(diagnosis, containers, moves), [diagnosis.worker.name]
-    )
+    emit(ctx, output, document, lambda: views.diagnosis.diagnosis(document), [found["name"]])
 
 
 @app.command("confirm")
@@ -164,16 +225,18 @@ def confirm_node(ctx: typer.Context, workers: WorkersArgument, yes: YesOption = 
     Where it does not, or the node manages the swarm, it is for you to know: `workers why` tells the two addresses.
     """
 
-    with open_context(ctx) as context:
-        records = shared.lookup.find_workers(context, workers)
+    with desk.open_desk(ctx) as at:
+        records = desk.workers(at, workers)
         for record in records:
-            claim = record.swarm_node_id or record.swarm_node_claim
-            node = claim or "-"
-            trouble = f": {record.swarm_node_trouble}" if record.swarm_node_trouble else ""
-            question = f"Is the swarm node {printable(node)} that of {printable(record.name)} ({record.id})"
+            node = record["swarmNodeId"] or record["swarmNodeClaim"] or "-"
+            trouble = f": {record['swarmNodeTrouble']}" if record["swarmNodeTrouble"] else ""
+            question = f"Is the swarm node {printable(node)} that of {printable(record['name'])} ({record['id']})"
             confirm(f"{question}{printable(trouble)}?", yes=yes)
-            _, hostname = admin.node_claims.allow(context, record.id, claim, actor())
-            info(ctx, f"{printable(record.name)}: its swarm node is {printable(hostname)} ({printable(node)})")
+        for record in records:
+            claim = record["swarmNodeId"] or record["swarmNodeClaim"] or ""
+            node = at.ask("POST /api/workers/{id}/confirm", body={"node": claim}, id=record["id"])["data"]
+            shown = f"{printable(node['hostname'])} ({printable(node['node'])})"
+            info(ctx, f"{printable(record['name'])}: its swarm node is {shown}")
 
 
 @app.command("label")
@@ -192,7 +255,7 @@ def label(
     if not changes:
         raise ValidationError("nothing to set", "give --region, --pool or both")
     labels = {key: documents.http.label(f"--{key}", value) for key, value in changes.items()}
-    with open_context(ctx) as context:
-        record = admin.workers.label(context, shared.lookup.find_worker(context, worker).id, actor(), labels)
+    with desk.open_desk(ctx) as at:
+        record = at.ask("PATCH /api/workers/{id}", body=labels, id=desk.worker(at, worker)["id"])["data"]
     outcome = ", ".join(f"{key} {value}" if value else f"no {key}" for key, value in labels.items())
-    info(ctx, f"{printable(record.name)}: {outcome}")
+    info(ctx, f"{printable(record['name'])}: {outcome}")

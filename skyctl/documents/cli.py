@@ -1,26 +1,32 @@
-"""The JSON documents that only the command line prints; those that it shares with HTTP are in `http`."""
+"""The JSON documents of the log, services, migrations and drains: `-o json` prints, and administration answers them."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from skyctl.documents import manifest
-from skyctl.documents.http import Document, capacity_document, load_document, moment, stats_document, worker_document
-from skyctl.domain.checks import Check
-from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview, WorkerPage
+from skyctl.documents.http import (
+    Document,
+    capacity_document,
+    limits_document,
+    load_document,
+    moment,
+    stats_document,
+    worker_document,
+)
+from skyctl.documents.workers import pass_document
+from skyctl.domain.cluster import Alert, Diagnosis, Event, MassFailure, Overview
+from skyctl.domain.drains import DrainProgress, Planned, StillThere
 from skyctl.domain.workloads import (
     Adoptable,
     Deployment,
-    DrainProgress,
     Migration,
     MigrationPage,
     Organization,
     Pause,
-    Planned,
     Service,
     ServicePage,
-    SwarmService,
 )
-from skyctl.host.certificates import Certificate
 
 
 def event_document(event: Event) -> Document:
@@ -53,9 +59,14 @@ def alert_document(alert: Alert) -> Document:
     }
 
 
-def page_document(page: WorkerPage) -> Document:
-    """A page of workers as the command line prints it."""
-    return {"workers": [worker_document(worker) for worker in page.workers], "total": page.total}
+def delivered_document(alert: Alert, delivered: int, waiting: int, given_up: int) -> Document:
+    """An alert, and how many channels took it, have it waiting, or will not get it."""
+    return alert_document(alert) | {"deliveries": {"delivered": delivered, "waiting": waiting, "givenUp": given_up}}
+
+
+def alerts_document(alerts: Sequence[tuple[Alert, int, int, int]], read_at: datetime) -> Document:
+    """Alerts, each with how many channels took it, have it waiting, or will not get it; and when this was read."""
+    return {"alerts": [delivered_document(*each) for each in alerts], "readAt": moment(read_at)}
 
 
 def diagnosis_document(diagnosis: Diagnosis, containers: Sequence[Service], moves: Sequence[Migration]) -> Document:
@@ -74,12 +85,8 @@ def diagnosis_document(diagnosis: Diagnosis, containers: Sequence[Service], move
             "engineAwaySince": moment(worker.engine_away_since),
             "nodeDownSince": moment(worker.node_down_since),
             "engineGraceSeconds": policy.engine_grace.total_seconds(),
-            "limits": {
-                "cpuPercent": policy.cpu_percent,
-                "cpuHeartbeats": policy.cpu_heartbeats,
-                "memoryPercent": policy.memory_percent,
-                "diskPercent": policy.disk_percent,
-            },
+            "limits": limits_document(policy),
+            "undrainedAt": moment(worker.undrained_at),
             "stoppedAt": moment(worker.stopped_at),
             "massFailure": mass_failure_document(diagnosis.mass_failure) if diagnosis.mass_failure else None,
         },
@@ -96,13 +103,13 @@ def overview_document(overview: Overview) -> Document:
     """The cluster at one moment."""
     return {
         "readAt": moment(overview.read_at),
-        "stats": stats_document(overview.stats),
+        "stats": stats_document(overview.stats, overview.policy),
         "worst": [worker_document(worker) for worker in overview.worst],
         "events": [event_document(event) for event in overview.events],
         "monitor": {
             "leader": overview.leader.holder if overview.leader else None,
             "term": overview.leader.term if overview.leader else None,
-            "lastPassAt": moment(overview.monitor_seen_at),
+            **pass_document(overview.monitor_seen_at, overview.read_at, overview.policy),
         },
         "massFailures": [mass_failure_document(failure) for failure in overview.mass_failures],
         "migrations": dict(overview.migrations),
@@ -123,7 +130,8 @@ def mass_failure_document(failure: MassFailure) -> Document:
 
 def services_document(page: ServicePage) -> Document:
     """A page of services."""
-    return {"services": [service_document(service) for service in page.services], "total": page.total}
+    rows = [service_document(service) for service in page.services]
+    return {"services": rows, "total": page.total, "readAt": moment(page.read_at)}
 
 
 def service_document(service: Service) -> Document:
@@ -143,22 +151,33 @@ def service_document(service: Service) -> Document:
         "endpointMode": spec.endpoint_mode.value,
         "labels": dict(spec.labels),
         "command": list(spec.command),
+        "replicas": spec.replicas,
         "region": spec.region,
         "pool": spec.pool,
         "spread": spec.spread,
         "adopted": spec.adopted,
         "downSince": moment(service.down_since) if service.down_reason else None,
         "downReason": service.down_reason,
+        "endingReason": service.ending_reason,
         "deployment": deployment_document(service.current) if service.current else None,
         "createdAt": moment(service.created_at),
         "updatedAt": moment(service.updated_at),
     }
 
 
-def service_history_document(service: Service, past: Sequence[Deployment], moves: Sequence[Migration]) -> Document:
-    """A service with its deployments and its migrations, the latest first."""
+def service_history_document(
+    service: Service,
+    past: Sequence[Deployment],
+    moves: Sequence[Migration],
+    read_at: datetime,
+) -> Document:
+    """A service with its deployments and its migrations, the latest first; `swarm`, or `swarmTrouble` in its place, is
+    for who asks the engine."""
     return {
         **service_document(service),
+        "readAt": moment(read_at),
+        "swarm": None,
+        "swarmTrouble": None,
         "deployments": [deployment_document(deployment) for deployment in past],
         "migrations": [migration_document(migration) for migration in moves],
     }
@@ -173,6 +192,7 @@ def deployment_document(deployment: Deployment) -> Document:
         "swarmServiceId": deployment.swarm_service_id,
         "containerId": deployment.container_id,
         "image": deployment.image,
+        "digest": deployment.digest,
         "status": deployment.status.value,
         "error": deployment.log or None,
         "deployedAt": moment(deployment.deployed_at),
@@ -190,7 +210,14 @@ def planned_document(planned: Planned) -> Document:
         "source": planned.source,
         "target": planned.target,
         "reason": planned.reason,
+        "unpinned": planned.unpinned or None,
+        **({"way": planned.way, "containers": planned.containers} if planned.way else {}),
     }
+
+
+def plan_document(planned: Sequence[Planned]) -> Document:
+    """The places to which containers would go; `left`: whether it would stay where it is."""
+    return {"containers": [planned_document(each) | {"left": each.is_left} for each in planned]}
 
 
 def adoptable_document(adoptable: Adoptable) -> Document:
@@ -200,35 +227,12 @@ def adoptable_document(adoptable: Adoptable) -> Document:
         "swarmServiceId": adoptable.engine.id,
         "image": adoptable.engine.image,
         "node": adoptable.node or None,
+        "replicas": adoptable.engine.replicas,
         "workerId": _id(adoptable.worker_id),
         "workerName": adoptable.worker_name,
         "limits": capacity_document(adoptable.limits),
         "obstacle": adoptable.obstacle or None,
-    }
-
-
-def swarm_services_document(services: Sequence[SwarmService]) -> Document:
-    """Every service of the swarm, whoever deployed it."""
-    return {"services": [_swarm_service(service) for service in services], "total": len(services)}
-
-
-def _swarm_service(service: SwarmService) -> Document:
-    engine = service.engine
-    return {
-        "name": engine.name,
-        "swarmServiceId": engine.id,
-        "managed": service.is_managed,
-        "mode": "global" if engine.replicas is None else "replicated",
-        "wanted": service.wanted,
-        "running": service.running,
-        "places": [
-            {"workerName": place.worker_name, "hostname": place.hostname, "containers": place.containers}
-            for place in service.places
-        ],
-        "image": engine.image,
-        "ports": [manifest.port_text(port) for port in engine.ports],
-        "mounts": list(engine.mounts),
-        "stack": engine.stack or None,
+        "evenIf": adoptable.even_if.value if adoptable.even_if else None,
     }
 
 
@@ -237,6 +241,7 @@ def migrations_document(page: MigrationPage) -> Document:
     return {
         "migrations": [migration_document(migration) for migration in page.migrations],
         "total": page.total,
+        "readAt": moment(page.read_at),
         "pause": pause_document(page.pause) if page.pause else None,
         "engineTrouble": page.engine_trouble,
     }
@@ -246,9 +251,10 @@ def migration_document(migration: Migration) -> Document:
     """One move of a container."""
     return {
         "id": str(migration.id),
-        "serviceId": str(migration.service_id),
+        "serviceId": _id(migration.service_id),
+        "swarmServiceId": migration.swarm_service_id,
         "serviceName": migration.service_name,
-        "organizationId": str(migration.organization_id),
+        "organizationId": _id(migration.organization_id),
         "cause": migration.cause.value,
         "state": migration.state.value,
         "reason": migration.reason,
@@ -265,6 +271,12 @@ def migration_document(migration: Migration) -> Document:
         "finishedAt": moment(migration.finished_at),
         "sourceStoppedAt": moment(migration.source_stopped_at),
     }
+
+
+def migration_history_document(migration: Migration, history: Sequence[Event], read_at: datetime) -> Document:
+    """A migration, and what happened to it."""
+    events = [event_document(event) for event in history]
+    return {**migration_document(migration), "readAt": moment(read_at), "events": events}
 
 
 def pause_document(pause: Pause) -> Document:
@@ -291,9 +303,17 @@ def drain_document(drain: DrainProgress) -> Document:
         "waiting": drain.waiting,
         "left": list(drain.left),
         "others": list(drain.others),
+        "othersCount": drain.others_count,
         "unknown": drain.unknown or None,
         "reasons": list(drain.reasons),
+        "over": drain.is_over,
+        "empty": drain.is_empty,
     }
+
+
+def still_there_document(there: StillThere) -> Document:
+    """What is on a worker whose drain is not over, by the names of the progress."""
+    return {"left": list(there.ours), "others": list(there.others), "unknown": there.unknown or None}
 
 
 def organization_document(organization: Organization) -> Document:
@@ -308,27 +328,3 @@ def organization_document(organization: Organization) -> Document:
 
 def _id(value: UUID | None) -> str | None:
     return str(value) if value else None
-
-
-def certificate_document(certificate: Certificate) -> Document:
-    """A certificate as the command line prints it."""
-    return {
-        "role": certificate.role,
-        "subject": certificate.subject,
-        "names": list(certificate.names),
-        "startsAt": moment(certificate.starts_at),
-        "endsAt": moment(certificate.ends_at),
-        "fingerprint": certificate.fingerprint,
-        "path": str(certificate.path),
-    }
-
-
-def checkup_document(checks: Sequence[Check], *, healthy: bool) -> Document:
-    """The doctor's checks."""
-    return {
-        "healthy": healthy,
-        "checks": [
-            {"name": check.name, "state": check.state.value, "found": check.found, "remedy": check.remedy}
-            for check in checks
-        ],
-    }

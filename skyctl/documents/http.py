@@ -8,13 +8,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from skyctl.domain.cluster import Capacity, ClusterStats, Heartbeat, Load, Registration, Worker
+from skyctl.domain.cluster import Capacity, ClusterStats, HealthPolicy, Load, Registration, Worker
 from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import CONTROL, is_plain, storable
@@ -25,13 +25,9 @@ LONGEST_REASON = 1000
 LARGEST_METADATA = 16 * 1024
 LONGEST_EXPLAINED = 2048
 SMALLEST_AMOUNT, SMALLEST_PERCENT = 0.001, 1e-6
-LONGEST_SILENCE = 86_400
 MAX_COUNT = 2**31 - 1
 CAPACITY_LIMITS = {"cpuCores": 4096, "memoryMb": 64 * 1024 * 1024, "diskGb": 16 * 1024 * 1024}
 LARGEST_STORED = 10**15
-DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-LONGEST_DURATION = timedelta(days=365)
 CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 Document = dict[str, Any]
@@ -46,23 +42,6 @@ def parse(body: bytes) -> Document:
     if not isinstance(document, dict):
         raise ValidationError("the body is not a JSON object", 'send an object: {"field": value, ...}')
     return document
-
-
-def heartbeat(document: Document, worker_id: str, token_hash: str) -> Heartbeat:
-    """A worker's heartbeat; agents that know of no engine say nothing of it. Raises ValidationError that names the
-    field."""
-    load = Load(
-        _percent(document, "cpuPercent"),
-        _percent(document, "memoryPercent"),
-        _percent(document, "diskPercent"),
-        _count(document, "containerCount"),
-    )
-    answers, silent = document.get("engineAnswers", True), document.get("engineSilentSeconds", 0)
-    if not isinstance(answers, bool):
-        raise invalid("engineAnswers", answers, "true or false")
-    if type(silent) not in (int, float) or silent < 0:
-        raise invalid("engineSilentSeconds", silent, "a number from 0")
-    return Heartbeat(worker_id, token_hash, load, None if answers else min(silent, LONGEST_SILENCE))
 
 
 def registration(document: Document) -> Registration:
@@ -102,6 +81,13 @@ def reason(value: str, field: str = "reason") -> str:
     return _text({field: value}, field, LONGEST_REASON)
 
 
+def message(value: str, field: str = "message") -> str:
+    """Return a text of several lines that is to be sent. Raises ValidationError that names the field."""
+    if not (value.strip() and len(value) <= LONGEST_REASON and storable(value)):
+        raise invalid(field, value, f"text of 1 to {LONGEST_REASON} characters")
+    return value
+
+
 def drain_request(body: bytes) -> str | None:
     """Return why, where a request to drain or to undrain says so; its body may be missing. Raises ValidationError."""
     document = parse(body) if body else {}
@@ -117,14 +103,6 @@ def script_request(document: Document) -> tuple[str | None, bool]:
     return (worker_name(document["name"]) if "name" in document else None), insecure
 
 
-def status(value: str) -> WorkerStatus:
-    """A worker status by its name. Raises ValidationError."""
-    try:
-        return WorkerStatus(value)
-    except ValueError as error:
-        raise invalid("status", value, "one of " + ", ".join(WorkerStatus)) from error
-
-
 def whole_number(field: str, value: str | None, default: int, least: int, most: int) -> int:
     """A number of a query string. Raises ValidationError that names the field and its bounds."""
     if value is None:
@@ -132,15 +110,6 @@ def whole_number(field: str, value: str | None, default: int, least: int, most: 
     if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) or not least <= int(value) <= most:
         raise invalid(field, value, f"a whole number from {least} to {most}")
     return int(value)
-
-
-def duration(field: str, value: str) -> timedelta:
-    """A length of time that a person writes, such as 90s, 30m, 2h or 1d. Raises ValidationError."""
-    match = DURATION.fullmatch(value.strip())
-    length = timedelta(**{UNITS[match[2]]: int(match[1])}) if match else timedelta()
-    if not timedelta() < length <= LONGEST_DURATION:
-        raise invalid(field, value, "a length of time such as 90s, 30m, 2h or 1d, at most 365d")
-    return length
 
 
 def text_filter(field: str, value: str) -> str:
@@ -207,6 +176,10 @@ def worker_document(worker: Worker) -> Document:
         "statusChangedAt": moment(worker.status_changed_at),
         "drainRequestedAt": moment(worker.drain_requested_at),
         "drainReason": worker.drain_reason,
+        "cordonedAt": moment(worker.cordon.since) if worker.cordon else None,
+        "cordonReason": worker.cordon.reason if worker.cordon else None,
+        "alertsSilencedUntil": moment(worker.alert_silence.until) if worker.alert_silence else None,
+        "alertsSilencedReason": worker.alert_silence.reason if worker.alert_silence else None,
         "flappingSince": moment(worker.flapping_since),
         "massFailureId": worker.mass_failure_id,
         "tokenRevokedAt": moment(worker.token_revoked_at),
@@ -219,14 +192,27 @@ def worker_document(worker: Worker) -> Document:
     }
 
 
-def stats_document(stats: ClusterStats) -> Document:
-    """The cluster in figures. totalLoad is weighted by capacity; averageLoad gives each worker the same weight."""
-    document: Document = {"totalWorkers": stats.total}
+def limits_document(policy: HealthPolicy) -> Document:
+    """The limits above which a worker is exhausted; that of CPU for so many heartbeats in a row."""
+    return {
+        "cpuPercent": policy.cpu_percent,
+        "cpuHeartbeats": policy.cpu_heartbeats,
+        "memoryPercent": policy.memory_percent,
+        "diskPercent": policy.disk_percent,
+    }
+
+
+def stats_document(stats: ClusterStats, policy: HealthPolicy) -> Document:
+    """The cluster in figures, and the limits of a worker's load. totalLoad is weighted by capacity; averageLoad gives
+    each worker the same weight. Where `sampledWorkers` is no null, capacity, load and containers are estimated from so
+    many workers."""
+    document: Document = {"totalWorkers": stats.total, "sampledWorkers": stats.sampled}
     document |= {f"{status.value}Workers": stats.by_status.get(status, 0) for status in WorkerStatus}
     document["totalCapacity"] = capacity_document(stats.capacity)
     for key, value in (("totalLoad", stats.load), ("averageLoad", stats.plain_load)):
         document[key] = {name: round(figure, 2) for name, figure in load_document(value).items() if "Percent" in name}
     document["totalContainers"] = stats.load.container_count
+    document["limits"] = limits_document(policy)
     return document
 
 
@@ -238,6 +224,22 @@ def moment(at: datetime | None) -> str | None:
 def worker_id(text: str) -> UUID | None:
     """A worker's id as it stands in a path, or None where it is none."""
     return UUID(text) if CANONICAL_UUID.fullmatch(text) else None
+
+
+def percent(document: Document, field: str) -> float:
+    """A percentage of a request. Raises ValidationError that names the field."""
+    value = document.get(field)
+    if (type(value) is float or type(value) is int) and 0 <= value <= 100:
+        return value if value >= SMALLEST_PERCENT else 0  # sums and products of what is less leave the range of floats
+    raise invalid(field, _required(document, field), "a number from 0 to 100")
+
+
+def count(document: Document, field: str) -> int:
+    """A number of things of a request. Raises ValidationError that names the field."""
+    value = document.get(field)
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
+    raise invalid(field, _required(document, field), f"a whole number from 0 to {MAX_COUNT}")
 
 
 def invalid(field: str, value: object, accepted: str, part: str = "") -> InvalidValue:
@@ -272,20 +274,6 @@ def _required(document: Document, field: str) -> Any:
         return document[field]
     except KeyError:
         raise ValidationError(f"{field} is missing", f"send {field}") from None
-
-
-def _percent(document: Document, field: str) -> float:
-    value = document.get(field)
-    if (type(value) is float or type(value) is int) and 0 <= value <= 100:
-        return value if value >= SMALLEST_PERCENT else 0  # sums and products of what is less leave the range of floats
-    raise invalid(field, _required(document, field), "a number from 0 to 100")
-
-
-def _count(document: Document, field: str) -> int:
-    value = document.get(field)
-    if type(value) is int and 0 <= value <= MAX_COUNT:
-        return value
-    raise invalid(field, _required(document, field), f"a whole number from 0 to {MAX_COUNT}")
 
 
 def _amount(capacity: Document, field: str, limit: int) -> float:

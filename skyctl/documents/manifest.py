@@ -8,12 +8,11 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from skyctl.documents import http
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import Port
+from skyctl.domain.engine import Mount, Port
 from skyctl.domain.errors import InvalidValue, ValidationError
 from skyctl.domain.states import EndpointMode
 from skyctl.domain.text import CONTROL, storable
@@ -31,17 +30,20 @@ FIELDS = (
     "endpointMode",
     "labels",
     "command",
+    "replicas",
     "region",
     "pool",
     "spread",
 )
+_OF_PLACE = ("region", "pool", "spread")
 OPTIONS = {
-    **{field: f"--{field}" for field in ("image", "cpu", "memory", "disk", "env", "region", "pool", "spread")},
+    **{field: f"--{field}" for field in ("image", "cpu", "memory", "disk", "env", *_OF_PLACE)},
     "name": "NAME",
     "ports": "--port",
     "endpointMode": "--endpoint-mode",
     "labels": "--label",
     "command": "COMMAND",
+    "replicas": "--replicas",
 }
 """What the command line calls the fields."""
 OURS = "skypanel."
@@ -52,27 +54,11 @@ IMAGE = re.compile(
 )
 PORT = re.compile(r"(?:(\d{1,5}):)?(\d{1,5})(?:/(tcp|udp))?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtKMGT]?)(?:i?[bB])?")
+MILLI_CORES = re.compile(r"(\d{1,7})m")
+AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtKMGT])i?)?[bB]?")
+MOST_REPLICAS = 1000
 LEAST = {"cpu": 0.01, "memory": 6}  # what Docker takes
 UNITS = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024 * 1024}
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Return the fields of a service file. Raises ValidationError."""
-    import yaml  # here, since few commands read one
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValidationError(f"{path} cannot be read: {error.strerror}", "give a file with -f") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValidationError(f"{path} is not YAML", "write it as `key: value` lines") from error
-    if not isinstance(content, dict):
-        raise ValidationError(f"{path} holds no keys", f"keys: {', '.join(FIELDS)}")
-    unknown = [str(key) for key in content if key not in FIELDS]
-    if unknown:
-        raise ValidationError(f"{path}: unknown key {unknown[0]!a}", f"known keys: {', '.join(FIELDS)}")
-    return content
 
 
 def spec(fields: Mapping[str, Any], options: Collection[str] = ()) -> ServiceSpec:
@@ -90,10 +76,10 @@ def _spec(fields: Mapping[str, Any]) -> ServiceSpec:
         raise http.invalid(
             "image", fields.get("image"), "an image's name, such as nginx:1.27 or registry.example.com/app:3"
         )
-    return ServiceSpec(
+    wanted = ServiceSpec(
         name=_name(fields),
         image=image,
-        limits=_limits(fields, DEFAULT_LIMITS),
+        limits=limits(fields, DEFAULT_LIMITS),
         environment=_pairs(fields, "env", VARIABLE),
         ports=_ports(fields),
         endpoint_mode=_endpoint_mode(fields.get("endpointMode", EndpointMode.VIP.value)),
@@ -102,7 +88,40 @@ def _spec(fields: Mapping[str, Any]) -> ServiceSpec:
         region=_optional_text(fields, "region", 255),
         pool=_optional_text(fields, "pool", 255),
         spread=_optional_text(fields, "spread", 255),
+        replicas=replicas(fields.get("replicas", 1)),
     )
+    check_place(wanted)
+    return wanted
+
+
+def changed(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a service of which some are given anew: variables and labels are added to those before."""
+    added = {
+        field: before[field] | given[field]
+        for field in ("env", "labels")
+        if isinstance(before.get(field), dict) and isinstance(given.get(field), dict)
+    }
+    return {**before, **given, **added}
+
+
+def is_same_service(one: ServiceSpec, other: ServiceSpec) -> bool:
+    """Tell whether two names are known as the same."""
+    return services.slug(one.name) == services.slug(other.name)
+
+
+def check_place(wanted: ServiceSpec) -> None:
+    """Raise InvalidValue for a service of several containers, which the swarm places, that says where these may be."""
+    for field, value in zip(_OF_PLACE, (wanted.region, wanted.pool, wanted.spread), strict=True):
+        if wanted.replicas > 1 and value is not None:
+            raise http.invalid(field, value, "left out with several replicas: the swarm places these itself")
+
+
+def replicas(value: object, least: int = 1) -> int:
+    """Return a number of containers. Raises InvalidValue."""
+    text = "" if isinstance(value, bool) else str(value).strip()
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not least <= int(text) <= MOST_REPLICAS:
+        raise http.invalid("replicas", value, f"a whole number from {least} to {MOST_REPLICAS}")
+    return int(text)
 
 
 def _name(fields: Mapping[str, Any]) -> str:
@@ -113,15 +132,7 @@ def _name(fields: Mapping[str, Any]) -> str:
 
 
 def limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
-    """Return the limits of options; what is not given is as in the default. Raises ValidationError that names the
-    option."""
-    try:
-        return _limits(fields, default)
-    except InvalidValue as error:
-        raise error.named(OPTIONS) from None
-
-
-def _limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
+    """Return the limits that fields give; what is not given is as in the default. Raises InvalidValue."""
     return Capacity(
         cpu_cores=_figure(fields, "cpu", default.cpu_cores, "cpuCores", None),
         memory_mb=_figure(fields, "memory", default.memory_mb, "memoryMb", "m"),
@@ -130,8 +141,10 @@ def _limits(fields: Mapping[str, Any], default: Capacity) -> Capacity:
 
 
 def limits_document(limits: Capacity) -> dict[str, Any]:
-    """Limits as they are stored: in snake_case, which alone the panel's quota trigger reads."""
-    return {"cpu_cores": limits.cpu_cores, "memory_mb": limits.memory_mb, "disk_gb": limits.disk_gb}
+    """Limits as they are stored: in camelCase as they are, and in snake_case rounded up for the panel's quota trigger,
+    which reads nothing else, and refuses a row whose memory or disk is no whole number."""
+    whole = {"memory_mb": math.ceil(limits.memory_mb), "disk_gb": math.ceil(limits.disk_gb)}
+    return {**http.capacity_document(limits), "cpu_cores": limits.cpu_cores, **whole}
 
 
 def settings_document(wanted: ServiceSpec) -> dict[str, Any]:
@@ -145,6 +158,7 @@ def settings_document(wanted: ServiceSpec) -> dict[str, Any]:
         "pool": wanted.pool,
         "spread": wanted.spread,
         **({"adopted": True} if wanted.adopted else {}),
+        **({"replicas": wanted.replicas} if wanted.replicas != 1 else {}),
     }
 
 
@@ -166,7 +180,14 @@ def stored(
         pool=settings.get("pool"),
         spread=settings.get("spread"),
         adopted=settings.get("adopted") is True,
+        replicas=_stored_replicas(settings.get("replicas")),
     )
+
+
+def _stored_replicas(stored: object) -> int:
+    with suppress(ValidationError):
+        return replicas(stored)
+    return 1
 
 
 def _stored_ports(stored: object) -> list[Port]:
@@ -190,6 +211,7 @@ def fields(wanted: ServiceSpec) -> dict[str, Any]:
         "endpointMode": wanted.endpoint_mode.value,
         "labels": dict(wanted.labels),
         "command": list(wanted.command),
+        "replicas": wanted.replicas,
         "region": wanted.region,
         "pool": wanted.pool,
         "spread": wanted.spread,
@@ -202,23 +224,9 @@ def port_text(port: Port) -> str:
     return f"{published}{port.target}" + ("" if port.protocol == "tcp" else f"/{port.protocol}")
 
 
-def variables(path: Path) -> dict[str, str]:
-    """Return the variables of a file of KEY=VALUE lines; empty lines and those that begin with # are passed over.
-
-    Raises ValidationError, which never shows a line: it may hold a secret."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ValidationError(f"{path} cannot be read: {reason}", "give a file of KEY=VALUE lines") from error
-    values = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            key, equals, value = line.strip().partition("=")
-            if not equals or not VARIABLE.fullmatch(key):
-                raise ValidationError(f"{path}, line {number}: not KEY=VALUE", "one variable a line; # begins a remark")
-            values[key] = value
-    return values
+def mount_text(mount: Mount) -> str:
+    """A mount as people write it."""
+    return mount.place if mount.of_image else f"{mount.place}:{mount.target}"
 
 
 def pairs(field: str, options: Sequence[str]) -> dict[str, str]:
@@ -239,15 +247,17 @@ def _figure(fields: Mapping[str, Any], field: str, default: float, limit: str, u
     most = http.CAPACITY_LIMITS[limit]
     match = AMOUNT.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
     amount = math.nan
-    if match and not (match[2] and unit is None):
+    if unit is None and (milli := MILLI_CORES.fullmatch(str(value).strip())):
+        amount = int(milli[1]) / 1000
+    elif match and not (match[2] and unit is None):
         scale = UNITS[match[2].lower()] / UNITS[unit] if match[2] and unit else 1
         amount = float(match[1]) * scale
     least = LEAST.get(field, 0)
     if not amount or not least <= amount <= most:
         what = (
-            "a number"
+            "a number such as 0.5, or 500m"
             if unit is None
-            else f"a size such as 512M or 2G (a bare number is {'MiB' if unit == 'm' else 'GiB'})"
+            else f"a size such as 512M, 256Mi or 2G (a bare number is {'MiB' if unit == 'm' else 'GiB'})"
         )
         raise http.invalid(field, value, f"{what}, {f'at least {least}' if least else 'over 0'}, at most {most}")
     return int(amount) if amount == int(amount) else amount

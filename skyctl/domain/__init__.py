@@ -7,10 +7,13 @@ from skyctl import lazy
 if TYPE_CHECKING:
     from skyctl.domain import checks as checks
     from skyctl.domain import cluster as cluster
+    from skyctl.domain import drains as drains
     from skyctl.domain import engine as engine
     from skyctl.domain import errors as errors
+    from skyctl.domain import event_filter as event_filter
     from skyctl.domain import events as events
     from skyctl.domain import evictions as evictions
+    from skyctl.domain import logs as logs
     from skyctl.domain import states as states
     from skyctl.domain import text as text
     from skyctl.domain import tokens as tokens

@@ -1,6 +1,7 @@
-"""The address of a client, as others say it."""
+"""Addresses as others say them: of a client, and of the machine that asks itself."""
 
 from ipaddress import IPv6Address, ip_address
+from urllib.parse import urlsplit
 
 
 def client_address(said: str | None) -> str | None:
@@ -15,3 +16,16 @@ def client_address(said: str | None) -> str | None:
             return None
         return str(address.ipv4_mapped or address)
     return str(address)
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether the URL leads to the machine that asks."""
+    return is_loopback_host(urlsplit(url).hostname or "")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Tell whether a host name or address is that of the machine that asks."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -9,10 +9,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar, cast
 from uuid import UUID
 
-from skyctl.domain.events import Details, EventKind
+from skyctl.domain.event_details import Details
+from skyctl.domain.events import EventKind
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.wishes import AlertSilence, Cordon
 
 D = TypeVar("D", bound=Details)
+
+ImageVolumes = Mapping[str, Sequence[str]]
+"""Where containers have volumes without a name, which their images declare: paths, by the swarm's id of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class Worker:
     """A host of the cluster: what was set, what it reported, what the monitor concluded. Never its token.
 
     `recent_cpu`: the CPU percent of its last heartbeats without a longer gap, at most ten, the latest first; empty
-    where they are not known, as of a worker that the panel's API hears.
+    where they are not known, as of a worker that the panel's API hears. `concluded_status`: the last that the monitor
+    concluded; None before it did.
     """
 
     id: UUID
@@ -56,9 +62,12 @@ class Worker:
     drain_reason: str | None = None
     drain_deadline_at: datetime | None = None
     drain_finished_at: datetime | None = None
+    cordon: Cordon | None = None
+    alert_silence: AlertSilence | None = None
     undrained_at: datetime | None = None
     stopped_at: datetime | None = None
     status_changed_at: datetime | None = None
+    concluded_status: WorkerStatus | None = None
     flapping_since: datetime | None = None
     mass_failure_id: int | None = None
     token_revoked_at: datetime | None = None
@@ -76,6 +85,11 @@ class Worker:
     engine_failed_at: datetime | None = None
     recent_cpu: Sequence[float] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def known_status(self) -> WorkerStatus:
+        """The status that people know: the panel's API writes another one as soon as it hears the worker."""
+        return self.concluded_status or self.status
 
     @property
     def container_count(self) -> int | None:
@@ -138,13 +152,14 @@ class Verdict:
 
 
 class Heartbeat(NamedTuple):
-    """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, what it says of its host, and for
-    how many seconds the engine has not answered there (None: it answers)."""
+    """One heartbeat as it arrived: whose it says it is, the SHA-256 hex of its token, what it says of its host, for how
+    many seconds the engine has not answered there (None: it answers), and its image volumes (None: it says nothing)."""
 
     worker_id: str
     token_hash: str
     load: Load
     engine_silent: float | None = None
+    image_volumes: ImageVolumes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,25 +175,32 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPage:
-    """One page of workers, how many there are in all, and when this was read."""
+    """One page of workers, how many there are in all, and when this was read; when a monitor last checked them all.
+    `total_is_least`: there are more than `total`, and nobody counted how many. `next`: after which place the next page
+    begins, where there may be one; None where the pages are in another order than that of the names."""
 
     workers: tuple[Worker, ...]
     total: int
-    limit: int
+    limit: int | None
     offset: int
     read_at: datetime
     monitor_seen_at: datetime | None
+    monitor_leads: bool
+    total_is_least: bool = False
+    next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterStats:
     """The cluster in figures. Capacity, load and containers count the workers that are heard from (active, unhealthy,
-    draining); `load` is weighted by capacity, `plain_load` gives each of those workers the same weight."""
+    draining); `load` is weighted by capacity, `plain_load` gives each of those workers the same weight. `sampled`: of
+    how many workers these figures are estimated; None where they are those of all."""
 
     by_status: Mapping[WorkerStatus, int]
     capacity: Capacity
     load: Load
     plain_load: Load
+    sampled: int | None = None
 
     @property
     def total(self) -> int:
@@ -224,27 +246,15 @@ class Event:
         return cast(D, self.details)
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right to conclude: who leads, in which term."""
 
     holder: str
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """The number of a region's workers that failed within the window, of those that could take containers."""
-
-    region: str | None
-    silent: int
-    schedulable: int
-    names: Sequence[str]
-
-
 class MassFailure(NamedTuple):
-    """Many workers that failed at once: whoever beat last before it was detected belongs to it, until it is
-    lifted."""
+    """Many workers that failed at once, until it is lifted: whoever beat last before it was detected is one of them."""
 
     id: int
     region: str | None
@@ -297,8 +307,7 @@ class Overview:
     migrations: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(NamedTuple):
     """The alerting of a worker's trouble: the alert that opened it, whether it is open, the last one of exhaustion."""
 
     alert_id: int

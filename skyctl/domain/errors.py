@@ -5,7 +5,7 @@ The message says what happened; `hint` says what to do about it. Neither ever ho
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 
 
 class ExitCode(IntEnum):
@@ -13,7 +13,7 @@ class ExitCode(IntEnum):
 
     meaning: str
 
-    def __new__(cls, number: int, meaning: str) -> Self:
+    def __new__(cls, number: int, meaning: str = "") -> Self:
         """Make a member: a number, and what it means."""
         member = int.__new__(cls, number)
         member._value_, member.meaning = number, meaning
@@ -29,6 +29,10 @@ class ExitCode(IntEnum):
     PARTLY_DONE = 7, "partly done"
 
 
+HINT = "Skyctl-Hint"
+"""The header of an error's answer that says its hint, percent-encoded, by itself: its message ends with it."""
+
+
 class SkyctlError(Exception):
     """The base of every error that an operation raises; the entry points turn it into one line, or into an HTTP
     answer."""
@@ -42,6 +46,30 @@ class SkyctlError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The error as JSON, for another process of ours to raise again: see `AnsweredError`."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "status": self.http_status,
+            "exitCode": int(self.exit_code),
+            "retryAfterSeconds": self.retry_after_seconds,
+        }
+
+
+class AnsweredError(SkyctlError):
+    """What another process of ours answered, with that error's own status and codes."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Return the error of a document that `SkyctlError.document` made."""
+        error = cls(document["message"], document["hint"])
+        error.code, error.http_status = document["code"], document["status"]
+        error.exit_code, error.retry_after_seconds = ExitCode(document["exitCode"]), document["retryAfterSeconds"]
+        return error
 
 
 class ValidationError(SkyctlError):
@@ -204,12 +232,33 @@ class DatabaseBusy(DatabaseUnavailable):
     """Somebody else held a lock for longer than it is waited for; nothing was done."""
 
 
-class TransactionPooling(DatabaseUnavailable):
-    """A pooler stands before the database that gives each transaction another session."""
+class UnfitDatabase(DatabaseUnavailable):
+    """The database answers and cannot be used as it is, however often it is asked: a pooler stands before it that gives
+    each transaction another session, or it cannot keep every text."""
 
 
 class DatabaseRefused(SkyctlError):
     """The database does not accept a statement or a row."""
+
+
+class ManagerUnavailable(SkyctlError):
+    """The API of the manager does not answer, or what answers is not the manager."""
+
+    exit_code = ExitCode.UNREACHABLE
+    http_status = 502
+    code = "MANAGER_UNAVAILABLE"
+
+
+class ManagerUntrusted(ManagerUnavailable):
+    """The API of the manager answers with a certificate that nobody who is trusted vouches for."""
+
+
+class ContextNotFound(SkyctlError):
+    """This user has no context of that name."""
+
+    exit_code = ExitCode.NOT_FOUND
+    http_status = 404
+    code = "CONTEXT_NOT_FOUND"
 
 
 class Busy(SkyctlError):
@@ -278,3 +327,11 @@ class OrganizationNotFound(SkyctlError):
     exit_code = ExitCode.NOT_FOUND
     http_status = 404
     code = "ORGANIZATION_NOT_FOUND"
+
+
+class TokenNotFound(SkyctlError):
+    """There is no such token of the API."""
+
+    exit_code = ExitCode.NOT_FOUND
+    http_status = 404
+    code = "TOKEN_NOT_FOUND"

@@ -1,207 +1,40 @@
 """The kinds of events that the log holds: what each means, and what its details say.
 
-Details are stored as JSON, so their keys are in camelCase and their values are JSON's; times are ISO 8601 with an
-offset.
 docs/reference/events.md is made from this file.
 """
 
 from enum import StrEnum
-from typing import NotRequired, Self, TypedDict
-
-
-class Details(TypedDict):
-    """The details of a kind that has none: what happened is in the event's own columns."""
-
-
-class Deadline(Details):
-    """How long what was made can be used."""
-
-    expiresAt: str
-
-
-class Address(TypedDict):
-    """Where a host is."""
-
-    hostname: str
-    ipAddress: str
-
-
-class Joined(Details):
-    """The host that registered."""
-
-    hostname: str
-    ipAddress: str
-
-
-class ClaimedNode(Details):
-    """The swarm node that a worker says it is."""
-
-    swarmNodeId: str
-
-
-class Fetched(Details):
-    """Whoever fetched an install script, where that is known."""
-
-    ipAddress: NotRequired[str]
-
-
-class Cloned(Details):
-    """The host that the worker is, and the copy of its disk."""
-
-    holder: Address
-    clone: Address
-
-
-class NewSecret(Details):
-    """Until when tokens of the secret before are accepted, and the new secret's id."""
-
-    acceptedUntil: str
-    keyId: str
-
-
-class Ended(Details):
-    """Which tokens of administrators are refused."""
-
-    issuedBefore: str
-
-
-class AgentVersion(Details):
-    """The version of an agent as it calls itself, and the SHA-256 of the archive that was offered."""
-
-    version: str | None
-    sha256: str | None
-
-
-class Labels(Details):
-    """The labels that were set; empty where one was taken away."""
-
-    region: NotRequired[str]
-    pool: NotRequired[str]
-
-
-class NewCertificate(Details):
-    """The server's new certificate."""
-
-    names: list[str]
-    endsAt: str
-    fingerprint: str
-
-
-class Sample(TypedDict):
-    """Percents of use, 0 to 100."""
-
-    cpuPercent: float
-    memoryPercent: float
-    diskPercent: float
-
-
-class StatusChange(Details):
-    """What decided a status. `onPurpose`: its agent was stopped, or had been. `engineFailed`: what ran there counts as
-    failed, since its engine does."""
-
-    lastHeartbeatAt: str | None
-    load: NotRequired[Sample]
-    onPurpose: NotRequired[bool]
-    engineFailed: NotRequired[bool]
-    massFailureId: NotRequired[int]
-
-
-class Settled(Details):
-    """What a worker settled as. `engineFailed`: what ran there counts as failed, since its engine does."""
-
-    engineFailed: NotRequired[bool]
-
-
-class ClockSet(Details):
-    """By how many seconds the clock was set: less than zero where back."""
-
-    seconds: float
-
-
-class SilentWorkers(Details):
-    """How many workers failed at once, of how many that could take containers, in a region or everywhere."""
-
-    massFailureId: int
-    region: str | None
-    silent: int
-    schedulable: int
-    workers: list[str]
-
-
-class LiftedMassFailure(Details):
-    """The mass failure that is over."""
-
-    massFailureId: int
-    region: str | None
-    silent: int
-
-
-class Resumed(Details):
-    """The mass failure that was lifted by hand; nothing where a pause has ended."""
-
-    massFailureId: NotRequired[int]
-    region: NotRequired[str | None]
-    silent: NotRequired[int]
-
-
-class DrainEnd(Details):
-    """What is left on a drained worker: how many containers, the first services by name, and of what others run there
-    the first by the engine's name with the number of their containers, how many these are, and why nobody can say what
-    else is there."""
-
-    left: int
-    services: list[str]
-    overdue: bool
-    others: NotRequired[list[str]]
-    othersCount: NotRequired[int]
-    unknown: NotRequired[str]
-
-
-class ServiceRef(Details):
-    """The service, and its deployment where it is about one. `organizationId` where the monitor found what became of
-    it."""
-
-    serviceId: str
-    serviceName: str
-    deploymentId: NotRequired[str]
-    organizationId: NotRequired[str]
-
-
-class MigrationRef(Details):
-    """The migration, and the service that it moves. The optional fields are only in events of the monitor; `final`: it
-    is not tried again."""
-
-    migrationId: str
-    serviceId: str
-    serviceName: str
-    organizationId: NotRequired[str]
-    cause: NotRequired[str]
-    attempt: NotRequired[int]
-    targetWorkerId: NotRequired[str | None]
-    targetWorkerName: NotRequired[str | None]
-    final: NotRequired[bool]
-
-
-class Approval(Details):
-    """How many containers wait, and the first services by name."""
-
-    count: int
-    services: list[str]
-
-
-class MigrationSummary(Details):
-    """Why containers left, and by the state that their migrations ended in how many, and the first services by name."""
-
-    cause: str
-    counts: dict[str, int]
-    services: dict[str, list[str]]
-
-
-class Policy(Details):
-    """An organization, and its policy from now on."""
-
-    organizationId: str
-    policy: str
+from typing import Self
+
+from skyctl.domain.event_details import (
+    AgentVersion,
+    ApiTokenRef,
+    Approval,
+    ClaimedNode,
+    ClockSet,
+    Cloned,
+    Deadline,
+    Details,
+    DrainEnd,
+    Ended,
+    Fetched,
+    Joined,
+    Labels,
+    LiftedMassFailure,
+    MigrationRef,
+    MigrationSummary,
+    NewApiToken,
+    NewCertificate,
+    NewSecret,
+    Policy,
+    Resumed,
+    ServiceRef,
+    Settled,
+    Silenced,
+    SilentWorkers,
+    StatusChange,
+    SwarmServiceRef,
+)
 
 
 class EventKind(StrEnum):
@@ -236,6 +69,8 @@ class EventKind(StrEnum):
     TOKEN_REVOKED = "token_revoked", "an administrator revoked the worker's token"
     SECRET_ROTATED = "secret_rotated", "tokens are signed by a new secret", NewSecret
     ADMIN_TOKENS_ENDED = "admin_tokens_ended", "all tokens of administrators so far are refused", Ended
+    API_TOKEN_MADE = "api_token_made", "an administrator made a token of the API", NewApiToken
+    API_TOKEN_REVOKED = "api_token_revoked", "an administrator revoked a token of the API", ApiTokenRef
     CERTIFICATE_MADE = "certificate_made", "the API's certificate was made or renewed", NewCertificate
 
     AGENT_UPGRADE_OFFERED = "agent_upgrade_offered", "the worker was offered the manager's agent", AgentVersion
@@ -253,13 +88,23 @@ class EventKind(StrEnum):
     MASS_FAILURE = "mass_failure", "many workers failed at once: automatic moves off them are held", SilentWorkers
     MASS_RECOVERY = "mass_recovery", "none of those workers is silent any more", LiftedMassFailure
 
+    ENGINE_LOST = "engine_lost", "the monitor has not been able to ask the container engine for two minutes"
+    ENGINE_BACK = "engine_back", "the container engine, which administrators heard was lost, answers again"
+
     DRAIN_REQUESTED = "drain_requested", "an administrator wants the worker empty"
     DRAIN_CANCELLED = "drain_cancelled", "an administrator no longer wants the worker empty"
     DRAIN_FINISHED = "drain_finished", "the worker is empty, or its deadline has passed", DrainEnd
 
+    CORDONED = "cordoned", "an administrator wants the worker to take nothing new"
+    UNCORDONED = "uncordoned", "the worker may take something new again"
+    ALERTS_SILENCED = "alerts_silenced", "alerts of the worker's health are held back from the channels", Silenced
+    ALERTS_UNSILENCED = "alerts_unsilenced", "an administrator ended that before its time"
+
     SERVICE_DEPLOYED = "service_deployed", "a service was deployed, or deployed again", ServiceRef
     SERVICE_ADOPTED = "service_adopted", "a service of the engine was taken under management", ServiceRef
+    SERVICE_RELEASED = "service_released", "an administrator gave a service back to the swarm as it was", ServiceRef
     SERVICE_REMOVED = "service_removed", "a service was removed", ServiceRef
+    SERVICE_ORDERED = "service_ordered", "an administrator had it scaled, restarted or rolled back", SwarmServiceRef
     SERVICE_DEPLOYING = "service_deploying", "a container that had failed is started again", ServiceRef
     SERVICE_RUNNING = "service_running", "the container of a deployment runs", ServiceRef
     SERVICE_FAILED = (
@@ -275,6 +120,26 @@ class EventKind(StrEnum):
     SERVICE_ROLLED_BACK = "service_rolled_back", "the engine went back to the deployment before", ServiceRef
     SERVICE_DOWN = "service_down", "none of a service's containers runs, although one is to", ServiceRef
     SERVICE_UP = "service_up", "a service that was down runs again", ServiceRef
+    SERVICE_REDIRECTED = (
+        "service_redirected",
+        "the engine has no place for a deployment on its worker: it goes to another one",
+        ServiceRef,
+    )
+    SERVICE_KEEPS_ENDING = (
+        "service_keeps_ending",
+        "a service's container ends again and again, and is started again each time",
+        ServiceRef,
+    )
+    SERVICE_KEEPS_RUNNING = (
+        "service_keeps_running",
+        "a service's container that kept ending has run for some minutes",
+        ServiceRef,
+    )
+    SERVICE_PINNED_ANEW = (
+        "service_pinned_anew",
+        "it was pinned where nothing can run, and is pinned to its worker's node again",
+        ServiceRef,
+    )
     SERVICE_MOVED_BY_HAND = (
         "service_moved_by_hand",
         "the container runs on a worker that skyctl did not choose",
@@ -291,9 +156,9 @@ class EventKind(StrEnum):
         MigrationRef,
     )
     MIGRATION_RETRIED = "migration_retried", "an administrator wants a failed migration tried again", MigrationRef
-    MIGRATION_STARTED = "migration_started", "the engine is asked to move the container", MigrationRef
+    MIGRATION_STARTED = "migration_started", "the engine moves the container, as asked or by itself", MigrationRef
     MIGRATION_COMPLETED = "migration_completed", "the container runs on its new worker", MigrationRef
-    MIGRATION_FAILED = "migration_failed", "an attempt failed, and the container was moved back", MigrationRef
+    MIGRATION_FAILED = "migration_failed", "an attempt failed: it is where it was, or the swarm goes on", MigrationRef
     MIGRATION_CANCELLED = "migration_cancelled", "the migration was cancelled: the container stays", MigrationRef
     GHOST_STOPPED = "ghost_stopped", "a lost worker is back, and its old container has stopped", MigrationRef
     APPROVAL_REQUIRED = "approval_required", "containers of a worker wait for approval", Approval

@@ -17,6 +17,17 @@ class WorkerStatus(StrEnum):
     OFFLINE = "offline"
 
 
+class WorkerOrder(StrEnum):
+    """By what workers are listed: texts from the first, figures and times from the highest."""
+
+    NAME = "name"
+    STATUS = "status"
+    CPU = "cpu"
+    MEMORY = "memory"
+    DISK = "disk"
+    HEARTBEAT = "heartbeat"
+
+
 class ServiceStatus(StrEnum):
     """The state of a service. `down` is shown and not stored: it is to run and ran, and none of its containers does."""
 
@@ -28,6 +39,16 @@ class ServiceStatus(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     DELETED = "deleted"
+
+
+class ServiceOrder(StrEnum):
+    """By what services are listed: texts from the first, times from the latest."""
+
+    ORGANIZATION = "org"
+    NAME = "name"
+    STATUS = "status"
+    WORKER = "worker"
+    CHANGED = "changed"
 
 
 class DeploymentStatus(StrEnum):
@@ -63,6 +84,15 @@ class MigrationState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class MigrationOrder(StrEnum):
+    """By what migrations are listed: texts from the first, times from the latest; unfinished ones are the latest."""
+
+    FINISHED = "finished"
+    CREATED = "created"
+    SERVICE = "service"
+    STATE = "state"
+
+
 class MigrationCause(StrEnum):
     """The reason for a container to leave its worker."""
 
@@ -70,8 +100,34 @@ class MigrationCause(StrEnum):
     DRAIN = "drain"
 
 
+class ServiceMode(StrEnum):
+    """How many containers the engine runs of a service, in Docker's words: so many, one on each node, or so many, or
+    one on each node, until they have ended."""
+
+    REPLICATED = "replicated"
+    GLOBAL = "global"
+    REPLICATED_JOB = "replicated-job"
+    GLOBAL_JOB = "global-job"
+
+
 class EndpointMode(StrEnum):
     """The engine's way to resolve a service's name: a virtual IP, or the containers' own by DNS round robin."""
 
     VIP = "vip"
     DNSRR = "dnsrr"
+
+
+class EvenIf(StrEnum):
+    """An obstacle to taking a service under management that an administrator may overrule: `bound`, no other node would
+    take it; `local-data`, it keeps data on its node."""
+
+    BOUND = "bound"
+    LOCAL_DATA = "local-data"
+
+
+class Upgrade(StrEnum):
+    """The result of the request that a worker run the manager's agent."""
+
+    OFFERED = "offered"
+    UP_TO_DATE = "up-to-date"
+    IMPOSSIBLE = "impossible"

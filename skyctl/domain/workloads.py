@@ -1,6 +1,7 @@
 """The workloads of the workers: services, their deployments, migrations.
 
-A service of ours is one container. It is deployed to a worker, and each move to another one is a new deployment of it.
+A service of one container is deployed to a worker, and each move to another one is a new deployment of it. Where it has
+several, the swarm places them, and its deployment is on no worker.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Capacity, Worker
-from skyctl.domain.engine import EngineService, Port
+from skyctl.domain.engine import NO_REQUIREMENTS, EngineNode, EngineService, NodeUse, Port, Requirements
 from skyctl.domain.states import (
     DeploymentStatus,
     EndpointMode,
+    EvenIf,
     MigrationCause,
     MigrationPolicy,
     MigrationState,
@@ -28,13 +30,15 @@ DEFAULT_LIMITS = Capacity(cpu_cores=1, memory_mb=512, disk_gb=10)
 class MigrationSettings:
     """The limits of migrations: at most `at_once` of them, `into_one` of these to the same worker; an attempt is rolled
     back after `timeout`, and the migration given up after `attempts`. A service is down once none of its containers has
-    run for `down_grace`."""
+    run for `down_grace`; a deployment has failed where it does not run `deployment_timeout` after the engine was told
+    of it."""
 
     at_once: int = 4
     into_one: int = 2
     timeout: timedelta = timedelta(minutes=5)
     attempts: int = 3
     down_grace: timedelta = timedelta(seconds=30)
+    deployment_timeout: timedelta = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,12 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """An administrator's requirements of a service. `limits` are the most that its container may use, and what is
-    reserved for it.
+    """An administrator's requirements of a service. `limits` are the most that each of its containers may use, and what
+    is reserved for it.
 
     `region` and `pool`: only workers that say so in their metadata. Services of one `spread` go to different workers
-    where that can be. One that was `adopted` keeps what else the engine has of it, which is not written here.
+    where that can be; none of these with more than one of its `replicas`, its containers. One that was `adopted` keeps
+    what else the engine has of it, which is not written here.
     """
 
     name: str
@@ -68,11 +73,14 @@ class ServiceSpec:
     pool: str | None = None
     spread: str | None = None
     adopted: bool = False
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One placement of a service on a worker. `log` is the engine's own error, where there was one."""
+    """One placement of a service on a worker (null: the swarm places it). `log` is the engine's own error, where there
+    was one; `digest` the one that its image had in the registry when it was deployed, by which the engine runs it; null
+    where that is not known."""
 
     id: UUID
     service_id: UUID
@@ -86,6 +94,7 @@ class Deployment:
     deployed_at: datetime | None
     stopped_at: datetime | None
     created_at: datetime
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,7 @@ class Service:
     updated_at: datetime
     down_since: datetime | None = None
     down_reason: str | None = None
+    ending_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +120,17 @@ class Migration:
     """One move of a container from a worker to another: how far it has come, and why it is not further.
 
     `attempts` counts those begun, `avoid` are the workers where it failed. `next_attempt_at` is null where it is not
-    tried again. `source_stopped_at` is null while the old container is not known to have stopped: a lost worker must
-    return for that.
+    tried again. `is_hurried`: somebody has cancelled it, or its drain's deadline has passed. `source_stopped_at` is
+    null while the old container is not known to have stopped: a lost worker must return for that. What others deployed
+    has no row, and so no `service_id` and no organization: it is kept off its worker's node for a while, and may have
+    several containers there. `is_left_to_swarm`: the swarm moves it by itself, and nothing is ordered.
     """
 
     id: UUID
-    service_id: UUID
+    service_id: UUID | None
     service_name: str
     service_slug: str
-    organization_id: UUID
+    organization_id: UUID | None
     cause: MigrationCause
     state: MigrationState
     reason: str
@@ -133,6 +145,7 @@ class Migration:
     target_node_id: str | None
     avoid: frozenset[UUID]
     cancelled_by: str | None
+    is_hurried: bool
     attempts: int
     next_attempt_at: datetime | None
     deadline_at: datetime | None
@@ -141,17 +154,7 @@ class Migration:
     source_stopped_at: datetime | None
     created_at: datetime
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class DrainOptions:
-    """An administrator's choices for emptying a worker: the reason, the time, the number of containers at once, and
-    whether those that are left then are stopped."""
-
-    reason: str | None = None
-    deadline: timedelta | None = None
-    max_parallel: int | None = None
-    force: bool = False
+    is_left_to_swarm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,8 @@ class Demand:
     """A container that is to be placed, by the id of its deployment or migration: what it needs, and where it may be.
 
     `source` is the worker that it is to leave, `avoid` those where it failed lately: taken only where there is no
-    other.
+    other. `asks` is what Swarm is to find on its node, its pin aside; `engine_id` the engine's service that it is of,
+    empty for none yet.
     """
 
     id: UUID
@@ -180,26 +184,33 @@ class Demand:
     region: str | None = None
     pool: str | None = None
     spread: str | None = None
+    asks: Requirements = NO_REQUIREMENTS
+    engine_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A worker as placement sees it: what deployments reserve on it, how many siblings of each `spread` are there, and
-    what else speaks against it (that its node is down; empty for nothing)."""
+    """A worker as placement sees it: what deployments reserve on it, how many siblings of each `spread` are there, what
+    else speaks against it (that its node is down; empty for nothing), its node, with what is left of it, where that is
+    known, and what of the reserved no heartbeat of it tells yet."""
 
     worker: Worker
     reserved: Capacity
     siblings: Mapping[str, int] = field(default_factory=dict)
     obstacle: str = ""
+    node: EngineNode | None = None
+    use: NodeUse | None = None
+    unmeasured: Capacity = field(default_factory=Capacity)
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The worker that a container goes to, and the figure that decided it."""
+    """The worker that a container goes to, and the figure that decided it; `turn` is when it chose among its batch."""
 
     id: UUID
     worker_id: UUID
     reason: str
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,21 +245,10 @@ class MigrationPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A service and the place that was found for it, by the worker's name, or why there is none. `source` is where it
-    is now."""
-
-    service_name: str
-    organization: str
-    source: str | None
-    target: str | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Adoptable:
-    """A service of the engine that is not under management: where it runs, with what limits it would be, and what
-    speaks against it (empty for nothing)."""
+    """A service of the engine that is not under management: where it runs (empty where it has several containers), with
+    what limits it would be, and what speaks against it (empty for nothing), with the word by which it is taken all the
+    same."""
 
     engine: EngineService
     node: str
@@ -256,6 +256,7 @@ class Adoptable:
     worker_name: str | None
     limits: Capacity
     obstacle: str
+    even_if: EvenIf | None = None
 
 
 class Place(NamedTuple):
@@ -288,37 +289,12 @@ class SwarmService:
 
 
 @dataclass(frozen=True, slots=True)
-class DrainProgress:
-    """The progress of a drain: the numbers of containers that moved off, are on their way, wait; the ones left, the
-    obstacles of the others; and, once it is over, how many containers that are not under management the engine and the
-    agent show there, of which services, and why nobody can say what else is there."""
+class SwarmDetails:
+    """A service of the swarm in all that may be shown of it: of its variables, secrets and configs only the names. `way
+    back`: what the swarm's own rollback would do, where that is not what its owner means by it; empty for nothing."""
 
-    worker: Worker
-    moved: int
-    under_way: int
-    waiting: int
-    left: Sequence[str]
-    reasons: Sequence[str]
-    others: Sequence[str] = ()
-    others_count: int = 0
-    unknown: str = ""
-
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether it is over, and nothing is left, for all that can be known."""
-        return self.is_over and not self.has_left and not self.unknown
-
-    @property
-    def has_left(self) -> bool:
-        """Tell whether containers are known to be left, or to be on their way."""
-        return bool(self.left or self.others_count) or not self.is_over
-
-    @property
-    def is_over(self) -> bool:
-        """Tell whether nothing more will be moved off."""
-        return self.worker.drain_requested_at is None or self.worker.drain_finished_at is not None
-
-    @property
-    def total(self) -> int:
-        """All containers that were there, or are."""
-        return self.moved + self.under_way + self.waiting + len(self.left)
+    service: SwarmService
+    variables: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+    configs: Sequence[str] = ()
+    way_back: str = ""

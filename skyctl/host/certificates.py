@@ -248,6 +248,13 @@ class Certificates:
         ours = api_url.startswith("https://") and self.are_there and host in self.names()
         return self._read(self.authority).decode("ascii") if ours else ""
 
+    def authority_pem(self) -> str:
+        """The authority's certificate; nothing where there is none."""
+        try:
+            return self._read(self.authority).decode("ascii")
+        except OSError:
+            return ""
+
     @contextmanager
     def _opened(self, data_dir: Path, *, make: bool = False) -> Iterator[Folder]:
         top = data_folder.opened(data_dir, make=True) if make else folders.open_folder(data_dir)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from skyctl.domain.errors import AlreadyRunning, SkyctlError, ValidationError
-from skyctl.host import folders, locks
+from skyctl.host import folders, locks, owners
 from skyctl.host.folders import Folder
 
 LOCK = "up.lock"
@@ -71,6 +71,14 @@ def check(folder: Path) -> bool:
     return nearest == folder
 
 
+def closed_to_us(folder: Path) -> Path | None:
+    """What this user may not enter of a folder that is there, or of the way to it; None where nothing is closed."""
+    for part in (*reversed(folder.absolute().parents), folder):
+        if not os.access(part, os.X_OK, effective_ids=True):
+            return part if part.exists() else None
+    return None
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner reads, in one step: whole or not at all. Raises OSError, Refused.
 
@@ -98,6 +106,12 @@ def read_private(path: Path) -> bytes:
 
 def unusable(folder: Path, error: OSError) -> ValidationError:
     """The error for a folder in which something could not be made or opened."""
+    if isinstance(error, PermissionError):
+        whose, remedy = owners.kept_out(folder)
+        return ValidationError(
+            f"SKYCTL_DATA_DIR: {str(folder)!r} cannot be used: {error.strerror}: {whose}",
+            f"{remedy}; or set it to a folder of your own",
+        )
     return ValidationError(
         f"SKYCTL_DATA_DIR: {str(folder)!r} cannot be used: {error.strerror}",
         "set it to a folder with room, where this user may write",

@@ -18,7 +18,7 @@ from pathlib import Path
 from skyctl.domain.errors import Refused, SkyctlError
 from skyctl.domain.secrets import MAKE_ONE, weakness
 from skyctl.domain.tokens import Key
-from skyctl.host import data_dir
+from skyctl.host import data_dir, owners
 from skyctl.host.folders import Folder
 
 REPLACE_WEAK = f"{MAKE_ONE}; put it first, and end the line of the former with ` until TIME`, as 2027-01-31T00:00Z"
@@ -105,6 +105,9 @@ class Keyring:
         kept = path(self._folder)
         try:
             self._read_file(self._folder, kept)
+        except PermissionError as error:
+            whose, remedy = owners.kept_out(kept)
+            raise SkyctlError(f"{kept} cannot be used: {error.strerror}: {whose}", remedy) from error
         except OSError as error:
             raise SkyctlError(f"{kept} cannot be used: {error.strerror}", RESTORE) from error
         except UnicodeDecodeError:

@@ -1,4 +1,5 @@
-"""The embedded PostgreSQL: started on demand, shared by the commands of one data folder, stopped by the last of them.
+"""The embedded PostgreSQL: made once, started on demand, shared by the commands of one data folder, stopped by the last
+of them.
 
 Every user of the server holds a shared lock on one file for as long as it runs; who can turn that lock into an
 exclusive one is alone, and stops the server. The kernel drops the locks of a killed process, so nothing is ever counted
@@ -11,26 +12,33 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
 from skyctl.domain.errors import DatabaseUnavailable, Refused, SkyctlError
 from skyctl.host import data_dir as data_folder
-from skyctl.host import locks, signals
+from skyctl.host import folders, locks, postgres_tuning, signals
 from skyctl.host.condition import Condition
 from skyctl.host.folders import Folder
 from skyctl.host.postgres_binaries import Programs
 from skyctl.host.vital import VitalLoop
 
+if TYPE_CHECKING:
+    from psutil import Process
+
 DATA = "data"
 LOCK = "postmaster.pid"
+OWNERS_SETTINGS = "postgresql.auto.conf"
+NO_MEMORY = "could not map anonymous shared memory"
 SOCKET = ".s.PGSQL.5432"
+ZOMBIE = "zombie"  # as psutil says it
 SOCKET_PATH_LIMIT = 107
 START_SECONDS = 60
+ENDING_SECONDS = 30
 LOOK_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 KEEPING_BOUND_SECONDS = 300.0  # several starts, one behind the other
@@ -59,9 +67,23 @@ class EmbeddedPostgres:
         password."""
         return f"postgresql://postgres@/postgres?host={quote(str(self.sockets))}"
 
+    def is_made(self) -> bool:
+        """Tell whether its data is there, for this user to reach; what was half made is none. Nothing is made.
+
+        Raises DatabaseUnavailable, ValidationError or Refused where there can be none in this folder.
+        """
+        self._check_path()
+        try:
+            with folders.open_folder(self.data_dir) as top, top.folder(self.home.name) as home:
+                return home.has(DATA)
+        except (FileNotFoundError, PermissionError):
+            return False
+        except OSError as error:
+            raise data_folder.unusable(self.data_dir, error) from error
+
     @contextmanager
     def running(self) -> Iterator[str]:
-        """Keep the server up for the length of the block; gives its URL.
+        """Keep the server up for the length of the block, and make it the first time; gives its URL.
 
         Raises DatabaseUnavailable or ValidationError with the remedy. A signal ends neither the start nor the stop
         halfway.
@@ -74,7 +96,8 @@ class EmbeddedPostgres:
                 self.bound_log()
                 with self._alone() as lock, signals.held_back():
                     fcntl.flock(users, fcntl.LOCK_SH)  # nobody holds it alone for long, who does not hold the other
-                    self._ensure_started(lock)
+                    self._ensure_made(lock)
+                    self._ensure_started()
                     keeper.start()
                 yield self.url
             finally:
@@ -84,8 +107,8 @@ class EmbeddedPostgres:
 
     def revive(self) -> None:
         """Start the server again where it died under its users. Raises DatabaseUnavailable."""
-        with self._alone() as lock:
-            self._ensure_started(lock)
+        with self._alone():
+            self._ensure_started()
 
     def stop(self) -> None:
         """Stop the server, if it runs; connections still open are ended. Who wants to start it meanwhile waits."""
@@ -138,22 +161,47 @@ class EmbeddedPostgres:
             if locks.taken(users, fcntl.LOCK_EX):
                 self._stop()
 
-    def _ensure_started(self, lock: IO[bytes]) -> None:
-        """Start the server where it does not answer; the first time, make its data."""
+    def _ensure_made(self, lock: IO[bytes]) -> None:
+        if not (self.answers() or self.is_made()):
+            programs = self._programs()
+            with self._home() as home:
+                self._initialize(programs, home, lock)
+
+    def _ensure_started(self) -> None:
+        """Start the server where it does not answer."""
         if self.answers():
             return
         programs = self._programs()
         with self._home() as home:
             if not home.has(DATA):
-                self._initialize(programs, home, lock)
-            self._forget_zombie(home)
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self.sockets}' -c max_connections=200"
+                raise self._failed("start", f"{self.data} is gone", "put it back, from a backup")
+            self._forget_killed(home)
+            tuned = self._tuned(home)
         logged = self._logged()
-        result = programs.run(
+        result = self._start(programs, tuned)
+        if result.returncode and NO_MEMORY in self._log_since(logged):  # a limit that we did not see
+            log.warning("action=database_not_tuned; the embedded PostgreSQL gets less memory than there seems to be")
+            logged = self._logged()
+            result = self._start(programs, {})
+        self._check(result, "start", logged)
+
+    def _tuned(self, home: Folder) -> Mapping[str, str]:
+        """The settings that fit this machine, without those that `ALTER SYSTEM` has set."""
+        try:
+            with home.folder(DATA) as data:
+                kept = postgres_tuning.chosen_by_owner(data.read(OWNERS_SETTINGS).decode(errors="replace"))
+            fit = postgres_tuning.settings(postgres_tuning.memory(), postgres_tuning.free(self.data_dir))
+        except (OSError, ValueError, Refused):  # PostgreSQL's own are good everywhere
+            return {}
+        return {name: value for name, value in fit.items() if name not in kept}
+
+    def _start(self, programs: Programs, tuned: Mapping[str, str]) -> "CompletedProcess[str]":
+        ours = {"listen_addresses": "''", "unix_socket_directories": f"'{self.sockets}'", "max_connections": "200"}
+        options = " ".join(f"-c {name}={value}" for name, value in (ours | dict(tuned)).items())
+        return programs.run(
             *("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--pgdata={self.data}"),
             *(f"--log={self.log}", f"--options={options}"),
         )
-        self._check(result, "start", logged)
 
     def _initialize(self, programs: Programs, home: Folder, lock: IO[bytes]) -> None:
         """Make the data. The lock goes along: should we be killed, the next one waits until initdb has ended, too."""
@@ -212,24 +260,34 @@ class EmbeddedPostgres:
                 "set SKYCTL_DATA_DIR to a shorter path",
             )
 
-    def _forget_zombie(self, home: Folder) -> None:
-        """Take away the lock of a killed server that nobody reaped, as in a container without an init process.
+    def _forget_killed(self, home: Folder) -> None:
+        """Take away the lock of a killed server once all of its processes have ended.
 
-        PostgreSQL holds a zombie for alive and does not start beside it. A server's processes all work in its data
-        folder: while one of them lives, the lock stays.
+        They all work in its data folder; those that the killed one leaves end by themselves, but not at once, and a
+        server does not start beside them. Nor does it start while a process has the number that the lock names: the
+        killed one that nobody reaped, as in a container without an init process, or another program by now.
         """
         with home.folder(DATA) as data, home.folder(self.sockets.name) as sockets:
             if not data.has(LOCK):
                 return
             import psutil  # here, since few starts come after a kill
 
-            try:
-                zombie = psutil.Process(_server_pid(data)).status() == psutil.STATUS_ZOMBIE
-            except psutil.NoSuchProcess:
-                return
-            if zombie and not any(process.info["cwd"] == str(self.data) for process in psutil.process_iter(["cwd"])):
+            named = _server_pid(data)
+            owner = self.data.stat().st_uid
+            running = psutil.process_iter(["cwd", "status", "uids"])
+            left = [process for process in running if self._works_here(process, named, owner)]
+            if left:
+                log.warning("action=server_ends; waiting for what the killed server has left: %d processes", len(left))
+            if not psutil.wait_procs(left, ENDING_SECONDS)[1]:
                 data.remove(LOCK)
                 sockets.remove(f"{SOCKET}.lock")
+
+    def _works_here(self, process: "Process", named: int, owner: int) -> bool:
+        """Whether it is, or may be, a process of our server, which is its data's owner's, and whose lock names one."""
+        folder, uids = process.info["cwd"], process.info["uids"]
+        is_named = process.pid == named and process.info["status"] != ZOMBIE
+        unknown = folder is None and is_named and (uids is None or uids.real == owner)
+        return unknown or bool(folder == os.path.realpath(self.data))
 
     def _check(self, result: "CompletedProcess[str]", what: str, logged: int = 0) -> None:
         """Raise DatabaseUnavailable with what a failed program said, to the server's log from `logged` on or to us."""

@@ -32,3 +32,11 @@ def account(name: str) -> pwd.struct_passwd | None:
         return pwd.getpwnam(name)
     except KeyError:
         return None
+
+
+def owner_of(path: Path) -> str:
+    """The name of whose it is, or the number where there is no such user. Raises OSError."""
+    try:
+        return path.owner()
+    except KeyError:
+        return str(path.stat().st_uid)

@@ -125,7 +125,8 @@ class VitalLoop(Vital):
             try:
                 self._go_round()
             except Exception as error:  # noqa: BLE001 - whatever it is, the loop goes on
-                self.failed(error)
+                if self in _vitals:  # else the process ends, and takes away what the loop works with
+                    self.failed(error)
                 time.sleep(PAUSE_SECONDS)
         with suppress(ValueError):  # they have all stood down
             _vitals.remove(self)
@@ -166,7 +167,8 @@ def watch() -> None:
 
 
 def stand_down() -> None:
-    """Watch over none of them any more: the process ends, which may take its time."""
+    """Watch over none of them any more: the process ends, which may take its time, and what its loops meet then is
+    no news."""
     _vitals.clear()
 
 

@@ -6,10 +6,11 @@ One monitor leads, the others stand by. It writes and orders only within its ter
 import hashlib
 import logging
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,9 +21,11 @@ from skyctl.domain.errors import DatabaseBusy, DatabaseRefused, DatabaseUnavaila
 from skyctl.host import sd_notify, vital
 from skyctl.host.condition import Condition, Conditions, unexpected
 from skyctl.host.signals import Stop
+from skyctl.monitor.answerer import Answerer
 from skyctl.monitor.deliverer import Deliverer
 from skyctl.monitor.migrator import Migrator
-from skyctl.operations.monitor import alerts, certificates, health, retention, token_rotation
+from skyctl.operations.admin import monitor_requests
+from skyctl.operations.monitor import alerts, certificates, health, retention, sight, token_rotation
 from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import Term
@@ -41,6 +44,7 @@ PRUNE_SECONDS, PRUNE_ON_SECONDS = 60.0, 5.0
 END_SECONDS = 0.7
 
 log = logging.getLogger(__name__)
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Observer(Protocol):
@@ -60,17 +64,21 @@ class Observer(Protocol):
 
 
 class Monitor:
-    """One monitor, to `run` until it is stopped, or to `run_once`."""
+    """One monitor, to `run` until it is stopped, or to `run_once`. `perform` does what callers of the API ask of it."""
 
-    def __init__(self, context: Context, interval: timedelta, observer: Observer) -> None:
+    def __init__(
+        self, context: Context, interval: timedelta, observer: Observer, perform: monitor_requests.Perform | None = None
+    ) -> None:
         self._context = context
         self._interval = interval.total_seconds()
         self._observer = observer
         self._deliverer = Deliverer(context, observer.sent)
         self._migrator = Migrator(self._has_moved)
+        self._answerer = Answerer(context, perform) if perform else None
         self._vital = vital.Vital("monitor", BOUND_SECONDS)
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._clock = clock.Watch()
+        self._sight = sight.Sight()
         self._passed_over: dict[UUID, float] = {}
         self._pause = FIRST_BACKOFF_SECONDS
         self._database = Condition(log, "database_lost", "database_answers", quiet_seconds=0.0)
@@ -105,6 +113,8 @@ class Monitor:
         vital.watch()
         self._deliverer.start()
         self._migrator.start()
+        if self._answerer:
+            self._answerer.start()
         threading.Thread(target=self._end_in_time, args=[stop], name="end", daemon=True).start()
         while not stop.is_set:
             try:
@@ -177,7 +187,7 @@ class Monitor:
                 if self._rest(stop, min(left, RENEW_SECONDS), news):
                     # what happens together is checked together
                     stop.wait(DEBOUNCE_SECONDS)
-                    db.drain(news)
+                    self._sight.name(_named(db.drain(news)))
                     break
                 self._or_put_off(self._renew, term)
 
@@ -204,6 +214,8 @@ class Monitor:
 
     def _renew(self, term: Term) -> None:
         self._log(self._clock.follow(term), alerts.RaisedAlerts())
+        if self._clock.was_set:
+            self._sight.forget()
         term.renew()
 
     def _check(self, term: Term) -> float | None:
@@ -213,7 +225,7 @@ class Monitor:
         """
         started = time.monotonic()
         self._passed_over = {worker_id: until for worker_id, until in self._passed_over.items() if until > started}
-        health_pass = health.check(term, self._clock, self._passed_over)
+        health_pass = health.check(term, self._clock, self._passed_over, self._sight)
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
             self._log(token_rotation.rotate_due(term), alerts.RaisedAlerts())
@@ -284,6 +296,12 @@ class Monitor:
             log.error("action=alert_passed_over event=%d kind=%s", event.seq, event.kind)
         if raised.alerts:
             self._deliverer.wake()
+
+
+def _named(news: Iterable[str]) -> list[UUID]:
+    """Return the workers that notifications name; what anybody else has sent names none."""
+    words = (word for payload in news for word in payload.split(",") if word)
+    return [UUID(word) for word in words if _ID.fullmatch(word)]
 
 
 def _place() -> str:

@@ -1,7 +1,8 @@
 """The migrator: a thread of the leading monitor that reconciles migrations and services, since asking the engine may
 take long, and the check of the workers must not.
 
-An engine that does not answer is a state: it is noted and logged once, and asked again with growing pauses.
+An engine that does not answer is a state: it is noted and logged once, and asked again with growing pauses. Only an
+answer ends it: where nothing else is to be asked, it is asked for its nodes.
 """
 
 import logging
@@ -21,16 +22,27 @@ from skyctl.domain.errors import (
 )
 from skyctl.host.condition import Condition, unexpected
 from skyctl.host.vital import VitalLoop
-from skyctl.operations.monitor import alerts, migrations, node_claims, node_watch, services, swarm
+from skyctl.operations.monitor import (
+    alerts,
+    drains,
+    engine_watch,
+    migrations,
+    node_claims,
+    node_watch,
+    orders,
+    services,
+    swarm,
+)
 from skyctl.operations.shared.leadership import Term
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 RECONCILE_ALL_SECONDS = 10.0
 TELL_JOIN_SECONDS = 10.0
+FORGET_SECONDS = 600.0
 ONCE_SECONDS = 1.0  # what is due later than that is left to the next run
 BOUND_SECONDS = 120.0  # many times what the engine and the database may take for one answer
-UNKNOWN = "not asked yet"
+UNKNOWN = "not read yet"
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +58,7 @@ class Migrator:
         self._trouble: str | None = UNKNOWN
         self._stepping = Condition(log, "move_waits", "moves_go_on")
         self._pause = FIRST_PAUSE_SECONDS
-        self._reconcile_all_at = self._tell_join_at = self._remove_nodes_at = 0.0
+        self._reconcile_all_at = self._tell_join_at = self._remove_nodes_at = self._forget_at = self._look_at = 0.0
 
     def start(self) -> None:
         """Start the thread, which lives until the process ends and does nothing without a term."""
@@ -55,10 +67,11 @@ class Migrator:
     def lead(self, term: Term | None) -> None:
         """Work in this term from now on; None for no more."""
         self._term, self._trouble, self._tell_join_at = term, UNKNOWN, 0.0
-        self._loop.wake()
+        self.wake()
 
     def wake(self) -> None:
-        """Take the next step now."""
+        """Take the next step now, and a look at the nodes that are to be left."""
+        self._look_at = 0.0
         self._loop.wake()
 
     def run_until_idle(self, term: Term, seconds: float) -> None:
@@ -67,11 +80,13 @@ class Migrator:
         pause = self._step(term)
         while pause is not None and pause < ONCE_SECONDS and time.monotonic() + pause < deadline:
             threading.Event().wait(pause)
+            self._look_at = 0.0
             pause = self._step(term)
 
     def _serve(self) -> float | None:
-        term = self._term
-        return self._step(term) if term else None
+        term, started = self._term, time.monotonic()
+        pause = self._step(term) if term else None
+        return pause and max(pause, time.monotonic() - started)  # no more than every other moment is the engine's
 
     def _step(self, term: Term) -> float | None:
         """Take one step of everything; return in how many seconds the next is due, None for not before there is
@@ -79,13 +94,15 @@ class Migrator:
         try:
             all_of_them = self._all_are_due()
             claim_events = node_claims.check_claims(term, all_of_them=all_of_them)
-            if all_of_them:
-                node_watch.note_nodes(term)
-            progress = migrations.reconcile_migrations(term)
+            node_events, away = node_watch.note_nodes(term) if all_of_them else ([], None)
+            progress = self._migrate(term)
             service_events, later = services.reconcile_services(term, all_of_them=all_of_them)
-            if events := [*claim_events, *progress.events, *service_events]:
-                self._moved(events, alerts.raise_alerts(term))
-            self._note(term, None)
+            if later == 0.0:
+                self._look_at = 0.0
+            self._tell(term, [*claim_events, *node_events, *progress.events, *service_events])
+            if away:
+                raise away
+            self._note_answer(term)
             self._tend_swarm(term)
             self._stepping.works()
             return min((seconds for seconds in (progress.next_seconds, later) if seconds is not None), default=None)
@@ -110,6 +127,9 @@ class Migrator:
             if now >= self._tell_join_at:
                 self._tell_join_at = now + TELL_JOIN_SECONDS
                 swarm.tell_join(term)
+            if now >= self._forget_at:
+                self._forget_at = now + FORGET_SECONDS
+                orders.forget_gone(term)
             if now >= self._remove_nodes_at:
                 for node_id, worker_name, stays in swarm.remove_nodes(term):
                     what = "node_stays" if stays else "node_removed"
@@ -126,22 +146,46 @@ class Migrator:
         self._reconcile_all_at = now + RECONCILE_ALL_SECONDS
         return True
 
+    def _migrate(self, term: Term) -> migrations.Progress:
+        """Take a step of all migrations, and another one where that is called for at once: what has ended makes way for
+        what has waited, and nothing else comes between."""
+        progress = migrations.reconcile_migrations(term, looks=self._look_is_due())
+        if progress.next_seconds != 0.0:
+            return progress
+        self._tell(term, progress.events)
+        return migrations.reconcile_migrations(term, looks=False)
+
+    def _look_is_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + drains.LOOK_SECONDS
+        return True
+
+    def _tell(self, term: Term, events: Sequence[Event]) -> None:
+        if events:
+            self._moved(events, alerts.raise_alerts(term))
+
     def _note_away(self, term: Term, error: SkyctlError) -> float:
         """Note that the engine does not answer; return how long to wait, which is longer each time."""
-        self._note(term, error.message)
         pause, self._pause = self._pause, min(LONGEST_PAUSE_SECONDS, 2 * self._pause)
-        return pause
-
-    def _note(self, term: Term, trouble: str | None) -> None:
-        if trouble == self._trouble:
-            return
         try:
-            migrations.note_engine(term, trouble)
+            absence = engine_watch.note_away(term, error.message)
+            self._tell(term, absence.events)
         except (DatabaseUnavailable, DatabaseRefused, LostLead):
+            return pause
+        if error.message != self._trouble:
+            log.warning("action=engine_away reason=%r", error.message)
+            self._trouble = error.message
+        return pause if absence.due_seconds is None else min(pause, absence.due_seconds)
+
+    def _note_answer(self, term: Term) -> None:
+        """Note that the engine answers, where it did not, after it has. Raises EngineUnavailable."""
+        if self._trouble is UNKNOWN:
+            self._trouble = engine_watch.trouble(term)
+        if self._trouble is None:
             return
-        if trouble is None:
-            log.info("action=engine_answers")
-            self._pause = FIRST_PAUSE_SECONDS
-        else:
-            log.warning("action=engine_away reason=%r", trouble)
-        self._trouble = trouble
+        term.observe(())
+        self._tell(term, engine_watch.note_answer(term))
+        log.info("action=engine_answers")
+        self._trouble, self._pause = None, FIRST_PAUSE_SECONDS

@@ -97,8 +97,9 @@ class _Sender:
                 "set its URL in SKYCTL_ALERT_CHANNELS to where it leads, such as https in place of http",
             )
         if answer != apprise_child.TAKEN:
+            why = answer.removeprefix(apprise_child.NOT_TAKEN).decode(errors="replace")
             raise ChannelFailed(
-                f"the channel {self._channel} did not take the alert",
+                f"the channel {self._channel} did not take the alert" + (f": {why}" if why else ""),
                 "see that its service is up and its URL still good",
             )
 

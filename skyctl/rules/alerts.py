@@ -15,31 +15,29 @@
     a drain ended with containers left       drain_incomplete
     a copy of a worker's disk is alive, too  worker_cloned
     a worker claims a node that is not its   node_refuted
+    the engine cannot be asked, or again     engine_lost, engine_back
     a service is down, or up again           service_down, service_up: to administrators, and to its organization's
                                              members
+    its container keeps ending, or no longer service_keeps_ending, service_keeps_running: to the same
+
+Of a silenced worker, what its own health calls for waits until that is over; an incident that is over as well is never
+told by the channels.
 
 What one pass tells of more than a handful of workers is one alert with their number and names.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 from skyctl.domain.cluster import Alert, AlertPolicy, Event, Incident, Worker
-from skyctl.domain.events import (
-    Approval,
-    DrainEnd,
-    EventKind,
-    MigrationRef,
-    MigrationSummary,
-    SilentWorkers,
-    StatusChange,
-)
+from skyctl.domain.event_details import Approval, DrainEnd, MigrationRef, MigrationSummary, SilentWorkers, StatusChange
+from skyctl.domain.events import EventKind
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import listed, printable
-from skyctl.rules import service_alerts
+from skyctl.rules import engine_alerts, service_alerts
 
 OFFLINE, UNHEALTHY, RECOVERED, FLAPPING = "worker_offline", "worker_unhealthy", "worker_recovered", "worker_flapping"
 MASS_FAILURE, MASS_RECOVERY, TEST = "mass_failure", "mass_recovery", "test"
@@ -87,10 +85,14 @@ class _Memory:
 
 
 def compose(
-    events: Sequence[Event], incidents: Mapping[UUID, Incident], flapping: Iterable[UUID], policy: AlertPolicy
+    events: Sequence[Event],
+    incidents: Mapping[UUID, Incident],
+    flapping: Iterable[UUID],
+    policy: AlertPolicy,
+    silenced: Collection[UUID] = (),
 ) -> tuple[list[Draft], dict[UUID, int | None]]:
     """Compose the alerts for the events of one pass, in their order. `flapping` are the workers that flapped before the
-    first of them.
+    first of them. An alert of one that is `silenced` is of it alone.
 
     Beside the drafts, the workers that get no alert of their own: the mass failure whose alert opened their
     incident, or None where that is closed.
@@ -105,7 +107,9 @@ def compose(
         elif kind := _kind(event, memory, policy):
             changes.setdefault(kind, []).append(event)
     for kind, alike in changes.items():
-        groups = [alike] if len(alike) > policy.one_by_one else [[event] for event in alike]
+        heard = [event for event in alike if event.worker_id not in silenced]
+        groups = [heard] if len(heard) > policy.one_by_one else [[event] for event in heard]
+        groups += [[event] for event in alike if event.worker_id in silenced]
         drafts += [_draft(kind, group, memory) for group in groups]
     return [_printable(draft) for draft in drafts + _of_containers(events, policy)], memory.unalerted
 
@@ -222,7 +226,8 @@ def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
             event.kind == EventKind.MIGRATION_FAILED and event.details.get("final")
         ):
             kind = MIGRATED if event.kind == EventKind.MIGRATION_COMPLETED else MIGRATION_FAILED
-            members.setdefault((kind, str(event.details_as(MigrationRef)["organizationId"])), []).append(event)
+            if organization := event.details_as(MigrationRef).get("organizationId"):  # else nobody's members have it
+                members.setdefault((kind, organization), []).append(event)
         elif alert := _of_a_worker(event):
             alerts.append(alert)
     for (kind, organization), outcomes in members.items():
@@ -231,7 +236,8 @@ def _of_containers(events: Sequence[Event], policy: AlertPolicy) -> list[Draft]:
     refuted = [event for event in events if event.kind == EventKind.NODE_REFUTED]
     groups = [refuted] if len(refuted) > policy.one_by_one else [[event] for event in refuted]
     of_services = service_alerts.compose(events, policy)
-    return [Draft(alert) for alert in [*alerts, *map(_of_claims, groups), *of_services]]
+    of_engine = engine_alerts.compose(events)
+    return [Draft(alert) for alert in [*alerts, *map(_of_claims, groups), *of_services, *of_engine]]
 
 
 def _of_claims(events: Sequence[Event]) -> Alert:

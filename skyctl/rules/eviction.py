@@ -53,11 +53,17 @@ def evict(container: PlacedContainer, now: datetime) -> Verdict | None:
         return None
     if cause is MigrationCause.DRAIN:
         return Verdict(cause, MigrationState.QUEUED)
-    failure = container.mass_failure if container.mass_failure and container.mass_failure.lifted_at is None else None
+    return after_failure(container.policy, container.mass_failure)
+
+
+def after_failure(policy: MigrationPolicy, mass_failure: MassFailure | None) -> Verdict | None:
+    """Return how what is to leave a failed worker does, by its organization's policy and the mass failure by which the
+    worker failed; None where it stays."""
+    cause, failure = MigrationCause.WORKER_FAILED, mass_failure if mass_failure and not mass_failure.lifted_at else None
     number = failure.id if failure else None
-    if container.policy is MigrationPolicy.NONE:
+    if policy is MigrationPolicy.NONE:
         return None
-    if container.policy is MigrationPolicy.MANUAL:
+    if policy is MigrationPolicy.MANUAL:
         return Verdict(cause, MigrationState.AWAITING_APPROVAL, ASK_FIRST, number)
     if failure:
         return Verdict(cause, MigrationState.HELD, _held_reason(failure), number)

@@ -62,9 +62,20 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
 
 
 def is_news_of(worker: Worker, verdict: Verdict) -> bool:
-    """Tell whether the verdict is another one than stands: another status, or the worker's engine has failed, or is
-    back."""
-    return verdict.status is not worker.status or verdict.engine_failed is not (worker.engine_failed_at is not None)
+    """Tell whether the verdict is another one than stands: another status than is stored or was concluded, or the
+    worker's engine has failed, or is back."""
+    return {worker.status, worker.concluded_status} != {verdict.status} or _is_news_of_engine(worker, verdict)
+
+
+def is_to_be_told(worker: Worker, verdict: Verdict) -> bool:
+    """Tell whether the verdict is a change for people, too, and no mark that somebody else has left: the panel's API
+    writes the status that it takes for the present one, whoever concluded another."""
+    can_fail = verdict.status in (WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
+    return verdict.status is not worker.known_status or (can_fail and _is_news_of_engine(worker, verdict))
+
+
+def _is_news_of_engine(worker: Worker, verdict: Verdict) -> bool:
+    return verdict.engine_failed is not (worker.engine_failed_at is not None)
 
 
 def stopped_on_purpose(worker: Worker) -> bool:
@@ -96,7 +107,7 @@ def _is_lost(worker: Worker, policy: HealthPolicy) -> bool:
     """Tell whether the worker had been silent for the timeout when it went offline, and has not beaten since: an outage
     of ours that begins in the moment before takes from its silence, but brings nobody back."""
     heard_at, since = worker.last_heartbeat_at, worker.status_changed_at
-    if worker.status is not WorkerStatus.OFFLINE or heard_at is None or since is None:
+    if worker.known_status is not WorkerStatus.OFFLINE or heard_at is None or since is None:
         return False
     return heard_at < since - policy.heartbeat_timeout
 
@@ -164,7 +175,7 @@ def _busy(worker: Worker, policy: HealthPolicy) -> str:
 
 def _cpu_lasts(worker: Worker, policy: HealthPolicy) -> bool:
     """A worker that is exhausted stays so until a heartbeat is within the limit: after a gap they are counted anew."""
-    high, is_exhausted = high_heartbeats(worker, policy), worker.status is WorkerStatus.UNHEALTHY
+    high, is_exhausted = high_heartbeats(worker, policy), worker.known_status is WorkerStatus.UNHEALTHY
     return high >= policy.cpu_heartbeats or (high > 0 and is_exhausted and worker.engine_failed_at is None)
 
 

@@ -1,6 +1,7 @@
 """Mass failure: many workers that fall silent at once, most likely by a common cause."""
 
-from skyctl.domain.cluster import HealthPolicy, Silence
+from skyctl.domain.cluster import HealthPolicy
+from skyctl.domain.fleets import Silence
 
 
 def is_mass_failure(silence: Silence, policy: HealthPolicy) -> bool:

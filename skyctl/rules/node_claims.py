@@ -79,16 +79,16 @@ def _judge(claim: NodeClaim, node: EngineNode | None, holder: str | None) -> Cla
         return ClaimVerdict(
             Standing.CONTRADICTS, f"the node's hostname is {node.hostname}, the worker's {claim.hostname}"
         )
-    if not _address(node.address):
+    if not address(node.address):
         return ClaimVerdict(Standing.UNKNOWN, "the swarm does not say from which address it hears the node")
     seen = claim.came_from or claim.ip_address
-    if _address(seen) != _address(node.address):
+    if address(seen) != address(node.address):
         how = "registered from" if claim.came_from else "is said to be at"
         return ClaimVerdict(Standing.CONTRADICTS, f"the node is at {node.address}, the worker {how} {seen}")
     return CONFIRMED
 
 
-def _address(text: str) -> str:
+def address(text: str) -> str:
     """Return an address in the one form in which it can be compared; empty where it is none, or that of no host."""
     known = client_address(text)
     return "" if known is None or ipaddress.ip_address(known).is_unspecified else known

@@ -1,14 +1,16 @@
 """Placement: which containers go to which workers.
 
 A worker may take a container when it is active and nothing speaks against it, when it is not the one to leave, when it
-is of the wanted region and pool, and when it has room in CPU, memory and disk: capacity less what deployments reserve
+is of the wanted region and pool, when Swarm would put the container on its node (`rules/fit`, with what this batch has
+put there), and when it has room in CPU, memory and disk: capacity less what deployments reserve
 or what is measured as used (of CPU the average of the last heartbeats), whichever is more, less what this batch has put
 there. Of the workers with room it is, in this order,
 
     one where the container did not fail lately        (`Demand.avoid`)
     the one with the fewest siblings                   (`Demand.spread`)
     the one with the lowest load                       the mean of CPU, memory and disk percent, with what this batch
-                                                       put there
+                                                       put there, and what no heartbeat tells yet: so a batch that is
+                                                       placed bit by bit goes where it would at once
     the one with the lowest id
 
 The largest containers choose first. Where that leaves one out which a packer would have placed, the batch is packed
@@ -19,31 +21,37 @@ has room.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 from uuid import UUID
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Worker
+from skyctl.domain.cluster import HealthPolicy, Worker
+from skyctl.domain.engine import Requirements
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
-from skyctl.rules import health
+from skyctl.rules import fit, health
+from skyctl.rules.targets import UNIT, Amounts, Queue, Rank, Target, amounts, target_for
 
-# Amounts are whole billionths of a core, a MiB and a GiB: three containers of 0.1 cores fit where there are 0.3.
-UNIT = 10**9
-Amounts = tuple[int, int, int]
-Where = tuple[str | None, str | None]
-Rank = tuple[int, float, int]
+Home = tuple[str | None, str | None]
+# A load is no lower by what sums of the same amounts in another order differ.
+LOAD_DIGITS = 6
 DIMENSIONS = ("CPU", "memory", "disk")
 WORDS = ("CPU cores", "MiB of memory", "GiB of disk")
+
+
+class Where(NamedTuple):
+    """The region and the pool that are wanted, and the number of the kind of nodes (`Cluster.kinds`)."""
+
+    home: Home
+    kind: int
 
 
 def plan(demands: Sequence[Demand], candidates: Sequence[Candidate], policy: HealthPolicy) -> list[Placement | Refusal]:
     """One answer to each demand, in the order of the demands; what they say depends on no order. Ids are unique, needs
     not negative. Takes about 30 us a demand; many times that where most are refused and each needs something else.
     """
-    cluster = Cluster(candidates, policy, {(demand.region, demand.pool) for demand in demands})
+    cluster = Cluster(candidates, policy, demands)
     ordered = cluster.largest_first(demands)
     batch = Batch(cluster, ordered)
     if len(batch.placed) < len(ordered):
@@ -54,11 +62,6 @@ def plan(demands: Sequence[Demand], candidates: Sequence[Candidate], policy: Hea
     return [batch.placed.get(demand.id) or refusals.of(demand) for demand in demands]
 
 
-def amounts(capacity: Capacity) -> Amounts:
-    """A capacity in whole units, rounded to the nearest."""
-    return (round(capacity.cpu_cores * UNIT), round(capacity.memory_mb * UNIT), round(capacity.disk_gb * UNIT))
-
-
 def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
     """The reason that a worker takes no container, in words; empty where there is none. Exhaustion counts before the
     monitor has concluded it."""
@@ -67,6 +70,7 @@ def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
         "offline": worker.status is WorkerStatus.OFFLINE,
         "never heard from": worker.status is WorkerStatus.PENDING,
         "draining": worker.status is WorkerStatus.DRAINING or worker.drain_requested_at is not None,
+        "cordoned": worker.cordon is not None,
         "unhealthy": worker.status is WorkerStatus.UNHEALTHY or bool(health.excesses(worker, policy)),
         "its engine does not answer": worker.engine_away_since is not None,
         "flapping": worker.flapping_since is not None,
@@ -76,62 +80,49 @@ def exclusion(candidate: Candidate, policy: HealthPolicy) -> str:
     return next((cause for cause, holds in causes.items() if holds), "")
 
 
-def home(worker: Worker) -> Where:
+def home(worker: Worker) -> Home:
     """The region and pool that a worker says it is of; null where it says none, or something that is no text."""
     region, pool = worker.metadata.get("region"), worker.metadata.get("pool")
     return region if isinstance(region, str) else None, pool if isinstance(pool, str) else None
 
 
-@dataclass(slots=True)
-class Target:
-    """An eligible worker as the batch fills it: its `place` in the order of ids, its room, its load in percent."""
-
-    worker: Worker
-    place: int
-    capacity: Amounts
-    room: Amounts
-    load: float
-    siblings: dict[str | None, int]
-
-    def lacking(self, needs: Amounts) -> int | None:
-        """The first dimension without room for so much."""
-        for dimension in (0, 1, 2):
-            if self.room[dimension] < needs[dimension]:
-                return dimension
-        return None
-
-    def take(self, needs: Amounts, spread: str | None) -> None:
-        """Puts a container there."""
-        (cpu, memory, disk), room, most = needs, self.room, self.capacity
-        self.room = (room[0] - cpu, room[1] - memory, room[2] - disk)
-        # a worker without any of a dimension takes only what needs none of it
-        self.load += (cpu / (most[0] or 1) + memory / (most[1] or 1) + disk / (most[2] or 1)) * 100 / 3
-        if spread is not None:
-            self.siblings[spread] = self.siblings.get(spread, 0) + 1
-
-
-def target_for(candidate: Candidate, place: int, policy: HealthPolicy) -> Target:
-    """A worker before the batch."""
-    worker, held = candidate.worker, amounts(candidate.reserved)
-    has, percents = amounts(worker.capacity), health.lately(worker, policy)[:3]
-    used = [round(amount * percent / 100) for amount, percent in zip(has, percents, strict=True)]
-    room = (has[0] - max(held[0], used[0]), has[1] - max(held[1], used[1]), has[2] - max(held[2], used[2]))
-    return Target(worker, place, has, room, sum(percents) / 3, dict(candidate.siblings.items()))
-
-
 class Cluster:
-    """The facts that stay the same while a batch is placed: the eligible workers of each place, and why the others are
-    not."""
+    """The facts that stay the same while a batch is placed: where each container may be, the eligible workers of each
+    place, and why the others are not."""
 
-    def __init__(self, candidates: Iterable[Candidate], policy: HealthPolicy, wanted: set[Where]) -> None:
+    def __init__(self, candidates: Iterable[Candidate], policy: HealthPolicy, demands: Iterable[Demand]) -> None:
         ordered = sorted(candidates, key=lambda candidate: candidate.worker.id.int)
         judged = [(candidate, exclusion(candidate, policy)) for candidate in ordered]
         self.excluded = Counter(cause for _, cause in judged if cause)
         self.eligible = [candidate for candidate, cause in judged if not cause]
         self.ids = {candidate.worker.id for candidate in self.eligible}
-        self.homes = Counter(home(candidate.worker) for candidate in self.eligible)
-        self.wanted = wanted
+        self.kinds: dict[Requirements, int] = {}
+        self.where = {each.id: self._where(each) for each in demands}
+        self.wanted = set(self.where.values())
+        self.unsuited = [self._unsuited(kind) for kind in self.kinds]
         self._policy = policy
+
+    def _where(self, demand: Demand) -> Where:
+        kind = self.kinds.setdefault(fit.of_nodes_alone(demand.asks), len(self.kinds))
+        return Where((demand.region, demand.pool), kind)
+
+    def _unsuited(self, kind: Requirements) -> dict[UUID, str]:
+        """The eligible workers whose nodes are not of this kind, and why."""
+        reasons = {each.worker.id: fit.unsuited(kind, each.node) for each in self.eligible if each.node}
+        return {worker_id: reason for worker_id, reason in reasons.items() if reason}
+
+    def barred(self, where: Where) -> Counter[str]:
+        """How many of the eligible workers are elsewhere, or of another kind."""
+        (region, pool), causes = where.home, Counter[str]()
+        for candidate in self.eligible:
+            its_region, its_pool = home(candidate.worker)
+            if region not in (None, its_region):
+                causes["other region"] += 1
+            elif pool not in (None, its_pool):
+                causes["other pool"] += 1
+            elif reason := self.unsuited[where.kind].get(candidate.worker.id):
+                causes[reason] += 1
+        return causes
 
     def largest_first(self, demands: Iterable[Demand]) -> list[tuple[Demand, Amounts]]:
         """The demands and what they need, in the order in which they choose."""
@@ -156,46 +147,11 @@ class Cluster:
         targets: dict[Where, list[Target]] = {where: [] for where in self.wanted}
         for place, candidate in enumerate(self.eligible):
             target, (region, pool) = target_for(candidate, place, self._policy), home(candidate.worker)
-            for where in {(region, pool), (region, None), (None, pool), (None, None)} & self.wanted:
-                targets[where].append(target)
+            homes = {(region, pool), (region, None), (None, pool), (None, None)}
+            for where, there in targets.items():
+                if where.home in homes and target.worker.id not in self.unsuited[where.kind]:
+                    there.append(target)
         return targets
-
-
-class Queue:
-    """Workers, the best first, of which those without room are passed over.
-
-    In a batch room only shrinks and ranks only worsen, so an entry is at best too good, and is put right when it comes
-    to the top. A worker that lacks room waits, in the dimension that it lacks, until somebody needs no more of it than
-    there was; until then it costs nothing. So a refusal costs next to nothing, too, once something no larger was
-    refused.
-    """
-
-    def __init__(self, targets: Sequence[Target], rank: Callable[[Target], Rank]) -> None:
-        self.rank = rank
-        self.size = len(targets)
-        self._ready = [(rank(target), target) for target in targets]
-        self._waiting: tuple[list[tuple[int, int, Target]], ...] = ([], [], [])
-        heapify(self._ready)
-
-    def pop(self, needs: Amounts) -> Target | None:
-        """Takes the best worker with room out of the queue."""
-        for need, waiting in zip(needs, self._waiting, strict=True):
-            while waiting and need <= -waiting[0][0]:
-                self.push(heappop(waiting)[2])
-        while self._ready:
-            rank, best = heappop(self._ready)
-            lacking = best.lacking(needs)
-            if lacking is not None:
-                heappush(self._waiting[lacking], (-best.room[lacking], best.place, best))
-            elif rank == self.rank(best):
-                return best
-            else:
-                self.push(best)
-        return None
-
-    def push(self, target: Target) -> None:
-        """Puts a worker back."""
-        heappush(self._ready, (self.rank(target), target))
 
 
 class Batch:
@@ -203,7 +159,7 @@ class Batch:
 
     def __init__(self, cluster: Cluster, ordered: Sequence[tuple[Demand, Amounts]], is_packing: bool = False) -> None:
         self.is_packing = is_packing
-        self.targets = cluster.targets()
+        self.where, self.targets = cluster.where, cluster.targets()
         self.placed: dict[UUID, Placement] = {}
         self._queue = cache(self._new_queue)
         self._crowded = set() if is_packing else cluster.crowded_spreads(demand for demand, _ in ordered)
@@ -214,17 +170,21 @@ class Batch:
         """The workers of a region and pool by id, or by siblings (of no spread: none), load and id."""
         if self.is_packing:
             return Queue(self.targets[where], lambda target: (0, 0.0, target.place))
-        return Queue(self.targets[where], lambda target: (target.siblings.get(spread, 0), target.load, target.place))
+
+        def rank(target: Target) -> Rank:
+            return target.siblings.get(spread, 0), round(target.load, LOAD_DIGITS), target.place
+
+        return Queue(self.targets[where], rank)
 
     def _place(self, demand: Demand, needs: Amounts) -> None:
         avoid, spread = (frozenset[UUID](), None) if self.is_packing else (demand.avoid, demand.spread)
         # Stepping over all the siblings of a crowded spread would be slow; for any other, one more queue would be.
-        queue = self._queue((demand.region, demand.pool), spread if spread in self._crowded else None)
+        queue = self._queue(self.where[demand.id], spread if spread in self._crowded else None)
         choices: list[tuple[bool, int, Rank, Target]] = []
         aside = []
         while (target := queue.pop(needs)) is not None:
             aside.append(target)
-            if target.worker.id == demand.source:
+            if target.worker.id == demand.source or target.obstacle(demand):
                 continue
             rank, siblings = queue.rank(target), target.siblings.get(spread, 0)
             choices.append((target.worker.id in avoid, siblings, rank, target))
@@ -233,9 +193,9 @@ class Batch:
                 break
         if choices:
             failed_there, siblings, _, chosen = min(choices)
-            chosen.take(needs, demand.spread)
+            chosen.take(needs, demand)
             reason = self._reason(chosen, queue.size, failed_there, siblings)
-            self.placed[demand.id] = Placement(demand.id, chosen.worker.id, reason)
+            self.placed[demand.id] = Placement(demand.id, chosen.worker.id, reason, len(self.placed))
         for target in aside:
             queue.push(target)
 
@@ -249,12 +209,15 @@ class Batch:
 
 
 class Leftover:
-    """The room that is left on the workers of one region and pool without one of them: in each dimension, the least
-    first; and the workers of which no other has as much in all dimensions, since one of these comes nearest to any
-    need."""
+    """The room that is left on the workers where a container may be, without the one that it leaves and those whose
+    nodes have no room for it by Swarm's rules: in each dimension, the least first; and the workers of which no other
+    has as much in all dimensions, since one of these comes nearest to any need."""
 
-    def __init__(self, targets: Iterable[Target], source: UUID | None) -> None:
-        others = [target for target in targets if target.worker.id != source]
+    def __init__(self, targets: Sequence[Target], demand: Demand) -> None:
+        obstacles = [(target, target.obstacle(demand)) for target in targets if target.worker.id != demand.source]
+        self.leaves = len(obstacles) < len(targets)
+        others = [target for target, obstacle in obstacles if not obstacle]
+        self.obstacles = Counter(obstacle for _, obstacle in obstacles if obstacle)
         self.workers = len(others)
         self.rooms = [sorted(target.room[dimension] for target in others) for dimension in range(3)]
         self.roomiest: list[Target] = []
@@ -268,24 +231,24 @@ class Refusals:
 
     def __init__(self, cluster: Cluster, batch: Batch) -> None:
         self._cluster, self._targets = cluster, batch.targets
-        self._left = cache(lambda where, source: Leftover(batch.targets[where], source))
-        self._explained = cache(self._explain)
+        self._barred = cache(cluster.barred)
+        self._left: dict[object, Leftover] = {}
+        self._explained: dict[object, tuple[Mapping[str, int], str]] = {}
 
     def of(self, demand: Demand) -> Refusal:
         """The reason that a demand found no place."""
-        source = demand.source if demand.source in self._cluster.ids else None
-        return Refusal(demand.id, *self._explained(amounts(demand.needs), (demand.region, demand.pool), source))
+        source, where = demand.source if demand.source in self._cluster.ids else None, self._cluster.where[demand.id]
+        kind = (where, source, demand.asks, demand.engine_id if demand.asks.max_replicas else "")
+        if (kind, demand.needs) not in self._explained:
+            if kind not in self._left:
+                self._left[kind] = Leftover(self._targets[where], demand)
+            self._explained[kind, demand.needs] = self._explain(where, demand, self._left[kind])
+        return Refusal(demand.id, *self._explained[kind, demand.needs])
 
-    def _explain(self, needs: Amounts, where: Where, source: UUID | None) -> tuple[Mapping[str, int], str]:
+    def _explain(self, where: Where, demand: Demand, left: Leftover) -> tuple[Mapping[str, int], str]:
         """The causes, and a sentence. A worker that lacks room in two dimensions counts in both."""
-        left = self._left(where, source)
-        causes = Counter(self._cluster.excluded)
-        for (region, pool), count in self._cluster.homes.items():
-            if where[0] not in (None, region):
-                causes["other region"] += count
-            elif where[1] not in (None, pool):
-                causes["other pool"] += count
-        causes["the worker that it leaves"] = len(self._targets[where]) - left.workers
+        needs, causes = amounts(demand.needs), self._cluster.excluded + self._barred(where) + left.obstacles
+        causes["the worker that it leaves"] = int(left.leaves)
         if not left.workers:
             counts = ", ".join(f"{count} {cause}" for cause, count in sorted((+causes).items()))
             return +causes, f"no worker is eligible: {counts or 'there is none'}"

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from skyctl.rules import alerts, service_alerts
+from skyctl.rules import alerts, engine_alerts, service_alerts
 
 
 class Severity(StrEnum):
@@ -25,6 +25,10 @@ OF_KIND = {
     alerts.MIGRATED: Severity.SUCCESS,
     service_alerts.DOWN: Severity.ERROR,
     service_alerts.UP: Severity.SUCCESS,
+    engine_alerts.LOST: Severity.ERROR,
+    engine_alerts.BACK: Severity.SUCCESS,
+    service_alerts.KEEPS_ENDING: Severity.ERROR,
+    service_alerts.KEEPS_RUNNING: Severity.SUCCESS,
 }
 
 

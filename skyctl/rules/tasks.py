@@ -7,6 +7,8 @@ from skyctl.domain.engine import EngineService, EngineTask, NodeTask, Occupant
 # The label by which a service, and its containers, say whose they are.
 DEPLOYMENT_LABEL = "skypanel.deployment.id"
 # Docker's words for a task whose container has ended, or will never be.
+GOING_ON = ("preparing", "ready", "starting")
+COMING = ("assigned", "accepted", *GOING_ON)
 ENDED = ("complete", "failed", "shutdown", "rejected", "orphaned", "remove")
 
 
@@ -18,6 +20,15 @@ def runs(task: EngineTask) -> bool:
 def has_stopped(service: EngineService, node_id: str | None) -> bool:
     """Tell whether no container of the service is left on a node, as far as the engine knows."""
     return not any(is_on(task, node_id) for task in service.tasks)
+
+
+def makes_progress(service: EngineService, source: str | None) -> bool:
+    """Tell whether a container of a service is on its way off a node: it is fetched, or starts and is not healthy yet,
+    and nothing speaks against it. One that its node's engine has not taken makes none."""
+    return any(
+        task.wanted in ("running", "ready") and task.state in GOING_ON and not task.error and task.node_id != source
+        for task in service.tasks
+    )
 
 
 def trouble(service: EngineService, node_id: str | None) -> str:

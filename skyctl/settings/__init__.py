@@ -1,4 +1,4 @@
-"""The settings: one table feeds the reading, the checks, `skyctl --help` and the README.
+"""The settings: one table feeds the reading, the checks, `skyctl help settings` and its pages.
 
 Weakest first: the default, the YAML file (`--config` or SKYCTL_CONFIG, keys as in the table), the environment. A secret
 is never a flag. Errors name the setting, where it came from, and what is accepted.
@@ -40,6 +40,7 @@ class Settings:
     jwt_secret_previous: str | None = None
     metrics_token: str | None = None
     api_url: str = DEFAULT_API_URL
+    is_api_url_set: bool = False
     token_rotation_days: int = 30
     heartbeat_interval: timedelta = timedelta(seconds=30)
     heartbeat_timeout: timedelta = timedelta(seconds=120)
@@ -51,6 +52,7 @@ class Settings:
     migrations_at_once: int = 4
     migrations_into_one: int = 2
     service_down_grace: timedelta = timedelta(seconds=30)
+    deployment_timeout: timedelta = timedelta(seconds=600)
     migration_timeout: timedelta = timedelta(seconds=300)
     migration_attempts: int = 3
     alert_channels: tuple[str, ...] = ()
@@ -80,6 +82,7 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
             found[setting.key] = _checked(setting, source, raw)
             if setting.key.startswith("jwt_secret") and (weak := weakness(found[setting.key])):
                 found["weak_secrets"][source] = _borne(source, weak)
+    found["is_api_url_set"] = "api_url" in found
     found.setdefault("api_url", _address_of_up(found["data_dir"]) or DEFAULT_API_URL)
     if path:
         files.refuse_open_secrets(path, [row.key for row in TABLE if row.secret and file_values.get(row.key)])

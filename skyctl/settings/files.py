@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skyctl.domain.errors import ValidationError
 from skyctl.domain.text import quoted
+from skyctl.host import owners
 
 LARGEST_FILE = 1 << 20
 WHERE = "see --config and SKYCTL_CONFIG"
@@ -21,6 +22,11 @@ def read(path: Path) -> str:
             if not stat.S_ISREG(status.st_mode):
                 raise ValidationError(f"the settings file {path} is no regular file", WHERE)
             content = file.read(LARGEST_FILE + 1)
+    except PermissionError as error:
+        whose, remedy = owners.kept_out(path)
+        raise ValidationError(
+            f"the settings file {path} cannot be read: {error.strerror}: {whose}", f"{remedy}; or {WHERE}"
+        ) from error
     except OSError as error:
         raise ValidationError(f"the settings file {path} cannot be read: {error.strerror}", WHERE) from error
     if len(content) > LARGEST_FILE:

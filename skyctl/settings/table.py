@@ -138,6 +138,13 @@ TABLE = (
         "seconds without a container that runs after which a service is down",
     ),
     Setting(
+        "deployment_timeout",
+        ("SKYCTL_DEPLOYMENT_TIMEOUT",),
+        values.seconds,
+        "600",
+        "seconds after which a deployment that does not run has failed, and the one before runs again",
+    ),
+    Setting(
         "migration_timeout",
         ("SKYCTL_MIGRATION_TIMEOUT",),
         values.seconds,

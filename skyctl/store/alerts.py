@@ -13,8 +13,9 @@ from skyctl.domain.cluster import Alert, Delivery, Incident, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable_json
 from skyctl.rules.alerts import SAID
+from skyctl.rules.engine_alerts import BACK, LOST
 from skyctl.rules.severity import OF_KIND, Severity, severity
-from skyctl.store.rows import COLUMNS, STATUS, among, read
+from skyctl.store.rows import COLUMNS, KNOWN_STATUS, among, read
 from skyctl.store.tables import (
     activity_logs,
     alerts,
@@ -47,7 +48,7 @@ def insert_alert(connection: sa.Connection, alert: Alert, term: int | None) -> i
 
 
 def notify(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
-    """Notify everybody whom the alert is for, add a row to the activity log, and NOTIFY whoever listens."""
+    """Notify everybody whom the alert is for, add rows to the activity log, and NOTIFY whoever listens."""
     metadata = {"alertId": alert_id, "alertType": alert.kind, **alert.metadata}
     if alert.worker_id:
         metadata["workerId"] = str(alert.worker_id)
@@ -56,19 +57,29 @@ def notify(connection: sa.Connection, alert_id: int, alert: Alert) -> None:
     )
     columns = ["user_id", "type", "message", "metadata"]
     connection.execute(sa.insert(notifications).from_select(columns, everyone.where(_is_for(alert))))
-    connection.execute(
-        sa.insert(activity_logs).values(
-            event_type=f"alert.{alert.kind}",
-            organization_id=alert.organization_id,
-            entity_type="system",
-            entity_id=str(alert.worker_id) if alert.worker_id else None,
-            message=alert.message,
-            status=severity(alert.kind),
-            metadata=metadata,
-            created_at=_NOW,
-        )
-    )
+    _log(connection, alert, metadata)
     connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, notification(alert_id, alert))))
+
+
+def _log(connection: sa.Connection, alert: Alert, metadata: dict[str, Any]) -> None:
+    """Add the alert to the activity log: once as the system's, and once, to be read, as of each whom it is for, since
+    the panel shows a user what is his."""
+    c = activity_logs.c
+    same = {
+        "event_type": f"alert.{alert.kind}",
+        "organization_id": alert.organization_id,
+        "entity_id": str(alert.worker_id) if alert.worker_id else None,
+        "message": alert.message,
+        "status": severity(alert.kind),
+        "metadata": metadata,
+        "is_read": False,
+    }
+    values = [sa.literal(value, c[name].type) for name, value in same.items()]
+    of_system = sa.select(sa.null().cast(c.user_id.type), sa.literal("system"), _NOW, *values)
+    entity = "worker" if alert.worker_id else "system"
+    of_each = sa.select(users.c.id, sa.literal(entity), _NOW, *values).where(_is_for(alert))
+    rows = sa.union_all(of_system, of_each)
+    connection.execute(sa.insert(activity_logs).from_select(["user_id", "entity_type", "created_at", *same], rows))
 
 
 def _is_for(alert: Alert) -> sa.ColumnElement[bool]:
@@ -136,15 +147,19 @@ def still_exhausted(connection: sa.Connection, cooldown: timedelta) -> list[Work
     due = sa.and_(columns.closed_at.is_not(None), columns.exhaustion_alerted_at <= _NOW - cooldown)
     query = sa.select(*COLUMNS).join_from(workers, incidents, columns.worker_id == workers.c.id)
     exhausted = query.where(
-        due, STATUS == WorkerStatus.UNHEALTHY, workers.c.engine_failed_at.is_(None), workers.c.flapping_since.is_(None)
+        due,
+        KNOWN_STATUS == WorkerStatus.UNHEALTHY,
+        workers.c.engine_failed_at.is_(None),
+        workers.c.flapping_since.is_(None),
     )
     return [read(row) for row in connection.execute(exhausted.order_by(workers.c.name, workers.c.id))]
 
 
-def send_to(connection: sa.Connection, alert_id: int, channels: Iterable[str]) -> None:
-    """Queue the alert for delivery by each of the channels."""
+def send_to(connection: sa.Connection, alert_id: int, channels: Iterable[str], not_before: datetime | None) -> None:
+    """Queue the alert for delivery by each of the channels: at once, or not before then."""
+    due = {} if not_before is None else {"next_attempt_at": not_before}
     for channel in channels:
-        connection.execute(sa.insert(deliveries).values(alert_id=alert_id, channel=channel))
+        connection.execute(sa.insert(deliveries).values(alert_id=alert_id, channel=channel, **due))
 
 
 def claim(connection: sa.Connection, channel: str, hold: timedelta) -> list[Delivery]:
@@ -155,7 +170,7 @@ def claim(connection: sa.Connection, channel: str, hold: timedelta) -> list[Deli
     """
     lock = sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"alerts by {channel}", 0))
     connection.execute(sa.select(lock))  # two who choose at once would choose the same
-    values = {"channel": channel, "of_health": list(SAID), "grave": _GRAVE, "calm": _CALM}
+    values = {"channel": channel, "of_health": list(SAID), "of_engine": [LOST, BACK], "grave": _GRAVE, "calm": _CALM}
     chosen = connection.execute(_NEXT, values).scalar_one_or_none() or []
     taken = sa.update(deliveries).where(_c.channel == channel, _c.alert_id.in_(chosen), _WAITS)
     counts = sa.case((_c.next_attempt_at > _NOW, 0), else_=1)  # who only goes along is not tried in its own right
@@ -173,7 +188,8 @@ _CALM = [kind for kind, severity in OF_KIND.items() if severity in (Severity.INF
 _NEXT = sa.text("""
     SELECT array_agg(alert_id) FROM (
         SELECT d.alert_id, a.kind, d.next_attempt_at <= skyctl_now() AS is_due,
-               CASE WHEN a.worker_id IS NULL THEN coalesce('mass ' || (a.metadata ->> 'massFailureId'), 'one ' || a.id)
+               CASE WHEN a.kind = ANY(:of_engine) THEN 'engine'
+                    WHEN a.worker_id IS NULL THEN coalesce('mass ' || (a.metadata ->> 'massFailureId'), 'one ' || a.id)
                     WHEN a.kind = ANY(:of_health) THEN 'health ' || a.worker_id
                     ELSE a.kind || ' ' || a.worker_id END AS incident
         FROM alert_deliveries d JOIN worker_alerts a ON a.id = d.alert_id
@@ -193,11 +209,15 @@ def note_delivered(connection: sa.Connection, alert_ids: Iterable[int], channel:
 
 
 def note_failed(connection: sa.Connection, alert_id: int, channel: str, error: str, pause: timedelta | None) -> None:
-    """Note that the channel did not take the alert, and when it is tried again; without a pause it is given up."""
+    """Note that the channel did not take the alert, and when it is tried again, which is after the end of a silence;
+    without a pause it is given up."""
     if pause is None:
         _note(connection, [alert_id], channel, error=error, given_up_at=_NOW)
-    else:
-        _note(connection, [alert_id], channel, error=error, next_attempt_at=_NOW + pause)
+        return
+    about = sa.select(alerts.c.worker_id).where(alerts.c.id == alert_id, alerts.c.kind.in_(list(SAID)))
+    silenced_until = sa.select(workers.c.alerts_silenced_until).where(workers.c.id == about.scalar_subquery())
+    again_at = sa.func.greatest(_NOW + pause, silenced_until.scalar_subquery())
+    _note(connection, [alert_id], channel, error=error, next_attempt_at=again_at)
 
 
 def next_due_at(connection: sa.Connection, channel: str) -> datetime | None:
@@ -242,13 +262,19 @@ _TROUBLES = sa.text("""
 """)
 
 
-def latest(connection: sa.Connection, limit: int) -> list[tuple[Alert, int, int, int]]:
-    """The last alerts, in order, each with its deliveries: made, waiting, given up."""
+def latest(
+    connection: sa.Connection, limit: int, after: int | None, before: int | None
+) -> list[tuple[Alert, int, int, int]]:
+    """The last alerts before a number, if there is one, or the first after one, in order, each with its deliveries:
+    made, waiting, given up."""
     c = deliveries.c
     made, waiting = c.delivered_at.is_not(None), sa.and_(c.delivered_at.is_(None), c.given_up_at.is_(None))
     counts = [sa.func.count(c.channel).filter(condition) for condition in (made, waiting, c.given_up_at.is_not(None))]
-    last = sa.select(alerts.c.id).order_by(alerts.c.id.desc()).limit(limit)
-    query = sa.select(alerts, *counts).outerjoin(deliveries, c.alert_id == alerts.c.id).where(alerts.c.id.in_(last))
+    conditions = [alerts.c.id > after] if after is not None else []
+    conditions += [alerts.c.id < before] if before is not None else []
+    order = alerts.c.id.desc() if after is None else alerts.c.id
+    wanted = sa.select(alerts.c.id).where(*conditions).order_by(order).limit(limit)
+    query = sa.select(alerts, *counts).outerjoin(deliveries, c.alert_id == alerts.c.id).where(alerts.c.id.in_(wanted))
     rows = connection.execute(query.group_by(alerts.c.id).order_by(alerts.c.id.desc()))
     return [(_alert(row), *row[-3:]) for row in rows][::-1]
 

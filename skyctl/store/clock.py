@@ -12,12 +12,12 @@ from skyctl.store.rows import STATUS
 
 RECENT = timedelta(days=1)
 
-# Written by whoever runs, every few seconds. Within a long transaction skyctl_now() stands still, and others write on.
+# Written by whoever runs, every few seconds: within a long transaction skyctl_now() stands still, and others write on.
 _READ = sa.text("""
     SELECT read.at, greatest((SELECT max(last_seen_at) FROM serve_instances),
                              (SELECT greatest(max(last_pass_at), max(expires_at) - CAST(:ttl AS interval))
                               FROM monitor_leases)) - read.at
-    FROM (SELECT skyctl_now() - now() + clock_timestamp() AS at) AS read
+    FROM (SELECT skyctl_clock() AS at) AS read
 """)
 
 # What is compared with the present: of the workers, beside the last heartbeat; of all others by the column that tells
@@ -34,6 +34,8 @@ OF_WORKERS = (
     "node_paused_at",
     "drain_counted_at",
     "undrained_at",
+    "cordoned_at",
+    "alerts_silenced_until",
     "bound_at",
     "auth_token_issued_at",
     "next_token_issued_at",
@@ -45,9 +47,11 @@ OF_WORKERS = (
     "node_down_since",
     "node_down_seen_at",
     "engine_failed_at",
+    "failure_seen_at",
+    "node_lost_at",
 )
 MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
-    (t.deployments, "updated_at", ("created_at", "untold_since", "deployed_at", "stopped_at")),
+    (t.deployments, "updated_at", ("created_at", "untold_since", "applied_at", "deployed_at", "stopped_at")),
     (
         t.migrations,
         "updated_at",
@@ -56,13 +60,17 @@ MOVED: tuple[tuple[sa.Table, str, tuple[str, ...]], ...] = (
     (t.pauses, "paused_at", ("until_at",)),
     (t.mass_failures, "detected_at", ()),
     (t.services, "down_seen_at", ("down_since",)),
+    (t.services, "ending_seen_at", ()),
+    (t.owner_specs, "changed_at", ()),
     (t.incidents, "closed_at", ()),
     (t.incidents, "exhaustion_alerted_at", ()),
     (t.retention_sweeps, "swept_at", ()),
     (t.certificate_requests, "asked_at", ()),
+    (t.monitor_requests, "asked_at", ()),
     (t.serve_outages, "ended_at", ("started_at",)),
     (t.serve_instances, "last_seen_at", ("started_at",)),
     (t.monitor_leases, "last_pass_at", ()),
+    (t.monitor_leases, "engine_away_seen_at", ("engine_away_since",)),
 )
 
 

@@ -3,11 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from psycopg import errors as pg
 from psycopg import sql
 from sqlalchemy import exc
 
-from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, TransactionPooling
+from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, UnfitDatabase
 from skyctl.host import vital
 from skyctl.store import failures, location
 from skyctl.store.failures import translated
@@ -29,6 +30,7 @@ NEWS_CHANNEL = "skyctl_news"
 RESTED_SECONDS = 1.0
 LIMIT_SECONDS = 10.0
 LOCK_SECONDS = 1.0
+_NAMED = 200  # a notification takes 8,000 bytes
 
 
 class Database:
@@ -93,13 +95,13 @@ class Database:
         with translated(self.address), engine.begin() as connection:
             yield connection
 
-    def check_pooling(self) -> None:
-        """Raise TransactionPooling where such a pooler stands before the database. Where that does not answer, nothing
-        is known of it, and nothing raised."""
+    def check_fitness(self) -> None:
+        """Raise UnfitDatabase where the database can never be used as it is. Where it does not answer, nothing is known
+        of it, and nothing raised."""
         try:
             with self.transaction():
                 pass
-        except TransactionPooling:
+        except UnfitDatabase:
             raise
         except (DatabaseUnavailable, DatabaseRefused):
             return
@@ -197,10 +199,16 @@ class HeartbeatConnection:
         return rows
 
 
-def drain(connection: psycopg.Connection) -> int:
-    """Take the notifications that have arrived, without waiting; how many they were. Raises DatabaseUnavailable."""
+def await_news(connection: psycopg.Connection, seconds: float) -> bool:
+    """Wait for a notification; False where none has come by then. Raises DatabaseUnavailable."""
     with translated("the database"):
-        return len(list(connection.notifies(timeout=0)))
+        return bool(list(connection.notifies(timeout=max(0.0, seconds), stop_after=1)))
+
+
+def drain(connection: psycopg.Connection) -> list[str]:
+    """Take the notifications that have arrived, without waiting; what they say. Raises DatabaseUnavailable."""
+    with translated("the database"):
+        return [notification.payload for notification in connection.notifies(timeout=0)]
 
 
 def refuse_writes(connection: sa.Connection) -> None:
@@ -222,14 +230,16 @@ def limit_lock_waits(connection: sa.Connection, seconds: float = LOCK_SECONDS) -
     connection.execute(sa.select(sa.func.set_config("lock_timeout", f"{seconds:g}s", True)))
 
 
-def notify_news(connection: sa.Connection) -> None:
-    """Wake the monitors when this transaction commits."""
-    connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, "")))
+def notify_news(connection: sa.Connection, *worker_ids: UUID) -> None:
+    """Wake the monitors when this transaction commits; of these workers, which else they may not look at."""
+    connection.execute(sa.select(sa.func.pg_notify(NEWS_CHANNEL, ",".join(map(str, worker_ids)))))
 
 
-async def notify_news_now(connection: HeartbeatConnection) -> None:
-    """Wake the monitors."""
-    await connection.fetch("SELECT now(), pg_notify(%(channel)s, '')", {"channel": NEWS_CHANNEL})
+async def notify_news_now(connection: HeartbeatConnection, worker_ids: Sequence[str]) -> None:
+    """Wake the monitors: there is news of these workers, at least one."""
+    parts = [",".join(worker_ids[start : start + _NAMED]) for start in range(0, len(worker_ids), _NAMED)]
+    told = "SELECT now(), pg_notify(%(channel)s, part) FROM unnest(%(parts)s::text[]) AS part"
+    await connection.fetch(told, {"channel": NEWS_CHANNEL, "parts": parts})
 
 
 def now(connection: sa.Connection) -> datetime:

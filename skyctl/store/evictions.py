@@ -62,10 +62,11 @@ _INSERT = sa.text("""
 """)
 # A worker that was removed has no drain and is not offline: the last two lines find its migrations, too.
 _DOUBTFUL = sa.text("""
-    SELECT m.id, m.cause, s.status AS service_status, w.id AS worker_id, d.status AS deployment_status,
+    SELECT m.id, m.cause, coalesce(s.status, 'running') AS service_status, w.id AS worker_id,
+           d.status AS deployment_status,
            s.current_deployment_id IS NOT DISTINCT FROM m.source_deployment_id AS is_current
     FROM container_migrations m
-    JOIN container_services s ON s.id = m.service_id
+    LEFT JOIN container_services s ON s.id = m.service_id
     LEFT JOIN container_deployments d ON d.id = m.source_deployment_id
     LEFT JOIN container_workers w ON w.id = m.source_worker_id
     WHERE m.finished_at IS NULL AND m.state IN ('awaiting_approval', 'held', 'queued', 'failed')

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from skyctl.domain.cluster import HealthPolicy, MassFailure, Silence, Worker
+from skyctl.domain.cluster import HealthPolicy, MassFailure, Worker
+from skyctl.domain.fleets import Silence
 from skyctl.domain.states import WorkerStatus
-from skyctl.store.rows import COLUMNS, STATUS, among, read
+from skyctl.store.rows import COLUMNS, KNOWN_STATUS, STATUS, among, read
 from skyctl.store.tables import mass_failures, workers
 
 _NOW = sa.func.skyctl_now()
@@ -46,23 +47,119 @@ def survey(
     policy: HealthPolicy,
     silent_since: datetime,
     passed_over: Collection[UUID] = (),
+    part: sa.ColumnElement[bool] | None = None,
 ) -> Survey:
-    """Look at every worker but those passed over, in one scan: the table of `rules/health`, as a query.
+    """Look at every worker of a part, or of all, but those passed over, in one scan: the table of `rules/health`, as a
+    query.
 
     The rule decides; a property test shows that the query misses nobody whom the rule would change.
     """
-    c = workers.c
-    to_drain = sa.or_(
-        c.drain_requested_at.is_not(None), sa.and_(STATUS == WorkerStatus.DRAINING, c.undrained_at.is_(None))
+    c, is_news = workers.c, _is_news(policy, silent_since)
+    flaps = c.flapping_since.is_not(None)
+    row = connection.execute(
+        sa.select(
+            sa.func.array_agg(c.id).filter(is_news),
+            sa.func.array_agg(c.id).filter(flaps, c.status_changed_at <= _NOW - policy.flap_quiet),
+            sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
+            sa.func.min(c.status_changed_at).filter(flaps),
+        ).where(*([] if part is None else [part]), *([sa.not_(among(c.id, passed_over))] if passed_over else []))
+    ).one()
+    return Survey(row[0] or (), row[1] or (), *row[2:])
+
+
+class _TID(sa.types.UserDefinedType[str]):
+    """The place of a row: page and number."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Return its name in SQL."""
+        return "tid"
+
+
+def extent(connection: sa.Connection) -> tuple[int, int]:
+    """Return the file of the workers, another one once they were written anew, and how many pages it has."""
+    file, size, page = sa.func.pg_relation_filenode, sa.func.pg_relation_size, sa.func.current_setting("block_size")
+    blocks = sa.cast(size(workers.name), sa.BigInteger) / sa.cast(page, sa.BigInteger)
+    row = connection.execute(sa.select(file(workers.name), sa.func.floor(blocks))).one()
+    return row[0], int(row[1])
+
+
+def watched() -> sa.ColumnElement[bool]:
+    """The workers that are not plainly active, as their index has them: a heartbeat is not what makes one so."""
+    return sa.literal_column(
+        "(status IS DISTINCT FROM 'active' OR concluded_status IS DISTINCT FROM 'active'"
+        " OR drain_requested_at IS NOT NULL OR engine_failed_at IS NOT NULL OR node_down_since IS NOT NULL"
+        " OR flapping_since IS NOT NULL)",
+        sa.Boolean(),
     )
-    engine_fails = sa.or_(
+
+
+def these(worker_ids: Iterable[UUID]) -> sa.ColumnElement[bool]:
+    """These workers."""
+    return among(workers.c.id, worker_ids)
+
+
+def survey_pages(
+    connection: sa.Connection,
+    policy: HealthPolicy,
+    silent_since: datetime,
+    passed_over: Collection[UUID],
+    pages: range,
+) -> Survey:
+    """Look at the workers on these pages of the table for what a heartbeat, or none, makes of one that is plainly
+    active, see `watched`; the others' heartbeats count towards the oldest all the same."""
+    c = workers.c
+    place: sa.ColumnElement[str] = sa.literal_column("container_workers.ctid", _TID())
+    within = [place >= sa.cast(f"({pages.start},0)", _TID()), place < sa.cast(f"({pages.stop},0)", _TID())]
+    may_be = sa.or_(  # of most it is told by plain figures that there is nothing to conclude
+        c.last_heartbeat_at < silent_since,
+        c.cpu_percent > policy.cpu_percent,
+        c.memory_percent > policy.memory_percent,
+        c.disk_percent > policy.disk_percent,
+        c.engine_away_since.is_not(None),
+        c.last_heartbeat_at <= c.stopped_at,
+        c.last_heartbeat_at.is_(None),
+    )
+    row = connection.execute(
+        sa.select(
+            sa.func.array_agg(c.id).filter(may_be, _is_news(policy, silent_since)),
+            sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
+        ).where(*within, *([sa.not_(among(c.id, passed_over))] if passed_over else []))
+    ).one()
+    return Survey(row[0] or (), (), row[1], None)
+
+
+def _is_news(policy: HealthPolicy, silent_since: datetime) -> sa.ColumnElement[bool]:
+    c, engine_fails = workers.c, _engine_fails(policy)
+    concluded = _concluded(policy, silent_since, engine_fails)
+    has_failed = sa.and_(engine_fails, concluded.in_([WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING]))
+    return sa.or_(
+        concluded != STATUS,
+        c.concluded_status.is_distinct_from(concluded),
+        has_failed != c.engine_failed_at.is_not(None),
+    )
+
+
+def _engine_fails(policy: HealthPolicy) -> sa.ColumnElement[bool]:
+    c = workers.c
+    return sa.or_(
         sa.and_(
             c.engine_away_seen_at == c.last_heartbeat_at,
             c.engine_away_seen_at - c.engine_away_since > policy.engine_grace,
         ),
         sa.and_(c.last_heartbeat_at.is_not(None), c.node_down_seen_at - c.node_down_since > policy.engine_grace),
     ).is_(sa.true())
-    concluded = sa.case(
+
+
+def _concluded(
+    policy: HealthPolicy, silent_since: datetime, engine_fails: sa.ColumnElement[bool]
+) -> sa.ColumnElement[str]:
+    c = workers.c
+    to_drain = sa.or_(
+        c.drain_requested_at.is_not(None), sa.and_(STATUS == WorkerStatus.DRAINING, c.undrained_at.is_(None))
+    )
+    return sa.case(
         (
             sa.and_(
                 c.stopped_at.is_not(None), sa.or_(c.last_heartbeat_at.is_(None), c.last_heartbeat_at <= c.stopped_at)
@@ -71,7 +168,8 @@ def survey(
         ),
         (
             sa.and_(
-                STATUS == WorkerStatus.OFFLINE, c.last_heartbeat_at < c.status_changed_at - policy.heartbeat_timeout
+                KNOWN_STATUS == WorkerStatus.OFFLINE,
+                c.last_heartbeat_at < c.status_changed_at - policy.heartbeat_timeout,
             ),
             WorkerStatus.OFFLINE,
         ),
@@ -89,18 +187,6 @@ def survey(
         ),
         else_=WorkerStatus.ACTIVE,
     )
-    has_failed = sa.and_(engine_fails, concluded.in_([WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING]))
-    is_news = sa.or_(concluded != STATUS, has_failed != c.engine_failed_at.is_not(None))
-    flaps = c.flapping_since.is_not(None)
-    row = connection.execute(
-        sa.select(
-            sa.func.array_agg(c.id).filter(is_news),
-            sa.func.array_agg(c.id).filter(flaps, c.status_changed_at <= _NOW - policy.flap_quiet),
-            sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
-            sa.func.min(c.status_changed_at).filter(flaps),
-        ).where(*([sa.not_(among(c.id, passed_over))] if passed_over else []))
-    ).one()
-    return Survey(row[0] or (), row[1] or (), *row[2:])
 
 
 def _cpu_lasts(policy: HealthPolicy) -> sa.ColumnElement[bool]:
@@ -109,7 +195,7 @@ def _cpu_lasts(policy: HealthPolicy) -> sa.ColumnElement[bool]:
     in_a_row = sa.and_(
         sa.func.cardinality(c.recent_cpu) >= beats, sa.literal(policy.cpu_percent) < sa.all_(c.recent_cpu[1:beats])
     )
-    still = sa.and_(is_high, STATUS == WorkerStatus.UNHEALTHY, c.engine_failed_at.is_(None))
+    still = sa.and_(is_high, KNOWN_STATUS == WorkerStatus.UNHEALTHY, c.engine_failed_at.is_(None))
     return sa.case((c.recent_cpu[1] == c.cpu_percent, sa.or_(in_a_row, still)), else_=is_high)
 
 
@@ -130,10 +216,13 @@ def change(connection: sa.Connection, changes: Sequence[Change], policy: HealthP
     return set(rows.scalars())
 
 
-# A drain that the panel wrote as a status becomes the fact that it stands for.
+# A drain that the panel wrote as a status becomes the fact that it stands for before another status takes its place.
+# Where nothing has changed but what the panel wrote, that alone is set right.
 _CHANGE = sa.text("""
     WITH free AS (
-        SELECT w.id, d.status, d.failure, d.engine_failed
+        SELECT w.id, d.status, d.failure, d.engine_failed,
+               coalesce(w.concluded_status, w.status, 'pending') <> d.status
+               OR d.engine_failed <> (w.engine_failed_at IS NOT NULL) AS is_change
         FROM unnest(CAST(:worker_id AS uuid[]), CAST(:previous AS text[]), CAST(:heard_at AS timestamptz[]),
                     CAST(:status AS text[]), CAST(:mass_failure_id AS bigint[]), CAST(:engine_failed AS boolean[]))
              AS d (id, previous, heard_at, status, failure, engine_failed)
@@ -145,9 +234,12 @@ _CHANGE = sa.text("""
         FOR NO KEY UPDATE OF w SKIP LOCKED
     )
     UPDATE container_workers AS w
-    SET status = free.status, status_changed_at = skyctl_now(), updated_at = skyctl_now(),
-        mass_failure_id = free.failure, engine_failed_at = CASE WHEN free.engine_failed THEN skyctl_now() END,
-        drain_requested_at = CASE WHEN free.status = 'draining' OR (w.status = 'draining' AND w.undrained_at IS NULL)
+    SET status = free.status, concluded_status = free.status, updated_at = skyctl_now(),
+        status_changed_at = CASE WHEN is_change THEN skyctl_now() ELSE w.status_changed_at END,
+        mass_failure_id = CASE WHEN is_change THEN free.failure ELSE w.mass_failure_id END,
+        engine_failed_at = CASE WHEN NOT is_change THEN w.engine_failed_at
+                                WHEN free.engine_failed THEN skyctl_now() END,
+        drain_requested_at = CASE WHEN free.status <> 'draining' AND w.status = 'draining' AND w.undrained_at IS NULL
                                   THEN coalesce(w.drain_requested_at, skyctl_now()) ELSE w.drain_requested_at END,
         undrained_at = NULL
     FROM free WHERE w.id = free.id
@@ -243,7 +335,9 @@ def with_silent_members(connection: sa.Connection, missed_since: datetime) -> se
 _WITH_SILENT_MEMBERS = sa.text("""
     SELECT f.id FROM mass_failures f WHERE f.lifted_at IS NULL AND EXISTS (
         SELECT FROM container_workers w
-        WHERE ((w.status = 'offline' OR w.status IN ('unhealthy', 'draining') AND w.engine_failed_at IS NOT NULL)
+        WHERE ((coalesce(w.concluded_status, w.status) = 'offline'
+                OR coalesce(w.concluded_status, w.status) IN ('unhealthy', 'draining')
+                   AND w.engine_failed_at IS NOT NULL)
                AND w.mass_failure_id = f.id)
            OR (w.status IN ('active', 'unhealthy')
                AND (w.last_heartbeat_at < :missed_since AND w.last_heartbeat_at <= f.detected_at

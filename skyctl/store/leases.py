@@ -108,6 +108,34 @@ def engine_trouble(connection: sa.Connection) -> str | None:
     return connection.execute(sa.select(c.engine_trouble).where(c.name == _NAME)).scalar_one_or_none()
 
 
-def note_engine_trouble(connection: sa.Connection, lease: Lease, trouble: str | None) -> None:
-    """Note why the engine cannot be asked; None where it can."""
-    connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(engine_trouble=trouble))
+class EngineAbsence(NamedTuple):
+    """Since when the engine cannot be asked, and whether people were told."""
+
+    since: datetime
+    is_told: bool
+
+
+def note_engine_away(connection: sa.Connection, lease: Lease, trouble: str, gap: timedelta) -> EngineAbsence:
+    """Note why the engine could not be asked just now; it counts from then on where it was last asked before a longer
+    gap. The lease is held."""
+    c, now = monitor_leases.c, sa.func.skyctl_now()
+    goes_on = c.engine_away_seen_at.between(now - gap, now)
+    since = sa.case((goes_on, c.engine_away_since), else_=now)
+    noted = sa.update(monitor_leases).where(*_held(lease))
+    values = {"engine_trouble": trouble, "engine_away_since": since, "engine_away_seen_at": now}
+    row = connection.execute(noted.values(values).returning(c.engine_away_since, c.engine_away_told)).one()
+    return EngineAbsence(*row)
+
+
+def note_engine_told(connection: sa.Connection, lease: Lease) -> None:
+    """Note that people were told that the engine cannot be asked. The lease is held."""
+    connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(engine_away_told=True))
+
+
+def note_engine_answer(connection: sa.Connection, lease: Lease) -> EngineAbsence | None:
+    """Note that the engine has answered; return what is over, None where nothing was. The lease is held."""
+    c = monitor_leases.c
+    before = connection.execute(sa.select(c.engine_away_since, c.engine_away_told).where(*_held(lease))).one()
+    values = {"engine_trouble": None, "engine_away_since": None, "engine_away_seen_at": None, "engine_away_told": False}
+    connection.execute(sa.update(monitor_leases).where(*_held(lease)).values(values))
+    return EngineAbsence(*before) if before.engine_away_since else None

@@ -14,9 +14,10 @@ _SUM_UP = sa.text("""
         GROUP BY source_worker_id HAVING bool_and(finished_at IS NOT NULL)
     )
     UPDATE container_migrations m SET summed_up_at = skyctl_now()
-    FROM over LEFT JOIN container_workers w ON w.id = over.source_worker_id, container_services s
-    WHERE m.source_worker_id = over.source_worker_id AND m.summed_up_at IS NULL AND s.id = m.service_id
-    RETURNING m.source_worker_id, coalesce(w.name, 'a removed worker'), m.cause, m.state, s.name
+    FROM over LEFT JOIN container_workers w ON w.id = over.source_worker_id
+    WHERE m.source_worker_id = over.source_worker_id AND m.summed_up_at IS NULL
+    RETURNING m.source_worker_id, coalesce(w.name, 'a removed worker'), m.cause, m.state,
+              coalesce(m.swarm_service_name, (SELECT s.name FROM container_services s WHERE s.id = m.service_id))
 """)
 
 

@@ -1,6 +1,6 @@
 """Migrations in the database: which are called for, how far each has come, what holds them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,8 +13,8 @@ from skyctl.store.rows import among, beginning
 from skyctl.store.tables import deployments, migrations, services, workers
 
 _NOW = sa.func.skyctl_now()
-_SOURCE, _TARGET = workers.alias("source"), workers.alias("target")
-_COLUMNS = [
+SOURCE, TARGET = workers.alias("source"), workers.alias("target")
+COLUMNS = [
     migrations.c[name]
     for name in (
         "id",
@@ -38,23 +38,22 @@ _COLUMNS = [
         "cancelled_by",
     )
 ] + [
-    services.c.name.label("service_name"),
-    services.c.slug.label("service_slug"),
+    sa.func.coalesce(services.c.name, migrations.c.swarm_service_name).label("service_name"),
+    sa.func.coalesce(services.c.slug, migrations.c.swarm_service_name).label("service_slug"),
     services.c.organization_id,
-    _SOURCE.c.name.label("source_name"),
-    _TARGET.c.name.label("target_name"),
-    deployments.c.swarm_service_id,
+    SOURCE.c.name.label("source_name"),
+    TARGET.c.name.label("target_name"),
+    sa.func.coalesce(migrations.c.swarm_service_id, deployments.c.swarm_service_id).label("swarm_service_id"),
+    sa.and_(migrations.c.cause == MigrationCause.DRAIN.value, SOURCE.c.drain_deadline_at <= _NOW).label("is_hurried"),
     # off where it was, whatever that worker says by now; onto a node that is the worker's
-    sa.func.coalesce(_SOURCE.c.swarm_node_confirmed, _SOURCE.c.swarm_node_id).label("source_node_id"),
-    sa.case((_TARGET.c.swarm_node_id == _TARGET.c.swarm_node_confirmed, _TARGET.c.swarm_node_id)).label(
-        "target_node_id"
-    ),
+    sa.func.coalesce(SOURCE.c.swarm_node_confirmed, SOURCE.c.swarm_node_id).label("source_node_id"),
+    sa.case((TARGET.c.swarm_node_id == TARGET.c.swarm_node_confirmed, TARGET.c.swarm_node_id)).label("target_node_id"),
 ]
-_JOINED = (
-    migrations.join(services, services.c.id == migrations.c.service_id)
+JOINED = (
+    migrations.outerjoin(services, services.c.id == migrations.c.service_id)
     .outerjoin(deployments, deployments.c.id == migrations.c.source_deployment_id)
-    .outerjoin(_SOURCE, _SOURCE.c.id == migrations.c.source_worker_id)
-    .outerjoin(_TARGET, _TARGET.c.id == migrations.c.target_worker_id)
+    .outerjoin(SOURCE, SOURCE.c.id == migrations.c.source_worker_id)
+    .outerjoin(TARGET, TARGET.c.id == migrations.c.target_worker_id)
 )
 _UNFINISHED = migrations.c.finished_at.is_(None)
 
@@ -86,6 +85,10 @@ _HURRY = sa.text("""
     WHERE w.id = m.source_worker_id AND m.finished_at IS NULL AND m.state IN ('starting', 'verifying')
       AND m.cause = 'drain' AND w.drain_deadline_at <= skyctl_now() AND m.deadline_at > w.drain_deadline_at
 """)
+_NOTE_REASONS = sa.text("""
+    UPDATE container_migrations m SET reason = e.reason, updated_at = skyctl_now()
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS e (id, reason) WHERE m.id = e.id
+""")
 
 
 def release_held(connection: sa.Connection) -> list[Migration]:
@@ -104,11 +107,11 @@ def work(connection: sa.Connection, most_queued: int) -> Work:
     states = migrations.c.state
     under_way = _read(connection, _UNFINISHED, states.in_(("starting", "verifying")))
     urgent = sa.case((migrations.c.cause == MigrationCause.WORKER_FAILED.value, 0), else_=1)
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(_UNFINISHED, states == MigrationState.QUEUED.value)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(_UNFINISHED, states == MigrationState.QUEUED.value)
     rows = connection.execute(query.order_by(urgent, migrations.c.created_at, migrations.c.id).limit(most_queued))
-    without_engine = sa.and_(_SOURCE.c.status.in_(["unhealthy", "draining"]), _SOURCE.c.engine_failed_at.is_not(None))
+    without_engine = sa.and_(SOURCE.c.status.in_(["unhealthy", "draining"]), SOURCE.c.engine_failed_at.is_not(None))
     returned = sa.and_(
-        _SOURCE.c.status.is_distinct_from("offline"), without_engine.is_not(sa.true()), _SOURCE.c.id.is_not(None)
+        SOURCE.c.status.is_distinct_from("offline"), without_engine.is_not(sa.true()), SOURCE.c.id.is_not(None)
     )
     orphans = _read(
         connection, states == MigrationState.COMPLETED.value, migrations.c.source_stopped_at.is_(None), returned
@@ -128,29 +131,21 @@ def begin(
     connection: sa.Connection, migration: Migration, worker_id: UUID, deployment_id: UUID, timeout: timedelta
 ) -> Migration:
     """Note that a queued migration begins, to which worker, by which deployment; what it is then."""
-    begun = sa.update(migrations).where(migrations.c.id == migration.id)
-    connection.execute(
-        begun.values(
-            state=MigrationState.STARTING.value,
-            target_worker_id=worker_id,
-            target_deployment_id=deployment_id,
-            deadline_at=_NOW + timeout,
-            started_at=sa.func.coalesce(migrations.c.started_at, _NOW),
-            reason="",
-            attempts=migrations.c.attempts + 1,
-            updated_at=_NOW,
-        )
-    )
-    return fetch(connection, [migration.id])[0]
+    target = {"target_worker_id": worker_id, "target_deployment_id": deployment_id}
+    return _begin(connection, migration, timeout, target)
 
 
-def fail(connection: sa.Connection, migration: Migration, reason: str, pause: timedelta | None) -> bool:
-    """Note that an attempt failed; without a pause there is no other one."""
+def fail(
+    connection: sa.Connection, migration: Migration, reason: str, pause: timedelta | None, *, counts: bool = True
+) -> bool:
+    """Note that an attempt failed; without a pause there is no other one. One that does not count is as if it had not
+    begun."""
     values: dict[str, Any] = {
         "reason": reason,
         "avoid": sorted({*migration.avoid, *_known(migration.target_worker_id)}),
     }
-    ends = {"finished_at": _NOW} if pause is None else {"next_attempt_at": _NOW + pause}
+    ends: dict[str, Any] = {"finished_at": _NOW} if pause is None else {"next_attempt_at": _NOW + pause}
+    values |= {} if counts else {"attempts": migrations.c.attempts - 1}
     return change(connection, migration, MigrationState.FAILED, **values, **ends)
 
 
@@ -168,18 +163,23 @@ def try_again(connection: sa.Connection, migration: Migration) -> bool:
     return change(connection, migration, MigrationState.QUEUED, **renewed)
 
 
+def begin_excluding(connection: sa.Connection, migration: Migration, timeout: timedelta) -> Migration:
+    """Note that a queued migration of what the swarm places begins; what it is then."""
+    return _begin(connection, migration, timeout, {})
+
+
 def note_reasons(connection: sa.Connection, reasons: Iterable[tuple[Migration, str]]) -> None:
     """Note why migrations are not further than they are."""
-    for migration, reason in reasons:
-        if reason != migration.reason:
-            update = sa.update(migrations).where(migrations.c.id == migration.id)
-            connection.execute(update.values(reason=reason, updated_at=_NOW))
+    new = {migration.id: reason for migration, reason in reasons if reason != migration.reason}
+    if new:
+        connection.execute(_NOTE_REASONS, {"ids": list(new), "reasons": list(new.values())})
 
 
-def note_source_stopped(connection: sa.Connection, migration_id: UUID) -> None:
-    """Note that the old container is known to have stopped."""
-    stopped = sa.update(migrations).where(migrations.c.id == migration_id)
-    connection.execute(stopped.values(source_stopped_at=_NOW, updated_at=_NOW))
+def note_sources_stopped(connection: sa.Connection, migration_ids: Collection[UUID]) -> None:
+    """Note that the old containers of these are known to have stopped."""
+    if migration_ids:
+        stopped = sa.update(migrations).where(among(migrations.c.id, migration_ids))
+        connection.execute(stopped.values(source_stopped_at=_NOW, updated_at=_NOW))
 
 
 def next_due_seconds(connection: sa.Connection) -> float | None:
@@ -203,29 +203,14 @@ def cancel_of_service(connection: sa.Connection, service_id: UUID, reason: str) 
     connection.execute(ended.values(values))
 
 
-def page(
-    connection: sa.Connection, states: Sequence[MigrationState], worker_id: UUID | None, limit: int, offset: int
-) -> tuple[list[Migration], int]:
-    """Migrations, the unfinished ones first and then the latest, and how many there are; in these states, off or to a
-    worker."""
-    wanted: list[sa.ColumnElement[bool]] = []
-    if states:
-        wanted.append(migrations.c.state.in_([state.value for state in states]))
-    if worker_id is not None:
-        wanted.append(sa.or_(migrations.c.source_worker_id == worker_id, migrations.c.target_worker_id == worker_id))
-    order = (migrations.c.finished_at.desc().nulls_first(), migrations.c.created_at.desc(), migrations.c.id)
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(*order).limit(limit).offset(offset)
-    total = connection.execute(sa.select(sa.func.count()).select_from(migrations).where(*wanted)).scalar_one()
-    return [read(row) for row in connection.execute(query)], total
-
-
 def matching(connection: sa.Connection, reference: str) -> list[Migration]:
     """The unfinished migrations of a service of this name, and then those whose id begins so; ten at most."""
-    named = sa.and_(_UNFINISHED, sa.or_(services.c.name == reference, services.c.slug == reference))
+    names = (services.c.name, services.c.slug, migrations.c.swarm_service_name)
+    named = sa.and_(_UNFINISHED, sa.or_(*(name == reference for name in names)))
     wanted = [named] if (ids := beginning(migrations.c.id, reference)) is None else [named, ids]
     found: dict[UUID, Migration] = {}
     for condition in wanted:  # each by an index of its own, which the two together would not have
-        query = sa.select(*_COLUMNS).select_from(_JOINED).where(condition)
+        query = sa.select(*COLUMNS).select_from(JOINED).where(condition)
         rows = connection.execute(query.order_by(migrations.c.created_at, migrations.c.id).limit(10))
         for row in rows:
             found.setdefault(row.id, read(row))
@@ -241,8 +226,25 @@ def fetch(connection: sa.Connection, ids: Iterable[UUID]) -> list[Migration]:
 def of_service(connection: sa.Connection, service_id: UUID, limit: int | None = None) -> list[Migration]:
     """The migrations of a service, or the latest of them, the last first."""
     order = (migrations.c.created_at.desc(), migrations.c.id.desc())
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(migrations.c.service_id == service_id)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(migrations.c.service_id == service_id)
     return [read(row) for row in connection.execute(query.order_by(*order).limit(limit))]
+
+
+def moving(connection: sa.Connection, swarm_service_id: str) -> Migration | None:
+    """The migration by which we move a service of the engine, by its id; None where none has begun, or the swarm alone
+    moves it."""
+    its_id = sa.func.coalesce(migrations.c.swarm_service_id, deployments.c.swarm_service_id)
+    begun = migrations.c.state.in_(("starting", "verifying"))
+    found = _read(connection, its_id == swarm_service_id, begun, _UNFINISHED)
+    return next((migration for migration in found if not migration.is_left_to_swarm), None)
+
+
+def of_same(connection: sa.Connection, migration: Migration) -> list[Migration]:
+    """The unfinished migrations of the same service; of one that the swarm places, off the same worker."""
+    if migration.service_id is not None:
+        return _read(connection, migrations.c.service_id == migration.service_id, _UNFINISHED)
+    off = migrations.c.source_worker_id == migration.source_worker_id
+    return _read(connection, migrations.c.swarm_service_id == migration.swarm_service_id, off, _UNFINISHED)
 
 
 def off_since(connection: sa.Connection, worker_id: UUID, since: datetime) -> list[Migration]:
@@ -273,6 +275,7 @@ def read(row: Any) -> Migration:
         target_node_id=row.target_node_id,
         avoid=frozenset(row.avoid),
         cancelled_by=row.cancelled_by,
+        is_hurried=row.cancelled_by is not None or row.is_hurried is True,
         attempts=row.attempts,
         next_attempt_at=None if ended else row.next_attempt_at,
         deadline_at=row.deadline_at,
@@ -281,12 +284,36 @@ def read(row: Any) -> Migration:
         source_stopped_at=row.source_stopped_at,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        is_left_to_swarm=_is_left_to_swarm(row),
     )
 
 
 def _read(connection: sa.Connection, *wanted: sa.ColumnElement[bool]) -> list[Migration]:
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(migrations.c.created_at, migrations.c.id)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(*wanted).order_by(migrations.c.created_at, migrations.c.id)
     return [read(row) for row in connection.execute(query)]
+
+
+def _begin(
+    connection: sa.Connection, migration: Migration, timeout: timedelta, target: Mapping[str, UUID]
+) -> Migration:
+    begun = sa.update(migrations).where(migrations.c.id == migration.id)
+    values: dict[str, Any] = {
+        **target,
+        "state": MigrationState.STARTING.value,
+        "deadline_at": _NOW + timeout,
+        "started_at": sa.func.coalesce(migrations.c.started_at, _NOW),
+        "reason": "",
+        "attempts": migrations.c.attempts + 1,
+        "updated_at": _NOW,
+    }
+    connection.execute(begun.values(values))
+    return fetch(connection, [migration.id])[0]
+
+
+def _is_left_to_swarm(row: Any) -> bool:
+    """Tell whether the swarm moves it by itself: whatever is ordered is an attempt."""
+    after_failure = row.service_id is None and row.cause == MigrationCause.WORKER_FAILED.value
+    return after_failure and row.attempts == 0 and row.state == MigrationState.VERIFYING.value
 
 
 def _known(worker_id: UUID | None) -> list[UUID]:

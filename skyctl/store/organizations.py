@@ -33,6 +33,12 @@ def matching_organizations(connection: sa.Connection, reference: str | None) -> 
     return [_organization(row) for row in connection.execute(query)]
 
 
+def needs_owner(connection: sa.Connection) -> bool:
+    """Tell whether each organization must have an owner, as in the panel's database."""
+    query = "SELECT attnotnull FROM pg_attribute WHERE attrelid = 'organizations'::regclass AND attname = 'owner_id'"
+    return bool(connection.execute(sa.text(query)).scalar_one())
+
+
 def insert_organization(connection: sa.Connection, slug: str) -> Organization:
     """Make an organization without members."""
     values = {"id": uuid4(), "name": slug, "slug": slug}

@@ -10,9 +10,12 @@ from skyctl.documents import http
 from skyctl.domain.cluster import Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import PLAIN
+from skyctl.domain.wishes import AlertSilence, Cordon
 from skyctl.store.tables import workers
 
 STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.status, WorkerStatus.PENDING.value)
+# the one that people know, whatever the panel's API has written since
+KNOWN_STATUS: sa.ColumnElement[str] = sa.func.coalesce(workers.c.concluded_status, STATUS)
 # a node that is the worker's, and not one that it only claims
 CONFIRMED: sa.ColumnElement[bool] = workers.c.swarm_node_id == workers.c.swarm_node_confirmed
 _HIDDEN = (
@@ -23,6 +26,9 @@ _HIDDEN = (
     "disk_percent",
     "drain_max_parallel",
     "drain_force",
+    "drain_keep_global",
+    "drain_move_local_data",
+    "drain_by_swarm",
     "node_paused_at",
     "drain_containers",
     "drain_counted_at",
@@ -41,6 +47,7 @@ _HIDDEN = (
     "registered_from",
     "swarm_node_allowed",
     "swarm_node_refuted_at",
+    "image_volumes",
 )
 COLUMNS = [column for column in workers.c if column.name not in _HIDDEN]
 
@@ -55,6 +62,24 @@ HAS_LEFT: sa.ColumnElement[bool] = sa.and_(
 def among(column: sa.Column[Any], ids: Iterable[UUID]) -> sa.ColumnElement[bool]:
     """Tell whether the column is one of the ids, however many they are: they go as one array."""
     return column == sa.any_(sa.cast(list(ids), sa.ARRAY(sa.UUID())))
+
+
+def among_texts(column: sa.Column[Any], texts: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Tell whether the column is one of the texts, however many they are: they go as one array."""
+    return column == sa.any_(sa.cast(list(texts), sa.ARRAY(sa.Text())))
+
+
+# what is searched by its beginning, as their indexes have it
+SEARCHED_NAME: sa.ColumnElement[str] = sa.func.lower(workers.c.name, type_=sa.Text()).collate("C")
+SEARCHED_HOSTNAME: sa.ColumnElement[str] = sa.func.lower(workers.c.hostname, type_=sa.Text()).collate("C")
+SEARCHED_ADDRESS: sa.ColumnElement[str] = sa.func.host(workers.c.ip_address, type_=sa.Text()).collate("C")
+# names that nobody can type as they are, as in the index of these
+IS_ODD: sa.ColumnElement[bool] = sa.literal_column(f"container_workers.name !~ '^{PLAIN.pattern}$'", sa.Boolean())
+
+
+def begins(searched: sa.ColumnElement[str], prefix: str) -> sa.ColumnElement[bool]:
+    """Tell whether what is searched begins so, in whatever case, by its index."""
+    return sa.func.starts_with(searched, sa.func.lower(prefix), type_=sa.Boolean())
 
 
 def reference(name: sa.Column[str], identity: sa.Column[UUID]) -> sa.ColumnElement[str]:
@@ -80,6 +105,11 @@ def _object(document: Any) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def _silence(row: Any) -> AlertSilence | None:
+    until = row.alerts_silenced_until
+    return AlertSilence(until, row.alerts_silenced_reason) if until else None
+
+
 def read(row: Any) -> Worker:
     """A worker of a row with `COLUMNS`."""
     load, recent_cpu = http.load(row.current_load), row.recent_cpu or ()
@@ -101,8 +131,11 @@ def read(row: Any) -> Worker:
         undrained_at=row.undrained_at,
         drain_deadline_at=row.drain_deadline_at,
         drain_finished_at=row.drain_finished_at,
+        cordon=Cordon(row.cordoned_at, row.cordon_reason) if row.cordoned_at else None,
+        alert_silence=_silence(row),
         stopped_at=row.stopped_at,
         status_changed_at=row.status_changed_at,
+        concluded_status=WorkerStatus(row.concluded_status) if row.concluded_status else None,
         flapping_since=row.flapping_since,
         mass_failure_id=row.mass_failure_id,
         token_revoked_at=row.token_revoked_at,

@@ -16,43 +16,37 @@ from skyctl.store.rows import among, reference
 from skyctl.store.tables import deployments, migrations, organizations, services, workers
 
 _NOW = sa.func.skyctl_now()
-_COLUMNS = [
+SHOWN_STATUS: sa.ColumnElement[str] = sa.case(
+    (
+        sa.and_(services.c.status == ServiceStatus.RUNNING.value, services.c.down_reason.is_not(None)),
+        ServiceStatus.DOWN.value,
+    ),
+    else_=sa.func.coalesce(services.c.status, ServiceStatus.PENDING.value),
+)
+COLUMNS = [
     services.c.id,
     services.c.organization_id,
     services.c.name,
     services.c.slug,
     services.c.environment_vars,
     services.c.resource_limits,
-    services.c.status,
+    SHOWN_STATUS.label("status"),
     services.c.created_at,
     services.c.updated_at,
     services.c.engine_settings,
     services.c.down_since,
     services.c.down_reason,
+    services.c.ending_reason,
     organizations.c.slug.label("organization"),
     workers.c.name.label("worker_name"),
     *stored_deployments.COLUMNS,
 ]
-_JOINED = (
+JOINED = (
     services.join(organizations, organizations.c.id == services.c.organization_id)
     .outerjoin(deployments, deployments.c.id == services.c.current_deployment_id)
     .outerjoin(workers, workers.c.id == deployments.c.worker_id)
 )
-_KEPT = services.c.status.is_distinct_from(ServiceStatus.DELETED.value)
-
-
-def page(
-    connection: sa.Connection, organization_id: UUID | None, worker_id: UUID | None, limit: int, offset: int
-) -> tuple[list[Service], int]:
-    """Return one page of services by organization and name, and how many there are in all; only those of one
-    organization, or on one worker, where these are given."""
-    wanted = [_KEPT]
-    wanted += [] if organization_id is None else [services.c.organization_id == organization_id]
-    wanted += [] if worker_id is None else [deployments.c.worker_id == worker_id]
-    order = (organizations.c.slug, services.c.name, services.c.id)
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted).order_by(*order).limit(limit).offset(offset)
-    total = connection.execute(sa.select(sa.func.count()).select_from(_JOINED).where(*wanted)).scalar_one()
-    return [read(row) for row in connection.execute(query)], total
+KEPT = services.c.status.is_distinct_from(ServiceStatus.DELETED.value)
 
 
 def matching(connection: sa.Connection, reference: str, organization_id: UUID | None = None) -> list[Service]:
@@ -60,38 +54,45 @@ def matching(connection: sa.Connection, reference: str, organization_id: UUID | 
     where one is given."""
     named = sa.or_(services.c.slug == reference, services.c.name == reference)
     by_id = sa.cast(services.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
-    wanted = [_KEPT, sa.or_(named, by_id)]
+    wanted = [KEPT, sa.or_(named, by_id)]
     wanted += [] if organization_id is None else [services.c.organization_id == organization_id]
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*wanted)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(*wanted)
     rows = connection.execute(query.order_by(named.desc(), services.c.name, services.c.id).limit(10))
     return [read(row) for row in rows]
 
 
 def get(connection: sa.Connection, service_id: UUID, *, lock: bool = False) -> Service | None:
     """Return one service by its id; with `lock`, nobody else changes it until the transaction ends."""
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(services.c.id == service_id, _KEPT)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(services.c.id == service_id, KEPT)
     row = connection.execute(query.with_for_update(of=services) if lock else query).one_or_none()
     return read(row) if row else None
 
 
 def by_slug(connection: sa.Connection, organization_id: UUID, slug: str) -> Service | None:
     """Return the service of this organization and slug, locked against changes until the transaction ends."""
-    named = (services.c.organization_id == organization_id, services.c.slug == slug, _KEPT)
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*named).with_for_update(of=services)
+    named = (services.c.organization_id == organization_id, services.c.slug == slug, KEPT)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(*named).with_for_update(of=services)
     row = connection.execute(query).one_or_none()
+    return read(row) if row else None
+
+
+def by_engine_id(connection: sa.Connection, swarm_service_id: str) -> Service | None:
+    """Return the service that the engine has under this id; None where skyctl does not manage it."""
+    its = (deployments.c.swarm_service_id == swarm_service_id, KEPT)
+    row = connection.execute(sa.select(*COLUMNS).select_from(JOINED).where(*its).limit(1)).one_or_none()
     return read(row) if row else None
 
 
 def fetch(connection: sa.Connection, service_ids: Collection[UUID]) -> list[Service]:
     """Return these services, in the order of their ids."""
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(among(services.c.id, service_ids), _KEPT)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(among(services.c.id, service_ids), KEPT)
     return [read(row) for row in connection.execute(query.order_by(services.c.id))]
 
 
 def on_workers(connection: sa.Connection, worker_ids: Iterable[UUID]) -> list[Service]:
     """Return the services whose current deployment occupies one of the workers, by name."""
-    there = (among(deployments.c.worker_id, worker_ids), deployments.c.status.in_(stored_deployments.OCCUPYING), _KEPT)
-    query = sa.select(*_COLUMNS).select_from(_JOINED).where(*there).order_by(services.c.name, services.c.id)
+    there = (among(deployments.c.worker_id, worker_ids), deployments.c.status.in_(stored_deployments.OCCUPYING), KEPT)
+    query = sa.select(*COLUMNS).select_from(JOINED).where(*there).order_by(services.c.name, services.c.id)
     return [read(row) for row in connection.execute(query)]
 
 
@@ -112,6 +113,11 @@ class AppliedDeployment(NamedTuple):
     down_since: datetime | None
     down_seen_at: datetime | None
     down_reason: str | None
+    ending_task: str | None
+    ending_seen_at: datetime | None
+    ending_reason: str | None
+    deployed_at: datetime | None
+    applied_at: datetime | None
 
     @property
     def is_down(self) -> bool:
@@ -157,6 +163,11 @@ def applied(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bo
             services.c.down_since,
             services.c.down_seen_at,
             services.c.down_reason,
+            services.c.ending_task,
+            services.c.ending_seen_at,
+            services.c.ending_reason,
+            d.deployed_at,
+            d.applied_at,
         )
         .select_from(
             deployments.join(services, services.c.current_deployment_id == d.id).outerjoin(
@@ -168,7 +179,7 @@ def applied(connection: sa.Connection, after: UUID, limit: int, *, unsettled: bo
             d.status.in_(states),
             d.swarm_service_id.is_not(None),
             d.untold_since.is_(None),
-            _KEPT,
+            KEPT,
             sa.not_(moving),
         )
     )
@@ -180,31 +191,51 @@ def apply_pending(connection: sa.Connection, since: timedelta) -> list[Service]:
     """Return the services whose current deployment was written down at least so long ago and never applied to the
     engine."""
     d = deployments.c
-    waiting = (d.untold_since <= _NOW - since, d.status == DeploymentStatus.DEPLOYING.value, _KEPT)
-    return [read(row) for row in connection.execute(sa.select(*_COLUMNS).select_from(_JOINED).where(*waiting))]
+    waiting = (d.untold_since <= _NOW - since, d.status == DeploymentStatus.DEPLOYING.value, KEPT)
+    return [read(row) for row in connection.execute(sa.select(*COLUMNS).select_from(JOINED).where(*waiting))]
 
 
 def leftovers(connection: sa.Connection, since: timedelta) -> list[tuple[Service, UUID]]:
     """Return the removed services that the engine may have all the same, each with the deployment that somebody began
-    to apply at least so long ago."""
+    to apply at least so long ago, or the one of ours that was current when the panel marked the service as deleted."""
     d = deployments.c
     joined = services.join(organizations, organizations.c.id == services.c.organization_id).join(
         deployments, deployments.c.service_id == services.c.id
     )
+    is_left = sa.and_(services.c.current_deployment_id == d.id, d.by_skyctl, d.swarm_service_id.is_not(None))
     query = (
-        sa.select(*_COLUMNS)
+        sa.select(*COLUMNS)
         .select_from(joined.outerjoin(workers, workers.c.id == d.worker_id))
-        .where(d.untold_since <= _NOW - since, sa.not_(_KEPT))
+        .where(sa.or_(d.untold_since <= _NOW - since, is_left), sa.not_(KEPT))
     )
     return [(read(row), row.d_id) for row in connection.execute(query)]
 
 
 def engine_ids(connection: sa.Connection) -> set[str]:
     """Return the engine's ids of all services that skyctl manages."""
-    query = sa.select(deployments.c.swarm_service_id).join(
-        services, services.c.current_deployment_id == deployments.c.id
-    )
-    return set(connection.execute(query.where(_KEPT, deployments.c.swarm_service_id.is_not(None))).scalars())
+    return set(engine_names(connection))
+
+
+def left_to_the_panel(connection: sa.Connection) -> dict[str, str]:
+    """Return the names of the services that are written down and that skyctl has applied to no engine, by their ids."""
+    current = services.outerjoin(deployments, services.c.current_deployment_id == deployments.c.id)
+    unknown = (KEPT, deployments.c.swarm_service_id.is_(None), deployments.c.untold_since.is_(None))
+    query = sa.select(services.c.id, services.c.name).select_from(current).where(*unknown)
+    return {str(row.id): row.name for row in connection.execute(query)}
+
+
+def engine_names(connection: sa.Connection) -> dict[str, str]:
+    """Return the names of the services that skyctl manages and the engine knows, by the engine's ids."""
+    current = deployments.join(services, services.c.current_deployment_id == deployments.c.id)
+    known = sa.select(deployments.c.swarm_service_id, services.c.name).select_from(current)
+    query = known.where(KEPT, deployments.c.swarm_service_id.is_not(None)).order_by(services.c.name, services.c.id)
+    return {row.swarm_service_id: row.name for row in connection.execute(query)}
+
+
+def endings(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Return the services that keep ending, by name, and why they are said to."""
+    query = sa.select(services.c.name, services.c.ending_reason).where(KEPT, services.c.ending_reason.is_not(None))
+    return [(name, reason) for name, reason in connection.execute(query.order_by(services.c.name))]
 
 
 def save(connection: sa.Connection, organization_id: UUID, slug: str, spec: ServiceSpec) -> UUID:
@@ -233,12 +264,7 @@ def set_status(connection: sa.Connection, service_id: UUID, status: ServiceStatu
 def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> UUID | None:
     """Make the deployment that the engine has the current one again, with what was wanted then, and return its id;
     where it has none, the service has failed."""
-    d = deployments.c
-    is_applied = sa.and_(d.status == "deploying", d.untold_since.is_(None), d.swarm_service_id.is_not(None))
-    applied = (d.service_id == service_id, d.id != but, sa.or_(d.status == "running", is_applied))
-    before = connection.execute(
-        sa.select(d.id, d.wanted, d.status).where(*applied).order_by(d.created_at.desc()).limit(1)
-    ).one_or_none()
+    before = _former(connection, service_id, but)
     if before is None:
         set_status(connection, service_id, ServiceStatus.FAILED)
         return None
@@ -249,36 +275,25 @@ def restore(connection: sa.Connection, service_id: UUID, but: UUID) -> UUID | No
     return restored
 
 
-def note_down(
-    connection: sa.Connection, seen: AppliedDeployment, *, since: datetime, reason: str | None = None
-) -> bool:
-    """Note that none of a service's containers has run since a time, and was just seen not to; with the reason, once
-    that has lasted. False where its row is another one by now than was seen."""
-    down = {"down_since": since, "down_seen_at": _NOW, "down_reason": reason}
-    return connection.execute(sa.update(services).where(*_as_seen(seen)).values(down)).rowcount > 0
+def has_former(connection: sa.Connection, service_id: UUID, but: UUID) -> bool:
+    """Tell whether the engine has a deployment of a service that could be the current one again."""
+    return _former(connection, service_id, but) is not None
 
 
-def note_up(connection: sa.Connection, seen: AppliedDeployment) -> bool:
-    """Note that one of a service's containers runs, or that none is to. False where its row is another one by now than
-    was seen."""
-    up = sa.update(services).where(*_as_seen(seen))
-    return connection.execute(up.values(down_since=None, down_seen_at=None, down_reason=None)).rowcount > 0
-
-
-def _as_seen(seen: AppliedDeployment) -> tuple[sa.ColumnElement[bool], ...]:
-    c = services.c
-    return (
-        c.id == seen.service_id,
-        c.current_deployment_id == seen.deployment_id,
-        c.down_since.is_not_distinct_from(seen.down_since),
-    )
+def _former(connection: sa.Connection, service_id: UUID, but: UUID) -> Any:
+    d = deployments.c
+    is_applied = sa.and_(d.status == "deploying", d.untold_since.is_(None), d.swarm_service_id.is_not(None))
+    applied = (d.service_id == service_id, d.id != but, sa.or_(d.status == "running", is_applied))
+    latest = sa.select(d.id, d.wanted, d.status).where(*applied).order_by(d.created_at.desc()).limit(1)
+    return connection.execute(latest).one_or_none()
 
 
 def delete(connection: sa.Connection, service_id: UUID) -> None:
     """Mark a service as deleted. Its row stays with its history, and is used again where a service is deployed under
     the same slug."""
     gone = {"status": ServiceStatus.DELETED.value, "current_deployment_id": None, "updated_at": _NOW}
-    gone |= {"down_since": None, "down_seen_at": None, "down_reason": None}
+    gone |= dict.fromkeys(("down_since", "down_seen_at", "down_reason"))
+    gone |= dict.fromkeys(("ending_task", "ending_seen_at", "ending_reason"))
     connection.execute(sa.update(services).where(services.c.id == service_id).values(gone))
     stopped = {"status": DeploymentStatus.STOPPED.value, "stopped_at": _NOW, "updated_at": _NOW}
     occupying = (deployments.c.service_id == service_id, deployments.c.status.in_(stored_deployments.OCCUPYING))
@@ -288,7 +303,7 @@ def delete(connection: sa.Connection, service_id: UUID) -> None:
 def references(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
     """Return the plain names, and of the services of other names the ids, that begin with a prefix."""
     referred = reference(services.c.name, services.c.id)
-    query = sa.select(referred).where(_KEPT, referred.startswith(prefix, autoescape=True)).distinct()
+    query = sa.select(referred).where(KEPT, referred.startswith(prefix, autoescape=True)).distinct()
     return list(connection.execute(query.order_by(referred).limit(limit)).scalars())
 
 
@@ -307,19 +322,15 @@ def read(row: Any) -> Service:
         organization_id=row.organization_id,
         organization=row.organization,
         slug=row.slug,
-        status=_status(row),
+        status=ServiceStatus(row.status),
         spec=spec,
         current=current,
         created_at=row.created_at,
         updated_at=row.updated_at,
         down_since=row.down_since,
         down_reason=row.down_reason,
+        ending_reason=row.ending_reason,
     )
-
-
-def _status(row: Any) -> ServiceStatus:
-    is_down = row.status == ServiceStatus.RUNNING and row.down_reason is not None
-    return ServiceStatus.DOWN if is_down else ServiceStatus(row.status or ServiceStatus.PENDING)
 
 
 def _object(stored: Any) -> Mapping[str, Any]:

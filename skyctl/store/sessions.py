@@ -1,5 +1,5 @@
-"""Sessions with the database: how one is opened and set up, with a server that takes writes, and by no pooler that
-gives each transaction another one."""
+"""Sessions with the database: how one is opened and set up, with a server that takes writes, by no pooler that gives
+each transaction another one, in a database that keeps every text."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from psycopg.abc import AdaptContext
 
-from skyctl.domain.errors import DatabaseUnavailable, TransactionPooling
+from skyctl.domain.errors import DatabaseUnavailable, UnfitDatabase
 from skyctl.store import location
 from skyctl.store.waits import Waits, at_most_here
 
@@ -25,6 +25,11 @@ OWN_SESSION = (
 )
 MORE_SESSIONS = (
     "let it have more for skyctl (pgbouncer: pool_size), or let SKYCTL_DATABASE_URL lead to PostgreSQL itself"
+)
+ENCODING = "UTF8"
+KEEP_EVERY_TEXT = (
+    "make one that does, and let SKYCTL_DATABASE_URL lead to it: createdb "
+    f"--encoding={ENCODING} --locale=C.UTF-8 --template=template0 NAME; pg_dump and pg_restore take along what is there"
 )
 _PID = sql.SQL("SELECT pg_backend_pid()")
 
@@ -63,11 +68,12 @@ class Sessions:
         self._are_kept = False
 
     def open(self, context: AdaptContext | None = None) -> psycopg.Connection:
-        """Open one that commits each statement. Raises psycopg.Error, TransactionPooling, and DatabaseUnavailable where
+        """Open one that commits each statement. Raises psycopg.Error, UnfitDatabase, and DatabaseUnavailable where
         the database is no longer waited for."""
         self._waits.check()
         connection = psycopg.connect(autocommit=True, context=context, **self._arguments)
         try:
+            self._check_encoding(connection)
             if self._ask(connection, _PID).fetchone() != (connection.info.backend_pid,):
                 self._check_pooler()
             self._ask(connection, self._settings)
@@ -81,6 +87,7 @@ class Sessions:
         self._waits.check()
         connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._arguments)
         try:
+            self._check_encoding(connection)
             with at_most_here(CONNECT_SECONDS, connection.pgconn.socket):
                 is_direct = await (await connection.execute(_PID)).fetchone() == (connection.info.backend_pid,)
             if not is_direct:
@@ -97,8 +104,14 @@ class Sessions:
         said = connection.pgconn.parameter_status
         return not (self._needs_writes and b"on" in (said(b"in_hot_standby"), said(b"default_transaction_read_only")))
 
+    def _check_encoding(self, connection: psycopg.Connection | psycopg.AsyncConnection) -> None:
+        """Raise UnfitDatabase where the server says that there is text which the database could never keep."""
+        said = (connection.pgconn.parameter_status(b"server_encoding") or ENCODING.encode()).decode("ascii", "replace")
+        if said != ENCODING:
+            raise UnfitDatabase(f"{self._address} keeps text as {said}, not as {ENCODING}", KEEP_EVERY_TEXT)
+
     def _check_pooler(self) -> None:
-        """Raise TransactionPooling unless a pooler has been seen to keep sessions: one that is handed on after each
+        """Raise UnfitDatabase unless a pooler has been seen to keep sessions: one that is handed on after each
         transaction hears nothing in between, and what was set in it is set for others. Raises DatabaseUnavailable."""
         if self._are_kept:
             return
@@ -108,7 +121,7 @@ class Sessions:
             none = f"{self._address} is a pooler that gives no second session"
             raise DatabaseUnavailable(none, MORE_SESSIONS) from error
         if not self._are_kept:
-            raise TransactionPooling(
+            raise UnfitDatabase(
                 f"{self._address} is a pooler that gives each transaction another session: skyctl needs one of its own "
                 "for each connection",
                 OWN_SESSION,

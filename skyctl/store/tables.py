@@ -9,13 +9,17 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, T
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INET, JSONB, TIMESTAMP, UUID
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 14
 
 metadata = MetaData()
 
 _ID: TypeEngine[Any] = UUID()
 _TIME: TypeEngine[Any] = TIMESTAMP(timezone=True)
 _FIGURE: TypeEngine[Any] = DOUBLE_PRECISION()
+
+
+def _times(*names: str) -> dict[str, TypeEngine[Any]]:
+    return dict.fromkeys(names, _TIME)
 
 
 def _table(name: str, /, **columns: TypeEngine[Any]) -> Table:
@@ -30,6 +34,13 @@ organization_members = _table("organization_members", organization_id=_ID, user_
 
 workers = _table(
     "container_workers",
+    **_times("last_heartbeat_at", "created_at", "updated_at", "auth_token_expires_at", "drain_requested_at"),
+    **_times(
+        "drain_deadline_at", "drain_finished_at", "node_paused_at", "drain_counted_at", "undrained_at", "stopped_at"
+    ),
+    **_times("status_changed_at", "flapping_since", "auth_token_issued_at", "next_token_issued_at"),
+    **_times("invitation_expires_at", "token_revoked_at", "bound_at", "agent_offered_at", "swarm_node_confirmed_at"),
+    **_times("swarm_node_refuted_at", "cordoned_at", "alerts_silenced_until"),
     id=_ID,
     name=String(255),
     hostname=String(255),
@@ -39,58 +50,37 @@ workers = _table(
     status=String(50),
     capacity=JSONB(),
     current_load=JSONB(),
-    last_heartbeat_at=_TIME,
     metadata=JSONB(),
-    created_at=_TIME,
-    updated_at=_TIME,
-    auth_token_expires_at=_TIME,
-    drain_requested_at=_TIME,
     drain_reason=Text(),
-    drain_deadline_at=_TIME,
     drain_max_parallel=Integer(),
-    drain_force=Boolean(),
-    drain_finished_at=_TIME,
-    node_paused_at=_TIME,
+    **dict.fromkeys(("drain_force", "drain_keep_global", "drain_move_local_data", "drain_by_swarm"), Boolean()),
     drain_containers=Integer(),
-    drain_counted_at=_TIME,
-    undrained_at=_TIME,
-    stopped_at=_TIME,
-    status_changed_at=_TIME,
-    flapping_since=_TIME,
+    **dict.fromkeys(("cordon_reason", "alerts_silenced_reason"), Text()),
+    concluded_status=String(50),
     mass_failure_id=BigInteger(),
     cpu_percent=_FIGURE,
     memory_percent=_FIGURE,
     disk_percent=_FIGURE,
-    auth_token_issued_at=_TIME,
     auth_token_key=Text(),
     next_token_hash=Text(),
-    next_token_issued_at=_TIME,
     next_token_key=Text(),
     invitation_hash=Text(),
-    invitation_expires_at=_TIME,
-    token_revoked_at=_TIME,
     token_revoked_reason=Text(),
     machine_id=Text(),
     boot_id=Text(),
     instance_id=Text(),
-    bound_at=_TIME,
     rivals=JSONB(),
     agent_offered=Text(),
-    agent_offered_at=_TIME,
     agent_signature=Text(),
     swarm_node_claim=Text(),
     registered_from=INET(),
     swarm_node_confirmed=Text(),
-    swarm_node_confirmed_at=_TIME,
     swarm_node_allowed=Text(),
     swarm_node_trouble=Text(),
-    swarm_node_refuted_at=_TIME,
-    engine_away_since=_TIME,
-    engine_away_seen_at=_TIME,
-    node_down_since=_TIME,
-    node_down_seen_at=_TIME,
-    engine_failed_at=_TIME,
+    **_times("engine_away_since", "engine_away_seen_at", "node_down_since", "node_down_seen_at"),
+    **_times("engine_failed_at", "failure_seen_at", "node_lost_at"),
     recent_cpu=ARRAY(DOUBLE_PRECISION()),
+    image_volumes=JSONB(),
 )
 
 install_links = _table(
@@ -101,9 +91,19 @@ install_links = _table(
     insecure=Boolean(),
     anew=Boolean(),
     made_by=Text(),
-    made_at=_TIME,
-    expires_at=_TIME,
-    used_at=_TIME,
+    **_times("made_at", "expires_at", "used_at"),
+)
+
+api_tokens = _table(
+    "api_tokens",
+    id=_ID,
+    token_hash=String(64),
+    name=String(64),
+    role=String(20),
+    made_by=String(255),
+    last_used_from=INET(),
+    revoked_by=String(255),
+    **_times("made_at", "expires_at", "last_used_at", "revoked_at"),
 )
 
 services = _table(
@@ -123,6 +123,9 @@ services = _table(
     down_since=_TIME,
     down_seen_at=_TIME,
     down_reason=Text(),
+    ending_task=Text(),
+    ending_seen_at=_TIME,
+    ending_reason=Text(),
 )
 
 deployments = _table(
@@ -146,6 +149,9 @@ deployments = _table(
     created_as=_ID,
     wanted=JSONB(),
     by_skyctl=Boolean(),
+    applied_at=_TIME,
+    image_digest=Text(),
+    no_place_on=ARRAY(UUID()),
 )
 
 notifications = _table(
@@ -173,6 +179,8 @@ activity_logs = _table(
     user_agent=Text(),
     metadata=JSONB(),
     created_at=_TIME,
+    is_read=Boolean(),
+    read_at=_TIME,
 )
 
 events = _table(
@@ -251,6 +259,17 @@ migrations = _table(
     started_at=_TIME,
     source_stopped_at=_TIME,
     summed_up_at=_TIME,
+    swarm_service_id=Text(),
+    swarm_service_name=Text(),
+)
+
+owner_specs = _table(
+    "owner_specs",
+    swarm_service_id=Text(),
+    spec=JSONB(),
+    former=JSONB(),
+    excluded=ARRAY(Text()),
+    changed_at=_TIME,
 )
 
 pauses = _table(
@@ -273,6 +292,9 @@ monitor_leases = _table(
     last_pass_at=_TIME,
     alerted_seq=BigInteger(),
     engine_trouble=Text(),
+    engine_away_since=_TIME,
+    engine_away_seen_at=_TIME,
+    engine_away_told=Boolean(),
 )
 
 retention_sweeps = _table(
@@ -299,6 +321,10 @@ certificate_requests = _table(
     "certificate_requests", id=String(64), request=Text(), asked_at=_TIME, certificate=Text(), refusal=Text()
 )
 
+monitor_requests = _table(
+    "monitor_requests", id=_ID, route=Text(), request=Text(), asked_at=_TIME, taken_at=_TIME, outcome=Text()
+)
+
 installations = _table(
     "skyctl_installation",
     is_only=Boolean(),
@@ -308,4 +334,5 @@ installations = _table(
     release_key=Text(),
 )
 
+worker_counts = _table("worker_counts", id=BigInteger(), delta=BigInteger())
 schema_versions = _table("skyctl_schema", version=Integer(), applied_at=_TIME)

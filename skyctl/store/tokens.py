@@ -1,8 +1,8 @@
 """The stored facts of workers' tokens: hashes and times, never a token."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from skyctl.domain.cluster import Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.tokens import Claimant, Credentials, HostIdentity, IssuedToken
+from skyctl.store.db import HeartbeatConnection
 from skyctl.store.rows import COLUMNS, STATUS, among, read
 from skyctl.store.tables import workers
 
@@ -18,6 +19,23 @@ BEATING = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
 
 _c = workers.c
 TAKES_ANOTHER = sa.func.coalesce(_c.metadata[TAKES_TOKENS] == sa.text("'true'::jsonb"), False)
+
+_STORED: LiteralString = """
+    WITH clock AS MATERIALIZED (SELECT now()), stored AS (
+        SELECT w.id::text AS id, d.hash
+        FROM unnest(%(ids)s::uuid[], %(hashes)s::text[]) AS d (id, hash)
+        JOIN container_workers AS w ON w.id = d.id AND (w.auth_token_hash = d.hash OR w.next_token_hash = d.hash)
+    )
+    SELECT now, id, hash FROM clock LEFT JOIN stored ON true
+"""
+
+
+async def stored(connection: HeartbeatConnection, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Of these ids of workers with hashes of tokens, at least one, those that are stored; whether such a token is still
+    good, the write of a heartbeat says. Raises DatabaseUnavailable."""
+    ids, hashes = map(list, zip(*keys, strict=True))
+    rows = await connection.fetch(_STORED, {"ids": ids, "hashes": hashes})
+    return {(worker_id, token_hash) for _, worker_id, token_hash in rows if worker_id is not None}
 
 
 def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Credentials | None:

@@ -1,9 +1,11 @@
 """Waits for the database, which end in time."""
 
 import asyncio
+import math
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,16 +24,12 @@ class Waits:
     def at_most(self, seconds: float, number: int) -> Iterator[None]:
         """Shut a connection down when the block takes too long."""
         self.check()
-        with socket.socket(fileno=os.dup(number)) as ours:
-            timer = threading.Timer(seconds, shut_down, [ours])
-            timer.daemon = True
-            timer.start()
+        with socket.socket(fileno=os.dup(number)) as ours, _WATCH.over(ours, seconds):
             self._running.add(ours)
             try:
                 yield
             finally:
                 self._running.discard(ours)
-                timer.cancel()
 
     def check(self) -> None:
         """Raise DatabaseUnavailable where nothing is waited for any more."""
@@ -43,6 +41,47 @@ class Waits:
         self._given_up = True
         for connection in list(self._running):
             shut_down(connection)
+
+
+class _Watch:
+    """Shuts down each connection whose time is over, by one thread for the whole process: to start one for each wait
+    takes longer than most transactions."""
+
+    def __init__(self) -> None:
+        self._ends: dict[socket.socket, float] = {}
+        self._earlier = threading.Condition()
+        self._wakes_at = math.inf
+        self._thread = threading.Thread()
+
+    @contextmanager
+    def over(self, connection: socket.socket, seconds: float) -> Iterator[None]:
+        """Watch over a connection for the block."""
+        ends_at = time.monotonic() + seconds
+        with self._earlier:
+            if not self._thread.is_alive():  # nor is it in a process that was forked
+                self._thread = threading.Thread(target=self._run, name="waits", daemon=True)
+                self._thread.start()
+            self._ends[connection] = ends_at
+            if ends_at < self._wakes_at:
+                self._earlier.notify()
+        try:
+            yield
+        finally:
+            with self._earlier:
+                del self._ends[connection]
+
+    def _run(self) -> None:
+        with self._earlier:
+            while True:
+                now = time.monotonic()
+                for connection in [each for each, ends_at in self._ends.items() if ends_at <= now]:
+                    shut_down(connection)
+                    self._ends[connection] = math.inf
+                self._wakes_at = min(self._ends.values(), default=math.inf)
+                self._earlier.wait(None if self._wakes_at == math.inf else self._wakes_at - now)
+
+
+_WATCH = _Watch()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Workers in the database."""
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
@@ -8,30 +9,27 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from skyctl.domain.cluster import Capacity, ClusterStats, HealthPolicy, Heartbeat, Load, Worker
+from skyctl.documents.heartbeats import stored_image_volumes
+from skyctl.domain.cluster import HealthPolicy, Heartbeat, ImageVolumes, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.store.db import HeartbeatConnection
-from skyctl.store.rows import COLUMNS, CONFIRMED, STATUS, among, read, reference
+from skyctl.store.rows import COLUMNS, CONFIRMED, IS_ODD, SEARCHED_NAME, STATUS, among, beginning, begins, read
 from skyctl.store.tables import deployments, workers
 
 OCCUPYING = ("pending", "building", "deploying", "running")
-HEARD_FROM = (WorkerStatus.ACTIVE, WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
 
-
-def _figure(document: sa.Column[Any], camel: str, snake: str) -> sa.ColumnElement[float]:
-    """A number in a JSON document of ours or of the panel's; 0 where it is missing, no number, or beyond reason."""
-    return sa.func.coalesce(sa.func.skyctl_figure(document, camel, snake, type_=sa.Double()), 0.0)
-
-
-_CORES = _figure(workers.c.capacity, "cpuCores", "cpu_cores")
-_MEMORY_MB = _figure(workers.c.capacity, "memoryMb", "memory_mb")
-_DISK_GB = _figure(workers.c.capacity, "diskGb", "disk_gb")
-_CONTAINERS = _figure(workers.c.current_load, "containerCount", "container_count")
 _PERCENTS = [
     sa.func.coalesce(column, 0.0)
     for column in (workers.c.cpu_percent, workers.c.memory_percent, workers.c.disk_percent)
 ]
 _NOW = sa.func.skyctl_now()
+_IMAGE_VOLUMES = sa.text("""
+    SELECT w.swarm_node_id, told.key, told.value
+    FROM container_workers w,
+         jsonb_each(CASE jsonb_typeof(w.image_volumes) WHEN 'object' THEN w.image_volumes END) AS told
+    WHERE w.swarm_node_id = w.swarm_node_confirmed AND w.swarm_node_id = ANY (CAST(:nodes AS text[]))
+      AND told.key = ANY (CAST(:services AS text[]))
+""")
 _NO_OFFER: dict[str, Any] = {"agent_offered": None, "agent_offered_at": None, "agent_signature": None}
 
 # The write itself checks the token: it touches only the worker whose stored hash is that of the token. A worker that
@@ -48,10 +46,11 @@ _RECORD_LOADS: LiteralString = """
                      THEN w.engine_away_since ELSE clock.at - least(make_interval(secs => d.silent), %(grace)s) END END,
             engine_away_seen_at = CASE WHEN d.silent IS NOT NULL THEN clock.at END,
             recent_cpu = CASE WHEN clock.at - w.last_heartbeat_at <= %(timeout)s AND w.recent_cpu[1] = w.cpu_percent
-                              THEN (d.cpu || w.recent_cpu)[:10] ELSE ARRAY[d.cpu] END
+                              THEN (d.cpu || w.recent_cpu)[:10] ELSE ARRAY[d.cpu] END,
+            image_volumes = coalesce(d.volumes, w.image_volumes)
         FROM unnest(%(ids)s::uuid[], %(hashes)s::text[], %(cpu)s::float8[], %(memory)s::float8[], %(disk)s::float8[],
-                    %(containers)s::int[], %(silent)s::float8[])
-             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, silent, position), clock
+                    %(containers)s::int[], %(silent)s::float8[], %(volumes)s::jsonb[])
+             WITH ORDINALITY AS d (id, hash, cpu, memory, disk, containers, silent, volumes, position), clock
         WHERE w.id = d.id AND (w.auth_token_hash = d.hash OR w.next_token_hash = d.hash)
           AND (w.auth_token_expires_at IS NULL OR w.auth_token_expires_at > clock.at
                OR w.hostname = '' AND w.last_heartbeat_at IS NOT NULL)
@@ -92,9 +91,10 @@ async def record_loads(
 
     At least one heartbeat, and at most one a worker and token: the caller keeps the last.
     """
-    ids, hashes, loads, silent = zip(*heartbeats, strict=True)
-    columns = (ids, hashes, *zip(*loads, strict=True), ("NULL" if each is None else each for each in silent))
-    names = ("ids", "hashes", "cpu", "memory", "disk", "containers", "silent")
+    ids, hashes, loads, silent, volumes = zip(*heartbeats, strict=True)
+    away = ("NULL" if each is None else each for each in silent)
+    columns = (ids, hashes, *zip(*loads, strict=True), away, map(_json_element, volumes))
+    names = ("ids", "hashes", "cpu", "memory", "disk", "containers", "silent", "volumes")
     # what an agent said before a longer gap is no word on the time since
     limits = {
         "grace": policy.engine_grace,
@@ -128,6 +128,14 @@ def _array(values: Iterable[object]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+def _json_element(document: object) -> str:
+    """A document as an element of such an array."""
+    if document is None:
+        return "NULL"
+    text = json.dumps(document)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def insert_invited(
     connection: sa.Connection, worker_id: UUID, name: str, token_hash: str, expires_at: datetime | None
 ) -> None:
@@ -154,35 +162,10 @@ def get(connection: sa.Connection, worker_id: UUID, *, lock: bool = False) -> Wo
 
 def matching(connection: sa.Connection, reference: str, limit: int = 3) -> list[Worker]:
     """Workers whose id is or begins with the reference, or whose name is it; those of that exact name first."""
-    by_id = sa.cast(workers.c.id, sa.Text).startswith(reference.lower(), autoescape=True)
-    query = sa.select(*COLUMNS).where(sa.or_(workers.c.name == reference, by_id))
-    query = query.order_by((workers.c.name == reference).desc(), workers.c.name, workers.c.id).limit(limit)
+    is_name, by_id = workers.c.name == reference, beginning(workers.c.id, reference)
+    query = sa.select(*COLUMNS).where(is_name if by_id is None else sa.or_(is_name, by_id))
+    query = query.order_by(is_name.desc(), workers.c.name, workers.c.id).limit(limit)
     return [read(row) for row in connection.execute(query)]
-
-
-def page(
-    connection: sa.Connection, status: WorkerStatus | None, search: str | None, limit: int, offset: int
-) -> tuple[list[Worker], int]:
-    """One page by name, and how many there are in all."""
-    wanted = _wanted(status, search)
-    rows = connection.execute(
-        sa.select(*COLUMNS).where(*wanted).order_by(workers.c.name, workers.c.id).limit(limit).offset(offset)
-    )
-    total = connection.execute(sa.select(sa.func.count()).select_from(workers).where(*wanted)).scalar_one()
-    return [read(row) for row in rows], total
-
-
-def _wanted(status: WorkerStatus | None, search: str | None) -> list[sa.ColumnElement[bool]]:
-    wanted: list[sa.ColumnElement[bool]] = [] if status is None else [STATUS.in_([status])]
-    if search:
-        fields = (
-            workers.c.name,
-            workers.c.hostname,
-            sa.func.host(workers.c.ip_address),
-            sa.cast(workers.c.id, sa.Text),
-        )
-        wanted.append(sa.or_(*(field.icontains(search, autoescape=True) for field in fields)))
-    return wanted
 
 
 def named(connection: sa.Connection, name: str) -> bool:
@@ -192,10 +175,17 @@ def named(connection: sa.Connection, name: str) -> bool:
 
 
 def references(connection: sa.Connection, prefix: str, limit: int = 100) -> list[str]:
-    """The plain names, and of the workers of other names the ids, that begin with the prefix."""
-    referred = reference(workers.c.name, workers.c.id)
-    query = sa.select(referred).where(referred.startswith(prefix, autoescape=True))
-    return list(connection.execute(query.order_by(referred).limit(limit)).scalars())
+    """The plain names, and of the workers of other names the ids, that begin with the prefix; each set by its index,
+    which ends after so many."""
+    name, by_id = workers.c.name, beginning(workers.c.id, prefix)
+    names = sa.select(name).where(
+        begins(SEARCHED_NAME, prefix), name.startswith(prefix, autoescape=True), sa.not_(IS_ODD)
+    )
+    found = list(connection.execute(names.order_by(SEARCHED_NAME).limit(limit)).scalars())
+    if by_id is not None:
+        ids = sa.select(sa.cast(workers.c.id, sa.Text)).where(IS_ODD, by_id).order_by(workers.c.id).limit(limit)
+        found += connection.execute(ids).scalars()
+    return sorted(found)[:limit]
 
 
 def delete(connection: sa.Connection, worker_id: UUID) -> None:
@@ -220,8 +210,8 @@ def set_labels(connection: sa.Connection, worker_id: UUID, labels: dict[str, str
 def note_stopped(connection: sa.Connection, worker_id: UUID) -> None:
     """Note that the worker's agent was stopped on purpose."""
     stopped = sa.update(workers).where(workers.c.id == worker_id)
-    passed = sa.func.clock_timestamp() - sa.func.now()  # a heartbeat within this transaction was before the stop
-    connection.execute(stopped.values(stopped_at=_NOW + passed, updated_at=_NOW))
+    # a heartbeat within this transaction was before the stop
+    connection.execute(stopped.values(stopped_at=sa.func.skyctl_clock(), updated_at=_NOW))
 
 
 def offer_agent(connection: sa.Connection, worker_ids: Collection[UUID], sha256: str, signature: str) -> None:
@@ -268,6 +258,19 @@ def by_node(connection: sa.Connection, node_ids: Iterable[str]) -> dict[str, UUI
     }
 
 
+def image_volumes(
+    connection: sa.Connection, node_ids: Iterable[str], service_ids: Iterable[str]
+) -> dict[str, ImageVolumes]:
+    """Where containers of these services on these nodes have volumes without a name, as far as the agents of the
+    workers whose confirmed nodes they are have said, by the node's id."""
+    told: dict[str, dict[str, object]] = {}
+    for node_id, service_id, paths in connection.execute(
+        _IMAGE_VOLUMES, {"nodes": list(node_ids), "services": list(service_ids)}
+    ):
+        told.setdefault(node_id, {})[service_id] = paths
+    return {node_id: stored_image_volumes(volumes) for node_id, volumes in told.items()}
+
+
 def names_of(connection: sa.Connection) -> dict[UUID, str]:
     """The name of every worker."""
     return {row[0]: row[1] for row in connection.execute(sa.select(workers.c.id, workers.c.name))}
@@ -279,30 +282,6 @@ def nodes(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, s
     return {
         row[0]: row[1] for row in connection.execute(sa.select(workers.c.id, workers.c.swarm_node_id).where(*wanted))
     }
-
-
-def stats(connection: sa.Connection) -> ClusterStats:
-    """The cluster in figures, summed by the database in one scan."""
-    names = ("cores", "memory_mb", "disk_gb", "containers", "cpu", "memory", "disk")
-    known = sa.case((workers.c.engine_away_since.is_(None), _CONTAINERS), else_=0.0)
-    figures = zip(names, (_CORES, _MEMORY_MB, _DISK_GB, known, *_PERCENTS), strict=True)
-    per_worker = sa.select(STATUS.label("status"), *(figure.label(name) for name, figure in figures))
-    c = per_worker.offset(0).subquery().c  # so that a figure that is used twice is read from its JSON once
-    sums = [*(c[name] for name in names), c.cpu * c.cores, c.memory * c.memory_mb, c.disk * c.disk_gb]
-    summed = (sa.func.coalesce(sa.func.sum(figure).filter(c.status.in_(HEARD_FROM)), 0.0) for figure in sums)
-    rows = connection.execute(sa.select(c.status, sa.func.count(), *summed).group_by(c.status)).all()
-    by_status = {WorkerStatus(row[0]): row[1] for row in rows}
-    totals = [sum(row[column] for row in rows) for column in range(2, 2 + len(sums))]
-    have, containers, percents, weighted = totals[:3], int(totals[3]), totals[4:7], totals[7:]
-    count = sum(by_status.get(status, 0) for status in HEARD_FROM)
-    mean = [percent / count if count else 0.0 for percent in percents]
-    share = [part / whole if whole else 0.0 for part, whole in zip(weighted, have, strict=True)]
-    return ClusterStats(
-        by_status=by_status,
-        capacity=Capacity(*have),
-        load=Load._make([*share, containers]),
-        plain_load=Load._make([*mean, containers]),
-    )
 
 
 def worst(connection: sa.Connection, limit: int) -> list[Worker]:

@@ -1,10 +1,11 @@
 """Requests to a Docker engine: each has a time limit, and the SDK's errors end here."""
 
+import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker
 from docker.auth import get_config_header, resolve_repository_name
@@ -14,7 +15,13 @@ from docker.utils import kwargs_from_env
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
 from skyctl.domain.text import quoted, without_secrets, without_secrets_of
 
+if TYPE_CHECKING:
+    from requests import Response
+
 _TIMEOUT_SECONDS = 5
+_STREAM_SECONDS = 30  # between two parts of an answer that ends
+_PART_BYTES = 1 << 20
+_REGISTRY_SECONDS = 15  # for an answer that the engine has to get from elsewhere first
 _SILENT = "does not answer"
 # A request that times out or is cut off is an OSError of the HTTP library; what the engine refuses is the SDK's own.
 _FAILURES = (DockerException, OSError)
@@ -51,9 +58,16 @@ class Connection:
         """Make sure that the engine answers."""
         self._opened()
 
-    def get(self, path: str, *, failure: str = "", **parameters: str) -> Any:
-        """Return the engine's answer at the path. `failure` is what an error says that it did not do."""
-        return self._ask("GET", path, failure, parameters, None)
+    def get(
+        self, path: str, *, failure: str = "", lean: Callable[[dict[str, Any]], Any] | None = None, **parameters: str
+    ) -> Any:
+        """Return the engine's answer at the path. `failure` is what an error says that it did not do; `lean` takes out
+        of each document within what nobody reads, so that a long answer is never in memory as a whole."""
+        return self._ask("GET", path, failure, parameters, None, lean=lean)
+
+    def get_of_registry(self, path: str, image: str, *, failure: str) -> Any:
+        """Return what the engine asks an image's registry for us, with what the SDK knows of that registry."""
+        return self._ask("GET", path, failure, {}, None, image, _REGISTRY_SECONDS)
 
     def unavailable(self, failure: str, words: str) -> EngineUnavailable:
         """Return the error of an engine that answers, and is of no use all the same: what it does not do, and why."""
@@ -73,6 +87,28 @@ class Connection:
         """Hand a document over, with what the SDK knows of the image's registry; what the engine says to it."""
         return self._ask("POST", path, "does not take the order", parameters, body, image)
 
+    def stream(self, path: str, **parameters: str) -> Iterator[bytes]:
+        """Return the engine's answer at the path as it comes; where it is followed, however long nothing comes."""
+        client = self._opened()
+        seconds = None if "follow" in parameters else _STREAM_SECONDS
+        try:
+            answer = client.request(
+                "GET",
+                f"{client.base_url}/v{client.api_version}{path}",
+                params=parameters,
+                timeout=(_TIMEOUT_SECONDS, seconds),
+                stream=True,
+            )
+            with answer:
+                if answer.ok:
+                    yield from answer.iter_content(None)
+                    return
+                words = str(answer.json().get("message"))
+        except _FAILURES as error:
+            self._drop(client)
+            raise self._away(_SILENT, _cause(error)) from error
+        raise self._refusal("GET", "", answer.status_code, words)
+
     def delete(self, path: str, **parameters: str) -> None:
         """Remove what is there."""
         self._ask("DELETE", path, "does not take the order", parameters, None)
@@ -85,6 +121,8 @@ class Connection:
         parameters: Mapping[str, str],
         body: object,
         image: str | None = None,
+        seconds: float = _TIMEOUT_SECONDS,
+        lean: Callable[[dict[str, Any]], Any] | None = None,
     ) -> Any:
         client = self._opened()
         try:
@@ -94,12 +132,13 @@ class Connection:
                 params=parameters,
                 json=body,
                 headers=_credentials(client, image) if image else {},
-                timeout=_TIMEOUT_SECONDS,
+                timeout=seconds,
+                stream=True,
             )
             if answer.ok:
-                return answer.json() if answer.content else None
+                return _parsed(answer, lean)
             words = str(answer.json().get("message"))
-        except _FAILURES as error:
+        except (*_FAILURES, ValueError) as error:  # the last where the answer is no JSON
             self._drop(client)
             raise self._away(failure or _SILENT, _cause(error)) from error
         raise self._refusal(method, failure, answer.status_code, words)
@@ -151,6 +190,16 @@ def _probe(host: str) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_TIMEOUT_SECONDS)
             connection.connect(host.removeprefix("unix://"))
+
+
+def _parsed(answer: "Response", lean: Callable[[dict[str, Any]], Any] | None) -> Any:
+    """The document that is answered, if any. Its bytes are gone before it is parsed: a large swarm has many."""
+    body = bytearray()
+    for part in answer.iter_content(_PART_BYTES):
+        body += part
+    text = body.decode()
+    del body
+    return json.loads(text, object_hook=lean) if text else None
 
 
 def _credentials(client: docker.APIClient, image: str) -> dict[str, bytes]:

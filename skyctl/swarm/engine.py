@@ -7,10 +7,21 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
-from skyctl.domain.engine import EngineSpec, EngineState, EngineTask, NodeTask, Observation, ServiceVersion, SwarmJoin
+from skyctl.domain.engine import (
+    EngineSpec,
+    EngineState,
+    EngineTask,
+    NodeTask,
+    Observation,
+    ServiceDocument,
+    ServiceVersion,
+    SwarmJoin,
+)
 from skyctl.domain.errors import EngineConflict, EngineUnavailable
-from skyctl.swarm import readings, specs
+from skyctl.domain.logs import LogLine, LogOptions
+from skyctl.swarm import logs, readings, specs
 from skyctl.swarm.address import with_port
 from skyctl.swarm.connection import Connection, Missing
 from skyctl.swarm.specs import Document
@@ -18,6 +29,7 @@ from skyctl.swarm.specs import Document
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _UNABLE = ("locked", "pending", "error")  # the swarm's states in which its managers cannot say how hosts join
 _ATTEMPTS = 5  # at a change that somebody else's may precede each time
+_OF_THE_SWARM = specs.having(scope=["swarm"])
 _MOST_ASKED_BY_ID = 100  # the engine looks each one up by itself; beyond that, one listing of all is less work for it
 
 
@@ -82,32 +94,28 @@ class SwarmEngine:
     def observe(self, service_ids: Collection[str] | None = None) -> Observation:
         """The nodes, and these services (None: all) with their tasks; those that the engine does not know are missing.
 
-        Three requests. Services are read before tasks, so these are never older than the version that a change names.
-        Raises EngineUnavailable.
+        Three requests, and one more where not every node has the same plugins for networks. Services are read before
+        tasks, so these are never older than the version that a change names. Raises EngineUnavailable.
         """
         nodes = [readings.node(node) for node in self._connection.get("/nodes")]
         services = self._services(service_ids)
         tasks: defaultdict[str, list[EngineTask]] = defaultdict(list)
-        for task in self._tasks([service["ID"] for service in services]):
-            tasks[task["ServiceID"]].append(readings.task(task))
-        observed = [readings.service(service, tasks[service["ID"]]) for service in services]
+        for service_id, task in self._tasks("service", [service["ID"] for service in services]):
+            tasks[service_id].append(task)
+        drivers = self._network_drivers() if services and readings.networks_differ(nodes) else {}
+        observed = [readings.service(service, tasks[service["ID"]], drivers) for service in services]
         return Observation({node.id: node for node in nodes}, {service.id: service for service in observed})
 
-    def tasks_on(self, node_id: str) -> list[NodeTask]:
-        """What the engine has on a node, also of services that were removed while their containers stop.
+    def tasks_on(self, node_ids: Collection[str]) -> list[NodeTask]:
+        """What the engine has on these nodes, also of services that were removed while their containers stop.
 
         Two requests. Raises EngineUnavailable.
         """
-        try:
-            found = self._connection.get("/tasks", filters=specs.having(node=[node_id]))
-        except Missing:
-            return []
-        tasks = [task for task in found if task.get("NodeID") == node_id]  # it takes the beginning of an id for one
-        names = {each["ID"]: each["Spec"]["Name"] for each in self._services({task["ServiceID"] for task in tasks})}
+        there = [each for each in self._tasks("node", node_ids) if each[1].node_id in node_ids]
+        names = {each["ID"]: each["Spec"]["Name"] for each in self._services({service_id for service_id, _ in there})}
         return [
-            NodeTask(each, names.get(each, f"the removed service {each[:12]}"), readings.task(task))
-            for task in tasks
-            for each in [task["ServiceID"]]
+            NodeTask(service_id, names.get(service_id, f"the removed service {service_id[:12]}"), task)
+            for service_id, task in there
         ]
 
     def find(self, name: str) -> ServiceVersion | None:
@@ -119,6 +127,14 @@ class SwarmEngine:
         if service["Spec"]["Name"] != name:
             return None  # the engine takes the beginning of an id for one
         return ServiceVersion(service["ID"], service["Version"]["Index"], service["Spec"].get("Labels") or {})
+
+    def digest(self, image: str) -> str:
+        """Return the digest that an image has in its registry now, asked with the credentials of whoever runs this.
+
+        Raises EngineUnavailable or EngineRefused, with the engine's or the registry's words.
+        """
+        path, failure = f"/distribution/{image}/json", f"does not learn the digest of {image}"
+        return str(self._connection.get_of_registry(path, image, failure=failure)["Descriptor"]["digest"])
 
     def deploy(self, spec: EngineSpec, version: int | None) -> str:
         """Change the service of the spec's name, which is of this version; create it, and its network where that is
@@ -134,15 +150,51 @@ class SwarmEngine:
             self._update(f"/services/{service['ID']}", service, document, image=spec.image)
             return str(service["ID"])
 
-    def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
+    def move(
+        self, service_id: str, version: int, node_id: str, labels: Mapping[str, str], order: str = "start-first"
+    ) -> None:
         """Pin a service to a node and set these labels, the others stay: where it runs elsewhere, the new container
-        runs, and is healthy, before the old one is stopped; where it runs there already, nothing is started.
+        runs, and is healthy, before the old one is stopped (by the order `stop-first`, after it has); where it runs
+        there already, nothing is started.
 
         Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is
         gone.
         """
         with self._of_version(service_id, version) as service:
-            self._update(f"/services/{service_id}", service, specs.moved(service["Spec"], node_id, labels))
+            spec = service["Spec"]
+            restart = self._restart(service_id, node_id) if specs.is_deployed_by_us(spec) else None
+            self._update(f"/services/{service_id}", service, specs.moved(spec, node_id, labels, order, restart))
+
+    def read(self, service_id: str) -> ServiceDocument | None:
+        """Return the whole specification of a service, with what this version does not know; None where there is no
+        such service."""
+        try:
+            service = self._connection.get(f"/services/{service_id}")
+        except Missing:
+            return None
+        if service["ID"] != service_id:
+            return None  # the engine takes the beginning of an id for one, and a name
+        return ServiceDocument(service["Version"]["Index"], service["Spec"], service.get("PreviousSpec"))
+
+    def write(self, service_id: str, version: int, spec: Document) -> None:
+        """Replace the whole specification of a service, which is of this version.
+
+        Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is
+        gone.
+        """
+        with self._of_version(service_id, version) as service:
+            self._update(f"/services/{service_id}", service, specs.with_placement(spec))
+
+    def logs(self, service_id: str, options: LogOptions) -> Iterator[LogLine]:
+        """The lines that a service's containers wrote; where they are followed, without end. Raises EngineRefused where
+        there is no such service."""
+        container = self._connection.get(f"/services/{service_id}")["Spec"]["TaskTemplate"].get("ContainerSpec") or {}
+        asked = {"stdout": "1", "stderr": "1", "timestamps": "1", "details": "1"}
+        asked |= {"tail": "all" if options.tail is None else str(options.tail)}
+        asked |= {} if options.since is None else {"since": str(options.since)}
+        asked |= {"follow": "1"} if options.follow else {}
+        parts = self._connection.stream(f"/services/{service_id}/logs", **asked)
+        return logs.lines(parts, framed=not container.get("TTY"))
 
     def stop(self, service_id: str) -> None:
         """Stop a service's container and keep the service. Do nothing where there is no such service.
@@ -158,8 +210,8 @@ class SwarmEngine:
             self._connection.delete(f"/services/{service_id}")
 
     def set_availability(self, node_id: str, availability: str) -> None:
-        """Set whether a node takes new containers (`active`), or none (`pause`). Raises EngineRefused where there is no
-        such node."""
+        """Set whether a node takes new containers (`active`), none (`pause`), or have what it has stopped, too
+        (`drain`). Raises EngineRefused where there is no such node."""
         self._change(f"/nodes/{node_id}", lambda spec: {**spec, "Availability": availability})
 
     def remove_node(self, node_id: str) -> None:
@@ -169,22 +221,38 @@ class SwarmEngine:
 
     def _services(self, ids: Collection[str] | None) -> list[Document]:
         if ids is None:
-            return list(self._connection.get("/services"))
+            return list(self._connection.get("/services", lean=readings.lean_service))
         if not ids:
             return []
         wanted = set(ids)
-        only = {"filters": specs.having(id=sorted(wanted))} if len(wanted) <= _MOST_ASKED_BY_ID else {}
-        candidates = self._connection.get("/services", **only)
+        few = len(wanted) <= _MOST_ASKED_BY_ID
+        candidates = (
+            self._connection.get("/services", lean=readings.lean_service, filters=specs.having(id=sorted(wanted)))
+            if few
+            else self._connection.get("/services", lean=readings.lean_service)
+        )
         return [service for service in candidates if service["ID"] in wanted]  # it takes the beginning of an id for one
 
-    def _tasks(self, of: list[str]) -> list[Document]:
-        """The tasks of these services, and perhaps of others."""
+    def _tasks(self, kind: Literal["service", "node"], of: Collection[str]) -> list[tuple[str, EngineTask]]:
+        """The tasks of these services or nodes, and perhaps of others, each with the id of its service."""
         if not of:
             return []
         if len(of) <= _MOST_ASKED_BY_ID:
-            with suppress(Missing):  # it refuses all of them where one service was removed a moment ago
-                return list(self._connection.get("/tasks", filters=specs.having(service=of)))
-        return list(self._connection.get("/tasks"))
+            with suppress(Missing):  # it refuses all of them where one was removed a moment ago
+                asked = specs.having(**{kind: sorted(of)})
+                return list(self._connection.get("/tasks", lean=readings.lean_task, filters=asked))
+        return list(self._connection.get("/tasks", lean=readings.lean_task))
+
+    def _restart(self, service_id: str, node_id: str) -> Document | None:
+        """The restart policy for what we deployed once it is on a node: that of its container which is there already,
+        since another one would replace it."""
+        tasks = self._connection.get("/tasks", filters=specs.having(service=[service_id]))
+        there = [task for task in tasks if task.get("NodeID") == node_id and task["DesiredState"] == "running"]
+        return there[-1]["Spec"].get("RestartPolicy") if there else specs.RESTART
+
+    def _network_drivers(self) -> dict[str, str]:
+        """The plugin by which each network of the swarm is made, by the network's id."""
+        return {each["Id"]: each["Driver"] for each in self._connection.get("/networks", filters=_OF_THE_SWARM)}
 
     def _network(self, spec: EngineSpec) -> str:
         """The id of the service's network, created where it is missing. Who else creates it at this moment is as

@@ -256,6 +256,11 @@ def test_listing_pages_filters_and_searches(
     assert names("search=%25_") == (["100%_odd"], 1)
     assert names("search=10.9.8") == (["100%_odd"], 1)
     assert names("status=active&search=w&limit=1") == (["w0"], 3)
+    assert names("search=HOST*&limit=2") == (["w0", "w1"], 5)
+    following = api.get("/api/workers?limit=2", headers=admin).json()["pagination"]["next"]
+    assert names(str(httpx.QueryParams({"after": following, "limit": 2}))) == names("after=w0&limit=2")
+    assert names("after=w0&limit=2") == (["w1", "w2"], 6)
+    assert api.get("/api/workers?after=gone", headers=admin).status_code == 404
     for wrong in ("status=busy", "limit=0", "limit=x", "limit=1001", "offset=-1", "search=%00"):
         response = api.get(f"/api/workers?{wrong}", headers=admin)
         assert (wrong, response.status_code) == (wrong, 400)
@@ -307,7 +312,8 @@ def test_a_drain_has_a_reason_and_an_end(
         refused = ask("undrain", wrong)
         assert (wrong, refused.status_code) == (wrong, 400)
     assert ask("undrain", {"reason": "done"}).json()["message"] == "Worker w is back in service"
-    assert api.post(f"{path}/undrain", headers=admin).status_code == 200, "once more changes nothing"
+    again = api.post(f"{path}/undrain", headers=admin)
+    assert (again.status_code, again.json()["message"]) == (200, "Worker w is not drained: nothing to do")
     assert shown() == (False, None)
     events = connection.execute("SELECT kind, reason FROM worker_events ORDER BY seq").fetchall()
     assert events == [("drain_requested", "new disk"), ("drain_cancelled", "done")]
@@ -335,6 +341,7 @@ def test_the_cluster_in_figures_is_cached(
     stats = api.get("/api/workers/cluster/status", headers=admin).json()["data"]
     assert stats == {
         "totalWorkers": 5,
+        "sampledWorkers": None,
         "activeWorkers": 1,
         "unhealthyWorkers": 1,
         "offlineWorkers": 1,
@@ -344,6 +351,7 @@ def test_the_cluster_in_figures_is_cached(
         "totalLoad": {"cpuPercent": 30, "memoryPercent": 30, "diskPercent": 0},
         "averageLoad": {"cpuPercent": 33.33, "memoryPercent": 33.33, "diskPercent": 0},
         "totalContainers": 9,
+        "limits": {"cpuPercent": 90, "cpuHeartbeats": 2, "memoryPercent": 95, "diskPercent": 90},
     }
     add_worker(connection)
     assert api.get("/api/workers/cluster/status", headers=admin).json()["data"] == stats

@@ -1,6 +1,7 @@
 """The fast path for heartbeats, asked over raw sockets as real and as careless clients do."""
 
 import json
+import select
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Invitation
+from skyctl.host import admin_socket
 from skyctl.host.certificates import Certificates
 from skyctl.operations.agents import invitations
 from skyctl.operations.shared.context import Context
@@ -200,7 +202,7 @@ def test_what_is_not_http_gets_the_one_shape_of_errors(url: httpx.URL) -> None:
 def test_who_says_nothing_or_half_or_does_not_read_is_let_go(
     serve: Serve, connection: psycopg.Connection, invitation: Invitation, tmp_path: Path
 ) -> None:
-    """Whether it speaks TLS or not."""
+    """Whether it speaks TLS or not, or asks by the socket of the machine."""
     plain, one = serve()
     ours = Certificates(tmp_path / "data")
     ours.make(["127.0.0.1"], datetime.now(UTC))
@@ -215,14 +217,21 @@ def test_who_says_nothing_or_half_or_does_not_read_is_let_go(
         connected(httpx.URL(plain), receives=4096) as reads_nothing,
         connected(httpx.URL(encrypted), receives=4096) as tcp,
         trusts.wrap_socket(tcp, server_hostname="127.0.0.1") as reads_none_of_tls,
+        socket.socket(socket.AF_UNIX) as reads_nothing_here,
     ):
+        reads_nothing_here.connect(str(admin_socket.path(tmp_path / "data")))
         half.sendall(request(invitation)[:-3])
-        for client in (reads_nothing, reads_none_of_tls):
+        for client in (reads_nothing, reads_none_of_tls, reads_nothing_here):
             client.sendall(listing)
         assert silent.recv(1) == b""
         assert half.recv(1) == b""
         for process, client in ((one, reads_nothing), (other, reads_none_of_tls)):
             eventually(partial(is_gone, psutil.Process(process.popen.pid), client.getsockname()[1]))
+        left = select.poll()
+        left.register(reads_nothing_here, 0)
+        assert left.poll(PATIENCE_SECONDS * 1000) == [(reads_nothing_here.fileno(), select.POLLHUP)]
+    assert one.stop() == 0
+    assert "Traceback" not in "".join(one.seen)
 
 
 @pytest.mark.parametrize("stray", [b"\x01", b"POST x HTTP/1.1\r\nContent-Length: x\r\n\r\n"])

@@ -38,6 +38,19 @@ def test_a_signal_ends_it(serve: Serve, tmp_path: Path, processes: str, number: 
     assert not list(tmp_path.glob("skyctl-metrics-*")), "the folder of the metrics goes with it"
 
 
+def test_its_end_is_no_error_of_what_it_lives_by(
+    serve: Serve, connection: psycopg.Connection, environment: dict[str, str]
+) -> None:
+    """A sign of life that waits for the database when SIGTERM arrives is given up without a word."""
+    _, process = serve()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with psycopg.connect(environment["SKYCTL_DATABASE_URL"]) as locking:
+        locking.execute("LOCK TABLE container_workers IN EXCLUSIVE MODE")
+        eventually(lambda: (connection.execute(waiting).fetchone() or (0,))[0])
+        assert process.stop() == 0
+    assert [line for line in process.seen if "listening on" not in line] == []
+
+
 def test_the_parents_death_is_the_end_of_all(serve: Serve, tmp_path: Path) -> None:
     url, process = serve("--processes", "2", TMPDIR=str(tmp_path))
     assert ready(url)

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from skyctl.api.limits import Connections, Limit, Pace, Rate, caller_of
+from skyctl.api.limits import Connections, Pace, Rate, caller_of
+from skyctl.api.operation import Limit
 from skyctl.api.turns import CallerLeft, FairQueue, Gathered, Turns
 from skyctl.domain.errors import Busy, TooOften
 

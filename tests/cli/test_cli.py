@@ -16,6 +16,8 @@ from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, clean_environment
 from tests.support.helpers import add_worker, registration
 
+pytestmark = pytest.mark.in_process
+
 HEAVY = {
     *("sqlalchemy", "psycopg", "docker", "httpx", "starlette", "uvicorn", "rich", "yaml"),
     *("cryptography", "apprise", "prometheus_client", "psutil", "jwt", "orjson"),
@@ -65,7 +67,8 @@ def test_list_in_every_format(cli: Cli, fleet: psycopg.Connection) -> None:
     assert document["total"] == 3
     assert [worker["name"] for worker in document["workers"]] == ["alpha", "beta", "gamma"]
     assert document["workers"][0]["currentLoad"]["cpuPercent"] == 91.5
-    assert yaml.safe_load(cli("workers", "list", "-o", "yaml").stdout) == document
+    again = yaml.safe_load(cli("workers", "list", "-o", "yaml").stdout)
+    assert again == document | {"readAt": again["readAt"]}
     assert cli("workers", "list", "-o", "name").stdout == "alpha\nbeta\ngamma\n"
     page = cli("workers", "list", "--limit", "1", "--offset", "1")
     assert "2 to 2 of 3 workers; more: --offset 2" in page.stdout
@@ -78,7 +81,8 @@ def test_show_by_name_id_and_prefix(cli: Cli, fleet: psycopg.Connection) -> None
     by_name = json.loads(cli("workers", "show", "alpha", "-o", "json").stdout)
     assert by_name["hostname"] == "alpha.example.com"
     for reference in (by_name["id"], by_name["id"][:13]):
-        assert json.loads(cli("workers", "show", reference, "-o", "json").stdout) == by_name
+        same = json.loads(cli("workers", "show", reference, "-o", "json").stdout)
+        assert same | {"readAt": by_name["readAt"]} == by_name
     assert "4 cores, 8.0 GiB memory, 100 GiB disk" in cli("workers", "show", "alpha").stdout
     missing = cli("workers", "show", "nobody")
     assert (missing.returncode, missing.stdout) == (3, "")
@@ -108,9 +112,9 @@ def test_cluster_stats(cli: Cli, fleet: psycopg.Connection) -> None:
 
 def test_remove(cli: Cli, fleet: psycopg.Connection) -> None:
     assert "would be removed" in cli("workers", "remove", "alpha", "--dry-run").stderr
-    removed = cli("workers", "remove", "alpha")
+    removed = cli("workers", "remove", "alpha", "--yes")
     assert (removed.returncode, removed.stdout) == (0, "alpha removed\n")
-    assert cli("workers", "remove", "alpha").returncode == 3
+    assert cli("workers", "remove", "alpha", "--yes").returncode == 3
     actor = fleet.execute("SELECT actor FROM worker_events WHERE kind = 'removed'").fetchone()
     assert actor
     assert str(actor[0]).startswith("cli:")
@@ -128,6 +132,8 @@ def test_drain_and_undrain(cli: Cli, fleet: psycopg.Connection) -> None:
     assert "would drain" in dry.stderr
     done = cli("workers", "drain", "alpha", "beta", "alpha", "--reason", "new disk")
     assert (done.returncode, done.stdout) == (0, "alpha drains\nbeta drains\n")
+    assert "warning: no monitor leads; the last pass was " in done.stderr
+    assert ": nothing is moved until one does. Run `skyctl monitor`." in done.stderr
     assert drained() == [("alpha", "new disk"), ("beta", "new disk")]
     assert "new disk" in cli("workers", "show", "alpha").stdout
     wide = cli("workers", "list", "-o", "wide").stdout.splitlines()
@@ -135,6 +141,9 @@ def test_drain_and_undrain(cli: Cli, fleet: psycopg.Connection) -> None:
     back = cli("workers", "undrain", "alpha", "beta")
     assert (back.returncode, back.stdout) == (0, "alpha is back in service\nbeta is back in service\n")
     assert drained() == []
+    for options in ([], ["--dry-run"]):
+        again = cli("workers", "undrain", "alpha", *options)
+        assert (again.returncode, again.stdout, again.stderr) == (0, "", "alpha is not drained: nothing to do\n")
     assert cli("workers", "drain", "alpha", "--reason", " ").returncode == 2
     events = fleet.execute(
         "SELECT kind, worker_name, actor LIKE 'cli:%' FROM worker_events ORDER BY kind DESC, worker_name"
@@ -207,8 +216,10 @@ def test_help_without_a_command(cli: Cli) -> None:
     assert cli("--version").stdout.startswith("skyctl 0.")
 
 
-def test_settings_are_in_the_help(cli: Cli) -> None:
-    text = " ".join(cli("--help").stdout.split())
+def test_settings_have_a_page_of_their_own(cli: Cli) -> None:
+    assert "skyctl help settings" in cli("--help").stdout
+    text = " ".join(cli("help", "settings").stdout.split())
+    assert "heartbeat_timeout: seconds of silence after which a worker is offline. Default: 120." in text
     for name in ("SKYCTL_DATABASE_URL", "WORKER_HEARTBEAT_TIMEOUT", "DOCKER_SWARM_ADVERTISE_ADDR"):
         assert name in text
 

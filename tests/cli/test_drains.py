@@ -1,6 +1,8 @@
 """Emptying workers from the command line: asked for, watched, taken back; the fleet's monitor does the moving."""
 
+import io
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -8,13 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from rich.console import Console
 
-from skyctl.domain.workloads import DrainOptions
+from skyctl.cli import views
+from skyctl.documents.cli import drain_document, still_there_document
+from skyctl.domain.drains import DrainOptions, StillThere
 from skyctl.operations.admin import drains, migrations
 from skyctl.operations.shared import lookup
 from tests.conftest import Cli, Process
 from tests.support.fleet import Fleet
 from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually
+
+pytestmark = pytest.mark.in_process
 
 AWAY = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
@@ -54,6 +61,21 @@ def test_what_is_left_at_the_deadline_is_named(cli: Cli, trio: Fleet) -> None:
     refused = cli("workers", "remove", "w1", "--yes")
     assert refused.returncode == 4
     assert refused.stderr.splitlines()[0] == "error: w1 still has 1 container"
+
+
+def test_who_waits_no_longer_is_told_what_is_still_there(cli: Cli, trio: Fleet) -> None:
+    """Of which nobody can say all: its agent has not counted since ours left, and here the engine does not answer."""
+    trio.deploy("a", to="w1")
+    counted = "UPDATE container_workers SET current_load = jsonb_set(current_load, '{containerCount}', '5')"
+    trio.connection.execute(counted)
+    cli.environment |= AWAY
+    done = play(trio, cli, "workers", "drain", "w1", "--wait", "--timeout", "2s")
+    assert done.returncode == 6
+    *_, over, still = done.stderr.splitlines()
+    assert over.startswith("timed out: the drain goes on")
+    assert re.fullmatch(
+        "w1: still there: (a; )?what else runs there nobody can say: the engine does not answer: .+", still
+    )
 
 
 def test_what_is_left_is_explained_where_the_deadline_passed_before_anything_began(trio: Fleet) -> None:
@@ -154,7 +176,22 @@ def test_mistakes_change_nothing(cli: Cli, trio: Fleet, arguments: list[str], co
 
 
 def test_a_terminal_gets_a_bar_and_a_quiet_one_nothing(cli: Cli, trio: Fleet) -> None:
-    assert cli("workers", "drain", "w1", "--quiet").returncode == 2  # a global option
-    quiet = play(trio, cli, "--quiet", "workers", "drain", "w1", "--wait")
+    quiet = play(trio, cli, "workers", "drain", "w1", "--wait", "--quiet")
     assert (quiet.returncode, quiet.stderr) == (0, "")
     assert eventually(lambda: is_drained(trio, "w1"))
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_is_waited_for_is_shown_once_while_it_is_waited_for(trio: Fleet, is_terminal: bool) -> None:
+    drains.drain(trio.context, [trio.ids["w1"]], TESTS)
+    still_there = StillThere([], ["web", "outside of Swarm (2)"], "its agent is silent")
+    shown, there = io.StringIO(), still_there_document(still_there)
+    screen = Console(file=shown, force_terminal=is_terminal, highlight=False, width=200)
+    with views.drains.progress(screen, lambda _: there, quiet=False) as show:
+        for _ in range(2):
+            show([drain_document(each) for each in drains.progress(trio.context, [trio.ids["w1"]])])
+    words = (
+        "w1: still there: not ours: web, outside of Swarm (2); what else runs there nobody can say: its agent is silent"
+    )
+    assert shown.getvalue().count(words) == 1
+    assert "0 of 0 moved" in shown.getvalue()

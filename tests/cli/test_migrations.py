@@ -7,11 +7,13 @@ import pytest
 
 from skyctl.domain.states import MigrationPolicy
 from skyctl.operations.admin import migrations
-from skyctl.operations.monitor import migrations as migrations_monitor
+from skyctl.operations.monitor import engine_watch
 from skyctl.operations.shared import leadership
 from tests.conftest import Cli
 from tests.support.fleet import Fleet
 from tests.support.helpers import TESTS, eventually, look
+
+pytestmark = pytest.mark.in_process
 
 LARGE = {"cores": 3.0, "memory": 3000}
 
@@ -159,20 +161,20 @@ def test_one_is_meant_by_the_slug_of_its_service_too(cli: Cli, trio: Fleet) -> N
         assert json.loads(cli("migrations", "show", reference, "-o", "json").stdout)["serviceName"] == "Ab"
 
 
-@pytest.mark.parametrize("length", ["soon", "0s", "-5m", "1.5h", "10", "400d", "1h30m", ""])
+@pytest.mark.parametrize("length", ["soon", "0s", "-5m", "1.5h", "10", "400d", "30m1h", ""])
 def test_a_length_that_is_none(cli: Cli, length: str) -> None:
     done = cli("migrations", "pause", "--for", length)
     assert done.returncode == 2
     error, hint = done.stderr.splitlines()
     assert f"--for: {length!r} is not accepted" in error
-    assert "90s, 30m, 2h or 1d" in hint
+    assert "90s, 30m, 1h30m, 1d or 2w" in hint
 
 
 def test_pause_and_resume(cli: Cli, trio: Fleet) -> None:
     trio.deploy("a", to="w1")
     done = cli("migrations", "pause", "--for", "2h", "-m", "network\twork")
     assert done.returncode == 2, "control characters"
-    assert cli("migrations", "pause", "--for", "2h", "-m", "network work").stdout == "paused for 2h\n"
+    assert cli("migrations", "pause", "--for", "2h", "--reason", "network work").stdout == "paused for 2h\n"
     trio.fail("w1")
     trio.settle()
     listed = cli("migrations", "list")
@@ -181,9 +183,14 @@ def test_pause_and_resume(cli: Cli, trio: Fleet) -> None:
     assert "queued" in listed.stdout
     document = json.loads(cli("migrations", "list", "-o", "json").stdout)
     assert document["pause"]["reason"] == "network work"
+    assert cli("migrations", "pause", "--reason", "a", "--message", "b").returncode == 2
+    for option in ("--message", "-m"):
+        assert cli("migrations", "pause", option, "as it was called").returncode == 0
+        paused = json.loads(cli("migrations", "list", "-o", "json").stdout)["pause"]
+        assert paused["reason"] == "as it was called"
     assert cli("migrations", "pause").stdout == "paused until `skyctl migrations resume`\n"
-    assert cli("migrations", "resume").stdout == "the pause is over\n"
-    assert cli("migrations", "resume").stderr == "nothing is held\n"
+    assert cli("migrations", "resume", "--yes").stdout == "the pause is over\n"
+    assert cli("migrations", "resume", "--yes").stderr == "nothing is held\n"
     trio.settle()
     assert trio.where()["a"] != "w1"
 
@@ -198,13 +205,13 @@ def test_those_of_a_mass_failure_are_shown_as_held(cli: Cli, trio: Fleet) -> Non
     listed = cli("migrations", "list")
     assert " held " in listed.stdout
     assert "note: held: 3 of 3 workers failed at once: see `skyctl migrations resume`" in listed.stderr
-    assert cli("migrations", "resume").stdout == "resumed for 3 workers\n"
+    assert cli("migrations", "resume", "--yes").stdout == "resumed for 3 workers\n"
 
 
 def test_an_engine_that_cannot_be_asked_is_said(cli: Cli, trio: Fleet) -> None:
     lease = leadership.lead(trio.context, "tests", lambda _: True)
     assert lease
-    migrations_monitor.note_engine(lease, "the engine does not answer")
+    engine_watch.note_away(lease, "the engine does not answer")
     listed = cli("migrations", "list")
     assert listed.stdout == "No migrations.\n"
     assert "note: the engine cannot be asked, nothing moves: the engine does not answer" in listed.stderr

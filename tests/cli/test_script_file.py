@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import Cli, clean_environment
 from tests.support.helpers import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.in_process
+
 INVITE = ("workers", "install-script", "--api-url", "https://m.example.com")
 NOBODY = 65534
 

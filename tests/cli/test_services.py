@@ -1,6 +1,8 @@
 """`skyctl services` as a person types it, where no engine is needed; with one it is tried in the lab."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -9,9 +11,12 @@ import yaml
 
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.engine import Port
-from skyctl.operations.admin import services
-from tests.conftest import Cli
+from skyctl.operations.admin import adoption, services
+from tests.conftest import Cli, clean_environment
 from tests.support.fleet import Fleet
+from tests.support.helpers import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.in_process
 
 AWAY = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 
@@ -35,7 +40,8 @@ def test_list_in_every_format(cli: Cli, trio: Fleet) -> None:
     assert "1 core, 512 MiB memory, 1.0 GiB disk" in cli("services", "list", "-o", "wide").stdout
     document = json.loads(cli("services", "list", "-o", "json").stdout)
     assert (document["total"], len(document["services"])) == (3, 3)
-    assert yaml.safe_load(cli("services", "list", "-o", "yaml").stdout) == document
+    again = yaml.safe_load(cli("services", "list", "-o", "yaml").stdout)
+    assert again == document | {"readAt": again["readAt"]}
     assert cli("services", "list", "--worker", "w1", "-o", "name").stdout == "api\nweb\n"
     page = cli("services", "list", "--limit", "1", "--offset", "1").stdout
     assert page.splitlines()[-1] == "2 to 2 of 3 services; more: --offset 2"
@@ -139,7 +145,7 @@ def test_completing_names_of_services(cli: Cli, trio: Fleet) -> None:
         (["deploy", "web", "--image", "x", "--endpoint-mode", "dns"], 2, "dns"),
         (["deploy", "web", "--image", "x", "--org", "nobody"], 3, "there is no organization 'nobody'"),
         (["deploy", "-f", "/nowhere.yaml"], 2, "/nowhere.yaml cannot be read"),
-        (["adopt", "web", "--all"], 2, "NAME and --all are both given"),
+        (["adopt", "web", "--all"], 2, "of NAME, --all and --stack more than one is given"),
         (["deploy", "web", "--image", "x"], 5, "/nowhere/docker.sock"),
         (["deploy", "web", "--image", "x", "--dry-run"], 5, "/nowhere/docker.sock"),
         (["adopt"], 5, "/nowhere/docker.sock"),
@@ -157,9 +163,18 @@ def test_mistakes_are_one_line_and_a_hint(cli: Cli, arguments: list[str], code: 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: web\nimage: x\nreplicas: 3\n", "unknown key 'replicas'"),
+        ("name: web\nimage: x\nreplica: 3\n", "unknown key 'replica'"),
         ("- web\n", "holds no keys"),
-        ("a: [", "is not YAML"),
+        ("a: [", "line 1, column 5: expected the node content"),
+        ("name: web\nname: x\n", "line 2, column 1: the key 'name' stands there already"),
+        ("name: web\nenv:\n  A: 1\n  B: 1\n  A: 2\n", "line 5, column 3: the key 'A' stands there already"),
+        ("name: a\nimage: x\n  cpu: 1\n", "line 3, column 6: mapping values are not allowed here"),
+        ("name: a\nimage: \x01\n", "line 2, column 8: special characters are not allowed"),
+        ("name: a\nimage: x\n---\nname: b\nimage: x\ncpu: no\n", "document 2: cpu: False is not accepted"),
+        ("name: a\nimage: x\n---\nname: A\nimage: x\n", "document 2: name: 'A' is that of a document before"),
+        ("name: a\nimage: x\n---\nname: b\n", "document 2: image is missing"),
+        ("name: a\nimage: x\nreplicas: 0\n", "replicas: 0 is not accepted"),
+        ("name: a\nimage: x\nreplicas: 2\npool: p\n", "pool: 'p' is not accepted"),
         ("image: x\n", "NAME is missing"),
         ("name: web\n", "image is missing"),
         ("name: web\nimage: x\nports: 80\n", "ports: 80 is not accepted"),
@@ -222,7 +237,22 @@ def test_a_dry_run_makes_no_organization(trio: Fleet) -> None:
 def test_limits_that_are_given_win_over_those_that_the_engine_has(trio: Fleet) -> None:
     trio.deploy("web", to="w1", cores=0.5, memory=256)
     trio.connection.execute("UPDATE container_services SET status = 'deleted', current_deployment_id = NULL")
-    [found] = services.adoptable(trio.context)
+    [found] = adoption.adoptable(trio.context)
     assert found.limits == Capacity(0.5, 256, 10)
-    [given] = services.adoptable(trio.context, Capacity(memory_mb=1024))
+    [given] = adoption.adoptable(trio.context, Capacity(memory_mb=1024))
     assert given.limits == Capacity(0.5, 1024, 10)
+
+
+def test_services_are_read_from_standard_input(cli: Cli, connection: psycopg.Connection) -> None:
+    text = "name: a\nimage: x\n---\nname: b\nimage: x\n---\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "skyctl", "services", "deploy", "-f", "-"],
+        env=clean_environment() | cli.environment | AWAY,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 5
+    assert [line.split(":")[:2] for line in done.stderr.splitlines()] == [["error", " a"], ["error", " b"]]
+    assert connection.execute("SELECT count(*) FROM container_services").fetchone() == (0,)

@@ -28,8 +28,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from skyctl.cli.views import top as top_views
-from skyctl.domain.cluster import Load, Overview
-from skyctl.domain.workloads import DrainOptions
+from skyctl.documents.cli import overview_document
+from skyctl.documents.http import Document, load_document
+from skyctl.domain.cluster import Load
+from skyctl.domain.drains import DrainOptions
 from skyctl.host.postgres import EmbeddedPostgres
 from skyctl.operations.admin import drains, schema
 from skyctl.operations.admin import overview as overview_admin
@@ -39,6 +41,8 @@ from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, clean_environment, make_context
 from tests.monitor.test_frozen import frozen
 from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_worker, kill_server, look, not_started_again
+
+pytestmark = pytest.mark.in_process
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|9[0-7])m")
@@ -300,18 +304,19 @@ def test_every_size_is_filled_and_never_overrun(
     context: Context, fleet: psycopg.Connection, width: int, height: int, trouble: str, count: int
 ) -> None:
     assert fleet
-    seen = overview_admin.overview(context, height)
+    seen = overview(context, height)
     if count < 3:
-        seen = replace(seen, worst=seen.worst[:count], events=seen.events[:count])
-    lines = drawn(top_views.Picture(seen, [Load(10 * n, 50, 100, 0) for n in range(11)], trouble), width, height)
+        seen |= {"worst": seen["worst"][:count], "events": seen["events"][:count]}
+    history = [load_document(Load(10 * n, 50, 100, 0)) for n in range(11)]
+    lines = drawn(top_views.Picture(seen, history, trouble), width, height)
     assert len(lines) == height
     assert max(map(cell_len, lines)) <= width
     assert lines[-1].startswith("q quits")
     assert (lines[-2] == "away") == bool(trouble)
 
 
-def overview(context: Context) -> Overview:
-    return overview_admin.overview(context, 10)
+def overview(context: Context, most: int = 10) -> Document:
+    return overview_document(overview_admin.overview(context, most))
 
 
 def test_the_footer_warns(context: Context, connection: psycopg.Connection) -> None:
@@ -322,7 +327,8 @@ def test_the_footer_warns(context: Context, connection: psycopg.Connection) -> N
     lease = leadership.lead(context, "host:42:abc", lambda _: True)
     assert lease
     assert "by host:42, term " in drawn(top_views.Picture(overview(context)), 80, 24)[-1]
-    seen = replace(overview(context), monitor_seen_at=seen.read_at - timedelta(minutes=5))
+    now = overview_admin.overview(context, 10)
+    seen = overview_document(replace(now, monitor_seen_at=now.read_at - timedelta(minutes=5)))
     assert "last pass 5m ago: statuses may be old" in drawn(top_views.Picture(seen), 80, 24)[-1]
     connection.execute("INSERT INTO mass_failures (region, silent, schedulable) VALUES ('eu', 60, 100)")
     held = drawn(top_views.Picture(overview(context)), 100, 24)[-2]
@@ -330,6 +336,6 @@ def test_the_footer_warns(context: Context, connection: psycopg.Connection) -> N
 
 
 def test_the_last_minute_is_a_line_of_its_own(context: Context) -> None:
-    history = [Load(percent, 0, 0, 0) for percent in (0, 13, 50, 88, 100)]
+    history = [load_document(Load(percent, 0, 0, 0)) for percent in (0, 13, 50, 88, 100)]
     lines = drawn(top_views.Picture(overview(context), history), 80, 24)
     assert any(line.startswith("cpu") and "▁▂▅██" in line for line in lines)

@@ -11,6 +11,8 @@ from skyctl.domain.errors import ValidationError
 from tests.conftest import Cli
 from tests.support.helpers import add_worker
 
+pytestmark = pytest.mark.in_process
+
 AWAY = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
 LONG = "x" * 1001
 
@@ -19,10 +21,14 @@ LONG = "x" * 1001
 @pytest.mark.parametrize(
     ("option", "command"),
     [
+        ("--reason", "migrations pause"),
         ("--message", "migrations pause"),
         ("--reason", "workers revoke w --yes"),
         ("--reason", "workers drain w"),
         ("--reason", "workers undrain w"),
+        ("--reason", "workers cordon w"),
+        ("--reason", "workers uncordon w"),
+        ("--reason", "alerts silence w --for 1h"),
         ("--name", "workers install-script"),
         ("--name", "workers bundle --output nowhere"),
     ],
@@ -36,6 +42,7 @@ def test_texts(cli: Cli, connection: psycopg.Connection, option: str, command: s
     ("option", "command", "value"),
     [
         ("--for", "migrations pause", ""),
+        ("--for", "alerts silence w", "soon"),
         ("--overlap", "secrets rotate", "soon"),
         ("--ttl", "workers install-script", ""),
         ("--deadline", "workers drain w", "0s"),
@@ -103,3 +110,39 @@ def test_of_json_the_keys_are_named() -> None:
 
 def test_every_field_of_a_service_has_its_option() -> None:
     assert set(manifest.OPTIONS) == set(manifest.FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("skyctl workers show ", ["alpha", "my-worker"]),
+        ("skyctl workers show my", ["my-worker"]),
+        ("skyctl workers drain my\\ ", []),
+        ("skyctl workers drain 'my ", []),
+        ('skyctl workers drain "my ', []),
+        ("skyctl workers show my\\", ["my-worker"]),
+        ("skyctl workers show 'al", ["alpha"]),
+        ("skyctl workers drain my\\ own 'his one' al", ["alpha"]),
+        ("skyctl workers drain my\\  al", ["alpha"]),
+        ("skyctl workers drain -- --force al", ["alpha"]),
+        ("skyctl workers\\ ", []),
+    ],
+)
+def test_a_space_within_a_word_ends_none(
+    cli: Cli, connection: psycopg.Connection, line: str, offered: list[str]
+) -> None:
+    """A shell replaces the word at the cursor by what is offered: another worker's name must not be."""
+    for name in ("my own", "my-worker", "alpha", "-w"):
+        add_worker(connection, name=name, status="active")
+    told = cli(_SKYCTL_COMPLETE="complete_lines", _SKYCTL_LINE=line).stdout.split()
+    assert [word for word in told if len(word) != 36] == offered, "beside the ids of odd names"
+
+
+def test_a_name_that_begins_with_a_hyphen_stands_behind_two(cli: Cli, connection: psycopg.Connection) -> None:
+    worker = add_worker(connection, name="--force", status="active")
+    assert str(worker) in cli("workers", "show", "--", "--force").stdout
+    assert cli("workers", "drain", "--", "--force").stdout == "--force drains\n"
+    assert (
+        f"`skyctl workers drain {worker} --wait`"
+        in cli("workers", "drain", str(worker), "--wait", "--timeout", "1s").stderr
+    )

@@ -258,7 +258,10 @@ def test_scripts_carry_the_address_where_it_listens(data_dir: Path, begin: Begin
         up.until("action=accepted")
     url = next(line for line in up.seen if "API on" in line).split()[3]
     assert not url.endswith(":8642")
-    assert f"{url}" in cli("workers", "install-script").stdout
+    made = cli("workers", "install-script")
+    assert f"{url}" in made.stdout
+    assert "release_key=''" not in made.stdout, "by the key that is here"
+    assert "the key of releases is not here" not in made.stderr
     with psycopg.connect(EmbeddedPostgres(data_dir).url, autocommit=True) as connection:
         admin = admin_token((data_dir / "jwt-secret").read_text(), connection)
     asked = partial(httpx.post, f"{url}/api/workers/generate-script", headers=bearer(admin), timeout=PATIENCE_SECONDS)
@@ -292,10 +295,51 @@ def test_a_swarm_that_begins_meanwhile_has_this_machine_as_its_node(
             eventually(lambda: connection.execute(allowed).fetchone() == ("head",))
 
 
+def test_its_agent_looks_at_the_engine_that_docker_host_names(begin: Begin, cli: Cli, tmp_path: Path) -> None:
+    info = {"ServerVersion": "28.7", "ContainersRunning": 41, "DockerRootDir": "/"}
+    swarm = {"Swarm": {"LocalNodeState": "inactive", "ControlAvailable": False, "NodeID": ""}}
+
+    with engine(tmp_path, lambda _method, path: (200, info | swarm if path == "/info" else [])) as address:
+        begin(DOCKER_HOST=address).until("action=accepted")
+        eventually(lambda: local_worker(cli)["currentLoad"]["containerCount"] == 41)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("host", ["tcp://us:pass@127.0.0.1:9", "ssh://host"])
+def test_of_an_engine_elsewhere_it_says_that_its_agent_looks_at_the_local_one(begin: Begin, host: str) -> None:
+    up = begin(DOCKER_HOST=host)
+    said = up.until("an agent asks engines of its own machine alone")
+    assert "unix:///" in said
+    assert "pass" not in said
+    up.until("action=accepted")
+
+
+def test_what_is_said_is_kept_in_a_file(begin: Begin, data_dir: Path) -> None:
+    up = begin()
+    path = Path(up.until(", log in ").rpartition(" in ")[2].strip())
+    assert path.parent == data_dir
+    assert path.stat().st_mode & 0o777 == 0o600
+    up.until("action=accepted")
+    assert up.stop() == 0
+    kept = path.read_text()
+    assert [line for line in up.seen if line.strip() not in kept] == []
+    assert "up: stopping\n" in kept
+    assert "action=stopped" in kept, "what its parts say as they end"
+
+
+def test_the_file_is_no_link_to_elsewhere(cli: Cli, data_dir: Path) -> None:
+    data_folder.prepare(data_dir)
+    (data_dir / "up.log").symlink_to("/dev/full")
+    refused = cli("up")
+    assert refused.returncode == 4
+    assert "is a link" in refused.stderr
+
+
 def test_a_database_of_others_is_not_started_again(begin: Begin, open_folder: Path) -> None:
     folder = open_folder / uuid4().hex[:8]
     data_folder.prepare(folder)
     others = EmbeddedPostgres(folder)
+    with others.running():
+        pass
     others.revive()
     up = begin(SKYCTL_DATABASE_URL=others.url)
     try:
@@ -310,10 +354,10 @@ def test_a_database_of_others_is_not_started_again(begin: Begin, open_folder: Pa
 
 
 @contextmanager
-def on_terminal(data_dir: Path, folder: Path, rows: int) -> Iterator[Callable[[], list[str]]]:
+def on_terminal(data_dir: Path, folder: Path, rows: int, columns: int = 120) -> Iterator[Callable[[], list[str]]]:
     """skyctl up on a terminal of so many rows, until Ctrl-C; gives what looks at the pictures of its screen."""
     typescript = folder / "screen"
-    command = f"stty rows {rows} cols 120; exec {sys.executable} -m skyctl up"
+    command = f"stty rows {rows} cols {columns}; exec {sys.executable} -m skyctl up"
     terminal = subprocess.Popen(
         ["script", "-qefc", command, str(typescript)],
         stdin=subprocess.PIPE,
@@ -346,4 +390,10 @@ def test_where_more_workers_than_rows_are_the_log_and_the_total_stay(data_dir: P
             for number in range(30):
                 add_worker(connection, name=f"another-{number}")
         wanted = ("1 to 3 of 31 workers", "action=accepted", "Ctrl-C stops")
+        eventually(lambda: any(all(text in picture for text in wanted) for picture in pictures()))
+
+
+def test_on_a_narrow_terminal_lines_are_folded_and_whole(data_dir: Path, tmp_path: Path) -> None:
+    with on_terminal(data_dir, tmp_path, rows=40, columns=64) as pictures:
+        wanted = ("action=accepted", "failures=0", "Ctrl-C stops")  # the second ends the line of the first
         eventually(lambda: any(all(text in picture for text in wanted) for picture in pictures()))

@@ -5,25 +5,31 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from skyctl.cli import views
-from skyctl.domain.cluster import WorkerPage
+from skyctl.documents.http import Document
+from skyctl.documents.workers import page_document
+from skyctl.domain.cluster import HealthPolicy, WorkerPage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 INTERVAL = timedelta(seconds=30)
 
 
-def page(monitor_seen_at: datetime | None) -> WorkerPage:
-    return WorkerPage((), 0, 100, 0, NOW, monitor_seen_at)
+def page(monitor_seen_at: datetime | None, *, leads: bool = False) -> Document:
+    read = WorkerPage((), 0, 100, 0, NOW, monitor_seen_at, leads)
+    return page_document(read, HealthPolicy(heartbeat_interval=INTERVAL))
 
 
-@pytest.mark.parametrize("consequence", ["statuses do not change", "nothing is moved"])
-def test_without_a_monitor_the_note_says_what_that_means_for_the_command(consequence: str) -> None:
-    note = views.workers.monitor_footnote(page(None), INTERVAL, consequence)
-    assert note == f"note: no monitor has run yet, so {consequence}. Run `skyctl monitor`."
+def test_without_a_monitor_that_leads_a_command_warns_of_what_nobody_does() -> None:
+    for seen, lack in ((None, "has run yet"), (NOW - INTERVAL, "leads; the last pass was 30s ago")):
+        warning = views.workers.monitor_warning(page(seen), "nothing is moved")
+        assert warning == f"warning: no monitor {lack}: nothing is moved until one does. Run `skyctl monitor`."
+    assert views.workers.monitor_warning(page(NOW, leads=True), "nothing is moved") == ""
 
 
 def test_an_old_pass_makes_statuses_doubtful_and_a_new_one_is_not_worth_a_note() -> None:
-    assert "last monitor pass was 2m ago" in views.workers.monitor_footnote(page(NOW - 4 * INTERVAL), INTERVAL)
-    assert views.workers.monitor_footnote(page(NOW - 3 * INTERVAL), INTERVAL) == ""
+    never = views.workers.monitor_footnote(page(None))
+    assert never == "note: no monitor has run yet, so statuses do not change. Run `skyctl monitor`."
+    assert "last monitor pass was 2m ago" in views.workers.monitor_footnote(page(NOW - 4 * INTERVAL))
+    assert views.workers.monitor_footnote(page(NOW - 3 * INTERVAL)) == ""
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,7 @@ def test_an_old_pass_makes_statuses_doubtful_and_a_new_one_is_not_worth_a_note()
 )
 def test_lengths_of_time_have_units_that_are_read_at_a_glance(length: int, text: str, until: str) -> None:
     assert views.formats.span(timedelta(seconds=length)) == text
-    assert views.formats.ahead(NOW + timedelta(seconds=length), NOW) == (until or "0s")
+    assert views.formats.ahead((NOW + timedelta(seconds=length)).isoformat(), NOW.isoformat()) == (until or "0s")
 
 
 @pytest.mark.parametrize(

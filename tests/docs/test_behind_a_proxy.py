@@ -115,6 +115,7 @@ def test_a_link_is_in_no_log_of_the_proxy(
     ]
     with httpx.Client(base_url=url, verify=_trust(certificate), timeout=PATIENCE_SECONDS) as client:
         assert client.get(links[0]).text.startswith("#!/bin/sh")
+        assert client.get(f"/api{links[0]}").status_code == 410, "it was used, by whichever way"
         for process in processes:
             process.stop(signal.SIGKILL)
         assert client.get(links[1]).status_code == 502, "it is still good, and nobody is there"

@@ -15,7 +15,8 @@ from typer._click.exceptions import MissingParameter, UsageError
 import skyctl.api.app
 import skyctl.monitor.metrics  # noqa: F401 - both name their metrics
 from skyctl import units
-from skyctl.cli.app import app
+from skyctl.cli.app import program
+from skyctl.domain.errors import ValidationError
 from skyctl.settings.table import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def check(shown: Shown) -> None:
 
     Arguments may be missing in prose, and where the command ends in dots.
     """
-    command: Any = typer.main.get_command(app)
+    command: Any = program()
     words, context = shlex.split(shown.words), None
     elided = re.search(r"(^| )\.\.\.$", shown.words) is not None
     words = words[:-1] if elided else words
@@ -116,7 +117,7 @@ def test_every_document_is_read() -> None:
 )
 def test_it_would_notice(text: str) -> None:
     (shown,) = commands("a document", text)
-    with pytest.raises(UsageError):
+    with pytest.raises((UsageError, ValidationError)):
         check(shown)
 
 
@@ -139,4 +140,4 @@ def test_the_metrics_and_the_settings_that_are_named_exist(path: Path) -> None:
     assert set(re.findall(r"`(skyctl_[a-z_]+)`", text)) <= names
     options = units.settings_files.OPTIONS.values()
     known = {variable for setting in TABLE for variable in setting.variables} | {name for name, _ in options}
-    assert set(re.findall(r"\bSKYCTL_[A-Z_]+", text)) <= known | {"SKYCTL_CONFIG"}
+    assert set(re.findall(r"\bSKYCTL_[A-Z_]+", text)) <= known | {"SKYCTL_CONFIG", "SKYCTL_CONTEXT"}

@@ -1,6 +1,7 @@
 """What is generated into the documents is what the program says."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,44 +11,47 @@ from typing import Any
 
 import prometheus_client
 import pytest
-import typer.main
 from prometheus_client.metrics import MetricWrapperBase
 
 import skyctl.api.endpoint
 import skyctl.api.heartbeats
 import skyctl.monitor.metrics
-from skyctl.cli.app import ENVIRONMENT, app
+from skyctl.cli import app
+from skyctl.cli.help_pages import ORDER
 from skyctl.settings.table import TABLE
 from tests.conftest import clean_environment
+from tests.docs import man_pages
 
 ROOT = Path(__file__).parents[2]
-START, END = "<!-- settings: made from skyctl/settings.py -->\n", "<!-- end of settings -->\n"
+SETTINGS = f"""# Settings
+
+Made from `skyctl/settings/table.py`; `skyctl help settings` shows them. {ORDER}
+
+"""
 
 
-def settings_table() -> str:
+def settings_page() -> str:
     rows = [
         f"| `{'`, `'.join(setting.variables)}` | `{setting.key}` | {setting.default} | {setting.meaning} |\n"
         for setting in TABLE
     ]
-    return "| environment | key in the file | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
+    return f"{SETTINGS}| environment | key in the file | default | meaning |\n|---|---|---|---|\n{''.join(rows)}"
 
 
 def commands(command: Any, path: str, parent: Any = None) -> Iterator[tuple[str, Any]]:
     """Every command by what is typed for it, with its context; groups before what they hold."""
-    context = command.context_class(command, info_name=path.rpartition(" ")[2], parent=parent, terminal_width=100)
+    called = command.context_settings | {"info_name": path.rpartition(" ")[2], "terminal_width": 100}
+    context = command.context_class(command, parent=parent, **called)
     yield path, context
     for name, child in getattr(command, "commands", {}).items():
         yield from commands(child, f"{path} {name}", context)
 
 
 def commands_page() -> str:
-    program = typer.main.get_command(app)
-    program.epilog = None  # the settings: the README has their table
     parts = ["# Commands\n\nMade from the program by `make docs`; what each prints for `--help`.\n"]
-    for path, context in commands(program, "skyctl"):
+    for path, context in commands(app.program(), "skyctl"):
         text = "\n".join(line.rstrip() for line in context.get_help().strip().splitlines())
         parts.append(f"\n## {path}\n\n```text\n{text}\n```\n")
-    program.epilog = ENVIRONMENT
     return "".join(parts)
 
 
@@ -73,7 +77,9 @@ def metrics_page() -> str:
     return text
 
 
-@pytest.mark.parametrize(("name", "make"), [("commands", commands_page), ("metrics", metrics_page)])
+@pytest.mark.parametrize(
+    ("name", "make"), [("commands", commands_page), ("metrics", metrics_page), ("settings", settings_page)]
+)
 def test_the_reference_is_the_programs(name: str, make: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`make docs` writes it again."""
     monkeypatch.setenv("COLUMNS", "100")
@@ -91,17 +97,6 @@ def test_every_metric_is_in_the_reference() -> None:
     assert [metric.name for metric in ours if f"`{metric.name}" not in text] == []
 
 
-def test_the_readmes_settings_are_the_programs() -> None:
-    """`make docs` writes the README again."""
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(START)
-    _, after = rest.split(END)
-    wanted = before + START + settings_table() + END + after
-    if os.environ.get("UPDATE_DOCUMENTS"):
-        readme.write_text(wanted)
-    assert readme.read_text() == wanted
-
-
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completions_are_the_programs(shell: str) -> None:
     """`make docs` writes the files again."""
@@ -117,3 +112,31 @@ def test_the_completions_are_the_programs(shell: str) -> None:
     if os.environ.get("UPDATE_DOCUMENTS"):
         file.write_text(made)
     assert file.read_text() == made
+
+
+def test_the_manual_pages_are_the_programs() -> None:
+    """`make docs` writes the files again."""
+    folder, made = ROOT / "man", man_pages.pages()
+    if os.environ.get("UPDATE_DOCUMENTS"):
+        folder.mkdir(exist_ok=True)
+        for name in {path.name for path in folder.iterdir()} - set(made):
+            (folder / name).unlink()
+        for name, text in made.items():
+            (folder / name).write_text(text)
+    assert {path.name: path.read_text(encoding="ascii") for path in folder.iterdir()} == made
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
+def test_the_manual_pages_are_rendered_without_a_warning() -> None:
+    said = {}
+    for path in sorted((ROOT / "man").iterdir()):
+        shown = subprocess.run(
+            ["groff", "-man", "-ww", "-Tutf8", "-P-cbou", path], capture_output=True, text=True, check=True
+        )
+        assert shown.stderr == "", path
+        said[path.name] = " ".join(shown.stdout.split())
+    assert "skyctl workers drain [OPTIONS] {WORKER...}" in said["skyctl-workers.1"]
+    assert "--max-parallel N" in said["skyctl-workers.1"]
+    assert "skyctl workers label web-1 --pool ''" in said["skyctl-workers.1"], "what is shown can be typed"
+    assert "SKYCTL_DATABASE_URL or DATABASE_URL" in said["skyctl-settings.5"]
+    assert "skyagent status" in said["skyagent.8"]

@@ -10,7 +10,8 @@ import pytest
 from skyctl.api import openapi
 from skyctl.api.app import ROUTES
 from skyctl.domain.errors import ExitCode
-from skyctl.domain.events import Details, EventKind
+from skyctl.domain.event_details import Details
+from skyctl.domain.events import EventKind
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"
@@ -63,10 +64,12 @@ def events_page() -> str:
 API = """# The HTTP API
 
 Made from the document that `serve` answers at `/openapi.json`, which has every field of what is sent and answered.
-Errors are JSON: `{"success": false, "error": {"code": ..., "message": ...}}`.
+Errors are JSON: `{"success": false, "error": {"code": ..., "message": ...}}`. A viewer's, an operator's or an
+administrator's token is made by `skyctl tokens create`; each may do what those before may. The panel's administrators
+may do all.
 
 """
-TOKENS = {"adminToken": "an administrator", "workerToken": "a worker", "metricsToken": "Prometheus"}
+WHO = {"worker": "a worker", "viewer": "a viewer", "operator": "an operator", "admin": "an administrator"}
 
 
 def api_page() -> str:
@@ -87,12 +90,14 @@ def api_page() -> str:
 
 
 def caller(operation: dict[str, Any]) -> str:
-    """Whose token a route wants."""
-    return ", ".join(TOKENS[scheme] for schemes in operation["security"] for scheme in schemes) or "anyone"
+    """Whose token a route wants; an administrator's of the panel does wherever there are roles."""
+    wanted = {scheme: roles for alternative in operation["security"] for scheme, roles in alternative.items()}
+    who = [WHO["worker"]] * ("workerToken" in wanted) + [WHO[role] for role in wanted.get("apiToken", ())]
+    return ", ".join(who + ["Prometheus"] * ("metricsToken" in wanted)) or "anyone"
 
 
 def test_the_document_names_whose_token_each_route_wants() -> None:
-    roles = {"admin": "an administrator", "worker": "a worker", "metrics": "an administrator, Prometheus"}
+    roles = WHO | {"metrics": "a viewer, Prometheus"}
     for path, methods in ROUTES.items():
         for method, operation in methods.items():
             assert caller(openapi.DOCUMENT["paths"][path][method.lower()]) == roles.get(operation.who, "anyone")

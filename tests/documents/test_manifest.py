@@ -60,6 +60,8 @@ def test_images_as_docker_names_them_are_accepted(image: str) -> None:
 
 
 def test_sizes_and_ports() -> None:
+    assert [spec(cpu=cpu).limits.cpu_cores for cpu in ("500m", "1500m", "0.5")] == [0.5, 1.5, 0.5]
+    assert [spec(memory=size).limits.memory_mb for size in ("256Mi", "256MiB", "256M", "1Gi")] == [256, 256, 256, 1024]
     made = spec(cpu="0.5", memory="1.5G", disk="512M", ports=["80", "8080:80/udp", "8080:80"])
     assert made.limits == Capacity(0.5, 1536, 0.5)
     assert made.ports == [Port(0, 80), Port(8080, 80, "udp"), Port(8080, 80)]

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from skyctl.host import vital
 from skyctl.host.vital import VitalLoop
 from tests.conftest import clean_environment
 from tests.support.helpers import PATIENCE_SECONDS
@@ -97,6 +99,28 @@ def test_it_survives_what_it_does_not_expect(meets: Callable[[], object], caplog
     assert comes_round.wait(PATIENCE_SECONDS)
     loop.end()
     assert "action=loop_failed loop='tried'" in caplog.text
+
+
+def test_what_it_meets_at_the_end_of_its_process_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    begun, gone, again = threading.Event(), threading.Event(), threading.Event()
+
+    def step() -> float:
+        if gone.is_set():
+            again.set()
+            raise RuntimeError("Event loop is closed")
+        begun.set()
+        assert gone.wait(PATIENCE_SECONDS)
+        raise CancelledError
+
+    loop = VitalLoop("tried", step, bound_seconds=60)
+    loop.start()
+    assert begun.wait(PATIENCE_SECONDS)
+    vital.stand_down()
+    gone.set()
+    assert again.wait(PATIENCE_SECONDS)
+    loop.end()
+    assert "Traceback" not in caplog.text
+    assert "tried" not in caplog.text
 
 
 def test_it_survives_that_no_thread_can_be_started() -> None:

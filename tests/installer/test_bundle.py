@@ -8,9 +8,13 @@ import stat
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from skyctl.installer import agent_archive
 from skyctl.operations.admin import bundles
 from tests.conftest import Cli
+
+pytestmark = pytest.mark.in_process
 
 URL = {"SKYCTL_API_URL": "https://manager.example.com"}
 

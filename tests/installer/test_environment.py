@@ -65,20 +65,21 @@ def version(folder: Path) -> str:
 
 
 ASTRAY = {
-    "user": ("user = true", {"PIP_USER": "1"}),
-    "target": ("target = {}/elsewhere", {"PIP_TARGET": "{}/elsewhere"}),
-    "prefix": ("prefix = {}/elsewhere", {"PIP_PREFIX": "{}/elsewhere"}),
-    "root": ("root = {}/elsewhere", {"PIP_ROOT": "{}/elsewhere"}),
+    "user": "true",
+    "target": "{}/elsewhere",
+    "prefix": "{}/elsewhere",
+    "root": "{}/elsewhere",
 }
 
 
-@pytest.mark.parametrize("name", ASTRAY)
 @pytest.mark.parametrize("by", ["file", "variable"])
-def test_no_setting_of_pip_leads_the_libraries_elsewhere(folder: Path, name: str, by: str) -> None:
-    line, variables = ASTRAY[name]
+def test_no_setting_of_pip_leads_the_libraries_elsewhere(folder: Path, by: str) -> None:
+    """Each of them would lead astray alone, and pip refuses some of them together: none may be heard."""
+    variables = {f"PIP_{name.upper()}": value for name, value in ASTRAY.items()}
     if by == "file":
+        lines = [f"{name} = {value.format(folder)}\n" for name, value in ASTRAY.items()]
         (folder / ".config/pip").mkdir(parents=True)
-        (folder / ".config/pip/pip.conf").write_text(f"[install]\n{line.format(folder)}\n")
+        (folder / ".config/pip/pip.conf").write_text("[install]\n" + "".join(lines))
         variables = {}
     done = run(folder, INSTALL, **{key: value.format(folder) for key, value in variables.items()})
     assert done.returncode == 0, done.stderr
@@ -116,7 +117,13 @@ def test_where_no_python_can_be_used_it_says_what_to_do(folder: Path) -> None:
     assert run(folder, INSTALL).returncode == 0
     for library in (folder / "home/venv/lib").glob("*/site-packages/psutil.py"):
         library.unlink()
-    done = subprocess.run([str(folder / "bin/skyagent")], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    done = subprocess.run(
+        [str(folder / "bin/skyagent")],
+        env={"PATH": "/usr/bin:/bin"},  # whoever runs the tests may have a Python with the same libraries
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
     assert done.returncode == 1
     assert "hint: run its install script again: skyctl workers install-script" in done.stderr
 

@@ -1,5 +1,6 @@
 """Control groups that carry a machine's name, of the older and of the unified kind."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -13,8 +14,8 @@ def make(name: str) -> list[Path]:
 
 def processes(name: str) -> set[int]:
     """The ids of all processes in the groups of this name and below."""
-    files = [file for hierarchy in _hierarchies() for file in (hierarchy / name).glob("**/cgroup.procs")]
-    return {int(pid) for file in files for pid in file.read_text().split()}
+    groups = [group for hierarchy in _hierarchies() for group, _, _ in os.walk(hierarchy / name)]
+    return {int(pid) for group in groups for pid in _read(Path(group, "cgroup.procs")).split()}
 
 
 def remove(name: str) -> None:
@@ -28,6 +29,15 @@ def _hierarchies() -> list[Path]:
     if (_ROOT / "cgroup.procs").exists():
         return [_ROOT]
     return [mount for mount in _ROOT.iterdir() if not mount.is_symlink()]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        return ""  # its engine has removed this group meanwhile: it was empty
 
 
 def _make(hierarchy: Path, name: str) -> Path:

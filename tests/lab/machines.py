@@ -14,6 +14,15 @@ from tests.support.helpers import PATIENCE_SECONDS
 from . import groups, images, network
 from .commands import run
 
+_RELEASE = os.environ.get("SKYLAB_ENGINE")  # of Debian, whose engine the nodes are given; else this machine's
+# A node sees that release's tree with its own kernel's files and those of the machines, and its engine nothing else:
+# in a mere chroot an engine fails to unpack images, since it has no mount of its own to make private.
+_SHOW = """cd "$1"; shift; mount --bind -o ro . .; cd "$PWD"
+for each in dev proc run sys tmp; do mount --rbind /$each $each; done
+mount -t tmpfs tmpfs var/lib; mkdir .{0}; mount --rbind {0} .{0}; exec "$@"
+"""
+_PIVOT = ("unshare", "--mount", "sh", "-ec", 'pivot_root . mnt; umount --lazy /mnt; exec "$@"', "sh")
+
 
 class Machine:
     """A machine with an address of its own. Its processes live in a pid namespace, so one kill ends them all at
@@ -99,7 +108,11 @@ class Machine:
 
 
 class Node(Machine):
-    """A Docker engine on the files of this very machine, but with its own /run; ready in about a second."""
+    """A Docker engine on the files of this very machine, but with its own /run; ready in about a second.
+
+    `SKYLAB_ENGINE=trixie` gives it the engine and the client of that Debian release instead of this machine's; all
+    else that is run on it is still this machine's.
+    """
 
     _inside = ("nsenter", "--target", "{pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--")
 
@@ -108,15 +121,21 @@ class Node(Machine):
         """Where its engine answers, from outside of the machine."""
         return f"unix://{self.folder}/docker.sock"
 
+    def command(self, *argv: str) -> list[str]:
+        client = ("chroot", str(images.engine(_RELEASE))) if _RELEASE and argv[0] == "docker" else ()
+        return super().command(*client, *argv)
+
     def _command(self) -> list[str]:
         # Not `ip netns exec`: it mounts /sys anew, and the engine no longer finds the control groups.
         space = network.namespace(self.name)
         enter = ["nsenter", f"--net=/run/netns/{space}", "--"]
         isolate = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--mount-proc", "--fork", "--kill-child", "--"]
-        prepare = 'hostname "$1" && mount -t tmpfs tmpfs /run && shift && exec docker-init -- dockerd "$@"'
+        prepare = 'hostname "$1" && mount -t tmpfs tmpfs /run && shift && exec "$@"'
+        tree = [*("sh", "-ec", _SHOW.format(network.FOLDER), "sh"), str(images.engine(_RELEASE))] if _RELEASE else []
         options = [f"--data-root={self.folder}/data", f"--cgroup-parent=/{space}"]
         sockets = ["--host=unix:///run/docker.sock", f"--host={self.engine}"]
-        return [*enter, *isolate, "sh", "-c", prepare, "sh", self.name, *options, *sockets]
+        engine = ["docker-init", "--", *(_PIVOT if _RELEASE else ()), "dockerd", *options, *sockets]
+        return [*enter, *isolate, "sh", "-c", prepare, "sh", self.name, *tree, *engine]
 
 
 class Host(Machine):

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from skyctl import settings, wiring
+from skyctl.domain.engine import Document
 from skyctl.host.logs import to_stderr
 from skyctl.host.signals import Stop
 from skyctl.monitor import metrics
@@ -67,10 +68,18 @@ class MortalEngine:
         found: Callable[..., Any] = getattr(self._engine, name)
         return found
 
-    def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
+    def move(
+        self, service_id: str, version: int, node_id: str, labels: Mapping[str, str], order: str = "start-first"
+    ) -> None:
         """The order, between two boundaries."""
         self._fate.pass_by()
-        self._engine.move(service_id, version, node_id, labels)
+        self._engine.move(service_id, version, node_id, labels, order)
+        self._fate.pass_by()
+
+    def write(self, service_id: str, version: int, spec: Document) -> None:
+        """The order, between two boundaries."""
+        self._fate.pass_by()
+        self._engine.write(service_id, version, spec)
         self._fate.pass_by()
 
 

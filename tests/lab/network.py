@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from tests.support.helpers import PATIENCE_SECONDS
 
 from . import groups
@@ -31,6 +33,7 @@ _NAT = ("POSTROUTING", "--source", SUBNET, "!", "--destination", SUBNET, "--jump
 # An engine of the machine itself drops what is forwarded, and bridged packets pass there too.
 _FORWARD = [("FORWARD", direction, BRIDGE, "--jump", "ACCEPT") for direction in ("--in-interface", "--out-interface")]
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_ROOM_BYTES = 10 << 30  # of memory that is free, above which machines lie there
 _BEFORE = FOLDER / "ip_forward"  # what it was before the lab, killed or not, changed it
 
 
@@ -46,6 +49,8 @@ class Network:
         clear()
         self._forwards = _forward()
         MACHINES.mkdir(parents=True)
+        if psutil.virtual_memory().available > _ROOM_BYTES:  # gigabytes are written in a run: a slow disk holds all up
+            run("mount", "-t", "tmpfs", "-o", "mode=755,size=50%", NAME, str(MACHINES))
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{self.gateway}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
@@ -97,6 +102,7 @@ def clear() -> None:
     attempt("iptables", "--wait", "--table", "nat", "--delete", *_NAT)
     for rule in _FORWARD:
         attempt("iptables", "--wait", "--delete", *rule)
+    attempt("umount", "--lazy", str(MACHINES))
     shutil.rmtree(MACHINES, ignore_errors=True)
 
 

@@ -2,7 +2,8 @@
 
 import subprocess
 from collections.abc import Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cached_property, partial
 
 from skyctl.domain.errors import EngineUnavailable
 from skyctl.swarm import SwarmEngine
@@ -50,9 +51,8 @@ class Swarm:
         for service_id in self.engine.observe().services:
             self.engine.remove(service_id)
         for node in self.workers:
-            if containers := node.run("docker", "ps", "--all", "--quiet").split():
-                node.run("docker", "rm", "--force", *containers)
-        for node_id in self.ids.values():
+            eventually(partial(_is_bare, node))
+        for node_id in self.engine.observe(()).nodes:
             self.engine.set_availability(node_id, "active")
         eventually(self._hears_all)
 
@@ -82,6 +82,14 @@ def release(node: Node, count: int) -> None:
     eventually(lambda: len(_containers(node)) == count)
     for container in _containers(node):
         node.run("docker", "exec", container, "sh", "-c", f"echo >{images.READY}")
+
+
+def _is_bare(node: Node) -> bool:
+    """Remove what containers a node has, unless its engine does so at this moment; whether it has none by now."""
+    if containers := node.run("docker", "ps", "--all", "--quiet").split():
+        with suppress(CommandFailed):
+            node.run("docker", "rm", "--force", *containers)
+    return not node.run("docker", "ps", "--all", "--quiet").split()
 
 
 def _containers(node: Node) -> list[str]:

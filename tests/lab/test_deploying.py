@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
@@ -67,7 +68,7 @@ class Away:
     """An engine that shows what it has, and then does not answer."""
 
     def __init__(self, site: Site) -> None:
-        self.observe = site.swarm.engine.observe
+        self.observe, self.tasks_on = site.swarm.engine.observe, site.swarm.engine.tasks_on
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         def away(*_: object) -> None:
@@ -80,6 +81,12 @@ def lead(site: Site) -> leadership.Term:
     term = leadership.lead(site.context, "tests", lambda _: True)
     assert term
     return term
+
+
+def has_begun(site: Site, term: leadership.Term) -> bool:
+    with suppress(EngineUnavailable):
+        migrations.reconcile_migrations(term)
+    return site.states() == {"a": "starting"}
 
 
 @pytest.mark.usefixtures("two_images")
@@ -98,7 +105,8 @@ def test_a_stale_term_orders_nothing(site: Site) -> None:
     assert observed_images(site) == [OLDER]
 
     drains.drain(site.context, [site.worker(str(site.where()["a"])).id], TESTS)
-    eventually(lambda: migrations.reconcile_migrations(term) and site.states() == {"a": "starting"})
+    cut_off = replace(term, context=replace(site.context, engine=lambda: cast(Engine, Away(site))))
+    eventually(lambda: has_begun(site, cut_off))
     before = site.swarm.engine.observe().services
     newest = lead(site)
     with pytest.raises(LostLead):
@@ -108,3 +116,38 @@ def test_a_stale_term_orders_nothing(site: Site) -> None:
     }
     eventually(lambda: migrations.reconcile_migrations(newest) and site.states() == {"a": "completed"})
     assert site.running() == {"a": [site.where()["a"]]}
+
+
+def deploy_and_pause(site: Site, image: str, *, everywhere: bool = False) -> str:
+    """Deploy, and let the node that was chosen take nothing new before the engine is told; return the worker's name."""
+    held = HeldBack(site.swarm.engine)
+    with ThreadPoolExecutor(1) as pool:
+        deploying = pool.submit(deploy, site, replace(site.context, engine=held.engine), image)
+        held.until_arrived()
+        chosen = str(site.where()["a"])
+        for name, node_id in site.swarm.ids.items():
+            site.swarm.engine.set_availability(node_id, "pause" if everywhere or name == chosen else "active")
+        held.release()
+        deploying.result()
+    return chosen
+
+
+@pytest.mark.usefixtures("two_images")
+def test_what_the_engine_has_no_place_for_goes_on_to_the_next_worker_or_back(site: Site) -> None:
+    site.monitor()
+    site.until_active("north", "south")
+    first = deploy_and_pause(site, OLDER)
+    eventually(lambda: site.services()["a"].status == "running")
+    other = "south" if first == "north" else "north"
+    assert (site.where(), site.running()) == ({"a": other}, {"a": [other]})
+    assert deploy_and_pause(site, NEWER) == other
+    eventually(lambda: (site.where(), observed_images(site)) == ({"a": first}, [NEWER]))
+    eventually(lambda: site.services()["a"].status == "running" and site.running() == {"a": [first]})
+    before = site.services()["a"].current
+    deploy_and_pause(site, OLDER, everywhere=True)
+    eventually(lambda: site.services()["a"].status == "running" and observed_images(site) == [NEWER])
+    after = site.services()["a"].current
+    assert before
+    assert after
+    assert (after.id, after.container_id) == (before.id, before.container_id)
+    assert site.running() == {"a": [first]}

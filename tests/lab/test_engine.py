@@ -19,10 +19,12 @@ from .swarm import Swarm
 
 
 @pytest.fixture(scope="module")
-def newcomer(lab: Network) -> Iterator[Node]:
-    """A node that is in no swarm when the tests begin."""
+def newcomer(lab: Network, manager: Node) -> Iterator[Node]:
+    """A node that is in no swarm when the tests begin, and known to none when they are over."""
     with Node(lab, "newcomer") as node:
         yield node
+        if node_id := node.run("docker", "info", "--format", "{{.Swarm.NodeID}}").strip():
+            manager.run("docker", "node", "rm", "--force", node_id)
 
 
 class TestSwarmEngine(EngineContract):
@@ -37,7 +39,7 @@ class TestSwarmEngine(EngineContract):
     @pytest.fixture
     def ground(self, swarm: Swarm) -> Ground:
         north, south = swarm.ids.values()
-        return Ground(swarm.engine, north, south, images.WEB, images.ABSENT, pause_seconds=0.1)
+        return Ground(swarm.engine, north, south, images.WEB, images.ABSENT, images.ENDING, pause_seconds=0.1)
 
 
 def test_the_swarms_own_address_is_told(manager: Node) -> None:

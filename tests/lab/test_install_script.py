@@ -127,8 +127,12 @@ def api(lab: Network, certificate: Path) -> Iterator[Peer]:
 @pytest.fixture(scope="module")
 def bare(lab: Network, manager: Node, api: Peer, certificate: Path) -> Iterator[Joining]:
     """A host that has neither Docker nor Python, and a manager with a swarm; the script has not run yet."""
+    engine = SwarmEngine(manager.engine, None)
     with Host(lab, "fresh", fresh=True) as host:
-        yield joining(host, api, certificate, SwarmEngine(manager.engine, None).worker_join())
+        yield joining(host, api, certificate, engine.worker_join())
+    for node in engine.observe(()).nodes.values():
+        if node.hostname == "fresh":  # the manager's swarm is that of other files, too
+            engine.remove_node(node.id)
 
 
 @pytest.fixture(scope="module")

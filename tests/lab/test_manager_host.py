@@ -223,7 +223,7 @@ def _they_reach_the_engine(host: ManagerHost, connection: psycopg.Connection) ->
     capacity = '{"cpuCores": 8, "memoryMb": 8192, "diskGb": 100}'
     add_worker(connection, name="head", status="active", swarm_node_id=node_id, capacity=capacity)
     connection.execute("UPDATE container_workers SET last_heartbeat_at = now()")
-    host.skyctl("workers", "confirm", "head")
+    host.skyctl("workers", "confirm", "head", "--yes")
     eventually(lambda: "not confirmed" not in host.skyctl("workers", "show", "head"))
     assert "web runs on head" in host.skyctl("services", "deploy", "web", "--image", images.WEB, *SMALL, "--wait")
 

@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 
-from skyctl.domain.engine import EngineService
+from skyctl.domain.engine import EngineService, RestartPolicy
 from skyctl.domain.errors import EngineConflict, EngineUnavailable
+from skyctl.rules import owner_specs
 from skyctl.rules import services as rules
 from tests.support.engine_contract import LABEL, Ground, at_peace, running
 from tests.support.helpers import eventually
@@ -62,7 +63,7 @@ def settled(ground: Ground, service_id: str) -> EngineService:
 
     def look(service: EngineService) -> bool:
         if rules.has_surplus(service) and service.node_id:
-            again = {rules.LOOK_AGAIN_LABEL: str(service.version)}
+            again = {owner_specs.LOOK_AGAIN_LABEL: str(service.version)}
             with suppress(EngineConflict):
                 ground.engine.move(service.id, service.version, service.node_id, again)
         return at_peace(service)
@@ -200,3 +201,23 @@ def test_a_manager_that_was_switched_off_is_asked_again_when_it_is_back(swarm: S
     eventually(lambda: answers(ground))
     after = ground.until(service.id, at_peace)
     assert [task.id for task in after.tasks] == [task.id for task in service.tasks]
+
+
+def test_what_was_deployed_by_the_former_policy_gets_the_new_one_where_it_is_moved_to(
+    ground: Ground, swarm: Swarm
+) -> None:
+    """The policy is a part of a task: another one would replace the container that still runs where it was."""
+    service = deploy(ground)
+    former = ("--restart-condition", "on-failure", "--restart-max-attempts", "3")
+    swarm.manager.run("docker", "service", "update", "--detach", *former, service.id)
+    before = ground.until(service.id, lambda now: at_peace(now) and len(now.tasks) == 2)
+    assert before.restarts == RestartPolicy("on-failure", 3)
+    before = ground.quiet(service.id)
+    ground.engine.move(service.id, before.version, ground.second, {LABEL: "two"})
+    moving = ground.until(service.id, lambda now: len(now.tasks) == 3)
+    assert moving.restarts == RestartPolicy("any")
+    back = ground.move(service.id, ground.first, "one")
+    assert [task.id for task in running(back)] == [task.id for task in running(before)]
+    assert back.restarts == RestartPolicy("on-failure", 3)
+    moved = ground.move(service.id, ground.second, "two")
+    assert (runs_at(ground.second, moved), moved.restarts) == (True, RestartPolicy("any"))

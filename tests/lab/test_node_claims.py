@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from skyctl.domain.workloads import DrainOptions
+from skyctl.domain.drains import DrainOptions
 from skyctl.operations.admin import drains, workers
 from skyctl.operations.agents import invitations
 from tests.support.helpers import TESTS, eventually

@@ -37,7 +37,7 @@ def test_a_host_can_be_trusted_until_it_is_revoked(lab: Network, host: Host, con
         eventually(lambda: "WORKER_CLONED" in clone.run("journalctl", "--unit", UNIT))
         assert json.loads(console.ask("workers", "show", "web-1", "-o", "json"))["ipAddress"] == holder.address
 
-        console.ask("workers", "revoke", "web-1", "--reason", "sold")
+        console.ask("workers", "revoke", "web-1", "--yes", "--reason", "sold")
         eventually(lambda: "TOKEN_REVOKED" in holder.run("journalctl", "--unit", UNIT))
         before = console.heard()
         assert " revoked" in console.ask("workers", "list")

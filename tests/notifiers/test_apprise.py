@@ -44,6 +44,31 @@ def test_neither_name_nor_error_holds_the_url(url: str, caplog: pytest.LogCaptur
         assert "a-secret" not in said
 
 
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ("json://127.0.0.1:1/a-secret", "Connection refused"),
+        ("mailto://user:a-secret@example.com:1?smtp=127.0.0.1&mode=insecure", "Connection refused"),
+    ],
+)
+def test_it_is_said_why_an_alert_was_not_taken(form: str, why: str) -> None:
+    [name] = apprise.names([form])
+    with apprise.Channels([form]).opened(name) as send, pytest.raises(ChannelFailed) as caught:
+        send(ALERT)
+    assert caught.value.message == f"the channel {name} did not take the alert: {why}"
+
+
+def test_a_bad_answer_is_said_and_only_while_it_is_bad() -> None:
+    with webhook() as hook:
+        [name] = apprise.names([hook.url])
+        with apprise.Channels([hook.url]).opened(name) as send:
+            hook.fails.append(True)
+            with pytest.raises(ChannelFailed, match=r"did not take the alert: it answered 500 Internal Server Error$"):
+                send(ALERT)
+            hook.fails.clear()
+            send(ALERT)
+
+
 def test_a_channel_that_answers_without_an_end_is_given_up_and_takes_the_next_alert() -> None:
     with webhook() as hook:
         [name] = apprise.names([hook.url])

@@ -15,6 +15,7 @@ import pytest
 
 from skyctl.domain.cluster import Alert
 from skyctl.domain.errors import ChannelFailed
+from skyctl.notifiers import apprise
 from skyctl.operations import admin
 from skyctl.operations.monitor import alerts, deliveries
 from skyctl.operations.shared import leadership
@@ -25,6 +26,8 @@ from tests.conftest import Cli, Process, make_context
 from tests.support.fakes import FakeNotifier
 from tests.support.helpers import PATIENCE_SECONDS, add_user, add_worker, eventually, look
 from tests.support.webhook import Webhook, webhook
+
+pytestmark = pytest.mark.in_process
 
 Start = Callable[..., Process]
 Follow = Callable[..., "subprocess.Popen[str]"]
@@ -85,8 +88,13 @@ def test_people_and_listeners_hear_of_it_as_it_is(context: Context, connection: 
         "SELECT user_id, type, message, metadata ->> 'workerName', read FROM notifications"
     ).fetchall()
     assert rows == [(admin, "worker_offline", alert.message, name, False)]
-    logged = connection.execute("SELECT event_type, entity_type, message, status FROM activity_logs").fetchall()
-    assert logged == [("alert.worker_offline", "system", alert.message, "error")]
+    logged = connection.execute(
+        "SELECT event_type, entity_type, message, status, user_id, is_read FROM activity_logs "
+        "ORDER BY user_id NULLS FIRST"
+    ).fetchall()
+    said = ("alert.worker_offline", alert.message, "error")
+    assert [(row[0], *row[2:4]) for row in logged] == [said, said]
+    assert [(row[1], *row[4:]) for row in logged] == [("system", None, False), ("worker", admin, False)]
     [heard] = connection.notifies(timeout=PATIENCE_SECONDS, stop_after=1)
     document = json.loads(heard.payload)
     assert set(document) == {"workerId", "alertType", "metadata"}
@@ -313,7 +321,11 @@ def test_trying_the_channels(cli: Cli, hook: Webhook) -> None:
     assert (tried.returncode, hook.arrived) == (0, [("Test of skyctl's alerts", text)])
     some = cli("alerts", "test", SKYCTL_ALERT_CHANNELS=f"{hook.url} json://127.0.0.1:1/secret")
     assert some.returncode == 7
-    assert "did not take" in some.stdout
+    heading, first, second = some.stdout.splitlines()
+    assert heading.split() == ["NO.", "CHANNEL", "RESULT"]
+    assert first.split() == ["1", *apprise.names([hook.url]), "delivered"]
+    [failing] = apprise.names(["json://127.0.0.1:1/secret"])
+    assert second == f"2    {failing}  the channel {failing} did not take the alert: Connection refused"
     assert "secret" not in some.stdout + some.stderr
     assert cli("alerts", "test", SKYCTL_ALERT_CHANNELS="json://127.0.0.1:1/x").returncode == 5
     none = cli("alerts", "test")
@@ -347,7 +359,7 @@ def test_letting_moves_go_on(cli: Cli, context: Context, connection: psycopg.Con
         silence(connection, name)
     look(context)
     assert [alert.kind for alert in raise_alerts(context).alerts] == ["mass_failure"]
-    resumed = cli("migrations", "resume")
+    resumed = cli("migrations", "resume", "--yes")
     assert (resumed.returncode, resumed.stdout) == (0, "resumed for 3 workers\n")
     again = cli("migrations", "resume", "--yes")
     assert (again.stdout, again.stderr) == ("", "nothing is held\n")

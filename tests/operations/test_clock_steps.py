@@ -7,10 +7,10 @@ import psycopg
 import pytest
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
+from skyctl.domain.drains import DrainOptions
 from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import ChannelFailed
 from skyctl.domain.states import MigrationState
-from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, migrations, workers
 from skyctl.operations.agents import invitations
 from skyctl.operations.agents.registration import register
@@ -33,14 +33,16 @@ HISTORY = {
     "container_services": {"created_at", "updated_at"},
     "container_migrations": {"source_stopped_at"},
     "install_links": {"made_at", "expires_at", "used_at"},
+    "api_tokens": {"made_at", "expires_at", "last_used_at", "revoked_at"},
     "notifications": {"created_at"},
-    "activity_logs": {"created_at"},
+    "activity_logs": {"created_at", "read_at"},
     "worker_events": {"at"},
     "worker_alerts": {"at"},
     "alert_deliveries": {"delivered_at", "given_up_at"},
     "mass_failures": {"lifted_at"},
     "migration_pauses": {"ended_at"},
     "retention_sweeps": {"after_at"},
+    "monitor_requests": {"taken_at"},
     "swarm_joins": {"updated_at"},
     "node_removals": {"asked_at"},
     "skyctl_installation": {"admin_tokens_from"},

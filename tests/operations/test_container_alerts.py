@@ -7,9 +7,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from skyctl.domain.drains import DrainOptions
 from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.states import MigrationPolicy
-from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains, migrations
 from tests.conftest import make_context
 from tests.support.fakes import FakeEngine, FakeNotifier
@@ -67,9 +67,10 @@ def test_members_hear_of_their_containers_and_administrators_of_the_worker(fleet
     assert heard["migration_summary"] == [(admin, "Containers of w1, which failed: 2 completed")]
     assert [who for who, _ in heard["worker_offline"]] == [admin]
     logged = fleet.connection.execute(
-        "SELECT event_type, organization_id IS NOT NULL FROM activity_logs WHERE event_type LIKE 'alert.container%%'"
+        "SELECT user_id, event_type, is_read, organization_id IS NOT NULL FROM activity_logs "
+        "WHERE event_type LIKE 'alert.container%%' ORDER BY user_id NULLS FIRST"
     ).fetchall()
-    assert logged == [("alert.container_migrated", True)] * 2
+    assert logged == [(who, "alert.container_migrated", False, True) for who in (None, None, member, member)]
 
 
 def test_many_containers_of_one_organization_are_one_alert(fleet: Fleet, member: UUID) -> None:

@@ -10,9 +10,10 @@ from typing import cast
 import pytest
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.drains import DrainOptions
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, LostLead, Refused
-from skyctl.domain.workloads import DrainOptions, ServiceSpec
+from skyctl.domain.workloads import ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
 from skyctl.operations.admin import drains, services
 from skyctl.operations.monitor import migrations as migrations_monitor

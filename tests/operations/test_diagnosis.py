@@ -7,12 +7,14 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from skyctl.domain.workloads import DrainOptions
+from skyctl.domain.drains import DrainOptions
 from skyctl.operations.admin import diagnosis, drains, workers
 from skyctl.operations.shared import outages
 from skyctl.operations.shared.context import Context
 from tests.conftest import Cli, Process
 from tests.support.helpers import TESTS, add_worker, look
+
+pytestmark = pytest.mark.in_process
 
 HEARD = "UPDATE container_workers SET last_heartbeat_at = skyctl_now() - make_interval(secs => %s)"
 

@@ -4,24 +4,32 @@ at."""
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psycopg
 import pytest
 
 from skyctl import settings, wiring
+from skyctl.domain.checks import CheckState
+from skyctl.domain.engine import RestartPolicy
 from skyctl.operations import admin
+from skyctl.operations.admin import doctor_services
 from skyctl.operations.agents import invitations
-from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.context import Context, DoctorInputs
 from skyctl.store.tables import SCHEMA_VERSION
 from skyctl.swarm import engine as swarm_engine
 from tests.agent.peers import Answer, Engine, Manager, Request
 from tests.conftest import Cli, Process
+from tests.operations.fleets import fleet_of
 from tests.support.false_clock import false_clock, needs_false_clock
 from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_worker, eventually
+
+pytestmark = pytest.mark.in_process
 
 Start = Callable[..., Process]
 Serve = Callable[..., tuple[str, Process]]
@@ -89,6 +97,24 @@ def bad(found: dict[str, Any]) -> list[str]:
     return [name for name, check in found.items() if check["state"] != "ok"]
 
 
+@pytest.mark.parametrize(("workers", "state"), [(9_999, "ok"), (10_000, "warning")])
+def test_a_large_fleet_on_postgresqls_own_settings(
+    doctor: Doctor, connection: psycopg.Connection, workers: int, state: str
+) -> None:
+    connection.execute(
+        "INSERT INTO container_workers (id, name, hostname, ip_address, auth_token_hash) "
+        "SELECT gen_random_uuid(), 'w' || n, 'h', '10.0.0.1', 'x' || n FROM generate_series(1, %s) AS n",
+        [workers],
+    )
+    database = psycopg.sql.Identifier(connection.info.dbname)
+    connection.execute(psycopg.sql.SQL("ALTER DATABASE {} SET wal_compression = off").format(database))
+    found = doctor(1)["database settings"]
+    assert found["state"] == state
+    if state == "warning":
+        assert found["found"].startswith("at PostgreSQL's default for 10,000 workers: wal_compression; ")
+        assert "ALTER SYSTEM SET wal_compression = 'on'; then SELECT pg_reload_conf()" in found["remedy"]
+
+
 def test_where_all_is_well_nothing_is_said_against_it(well: Cli, connection: psycopg.Connection) -> None:
     add_worker(connection, status="active", auth_token_expires_at=datetime.now(UTC) + timedelta(days=31))
     add_worker(connection, status="pending")
@@ -113,7 +139,13 @@ def test_without_the_database_the_rest_is_looked_at(well: Cli) -> None:
     assert found["monitor"]["found"] == "not known: the database does not answer"
     shown = well("doctor", SKYCTL_DATABASE_URL=NOWHERE)
     assert (shown.returncode, shown.stderr, shown.stdout.count("mend the database")) == (1, "", 1)
-    assert "1 failed, 15 warnings" in shown.stdout
+    assert "1 failed, 18 warnings" in shown.stdout
+
+
+def test_a_database_that_cannot_keep_every_text(doctor: Doctor, make_database: Callable[..., str]) -> None:
+    found = doctor(1, SKYCTL_DATABASE_URL=make_database("template0", "ENCODING 'SQL_ASCII' LOCALE 'C'"))
+    assert found["database"]["found"].endswith("keeps text as SQL_ASCII, not as UTF8")
+    assert "createdb --encoding=UTF8" in found["database"]["remedy"]
 
 
 def test_a_database_url_that_cannot_be_read(doctor: Doctor) -> None:
@@ -162,6 +194,16 @@ def test_programs_that_ended_are_found(well: Cli, connection: psycopg.Connection
     assert Doctor(well)(1)["monitor"]["state"] == "failed"
     connection.execute("UPDATE monitor_leases SET last_pass_at = now() - interval '30 s'")
     assert Doctor(well)(0)["monitor"]["state"] == "ok"
+
+
+def test_a_monitor_that_leads_no_more_is_not_well(doctor: Doctor, connection: psycopg.Connection) -> None:
+    connection.execute(
+        "INSERT INTO monitor_leases (name, holder, expires_at, last_pass_at) VALUES "
+        "('monitor', 'h:1:x', now() - interval '1 s', now() - interval '2 s')"
+    )
+    found = doctor(1)["monitor"]
+    assert (found["state"], found["found"].endswith(" ago: none leads now")) == ("warning", True)
+    assert "skyctl monitor" in found["remedy"]
 
 
 def test_a_serve_that_ended_is_found(serve: Serve, doctor: Doctor, connection: psycopg.Connection) -> None:
@@ -417,7 +459,7 @@ def test_an_agent_whose_clock_is_wrong_is_named_and_nothing_else_changes(
 
     eventually(beats)
     found = Doctor(well)(0)
-    assert bad(found) == ["worker clocks"]
+    assert bad(found) == ["worker clocks", "workers' nodes"], "neither host is in a swarm"
     assert found["worker clocks"]["state"] == "warning"
     assert found["worker clocks"]["found"] == f"wrong ({said}), against the database's"
     assert "timedatectl" in found["worker clocks"]["remedy"]
@@ -465,3 +507,26 @@ def test_what_the_panel_wrote_as_an_offset_is_no_trouble(doctor: Doctor, connect
     for value in ('"far"', "null", "1e400", "[40]", "29.9"):
         add_worker(connection, metadata=f'{{"clockOffsetSeconds": {value}}}')
     assert doctor(1)["worker clocks"]["state"] == "ok"
+
+
+def test_services_that_keep_ending_or_are_not_started_again_are_named(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    with fleet_of(database_url, connection, "w1") as fleet:
+        fleet.deploy("fine", "bad", to="w1")
+        connection.execute(
+            "UPDATE container_services SET ending_reason = 'its container ended 3 times' WHERE name = 'bad'"
+        )
+        inputs = cast(
+            DoctorInputs, SimpleNamespace(database=lambda: nullcontext(fleet.context.db), engine=fleet.context.engine)
+        )
+        check = doctor_services.examine(inputs)
+        assert (check.state, check.found) == (CheckState.WARNING, "bad keeps ending: its container ended 3 times")
+        connection.execute("UPDATE container_services SET ending_reason = NULL")
+        assert doctor_services.examine(inputs).state is CheckState.OK
+        fleet.engine.policies = {"app:1": RestartPolicy("on-failure", 3)}
+        found = doctor_services.examine(inputs).found
+        assert found.startswith(
+            "bad: it is not started again once its container ends with exit code 0, or once it was "
+        )
+        assert "started again 3 times in its whole life; fine: it is not" in found

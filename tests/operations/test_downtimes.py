@@ -45,14 +45,14 @@ def status(fleet: Fleet) -> str:
 
 def test_a_node_that_takes_nothing_leaves_its_service_down_until_it_takes_it_again(fleet: Fleet) -> None:
     node = fleet.nodes["w1"]
-    fleet.engine.set_availability(node, "drain")
+    fleet.engine.set_availability(node, "pause")
     fleet.engine.evict(node)
     fleet.step()
     assert (status(fleet), events(fleet)) == ("running", [])
     pass_time(fleet)
     fleet.settle()
     assert status(fleet) == "down"
-    words = "no suitable node (scheduling constraints not satisfied on 2 nodes)"
+    words = "no suitable node (its node takes nothing new on 1 node)"
     assert events(fleet) == [("service_down", words)]
     assert fleet.services()["web"].down_reason == words
     pass_time(fleet)
@@ -73,7 +73,7 @@ def test_a_node_that_takes_nothing_leaves_its_service_down_until_it_takes_it_aga
 def test_a_container_that_is_started_again_within_the_grace_time_is_not_told_of(fleet: Fleet) -> None:
     node = fleet.nodes["w1"]
     for _ in range(3):
-        fleet.engine.set_availability(node, "drain")
+        fleet.engine.set_availability(node, "pause")
         fleet.engine.evict(node)
         fleet.step()
         pass_time(fleet, GRACE / 2)
@@ -94,7 +94,7 @@ def test_a_service_that_is_stopped_by_order_is_not_down(fleet: Fleet) -> None:
 @pytest.mark.parametrize("how", ["stop", "remove"])
 def test_one_that_is_down_and_is_then_stopped_or_removed_is_not_called_up(fleet: Fleet, how: str) -> None:
     [service_id] = fleet.engine.observe().services
-    fleet.engine.set_availability(fleet.nodes["w1"], "drain")
+    fleet.engine.set_availability(fleet.nodes["w1"], "pause")
     fleet.engine.evict(fleet.nodes["w1"])
     fleet.step()
     pass_time(fleet)
@@ -108,7 +108,7 @@ def test_one_that_is_down_and_is_then_stopped_or_removed_is_not_called_up(fleet:
 
 
 def test_a_time_in_which_nobody_looked_is_not_told(fleet: Fleet) -> None:
-    fleet.engine.set_availability(fleet.nodes["w1"], "drain")
+    fleet.engine.set_availability(fleet.nodes["w1"], "pause")
     fleet.engine.evict(fleet.nodes["w1"])
     fleet.step()
     pass_time(fleet, timedelta(minutes=10))
@@ -124,7 +124,7 @@ def test_a_time_in_which_nobody_looked_is_not_told(fleet: Fleet) -> None:
 
 def test_of_many_that_are_down_there_is_one_alert_to_each(fleet: Fleet) -> None:
     fleet.deploy(*(f"s{number}" for number in range(6)), to="w1", cores=0.1)
-    fleet.engine.set_availability(fleet.nodes["w1"], "drain")
+    fleet.engine.set_availability(fleet.nodes["w1"], "pause")
     fleet.engine.evict(fleet.nodes["w1"])
     fleet.step()
     pass_time(fleet)

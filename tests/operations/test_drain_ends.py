@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.drains import DrainOptions, DrainProgress, StillThere
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineUnavailable
-from skyctl.domain.workloads import DrainOptions, DrainProgress
 from skyctl.operations.admin import drains
 from tests.operations.fleets import fleet_of
 from tests.support.fleet import Fleet
@@ -97,6 +97,30 @@ def test_what_others_deployed_there_is_named_and_is_not_called_empty(fleet: Flee
         fleet.engine.remove(service_id)
     assert drain(fleet).is_empty
     assert reasons(fleet)[1:] == ["it is empty"]
+
+
+def test_what_is_waited_for_is_said_in_the_words_of_the_end(fleet: Fleet) -> None:
+    def there() -> StillThere:
+        return drains.still_there(fleet.context, fleet.ids["w1"])
+
+    run(fleet, "web")
+    count(fleet, 5)
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    not_counted = "its agent has not counted since the last container ended"
+    assert there() == (["ours"], ["web"], not_counted)
+    fleet.settle()
+    assert progress(fleet).waits_for_others
+    assert there() == ([], ["web"], not_counted)
+    fleet.engine.unavailable = "it is away"
+    assert there() == ([], [], "the engine does not answer: it is away")
+    fleet.engine.unavailable = ""
+    count(fleet, 3)
+    assert there() == ([], ["web", "outside of Swarm (2)"], "")
+    fleet.settle()
+    over = progress(fleet)
+    assert (over.is_over, over.others, over.waits_for_others) == (True, ["web", "outside of Swarm (2)"], False)
+    fleet.engine.lose(fleet.nodes["w1"])
+    assert there() == ([], [], "its node is down")
 
 
 def test_a_container_that_is_stopping_is_waited_for(fleet: Fleet) -> None:

@@ -21,6 +21,8 @@ from tests.support.fakes import FakeEngine
 from tests.support.fleet import Fleet
 from tests.support.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_user, add_worker, bearer, look
 
+pytestmark = pytest.mark.in_process
+
 WITHIN, BEYOND = timedelta(seconds=30), timedelta(seconds=31)
 
 
@@ -283,7 +285,9 @@ def test_an_overdue_drain_ends_in_a_failure_where_the_engine_is_away(fleet: Flee
 def test_with_no_confirmed_node_left_none_is_down(fleet: Fleet) -> None:
     fleet.engine.lose(fleet.nodes["w1"])
     fleet.step()
-    fleet.connection.execute("UPDATE container_workers SET swarm_node_id = NULL, swarm_node_confirmed = NULL")
+    fleet.connection.execute(
+        "UPDATE container_workers SET swarm_node_id = NULL, swarm_node_confirmed = NULL, hostname = 'another-' || name"
+    )
     fleet.step()
     assert workers.get(fleet.context, fleet.ids["w1"]).node_down_since is None
 

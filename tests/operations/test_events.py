@@ -8,12 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import psycopg
+import pytest
 
-from skyctl.domain.workloads import DrainOptions
+from skyctl.domain.cluster import Actor, Event
+from skyctl.domain.drains import DrainOptions
+from skyctl.domain.events import EventKind
 from skyctl.operations.admin import drains, events
 from skyctl.operations.shared.context import Context
+from skyctl.store import events as log
 from tests.conftest import Cli, make_context
-from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_worker
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, add_user, add_worker
+
+pytestmark = pytest.mark.in_process
 
 Follow = Callable[..., "subprocess.Popen[str]"]
 WRITERS, EACH = 8, 20
@@ -53,6 +59,15 @@ def test_followers_miss_nothing_and_repeat_nothing(
     assert follower.wait(PATIENCE_SECONDS) == 0
     assert follower.stdout.read() == ""
     assert seen == written
+
+
+def test_very_many_at_once_are_numbered_in_their_order(context: Context) -> None:
+    new = [Event(EventKind.SETTLED, None, None, "tests", reason=str(number)) for number in range(2500)]
+    with context.db.transaction() as tx:
+        log.lock(tx)
+        written = log.append(tx, *new)
+        assert log.since(tx, 0, len(new)) == written
+    assert [event.reason for event in written] == [event.reason for event in new]
 
 
 def read(follower: "subprocess.Popen[str]") -> int:
@@ -100,11 +115,18 @@ def test_looking_at_the_log(cli: Cli, context: Context, connection: psycopg.Conn
     assert cli("events", "--since", "-1").returncode == 2
 
 
+def test_what_an_administrator_did_is_no_news_to_him(context: Context, connection: psycopg.Connection) -> None:
+    user_id, email = add_user(connection)
+    drains.drain(context, [add_worker(connection, name="w", status="active")], Actor(email, user_id))
+    rows = connection.execute("SELECT user_id, event_type, is_read, read_at = created_at FROM activity_logs").fetchall()
+    assert rows == [(user_id, "worker.drain_requested", True, True)]
+
+
 def test_every_operation_of_an_administrator_is_in_the_activity_log(cli: Cli, connection: psycopg.Connection) -> None:
     add_worker(connection, name="w", status="active")
     invited = cli("workers", "install-script", "--name", "new", SSH_CONNECTION="192.0.2.7 50000 192.0.2.1 22")
     assert invited.returncode == 0
-    assert cli("workers", "remove", "w").returncode == 0
+    assert cli("workers", "remove", "w", "--yes").returncode == 0
     rows = connection.execute(
         "SELECT event_type, entity_type, user_id, ip_address, metadata ->> 'actor' LIKE 'cli:%' "
         "FROM activity_logs ORDER BY created_at"

@@ -130,7 +130,7 @@ def test_a_hold_is_lifted_too_where_the_panel_writes_the_status(
     silent_region(connection, '"eu"')
     look(context)
     connection.execute("UPDATE container_workers SET status = 'active', last_heartbeat_at = now()")
-    assert [event.kind for event in look(context).events] == ["mass_recovery"]
+    assert [event.kind for event in look(context).events] == 4 * ["status_changed"] + ["mass_recovery"]
 
 
 def test_an_engine_that_is_back_meanwhile_has_not_failed(context: Context, connection: psycopg.Connection) -> None:
@@ -160,6 +160,7 @@ def test_a_flapping_worker_that_cannot_settle_stops_no_other(context: Context, c
             connection,
             name=name,
             status="active",
+            concluded_status="active",
             last_heartbeat_at=now,
             flapping_since=long_ago,
             status_changed_at=long_ago,

@@ -16,7 +16,8 @@ import pytest
 
 from skyctl.domain.cluster import Actor
 from skyctl.domain.errors import LinkGone
-from skyctl.domain.events import Fetched
+from skyctl.domain.event_details import Fetched
+from skyctl.domain.event_filter import EventFilter
 from skyctl.installer import agent_archive
 from skyctl.operations.admin import tokens, workers
 from skyctl.operations.agents import install_links, invitations
@@ -25,6 +26,8 @@ from skyctl.operations.shared.context import Context
 from skyctl.store import events
 from tests.conftest import SECRET, Cli, Process
 from tests.support.helpers import PATIENCE_SECONDS, TESTS, admin_token, bearer, get, registration
+
+pytestmark = pytest.mark.in_process
 
 Serve = Callable[..., tuple[str, Process]]
 HOST = Actor("", ip_address="10.0.0.7")
@@ -170,7 +173,7 @@ def test_links_are_events(context: Context) -> None:
     worker_id, link = install_links.invite(context, TESTS)
     install_links.redeem(context, HOST, secret_of(link))
     with context.db.transaction() as tx:
-        told = events.latest(tx, 10, worker_id)
+        told = events.latest(tx, 10, EventFilter([worker_id]))
     assert [event.kind for event in told] == ["invited", "link_made", "link_used"]
     assert told[-1].details == Fetched(ipAddress="10.0.0.7")
 

@@ -3,17 +3,20 @@
 import io
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import NoReturn
 
 import psycopg
 import pytest
 from rich.console import Console
 
 from skyctl.cli.views import top
+from skyctl.documents.cli import overview_document
+from skyctl.domain.drains import DrainOptions
 from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import EngineUnavailable, Refused
 from skyctl.domain.states import MigrationPolicy, MigrationState
-from skyctl.domain.workloads import DrainOptions, MigrationSettings
-from skyctl.operations.admin import drains, migrations, overview, services, workers
+from skyctl.domain.workloads import MigrationSettings
+from skyctl.operations.admin import drain_plans, drains, migrations, overview, services, workers
 from skyctl.operations.shared import lookup
 from tests.conftest import make_context
 from tests.support.fakes import FakeEngine
@@ -72,7 +75,7 @@ def test_what_is_not_over_is_counted(fleet: Fleet) -> None:
     seen = overview.overview(fleet.context, 1)
     assert seen.migrations == {"awaiting_approval": 1, "queued": 1}
     drawn = io.StringIO()
-    Console(file=drawn, width=100).print(*top.page(seen), sep="\n")
+    Console(file=drawn, width=100).print(*top.page(overview_document(seen)), sep="\n")
     assert "1 to approve  1 to move" in drawn.getvalue()
 
 
@@ -218,7 +221,7 @@ def test_undrain_cancels_what_has_not_started(fleet: Fleet) -> None:
     fleet.deploy("a", "b", "c", to="w1")
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS, DrainOptions(max_parallel=1))
     fleet.step()
-    assert sorted(states(fleet).values()) == ["queued", "queued", "starting"]
+    assert sorted(states(fleet).values()) == ["queued", "queued", "verifying"]
     drains.undrain(fleet.context, fleet.ids["w1"], TESTS)
     fleet.settle()
     assert sorted(states(fleet).values()) == ["cancelled", "cancelled", "completed"]
@@ -230,7 +233,7 @@ def test_a_plan_changes_nothing(fleet: Fleet) -> None:
     fleet.deploy("big", to="w1", cores=1, memory=2000)
     fleet.deploy("full2", to="w2", memory=3000)
     fleet.deploy("full3", to="w3", memory=3000)
-    plan = drains.plan(fleet.context, [fleet.ids["w1"]])
+    plan = drain_plans.plan(fleet.context, [fleet.ids["w1"]])
     assert [(each.service_name, each.source, each.target is None) for each in plan] == [
         ("a", "w1", False),
         ("b", "w1", False),
@@ -333,14 +336,23 @@ def test_a_service_that_somebody_moved_by_hand_is_followed(fleet: Fleet) -> None
     assert fleet.where() == {"a": "w3"}
 
 
-def test_a_migration_gives_way_to_somebody_who_pins_the_service_elsewhere(fleet: Fleet) -> None:
+def away(*_: object) -> NoReturn:
+    raise EngineUnavailable("the engine is away")
+
+
+def test_a_migration_gives_way_to_somebody_who_pins_the_service_elsewhere(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet.add("w4")
     fleet.deploy("a", to="w1")
     current = fleet.services()["a"].current
     assert current
     assert current.swarm_service_id
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
-    fleet.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet.engine, "move", away)
+        with pytest.raises(EngineUnavailable):
+            fleet.step()
     assert states(fleet) == {"a": "starting"}
     other = next(name for name in ("w2", "w3", "w4") if name != fleet.migrations()["a"].target_worker_name)
     version = fleet.engine.observe().services[current.swarm_service_id].version
@@ -348,6 +360,22 @@ def test_a_migration_gives_way_to_somebody_who_pins_the_service_elsewhere(fleet:
     fleet.settle()
     assert states(fleet) == {"a": "cancelled"}
     assert fleet.where() == {"a": other}
+
+
+def test_off_a_lost_worker_the_next_attempt_goes_to_the_next_worker(fleet: Fleet) -> None:
+    """There is nothing to go back to: it is pinned where the attempt before it failed."""
+    fleet.deploy("a", to="w1")
+    fleet.engine.unhealthy |= {(fleet.nodes["w2"], "app:1")}
+    fleet.engine.set_availability(fleet.nodes["w3"], "pause")
+    fleet.fail("w1")
+    for _ in range(60):
+        fleet.step()
+        fleet.context.db.ahead += timedelta(seconds=30)
+        fleet.beat(*[name for name in fleet.ids if name != "w1"])
+        if fleet.migrations().get("a") and fleet.migrations()["a"].attempts >= 1:
+            fleet.engine.set_availability(fleet.nodes["w3"], "active")
+    assert fleet.migrations()["a"].state == "completed"
+    assert fleet.where() == {"a": "w3"}
 
 
 def test_a_worker_with_containers_is_not_removed(fleet: Fleet) -> None:

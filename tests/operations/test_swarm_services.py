@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 from skyctl.cli import views
+from skyctl.documents.swarm import swarm_services_document
+from skyctl.documents.workers import page_document, runs_document
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineSpec, Port
+from skyctl.domain.engine import EngineSpec, Mount, Port
 from skyctl.domain.workloads import Place
 from skyctl.operations.admin import swarm_services, workers
 from tests.operations.fleets import fleet_of
@@ -45,9 +47,9 @@ def test_every_service_is_listed_with_where_it_runs(fleet: Fleet) -> None:
     assert found["w1"].places == [Place("w1", "w1", 1)]
     assert found["nobodys"].places == [Place(None, "nobodys", 1)]
     assert (found["w2"].running, found["w2"].wanted, found["w1"].running, found["w1"].wanted) == (0, 0, 1, 1)
-    assert (found["w1"].engine.stack, found["w1"].engine.mounts) == ("shop", ("/srv:/srv",))
+    assert (found["w1"].engine.stack, found["w1"].engine.mounts) == ("shop", (Mount("bind", "/srv", "/srv"),))
     screen = Console(file=io.StringIO(), width=200)
-    for part in views.swarm.services_table(list(found.values()), wide=True):
+    for part in views.swarm.services_table(swarm_services_document(list(found.values())), wide=True):
         screen.print(part)
     text = screen.file.getvalue()  # type: ignore[attr-defined]
     for shown in ("nobodys (no worker)", "1 of 1", "8001:80", "/srv:/srv", "shop", "4 services"):
@@ -61,4 +63,26 @@ def test_a_worker_tells_what_runs_there_by_service_and_beside_the_swarm(fleet: F
     worker = workers.get(fleet.context, fleet.ids["w1"])
     there = swarm_services.on_worker(fleet.context, worker)
     assert [occupant.name.split("-")[-1] for occupant in there] == ["ours", "w1"]
-    assert views.swarm.occupants_text(worker, there).endswith(", web-w1; 3 outside of Swarm, by its last heartbeat")
+    assert views.swarm.runs_text(runs_document(worker, there)).endswith(
+        ", web-w1; 3 outside of Swarm, by its last heartbeat"
+    )
+
+
+def test_the_wide_list_has_what_runs_on_each_worker(fleet: Fleet) -> None:
+    fleet.connection.execute(
+        "UPDATE container_workers SET current_load = jsonb_set(current_load, '{containerCount}', '3') WHERE name = 'w2'"
+    )
+    page = workers.list_workers(fleet.context)
+    there = swarm_services.on_workers(fleet.context, page.workers)
+    document = page_document(page, fleet.context.health)
+    for row, worker in zip(document["workers"], page.workers, strict=True):
+        row["runs"] = runs_document(worker, there[worker.id])
+    ours = next(each.name for each in fleet.engine.observe().services.values() if each.name.endswith("ours"))
+    assert {row["name"]: views.swarm.runs_text(row["runs"]) for row in document["workers"]} == {
+        "w1": f"{ours}, web-w1",
+        "w2": "web-w2; 2 outside of Swarm, by its last heartbeat",
+    }
+    screen = Console(file=io.StringIO(), width=400)
+    for part in views.workers.worker_table(document, wide=True):
+        screen.print(part)
+    assert "2 outside of Swarm" in screen.file.getvalue()  # type: ignore[attr-defined]

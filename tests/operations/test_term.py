@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
+from skyctl.domain.drains import DrainOptions
 from skyctl.domain.errors import DatabaseUnavailable, EngineUnavailable, LostLead
-from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import drains
 from skyctl.operations.monitor import migrations as migrations_monitor
 from skyctl.operations.monitor import services as services_monitor
@@ -32,6 +32,7 @@ MAY_ORDER = {"term.engine()"}
 ELSEWHERE = (".transaction", "context.recording", "context.engine")
 BY_HAND = {"leases.hold", "events.lock"}
 NO_EVENTS = ("term.writing", "term.reading")
+EVENTS = "term.recording"
 APPENDING = {"events.append", "events.record", "events.record_all"}
 
 
@@ -46,6 +47,9 @@ def breaches(source: str) -> list[str]:
     for block in ast.walk(tree):
         if isinstance(block, ast.With) and ast.unparse(block.items[0]).startswith(NO_EVENTS):
             found += [f"{call.lineno}: no events here" for call in calls(block) if ast.unparse(call.func) in APPENDING]
+        if isinstance(block, ast.With) and ast.unparse(block.items[0]).startswith(EVENTS):
+            appends = any(ast.unparse(call.func) in APPENDING for call in calls(block))
+            found += [] if appends else [f"{block.lineno}: no event, and the log's lock"]
     return found
 
 
@@ -71,6 +75,7 @@ def test_the_monitor_writes_and_orders_by_its_term_alone(path: Path) -> None:
         "engine.move('x', 1, 'y', {})",
         "leases.hold(tx, lease, TTL)",
         "with term.writing() as tx: events.append(tx, event)",
+        "with term.recording() as tx: pass",
     ],
 )
 def test_the_law_would_notice(line: str) -> None:

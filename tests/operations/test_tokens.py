@@ -26,6 +26,8 @@ from skyctl.rules import identity, tokens
 from tests.conftest import Cli, Process
 from tests.support.helpers import LOAD, PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, look
 
+pytestmark = pytest.mark.in_process
+
 Serve = Callable[..., tuple[str, Process]]
 MACHINE = "m" * 64
 
@@ -194,7 +196,7 @@ def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_an
 ) -> None:
     one = joined(api, context)
     assert beat(api, one.worker_id, one.token).status_code == 200
-    assert cli("workers", "revoke", "w1", "--reason", "stolen laptop").returncode == 0
+    assert cli("workers", "revoke", "w1", "--yes", "--reason", "stolen laptop").returncode == 0
     for refused in (beat(api, one.worker_id, one.token), join(api, one.token)):
         assert error(refused) == (403, "TOKEN_REVOKED")
         assert "stolen laptop" in refused.json()["error"]["message"]
@@ -204,7 +206,7 @@ def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_an
     assert "stolen laptop" in cli("workers", "why", "w1").stdout
     shown = json.loads(cli("workers", "show", "w1", "-o", "json").stdout)
     assert (shown["status"], shown["tokenRevokedReason"]) == ("pending", "stolen laptop")
-    assert cli("workers", "revoke", "w1").returncode == 4
+    assert cli("workers", "revoke", "w1", "--yes").returncode == 4
     assert cli("workers", "rotate-token", "w1").returncode == 4
 
     script = json.loads(cli("workers", "install-script", "--worker", "w1", "--insecure", "-o", "json").stdout)

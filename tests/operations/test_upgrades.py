@@ -22,6 +22,8 @@ from tests.agent.unit import Unit, newer
 from tests.conftest import Cli, Process
 from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, bearer, eventually, registration
 
+pytestmark = pytest.mark.in_process
+
 Serve = Callable[..., tuple[str, Process]]
 OURS = hashlib.sha256(agent_archive()).hexdigest()
 OLDER = "0" * 64

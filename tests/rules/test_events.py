@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from skyctl.domain.events import Details, EventKind
+from skyctl.domain.event_details import Details
+from skyctl.domain.events import EventKind
 from skyctl.domain.states import DeploymentStatus, MigrationState
 
 ROOT = Path(__file__).parents[2]

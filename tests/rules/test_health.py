@@ -110,11 +110,21 @@ def test_each_row_of_the_table(facts: dict[str, Any], status: str, reason: str) 
 
 
 def test_who_is_unhealthy_for_another_reason_now_is_news() -> None:
-    exhausted, without_engine = worker("unhealthy", load=Load(99, 0, 0)), worker("unhealthy", engine_failed_at=NOW)
+    known: dict[str, Any] = {"status": "unhealthy", "concluded_status": WorkerStatus.UNHEALTHY}
+    exhausted, without_engine = worker(load=Load(99, 0, 0), **known), worker(engine_failed_at=NOW, **known)
     facts = (exhausted, worker(**away(61)))
     by_load, by_engine = (health.assess(each, NOW, [], POLICY) for each in facts)
     assert [health.is_news_of(exhausted, each) for each in (by_load, by_engine)] == [False, True]
     assert [health.is_news_of(without_engine, each) for each in (by_load, by_engine)] == [True, False]
+
+
+def test_what_the_panel_wrote_is_set_right_and_no_news_to_people() -> None:
+    drained = worker(drain_requested_at=NOW, concluded_status=WorkerStatus.DRAINING)
+    back = worker(concluded_status=WorkerStatus.OFFLINE)
+    new = worker()
+    for of, is_news, is_to_be_told in ((drained, True, False), (back, True, True), (new, True, False)):
+        verdict = health.assess(of, NOW, [], POLICY)
+        assert (health.is_news_of(of, verdict), health.is_to_be_told(of, verdict)) == (is_news, is_to_be_told)
 
 
 def test_nobody_comes_back_by_an_outage_that_began_a_moment_before_it_went_offline() -> None:

@@ -12,7 +12,7 @@ from skyctl.rules import migrations as rules
 from skyctl.rules.migrations import Step
 
 SOURCE, TARGET, OTHER = "source", "target", "other"
-PINS = rules.Pins(SOURCE, TARGET, "mine")
+PINS = rules.Pins(SOURCE, TARGET, "")
 STATES = ["pending", "preparing", "starting", "running", "failed", "rejected", "shutdown", "complete", "orphaned"]
 
 tasks = st.builds(
@@ -66,7 +66,7 @@ def test_no_step_is_ever_wrong(
             assert source_stopped is not bool(left)
             assert source_stopped or overdue or not up[SOURCE], "a worker that is heard must have stopped its container"
         case Step.MOVE:
-            assert service.node_id in (SOURCE, None)
+            assert service.node_id in (SOURCE, None) or not up[OTHER], "a node that is down was chosen by nobody"
             assert state is MigrationState.STARTING
             assert not overdue
         case Step.ROLL_BACK:
@@ -75,8 +75,9 @@ def test_no_step_is_ever_wrong(
             assert overdue or service.update in rules.GIVEN_UP
         case Step.CANCEL:
             assert service.node_id == OTHER
+            assert up[OTHER]
         case Step.FAIL:
-            assert service.node_id in (SOURCE, None)
+            assert service.node_id in (SOURCE, None) or not up[OTHER]
             assert reason
         case Step.VERIFY:
             assert (service.node_id, state) == (TARGET, MigrationState.STARTING)

@@ -1,7 +1,8 @@
 """Placement: what it promises of any batch, and plain examples of what it prefers and says."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -364,3 +365,41 @@ def test_a_placement_names_the_figure_that_decided() -> None:
         reason(demand(1, spread="web"), one) == "fewest siblings (2), then lowest load: 35 % with it, among 1 eligible"
     )
     assert reason(demand(1, avoid=ids(1)), one).startswith("where it failed lately, for want of another: lowest load")
+
+
+@BATCHES
+@given(
+    sizes=st.lists(st.sampled_from([0.1, 0.3, 0.5, 1]), min_size=1, max_size=10),
+    loads=st.lists(PERCENT.map(lambda p: min(p, 50)), min_size=1, max_size=4),
+    spreads=st.lists(SPREADS, min_size=10, max_size=10),
+    into_one=st.integers(1, 2),
+)
+def test_a_batch_that_is_placed_bit_by_bit_goes_where_it_would_at_once(
+    sizes: list[float], loads: list[float], spreads: list[str | None], into_one: int
+) -> None:
+    """As a drain does it: a few begin, in their turn, at most so many into one worker, and no heartbeat tells of
+    them yet."""
+    demands = [demand(n, cpu, cpu * 100, 0, spread=spreads[n]) for n, cpu in enumerate(sizes)]
+    workers = {UUID(int=n): candidate(n, Capacity(16, 1e4, 1e3), Load(load)) for n, load in enumerate(loads, 1)}
+    at_once = {answer.id: answer for answer in plan(demands, list(workers.values()), POLICY)}
+    bit_by_bit: dict[UUID, UUID] = {}
+    while len(bit_by_bit) < len(demands):
+        waiting = [each for each in demands if each.id not in bit_by_bit]
+        answers = [each for each in plan(waiting, list(workers.values()), POLICY) if isinstance(each, Placement)]
+        begun: Counter[UUID] = Counter()
+        for answer in sorted(answers, key=lambda each: each.turn):
+            if begun[answer.worker_id] < into_one:
+                begun[answer.worker_id] += 1
+                bit_by_bit[answer.id] = answer.worker_id
+                workers[answer.worker_id] = with_arriving(workers[answer.worker_id], demands[answer.id.int])
+    assert bit_by_bit == {key: each.worker_id for key, each in at_once.items() if isinstance(each, Placement)}
+
+
+def with_arriving(one: Candidate, placed: Demand) -> Candidate:
+    """A worker with one more container, of which no heartbeat tells yet."""
+    held, more = one.reserved, placed.needs
+    whole = Capacity(held.cpu_cores + more.cpu_cores, held.memory_mb + more.memory_mb, held.disk_gb + more.disk_gb)
+    siblings = dict(one.siblings)
+    if placed.spread:
+        siblings[placed.spread] = siblings.get(placed.spread, 0) + 1
+    return replace(one, reserved=whole, unmeasured=whole, siblings=siblings)

@@ -11,6 +11,8 @@ from skyctl.domain.addresses import client_address
 from tests.conftest import SECRET, Cli, Process
 from tests.support.helpers import PATIENCE_SECONDS, add_worker, admin_token, bearer
 
+pytestmark = pytest.mark.in_process
+
 Serve = Callable[..., tuple[str, Process]]
 
 SAID = {

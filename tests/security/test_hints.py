@@ -20,6 +20,8 @@ from tests.conftest import Cli, Process
 from tests.support.fleet import Fleet
 from tests.support.helpers import PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, bearer, get
 
+pytestmark = pytest.mark.in_process
+
 ROOT = Path(__file__).parents[2]
 HOSTILE = ["$(touch run-1)", "'; touch run-2; '\"`touch run-3`\"", "--force", "a\ntouch run-4\n\u202e\x1b[2J"]
 COMMAND = re.compile(r"\bskyctl (?:workers|services|migrations) [^\n`]*|(?<=`)(?:docker|chmod) [^\n`]*")

@@ -22,6 +22,8 @@ from skyctl.rules import names
 from tests.conftest import SECRET, Cli, Process
 from tests.support.helpers import PATIENCE_SECONDS, REGISTRATION, TESTS, add_worker, admin_token, bearer
 
+pytestmark = pytest.mark.in_process
+
 ODD = [
     "$(touch x)",
     "a b",

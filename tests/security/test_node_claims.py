@@ -11,10 +11,10 @@ import psycopg
 import pytest
 
 from skyctl.domain.cluster import Capacity, Worker
+from skyctl.domain.drains import DrainOptions
 from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import Refused
 from skyctl.domain.events import EventKind
-from skyctl.domain.workloads import DrainOptions
 from skyctl.operations.admin import alerts, drains, node_claims, workers
 from skyctl.operations.agents import invitations
 from tests.conftest import Process, make_context

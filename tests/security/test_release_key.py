@@ -20,6 +20,8 @@ from skyctl.operations.shared.context import Context
 from tests.conftest import SECRET, Cli, Process
 from tests.support.helpers import LOAD, PATIENCE_SECONDS, TESTS, add_worker, admin_token, bearer, registration
 
+pytestmark = pytest.mark.in_process
+
 Serve = Callable[..., tuple[str, Process]]
 OLDER = "0" * 64
 PINS = "release_key={}"

@@ -7,10 +7,11 @@ from uuid import UUID
 import pytest
 
 from skyctl.domain.cluster import Capacity
+from skyctl.domain.drains import DrainOptions
 from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused
 from skyctl.domain.events import EventKind
-from skyctl.domain.workloads import DrainOptions, ServiceSpec
+from skyctl.domain.workloads import ServiceSpec
 from skyctl.operations.admin import deploy, drains, services
 from skyctl.rules.services import NOT_OURS, engine_name
 from tests.support.fleet import Fleet

@@ -16,6 +16,8 @@ from skyctl.domain.errors import SkyctlError
 from skyctl.host.certificates import Certificates
 from tests.conftest import Cli
 
+pytestmark = pytest.mark.in_process
+
 NOW = datetime.now(UTC)
 P256, ODD_CURVE = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030101")
 VERSION, ODD_VERSION = bytes.fromhex("020100"), bytes.fromhex("020105")

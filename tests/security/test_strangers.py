@@ -92,6 +92,31 @@ def test_a_forged_token_is_refused_before_the_log_and_before_its_body(
         assert refused.status_code in (401, 403)
 
 
+def test_nothing_of_a_long_heartbeat_is_read_for_whoever_has_no_good_token(
+    url: httpx.URL, connection: psycopg.Connection, context: Context, invitation: Invitation
+) -> None:
+    """What a host may tell of its volumes takes far longer to read than a token."""
+    revoked, removed = invitations.invite(context, TESTS), invitations.invite(context, TESTS)
+    connection.execute("UPDATE container_workers SET auth_token_hash = '' WHERE id = %s", [revoked.worker_id])
+    workers.remove(context, removed.worker_id, TESTS)
+    path = f"/api/workers/{invitation.worker_id}/heartbeat"
+    volumes = {"s" * 25: ["/" + "x" * 150] * 100}
+    unreadable, odd = b"[" * 16_000, json.dumps(LOAD | {"imageVolumes": volumes | {"": []}}).encode()
+    with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
+        for body in (unreadable, odd):
+            for token in ("x", worker_token(FORGED_SECRET, invitation.worker_id), revoked.token):
+                refused = client.post(path, headers=bearer(token), content=body)
+                assert refused.status_code in (401, 403), refused.text
+            for other in (revoked, removed):
+                theirs = f"/api/workers/{other.worker_id}/heartbeat"
+                assert client.post(theirs, headers=bearer(other.token), content=body).status_code in (401, 403)
+            assert client.post(path, headers=bearer(invitation.token), content=body).status_code == 400
+        told = client.post(path, headers=bearer(invitation.token), json=LOAD | {"imageVolumes": volumes})
+        assert told.status_code == 200, told.text
+    row = connection.execute("SELECT image_volumes FROM container_workers WHERE id = %s", [invitation.worker_id])
+    assert row.fetchone() == (volumes,)
+
+
 def test_strangers_have_threads_and_a_queue_of_their_own(
     url: httpx.URL, connection: psycopg.Connection, context: Context, database_url: str
 ) -> None:

@@ -26,6 +26,8 @@ from skyctl.rules import alerts
 from tests.conftest import Cli
 from tests.support.helpers import TESTS, add_worker, look
 
+pytestmark = pytest.mark.in_process
+
 RANGES = [
     *((0x00, 0x1F), (0x7F, 0x9F), (0x061C, 0x061C), (0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F)),
     *((0xFEFF, 0xFEFF), (0xE0000, 0xE007F)),

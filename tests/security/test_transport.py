@@ -7,6 +7,8 @@ from skyctl.rules import transport
 from skyctl.store.db import Database
 from tests.conftest import Cli
 
+pytestmark = pytest.mark.in_process
+
 AWAY = "postgresql://u:p@db.example/x"
 
 

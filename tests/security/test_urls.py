@@ -16,6 +16,8 @@ from skyctl.store.db import Database
 from skyctl.swarm import SwarmEngine
 from tests.conftest import Cli, clean_environment
 
+pytestmark = pytest.mark.in_process
+
 ODD = ("@", ":", "/", "#", "?", "%", "&", "=", "@/", "?a=b@", "/@:", " ", "'", "[", "@@")
 PASSWORDS = [f"Gehe1m{odd}Geh3im" for odd in ODD]
 DATABASES = [

@@ -5,7 +5,7 @@ the rule alone says is asked of the values that were written, not of what the qu
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -50,7 +50,7 @@ def moments(*, at_least: int = 1) -> st.SearchStrategy[datetime]:
     return st.integers(at_least, 4).map(lambda minutes: NOW - timedelta(minutes=minutes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
     """A service with one container; `migration` is the one that there is already, of it or of another deployment."""
 
@@ -61,6 +61,17 @@ class Case:
     untold_since: datetime | None
     worker_is_removed: bool
     migration: "Past | None"
+
+    def __repr__(self) -> str:
+        return told(self)
+
+
+def told(value: Any) -> str:
+    """Tell of a case what is not as ever: a dozen of them as they are would be more than an example may say."""
+    if not is_dataclass(value):
+        return repr(value)
+    facts = {field.name: getattr(value, field.name) for field in fields(value)}
+    return f"{type(value).__name__}({', '.join(f'{name}={told(fact)}' for name, fact in facts.items() if fact)})"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from skyctl.domain.cluster import HealthPolicy
 from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import workers
+from skyctl.operations.monitor.sight import Sight
 from skyctl.operations.shared.context import Context
 from skyctl.rules import health
 from skyctl.store import health as store
@@ -25,6 +26,7 @@ SECONDS = st.none() | st.sampled_from([0, 1, 59, 60, 61, 119, 120, 121, 5000])
 @settings(max_examples=150)
 @given(
     status=st.none() | st.sampled_from(list(WorkerStatus)),
+    concluded=st.none() | st.sampled_from(list(WorkerStatus)),
     spans=OUTAGES,
     silent=SECONDS,
     stopped=SECONDS,
@@ -43,6 +45,7 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     context: Context,
     connection: psycopg.Connection,
     status: WorkerStatus | None,
+    concluded: WorkerStatus | None,
     spans: list[tuple[int, int]],
     silent: float | None,
     stopped: float | None,
@@ -66,6 +69,7 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     worker_id = add_worker(
         connection,
         status=status,
+        concluded_status=concluded,
         current_load=json.dumps(dict(zip(keys, loads, strict=True))),
         recent_cpu=None if before is None else before if panel else [loads[0], *before],
         last_heartbeat_at=None if silent is None else now - timedelta(seconds=silent),
@@ -85,3 +89,5 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         picked = store.survey(tx, POLICY, silent_since).suspects
     changes = health.is_news_of(found, health.assess(found, now, ours, POLICY))
     assert list(picked) == ([worker_id] if changes else [])
+    by_pages = Sight(small_blocks=0).look(context.db.transaction, 1, POLICY, now, silent_since, ())
+    assert list(by_pages.suspects) == list(picked)

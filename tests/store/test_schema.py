@@ -1,14 +1,17 @@
 """The schema: complete, repeatable, at home in an empty database and in the panel's."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 
+from skyctl.domain.errors import UnfitDatabase
 from skyctl.domain.states import WorkerStatus
 from skyctl.operations.admin import schema, workers
 from skyctl.operations.agents import invitations
@@ -17,6 +20,8 @@ from skyctl.operations.shared.context import Context
 from skyctl.store import tables
 from tests.conftest import Cli, make_context
 from tests.support.helpers import TESTS, add_worker, look, registration
+
+pytestmark = pytest.mark.in_process
 
 PANEL = (Path(__file__).parents[1] / "support/panel.sql").read_text()
 
@@ -40,6 +45,9 @@ def columns_of(connection: psycopg.Connection, table: str) -> dict[str, tuple[ob
         (table,),
     )
     return {str(row[0]): row[1:] for row in rows}
+
+
+BUT_THE_LAST: LiteralString = "DELETE FROM skyctl_schema WHERE version < (SELECT max(version) FROM skyctl_schema)"
 
 
 def dump(connection: psycopg.Connection) -> list[tuple[object, ...]]:
@@ -82,7 +90,7 @@ def test_each_database_is_an_installation_of_its_own(context: Context, panel_url
 
 def test_an_older_database_gets_its_id_once(context: Context, connection: psycopg.Connection) -> None:
     connection.execute("DROP TABLE skyctl_installation")
-    connection.execute("DELETE FROM skyctl_schema WHERE version < 9; UPDATE skyctl_schema SET version = 5")
+    connection.execute(f"{BUT_THE_LAST}; UPDATE skyctl_schema SET version = 5")
     assert schema.check(context).missing == ["skyctl_installation"]
     made = schema.initialize(context)
     assert made.complete
@@ -93,10 +101,10 @@ def test_an_older_database_gets_its_id_once(context: Context, connection: psycop
 
 def test_init_lifts_the_limits_of_an_older_database(context: Context, connection: psycopg.Connection) -> None:
     before = dump(connection)
-    connection.execute("""
+    connection.execute(f"""
         ALTER TABLE worker_events ALTER COLUMN actor TYPE varchar(255);
         ALTER TABLE mass_failures ALTER COLUMN region TYPE varchar(255), ALTER COLUMN lifted_by TYPE varchar(255);
-        DELETE FROM skyctl_schema WHERE version < 9; UPDATE skyctl_schema SET version = 2;
+        {BUT_THE_LAST}; UPDATE skyctl_schema SET version = 2;
     """)
     assert schema.check(context).pending_upgrade
     assert schema.initialize(context).complete
@@ -220,3 +228,34 @@ def test_options_of_the_url_stand(cli: Cli, connection: psycopg.Connection, data
     connection.execute("CREATE SCHEMA elsewhere")
     there = cli("db", "check", SKYCTL_DATABASE_URL=f"{database_url}&options=-csearch_path%3Delsewhere")
     assert (there.returncode, "container_workers" in there.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_keep_every_text_is_refused(make_database: Callable[..., str], encoding: str) -> None:
+    """By name, before anything is made in it; the database that the hint makes is taken."""
+    url = make_database("template0", f"ENCODING '{encoding}' LOCALE 'C'")
+    context = make_context(url)
+    for use in (schema.initialize, schema.check):
+        with pytest.raises(UnfitDatabase, match=f"keeps text as {encoding}, not as UTF8") as refused:
+            use(context)
+    context.db.close()
+    with psycopg.connect(url) as connection:
+        made = connection.execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+        assert made.fetchone() == (0,)
+    [(encoding, locale, template)] = re.findall(
+        r"createdb --encoding=(\S+) --locale=(\S+) --template=(\S+) ", refused.value.hint
+    )
+    remedied = make_context(make_database(template, f"ENCODING '{encoding}' LOCALE '{locale}'"))
+    assert schema.initialize(remedied).complete
+    remedied.db.close()
+
+
+def test_whoever_starts_in_such_a_database_says_it_and_ends(make_database: Callable[..., str], cli: Cli) -> None:
+    url = make_database("template0", "ENCODING 'LATIN1' LOCALE 'C'")
+    for command in ("db init", "serve --port 0", "monitor"):
+        result = cli(*command.split(), SKYCTL_DATABASE_URL=url)
+        assert result.returncode == 5, command
+        error, hint = result.stderr.splitlines()
+        assert error.startswith("error: ")
+        assert error.endswith("keeps text as LATIN1, not as UTF8")
+        assert "createdb --encoding=UTF8" in hint

@@ -117,7 +117,7 @@ def panel_works(url: str, panel: str) -> None:
         add_worker(connection, name="w")
         connection.execute("DELETE FROM container_workers")
         assert connection.execute("SELECT kind, actor FROM worker_events").fetchall()[-1] == ("removed", "panel")
-        connection.execute("INSERT INTO users (email, password_hash) VALUES ('a@example.com', '')")
+        connection.execute("INSERT INTO users (email, password_hash, name) VALUES ('a@example.com', '', 'a')")
         connection.execute("INSERT INTO notifications (user_id, type, message) SELECT id, 'x', 'x' FROM users")
         connection.execute("DELETE FROM users")
 
@@ -161,3 +161,18 @@ def test_whoever_may_only_use_the_tables_finds_nothing_to_do(roles: tuple[str, s
     user = make_context(as_role(panels, roles[1]))
     assert schema.initialize(user).complete
     user.db.close()
+
+
+def test_who_may_only_write_the_panels_tables_adds_and_removes_workers(
+    roles: tuple[str, str], panels: str, cli: Cli
+) -> None:
+    """What our triggers write besides is no matter of his rights, nor of where he looks for tables."""
+    assert cli("db", "init", SKYCTL_DATABASE_URL=panels).returncode == 0
+    with psycopg.connect(as_role(panels, roles[1]), autocommit=True) as connection:
+        connection.execute("SET search_path = ''")
+        values = "(name, hostname, ip_address, auth_token_hash) VALUES ('w', 'w', '10.0.0.1', 'none')"
+        connection.execute(f"INSERT INTO public.container_workers {values}")
+        connection.execute("DELETE FROM public.container_workers")
+    with psycopg.connect(panels, autocommit=True) as connection:
+        assert connection.execute("SELECT sum(delta) FROM worker_counts").fetchone() == (0,)
+        assert connection.execute("SELECT kind FROM worker_events").fetchall() == [("removed",)]

@@ -1,6 +1,7 @@
 """A Docker engine that says what a test tells it to, on a unix socket."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 Answer = tuple[int, Any]
+VERSION = re.compile(r"^/v[\d.]+(?=/)")  # the agent's requests have none
 
 
 class _Server(ThreadingMixIn, UnixStreamServer):
@@ -24,9 +26,8 @@ def engine(folder: Path, answer: Callable[[str, str], Answer]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            path = self.path.partition("?")[0]
-            version, _, rest = path.removeprefix("/").partition("/")
-            status, body = (200, {"ApiVersion": "1.41"}) if version == "version" else answer(self.command, f"/{rest}")
+            path = VERSION.sub("", self.path.partition("?")[0])
+            status, body = (200, {"ApiVersion": "1.41"}) if path == "/version" else answer(self.command, path)
             content = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))

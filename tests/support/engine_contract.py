@@ -4,31 +4,48 @@ import ipaddress
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineService, EngineSpec, EngineTask, NodeTask
+from skyctl.domain.engine import (
+    Document,
+    EngineService,
+    EngineSpec,
+    EngineTask,
+    HostPort,
+    NodeTask,
+    Plugin,
+    Port,
+    Requirements,
+    RestartPolicy,
+    reserved_for,
+)
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable
+from skyctl.domain.logs import LogOptions
 from skyctl.domain.states import EndpointMode
 from skyctl.operations.shared.context import Engine
+from skyctl.rules import owner_specs
 from skyctl.rules.tasks import ENDED
 
+_MANY = 5  # ends of containers; of on-failure with three attempts the fourth is the last
 _SECONDS = 300  # ends a wait that is hopeless
 LABEL = "skypanel.deployment.id"
 
 
 @dataclass(frozen=True)
 class Ground:
-    """A swarm to try services on: two of its workers, an image that both have, and one that nobody has."""
+    """A swarm to try services on: two of its workers, an image that both have, one that nobody has, and by their exit
+    codes those whose containers end as soon as they run."""
 
     engine: Engine
     first: str
     second: str
     image: str
     absent: str
+    ending: Mapping[int, str] = field(default_factory=dict)
     pause_seconds: float = 0
 
     def spec(self, deployment: str = "one", slug: str = "shop") -> EngineSpec:
@@ -70,6 +87,15 @@ class Ground:
                 return self.quiet(service_id)
             service = now
         return service
+
+    def write(self, service_id: str, change: Callable[[Document], Document]) -> None:
+        """Change the specification of a service, also where the engine raises its version at the same moment."""
+        document = self.engine.read(service_id)
+        assert document
+        try:
+            self.engine.write(service_id, document.version, change(document.spec))
+        except EngineConflict:
+            self.write(service_id, change)
 
     def move(self, service_id: str, node_id: str, deployment: str) -> EngineService:
         """Move a service and see it there."""
@@ -189,6 +215,27 @@ class EngineContract:
             ground.engine.deploy(ground.spec("late"), before.version)
         assert not ground.engine.observe().services
 
+    def test_of_several_none_is_pinned_and_each_is_started(self, ground: Ground) -> None:
+        service_id = ground.deploy(replace(ground.spec(), node_id=None, replicas=3))
+        service = ground.until(service_id, lambda service: len(running(service)) == 3)
+        assert (service.node_id, service.replicas, service.requirements.constraints) == (None, 3, ())
+        assert {task.deployment_id for task in running(service)} == {"one"}
+
+    def test_scaling_leaves_the_containers_that_run_as_they_are(self, ground: Ground) -> None:
+        before = ground.quiet(ground.deploy(ground.spec()))
+        first = {task.id for task in running(before)}
+        ground.write(before.id, lambda spec: owner_specs.scaled(spec, 3, {LABEL: "two"}))
+        three = ground.until(before.id, lambda service: len(running(service)) == 3)
+        ids = {task.id for task in running(three)}
+        assert first < ids
+        assert (three.node_id, three.replicas, three.labels[LABEL]) == (None, 3, "two")
+        ground.write(before.id, lambda spec: owner_specs.scaled(spec, 1, {LABEL: "three"}))
+        one = ground.until(before.id, lambda service: len([t for t in service.tasks if t.state not in ENDED]) == 1)
+        (left,) = running(one)
+        assert left.id in ids
+        pinned = ground.move(before.id, left.node_id or "", "three")
+        assert [task.id for task in running(pinned)] == [left.id]
+
     def test_a_moved_one_runs_there_before_it_stops_here(self, ground: Ground) -> None:
         before = ground.quiet(ground.deploy(ground.spec()))
         ground.engine.move(before.id, before.version, ground.second, {LABEL: "two"})
@@ -236,6 +283,25 @@ class EngineContract:
         assert ground.absent in failed.error
         assert [task.id for task in running(seen)] == [task.id for task in before.tasks]
 
+    def test_an_image_that_no_registry_has_has_no_digest_and_it_is_said_why(self, ground: Ground) -> None:
+        with pytest.raises((EngineRefused, EngineUnavailable), match=re.escape(ground.absent)):
+            ground.engine.digest(ground.absent)
+
+    @pytest.mark.parametrize("exit_code", [0, 3])
+    def test_what_ends_is_started_again_however_often_it_ends(self, ground: Ground, exit_code: int) -> None:
+        service_id = ground.deploy(replace(ground.spec(), image=ground.ending[exit_code]))
+        ended: dict[str, EngineTask] = {}
+
+        def has_ended_often(service: EngineService) -> bool:
+            ended.update((task.id, task) for task in service.tasks if task.state in ENDED)
+            return len(ended) > _MANY and any(task.state not in ENDED for task in service.tasks)
+
+        service = ground.until(service_id, has_ended_often)
+        assert {task.state for task in ended.values()} == {"failed" if exit_code else "complete"}
+        assert {task.exit_code for task in ended.values()} == {exit_code}
+        assert {task.error for task in ended.values()} == ({"task: non-zero exit (3)"} if exit_code else {""})
+        assert service.restarts == RestartPolicy("any")
+
     def test_a_stopped_one_stays_without_a_container_until_it_is_deployed(self, ground: Ground) -> None:
         service = ground.quiet(ground.deploy(ground.spec()))
         for _ in "once", "again":
@@ -267,18 +333,39 @@ class EngineContract:
         service = ground.quiet(ground.deploy(ground.spec()))
 
         def there(node_id: str) -> dict[str, NodeTask]:
-            found = ground.engine.tasks_on(node_id)
+            found = ground.engine.tasks_on([node_id])
             return {each.service_id: each for each in found if each.task.state not in ENDED}
 
         on_first = there(ground.first)[service.id]
         assert (on_first.service_name, on_first.task.state) == (service.name, "running")
         assert service.id not in there(ground.second)
-        assert ground.engine.tasks_on("unknown") == []
+        assert ground.engine.tasks_on([]) == ground.engine.tasks_on(["unknown"]) == []
+        both = ground.engine.tasks_on([ground.second, "unknown", ground.first])
+        assert {each.task.id for each in both if each.service_id == service.id} == {on_first.task.id}
         ground.engine.remove(service.id)
         deadline = time.monotonic() + _SECONDS
         while service.id in there(ground.first):
             assert time.monotonic() < deadline
             threading.Event().wait(ground.pause_seconds)
+
+    def test_what_its_containers_write_is_told_line_by_line(self, ground: Ground) -> None:
+        command = ["sh", "-c", "echo one; echo two words; sleep 1000"]
+        service = ground.quiet(ground.deploy(replace(ground.spec(), command=command)))
+        deadline = time.monotonic() + _SECONDS
+        while len(lines := list(ground.engine.logs(service.id, LogOptions()))) < 2:
+            assert time.monotonic() < deadline
+            threading.Event().wait(ground.pause_seconds)
+        (task,) = running(service)
+        assert [(line.task_id, line.node_id, line.text) for line in lines] == [
+            (task.id, ground.first, "one"),
+            (task.id, ground.first, "two words"),
+        ]
+        assert all(line.at.startswith("20") for line in lines)
+        assert [line.text for line in ground.engine.logs(service.id, LogOptions(tail=1))] == ["two words"]
+        followed = ground.engine.logs(service.id, LogOptions(follow=True))
+        assert [next(followed).text, next(followed).text] == ["one", "two words"]
+        with pytest.raises(EngineRefused):
+            list(ground.engine.logs("unknown", LogOptions()))
 
     def test_a_node_says_where_it_is_what_it_has_and_that_it_manages_nothing(self, ground: Ground) -> None:
         node = ground.engine.observe(()).nodes[ground.first]
@@ -287,6 +374,40 @@ class EngineContract:
         assert not node.is_manager
         assert node.capacity.cpu_cores >= 1
         assert node.capacity.memory_mb >= 64
+
+    def test_a_node_says_its_platform_and_its_plugins(self, ground: Ground) -> None:
+        node = ground.engine.observe(()).nodes[ground.first]
+        assert node.platform.os == "linux"
+        assert node.platform.arch
+        assert {Plugin("Network", "overlay"), Plugin("Volume", "local"), Plugin("Log", "json-file")} <= node.plugins
+
+    def test_what_a_service_asks_of_its_node_is_told(self, ground: Ground) -> None:
+        spec = replace(ground.spec(), ports=[Port(18080, 80), Port(0, 81)])
+        service = ground.quiet(ground.deploy(spec))
+        asked = Requirements((f"node.id=={ground.first}",), reserved=reserved_for(spec.limits))
+        assert replace(service.requirements, host_ports=()) == asked
+        assert HostPort(18080) in service.requirements.host_ports
+        [task] = running(service)
+        assert (task.reserved, HostPort(18080) in task.host_ports) == (asked.reserved, True)
+
+    def test_a_port_of_a_node_is_one_containers(self, ground: Ground) -> None:
+        first = replace(ground.spec(), ports=[Port(18080, 80)])
+        ground.quiet(ground.deploy(first))
+        other = ground.deploy(replace(ground.spec(slug="other"), ports=[Port(18080, 80)]))
+        waiting = ground.until(other, lambda service: any(task.error for task in service.tasks))
+        assert [(task.state, task.node_id) for task in waiting.tasks] == [("pending", None)]
+        assert "host-mode port already in use on 1 node" in waiting.tasks[0].error
+        assert ground.move(other, ground.second, "two").node_id == ground.second
+
+    def test_a_service_with_a_port_of_its_node_is_changed_where_it_is(self, ground: Ground) -> None:
+        spec = replace(ground.spec(), ports=[Port(18080, 80)])
+        before = ground.quiet(ground.deploy(spec))
+        changed = replace(spec, environment={"A": "2"}, labels={**spec.labels, LABEL: "two"})
+        ground.deploy(changed)
+        after = ground.until(
+            before.id, lambda service: at_peace(service) and running(service)[0].deployment_id == "two"
+        )
+        assert running(after)[0].node_id == ground.first
 
     def test_it_says_which_node_it_is_itself_and_that_this_manages_the_swarm(self, ground: Ground) -> None:
         state = ground.engine.state()

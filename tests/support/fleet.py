@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 from skyctl.domain.cluster import Capacity, Event
 from skyctl.domain.workloads import Migration, Organization, Service, ServiceSpec
@@ -22,6 +24,8 @@ from tests.support.helpers import TESTS, add_worker, look
 
 LOAD = {"cpuPercent": 0, "memoryPercent": 0, "diskPercent": 0, "containerCount": 0}
 IDLE = 10_000
+MOST_QUIET = 5
+LOOKS = ["node_down_seen_at", "down_seen_at", "ending_seen_at"]
 
 
 @dataclass
@@ -61,8 +65,9 @@ class Fleet:
         """Services that run; `to` the worker of this name, which else the rule chooses."""
         others = [worker_id for name, worker_id in self.ids.items() if to and name != to]
         self._flap(others, flap=True)
+        image = more.pop("image", "app:1")
         for name in names:
-            spec = ServiceSpec(name, "app:1", Capacity(cores, memory, 1), **more)
+            spec = ServiceSpec(name, image, Capacity(cores, memory, 1), **more)
             deploy_admin.deploy(self.context, TESTS, self.organization, spec)
         self._flap(others, flap=False)
         self.engine.settle()
@@ -97,9 +102,9 @@ class Fleet:
     def step(self) -> list[Event]:
         """Take one step of everything, in a term of its own; return the events."""
         term = self.term()
-        node_watch.note_nodes(term)
         events = [
             *node_claims.check_claims(term, all_of_them=True),
+            *node_watch.note_nodes(term)[0],
             *migrations_monitor.reconcile_migrations(term).events,
             *services_monitor.reconcile_services(term, all_of_them=True)[0],
         ]
@@ -114,14 +119,37 @@ class Fleet:
         return events
 
     def settle(self) -> list[Event]:
-        """Take steps until many in a row change nothing; return the events."""
+        """Take steps until one leaves the database and the swarm as they were, or many in a row tell nothing, as where
+        the swarm tries again for ever; return the events."""
         events: list[Event] = []
-        quiet = 0
-        while quiet < 8:
-            now = self.step()
-            quiet = 0 if now else quiet + 1
-            events += now
+        quiet, before = 0, self._state()
+        while quiet < MOST_QUIET:
+            told = self.step()
+            events += told
+            now = self._state()
+            if now == before:
+                break
+            quiet, before = 0 if told else quiet + 1, now
         return events
+
+    def _state(self) -> tuple[object, ...]:
+        """All that a step could change, but for the lease that it renews, and the moments at which it looked."""
+        rows = (
+            sql.SQL(
+                "(SELECT md5(string_agg(what::text, '' ORDER BY what::text)) "
+                "FROM (SELECT to_jsonb(row) - {}::text[] FROM {} row) AS rows (what))"
+            ).format(LOOKS, sql.Identifier(table))
+            for table in self._tables
+        )
+        found = self.connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(rows))).fetchone()
+        return repr(self.engine), found
+
+    @cached_property
+    def _tables(self) -> list[str]:
+        found = self.connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'monitor_leases'"
+        )
+        return [str(name) for (name,) in found]
 
     def where(self) -> dict[str, str | None]:
         """By service, the worker on which its current deployment is."""
@@ -133,7 +161,9 @@ class Fleet:
         seen = self.engine.observe()
         return {
             service.name.split("-")[-1]: sorted(
-                names[task.node_id] for task in service.tasks if task.state == "running" and task.node_id
+                names.get(task.node_id, "a node of nobody")
+                for task in service.tasks
+                if task.state == "running" and task.node_id
             )
             for service in seen.services.values()
         }

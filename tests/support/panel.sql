@@ -13,8 +13,8 @@ CREATE TABLE users (
     id uuid PRIMARY KEY DEFAULT uuid_generate_v4(),
     email varchar(255) NOT NULL UNIQUE,
     password_hash varchar(255) NOT NULL,
-    name varchar(255),
-    role varchar(50) NOT NULL DEFAULT 'user' CHECK (role IN ('admin', 'user')),
+    name varchar(255) NOT NULL,
+    role varchar(50) DEFAULT 'user' CHECK (role IN ('admin', 'user')),
     created_at timestamptz DEFAULT now(),
     updated_at timestamptz DEFAULT now()
 );
@@ -22,8 +22,9 @@ CREATE TABLE organizations (
     id uuid PRIMARY KEY DEFAULT uuid_generate_v4(),
     name varchar(255) NOT NULL,
     slug varchar(255) NOT NULL UNIQUE,
-    owner_id uuid REFERENCES users (id),
+    owner_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     settings jsonb DEFAULT '{}',
+    container_quota_usage jsonb DEFAULT '{}',
     created_at timestamptz DEFAULT now(),
     updated_at timestamptz DEFAULT now()
 );
@@ -31,19 +32,19 @@ CREATE TABLE organization_members (
     id uuid PRIMARY KEY DEFAULT uuid_generate_v4(),
     organization_id uuid NOT NULL REFERENCES organizations (id) ON DELETE CASCADE,
     user_id uuid NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    role varchar(50) NOT NULL DEFAULT 'member' CHECK (role IN ('owner', 'admin', 'member')),
+    role varchar(50) DEFAULT 'member' CHECK (role IN ('owner', 'admin', 'member')),
     created_at timestamptz DEFAULT now(),
     UNIQUE (organization_id, user_id)
 );
 CREATE TABLE activity_logs (
     id uuid PRIMARY KEY DEFAULT uuid_generate_v4(),
-    user_id uuid REFERENCES users (id) ON DELETE SET NULL,
-    organization_id uuid REFERENCES organizations (id) ON DELETE SET NULL,
+    user_id uuid,
+    organization_id uuid,
     event_type varchar(100) NOT NULL,
     entity_type varchar(100) NOT NULL,
     entity_id varchar(255),
     message text,
-    status varchar(20) NOT NULL DEFAULT 'info' CHECK (status IN ('success', 'warning', 'error', 'info')),
+    status varchar(50) DEFAULT 'info' CHECK (status IN ('success', 'warning', 'error', 'info')),
     ip_address varchar(64),
     user_agent text,
     metadata jsonb DEFAULT '{}',
@@ -116,3 +117,24 @@ CREATE TRIGGER touch BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTIO
 CREATE TRIGGER touch BEFORE UPDATE ON container_workers FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 CREATE TRIGGER touch BEFORE UPDATE ON container_services FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 CREATE TRIGGER touch BEFORE UPDATE ON container_deployments FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
+
+-- The quota: at each change of a service's status, what its organization uses is summed up from the limits, which the
+-- panel's API writes in camelCase and this reads in snake_case; memory and disk have to be whole numbers.
+CREATE FUNCTION sum_up_usage() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' OR OLD.status <> NEW.status THEN
+        UPDATE organizations SET container_quota_usage = (
+            SELECT jsonb_build_object(
+                'cpu_cores', coalesce(sum((resource_limits ->> 'cpu_cores')::decimal), 0),
+                'memory_mb', coalesce(sum((resource_limits ->> 'memory_mb')::bigint), 0),
+                'disk_gb', coalesce(sum((resource_limits ->> 'disk_gb')::bigint), 0),
+                'service_count', count(*)
+            )
+            FROM container_services
+            WHERE organization_id = NEW.organization_id AND status IN ('pending', 'building', 'deploying', 'running')
+        ) WHERE id = NEW.organization_id;
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER quota AFTER INSERT OR UPDATE ON container_services FOR EACH ROW EXECUTE FUNCTION sum_up_usage();

@@ -39,7 +39,8 @@ BEAT_EVERY = 10
 LONGEST = 160
 MANY = 6
 STILL = """CREATE OR REPLACE FUNCTION skyctl_now() RETURNS timestamptz LANGUAGE sql STABLE AS
-    $$ SELECT 'NOW'::timestamptz + coalesce(nullif(current_setting('skyctl.ahead', true), ''), '0')::interval $$"""
+    $$ SELECT 'NOW'::timestamptz + coalesce(nullif(current_setting('skyctl.ahead', true), ''), '0')::interval $$;
+    CREATE OR REPLACE FUNCTION skyctl_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT skyctl_now() $$"""
 ACTS: dict[str, Callable[[Context, UUID, Actor], object]] = {
     "stop": workers.note_stopped,
     "drain": lambda context, worker_id, actor: drains.drain(context, [worker_id], actor),

@@ -26,7 +26,8 @@ class TestFakeEngine(EngineContract):
         first, second = managing.add_node("first"), managing.add_node("second")
         managing.own_node = managing.add_node("head", is_manager=True)
         managing.absent.add((EVERYWHERE, "nobody/has:it"))
-        return Ground(managing, first, second, image="everybody/has:it", absent="nobody/has:it")
+        managing.ending |= {(EVERYWHERE, "ends:0"): 0, (EVERYWHERE, "ends:3"): 3}
+        return Ground(managing, first, second, "everybody/has:it", "nobody/has:it", {0: "ends:0", 3: "ends:3"})
 
 
 class TestFakeTrouble:
@@ -79,7 +80,7 @@ class TestFakeTrouble:
         fake.settle()
         paused = ground.seen(before.id)
         assert (paused.update, running(paused)) == ("paused", list(before.tasks))
-        assert "unhealthy container" in paused.tasks[-1].error
+        assert "unhealthy container" in [task.error for task in paused.tasks if task.error][-1]
 
     def test_a_node_that_is_removed_takes_its_containers_along(
         self, fake: FakeEngine, ground: Ground, before: EngineService

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skyctl.domain.cluster import Capacity
-from skyctl.domain.engine import EngineSpec, Port
+from skyctl.domain.engine import EngineSpec, Mount, Plugin, Port
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError
 from skyctl.domain.states import EndpointMode
 from skyctl.swarm import SwarmEngine, readings, specs
@@ -88,8 +88,9 @@ def test_no_script_is_made_that_joins_no_swarm_because_the_swarm_cannot_say_how(
     assert "w1" not in cli("workers", "list").stdout
 
 
-def test_an_answer_that_is_not_dockers_is_an_engine_that_does_not_answer(tmp_path: Path) -> None:
-    with engine(tmp_path, lambda *_: (502, "bad gateway")) as host, pytest.raises(EngineUnavailable):
+@pytest.mark.parametrize("status", [502, 200])
+def test_an_answer_that_is_not_dockers_is_an_engine_that_does_not_answer(tmp_path: Path, status: int) -> None:
+    with engine(tmp_path, lambda *_: (status, "bad gateway")) as host, pytest.raises(EngineUnavailable):
         SwarmEngine(host, None).observe()
 
 
@@ -140,7 +141,7 @@ def test_a_service_is_told_with_the_panels_policy() -> None:
         "Limits": {"NanoCPUs": 500_000_000, "MemoryBytes": 256 * 2**20},
         "Reservations": {"NanoCPUs": 250_000_000, "MemoryBytes": 128 * 2**20},
     }
-    assert template["RestartPolicy"] == {"Condition": "on-failure", "Delay": 5 * 10**9, "MaxAttempts": 3}
+    assert template["RestartPolicy"] == {"Condition": "any", "Delay": 5 * 10**9, "MaxAttempts": 0}
     assert template["Networks"] == [{"Target": "net1", "Aliases": ["shop"]}]
     assert template["ContainerSpec"] == {
         "Image": "shop:1",
@@ -197,7 +198,7 @@ def test_a_move_leaves_alone_what_it_does_not_know() -> None:
             "ContainerSpec": {"Image": "shop:1", "Novelty": 2},
             "Placement": {"Constraints": ["node.platform.os==linux", "node.id==node2"], "MaxReplicas": 1},
         },
-        "UpdateConfig": {"Monitor": 5, "FailureAction": "pause", "Parallelism": 1, "Order": "start-first"},
+        "UpdateConfig": {"Monitor": 5, "FailureAction": "pause", "Parallelism": 1, "Order": "start-first", "Delay": 1},
     }
     assert specs.pinned_to(after) == "node2"
 
@@ -208,19 +209,33 @@ def test_what_runs_on_every_node_is_not_stopped() -> None:
 
 
 def test_what_binds_a_service_to_its_node_is_seen() -> None:
+    driver = {"Name": "nfs", "Options": {"share": "1"}}
     mounts = [
         {"Type": "bind", "Source": "/srv/data", "Target": "/data"},
         {"Type": "volume", "Source": "cache", "Target": "/cache"},
-        {"Type": "volume", "Target": "/shared", "VolumeOptions": {"DriverConfig": {"Name": "nfs"}}},
+        {"Type": "volume", "Target": "/shared", "VolumeOptions": {"DriverConfig": driver}},
         {"Type": "tmpfs", "Target": "/tmp"},
     ]
-    constraints = ["node.role==worker", "node.hostname == web-1", "node.id==abc"]
+    constraints = ["node.role==worker", "Node.Hostname == web-1", "node.ID==abc"]
     spec = {
         "Name": "shop",
         "Mode": {"Replicated": {"Replicas": 1}},
         "TaskTemplate": {"ContainerSpec": {"Mounts": mounts}, "Placement": {"Constraints": constraints}},
     }
     seen = readings.service({"ID": "1", "Version": {"Index": 7}, "Spec": spec}, [])
-    assert seen.local_mounts == ["/srv/data", "cache"]
-    assert seen.bound_by == ["node.hostname == web-1"]
+    assert seen.mounts == [
+        Mount("bind", "/srv/data", "/data"),
+        Mount("volume", "cache", "/cache"),
+        Mount("volume", "", "/shared", driver="nfs", options={"share": "1"}),
+        Mount("tmpfs", "", "/tmp"),
+    ]
+    assert seen.requirements.plugins == (Plugin("Volume", "nfs"),)
+    assert seen.bound_by == ["Node.Hostname == web-1"]
     assert (seen.node_id, seen.version) == ("abc", 7)
+
+
+def test_labels_that_are_called_like_fields_are_labels() -> None:
+    labels = {"ContainerSpec": "x", "Env": "y", "PreviousSpec": "z", "ServiceID": "u", "Status": "v"}
+    assert readings.lean_task(dict(labels)) == labels
+    assert readings.lean_service(dict(labels)) == labels
+    assert readings.lean_service({"Name": "web", "PreviousSpec": {"Name": "web"}, "Env": ["A=1"]}) == {"Name": "web"}

@@ -10,15 +10,16 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.domain.cluster import Capacity, HealthPolicy, Load
+from skyctl.cli.views.tables import FittedTable
+from skyctl.documents.http import Document
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import DrainProgress
 
 BAR_CELLS = 10
 FIGURE_CELLS = 4
 SPARKS = "▁▂▃▄▅▆▇█"
-COLORS = {
+RESOURCES = ("cpuPercent", "memoryPercent", "diskPercent")
+COLORS: dict[str, str] = {
     WorkerStatus.ACTIVE: "green",
     WorkerStatus.PENDING: "cyan",
     WorkerStatus.UNHEALTHY: "yellow",
@@ -27,12 +28,10 @@ COLORS = {
 }
 
 
-def plain_table(*headings: str, heading: bool = True, bars: Sequence[int] = ()) -> Table:
-    """A table without lines; the columns of these numbers give way first where the terminal is narrow."""
-    table = Table(box=None, pad_edge=False, show_header=heading, header_style="bold")
-    for number, name in enumerate(headings):
-        table.add_column(Text(name, no_wrap=True, overflow="ellipsis"), no_wrap=number not in bars)
-    return table
+def plain_table(*headings: str, heading: bool = True, bars: Sequence[int] = (), wide: bool = False) -> FittedTable:
+    """A table without lines; the columns of these numbers, bars or long texts, give way first where the terminal is
+    narrow. One that is `wide` folds no others."""
+    return FittedTable(*headings, heading=heading, yielding=bars, wide=wide)
 
 
 def counted(noun: str, shown: int, total: int, offset: int) -> str:
@@ -46,9 +45,29 @@ def counted(noun: str, shown: int, total: int, offset: int) -> str:
     return f"{offset + 1} to {last} of {total} {noun}s{more}"
 
 
-def status_text(status: WorkerStatus) -> Text:
+def stamp(at: str | None) -> str:
+    """Return a moment in local time, with its offset."""
+    return _moment(at).astimezone().isoformat(timespec="seconds").replace("+00:00", "Z") if at else "-"
+
+
+def clock(at: str, form: str) -> str:
+    """Return a moment in local time, in a form of strftime."""
+    return _moment(at).astimezone().strftime(form)
+
+
+def day(at: str) -> str:
+    """Return the day of a moment, by the offset that it has."""
+    return f"{_moment(at):%Y-%m-%d}"
+
+
+def has_come(at: str, now: str) -> bool:
+    """Tell whether a moment is not ahead any more."""
+    return _moment(at) <= _moment(now)
+
+
+def status_text(status: str) -> Text:
     """A status in its colour."""
-    return Text(status.value, style=COLORS[status])
+    return Text(status, style=COLORS.get(status, ""))
 
 
 class Bar:
@@ -67,13 +86,9 @@ class Bar:
         yield Text.assemble((bar, self._style), f"{self._percent:3.0f}%")
 
 
-def bars(load: Load, policy: HealthPolicy = HealthPolicy()) -> list[Bar]:
-    """Return the bars of CPU, memory and disk, coloured by the limits of the policy."""
-    return [
-        Bar(load.cpu_percent, policy.cpu_percent),
-        Bar(load.memory_percent, policy.memory_percent),
-        Bar(load.disk_percent, policy.disk_percent),
-    ]
+def bars(load: Document, limits: Document) -> list[Bar]:
+    """Return the bars of CPU, memory and disk, coloured by the limits."""
+    return [Bar(load[resource], limits[resource]) for resource in RESOURCES]
 
 
 def blocks(percent: float, cells: int = BAR_CELLS) -> str:
@@ -92,26 +107,31 @@ def load_style(percent: float, limit: float) -> str:
     return "red" if percent > limit else "yellow" if percent > 0.8 * limit else "green"
 
 
-def capacity_text(capacity: Capacity) -> str:
+def capacity_text(capacity: Document) -> str:
     """A capacity in words."""
     cores, memory, disk = capacities(capacity)
     return f"{cores}, {memory} memory, {disk} disk"
 
 
-def capacities(capacity: Capacity) -> tuple[str, str, str]:
+def capacities(capacity: Document) -> tuple[str, str, str]:
     """The amounts of CPU, memory and disk."""
-    cores = number(capacity.cpu_cores)
-    return f"{cores} core{'s' * (cores != '1')}", size(capacity.memory_mb), size(1024 * capacity.disk_gb)
+    cores = number(capacity["cpuCores"])
+    return f"{cores} core{'s' * (cores != '1')}", size(capacity["memoryMb"]), size(1024 * capacity["diskGb"])
 
 
-def ago(at: datetime | None, now: datetime) -> str:
+def age(at: str, now: str) -> str:
+    """The time since then in its largest unit: `12s`."""
+    return span(_moment(now) - _moment(at))
+
+
+def ago(at: str | None, now: str) -> str:
     """The time since then in its largest unit: `12s ago`; `-` for never."""
-    return "-" if at is None else f"{span(now - at)} ago"
+    return "-" if at is None else f"{age(at, now)} ago"
 
 
-def ahead(at: datetime, now: datetime) -> str:
+def ahead(at: str, now: str) -> str:
     """The time until then, to the minute: `12s`, `1h 59m`."""
-    seconds = max(0, math.ceil((at - now) / timedelta(seconds=1)))
+    seconds = max(0, math.ceil((_moment(at) - _moment(now)) / timedelta(seconds=1)))
     if seconds < 60:
         return f"{seconds}s"
     days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
@@ -146,13 +166,22 @@ def details(rows: Sequence[tuple[str, Any]]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(printable(value)) if isinstance(value, str) else value)
+        table.add_row(Text(printable(name)), Text(printable(value)) if isinstance(value, str) else value)
     return table
 
 
-def drain_counts(drain: DrainProgress) -> str:
+def drain_total(drain: Document) -> int:
+    """Return how many containers were there when a drain began, or are."""
+    return int(drain["moved"] + drain["underWay"] + drain["waiting"] + len(drain["left"]))
+
+
+def drain_counts(drain: Document) -> str:
     """Return how far a drain is, in figures: `2 of 5 moved, 1 under way`."""
-    figures = ((drain.under_way, "under way"), (drain.waiting, "waiting"), (len(drain.left), "left"))
-    return ", ".join(
-        [f"{drain.moved} of {drain.total} moved", *(f"{count} {what}" for count, what in figures if count)]
-    )
+    figures = ((drain["underWay"], "under way"), (drain["waiting"], "waiting"), (len(drain["left"]), "left"))
+    moved = f"{drain['moved']} of {drain_total(drain)} moved"
+    return ", ".join([moved, *(f"{count} {what}" for count, what in figures if count)])
+
+
+def _moment(at: str) -> datetime:
+    """Read a time of a document: ISO 8601 with its offset."""
+    return datetime.fromisoformat(at)

@@ -1,59 +1,97 @@
 """What the swarm runs, whoever deployed it, as it is printed. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
 
 from skyctl.cli.views import formats
-from skyctl.documents import manifest
-from skyctl.domain.cluster import Worker
-from skyctl.domain.engine import Occupant
+from skyctl.documents.http import Document
+from skyctl.domain.states import ServiceMode
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import Place, SwarmService
 
 
-def services_table(services: Sequence[SwarmService], *, wide: bool) -> list[Any]:
+def services_table(document: Document, *, wide: bool) -> list[Any]:
     """Every service of the swarm."""
+    services = document["services"]
     if not services:
         return [Text("The swarm has no services.")]
     more = ("PORTS", "MOUNTS", "STACK", "SWARM ID") if wide else ()
-    table = formats.plain_table("NAME", "MANAGED", "RUNS", "WHERE", "IMAGE", *more, bars=(4,))
+    table = formats.plain_table("NAME", "MANAGED", "RUNS", "WHERE", "IMAGE", *more, bars=(4,), wide=wide)
     for service in services:
-        engine = service.engine
-        mode = " on each node" if engine.replicas is None else ""
-        style = "green" if service.running >= service.wanted else "red"
+        style = "green" if service["running"] >= service["wanted"] else "red"
         cells: list[Any] = [
-            Text(printable(engine.name)),
-            "yes" if service.is_managed else "no",
-            Text(f"{service.running} of {service.wanted}{mode}", style=style),
-            Text(printable(", ".join(map(place_text, service.places)) or "-")),
-            Text(printable(engine.image)),
+            Text(printable(service["name"])),
+            "yes" if service["managed"] else "no",
+            Text(f"{service['running']} of {service['wanted']}{_everywhere(service)}", style=style),
+            Text(printable(_places_text(service))),
+            Text(printable(service["image"])),
         ]
         if wide:
-            ports = ", ".join(manifest.port_text(port) for port in engine.ports)
-            cells += [
-                Text(printable(value or "-")) for value in (ports, ", ".join(engine.mounts), engine.stack, engine.id)
-            ]
+            ports, mounts = ", ".join(service["ports"]), ", ".join(service["mounts"])
+            told = (ports, mounts, service["stack"], service["swarmServiceId"])
+            cells += [Text(printable(value or "-")) for value in told]
         table.add_row(*cells)
     total = f"{len(services)} service{'s' * (len(services) != 1)}"
     return [table, Text(total, style="dim")]
 
 
-def place_text(place: Place) -> str:
-    """A worker, else the hostname of a node that is nobody's, with the number of containers where there are more."""
-    name = place.worker_name or f"{place.hostname} (no worker)"
-    return f"{name} x {place.containers}" if place.containers > 1 else name
-
-
-def occupants_text(worker: Worker, there: Sequence[Occupant]) -> str:
-    """What runs on a worker by service, and how many containers its agent counted last beside these."""
-    if not worker.confirmed_node:
-        claims = worker.swarm_node_id or worker.swarm_node_claim
-        return f"not known: {'its node is not confirmed' if claims else 'it is in no swarm'}"
-    names = [
-        f"{occupant.name} x {occupant.containers}" if occupant.containers > 1 else occupant.name for occupant in there
+def service_details(service: Document) -> list[Any]:
+    """Everything about one service that is not under management."""
+    rows: list[tuple[str, Any]] = [
+        ("Name", service["name"]),
+        ("Swarm id", service["swarmServiceId"]),
+        ("Managed", "no: see `skyctl services adopt`"),
+        ("Stack", service["stack"] or "-"),
+        ("Image", service["image"]),
+        *running_rows(service),
+        ("Ports", ", ".join(service["ports"]) or "-"),
+        ("Variables", ", ".join(service["variables"]) or "-"),
+        *([("Labels", labels_text(service["labels"]))] if "labels" in service else []),
     ]
-    outside = (worker.container_count or 0) - sum(occupant.counted for occupant in there)
-    beside = [f"{outside} outside of Swarm, by its last heartbeat"] if outside > 0 else []
+    return [formats.details(rows)]
+
+
+def running_rows(service: Document) -> list[tuple[str, Any]]:
+    """What runs of a service, where, and what the swarm keeps to."""
+    update, message = service["update"], service["updateMessage"]
+    return [
+        ("Runs", f"{service['running']} of {service['wanted']} run{_everywhere(service)}"),
+        ("Where", _places_text(service)),
+        ("Mounts", ", ".join(service["mounts"]) or "-"),
+        ("Secrets", ", ".join([*service["secrets"], *service["configs"]]) or "-"),
+        ("Constraints", ", ".join(service["constraints"]) or "-"),
+        ("Last update", f"{update or ''}: {message}" if message else update or "-"),
+        *([("Rollback", service["rollback"])] if service["rollback"] else []),
+    ]
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Labels as people write them; a dash for none."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "-"
+
+
+def _everywhere(service: Document) -> str:
+    return " on each node" if service["mode"] in (ServiceMode.GLOBAL, ServiceMode.GLOBAL_JOB) else ""
+
+
+def _places_text(service: Document) -> str:
+    return ", ".join(map(_place_text, service["places"])) or "-"
+
+
+def _place_text(place: Document) -> str:
+    """A worker, else the hostname of a node that is nobody's, with the number of containers where there are more."""
+    name = place["workerName"] or f"{place['hostname']} (no worker)"
+    return f"{name} x {place['containers']}" if place["containers"] > 1 else name
+
+
+def runs_text(runs: Document) -> str:
+    """What runs on a worker by service, and how many containers its agent counted last beside these."""
+    if runs["unknown"]:
+        return f"not known: {runs['unknown']}"
+    names = [
+        f"{service['name']} x {service['containers']}" if service["containers"] > 1 else service["name"]
+        for service in runs["services"]
+    ]
+    beside = [f"{runs['outside']} outside of Swarm, by its last heartbeat"] if runs["outside"] else []
     return "; ".join([", ".join(names) or "no service", *beside])

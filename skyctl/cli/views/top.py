@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
-from skyctl.cli.views import formats, workers
-from skyctl.domain.cluster import Event, Load, MassFailure, Overview, Worker
+from skyctl.cli.views import formats, worst
+from skyctl.cli.views.worst import ROOMY, WIDE, Worst
+from skyctl.documents.http import Document
 from skyctl.domain.events import EventKind
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import printable
 
-WIDE, ROOMY = 100, 64  # columns from which there is more to a line
 TALL, TITLED = 20, 6  # lines from which there are gaps on the screen, and headings in what is left of it
 WORST_SHARE = 0.6
-LATE_INTERVALS = 3
 MOST_SPARKS = 30
 NARROW_BAR, WIDE_BAR = 6, 20
 MOST_HELD = 2
@@ -30,8 +28,8 @@ class Picture:
     """The content of a screen: the last look at the cluster, its loads of the last minute, and why there is no newer
     look."""
 
-    overview: Overview
-    history: Sequence[Load] = ()
+    overview: Document
+    history: Sequence[Document] = ()
     trouble: str = ""
 
 
@@ -49,38 +47,44 @@ class FullScreen:
         gap = [Text()] if height >= TALL else []
         left = max(0, height - len(head) - len(foot) - 2 * len(gap))
         title = int(left >= TITLED)
-        rows = _share(left, max(1, len(overview.worst) + title), len(overview.events) + title)
-        body = [*head, *gap, *_worst(overview, rows - title, width, titled=bool(title)), *gap]
+        table = Worst(overview, console, width)
+        rows = _share(left, max(1, table.lines + title), len(overview["events"]) + title)
+        body = [*head, *gap, *table.drawn(rows - title, titled=bool(title)), *gap]
         body += _events(overview, left - rows - title, titled=bool(title))
-        used = len(head) + 2 * len(gap) + rows + min(left - rows, len(overview.events) + title)
+        used = len(head) + 2 * len(gap) + rows + min(left - rows, len(overview["events"]) + title)
         yield from (*body, *[Text()] * (height - len(foot) - used), *foot[-height:])
 
 
-def page(overview: Overview) -> list[Any]:
+def page(overview: Document) -> list[Any]:
     """All of it below each other, for whoever has no terminal."""
     picture = Picture(overview)
-    worst, events = _worst(overview, len(overview.worst), WIDE, expand=False), _events(overview, len(overview.events))
-    return [*_head(picture, WIDE), Text(), *worst, Text(), *events, Text(), *_foot(picture, live=False)]
+    events = _events(overview, len(overview["events"]))
+    return [*_head(picture, WIDE), Text(), *worst.page(overview), Text(), *events, Text(), *_foot(picture, live=False)]
 
 
 def _head(picture: Picture, width: int) -> list[Text]:
     """The time, how many workers of each status, how many containers move, and the load of the cluster."""
-    overview, stats = picture.overview, picture.overview.stats
-    title = _line(("skyctl cluster top", "bold"), f"  {overview.read_at:%Y-%m-%d %H:%M:%S} UTC")
-    noun = "worker" if stats.total == 1 else "workers"
-    counts = [Text(f"{stats.total} {noun}", style="bold"), Text(f"{stats.load.container_count} containers")]
+    overview, stats = picture.overview, picture.overview["stats"]
+    clock, total = formats.clock(overview["readAt"], "%Y-%m-%d %H:%M:%S %Z"), stats["totalWorkers"]
+    title = _line(("skyctl cluster top", "bold"), f"  {clock}")
+    noun = "worker" if total == 1 else "workers"
+    counts = [Text(f"{total} {noun}", style="bold"), Text(f"{stats['totalContainers']} containers")]
     counts += [
-        Text(f"{stats.by_status[s]} {s.value}", style=formats.COLORS[s]) for s in WorkerStatus if stats.by_status.get(s)
+        Text(f"{stats[f'{status}Workers']} {status}", style=formats.COLORS[status])
+        for status in WorkerStatus
+        if stats[f"{status}Workers"]
     ]
     counts += [
-        Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in overview.migrations.items()
+        Text(f"{count} {_MOVES.get(state, state)}", style="cyan") for state, count in overview["migrations"].items()
     ]
-    policy, capacities = overview.policy, formats.capacities(stats.capacity)
-    most = (policy.cpu_percent, policy.memory_percent, policy.disk_percent)
+    resources = zip(
+        ("cpu", "memory", "disk"), formats.RESOURCES, formats.capacities(stats["totalCapacity"]), strict=True
+    )
     bars = []
-    for number, name in enumerate(("cpu", "memory", "disk")):
-        past = [load[number] for load in picture.history]
-        bars.append(_load_line(name, past, stats.load[number], most[number], capacities[number], width))
+    for name, resource, capacity in resources:
+        past = [load[resource] for load in picture.history]
+        percent, limit = stats["totalLoad"][resource], stats["limits"][resource]
+        bars.append(_load_line(name, past, percent, limit, capacity, width))
     return [title, *_wrapped(counts, width), *bars]
 
 
@@ -93,83 +97,50 @@ def _load_line(name: str, past: Sequence[float], percent: float, limit: float, c
     return _line(f"{name:<6} ", bar, f" {percent:3.0f}%  ", f"{sparks}  " if sparks else "", (f"of {capacity}", "dim"))
 
 
-def _worst(overview: Overview, rows: int, width: int, *, titled: bool = True, expand: bool = True) -> list[Any]:
-    """The workers that need a look first, one a line."""
-    if not overview.worst:
-        lines = [_line("No workers: see `skyctl workers install-script`"), *[Text()] * (rows + titled - 1)]
-        return lines[: rows + titled]
-    table = Table(box=None, pad_edge=False, show_header=titled, header_style="bold", expand=expand)
-    figure, bars = formats.FIGURE_CELLS, formats.FIGURE_CELLS + 1 + formats.BAR_CELLS
-    bars = figure if width < ROOMY else 10 if width < WIDE else bars
-    table.add_column("WORST" if expand else "NAME", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
-    table.add_column("STATUS", width=9)
-    for name in ("CPU", "MEM" if bars == figure else "MEMORY", "DISK"):
-        table.add_column(name, width=bars)
-    if width >= ROOMY:
-        table.add_column("HEARD", width=8)
-    if width >= WIDE:
-        table.add_column("CONTAINERS", width=10)
-        table.add_column("NOTE", no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
-    for worker in overview.worst[: max(0, rows)]:
-        *loads, containers = workers.load_bars(worker, overview.policy)
-        more = [Text(formats.ago(worker.last_heartbeat_at, overview.read_at)), containers, _note(worker)]
-        cells = [Text(printable(worker.name)), workers.standing_text(worker), *loads, *more]
-        table.add_row(*cells[: len(table.columns)])
-    return [table]
-
-
-def _note(worker: Worker) -> Text:
-    """Further facts about a worker: flapping, mass failure, drain."""
-    notes = ["flapping"] if worker.flapping_since else []
-    notes += [f"mass failure {worker.mass_failure_id}"] if worker.mass_failure_id else []
-    notes += [f"drain: {worker.drain_reason or 'asked'}"] if worker.drain_requested_at else []
-    return Text(printable(", ".join(notes)), style="dim")
-
-
-def _events(overview: Overview, rows: int, *, titled: bool = True) -> list[Text]:
+def _events(overview: Document, rows: int, *, titled: bool = True) -> list[Text]:
     """The last events, the latest first, one a line."""
-    lines = [_event(event, overview) for event in reversed(overview.events)][: max(0, rows)]
+    lines = [_event(event, overview["readAt"]) for event in reversed(overview["events"])][: max(0, rows)]
     return [_line(("EVENTS", "bold")), *lines] if titled else lines
 
 
-def _event(event: Event, overview: Overview) -> Text:
-    what = Text(event.kind.replace("_", " "))
-    if event.to_status and event.kind == EventKind.STATUS_CHANGED:
-        what = Text(" to ").join(
-            formats.status_text(status) for status in (event.from_status, event.to_status) if status
-        )
-    name = f"{printable(event.worker_name)} " if event.worker_name else ""
-    reason = f": {printable(event.reason)}" if event.reason else ""
-    by = "" if event.actor == "monitor" else f" ({printable(event.actor)})"
-    return _line((f"{formats.ago(event.at, overview.read_at):>7} ", "dim"), name, what, reason, (by, "dim"))
+def _event(event: Document, now: str) -> Text:
+    what = Text(event["kind"].replace("_", " "))
+    if event["toStatus"] and event["kind"] == EventKind.STATUS_CHANGED:
+        statuses = [status for status in (event["fromStatus"], event["toStatus"]) if status]
+        what = Text(" to ").join(map(formats.status_text, statuses))
+    name = f"{printable(event['workerName'])} " if event["workerName"] else ""
+    reason = f": {printable(event['reason'])}" if event["reason"] else ""
+    by = "" if event["actor"] == "monitor" else f" ({printable(event['actor'])})"
+    return _line((f"{formats.ago(event['at'], now):>7} ", "dim"), name, what, reason, (by, "dim"))
 
 
 def _foot(picture: Picture, *, live: bool = True) -> list[Text]:
     """The state of the picture itself, the monitor that leads, and how to leave."""
     overview = picture.overview
     lines = [_line((picture.trouble, "bold red"))] if picture.trouble else []
-    lines += [_held(failure, overview) for failure in overview.mass_failures[:MOST_HELD]]
+    lines += [_held(failure, overview["readAt"]) for failure in overview["massFailures"][:MOST_HELD]]
     return [*lines, _line("q quits · " if live else "", _monitor(overview))]
 
 
-def _held(failure: MassFailure, overview: Overview) -> Text:
-    where = f" in {printable(failure.region)}" if failure.region else ""
-    when = formats.ago(failure.detected_at, overview.read_at)
-    fell = f"{failure.silent} of {failure.schedulable} workers{where} failed {when}"
+def _held(failure: Document, now: str) -> Text:
+    where = f" in {printable(failure['region'])}" if failure["region"] else ""
+    when = formats.ago(failure["detectedAt"], now)
+    fell = f"{failure['silent']} of {failure['schedulable']} workers{where} failed {when}"
     return _line((f"held: {fell}; nothing is moved until they return", "yellow"))
 
 
-def _monitor(overview: Overview) -> Text:
+def _monitor(overview: Document) -> Text:
     """The monitor that leads, and when it last looked; a warning where that was too long ago."""
-    if overview.monitor_seen_at is None:
+    monitor = overview["monitor"]
+    leader, last_pass_at = monitor["leader"], monitor["lastPassAt"]
+    if last_pass_at is None:
         return Text("no monitor has run yet: statuses do not change", style="yellow")
-    passed = f"pass {formats.ago(overview.monitor_seen_at, overview.read_at)}"
-    if overview.read_at - overview.monitor_seen_at > LATE_INTERVALS * overview.policy.heartbeat_interval:
+    passed = f"pass {formats.ago(last_pass_at, overview['readAt'])}"
+    if monitor["late"]:
         return Text(f"last {passed}: statuses may be old; run `skyctl monitor`", style="yellow")
-    if overview.leader is None:
+    if leader is None:
         return Text(f"{passed}, no monitor leads now")
-    holder = printable(overview.leader.holder.rpartition(":")[0] or overview.leader.holder)
-    return Text(f"{passed} by {holder}, term {overview.leader.term}")
+    return Text(f"{passed} by {printable(leader.rpartition(':')[0] or leader)}, term {monitor['term']}")
 
 
 def _share(left: int, worst: int, events: int) -> int:

@@ -1,33 +1,21 @@
 """Services, migrations and drains as they are printed: tables and details. No I/O."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from skyctl.cli.views import events, formats
-from skyctl.documents import manifest
-from skyctl.domain.cluster import Capacity, Event
-from skyctl.domain.states import DeploymentStatus, MigrationCause, MigrationState, ServiceStatus
+from skyctl.cli.views import events, formats, swarm
+from skyctl.documents.http import Document
+from skyctl.domain.states import MigrationCause, MigrationState
 from skyctl.domain.text import printable
-from skyctl.domain.workloads import (
-    Adoptable,
-    Deployment,
-    Migration,
-    MigrationPage,
-    Organization,
-    Planned,
-    Service,
-    ServicePage,
-)
 
 REASON_BESIDE = 110  # columns from which a reason stands in the line of what it is about
 SHORT_ID = 8
-CAUSES = {MigrationCause.WORKER_FAILED: "failure", MigrationCause.DRAIN: "drain"}
-STATE_COLORS = {
+CAUSES: dict[str, str] = {MigrationCause.WORKER_FAILED: "failure", MigrationCause.DRAIN: "drain"}
+STATE_COLORS: dict[str, str] = {
     MigrationState.AWAITING_APPROVAL: "magenta",
     MigrationState.HELD: "magenta",
     MigrationState.QUEUED: "cyan",
@@ -40,117 +28,127 @@ STATE_COLORS = {
 STATUS_COLORS = {"running": "green", "down": "red", "failed": "red", "rolled_back": "red", "stopped": "yellow"}
 
 
-def service_table(page: ServicePage, offset: int, *, wide: bool) -> list[Any]:
+def service_table(page: Document, offset: int, *, wide: bool) -> list[Any]:
     """The services of a page, and how many there are."""
     more = ("ID", "LIMITS", "PORTS", "CONTAINER") if wide else ()
-    table = formats.plain_table("NAME", "ORG", "STATUS", "WORKER", "IMAGE", "CHANGED", *more, bars=(4,))
-    for service in page.services:
-        spec, current = service.spec, service.current
+    table = formats.plain_table("NAME", "ORG", "STATUS", "WORKER", "IMAGE", "CHANGED", *more, bars=(4,), wide=wide)
+    for service in page["services"]:
+        current, replicas = service["deployment"], service["replicas"]
         cells: list[Any] = [
-            _plain(spec.name),
-            _plain(service.organization),
-            _status(service.status),
-            _worker(current),
-            _plain(spec.image),
-            formats.ago(service.updated_at, page.read_at),
+            _plain(service["name"]),
+            _plain(service["organization"]),
+            _status(service["status"]),
+            _worker(current) if replicas == 1 else Text(f"{replicas} containers"),
+            _plain(service["image"]),
+            formats.ago(service["updatedAt"], page["readAt"]),
         ]
         if wide:
-            ports = ", ".join(manifest.port_text(port) for port in spec.ports) or "-"
-            container = (current.container_id or "-")[:12] if current else "-"
-            cells += [str(service.id), formats.capacity_text(spec.limits), ports, _plain(container)]
+            container = (current["containerId"] or "-")[:12] if current else "-"
+            limits, ports = formats.capacity_text(service["limits"]), _plain(", ".join(service["ports"]) or "-")
+            cells += [service["id"], limits, ports, _plain(container)]
         table.add_row(*cells)
-    return _with_total(table, "service", len(page.services), page.total, offset)
+    return _with_total(table, "service", len(page["services"]), page["total"], offset)
 
 
-def service_details(
-    service: Service, past: Sequence[Deployment], moves: Sequence[Migration], now: datetime
-) -> list[Any]:
-    """Everything about one service. Of its variables only the names are shown, since the values may be secrets."""
-    spec, current = service.spec, service.current
-    error = (past[0].log if past and past[0].status is not DeploymentStatus.RUNNING else "") or (
-        current.log if current else ""
+def service_details(service: Document) -> list[Any]:
+    """Everything about one service, its deployments and its migrations. Of its variables only the names are shown,
+    since the values may be secrets; labels and command where the document tells them."""
+    current, past, now = service["deployment"], service["deployments"], service["readAt"]
+    error = (past[0]["error"] if past and past[0]["status"] != "running" else "") or (
+        current["error"] if current else ""
     )
+    of_deployment = current or {"swarmServiceId": None, "containerId": None, "digest": None}
     rows: list[tuple[str, Any]] = [
-        ("Name", spec.name),
-        ("ID", str(service.id)),
-        ("Organization", service.organization),
-        ("Status", _status(service.status)),
-        *([("Down", Text(printable(_down(service, now)), style="red"))] if service.down_reason else []),
-        *([("Error", Text(printable(error), style="red"))] if error else []),
+        ("Name", service["name"]),
+        ("ID", service["id"]),
+        ("Organization", service["organization"]),
+        ("Status", _status(service["status"])),
+        *([("Down", _trouble(_down(service)))] if service["downReason"] else []),
+        *([("Keeps ending", _trouble(service["endingReason"]))] if service["endingReason"] else []),
+        *([("Error", _trouble(error))] if error else []),
         ("Worker", _worker(current)),
-        ("Image", spec.image),
-        ("Limits", formats.capacity_text(spec.limits)),
-        ("Ports", ", ".join(manifest.port_text(port) for port in spec.ports) or "-"),
-        ("Endpoint mode", spec.endpoint_mode.value),
-        ("Variables", ", ".join(sorted(spec.environment)) or "-"),
-        ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(spec.labels.items())) or "-"),
-        ("Command", " ".join(spec.command) or "-"),
+        ("Image", service["image"] + (f", pinned to {of_deployment['digest']}" if of_deployment["digest"] else "")),
+        ("Replicas", str(service["replicas"])),
+        *_in_swarm(service),
+        ("Limits", formats.capacity_text(service["limits"])),
+        ("Ports", ", ".join(service["ports"]) or "-"),
+        ("Endpoint mode", service["endpointMode"]),
+        ("Variables", ", ".join(service["variables"]) or "-"),
+        *([("Labels", swarm.labels_text(service["labels"]))] if "labels" in service else []),
+        *([("Command", " ".join(service["command"]) or "-")] if "command" in service else []),
         ("Placed by", _placed_by(service)),
-        ("Engine's id", (current.swarm_service_id if current else None) or "-"),
-        ("Container", (current.container_id if current else None) or "-"),
-        ("Adopted", "yes: the engine has more of it than is shown here" if spec.adopted else "no"),
-        ("Created", formats.ago(service.created_at, now)),
+        ("Engine's id", of_deployment["swarmServiceId"] or "-"),
+        ("Container", of_deployment["containerId"] or "-"),
+        ("Adopted", "yes: the engine has more of it than is shown here" if service["adopted"] else "no"),
+        ("Created", formats.ago(service["createdAt"], now)),
     ]
     parts: list[Any] = [formats.details(rows)]
     if past:
         parts += [Text(), _deployments(past, now)]
-    if moves:
-        parts += [Text(), MigrationTable(moves, now)]
+    if service["migrations"]:
+        parts += [Text(), MigrationTable(service["migrations"], now)]
     return parts
 
 
-def plan_table(planned: Sequence[Planned]) -> list[Any]:
+def plan_table(plan: Document) -> list[Any]:
     """The places to which containers would go, each with its reason."""
+    planned = plan["containers"]
     if not planned:
         return [Text("No containers.")]
-    table = formats.plain_table("SERVICE", "ORG", "FROM", "TO", "REASON", bars=(4,))
+    table = formats.plain_table("SERVICE", "ORG", "FROM", "TO", "HOW", "REASON", bars=(5,))
     for container in planned:
-        target = _plain(container.target) if container.target else Text("nowhere", style="red")
-        reason = Text(printable(container.reason), style="" if container.target else "red")
+        is_left = container["left"]
+        target = _plain(container["target"]) if container["target"] else Text("nowhere", style="red" * is_left)
+        several = f" x {container['containers']}" if container["containers"] > 1 else ""
         table.add_row(
-            _plain(container.service_name),
-            _plain(container.organization),
-            _plain(container.source or "-"),
+            _plain(container["service"] + several),
+            _plain(container["organization"] or "-"),
+            _plain(container["source"] or "-"),
             target,
-            reason,
+            _plain(container["way"]),
+            Text(printable(container["reason"]), style="red" * is_left),
         )
-    lost = sum(1 for container in planned if container.target is None)
-    total = f"{len(planned)} container{'s' * (len(planned) != 1)}" + (f", {lost} without a place" if lost else "")
+    lost = sum(container["containers"] for container in planned if container["left"])
+    number = sum(container["containers"] for container in planned)
+    total = f"{number} container{'s' * (number != 1)}" + (f", {lost} would be left" if lost else "")
     return [table, Text(total, style="bold red" if lost else "dim")]
 
 
-def adoptable_table(services: Sequence[Adoptable]) -> list[Any]:
+def adoptable_table(document: Document) -> list[Any]:
     """The services of the engine that are not under management."""
+    services = document["services"]
     if not services:
         return [Text("The engine has no service that is not under management.")]
     table = formats.plain_table("NAME", "IMAGE", "WORKER", "LIMITS", "ADOPTABLE", bars=(1, 3, 4))
     for service in services:
-        where = _plain(service.worker_name or f"node {service.node}" if service.worker_name or service.node else "-")
-        answer = Text(printable(service.obstacle), style="yellow") if service.obstacle else Text("yes", style="green")
-        table.add_row(_plain(service.engine.name), _plain(service.engine.image), where, _limits(service.limits), answer)
+        node = f"node {service['node']}" if service["node"] else "-"
+        obstacle, limits = service["obstacle"], ", ".join(formats.capacities(service["limits"]))
+        answer = Text(printable(obstacle), style="yellow") if obstacle else Text("yes", style="green")
+        where = _plain(service["workerName"] or node)
+        table.add_row(_plain(service["name"]), _plain(service["image"]), where, limits, answer)
     return [table]
 
 
-def policy_table(organizations: Sequence[Organization]) -> list[Any]:
+def policy_table(organizations: Sequence[Document]) -> list[Any]:
     """The policy of each organization for when a worker fails."""
     if not organizations:
         return [Text("No organizations: the panel makes them, or the first `skyctl services deploy`.")]
     table = formats.plain_table("ORG", "NAME", "POLICY")
     for organization in organizations:
-        table.add_row(_plain(organization.slug), _plain(organization.name), organization.policy.value)
+        table.add_row(_plain(organization["slug"]), _plain(organization["name"]), organization["policy"])
     return [table]
 
 
-def migration_table(page: MigrationPage, offset: int) -> list[Any]:
+def migration_table(page: Document, offset: int) -> list[Any]:
     """The migrations of a page, and how many there are."""
-    table = MigrationTable(page.migrations, page.read_at)
-    return _with_total(table, "migration", len(page.migrations), page.total, offset)
+    table = MigrationTable(page["migrations"], page["readAt"])
+    return _with_total(table, "migration", len(page["migrations"]), page["total"], offset)
 
 
 class MigrationTable:
     """Migrations, one a line; where the terminal is narrow, the reasons stand below the table."""
 
-    def __init__(self, migrations: Sequence[Migration], now: datetime) -> None:
+    def __init__(self, migrations: Sequence[Document], now: str) -> None:
         self._migrations, self._now = migrations, now
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
@@ -159,128 +157,140 @@ class MigrationTable:
         table = formats.plain_table("ID", "SERVICE", "FROM → TO", "STATE", "CAUSE", "TRIES", "AGE", *last, bars=(7,))
         for migration in self._migrations:
             cells: list[Any] = [
-                str(migration.id)[:SHORT_ID],
-                _plain(migration.service_name),
+                migration["id"][:SHORT_ID],
+                _plain(migration["serviceName"]),
                 _way(migration),
-                state_text(migration.state),
-                CAUSES[migration.cause],
-                str(migration.attempts),
-                formats.span(self._now - migration.created_at),
+                state_text(migration["state"]),
+                _cause(migration),
+                str(migration["attempts"]),
+                formats.age(migration["createdAt"], self._now),
             ]
             table.add_row(*cells, *([Text(reason(migration, self._now))] if beside else []))
         yield table
         if not beside:
             for migration in self._migrations:
                 if why := reason(migration, self._now):
-                    yield Text.assemble((str(migration.id)[:SHORT_ID], "bold"), "  ", why)
+                    yield Text.assemble((migration["id"][:SHORT_ID], "bold"), "  ", why)
 
 
-def migration_details(migration: Migration, history: Sequence[Event], now: datetime) -> list[Any]:
+def migration_details(migration: Document) -> list[Any]:
     """Everything about one migration, and what happened to it."""
-    stopped, ended = migration.source_stopped_at, migration.finished_at
+    state, now = migration["state"], migration["readAt"]
+    stopped, ended = migration["sourceStoppedAt"], migration["finishedAt"]
     if stopped:
         old = f"stopped {formats.ago(stopped, now)}"
-    elif migration.state is MigrationState.COMPLETED:
+    elif state == MigrationState.COMPLETED:
         old = "not known to have stopped: it does when its worker returns"
     else:
         old = "stays where it is until the new one runs" if ended is None else "stays where it is"
     rows: list[tuple[str, Any]] = [
-        ("Service", migration.service_name),
-        ("ID", str(migration.id)),
-        ("State", state_text(migration.state)),
+        ("Service", migration["serviceName"]),
+        ("ID", migration["id"]),
+        ("State", state_text(state)),
         ("Reason", reason(migration, now) or "-"),
-        ("From", migration.source_worker_name or "-"),
-        ("To", migration.target_worker_name or "-"),
-        ("Cause", CAUSES[migration.cause]),
-        ("Attempts", str(migration.attempts)),
-        ("Called for", formats.ago(migration.created_at, now)),
-        ("Started", formats.ago(migration.started_at, now)),
+        ("From", migration["sourceWorkerName"] or "-"),
+        ("To", migration["targetWorkerName"] or "-"),
+        ("Cause", _cause(migration)),
+        ("Attempts", str(migration["attempts"])),
+        ("Called for", formats.ago(migration["createdAt"], now)),
+        ("Started", formats.ago(migration["startedAt"], now)),
         ("Finished", formats.ago(ended, now)),
     ]
-    if migration.deadline_at and ended is None:
-        rows.append(("Deadline", _at(migration.deadline_at, now)))
-    if migration.next_attempt_at and migration.state is MigrationState.FAILED and ended is None:
-        rows.append(("Next attempt", _at(migration.next_attempt_at, now)))
+    if migration["deadlineAt"] and ended is None:
+        rows.append(("Deadline", _at(migration["deadlineAt"], now)))
+    if migration["nextAttemptAt"] and state == MigrationState.FAILED and ended is None:
+        rows.append(("Next attempt", _at(migration["nextAttemptAt"], now)))
     rows.append(("Old container", old))
-    return [formats.details(rows), *([Text(), *map(events.event_line, history)] if history else [])]
+    lines = events.event_lines(migration)
+    return [formats.details(rows), *([Text(), *lines] if lines else [])]
 
 
-def pause_note(page: MigrationPage) -> list[str]:
+def pause_note(page: Document) -> list[str]:
     """Return notes on what keeps migrations from beginning: a pause, an engine that does not answer, many workers that
     failed at once."""
-    notes, pause = [], page.pause
+    notes, pause, now = [], page["pause"], page["readAt"]
     if pause:
-        until = f", for another {formats.ahead(pause.until_at, page.read_at)}" if pause.until_at else ""
-        why = f": {pause.reason}" if pause.reason else ""
-        when = formats.ago(pause.paused_at, page.read_at)
-        notes.append(f"paused {when} by {pause.paused_by}{until}{why}; see `skyctl migrations resume`")
-    if page.engine_trouble:
-        notes.append(f"the engine cannot be asked, nothing moves: {page.engine_trouble}")
-    held = [migration for migration in page.migrations if migration.state is MigrationState.HELD]
-    notes += [f"held: {migration.reason}" for migration in held[:1]]
-    asked = sum(1 for migration in page.migrations if migration.state is MigrationState.AWAITING_APPROVAL)
+        until = f", for another {formats.ahead(pause['until'], now)}" if pause["until"] else ""
+        why = f": {pause['reason']}" if pause["reason"] else ""
+        when = formats.ago(pause["pausedAt"], now)
+        notes.append(f"paused {when} by {pause['pausedBy']}{until}{why}; see `skyctl migrations resume`")
+    if page["engineTrouble"]:
+        notes.append(f"the engine cannot be asked, nothing moves: {page['engineTrouble']}")
+    held = [migration for migration in page["migrations"] if migration["state"] == MigrationState.HELD]
+    notes += [f"held: {migration['reason']}" for migration in held[:1]]
+    asked = sum(1 for migration in page["migrations"] if migration["state"] == MigrationState.AWAITING_APPROVAL)
     if asked:
         notes.append(f"{asked} wait{'s' * (asked == 1)} for approval; see `skyctl migrations approve`")
     return [f"note: {printable(note)}" for note in notes]
 
 
-def reason(migration: Migration, now: datetime) -> str:
+def reason(migration: Document, now: str) -> str:
     """Return why a migration is not further, printable."""
-    text = migration.reason
-    if migration.state is MigrationState.FAILED and migration.next_attempt_at and migration.finished_at is None:
-        text += f"; tried again in {formats.ahead(migration.next_attempt_at, now)}"
-    if migration.cancelled_by and migration.finished_at is None:
-        text = f"being rolled back, cancelled by {migration.cancelled_by}"
+    text, following = str(migration["reason"]), migration["nextAttemptAt"]
+    is_over = migration["finishedAt"] is not None
+    if migration["state"] == MigrationState.FAILED and following and not is_over:
+        text += f"; tried again in {formats.ahead(following, now)}"
+    if migration["cancelledBy"] and not is_over:
+        text = f"being rolled back, cancelled by {migration['cancelledBy']}"
     return printable(text)
 
 
-def state_text(state: MigrationState) -> Text:
+def state_text(state: str) -> Text:
     """A state in its colour."""
-    return Text(state.value, style=STATE_COLORS[state])
+    return Text(state, style=STATE_COLORS.get(state, ""))
 
 
-def _deployments(past: Sequence[Deployment], now: datetime) -> Table:
+def _in_swarm(service: Document) -> list[tuple[str, Any]]:
+    """What runs of a service, or why nobody can say; nothing where the engine was not asked."""
+    if service["swarm"]:
+        return swarm.running_rows(service["swarm"])
+    return [("Runs", f"not known: {service['swarmTrouble']}")] if service["swarmTrouble"] else []
+
+
+def _deployments(past: Sequence[Document], now: str) -> Table:
     table = formats.plain_table("DEPLOYMENT", "STATUS", "WORKER", "IMAGE", "BEGUN", "ERROR", bars=(3, 5))
     for deployment in past:
         table.add_row(
-            str(deployment.id)[:SHORT_ID],
-            _status(deployment.status),
+            deployment["id"][:SHORT_ID],
+            _status(deployment["status"]),
             _worker(deployment),
-            _plain(deployment.image),
-            formats.ago(deployment.created_at, now),
-            Text(printable(deployment.log or "-")),
+            _plain(deployment["image"]),
+            formats.ago(deployment["createdAt"], now),
+            _plain(deployment["error"] or "-"),
         )
     return table
 
 
-def _down(service: Service, now: datetime) -> str:
-    return f"since {formats.ago(service.down_since, now)}: {service.down_reason}"
+def _down(service: Document) -> str:
+    return f"since {formats.ago(service['downSince'], service['readAt'])}: {service['downReason']}"
 
 
-def _status(status: ServiceStatus | DeploymentStatus) -> Text:
-    return Text(status.value, style=STATUS_COLORS.get(status.value, "cyan"))
+def _trouble(text: str) -> Text:
+    return Text(printable(text), style="red")
 
 
-def _placed_by(service: Service) -> str:
-    spec = service.spec
-    wishes = (("region", spec.region), ("pool", spec.pool), ("spread", spec.spread))
-    return ", ".join(f"{name} {value}" for name, value in wishes if value) or "load"
+def _status(status: str) -> Text:
+    return Text(status, style=STATUS_COLORS.get(status, "cyan"))
 
 
-def _worker(deployment: Deployment | None) -> Text:
-    return _plain((deployment.worker_name if deployment else None) or "-")
+def _cause(migration: Document) -> str:
+    return CAUSES.get(migration["cause"], str(migration["cause"]))
 
 
-def _limits(limits: Capacity) -> str:
-    return ", ".join(formats.capacities(limits))
+def _placed_by(service: Document) -> str:
+    return ", ".join(f"{wish} {service[wish]}" for wish in ("region", "pool", "spread") if service[wish]) or "load"
 
 
-def _way(migration: Migration) -> Text:
-    return _plain(f"{migration.source_worker_name or '-'} → {migration.target_worker_name or '-'}")
+def _worker(deployment: Document | None) -> Text:
+    return _plain((deployment["workerName"] if deployment else None) or "-")
 
 
-def _at(at: datetime, now: datetime) -> str:
-    return f"in {formats.ahead(at, now)}" if at > now else formats.ago(at, now)
+def _way(migration: Document) -> Text:
+    return _plain(f"{migration['sourceWorkerName'] or '-'} → {migration['targetWorkerName'] or '-'}")
+
+
+def _at(at: str, now: str) -> str:
+    return formats.ago(at, now) if formats.has_come(at, now) else f"in {formats.ahead(at, now)}"
 
 
 def _plain(text: str) -> Text:

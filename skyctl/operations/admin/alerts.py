@@ -29,10 +29,13 @@ def try_channels(context: Context, text: str) -> dict[str, str]:
         return dict(zip(context.channels, pool.map(trouble, context.channels), strict=True))
 
 
-def latest(context: Context, limit: int) -> tuple[list[tuple[Alert, int, int, int]], datetime]:
-    """Return the last alerts, in order, each with its deliveries (made, waiting, given up); and the database's time."""
+def latest(
+    context: Context, limit: int, *, after: int | None = None, before: int | None = None
+) -> tuple[list[tuple[Alert, int, int, int]], datetime]:
+    """Return the last alerts before a number, if there is one, or the first after one, in order, each with its
+    deliveries (made, waiting, given up); and the database's time."""
     with context.db.transaction() as tx:
-        return store.latest(tx, limit), db.now(tx)
+        return store.latest(tx, limit, after, before), db.now(tx)
 
 
 def since(context: Context, number: int | None) -> list[Alert]:

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.errors import DatabaseRefused, DatabaseUnavailable, Refused
-from skyctl.domain.events import EventKind, NewCertificate
+from skyctl.domain.event_details import NewCertificate
+from skyctl.domain.events import EventKind
 from skyctl.host.certificates import Certificates, is_late
 from skyctl.operations.shared.context import Context
 from skyctl.store import certificate_requests, db, events

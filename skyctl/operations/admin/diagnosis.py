@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from skyctl.domain.cluster import Diagnosis
+from skyctl.domain.event_filter import EventFilter
 from skyctl.domain.events import EventKind
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
@@ -19,7 +20,7 @@ def diagnose(context: Context, worker_id: UUID) -> Diagnosis:
         worker = lookup.get_worker(tx, worker_id)
         now, outages, heard_at = db.now(tx), known_outages(tx), worker.last_heartbeat_at
         silence = None if heard_at is None else health.heard_silence(heard_at, now, outages)
-        decisions = events.latest(tx, 1, worker_id, [EventKind.STATUS_CHANGED])
+        decisions = events.latest(tx, 1, EventFilter([worker_id], [EventKind.STATUS_CHANGED]))
         return Diagnosis(
             worker=worker,
             read_at=now,

@@ -8,12 +8,13 @@ from pathlib import Path
 from time import perf_counter
 from uuid import UUID
 
+from skyctl.domain.addresses import is_loopback
 from skyctl.domain.checks import Check, CheckState
-from skyctl.domain.errors import EngineUnavailable, SchemaMissing, SkyctlError
+from skyctl.domain.errors import EngineRefused, EngineUnavailable, SchemaMissing, SkyctlError
 from skyctl.domain.text import ago, clock_offset, quoted, span
-from skyctl.host import data_dir, http_probe, keyring
+from skyctl.host import data_dir, http_probe, keyring, owners
 from skyctl.host.certificates import REPLACE_AUTHORITY, is_due
-from skyctl.operations.admin import doctor_retention, doctor_transport
+from skyctl.operations.admin import doctor_nodes, doctor_retention, doctor_services, doctor_transport
 from skyctl.operations.admin.doctor_database import CHECKS, NAMED, SET_CLOCK
 from skyctl.operations.shared.context import DoctorInputs, Engine
 from skyctl.rules import transport
@@ -38,6 +39,8 @@ def examine(inputs: DoctorInputs) -> list[Check]:
         _data_folder(inputs),
         _signing_secret(inputs.kept_secret, inputs.weak_secrets),
         *in_database,
+        doctor_nodes.examine(inputs),
+        doctor_services.examine(inputs),
         _certificate(inputs),
         _api(inputs, installation_id),
         _engine(inputs.engine(), FAILED if inputs.docker_host else WARNING),
@@ -71,9 +74,8 @@ def _signing_secret(kept: Path | None, weak: Mapping[str, str]) -> Check:
     except FileNotFoundError:
         return Check(name, OK, f"{kept} will be made when it is needed")
     except OSError as error:
-        return Check(
-            name, FAILED, f"{kept} cannot be read: {error.strerror}", "run skyctl as the user whose file it is"
-        )
+        whose, remedy = owners.kept_out(kept)
+        return Check(name, FAILED, f"{kept} cannot be read: {error.strerror}: {whose}", remedy)
     if not status.st_size:
         restore = "restore it from a backup; or remove it, and every token must be issued again"
         return Check(name, FAILED, f"{kept} is empty", restore)
@@ -179,7 +181,7 @@ def _api(inputs: DoctorInputs, installation_id: UUID | None) -> Check:
         authority = inputs.certificates.authority_for(api_url)
     except SkyctlError:
         authority = ""  # what is wrong with it, the check of the certificate says
-    answer = http_probe.probe(api_url, API_SECONDS, by_proxy=not transport.is_loopback(api_url), authority=authority)
+    answer = http_probe.probe(api_url, API_SECONDS, by_proxy=not is_loopback(api_url), authority=authority)
     if answer.trouble:
         remedy = "see that `skyctl serve` runs and listens there; set SKYCTL_API_URL to where hosts reach it"
         return Check("api", FAILED, f"{api_url} does not answer as it should: {answer.trouble}", remedy)
@@ -199,7 +201,7 @@ def _engine(engine: Engine, unfit: CheckState) -> Check:
     """Check that containers can be moved; an engine that was not set need not be the one for that."""
     try:
         state = engine.state()
-    except EngineUnavailable as error:
+    except (EngineRefused, EngineUnavailable) as error:
         return Check("docker", FAILED, error.message, error.hint)
     to_manager = "set DOCKER_HOST to a manager of the swarm"
     if state is None:

@@ -7,7 +7,7 @@ from typing import Any
 from skyctl.domain.checks import Check, CheckState
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import ago, clock_offset, reference, span
-from skyctl.store import alerts, db, doctor, health, leases, outages, schema
+from skyctl.store import alerts, counts, db, doctor, health, leases, outages, schema
 from skyctl.store.tables import SCHEMA_VERSION
 
 NAMED = 5
@@ -17,6 +17,14 @@ SERVE_FAILS = timedelta(seconds=10)
 STEP_WARNS = timedelta(seconds=1)
 TOKEN_WARNS = timedelta(days=30)
 PENDING_WARNS = timedelta(hours=1)
+LARGE_FLEET = 10_000
+# What a large fleet needs of PostgreSQL's settings, docs/operations.md has the figures.
+FOR_LARGE_FLEETS = {
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",
+}
 
 USE_TLS = "`skyctl tls init`, an https:// SKYCTL_API_URL, and a new install script on these hosts"
 SET_CLOCK = "synchronize it: timedatectl set-ntp true"
@@ -43,6 +51,21 @@ def _schema(tx: db.Transaction) -> Check:
     return Check("schema", OK, f"version {version}, complete")
 
 
+def _settings(tx: db.Transaction) -> Check:
+    name, workers = "database settings", counts.workers_in_all(tx)
+    if workers < LARGE_FLEET:
+        return Check(name, OK, f"PostgreSQL's own do for fewer than {LARGE_FLEET:,} workers")
+    untouched = doctor.at_defaults(tx, list(FOR_LARGE_FLEETS))
+    if not untouched:
+        return Check(name, OK, f"none that {workers:,} workers need is at PostgreSQL's default")
+    finding = (
+        f"at PostgreSQL's default for {workers:,} workers: {', '.join(untouched)}; heartbeats cost more than need be"
+    )
+    orders = "; ".join(f"ALTER SYSTEM SET {each} = '{FOR_LARGE_FLEETS[each]}'" for each in untouched)
+    begun = "a restart of PostgreSQL" if "shared_buffers" in untouched else "SELECT pg_reload_conf()"
+    return Check(name, WARNING, finding, f"as its superuser, what its machine has room for: {orders}; then {begun}")
+
+
 def _monitor(tx: db.Transaction) -> Check:
     lease, now = leases.latest(tx), db.now(tx)
     if lease is None or lease.last_pass_at is None:
@@ -51,13 +74,15 @@ def _monitor(tx: db.Transaction) -> Check:
     finding = f"{who}; last pass {_ago(now, lease.last_pass_at)}"
     if abs(now - lease.last_pass_at) > PASS_FAILS:
         return Check("monitor", FAILED, finding, RUN_MONITOR)
+    if not lease.leads:
+        return Check("monitor", WARNING, f"{finding}: none leads now", RUN_MONITOR)
     return Check("monitor", OK, finding)
 
 
 def _serve(tx: db.Transaction) -> Check:
     seen_at, now = outages.last_seen_at(tx), db.now(tx)
     if seen_at is None:
-        state = FAILED if doctor.number(tx) else WARNING
+        state = FAILED if counts.workers_in_all(tx) else WARNING
         return Check("serve", state, "none has ever run", RUN_FIRST_SERVE)
     finding = f"last sign of life {_ago(now, seen_at)}"
     if abs(now - seen_at) > SERVE_FAILS:
@@ -177,6 +202,7 @@ def _listed(count: int, first: Sequence[str]) -> str:
 # By name, in the order in which they are shown.
 CHECKS: dict[str, Callable[[db.Transaction], Check]] = {
     "schema": _schema,
+    "database settings": _settings,
     "monitor": _monitor,
     "serve": _serve,
     "tokens": _tokens,

@@ -6,12 +6,13 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, MassFailure
 from skyctl.domain.errors import MigrationNotFound, Refused
-from skyctl.domain.events import EventKind, MigrationRef, Policy, Resumed
-from skyctl.domain.states import MigrationPolicy, MigrationState
+from skyctl.domain.event_details import MigrationRef, Policy, Resumed
+from skyctl.domain.events import EventKind
+from skyctl.domain.states import MigrationOrder, MigrationPolicy, MigrationState
 from skyctl.domain.workloads import Migration, MigrationPage, Organization
 from skyctl.operations.shared.context import Context
 from skyctl.rules import migrations as rules
-from skyctl.store import db, events, health, leases, migration_pauses, organizations
+from skyctl.store import db, events, health, leases, listings, migration_pauses, organizations
 from skyctl.store import migrations as store
 
 STATES = MigrationState
@@ -21,13 +22,17 @@ def list_migrations(
     context: Context,
     *,
     states: Sequence[MigrationState] = (),
-    worker_id: UUID | None = None,
-    limit: int = 100,
+    worker_ids: Sequence[UUID] = (),
+    order: MigrationOrder = MigrationOrder.FINISHED,
+    limit: int | None = 100,
     offset: int = 0,
 ) -> MigrationPage:
-    """Return one page of the migrations: the unfinished ones first, then the latest."""
+    """Return one page of the migrations, all without `limit`: in one of these states, off or to one of these workers,
+    where there are any."""
     with context.db.transaction() as tx:
-        page, total = store.page(tx, states, worker_id, limit, offset)
+        page, total = listings.migrations_page(
+            tx, states=states, worker_ids=worker_ids, order=order, limit=limit, offset=offset
+        )
         return MigrationPage(page, total, db.now(tx), migration_pauses.current(tx), leases.engine_trouble(tx))
 
 
@@ -52,8 +57,7 @@ def retry(context: Context, migration_id: UUID, actor: Actor) -> Migration:
     """Retry a failed migration at once, with all its attempts. Raises MigrationNotFound, Refused."""
 
     def change(tx: db.Transaction, failed: Migration) -> bool:
-        of_service = store.of_service(tx, failed.service_id)
-        unfinished = [migration for migration in of_service if migration.finished_at is None]
+        unfinished = store.of_same(tx, failed)
         if unfinished and unfinished[0].id != failed.id:
             raise Refused(
                 f"{failed.service_name} is in another migration", f"see `skyctl migrations show {unfinished[0].id}`"
@@ -161,7 +165,9 @@ def _decide(
                 f"only one that is {states} can be {verb}",
             )
         details = MigrationRef(
-            migrationId=str(migration_id), serviceId=str(migration.service_id), serviceName=migration.service_name
+            migrationId=str(migration_id),
+            serviceId=str(migration.service_id) if migration.service_id else None,
+            serviceName=migration.service_name,
         )
         source = (migration.source_worker_id, migration.source_worker_name)
         decision = Event(

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import EngineUnavailable, Refused
-from skyctl.domain.events import ClaimedNode, EventKind
+from skyctl.domain.event_details import ClaimedNode
+from skyctl.domain.events import EventKind
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, node_claims, workers

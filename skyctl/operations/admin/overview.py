@@ -2,7 +2,7 @@
 
 from skyctl.domain.cluster import Lease, Overview
 from skyctl.operations.shared.context import Context
-from skyctl.store import db, events, health, leases, migration_summaries, workers
+from skyctl.store import cluster_stats, db, events, health, leases, migration_summaries, workers
 
 
 def overview(context: Context, most: int) -> Overview:
@@ -12,7 +12,7 @@ def overview(context: Context, most: int) -> Overview:
         return Overview(
             read_at=db.now(tx),
             policy=context.health,
-            stats=workers.stats(tx),
+            stats=cluster_stats.stats(tx),
             worst=workers.worst(tx, most),
             events=events.latest(tx, most),
             leader=Lease(lease.holder, lease.term) if lease and lease.leads else None,

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import Refused
-from skyctl.domain.events import Ended, EventKind, NewSecret
+from skyctl.domain.event_details import Ended, NewSecret
+from skyctl.domain.events import EventKind
 from skyctl.domain.text import reference
 from skyctl.operations.shared import lookup, token_issue
 from skyctl.operations.shared.context import Context

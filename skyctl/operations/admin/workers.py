@@ -1,6 +1,6 @@
 """Workers for administrators: list, show, label and remove them; the cluster in figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -8,28 +8,66 @@ from skyctl.domain.cluster import Actor, ClusterStats, Event, Worker, WorkerPage
 from skyctl.domain.errors import (
     EngineRefused,
     EngineUnavailable,
+    ValidationError,
     WorkerHasContainers,
 )
-from skyctl.domain.events import EventKind, Labels
-from skyctl.domain.states import WorkerStatus
+from skyctl.domain.event_details import Labels
+from skyctl.domain.events import EventKind
+from skyctl.domain.fleets import Place
+from skyctl.domain.states import WorkerOrder, WorkerStatus
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 from skyctl.rules import nodes
-from skyctl.store import db, events, leases, node_claims, swarm, workers
+from skyctl.store import cluster_stats, db, events, leases, listings, node_claims, swarm, workers
 
 
 def list_workers(
     context: Context,
     *,
-    status: WorkerStatus | None = None,
+    statuses: Sequence[WorkerStatus] = (),
+    regions: Sequence[str] = (),
+    pools: Sequence[str] = (),
     search: str | None = None,
-    limit: int = 100,
+    order: WorkerOrder = WorkerOrder.NAME,
+    after: str | None = None,
+    limit: int | None = 100,
     offset: int = 0,
 ) -> WorkerPage:
-    """Return one page of the workers, by name; `search` looks in name, hostname, address and id."""
+    """Return one page of the workers, all without `limit`; only those that are one of each sequence that is not empty.
+    `search` looks in name, hostname, address and id; at their beginnings where it ends with an asterisk.
+
+    `after`: only those that come, in the order of the names, after this worker, by a reference or as the `next` of a
+    page. Such a page costs the same wherever it is, and no worker that stays is left out or comes twice because others
+    come and go. Raises ValidationError where they are to be in another order, WorkerNotFound.
+    """
+    if after is not None and order is not WorkerOrder.NAME:
+        raise ValidationError(
+            f"after: {after!r} is a place among the names, and these are by {order}", "sort by name, or use the offset"
+        )
     with context.db.transaction() as tx:
-        listed, total = workers.page(tx, status, search, limit, offset)
-        return WorkerPage(tuple(listed), total, limit, offset, db.now(tx), leases.last_pass_at(tx))
+        listed, total, is_least = listings.workers_page(
+            tx,
+            statuses=statuses,
+            regions=regions,
+            pools=pools,
+            search=search,
+            order=order,
+            after=None if after is None else _place(tx, after),
+            limit=limit,
+            offset=offset,
+        )
+        lead = leases.latest(tx)
+        seen = (lead.last_pass_at, lead.leads) if lead else (None, False)
+        is_followed = order is WorkerOrder.NAME and len(listed) == limit
+        following = str(Place(listed[-1].name, listed[-1].id)) if is_followed else None
+        return WorkerPage(tuple(listed), total, limit, offset, db.now(tx), *seen, is_least, following)
+
+
+def _place(tx: db.Transaction, after: str) -> Place:
+    if (place := Place.read(after)) is not None:
+        return place
+    worker = lookup.worker_of(tx, after)
+    return Place(worker.name, worker.id)
 
 
 def get(context: Context, worker_id: UUID) -> Worker:
@@ -127,13 +165,13 @@ def note_stopped(context: Context, worker_id: UUID, actor: Actor) -> None:
         worker = lookup.lock_worker(tx, worker_id)
         workers.note_stopped(tx, worker_id)
         events.record(tx, Event(EventKind.STOPPED, worker_id, worker.name, actor.name), actor)
-        db.notify_news(tx)
+        db.notify_news(tx, worker_id)
 
 
 def stats(context: Context) -> ClusterStats:
     """Return the cluster in figures."""
     with context.db.transaction() as tx:
-        return workers.stats(tx)
+        return cluster_stats.stats(tx)
 
 
 def references_from(context: Context, prefix: str) -> list[str]:

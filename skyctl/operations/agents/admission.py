@@ -11,7 +11,8 @@ from uuid import UUID
 from skyctl.documents import http
 from skyctl.domain.cluster import Event, Outage, Registration, Worker
 from skyctl.domain.errors import DatabaseUnavailable, Forbidden, SkyctlError, Unauthorized, ValidationError
-from skyctl.domain.events import EventKind, Joined
+from skyctl.domain.event_details import Joined
+from skyctl.domain.events import EventKind
 from skyctl.domain.tokens import Credentials, HostIdentity, Identity, TokenState
 from skyctl.operations.agents import token_refusals, upgrades
 from skyctl.operations.shared import token_issue

@@ -1,6 +1,6 @@
 """Heartbeats: store them in batches, and say why one was refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from skyctl.domain.cluster import Heartbeat
@@ -42,6 +42,12 @@ async def record(context: Context, heartbeats: Sequence[Heartbeat]) -> list[Outc
     return [stored.get(key, refused) for key in keys]
 
 
+async def known(context: Context, keys: Collection[Key]) -> set[Key]:
+    """Return those of the keys, at least one, that are stored, so that reading their heartbeats may be worth it. Raises
+    DatabaseUnavailable."""
+    return await stored_tokens.stored(context.db.heartbeat_connection, keys)
+
+
 async def probe(context: Context) -> None:
     """Return once a heartbeat could be stored, after those that are on their way. Raises DatabaseUnavailable."""
     await workers.probe(context.db.heartbeat_connection)
@@ -65,16 +71,19 @@ async def _record_batch(context: Context, heartbeats: Sequence[Heartbeat]) -> li
     heartbeat again, and it is news again.
     """
     stored = await workers.record_loads(context.db.heartbeat_connection, heartbeats, context.health)
-    if any(
-        health.is_news(
+    news = [
+        str(heartbeats[position].worker_id)
+        for each in stored
+        if health.is_news(
             each.status,
             exhausted=each.exhausted,
             engine_fails=each.engine_fails,
             engine_failed=each.engine_failed,
         )
-        for each in stored
-    ):
-        await db.notify_news_now(context.db.heartbeat_connection)
+        for position in each.positions
+    ]
+    if news:
+        await db.notify_news_now(context.db.heartbeat_connection, news)
     return [(n, REPLY_PENDING if each.reply_pending else None) for each in stored for n in each.positions]
 
 

@@ -8,7 +8,8 @@ from uuid import UUID
 from skyctl import installer
 from skyctl.domain.cluster import Actor, Event, Invitation, Worker
 from skyctl.domain.errors import LinkGone, SkyctlError
-from skyctl.domain.events import Deadline, EventKind, Fetched
+from skyctl.domain.event_details import Deadline, Fetched
+from skyctl.domain.events import EventKind
 from skyctl.domain.text import quoted, reference
 from skyctl.domain.tokens import Credentials, TokenState
 from skyctl.operations.agents import invitations

@@ -1,13 +1,16 @@
 """Invite a host: a worker's row, a token of which only the hash is kept, and the script that carries it."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from skyctl import installer
+from skyctl.domain import addresses
 from skyctl.domain.cluster import Actor, Event, Invitation
 from skyctl.domain.engine import SwarmJoin
 from skyctl.domain.errors import Refused
-from skyctl.domain.events import Deadline, EventKind
+from skyctl.domain.event_details import Deadline
+from skyctl.domain.events import EventKind
 from skyctl.domain.text import quoted
 from skyctl.operations.agents import release_keys
 from skyctl.operations.shared import lookup
@@ -104,5 +107,18 @@ def write_script(
     return installer.render(script)
 
 
-is_loopback, is_loopback_host = transport.is_loopback, transport.is_loopback_host
-is_safe = transport.transport_is_safe
+def notes(context: Context) -> Iterator[str]:
+    """Say what whoever hands a script on must know."""
+    url = context.api_url
+    if addresses.is_loopback(url):
+        yield f"note: the script reaches the API at {url}, so only from this machine; see SKYCTL_API_URL"
+    elif not transport.transport_is_safe(url):
+        yield (
+            f"warning: {url} is plain HTTP: whoever is on the path reads the token, and a script that is fetched by a "
+            "link can be replaced there, so that its host is theirs; the agent takes no upgrades and no new tokens"
+        )
+    if not release_keys.to_pin(context):
+        yield (
+            "warning: the key of releases is not here, so the script pins none, and its host takes no upgrades: make "
+            "scripts on the machine and as the user who has it"
+        )

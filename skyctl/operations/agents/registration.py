@@ -12,7 +12,8 @@ from skyctl.domain.errors import (
     Unauthorized,
     WorkerCloned,
 )
-from skyctl.domain.events import Address, Cloned, EventKind, Joined
+from skyctl.domain.event_details import Address, Cloned, Joined
+from skyctl.domain.events import EventKind
 from skyctl.domain.text import reference
 from skyctl.domain.tokens import Credentials, HostIdentity, Identity, IssuedToken, TokenState
 from skyctl.operations.agents import admission, token_refusals

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
 from typing import NamedTuple
@@ -13,7 +12,9 @@ from skyctl import installer
 from skyctl.documents import http
 from skyctl.domain.cluster import Actor, Event, Worker
 from skyctl.domain.errors import AgentNotFound, Unauthorized
-from skyctl.domain.events import AgentVersion, EventKind
+from skyctl.domain.event_details import AgentVersion
+from skyctl.domain.events import EventKind
+from skyctl.domain.states import Upgrade
 from skyctl.domain.tokens import TokenState
 from skyctl.operations.agents import release_keys, token_refusals
 from skyctl.operations.shared.context import Context
@@ -42,20 +43,27 @@ class AgentRelease:
         return _named(self.version, self.sha256)
 
 
-class Upgrade(StrEnum):
-    """The result of the request that a worker run the manager's agent."""
-
-    OFFERED = "offered"
-    UP_TO_DATE = "up-to-date"
-    IMPOSSIBLE = "impossible"
-
-
 class Upgraded(NamedTuple):
     """The result for one worker, with the reason where it is impossible."""
 
     worker: Worker
     outcome: Upgrade
     reason: str = ""
+
+    @property
+    def why(self) -> str:
+        """The reason in words; empty for none."""
+        return self.reason if self.worker.hostname or not self.reason else "it has not joined yet"
+
+    @property
+    def document(self) -> dict[str, str]:
+        """The result as JSON."""
+        return {
+            "id": str(self.worker.id),
+            "name": self.worker.name,
+            "outcome": self.outcome.value,
+            "reason": self.why,
+        }
 
 
 @cache

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.errors import SkyctlError
-from skyctl.domain.events import EventKind, NewCertificate
+from skyctl.domain.event_details import NewCertificate
+from skyctl.domain.events import EventKind
 from skyctl.host.certificates import Certificates
 from skyctl.operations.shared.leadership import Term
 from skyctl.store import certificate_requests, events

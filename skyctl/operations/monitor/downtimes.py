@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import Observation
-from skyctl.domain.events import EventKind, ServiceRef
+from skyctl.domain.events import EventKind
 from skyctl.domain.states import DeploymentStatus
+from skyctl.operations.monitor.service_events import service_event
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import services as rules
-from skyctl.store import db, events, services
+from skyctl.store import db, events, service_notes, services
 from skyctl.store.node_states import LONGEST_GAP
 
 
@@ -31,17 +32,17 @@ def _note(
 ) -> Event | None:
     """Note how a service stands, where its row is still as it was seen; None where nobody need hear of it."""
     if not why:
-        is_told = services.note_up(tx, applied) and applied.is_told and why is not None
-        return _event(term, EventKind.SERVICE_UP, applied, "it runs again") if is_told else None
+        is_told = service_notes.note_up(tx, applied) and applied.is_told and why is not None
+        return service_event(term, EventKind.SERVICE_UP, applied, "it runs again") if is_told else None
     since, seen_at = applied.down_since, applied.down_seen_at
     is_gap = seen_at is None or not timedelta() <= now - seen_at <= LONGEST_GAP
     if since is None or since > now or is_gap:
-        services.note_down(tx, applied, since=now)
+        service_notes.note_down(tx, applied, since=now)
     elif now - since <= term.context.migrations.down_grace:
-        services.note_down(tx, applied, since=since)
-    elif services.note_down(tx, applied, since=since, reason=why):
+        service_notes.note_down(tx, applied, since=since)
+    elif service_notes.note_down(tx, applied, since=since, reason=why):
         lasted = f"down for {(now - since).total_seconds():.0f} s"
-        return _event(term, EventKind.SERVICE_DOWN, applied, f"{lasted}: {why}")
+        return service_event(term, EventKind.SERVICE_DOWN, applied, f"{lasted}: {why}")
     return None
 
 
@@ -53,16 +54,3 @@ def _standing(applied: services.AppliedDeployment, seen: Observation) -> str | N
     if applied.status is DeploymentStatus.RUNNING or applied.is_down:
         return rules.downtime(service)
     return None
-
-
-def _event(term: Term, kind: EventKind, applied: services.AppliedDeployment, reason: str) -> Event:
-    details = ServiceRef(
-        serviceId=str(applied.service_id),
-        serviceName=applied.service_name,
-        organizationId=str(applied.organization_id),
-        deploymentId=str(applied.deployment_id),
-    )
-    reason = f"{applied.service_name}: {reason}"
-    return Event(
-        kind, applied.worker_id, applied.worker_name, "monitor", reason=reason, details=details, term=term.number
-    )

@@ -6,21 +6,23 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from skyctl.domain.cluster import Event, HealthPolicy, MassFailure, Outage, Silence, Verdict, Worker
+from skyctl.domain.cluster import Event, HealthPolicy, Outage, Verdict, Worker
 from skyctl.domain.errors import DatabaseRefused
-from skyctl.domain.events import EventKind, LiftedMassFailure, Settled, SilentWorkers, StatusChange
+from skyctl.domain.event_details import Settled, StatusChange
+from skyctl.domain.events import EventKind
 from skyctl.domain.states import WorkerStatus
+from skyctl.operations.monitor import mass_failures
+from skyctl.operations.monitor.sight import Sight
 from skyctl.operations.shared.clock import Watch
 from skyctl.operations.shared.leadership import Term
 from skyctl.operations.shared.outages import known_outages
-from skyctl.rules import flapping, health, mass_failure
+from skyctl.rules import flapping, health
 from skyctl.store import db, events, leases
 from skyctl.store import health as store
 
 CHECK_AGAIN_SECONDS = 1.0
-MOST_AT_ONCE = 20_000
+MOST_AT_ONCE = 5_000
 PART = 1_000
-MOST_NAMES = 100
 
 T = TypeVar("T")
 
@@ -50,60 +52,91 @@ class Snapshot(NamedTuple):
     now: datetime
     outages: Sequence[Outage]
     survey: store.Survey
-    suspects: Sequence[Worker]
     settled: Sequence[Worker]
     has_mass_failure: bool
 
-    @property
-    def survey_is_cut(self) -> bool:
-        """Tell whether there were more suspects than one pass takes."""
-        return len(self.survey.suspects) > len(self.suspects)
+
+class Conclusions(NamedTuple):
+    """What came of the suspects: the events, the workers that could not be changed, and those of whom people are still
+    to be told."""
+
+    events: Sequence[Event]
+    poison: Sequence[Poison]
+    left: Sequence[UUID]
 
 
-def check(term: Term, watch: Watch, passed_over: Collection[UUID] = ()) -> HealthPass:
-    """Check every worker once, except those to be passed over, and change the statuses that the facts no longer call
-    for; where the database's clock was set since the last look, what was seen by it does not count.
+def check(term: Term, watch: Watch, passed_over: Collection[UUID] = (), sight: Sight | None = None) -> HealthPass:
+    """Check every worker that may need it, except those to be passed over, and change the statuses that the facts no
+    longer call for; where the database's clock was set since the last look, what was seen by it does not count. Without
+    a `sight` of passes before every worker is looked at.
 
     Raises LostLead, DatabaseUnavailable.
     """
+    sight = sight or Sight()
+    try:
+        return _check(term, watch, passed_over, sight)
+    except BaseException:
+        sight.forget()  # what was seen was not concluded from
+        raise
+
+
+def _check(term: Term, watch: Watch, passed_over: Collection[UUID], sight: Sight) -> HealthPass:
     policy = term.context.health
-    snapshot = _take_snapshot(term, passed_over)
+    snapshot = _take_snapshot(term, passed_over, sight)
     clock_events = watch.follow(term)
     if watch.was_set:
-        snapshot = _take_snapshot(term, passed_over)
-    verdicts = [(worker, health.assess(worker, snapshot.now, snapshot.outages, policy)) for worker in snapshot.suspects]
-    due = [(worker, verdict) for worker, verdict in verdicts if health.is_news_of(worker, verdict)]
-    declared = _declare_mass_failures(term, snapshot, due)
-    concluded, poison = _in_parts(due, lambda part: _change(term, part), lambda pair: pair[0])
+        sight.forget()
+        snapshot = _take_snapshot(term, passed_over, sight)
+    concluded = _conclude(term, snapshot)
+    sight.name(concluded.left)
     quiet = [
         worker
         for worker in snapshot.settled
         if worker.status_changed_at and flapping.has_settled(worker.status_changed_at, snapshot.now, policy)
     ]
     settled, more_poison = _in_parts(quiet, lambda part: _settle(term, part), lambda worker: worker)
-    lifted = _lift(term, _missed_since(snapshot, policy)) if snapshot.has_mass_failure else []
+    lifted = mass_failures.lift(term, _missed_since(snapshot, policy)) if snapshot.has_mass_failure else []
     with term.writing() as tx:
         leases.note_pass(tx, term.lease)
-    changed = [event for event in concluded if event.kind == EventKind.STATUS_CHANGED]
-    told = [worker for worker, verdict in due if _is_to_be_told(worker, verdict)]
-    waiting = snapshot.survey_is_cut or len(told) > len(changed) + len(poison)
     return HealthPass(
-        events=[*clock_events, *declared, *concluded, *settled, *lifted],
-        poison=[*poison, *more_poison],
-        next_deadline_seconds=CHECK_AGAIN_SECONDS if waiting else _next_deadline(snapshot, policy),
+        events=[*clock_events, *concluded.events, *settled, *lifted],
+        poison=[*concluded.poison, *more_poison],
+        next_deadline_seconds=CHECK_AGAIN_SECONDS if concluded.left else _next_deadline(snapshot, policy, sight),
     )
 
 
-def _take_snapshot(term: Term, passed_over: Collection[UUID]) -> Snapshot:
+def _take_snapshot(term: Term, passed_over: Collection[UUID], sight: Sight) -> Snapshot:
     policy = term.context.health
     with term.reading() as tx:
         now, outages = db.now(tx), known_outages(tx)
-        silent_since = health.cutoff(now, outages, policy.heartbeat_timeout)
-        survey = store.survey(tx, policy, silent_since, passed_over)
-        suspects, settled = (
-            store.fetch(tx, ids[:MOST_AT_ONCE]) if ids else [] for ids in (survey.suspects, survey.settled)
-        )
-        return Snapshot(now, outages, survey, suspects, settled, bool(store.open_mass_failures(tx)))
+    silent_since = health.cutoff(now, outages, policy.heartbeat_timeout)
+    survey = sight.look(term.reading, term.number, policy, now, silent_since, passed_over)
+    with term.reading() as tx:
+        settled = store.fetch(tx, survey.settled[:MOST_AT_ONCE]) if survey.settled else []
+        return Snapshot(now, outages, survey, settled, bool(store.open_mass_failures(tx)))
+
+
+def _conclude(term: Term, snapshot: Snapshot) -> Conclusions:
+    """Assess the suspects, some at a time, and change the statuses that the facts no longer call for."""
+    policy, suspects = term.context.health, snapshot.survey.suspects
+    missed_since = _missed_since(snapshot, policy)
+    written: list[Event] = []
+    poison: list[Poison] = []
+    left: list[UUID] = []
+    for start in range(0, len(suspects), MOST_AT_ONCE):
+        with term.reading() as tx:
+            some = store.fetch(tx, suspects[start : start + MOST_AT_ONCE])
+        verdicts = [(worker, health.assess(worker, snapshot.now, snapshot.outages, policy)) for worker in some]
+        due = [(worker, verdict) for worker, verdict in verdicts if health.is_news_of(worker, verdict)]
+        written += mass_failures.declare(term, snapshot.now, missed_since, due)
+        concluded, refused = _in_parts(due, lambda part: _change(term, part), lambda pair: pair[0])
+        done = {event.worker_id for event in concluded} | {each.worker.id for each in refused}
+        left += [
+            worker.id for worker, verdict in due if health.is_to_be_told(worker, verdict) and worker.id not in done
+        ]
+        written += concluded
+        poison += refused
+    return Conclusions(written, poison, left)
 
 
 def _in_parts(
@@ -129,85 +162,24 @@ def _in_parts(
     return written, poison
 
 
-def _declare_mass_failures(term: Term, snapshot: Snapshot, due: Iterable[tuple[Worker, Verdict]]) -> list[Event]:
-    """Declare a mass failure where workers went silent, or lost their engines, and many others did too; these count as
-    soon as they missed two heartbeats, or their engines are away."""
-    failing = [
-        _failing_since(worker, verdict) or snapshot.now
-        for worker, verdict in due
-        if _fails(verdict) and not health.stopped_on_purpose(worker)
-    ]
-    if not failing:
-        return []
-    policy, missed_since = term.context.health, _missed_since(snapshot, term.context.health)
-    not_before = max(failing) - policy.mass_window
-    with term.recording() as tx:
-        failures = [
-            silence
-            for silence in _by_region(store.silences(tx, missed_since, not_before))
-            if mass_failure.is_mass_failure(silence, policy)
-        ]
-        whole = [silence for silence in failures if silence.region is None]
-        declared = [
-            _mass_failure(store.declare_mass_failure(tx, silence), silence, term) for silence in whole or failures
-        ]
-        return events.append(tx, *declared)
-
-
 def _missed_since(snapshot: Snapshot, policy: HealthPolicy) -> datetime:
     """Return the time since which two heartbeats were missed: a worker that was last heard before may be on its way
     offline."""
     return health.cutoff(snapshot.now, snapshot.outages, min(2 * policy.heartbeat_interval, policy.heartbeat_timeout))
 
 
-def _fails(verdict: Verdict) -> bool:
-    return verdict.status is WorkerStatus.OFFLINE or verdict.engine_failed
-
-
-def _failing_since(worker: Worker, verdict: Verdict) -> datetime | None:
-    """Return when the worker was last heard, or its engine first away."""
-    of_engine = (
-        (worker.engine_away_since, worker.node_down_since) if verdict.engine_failed or worker.engine_failed_at else ()
-    )
-    of_silence = () if verdict.engine_failed else (worker.last_heartbeat_at,)
-    return min((since for since in (*of_engine, *of_silence) if since), default=None)
-
-
-def _by_region(silences: Sequence[Silence]) -> list[Silence]:
-    """Return the silence of all workers together, without a region, and then that of each region that has a name."""
-    everybody = Silence(
-        None,
-        sum(silence.silent for silence in silences),
-        sum(silence.schedulable for silence in silences),
-        sorted(name for silence in silences for name in silence.names),
-    )
-    return [everybody, *(silence for silence in silences if silence.region is not None)]
-
-
-def _mass_failure(number: int, silence: Silence, term: Term) -> Event:
-    details = SilentWorkers(
-        massFailureId=number,
-        region=silence.region,
-        silent=silence.silent,
-        schedulable=silence.schedulable,
-        workers=list(silence.names[:MOST_NAMES]),
-    )
-    reason = f"{silence.silent} of {silence.schedulable} workers failed"
-    return Event(EventKind.MASS_FAILURE, None, None, "monitor", reason=reason, details=details, term=term.number)
-
-
 def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
     policy = term.context.health
     with term.recording() as tx:
         open_failures = store.open_mass_failures(tx)
-        membership = {worker.id: _membership(worker, verdict, open_failures) for worker, verdict in due}
+        membership = {worker.id: mass_failures.membership(worker, verdict, open_failures) for worker, verdict in due}
         wanted = [
             store.Change(
                 worker.id,
                 worker.status,
                 worker.last_heartbeat_at,
                 verdict.status,
-                membership[worker.id] if _fails(verdict) else None,
+                membership[worker.id] if mass_failures.fails(verdict) else None,
                 verdict.engine_failed,
             )
             for worker, verdict in due
@@ -216,15 +188,9 @@ def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
         concluded = [
             _status_changed(worker, verdict, membership[worker.id], term)
             for worker, verdict in due
-            if worker.id in changed and _is_to_be_told(worker, verdict)
+            if worker.id in changed and health.is_to_be_told(worker, verdict)
         ]
         return events.append(tx, *concluded) + _note_flapping(tx, policy, changed, term)
-
-
-def _is_to_be_told(worker: Worker, verdict: Verdict) -> bool:
-    """Tell whether a change is one for people, too, and no mark that somebody else has left."""
-    can_fail = verdict.status in (WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
-    return verdict.status is not worker.status or can_fail
 
 
 def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[UUID], term: Term) -> list[Event]:
@@ -241,21 +207,6 @@ def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[U
     )
 
 
-def _membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
-    """Return the open mass failure that a worker belongs to: one that fails, and began to before the failure was
-    detected; or one that belongs to it already, and fails in another way now or comes back."""
-    since, its = _failing_since(worker, verdict), {failure.id for failure in open_failures} & {worker.mass_failure_id}
-    if its or not _fails(verdict):
-        return next(iter(its), None)
-    if since is None or health.stopped_on_purpose(worker):
-        return None
-    region = worker.metadata.get("region")
-    return next(
-        (failure.id for failure in open_failures if failure.region in (None, region) and since <= failure.detected_at),
-        None,
-    )
-
-
 def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, term: Term) -> Event:
     """Return the event of a changed status, with the figures that decided it."""
     heard_at, load = worker.last_heartbeat_at, worker.load
@@ -269,7 +220,7 @@ def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | Non
             "diskPercent": load.disk_percent,
         }
     if health.stopped_on_purpose(worker) or (
-        worker.status is WorkerStatus.OFFLINE and _was_stopped(worker, term.context.health)
+        worker.known_status is WorkerStatus.OFFLINE and _was_stopped(worker, term.context.health)
     ):
         details["onPurpose"] = True
     if mass_failure_id:
@@ -279,7 +230,7 @@ def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | Non
         worker.id,
         worker.name,
         "monitor",
-        worker.status,
+        worker.known_status,
         verdict.status,
         verdict.reason,
         details,
@@ -312,35 +263,14 @@ def _settle(term: Term, quiet: Sequence[Worker]) -> list[Event]:
         )
 
 
-def _lift(term: Term, missed_since: datetime) -> list[Event]:
-    """Lift the mass failures of which no worker is silent any more."""
-    with term.reading() as tx:  # as long as some are, nobody waits for the log
-        if not _over(tx, missed_since):
-            return []
-    with term.recording() as tx:
-        over = _over(tx, missed_since)
-        store.lift_mass_failures(tx, [failure.id for failure in over], "monitor")
-        return events.append(tx, *(_recovery(failure, term) for failure in over))
-
-
-def _over(tx: db.Transaction, missed_since: datetime) -> list[MassFailure]:
-    silent = store.with_silent_members(tx, missed_since)
-    return [failure for failure in store.open_mass_failures(tx) if failure.id not in silent]
-
-
-def _recovery(failure: MassFailure, term: Term) -> Event:
-    reason = f"all of the {failure.silent} workers that failed at once are back, or removed"
-    details = LiftedMassFailure(massFailureId=failure.id, region=failure.region, silent=failure.silent)
-    return Event(EventKind.MASS_RECOVERY, None, None, "monitor", reason=reason, details=details, term=term.number)
-
-
 def _worker_event(worker: Worker, kind: EventKind, reason: str, term: Term) -> Event:
     return Event(kind, worker.id, worker.name, "monitor", reason=reason, term=term.number)
 
 
-def _next_deadline(snapshot: Snapshot, policy: HealthPolicy) -> float | None:
-    """Return in how many seconds the next worker can run out of time, or a flapping one has settled."""
-    waits: list[timedelta] = []
+def _next_deadline(snapshot: Snapshot, policy: HealthPolicy, sight: Sight) -> float | None:
+    """Return in how many seconds the next worker can run out of time, or a flapping one has settled, or more is to be
+    looked at."""
+    waits = [pause] if (pause := sight.pause(policy)) else []
     if oldest := snapshot.survey.oldest_heartbeat_at:
         waits.append(policy.heartbeat_timeout - health.heard_silence(oldest, snapshot.now, snapshot.outages))
     if quiet_since := snapshot.survey.quiet_since:

@@ -13,25 +13,29 @@ from uuid import UUID
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused
-from skyctl.domain.events import Approval, EventKind, MigrationSummary
+from skyctl.domain.event_details import Approval, MigrationSummary
+from skyctl.domain.events import EventKind
 from skyctl.domain.states import DeploymentStatus, MigrationState, ServiceStatus
 from skyctl.domain.workloads import Migration
-from skyctl.operations.monitor import drains, evictions, migration_queue
+from skyctl.operations.monitor import drains, evictions, exclusions, migration_queue, orders, rescheduling
+from skyctl.operations.monitor.exclusions import is_overdue
 from skyctl.operations.monitor.migration_queue import migration_event
+from skyctl.operations.shared import image_volumes
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import migrations as rules
+from skyctl.rules import rescheduling as rescheduled
 from skyctl.rules import retry, tasks
 from skyctl.rules.migrations import Decision, Step
 from skyctl.rules.services import NOT_OURS, is_ours
 from skyctl.rules.tasks import DEPLOYMENT_LABEL
-from skyctl.store import db, deployments, events, leases, migration_pauses, migration_summaries, services
+from skyctl.store import db, deployments, events, migration_pauses, migration_summaries, owner_specs, services
 from skyctl.store import drains as stored_drains
 from skyctl.store import migrations as store
+from skyctl.store.owner_specs import OwnerSpec
 
-POLL_SECONDS = 0.3
-ORPHAN_SECONDS = 1.0
+POLL_SECONDS = 0.1
+WATCH_SECONDS = 1.0  # where the swarm acts, and nothing is ordered
 MOST_NAMES = 100
-CHANGED_MEANWHILE = "somebody else changed the service at the same moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,55 +48,75 @@ class Progress:
 
 class Agenda(NamedTuple):
     """The work to be done: the events of the migrations that became called for, or no longer are; the work; the
-    database's time; whether migrations are paused; in how many seconds time alone calls for the next step."""
+    services in which something of ours is; the nodes to be cleared of what runs everywhere; the database's time;
+    whether migrations are paused; in how many seconds time alone calls for the next step."""
 
     events: Sequence[Event]
     work: store.Work
+    changed: Sequence[OwnerSpec]
+    to_clear: Sequence[str]
     now: datetime
     is_paused: bool
     due_seconds: float | None
 
 
-def reconcile_migrations(term: Term) -> Progress:
-    """Advance each migration by one step. Raises LostLead, DatabaseUnavailable, EngineUnavailable."""
-    seen = drains.look(term)
+def reconcile_migrations(term: Term, *, looks: bool = True) -> Progress:
+    """Advance each migration by one step. `looks`: whether the engine is also asked what it has on nodes that are to be
+    left; without that no migration off these becomes called for, and no drain ends.
+
+    Raises LostLead, DatabaseUnavailable, EngineUnavailable.
+    """
+    seen = drains.look(term) if looks else drains.Look()
     agenda = _call_for(term, seen)
     if seen.trouble:
         raise seen.trouble
     work = agenda.work
+    drains.clear(term, agenda.to_clear)
+    ours = [migration for migration in work.under_way if not migration.is_left_to_swarm]
+    moving = {migration.swarm_service_id for migration in ours}
     queued = () if agenda.is_paused else work.queued
     if not (work.under_way or queued or work.orphans):
-        return Progress(agenda.events, agenda.due_seconds)
+        is_any_kept = orders.give_back(term, agenda.changed, moving)
+        return Progress(agenda.events, POLL_SECONDS if is_any_kept else agenda.due_seconds)
     involved = [*work.under_way, *work.orphans]
     observation = term.observe({migration.swarm_service_id for migration in involved if migration.swarm_service_id})
+    if len(work.under_way) > len(ours):
+        with term.reading() as tx:
+            observation = image_volumes.known(tx, observation)
     outcomes = [(migration, _act(term, migration, observation, agenda.now)) for migration in work.under_way]
     written = _write(term, observation, outcomes, work.orphans)
-    started = migration_queue.start_queued(term, observation.nodes)
-    has_advanced = bool(started) or any(decision.step is not Step.WAIT for _, decision in outcomes)
-    soon = [0.0] * has_advanced + [POLL_SECONDS] * bool(work.under_way) + [ORPHAN_SECONDS] * bool(work.orphans)
-    soon += [] if agenda.due_seconds is None else [agenda.due_seconds]
+    ended = sum(decision.step not in (Step.WAIT, Step.VERIFY) for _, decision in outcomes)
+    is_any_free = len(ours) - ended < term.context.migrations.at_once
+    started = _start(term, agenda.now) if queued and is_any_free else []
+    # What has advanced comes first: containers wait for the next step, and no owner for what is his.
+    is_any_kept = not (ended or started) and orders.give_back(term, agenda.changed, moving)
+    watched = len(work.under_way) > len(ours) or bool(work.orphans)
+    soon = [0.0] * bool(ended) + [POLL_SECONDS] * bool(ours or started) + [WATCH_SECONDS] * watched
+    soon += [POLL_SECONDS] * is_any_kept + ([] if agenda.due_seconds is None else [agenda.due_seconds])
     return Progress([*agenda.events, *written, *started], min(soon, default=None))
 
 
-def note_engine(term: Term, trouble: str | None) -> None:
-    """Note why the engine cannot be asked, for people to see; None where it can. Raises LostLead."""
-    with term.writing() as tx:
-        leases.note_engine_trouble(tx, term.lease, trouble)
+def _start(term: Term, now: datetime) -> list[Event]:
+    """Start queued migrations, and order at once what the engine is to do for them."""
+    started = migration_queue.start_queued(term)
+    ordered = [(migration, _act(term, migration, started.observation, now)) for migration in started.migrations]
+    return [*started.events, *_write(term, started.observation, ordered, ())]
 
 
 def _call_for(term: Term, seen: drains.Look) -> Agenda:
     """Bring the rows in line with what workers, drains and people call for."""
     with term.recording() as tx:
         begun = drains.adopt(tx, term)
-        called = evictions.evict(tx)
+        called = [*evictions.evict(tx), *rescheduling.call_for(tx, term, seen)]
         released, cancelled = store.release_held(tx), evictions.call_off(tx)
         store.requeue(tx, term.context.migrations.attempts)
-        drained, is_any_waited_for = drains.finish(tx, term, seen)
+        excluding = exclusions.call_for(tx, seen)
+        ends = drains.finish(tx, term, seen)
         written = events.append(
             tx,
             *(
-                migration_event(migration, EventKind[f"MIGRATION_{migration.state.name}"], term, migration.reason)
-                for migration in called
+                migration_event(migration, _kind_of_called(migration), term, migration.reason)
+                for migration in [*called, *excluding]
             ),
             *_approvals(called, term),
             *(migration_event(migration, EventKind.MIGRATION_QUEUED, term, "no longer held") for migration in released),
@@ -101,14 +125,20 @@ def _call_for(term: Term, seen: drains.Look) -> Agenda:
                 for migration in cancelled
             ),
             *begun,
-            *drained,
+            *ends.events,
             *(_summary_event(summary, term) for summary in migration_summaries.sum_up(tx)),
         )
+        rescheduling.note_seen(tx, seen)
         work, paused = store.work(tx, migration_queue.MOST_QUEUED), migration_pauses.current(tx) is not None
         times = (store.next_due_seconds(tx), stored_drains.next_deadline_seconds(tx), migration_pauses.seconds_left(tx))
         due = [seconds for seconds in times if seconds is not None]
-        due += [drains.LOOK_SECONDS] * is_any_waited_for
-        return Agenda(written, work, db.now(tx), paused, max(0.0, min(due)) if due else None)
+        due += [drains.LOOK_SECONDS] * ends.is_any_waited_for
+        changed = owner_specs.changed(tx)
+        return Agenda(written, work, changed, ends.to_clear, db.now(tx), paused, max(0.0, min(due)) if due else None)
+
+
+def _kind_of_called(migration: Migration) -> EventKind:
+    return EventKind.MIGRATION_STARTED if migration.is_left_to_swarm else EventKind[f"MIGRATION_{migration.state.name}"]
 
 
 def _approvals(called: Iterable[Migration], term: Term) -> list[Event]:
@@ -153,31 +183,37 @@ def _summary_event(summary: migration_summaries.Summary, term: Term) -> Event:
 
 def _act(term: Term, migration: Migration, observation: Observation, now: datetime) -> Decision:
     """Decide about a migration that is under way, and order the engine accordingly; return what came of it."""
-    overdue = rules.is_overdue(migration.deadline_at, now) or migration.cancelled_by is not None
+    if migration.is_left_to_swarm:
+        return rescheduling.watch(term, migration, observation, now)
+    if migration.service_id is None:
+        return exclusions.act(term, migration, observation, now)
     service_id, target = migration.swarm_service_id or "", migration.target_node_id
     service = observation.services.get(service_id)
+    overdue = is_overdue(term, migration, service, now)
     if service and not is_ours(service.labels, migration.service_id):
         return Decision(Step.GIVE_UP, NOT_OURS)
     if target is None and service_id in observation.services:
         decision = Decision(Step.ROLL_BACK, "its target has left the swarm")
     else:
-        pins = rules.Pins(migration.source_node_id, target or "", str(migration.target_deployment_id))
-        decision = rules.decide(migration.state, observation, service_id, pins, overdue=overdue)
+        pins = rules.Pins(migration.source_node_id, target or "", str(migration.source_deployment_id))
+        is_stuck = rules.is_stuck(service, migration.reason, migration.updated_at, now)
+        decision = rules.decide(migration.state, observation, service_id, pins, overdue=overdue, is_stuck=is_stuck)
     node: str | None = target
     if decision.step is Step.MOVE:
         deployment, then = migration.target_deployment_id, Decision(Step.VERIFY)
     elif decision.step is Step.ROLL_BACK:
-        node, deployment = migration.source_node_id, migration.source_deployment_id
+        source = observation.nodes.get(migration.source_node_id or "")
+        node = source.id if source and service and rules.may_go_back(service, source) else None
+        deployment = migration.source_deployment_id
         then = Decision(Step.FAIL, decision.reason)
     else:
         return decision
-    if node is None:  # the source has left the swarm: there is nothing to go back to
+    if node is None:  # the source is lost: there is nothing to go back to
         return then
-    version, labels = observation.services[service_id].version, {DEPLOYMENT_LABEL: str(deployment)}
     try:
-        term.engine().move(service_id, version, node, labels)
+        orders.pin(term, observation.services[service_id], node, {DEPLOYMENT_LABEL: str(deployment)})
     except EngineConflict:
-        return Decision(Step.WAIT, CHANGED_MEANWHILE)
+        return Decision(Step.WAIT, exclusions.CHANGED_MEANWHILE)
     except EngineRefused as error:
         return Decision(Step.FAIL, error.message)
     return then
@@ -193,11 +229,22 @@ def _write(
     if not outcomes and not orphans:
         return []
     with term.recording() as tx:
-        noted = [_note(tx, term, migration, decision) for migration, decision in outcomes]
+        left = [each for each in outcomes if _has_left(*each)]
+        noted = [_note(tx, term, *each) for each in outcomes if not _has_left(*each)]
         waiting = [(migration, decision.reason) for migration, decision in outcomes if decision.step is Step.WAIT]
         store.note_reasons(tx, waiting)
-        noted += [_note_orphan_stopped(tx, term, migration, observation) for migration in orphans]
-        return events.append(tx, *(event for event in noted if event))
+        stopped = [migration for migration in orphans if _has_stopped(migration, observation)]
+        store.note_sources_stopped(tx, [migration.id for migration in stopped])
+        return events.append(
+            tx,
+            *exclusions.complete(tx, term, left, observation),
+            *(event for event in noted if event),
+            *(migration_event(each, EventKind.GHOST_STOPPED, term, _is_back(each)) for each in stopped),
+        )
+
+
+def _has_left(migration: Migration, decision: Decision) -> bool:
+    return migration.service_id is None and decision.step is Step.COMPLETE
 
 
 def _note(tx: db.Transaction, term: Term, migration: Migration, decision: Decision) -> Event | None:
@@ -211,9 +258,11 @@ def _note(tx: db.Transaction, term: Term, migration: Migration, decision: Decisi
         case Step.FAIL if migration.cancelled_by:
             return _end(tx, term, migration, MigrationState.CANCELLED, f"cancelled by {migration.cancelled_by}")
         case Step.FAIL | Step.GIVE_UP:
-            is_last = decision.step is Step.GIVE_UP or migration.attempts >= term.context.migrations.attempts
+            counts = not rules.is_of_no_account(migration, decision.reason)
+            is_late = counts and migration.attempts >= term.context.migrations.attempts
+            is_last = decision.step is Step.GIVE_UP or is_late
             pause = None if is_last else retry.pause(migration.attempts)
-            if store.fail(tx, migration, decision.reason, pause):
+            if store.fail(tx, migration, decision.reason, pause, counts=counts):
                 _undo(tx, migration)
                 return migration_event(migration, EventKind.MIGRATION_FAILED, term, decision.reason, final=is_last)
     return None
@@ -223,7 +272,9 @@ def _complete(tx: db.Transaction, term: Term, migration: Migration, decision: De
     """Make the new deployment the service's current one."""
     stopped = {"source_stopped_at": db.now(tx)} if decision.source_stopped else {}
     source, target = migration.source_deployment_id, migration.target_deployment_id
-    if not store.change(tx, migration, MigrationState.COMPLETED, reason="", **stopped) or target is None:
+    if migration.service_id is None or target is None:
+        return None
+    if not store.change(tx, migration, MigrationState.COMPLETED, reason="", **stopped):
         return None
     deployments.set_status(tx, target, DeploymentStatus.RUNNING, container_id=decision.container_id)
     if source:
@@ -246,14 +297,13 @@ def _undo(tx: db.Transaction, migration: Migration) -> None:
         deployments.set_status(tx, migration.target_deployment_id, DeploymentStatus.ROLLED_BACK)
 
 
-def _note_orphan_stopped(
-    tx: db.Transaction, term: Term, migration: Migration, observation: Observation
-) -> Event | None:
-    """Note that the engine has stopped the old container, where the worker has returned and it has."""
+def _has_stopped(migration: Migration, observation: Observation) -> bool:
+    """Tell whether the engine has stopped the old container: the worker has returned, and it has."""
     service = observation.services.get(migration.swarm_service_id or "")
     node = observation.nodes.get(migration.source_node_id or "")
-    if service and node and not (node.is_up and tasks.has_stopped(service, node.id)):
-        return None
-    store.note_source_stopped(tx, migration.id)
-    reason = f"{migration.source_worker_name} is back, its old container has stopped"
-    return migration_event(migration, EventKind.GHOST_STOPPED, term, reason)
+    has_stopped = tasks.has_stopped if migration.service_id else rescheduled.has_stopped
+    return not (service and node) or (node.is_up and has_stopped(service, node.id))
+
+
+def _is_back(migration: Migration) -> str:
+    return f"{migration.source_worker_name} is back, its old container has stopped"

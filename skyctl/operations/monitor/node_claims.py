@@ -7,20 +7,25 @@ from contextlib import suppress
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import NodeClaim
 from skyctl.domain.errors import EngineUnavailable
-from skyctl.domain.events import ClaimedNode, EventKind
+from skyctl.domain.event_details import ClaimedNode
+from skyctl.domain.events import EventKind
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import node_claims as rules
+from skyctl.rules import node_matches as matching
 from skyctl.rules.node_claims import CONFIRMED, ClaimVerdict, Standing
-from skyctl.store import drains, events
+from skyctl.store import drains, events, node_matches
 from skyctl.store import node_claims as store
 
 
 def check_claims(term: Term, *, all_of_them: bool) -> list[Event]:
     """Judge the claims that nobody has looked at, or all that are not confirmed; return the events.
 
-    Where the engine does not answer they stay as they are: health, and what follows from it, does not wait for that.
-    Raises LostLead, DatabaseUnavailable.
+    Workers whose agents say no node are matched with one before, where all are looked at. Where the engine does not
+    answer they stay as they are: health, and what follows from it, does not wait for that. Raises LostLead,
+    DatabaseUnavailable.
     """
+    if all_of_them:
+        _match(term)
     with term.reading() as tx:
         claims = store.unconfirmed(tx, only_new=not all_of_them)
         holders = store.holders(tx, {claim.node_id for claim in claims})
@@ -30,6 +35,21 @@ def check_claims(term: Term, *, all_of_them: bool) -> list[Event]:
         verdicts = rules.judge(claims, term.observe(()).nodes, holders)
         return _write(term, [pair for pair in zip(claims, verdicts, strict=True) if _is_news(*pair)])
     return []
+
+
+def _match(term: Term) -> None:
+    """Claim nodes for workers whose agents say none."""
+    with term.reading() as tx:
+        places = node_matches.places(tx) if node_matches.has_silent(tx) else []
+    if not places:
+        return
+    with suppress(EngineUnavailable):
+        matched = matching.match(places, term.observe(()).nodes)
+        found = {worker_id: match.node_id for worker_id, match in matched.items() if match.node_id}
+        if found:
+            with term.writing() as tx:
+                drains.hold_heartbeats(tx)
+                node_matches.claim(tx, found, untold=[each for each in found if matched[each].trouble])
 
 
 def _is_news(claim: NodeClaim, verdict: ClaimVerdict) -> bool:

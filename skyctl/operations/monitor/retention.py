@@ -1,16 +1,26 @@
 """Remove what is over and older than it is to be kept, some rows at a time."""
 
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+
 from skyctl.domain.errors import DatabaseRefused
 from skyctl.domain.retention import FOR_EVER, Pruned
 from skyctl.operations.shared.leadership import Term
-from skyctl.store import retention
+from skyctl.store import counts, db, monitor_requests, retention
 
 MOST_ROWS = 1000  # of one transaction
 MOST_STEPS = 5  # of each kind
+REQUESTS_KEPT = timedelta(minutes=10)  # many times what anybody waits for their outcome
+TIDIED: Mapping[str, Callable[[db.Transaction], None]] = {
+    "worker counts": counts.compact,
+    "monitor requests": partial(monitor_requests.forget, age=REQUESTS_KEPT),
+}
 
 
 def prune(term: Term) -> Pruned:
-    """Remove some of what is older than it is to be kept. Raises LostLead, DatabaseUnavailable.
+    """Remove some of what is older than it is to be kept, make one row of the count of workers, and forget what was
+    asked of monitors. Raises LostLead, DatabaseUnavailable.
 
     A row that the database refuses to remove, since something of the panel's refers to it, keeps no other from its
     turn.
@@ -26,6 +36,12 @@ def prune(term: Term) -> Pruned:
         refused += [(kind.name, refusal)] if refusal else []
         is_more = is_more or (goes_on and not refusal)
         removed += [(kind.name, gone)] if gone else []
+    for name, tidy in TIDIED.items():
+        try:
+            with term.writing() as tx:
+                tidy(tx)
+        except DatabaseRefused as error:
+            refused.append((name, error.message))
     return Pruned(removed, refused, is_more)
 
 

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import EngineNode, Observation
 from skyctl.domain.errors import EngineRefused, Superseded
-from skyctl.domain.events import EventKind, ServiceRef
+from skyctl.domain.event_details import ServiceRef
+from skyctl.domain.events import EventKind
 from skyctl.domain.states import DeploymentStatus, ServiceStatus
 from skyctl.domain.workloads import Deployment, Service
-from skyctl.operations.monitor import downtimes
+from skyctl.operations.monitor import downtimes, endings, orders, pins, second_choices
+from skyctl.operations.monitor.service_events import service_event
 from skyctl.operations.shared import apply_deployment
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import node_claims as node_rules
+from skyctl.rules import owner_specs
 from skyctl.rules import services as rules
 from skyctl.rules.services import DeploymentVerdict
-from skyctl.store import db, deployments, drains, events, node_claims, services, workers
+from skyctl.store import db, deployments, drains, events, node_claims, panel_moves, services, workers
 from skyctl.store.services import AppliedDeployment
 
 POLL_SECONDS = 0.5
@@ -26,6 +29,7 @@ POLL_SECONDS = 0.5
 INTERRUPTED = timedelta(seconds=30)
 PAGE = 2_000
 MOST_BY_ID = 100
+MOST_AT_ONCE = 200
 FIRST = UUID(int=0)
 STATUSES = {
     DeploymentStatus.DEPLOYING: ServiceStatus.DEPLOYING,
@@ -38,28 +42,32 @@ STATUSES = {
 class PendingEngineWork(NamedTuple):
     """The work beside comparing: services whose deployment was never applied; removed services that the engine may have
     all the same, each with the deployment that may have created it; services that a drain stops; nodes that are to take
-    nothing new, or something again, each with its worker."""
+    nothing new, or something again, each with its worker; those of the first that a drain may have emptied before."""
 
     apply_pending: Sequence[Service]
     leftovers: Sequence[tuple[Service, UUID]]
     to_stop: Sequence[Service]
     to_pause: Mapping[str, UUID]
     to_resume: Mapping[str, UUID]
+    left_by_drains: Mapping[str, UUID]
 
 
 def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], float | None]:
     """Bring services in line with what the engine shows: all of them, or only those whose containers are on their way.
 
-    Return the events, and in how many seconds to reconcile again. Raises LostLead, DatabaseUnavailable,
-    EngineUnavailable.
+    Return the events, and in how many seconds to reconcile again: at once where a node was closed, for which drains
+    have waited. Raises LostLead, DatabaseUnavailable, EngineUnavailable.
     """
+    if all_of_them:
+        _undo_panel_moves(term)
     pending_work = _pending_engine_work(term)
     reconciled = _do(term, pending_work) if any(pending_work) else []
+    is_any_closed = _set_nodes(term, pending_work) if pending_work.to_pause or pending_work.to_resume else False
     everything: Observation | None = None
     after, unsettled = FIRST, False
     while True:
         with term.reading() as tx:
-            page = services.applied(tx, after, PAGE, unsettled=not all_of_them)
+            page, now = services.applied(tx, after, PAGE, unsettled=not all_of_them), db.now(tx)
         if not page:
             break
         ids = {applied.swarm_service_id for applied in page}
@@ -68,12 +76,32 @@ def reconcile_services(term: Term, *, all_of_them: bool) -> tuple[list[Event], f
         else:
             observation = term.observe(ids)
         _end_surplus(term, page, observation)
-        reconciled += downtimes.note(term, page, observation)
-        verdicts = [(applied, _find(applied, observation)) for applied in page]
+        pins.leave_to_the_swarm(term, page, observation)
+        reconciled += pins.pin_anew(term, page, observation) + pins.pin_the_last(term, page, observation)
+        reconciled += downtimes.note(term, page, observation) + endings.note(term, page, observation, now)
+        changed, chosen = second_choices.choose(term, page, observation, now)
+        reconciled += chosen
+        left = [applied for applied in page if applied.deployment_id not in changed]
+        verdicts = [(applied, _find(term, applied, observation, now)) for applied in left]
         reconciled += _write(term, [(applied, verdict) for applied, verdict in verdicts if _is_news(applied, verdict)])
-        unsettled = unsettled or any(verdict.status is DeploymentStatus.DEPLOYING for _, verdict in verdicts)
+        is_any_deploying = any(verdict.status is DeploymentStatus.DEPLOYING for _, verdict in verdicts)
+        unsettled = unsettled or bool(changed) or is_any_deploying
         after = page[-1].deployment_id
+        if len(page) < PAGE:
+            break
+    if is_any_closed:
+        return reconciled, 0.0
     return reconciled, POLL_SECONDS if unsettled or pending_work.apply_pending or pending_work.to_stop else None
+
+
+def _undo_panel_moves(term: Term) -> None:
+    """Undo moves that the panel made in its tables alone: the engine has what it had, and nobody would move that."""
+    with term.reading() as tx:
+        is_any = bool(panel_moves.found(tx))
+    if is_any:
+        with term.writing() as tx:
+            for move in panel_moves.found(tx):
+                panel_moves.undo(tx, move)
 
 
 def _end_surplus(term: Term, page: Iterable[AppliedDeployment], observation: Observation) -> None:
@@ -84,19 +112,24 @@ def _end_surplus(term: Term, page: Iterable[AppliedDeployment], observation: Obs
         if service is None or not rules.is_ours(service.labels, applied.service_id):
             continue
         if rules.has_surplus(service) and service.node_id:
-            again = {rules.LOOK_AGAIN_LABEL: str(service.version)}
+            again = {owner_specs.LOOK_AGAIN_LABEL: str(service.version)}
             with suppress(EngineRefused):  # whoever changed it meanwhile has done the same
-                term.engine().move(service.id, service.version, service.node_id, again)
+                orders.pin(term, service, service.node_id, again)
 
 
-def _find(applied: AppliedDeployment, observation: Observation) -> DeploymentVerdict:
+def _find(term: Term, applied: AppliedDeployment, observation: Observation, now: datetime) -> DeploymentVerdict:
     service = observation.services.get(applied.swarm_service_id)
     if service and not rules.is_ours(service.labels, applied.service_id):
         # without a label it may be about to be adopted: nothing is concluded from it, as nothing is ordered
         labelled = rules.SERVICE_LABEL in service.labels
         verdict = (DeploymentStatus.FAILED, rules.NOT_OURS) if labelled else (applied.status, applied.log)
         return DeploymentVerdict(*verdict)
-    return rules.assess_deployment(applied.status, str(applied.deployment_id), applied.created_as, service)
+    is_untried = endings.is_untried(applied, service, now)
+    deployment_id, created_as = str(applied.deployment_id), applied.created_as
+    is_late = second_choices.is_late(term, applied, service, now)
+    return rules.assess_deployment(
+        applied.status, deployment_id, created_as, service, is_untried=is_untried, is_late=is_late
+    )
 
 
 def _is_news(applied: AppliedDeployment, verdict: DeploymentVerdict) -> bool:
@@ -110,11 +143,16 @@ def _pending_engine_work(term: Term) -> PendingEngineWork:
         apply_pending = services.apply_pending(tx, INTERRUPTED)
         nodes = workers.nodes(tx, {service.current.worker_id or FIRST for service in apply_pending if service.current})
         return PendingEngineWork(
-            [service for service in apply_pending if service.current and service.current.worker_id in nodes],
+            [
+                service
+                for service in apply_pending
+                if service.current and (service.spec.replicas > 1 or service.current.worker_id in nodes)
+            ],
             services.leftovers(tx, INTERRUPTED),
             _left_at_deadline(tx),
             drains.nodes_to_pause(tx),
             drains.nodes_to_resume(tx),
+            drains.nodes_left_by_drains(tx),
         )
 
 
@@ -125,25 +163,35 @@ def _left_at_deadline(tx: db.Transaction) -> list[Service]:
 
 
 def _do(term: Term, pending_work: PendingEngineWork) -> list[Event]:
-    """Do the pending work. What the engine refuses of one service is noted with it, and keeps no other from its
-    turn."""
+    """Do the pending work on services. What the engine refuses of one service is noted with it, and keeps no other
+    from its turn."""
     for service in pending_work.apply_pending:
         if service.current:
             with suppress(EngineRefused, Superseded):
                 apply_deployment.apply_deployment(term.context, service, service.current.id, term.recording)
+    done = []
     for service, deployment_id in pending_work.leftovers:
         with suppress(EngineRefused):
             apply_deployment.remove_leftover(term.context, service, deployment_id, term.recording)
-    stopped = [event for service in pending_work.to_stop for event in _stop(term, service)]
-    if pending_work.to_pause or pending_work.to_resume:
-        _set_nodes(term, pending_work)
-    return stopped
+            done += _note_removed(term, service)
+    return done + [event for service in pending_work.to_stop for event in _stop(term, service)]
+
+
+def _note_removed(term: Term, service: Service) -> list[Event]:
+    """Note that a service is removed that the panel marked as deleted: unlike skyctl it leaves a current deployment."""
+    with term.recording() as tx:
+        if not deployments.leave(tx, service.id):
+            return []
+        details = ServiceRef(serviceId=str(service.id), serviceName=service.spec.name)
+        where = (service.current.worker_id, service.current.worker_name) if service.current else (None, None)
+        kind, reason = EventKind.SERVICE_REMOVED, service.spec.name
+        return events.append(tx, Event(kind, *where, "panel", reason=reason, details=details, term=term.number))
 
 
 def _stop(term: Term, service: Service) -> list[Event]:
     """Stop a container that was left at a drain's deadline, if it is still to be stopped, and note that."""
     current = service.current
-    with term.recording() as tx:
+    with term.writing() as tx:
         if current is None or not _is_to_be_stopped(tx, service.id, current.id):
             return []
     known = term.observe([current.swarm_service_id]).services if current.swarm_service_id else {}
@@ -178,8 +226,9 @@ def _note_stopped(tx: db.Transaction, term: Term, service: Service, current: Dep
     return Event(kind, *where, "monitor", reason=reason, details=details, term=term.number)
 
 
-def _set_nodes(term: Term, pending_work: PendingEngineWork) -> None:
-    """Make nodes take nothing new that take some, and nodes take some again that took none because of a drain.
+def _set_nodes(term: Term, pending_work: PendingEngineWork) -> bool:
+    """Make nodes take nothing new that take some, and nodes take some again that took none because of a drain. Return
+    whether any takes nothing new from now on.
 
     What somebody else has set stays. A pause is noted before it is set, so that none is forgotten.
     """
@@ -193,17 +242,24 @@ def _set_nodes(term: Term, pending_work: PendingEngineWork) -> None:
     to_pause = {
         node_id: worker_id
         for node_id, worker_id in pending_work.to_pause.items()
-        if _availability(nodes, node_id) == "active" and may_set(node_id, worker_id)
+        if _availability(nodes, node_id) in _before_pause(pending_work, node_id) and may_set(node_id, worker_id)
     }
     if to_pause:
         _note_nodes(term, list(to_pause.values()), [])
     for node_id in to_pause:
         _set_availability(term, node_id, "pause")
     for node_id, worker_id in pending_work.to_resume.items():
-        if _availability(nodes, node_id) == "pause" and may_set(node_id, worker_id):
+        if _availability(nodes, node_id) in ("pause", "drain") and may_set(node_id, worker_id):
             _set_availability(term, node_id, "active")
     if pending_work.to_resume:
         _note_nodes(term, [], list(pending_work.to_resume.values()))
+    return bool(to_pause)
+
+
+def _before_pause(pending_work: PendingEngineWork, node_id: str) -> tuple[str, ...]:
+    """Return in which states a node is paused: at the end of its drain we have emptied it of what runs on every
+    node."""
+    return ("active", "drain") if node_id in pending_work.left_by_drains else ("active",)
 
 
 def _availability(nodes: Mapping[str, EngineNode], node_id: str) -> str:
@@ -221,12 +277,15 @@ def _note_nodes(term: Term, paused: Sequence[UUID], resumed: Sequence[UUID]) -> 
 
 
 def _write(term: Term, news: Sequence[tuple[AppliedDeployment, DeploymentVerdict]]) -> list[Event]:
-    if not news:
-        return []
-    with term.recording() as tx:
-        worker_ids = workers.by_node(tx, {verdict.node_id for _, verdict in news if verdict.node_id})
-        noted = [_note(tx, term, applied, verdict, worker_ids.get(verdict.node_id or "")) for applied, verdict in news]
-        return events.append(tx, *(event for event in noted if event))
+    """Write down what is news, in transactions that are short however much it is."""
+    written: list[Event] = []
+    for first in range(0, len(news), MOST_AT_ONCE):
+        some = news[first : first + MOST_AT_ONCE]
+        with term.recording() as tx:
+            held = workers.by_node(tx, {verdict.node_id for _, verdict in some if verdict.node_id})
+            noted = [_note(tx, term, applied, verdict, held.get(verdict.node_id or "")) for applied, verdict in some]
+            written += events.append(tx, *(event for event in noted if event))
+    return written
 
 
 def _note(
@@ -259,12 +318,4 @@ def _event(term: Term, applied: AppliedDeployment, verdict: DeploymentVerdict, *
     if verdict.status is applied.status and not by_hand:
         return None
     kind = EventKind.SERVICE_MOVED_BY_HAND if by_hand else EventKind[f"SERVICE_{verdict.status.name}"]
-    details = ServiceRef(
-        serviceId=str(applied.service_id),
-        serviceName=applied.service_name,
-        organizationId=str(applied.organization_id),
-        deploymentId=str(applied.deployment_id),
-    )
-    reason = applied.service_name + (f": {verdict.log}" if verdict.log else "")
-    where = (applied.worker_id, applied.worker_name)
-    return Event(kind, *where, "monitor", reason=reason, details=details, term=term.number)
+    return service_event(term, kind, applied, verdict.log)

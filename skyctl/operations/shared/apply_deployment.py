@@ -7,20 +7,31 @@ that version is therefore the service's current deployment, or meets a conflict 
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from typing import NamedTuple
 from uuid import UUID
 
-from skyctl.domain.engine import EngineSpec
+from skyctl.domain.engine import EngineSpec, ServiceVersion
 from skyctl.domain.errors import EngineConflict, EngineRefused, EngineUnavailable, SkyctlError, Superseded
 from skyctl.domain.states import DeploymentStatus
 from skyctl.domain.text import reference
 from skyctl.domain.workloads import Deployment, Service
-from skyctl.operations.shared.context import Context
+from skyctl.operations.shared.context import Context, Engine
+from skyctl.rules import owner_specs
 from skyctl.rules import services as rules
+from skyctl.rules.tasks import DEPLOYMENT_LABEL
 from skyctl.store import db, deployments, services, workers
 
 # Read, checked and changed within milliseconds: only somebody who changes the service without a pause comes between
 # each time.
 ATTEMPTS = 10
+
+
+class Pending(NamedTuple):
+    """A deployment that is still to be applied, and whether it is to keep the containers that there are."""
+
+    spec: EngineSpec
+    keeps_containers: bool
+
 
 Recording = Callable[[], AbstractContextManager[db.Transaction]]
 
@@ -37,7 +48,7 @@ def apply_deployment(context: Context, service: Service, deployment_id: UUID, re
     """
     engine, conflict = context.engine(), EngineConflict("")
     for _ in range(ATTEMPTS):
-        existing = engine.find(rules.engine_name(service))
+        existing = _existing(engine, service)
         with recording() as tx:
             pending = _pending(tx, service, deployment_id)
         if isinstance(pending, SkyctlError):
@@ -48,7 +59,7 @@ def apply_deployment(context: Context, service: Service, deployment_id: UUID, re
             _note_refused(service.id, deployment_id, rules.NOT_OURS, recording)
             raise EngineRefused(rules.NOT_OURS)
         try:
-            swarm_service_id = engine.deploy(pending, existing.version if existing else None)
+            swarm_service_id = _order(engine, service, pending, existing)
         except EngineConflict as error:
             conflict = error
         except EngineRefused as error:
@@ -58,6 +69,32 @@ def apply_deployment(context: Context, service: Service, deployment_id: UUID, re
             _note_applied(context, service, deployment_id, swarm_service_id, recording)
             return
     raise conflict
+
+
+def _existing(engine: Engine, service: Service) -> ServiceVersion | None:
+    """What the engine has of a service: under the name that we give it, else under the one that its owner gave."""
+    if not service.spec.adopted:
+        return engine.find(rules.engine_name(service))
+    swarm_service_id = service.current.swarm_service_id if service.current else None
+    document = engine.read(swarm_service_id) if swarm_service_id else None
+    return document and ServiceVersion(swarm_service_id or "", document.version, document.spec.get("Labels") or {})
+
+
+def _order(engine: Engine, service: Service, pending: Pending, existing: ServiceVersion | None) -> str:
+    """Have the engine run a deployment; return the service's id. Where it keeps the containers that there are, only
+    their number is changed: what else there is of it stays as it is."""
+    if not (pending.keeps_containers or service.spec.adopted):
+        return engine.deploy(pending.spec, existing.version if existing else None)
+    if existing is None and service.spec.adopted:
+        raise EngineRefused(rules.MISSING)
+    if existing is None:
+        return engine.deploy(pending.spec, None)
+    document = engine.read(existing.id)
+    if document is None or document.version != existing.version:
+        raise EngineConflict("the service was changed, or removed, at the same moment")
+    ours = {DEPLOYMENT_LABEL: pending.spec.labels[DEPLOYMENT_LABEL]}
+    engine.write(existing.id, existing.version, owner_specs.scaled(document.spec, pending.spec.replicas, ours))
+    return existing.id
 
 
 def remove_leftover(context: Context, service: Service, deployment_id: UUID, recording: Recording) -> None:
@@ -80,9 +117,7 @@ def remove_leftover(context: Context, service: Service, deployment_id: UUID, rec
             deployments.set_apply_pending(tx, revived.current.id)
 
 
-def _pending(
-    tx: db.Transaction, service: Service, deployment_id: UUID
-) -> EngineSpec | Superseded | EngineRefused | None:
+def _pending(tx: db.Transaction, service: Service, deployment_id: UUID) -> Pending | Superseded | EngineRefused | None:
     """Return what to apply for a deployment; None where it was applied already, or why it is not to be applied.
 
     That is Superseded where it is no longer the service's current one, EngineRefused where the engine refused it when
@@ -100,10 +135,12 @@ def _pending(
         return _superseded(service, current)
     if not is_pending:
         return None
-    node_id = _node(tx, current)
-    if node_id is None:
+    is_placed_by_swarm = current_service.spec.replicas > 1
+    node_id = None if is_placed_by_swarm else _node(tx, current)
+    if node_id is None and not is_placed_by_swarm:
         return EngineConflict(f"{current.worker_name} is no node of the swarm any more")
-    return rules.engine_spec(current_service, deployment_id, node_id)
+    keeps_containers = deployments.keeps_containers(tx, deployment_id)
+    return Pending(rules.engine_spec(current_service, deployment_id, node_id), keeps_containers)
 
 
 def _current(service: Service | None) -> Deployment | None:

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from skyctl.domain.cluster import Event, Outage
-from skyctl.domain.events import ClockSet, EventKind
+from skyctl.domain.event_details import ClockSet
+from skyctl.domain.events import EventKind
 from skyctl.operations.shared.context import Context
 from skyctl.operations.shared.leadership import TTL, Term
 from skyctl.operations.shared.outages import GAP

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Protocol
 
 from skyctl.domain.cluster import Alert, AlertPolicy, HealthPolicy
-from skyctl.domain.engine import EngineSpec, EngineState, NodeTask, Observation, ServiceVersion, SwarmJoin
+from skyctl.domain.engine import (
+    Document,
+    EngineSpec,
+    EngineState,
+    NodeTask,
+    Observation,
+    ServiceDocument,
+    ServiceVersion,
+    SwarmJoin,
+)
+from skyctl.domain.logs import LogLine, LogOptions
 from skyctl.domain.retention import RetentionPolicy
 from skyctl.domain.workloads import MigrationSettings
 from skyctl.host.certificates import Certificates
@@ -38,11 +48,15 @@ class Engine(Protocol):
         """Return the nodes, and these services (None: all) with their tasks, without those that the engine does not
         know."""
 
-    def tasks_on(self, node_id: str) -> list[NodeTask]:
-        """Return what the engine has on a node, also of services that were removed while their containers stop."""
+    def tasks_on(self, node_ids: Collection[str]) -> list[NodeTask]:
+        """Return what the engine has on these nodes, also of services that were removed while their containers stop;
+        nothing of nodes that it does not know."""
 
     def find(self, name: str) -> ServiceVersion | None:
         """Return the id, the version and the labels of the service of this name; None where there is none."""
+
+    def digest(self, image: str) -> str:
+        """Return the digest that an image has in its registry now (`sha256:...`)."""
 
     def deploy(self, spec: EngineSpec, version: int | None) -> str:
         """Change the service of the spec's name, which is of this version; create it, and its network where that is
@@ -52,14 +66,31 @@ class Engine(Protocol):
         although it is to be created.
         """
 
-    def move(self, service_id: str, version: int, node_id: str, labels: Mapping[str, str]) -> None:
+    def move(
+        self, service_id: str, version: int, node_id: str, labels: Mapping[str, str], order: str = "start-first"
+    ) -> None:
         """Pin a service to a node and set these labels; the others stay. Where it runs elsewhere, the new container
-        runs, and is healthy, before the old one is stopped; where it runs there already, nothing is started.
+        runs, and is healthy, before the old one is stopped (by the order `stop-first`, after it has); where it runs
+        there already, nothing is started.
 
         Returns at once, and the engine never moves it back: see `observe`. An update that is `paused` has given up
         waiting for the new container but goes on trying it, and would leave both running: move it back then. Raises
         EngineConflict where the service is no longer of that version, or is gone.
         """
+
+    def read(self, service_id: str) -> ServiceDocument | None:
+        """Return the whole specification of a service; None where there is no such service."""
+
+    def write(self, service_id: str, version: int, spec: Document) -> None:
+        """Replace the whole specification of a service.
+
+        Returns at once: see `observe`. Raises EngineConflict where the service is no longer of that version, or is
+        gone.
+        """
+
+    def logs(self, service_id: str, options: LogOptions) -> Iterator[LogLine]:
+        """Return the lines that a service's containers wrote, in the order in which the engine has them; where they are
+        followed, without end. Raises EngineRefused where there is no such service."""
 
     def stop(self, service_id: str) -> None:
         """Stop a service's container; the service stays. Does nothing where there is no such service."""
@@ -68,8 +99,8 @@ class Engine(Protocol):
         """Remove a service. Does nothing where there is no such service."""
 
     def set_availability(self, node_id: str, availability: str) -> None:
-        """Make a node take new containers (`active`), or none (`pause`). Raises EngineRefused where there is no such
-        node."""
+        """Make a node take new containers (`active`), none (`pause`), or have what it has stopped, too (`drain`).
+        Raises EngineRefused where there is no such node."""
 
     def remove_node(self, node_id: str) -> None:
         """Remove a node from the swarm, whether it is down or not. Does nothing where there is no such node."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from skyctl.domain.cluster import Lease
-from skyctl.domain.engine import EngineState, NodeTask, Observation, SwarmJoin
+from skyctl.domain.engine import EngineState, NodeTask, Observation, ServiceDocument, SwarmJoin
 from skyctl.operations.shared.context import Context, Engine
 from skyctl.store import db, events, leases
 
@@ -18,7 +18,7 @@ class Term:
     """The time for which one monitor leads, and the only way by which it writes to the database or orders the engine.
 
     Once the term has ended, because the monitor was frozen or cut off and another one leads or may, every method but
-    `reading`, `observe` and `release` raises LostLead and nothing was written or ordered.
+    `reading`, `observe`, `read` and `release` raises LostLead and nothing was written or ordered.
     """
 
     context: Context
@@ -67,9 +67,13 @@ class Term:
         """Return what the engine shows, as `Engine.observe` does. It neither needs nor prolongs the lease."""
         return self.context.engine().observe(service_ids)
 
-    def tasks_on(self, node_id: str) -> list[NodeTask]:
-        """Return what the engine has on a node, as `Engine.tasks_on` does. It neither needs nor prolongs the lease."""
-        return self.context.engine().tasks_on(node_id)
+    def tasks_on(self, node_ids: Collection[str]) -> list[NodeTask]:
+        """Return what the engine has on nodes, as `Engine.tasks_on` does. It neither needs nor prolongs the lease."""
+        return self.context.engine().tasks_on(node_ids)
+
+    def read(self, service_id: str) -> ServiceDocument | None:
+        """Return a service's specification, as `Engine.read` does. It neither needs nor prolongs the lease."""
+        return self.context.engine().read(service_id)
 
     def worker_join(self) -> SwarmJoin | None:
         """Return how a host joins the swarm, as `Engine.worker_join` does. It neither needs nor prolongs the lease."""

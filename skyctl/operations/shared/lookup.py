@@ -1,6 +1,7 @@
 """Look up a worker, service or migration by its id, a unique beginning of that, or its name."""
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from skyctl.operations.shared.context import Context
 from skyctl.store import db, events, migrations, services, workers
 
 SHORTEST_PREFIX = 4
+MOST_NAMES = 1000
 
 T = TypeVar("T")
 
@@ -27,14 +29,19 @@ def find_worker(context: Context, reference: str) -> Worker:
     Raises WorkerNotFound, or ValidationError where several fit or none is meant.
     """
     with context.db.transaction() as tx:
-        matching = [] if not reference.strip() else workers.matching(tx, reference)
+        return worker_of(tx, reference)
+
+
+def worker_of(tx: db.Transaction, reference: str) -> Worker:
+    """Return the worker of a reference, as `find_worker` does, in a transaction. Raises as it does."""
     return _only(
         "worker",
         reference,
-        matching,
+        workers.matching(tx, reference) if reference.strip() else [],
         names=lambda worker: (worker.name, str(worker.id)),
         shown=lambda worker: f"{worker.name} ({worker.id})",
         missing=WorkerNotFound,
+        near=lambda: _similar(tx, reference, workers.references),
     )
 
 
@@ -59,6 +66,7 @@ def find_service(context: Context, reference: str, organization: Organization | 
         names=lambda service: (service.spec.name, service.slug, str(service.id)),
         shown=lambda service: f"{service.spec.name} of {service.organization} ({service.id})",
         missing=ServiceNotFound,
+        near=lambda: similar(context, reference, services.references),
         unique_by="the id, or --org",
     )
 
@@ -79,6 +87,26 @@ def find_migration(context: Context, reference: str) -> Migration:
         missing=MigrationNotFound,
         name="a service's name",
     )
+
+
+def similar(context: Context, reference: str, beginning: Callable[[db.Transaction, str, int], Sequence[str]]) -> str:
+    """Return a question for what was meant by a reference to nothing, of the names `beginning` with a text; empty where
+    none is similar."""
+    with context.db.transaction() as tx:
+        return _similar(tx, reference, beginning)
+
+
+def _similar(tx: db.Transaction, reference: str, beginning: Callable[[db.Transaction, str, int], Sequence[str]]) -> str:
+    for length in dict.fromkeys((len(reference) - 1, len(reference) // 2, 1, 0)):
+        if question := did_you_mean(reference, beginning(tx, reference[:length], MOST_NAMES)):
+            return question
+    return ""
+
+
+def did_you_mean(reference: str, names: Sequence[str]) -> str:
+    """Return a question for which of the names was meant by a reference to none; empty where none is similar."""
+    near = get_close_matches(reference, names)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def _names_of_migration(migration: Migration) -> tuple[str, ...]:
@@ -114,6 +142,7 @@ def _only(
     names: Callable[[T], Sequence[str]],
     shown: Callable[[T], str],
     missing: type[SkyctlError],
+    near: Callable[[], str] = str,
     name: str = "a name",
     unique_by: str = "the id",
 ) -> T:
@@ -123,7 +152,7 @@ def _only(
     exact = [match for match in matching if reference in names(match)]
     meant = exact or (matching if len(reference) >= SHORTEST_PREFIX else [])
     if not meant:
-        raise missing(f"there is no {noun} {reference!r}", f"see `skyctl {noun}s list`")
+        raise missing(f"there is no {noun} {reference!r}", f"{near()}see `skyctl {noun}s list`")
     if len(meant) > 1:
         several = ", ".join(shown(match) for match in meant)
         raise ValidationError(f"{reference!r} means several {noun}s: {several}", f"give {unique_by}")

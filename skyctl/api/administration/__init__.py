@@ -1,0 +1,1 @@
+"""What administrators do over HTTP: each operation once, with its route, its role and its documents."""

@@ -1,0 +1,91 @@
+"""The migrator's steps: what each asks the engine."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from skyctl.monitor import migrator as migrator_module
+from skyctl.monitor.migrator import Migrator
+from skyctl.operations.admin import drains
+from skyctl.operations.monitor import drains as monitor_drains
+from tests.operations.fleets import fleet_of
+from tests.support.fake_placed import replicated
+from tests.support.fleet import Fleet
+from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually, look
+
+
+@pytest.fixture
+def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
+    with fleet_of(database_url, connection, "w1", "w2") as fleet:
+        yield fleet
+
+
+def test_nodes_are_looked_at_now_and_then_and_at_once_when_there_is_news(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_drains, "LOOK_SECONDS", 3600.0)
+    asked: list[str] = []
+
+    def noted(name: str) -> Callable[..., object]:
+        ask = getattr(fleet.engine, name)
+
+        def note(*arguments: object) -> object:
+            asked.append(name)
+            return ask(*arguments)
+
+        return note
+
+    for name in ("tasks_on", "observe"):
+        monkeypatch.setattr(fleet.engine, name, noted(name))
+    fleet.deploy("web", to="w1")
+    service = fleet.services()["web"].current
+    assert service
+    fleet.engine.hold(service.swarm_service_id or "")
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    look(fleet.context)
+    migrator = Migrator(lambda _events, _raised: None)
+    migrator.start()
+    migrator.lead(fleet.term())
+    eventually(lambda: asked.count("tasks_on") == 2)  # and once more when the node is closed
+    first, steps = asked.count("tasks_on"), asked.count("observe") + 20
+    eventually(lambda: asked.count("observe") > steps)
+    assert asked.count("tasks_on") == first
+    migrator.wake()
+    eventually(lambda: asked.count("tasks_on") > first)
+    migrator.lead(None)
+    migrator._loop.end()  # a step that is under way has the database
+
+
+def test_what_waits_for_a_node_to_be_closed_is_called_for_as_soon_as_it_is(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second of each drain went by until the next look."""
+    monkeypatch.setattr(monitor_drains, "LOOK_SECONDS", 3600.0)
+    fleet.engine.place(replicated("web", replicas=2))
+    assert fleet.running()["web"] == ["w1", "w2"]
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    look(fleet.context)
+    Migrator(lambda _events, _raised: None).run_until_idle(fleet.term(), PATIENCE_SECONDS)
+    assert fleet.running()["web"] == ["w2", "w2"]
+
+
+def test_one_run_goes_on_however_long_the_engine_takes_for_an_answer(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits shorter than that is due in this run; how long a step took is no wait."""
+    monkeypatch.setattr(migrator_module, "ONCE_SECONDS", 0.2)
+    fleet.deploy("web", to="w1")
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    look(fleet.context)
+    observe = fleet.engine.observe
+
+    def slowly(*ids: Any) -> object:
+        threading.Event().wait(0.2)
+        return observe(*ids)
+
+    monkeypatch.setattr(fleet.engine, "observe", slowly)
+    Migrator(lambda _events, _raised: None).run_until_idle(fleet.term(), PATIENCE_SECONDS)
+    assert fleet.where() == {"web": "w2"}
