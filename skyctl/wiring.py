@@ -100,6 +100,7 @@ def connect(settings: Settings, url: str, *, connections: int = 2, limits_lock_w
         api_url=settings.api_url,
         authority=certificates.authority_for,
         certificates=certificates,
+        doctor_inputs=lambda: doctor_inputs(settings),
     )
 
 

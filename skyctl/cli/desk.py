@@ -14,6 +14,7 @@ import typer
 from skyctl import documents, host
 from skyctl.cli import way
 from skyctl.cli.context import actor, open_context
+from skyctl.domain.errors import NameNotFound, ValidationError
 from skyctl.operations import admin
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class _Remote:
     ) -> "Document":
         """Have it done there."""
         method, _, template = operation.partition(" ")
-        url = template.format_map({name: quote(value, safe="") for name, value in path.items()})
+        url = template.format_map({name: _segment(value) for name, value in path.items()})
         return self._client.ask(method, url, _said(query), body)
 
     def listening(self, *, to_alerts: bool = False) -> AbstractContextManager[News]:
@@ -183,6 +184,15 @@ def sizes(limit: int | None) -> Iterator[int]:
         size = MOST_AT_ONCE if left is None else min(left, MOST_AT_ONCE)
         yield size
         left = None if left is None else left - size
+
+
+def _segment(name: str) -> str:
+    """Return a name as a part of a path. Raises ValidationError for none, NameNotFound for what would be several."""
+    if not name.strip():
+        raise ValidationError("a name or an id is empty", "say which one is meant")
+    if "/" in name:
+        raise NameNotFound(f"nothing is called {name!r}", "names and ids hold no slash")
+    return quote(name, safe="")
 
 
 def _said(query: Query | None) -> dict[str, str]:

@@ -136,6 +136,14 @@ class WorkerNotFound(SkyctlError):
     code = "WORKER_NOT_FOUND"
 
 
+class NameNotFound(SkyctlError):
+    """Nothing can have this name or id."""
+
+    exit_code = ExitCode.NOT_FOUND
+    http_status = 404
+    code = "NAME_NOT_FOUND"
+
+
 class AgentNotFound(SkyctlError):
     """The manager has no agent of this checksum, or none any more."""
 

@@ -377,7 +377,7 @@ def test_who_logs_out_leaves_no_token_and_is_told_how_to_return(two: Desk, manag
 
 
 HERE_ONLY = (
-    *("db init", "db check", "serve --port 0", "monitor --once", "up", "doctor", "tls init", "tls show"),
+    *("db init", "db check", "serve --port 0", "monitor --once", "up", "tls init", "tls show"),
     *("systemd install --dry-run", "secrets rotate"),
 )
 
@@ -501,3 +501,31 @@ def test_the_program_has_no_option_for_a_token() -> None:
         "--name",
         "--fingerprint",
     }
+
+
+@pytest.mark.parametrize(("name", "code"), [("a/b", 3), ("", 2), (" ", 2)])
+@pytest.mark.parametrize("line", ["workers show", "services show", "migrations show"])
+def test_a_name_that_nothing_has_is_not_found_by_a_context_either(
+    desk: Desk, manager: str, cli: Cli, line: str, name: str, code: int
+) -> None:
+    assert desk.log_in(manager).returncode == 0
+    for done in (desk.run(*line.split(), name), cli(*line.split(), name)):
+        assert (done.returncode, done.stdout) == (code, "")
+
+
+def test_the_doctor_of_a_manager_looks_at_the_managers_host(
+    desk: Desk, serve: Serve, start: Callable[..., Process], context: Context, cli: Cli
+) -> None:
+    (desk.folder / "token").write_text(api_tokens.create(context, TESTS, "boss", Role.ADMIN, None)[1])
+    url, _ = serve()
+    assert desk.log_in(url, "--name", "prod").returncode == 0
+    nobody = desk.run("doctor", SKYCTL_CONTEXT="gone")
+    assert (nobody.returncode, nobody.stdout) == (3, "")
+    monitor = start("monitor", SKYCTL_API_URL=url)
+    monitor.until("action=leads")
+    there = json.loads(desk.run("doctor", "-o", "json").stdout)
+    here = json.loads(cli("doctor", "-o", "json", SKYCTL_API_URL=url).stdout)
+    assert [check["name"] for check in there["checks"]] == [check["name"] for check in here["checks"]]
+    [leads] = [check for check in there["checks"] if check["name"] == "monitor"]
+    assert (leads["state"], there["healthy"]) == ("ok", here["healthy"])
+    assert monitor.stop() == 0

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from tests.cli.test_top import Terminal
 from tests.conftest import clean_environment
 from tests.support.fleet import Fleet
+from tests.support.helpers import eventually
 from tests.support.in_process import InProcess
 
 AWAY = {"SKYCTL_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
@@ -48,6 +50,8 @@ def test_a_question_that_is_declined_leaves_everything(
     terminal = Terminal(environment, "workers", "confirm", "w1", "w2")
     try:
         terminal.until("that of w1", "[y/N]:")
+        asked = psutil.Process(terminal.popen.pid)
+        eventually(lambda: asked.status() == psutil.STATUS_SLEEPING)  # a signal just before it reads waits for a key
         terminal.press(keys)
         assert terminal.end() == code
     finally:

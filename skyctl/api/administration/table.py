@@ -6,6 +6,7 @@ from skyctl.api.administration import (
     deploying,
     following,
     hosts,
+    installation,
     invitations,
     log,
     migrations,
@@ -35,6 +36,7 @@ TABLE = (
     *log.ROUTES,
     *following.ROUTES,
     *tokens.ROUTES,
+    *installation.ROUTES,
 )
 
 _BY_NAME = {route.name: route for route in TABLE}

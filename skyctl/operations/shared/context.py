@@ -125,7 +125,7 @@ class Context:
     `authority` returns the PEM certificate that hosts need in order to trust the server at an address of the API; empty
     where the certificates that hosts have suffice. `certificates`, where there are files of ours, signs for it. Tokens
     older than `token_max_age` are replaced (zero: never). `release_key` signs the agent's releases; `serve` has none.
-    `metrics_token` lets Prometheus read the metrics of the API.
+    `metrics_token` lets Prometheus read the metrics of the API. `doctor_inputs` returns what the doctor examines.
     """
 
     db: Database
@@ -143,6 +143,7 @@ class Context:
     token_max_age: timedelta = timedelta(days=30)
     release_key: ReleaseKey | None = None
     metrics_token: str | None = field(default=None, repr=False)
+    doctor_inputs: "Callable[[], DoctorInputs] | None" = None
 
     @contextmanager
     def recording(self) -> Iterator[Transaction]:
