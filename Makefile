@@ -48,8 +48,8 @@ lint: $(VENV)/.installed-dev ## the checks alone: ruff, its formatter, mypy
 docs: $(VENV)/.installed-dev ## make again what is generated: docs/reference, man, completions
 	@UPDATE_DOCUMENTS=1 $(BIN)/python -m pytest -q tests/docs/test_generated.py tests/docs/test_reference.py tests/docs/test_architecture_document.py
 
-bench: $(VENV)/.installed-dev ## every benchmark, side by side, as ratios
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
+bench: $(VENV)/.installed-dev ## what needs neither root nor an hour, and one table of every figure that has a limit
+	@$(BIN)/python benchmarks/_all.py
 
 lock: ## write requirements.lock and requirements-dev.lock again, from pyproject.toml and constraints.txt
 	@$(WITH_TOOL) '$(UV)'; for extra in '' -dev; do \

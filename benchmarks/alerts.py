@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from _limits import Limit, hold
 from heartbeats import SECRET
 from rich.console import Console
 from rich.table import Table
@@ -121,8 +122,10 @@ def main() -> None:
     table.add_row("a process for each alert", f"{1 / each:.2f}", f"{each * STORM:.0f}", "1.0")
     table.add_row("a process for the channel", f"{STORM / storm:.2f}", f"{storm:.1f}", f"{ratio:.1f}")
     Console().print(table)
-    if ratio < RATIO or storm > LIMIT_SECONDS:
-        sys.exit(f"less than {RATIO:g} x, or more than {LIMIT_SECONDS:g} s")
+    hold(
+        Limit("a process for the channel, against one each", ratio, RATIO, "x", least=True),
+        Limit(f"{STORM} alerts delivered", storm, LIMIT_SECONDS, "s"),
+    )
 
 
 if __name__ == "__main__":

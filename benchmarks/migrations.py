@@ -25,6 +25,7 @@ from typing import Any
 
 import docker
 import psycopg
+from _limits import Limit, hold
 from rich.console import Console
 from rich.table import Table
 
@@ -196,7 +197,7 @@ def main() -> None:
     Console().print(table)
     ratio = statistics.median(ratios)
     Console().print(f"{ratio:.2f} x the bare loop ({min(ratios):.2f} to {max(ratios):.2f}), at most {TIMES_BARE}")
-    sys.exit(ratio > TIMES_BARE)
+    hold(Limit("a drain, against a bare loop", ratio, TIMES_BARE, "x"))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import httpx
 import psutil
 import psycopg
 from _agents import address
+from _limits import Limit, hold
 from rich.console import Console
 from rich.table import Table
 
@@ -236,9 +237,13 @@ def main() -> None:
     results = {name: measure(source, args.hosts) for name, source in (builds | {"this build": HERE.parent}).items()}
     report(results, args.hosts)
     ours = results["this build"]
-    slowest = max(ours["readyz"][-1], ours["list"][-1])
-    is_good = ours["registered"] == args.hosts and ours["last after"] <= WITHIN_SECONDS and slowest <= MOST_MS
-    sys.exit(0 if is_good and ours["memory"][1] <= MOST_MEMORY * ours["memory"][2] else 1)
+    hold(
+        Limit("hosts registered", ours["registered"], args.hosts, "", least=True),
+        Limit("the last of them", ours["last after"], WITHIN_SECONDS, "s"),
+        Limit("/readyz, the slowest", ours["readyz"][-1], MOST_MS, "ms"),
+        Limit("list of workers, the slowest", ours["list"][-1], MOST_MS, "ms"),
+        Limit("memory, against beating quietly", ours["memory"][1] / ours["memory"][2], MOST_MEMORY, "x"),
+    )
 
 
 if __name__ == "__main__":

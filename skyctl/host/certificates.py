@@ -82,6 +82,11 @@ class Certificates:
         return self.server.exists() and self.server_key.exists()
 
     @property
+    def _signs_for_another(self) -> bool:
+        """Whether this is the folder of a monitor, whose authority has signed for a `serve` of another folder."""
+        return self.can_sign and self._names.exists() and not self.server.exists()
+
+    @property
     def fit(self) -> bool:
         """Tell whether the server's certificate and key belong together: not while they are written, nor if that was
         broken off."""
@@ -102,9 +107,10 @@ class Certificates:
         return self.server, self.server_key
 
     def inspect(self) -> list[Certificate]:
-        """The authority's and the server's; empty where there are none. Raises SkyctlError where one cannot be used."""
+        """The authority's and the server's; the authority's alone where it is kept apart from `serve`, by the monitor;
+        empty where there are none. Raises SkyctlError where one cannot be used."""
         if not self.are_there:
-            return []
+            return [self._certificate("authority", self.authority)] if self._signs_for_another else []
         certificates = [self._certificate("authority", self.authority), self._certificate("server", self.server)]
         self.pair()
         return certificates
@@ -245,7 +251,7 @@ class Certificates:
         """The authority by which a host trusts the server at this address, where our certificate is for it; else
         nothing."""
         host = (urlsplit(api_url).hostname or "").lower()
-        ours = api_url.startswith("https://") and self.are_there and host in self.names()
+        ours = api_url.startswith("https://") and (self.are_there or self._signs_for_another) and host in self.names()
         return self._read(self.authority).decode("ascii") if ours else ""
 
     def authority_pem(self) -> str:

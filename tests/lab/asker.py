@@ -1,10 +1,10 @@
 """Ask services of an overlay network by name, again and again, and say how they answered: a program of its own.
 
-python asker.py PER_SECOND NAME...
+python asker.py PER_SECOND PATIENCE_SECONDS NAME...
 
 Each name is asked by a thread, so that none waits for another: resolved anew each time, connected, and its page read.
-Who is asked has longer than a busy machine needs, and too little for an address that nobody has any more. It runs in
-the network namespace of a container. When its standard input ends it prints JSON.
+PATIENCE_SECONDS is how long one who is asked has for each step. It runs in the network namespace of a container. When
+its standard input ends it prints JSON.
 """
 
 import json
@@ -17,23 +17,25 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 _RESOLVER = ("127.0.0.11", 53)  # the engine's, in every container
-_SECONDS = 10.0
 _QUESTION_ID = 0x5B1A
 
 
 @dataclass
 class Told:
-    """What one name answered: how often, how often not and why, and the longest time between two answers."""
+    """What one name answered: how often, how often not and why, the longest time between two answers, by whom, and how
+    often another address than the first one."""
 
     answers: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     longest_gap_seconds: float = 0
     by: Counter[str] = field(default_factory=Counter)
+    others: int = 0
 
 
 def main() -> None:
     """Ask until the standard input ends."""
-    per_second, names = float(sys.argv[1]), sys.argv[2:]
+    per_second, patience, names = float(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+    socket.setdefaulttimeout(patience)
     over = threading.Event()
     told = {name: Told() for name in names}
     asking = [threading.Thread(target=_ask, args=(name, told[name], len(names) / per_second, over)) for name in names]
@@ -50,7 +52,7 @@ def _ask(name: str, told: Told, every_seconds: float, over: threading.Event) -> 
     last = due = time.monotonic()
     while not over.is_set():
         try:
-            page = _page(_address(name))
+            page = _answer(_addresses(name), told)
         except OSError as error:
             told.failures[str(error)] += 1
         else:
@@ -64,27 +66,39 @@ def _ask(name: str, told: Told, every_seconds: float, over: threading.Event) -> 
     told.longest_gap_seconds = max(told.longest_gap_seconds, time.monotonic() - last)
 
 
-def _address(name: str) -> str:
-    """The first address of a name; OSError where there is none. The resolver that Python brings reads this machine's
+def _answer(addresses: list[str], told: Told) -> str:
+    """Ask the first address, and where it refuses the next, as clients do: an engine says to the others that a
+    container is about to stop, and gives them two seconds to hear of it, whether they have or not."""
+    for address in addresses[:-1]:
+        try:
+            return _page(address)
+        except ConnectionRefusedError:
+            told.others += 1
+    return _page(addresses[-1])
+
+
+def _addresses(name: str) -> list[str]:
+    """The addresses of a name; OSError where there is none. The resolver that Python brings reads this machine's
     settings."""
     header = struct.pack(">HHHHHH", _QUESTION_ID, 0x0100, 1, 0, 0, 0)
     question = bytes([len(name)]) + name.encode() + b"\0" + struct.pack(">HH", 1, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
-        resolver.settimeout(_SECONDS)
         resolver.connect(_RESOLVER)
         resolver.send(header + question)
         answer = resolver.recv(512)
-    if not struct.unpack(">HHHHHH", answer[:12])[3]:
+    record, found = len(header + question), []
+    for _ in range(struct.unpack(">HHHHHH", answer[:12])[3]):
+        is_pointer = answer[record] >= 0xC0  # to the name in the question, else the name once more
+        record += (2 if is_pointer else len(name) + 2) + 10  # type, class, time to live and length
+        found.append(socket.inet_ntoa(answer[record : record + 4]))
+        record += 4
+    if not found:
         raise OSError("no such name")
-    record = len(header + question)
-    is_pointer = answer[record] >= 0xC0  # to the name in the question, else the name once more
-    record += (2 if is_pointer else len(name) + 2) + 10  # type, class, time to live and length
-    return socket.inet_ntoa(answer[record : record + 4])
+    return found
 
 
 def _page(address: str) -> str:
-    with socket.create_connection((address, 80), timeout=_SECONDS) as connection:
-        connection.settimeout(_SECONDS)
+    with socket.create_connection((address, 80)) as connection:
         connection.sendall(b"GET /hostname HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
         answer = b""
         while more := connection.recv(4096):

@@ -14,29 +14,40 @@ from . import images
 from .machines import Node
 
 _PER_SECOND = 60
+_PATIENCE_SECONDS = 10.0  # longer than a busy machine needs, and too little for an address that nobody has any more
 
 
 @dataclass(frozen=True)
 class Experience:
-    """What one service answered: how often, how often not and why, the longest time between two answers, and by
-    whom."""
+    """What one service answered: how often, how often not and why, the longest time between two answers, by whom, and
+    how often another container had to be asked since the first refused."""
 
     answers: int
     failures: Mapping[str, int]
     longest_gap_seconds: float
     by: Mapping[str, int]
+    others: int
 
 
 class Probe:
-    """Asks the services by name, `per_second` times a second over all, from a container of its own on a node."""
+    """Asks the services by name, `per_second` times a second over all, from a container of its own on a node; one that
+    does not answer within `patience_seconds` has failed."""
 
-    def __init__(self, node: Node, network: str, *names: str, per_second: float = _PER_SECOND) -> None:
+    def __init__(
+        self,
+        node: Node,
+        network: str,
+        *names: str,
+        per_second: float = _PER_SECOND,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
         self._node = node
         self._container = node.run(
             "docker", "run", "--detach", "--network", network, images.IMAGE, "sleep", "100000"
         ).strip()
         pid = node.run("docker", "inspect", "--format", "{{.State.Pid}}", self._container).strip()
-        program = [sys.executable, str(Path(__file__).with_name("asker.py")), str(per_second), *names]
+        asker = str(Path(__file__).with_name("asker.py"))
+        program = [sys.executable, asker, str(per_second), str(patience_seconds), *names]
         command = node.command("nsenter", "--target", pid, "--net", "--", *program)
         self._asking = subprocess.Popen(
             command,

@@ -84,6 +84,8 @@ def test_a_stack_leaves_its_worker_and_its_users_notice_nothing(stack: Site) -> 
         drains.drain(site.context, [worker.id], TESTS)
         eventually(lambda: progress(site).is_over)
         told = probe.ended()
+    asked, others = (sum(getattr(one, number) for one in told.values()) for number in ("answers", "others"))
+    say(f"skyctl drain of a stack: {asked} requests answered, {others} by a second container since the first refused")
     assert {name: one.failures for name, one in told.items()} == {name: {} for name in ASKED}
     assert min(one.answers for one in told.values()) > 100
     assert (progress(site).is_empty, sorted(progress(site).others)) == (False, ["shop_data", "shop_logs", "shop_vol"])

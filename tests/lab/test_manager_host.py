@@ -1,11 +1,7 @@
 """`skyctl systemd install` on a booted host: serve and monitor as its services, with a database elsewhere."""
 
-import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
@@ -17,23 +13,14 @@ from tests.support.helpers import add_worker, admin_token, eventually
 
 from . import images
 from .commands import CommandFailed
+from .desk import everything_by_a_context
 from .machines import Host
+from .manager_host import INSTALL_SECONDS, MONITOR, SERVE, ManagerHost, install
 from .network import Network
+from .site import IDLE
 
-ROOT = Path(__file__).parents[2]
-SERVE, MONITOR = "skyctl-serve", "skyctl-monitor"
 SMALL = ("--cpu", "0.2", "--memory", "16M", "--disk", "0.001", "--endpoint-mode", "dnsrr")
-INSTALL_SECONDS = 300
 PORT = 5432
-# What the host has no curl for: an answer's status and body, and with a token as the administrator.
-ASK = """
-import ssl, sys, urllib.request
-url, method, token = sys.argv[1:]
-trust = ssl.create_default_context(cafile="/var/lib/skyctl/tls/ca.pem")
-request = urllib.request.Request(url, method=method, headers={"Authorization": "Bearer " + token})
-with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
-    print(answer.status, answer.read().decode())
-"""
 FORMER = """
 cd /var/lib
 mv skyctl-monitor/tls/ca.key skyctl/tls
@@ -50,67 +37,6 @@ sed -i -e 's/^\\(User\\|Group\\)=.*/\\1=skyctl/' -e 's,skyctl/monitor.env,skyctl
 systemctl daemon-reload
 systemctl start skyctl-serve skyctl-monitor
 """
-OPERATIONS = ROOT / "docs/operations.md"
-
-
-class ManagerHost:
-    """A host on which skyctl is installed as the documents say."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-
-    @property
-    def url(self) -> str:
-        return f"https://{self.host.address}:8642"
-
-    def skyctl(self, *words: str) -> str:
-        """A command of skyctl with the services' settings, as the documents say it is given."""
-        settings = "set -a; . /etc/skyctl/skyctl.env; . /etc/skyctl/monitor.env; "
-        command = ("sh", "-c", settings + 'skyctl "$@" 2>&1', "sh", *words)
-        return self.host.run(*command, timeout_seconds=INSTALL_SECONDS)
-
-    def documented(self) -> str:
-        """Run what the documents say from the settings on, until the services run; what that prints."""
-        text = OPERATIONS.read_text()
-        lines = text[text.index("    set -a;") : text.index("    skyctl doctor\n")]
-        lines = lines.replace("manager.example.com", self.host.address)
-        return self.host.run("sh", "-e", stdin=lines, timeout_seconds=INSTALL_SECONDS)
-
-    def ask(self, method: str, path: str, token: str = "") -> str:
-        return self.host.run("python3", "-c", ASK, self.url + path, method, token)
-
-    def is_well(self) -> bool:
-        """Whether the doctor finds nothing that failed."""
-        try:
-            self.skyctl("doctor")
-        except CommandFailed:
-            return False
-        return True
-
-    def show(self, unit: str, what: str) -> str:
-        return self.host.run("systemctl", "show", "--property", what, "--value", unit).strip()
-
-    def is_ready(self) -> bool:
-        try:
-            return self.ask("GET", "/readyz").startswith("200 ")
-        except CommandFailed:
-            return False
-
-    def exposure(self, unit: str) -> float:
-        """How exposed systemd takes a service for, from 0 to 10."""
-        told = re.search(
-            r"Overall exposure level for \S+: ([0-9.]+)", self.host.run("systemd-analyze", "security", unit)
-        )
-        assert told
-        return float(told[1])
-
-    def survives(self, unit: str, *kill: str) -> None:
-        """End its process, and see that the service runs again in another one."""
-        before = self.show(unit, "MainPID")
-        self.host.run("systemctl", "kill", "--kill-whom=main", *kill, unit)
-        eventually(
-            lambda: self.show(unit, "MainPID") not in {before, "0"} and self.show(unit, "ActiveState") == "active"
-        )
 
 
 @pytest.fixture
@@ -126,22 +52,25 @@ def address(lab: Network, postgres: EmbeddedPostgres, database_url: str) -> Iter
 def host(lab: Network) -> Iterator[ManagerHost]:
     """A host with Docker, the manager of a swarm, into which this very skyctl was installed."""
     with Host(lab, "head", fresh=False) as booted:
-        wheels = booted.folder / "root/srv"
-        build = [*("pip", "wheel", "--quiet", "--no-deps"), "--wheel-dir", str(wheels), str(ROOT)]
-        subprocess.run([sys.executable, "-m", *build], check=True, capture_output=True)
-        shutil.copy(ROOT / "constraints.txt", wheels)
-        booted.run("python3", "-m", "venv", "/opt/skyctl", timeout_seconds=INSTALL_SECONDS)
-        install = (
-            "/opt/skyctl/bin/pip install --quiet --no-compile --constraint /srv/constraints.txt /srv/skyctl-*.whl 2>&1"
-        )
-        booted.run("sh", "-c", install, timeout_seconds=INSTALL_SECONDS)
-        booted.run("ln", "-s", "/opt/skyctl/bin/skyctl", "/usr/local/bin/skyctl")
+        install(booted)
         booted.run("docker", "swarm", "init", "--advertise-addr", booted.address)
         booted.run("docker", "import", *images.variants()[images.WEB], "-", images.WEB, stdin=images.busybox())
         yield ManagerHost(booted)
 
 
-def test_the_services_of_a_manager_host(host: ManagerHost, address: str, connection: psycopg.Connection) -> None:
+@pytest.fixture
+def elsewhere(lab: Network) -> Iterator[Host]:
+    """A second host: Python and the wheel, and neither Docker nor a database."""
+    with Host(lab, "desk", fresh=True) as booted:
+        apt = "apt-get update -qq && apt-get install -yqq --no-install-recommends python3-venv >/dev/null"
+        booted.run("sh", "-c", apt, timeout_seconds=INSTALL_SECONDS)
+        install(booted)
+        yield booted
+
+
+def test_the_services_of_a_manager_host(
+    host: ManagerHost, elsewhere: Host, address: str, connection: psycopg.Connection
+) -> None:
     run = host.host.run
     with pytest.raises(CommandFailed, match="SKYCTL_DATABASE_URL is not set"):
         run("skyctl", "systemd", "install")
@@ -166,6 +95,9 @@ def test_the_services_of_a_manager_host(host: ManagerHost, address: str, connect
         assert host.exposure(unit) <= 2.0
     eventually(host.is_ready)
     _they_are_apart(host)
+    _who_may_ask_by_the_socket(host)
+    connection.execute(IDLE)
+    everything_by_a_context(host, elsewhere)
     _they_reach_the_engine(host, connection)
     for unit in (SERVE, MONITOR):
         host.survives(unit, "--signal=KILL")
@@ -198,6 +130,19 @@ def _they_are_apart(host: ManagerHost) -> None:
     environment = f"/proc/{host.show(SERVE, 'MainPID')}/environ"
     assert "secret-of-the-channel" not in host.host.run("cat", environment)
     assert "secret-of-the-channel" in host.host.run("cat", f"/proc/{host.show(MONITOR, 'MainPID')}/environ")
+
+
+def _who_may_ask_by_the_socket(host: ManagerHost) -> None:
+    """Root and the group of `serve`, without a setting or a token; nobody else."""
+    run = host.host.run
+    run("sh", "-ec", "useradd --groups skyctl ann; useradd bob")
+    as_user = ("env", "-i", "HOME=/nonexistent", "PATH=/usr/local/bin:/usr/bin:/bin", "setpriv", "--init-groups")
+    assert "way    the socket /run/skyctl-serve/serve.sock" in run(*as_user[:4], "skyctl", "version")
+    for user, code in (("root", 0), ("ann", 0), ("bob", 5)):
+        ids = (f"--reuid={user}", f"--regid={user}")
+        told = run(*as_user, *ids, "sh", "-c", "skyctl workers list 2>&1; echo $?")
+        assert told.endswith(f"{code}\n"), told
+    assert "belongs to skyctl" in told
 
 
 def _one_user_becomes_two(host: ManagerHost) -> None:

@@ -5,9 +5,6 @@ With UPDATE_DOCUMENTS=1 the document is written anew from what the commands prin
 """
 
 import json
-import os
-import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +20,7 @@ from tests.support.helpers import eventually
 from . import images
 from .machines import Host, Node
 from .network import Network
+from .recorder import Recorder
 from .site import IDLE, SETTINGS
 
 DOCUMENT = Path(__file__).parents[2] / "docs/walkthrough.md"
@@ -53,55 +51,6 @@ any. The data folder was another one than the usual that is shown. Heartbeats ca
 """
 
 
-class Recorder:
-    """Runs commands, and keeps what a person would have seen."""
-
-    def __init__(self, cli: Cli) -> None:
-        self._cli = cli
-        self._parts = [INTRODUCTION]
-
-    def say(self, text: str) -> None:
-        """A paragraph between the commands."""
-        self._parts.append(f"\n{text}\n")
-
-    def skyctl(self, *words: str, tolerates: int = 0) -> None:
-        """Run a command of skyctl, again where it ends with the code that is tolerated, and keep it with all that it
-        prints."""
-
-        def run() -> "subprocess.CompletedProcess[str] | None":
-            tried = self._cli(*words)
-            return tried if tried.returncode == 0 or tried.returncode != tolerates else None
-
-        done = eventually(run)
-        assert done
-        assert done.returncode == 0, f"{words}: {done.stderr}"
-        self.keep(f"skyctl {' '.join(words)}", done.stderr + done.stdout)
-
-    def keep(self, command: str, output: str) -> None:
-        """Keep a command and its output."""
-        output = output.replace(self._cli.environment["SKYCTL_DATA_DIR"], "/var/lib/skyctl")
-        lines = [f"$ {command}", *(line.rstrip() for line in output.splitlines())]
-        self._parts.append("\n" + "".join(f"    {line}".rstrip() + "\n" for line in lines))
-
-    def check_document(self) -> None:
-        """Write the document, or see that it shows the commands that were run, in their order."""
-        text = "".join(self._parts)
-        if os.environ.get("UPDATE_DOCUMENTS"):
-            DOCUMENT.write_text(text)
-        shown, ran = ([_general(line) for line in _commands(each)] for each in (DOCUMENT.read_text(), text))
-        assert shown == ran, "with UPDATE_DOCUMENTS=1 this test writes it anew"
-
-
-def _commands(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("    $ ")]
-
-
-def _general(command: str) -> str:
-    """A command without the name of the worker that a run happened to be about, and the address of the lab that it ran
-    in."""
-    return re.sub(r"10\.78\.\d+\.", "10.78.0.", re.sub("web-[0-9]", "web-N", command))
-
-
 @pytest.fixture
 def hosts(lab: Network) -> Iterator[Sequence[Host]]:
     """Three that have neither Docker nor Python, booted together."""
@@ -121,7 +70,7 @@ def test_a_service_survives_the_loss_of_its_host(
     connection: psycopg.Connection,
 ) -> None:
     cli.environment |= {**SETTINGS, "DOCKER_HOST": manager.engine}
-    record = Recorder(cli)
+    record = Recorder(DOCUMENT, INTRODUCTION, cli, {cli.environment["SKYCTL_DATA_DIR"]: "/var/lib/skyctl"})
     _start_the_manager(record, cli, start, lab.gateway)
     _join(record, cli, hosts)
     nodes = manager.run("docker", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines()

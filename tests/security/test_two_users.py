@@ -30,6 +30,7 @@ SERVE, MONITOR, DOCKER = 61_001, 61_002, 61_003  # users and a group that nobody
 JOIN_TOKEN = "SWMTKN-1-of-this-test"
 CHANNEL = "json://127.0.0.1:9/secret-of-the-channel"
 NODE = "node-of-a-worker"
+SWARM = {"ControlAvailable": True, "NodeID": "head", "LocalNodeState": "active"}
 NOW = datetime.now(UTC)
 # Run as serve's user: tries each, and says what it could do.
 TRY = """
@@ -67,7 +68,7 @@ class Swarm:
             return 200, {}
         manager = {"ID": "head", "ManagerStatus": {"Addr": "10.0.0.1:2377"}}
         answers: dict[str, object] = {
-            "/info": {"ServerVersion": "20.10", "Swarm": {"ControlAvailable": True, "NodeID": "head"}},
+            "/info": {"ServerVersion": "20.10", "Swarm": SWARM},
             "/swarm": {"JoinTokens": {"Worker": JOIN_TOKEN}},
             "/nodes/head": manager,
         }
@@ -188,6 +189,22 @@ def test_serve_reaches_nothing_of_the_monitors_and_all_works(manager: Manager, c
         assert client.delete(f"/api/workers/{worker_id}", headers=admin).status_code == 200
     eventually(lambda: manager.swarm.removed == [f"/nodes/{NODE}"])
     eventually(lambda: connection.execute("SELECT count(*) FROM node_removals").fetchone() == (0,))
+
+
+def test_what_is_asked_of_the_monitor_knows_the_authority(manager: Manager, connection: psycopg.Connection) -> None:
+    ours = manager.certified(NOW)
+    url, _ = manager.serve()
+    manager.environment["SKYCTL_API_URL"] = url
+    manager.monitor().until("action=leads")
+    admin = bearer(admin_token(SECRET, connection))
+    with httpx.Client(base_url=url, verify=trusting(ours.authority), timeout=PATIENCE_SECONDS, headers=admin) as client:
+        answer = client.get("/api/doctor")
+        assert answer.status_code == 200, answer.text
+        checks = {check["name"]: check for check in answer.json()["data"]["checks"]}
+        assert (checks["api"]["state"], checks["certificate"]["state"]) == ("ok", "ok"), checks
+        assert checks["certificate"]["found"].startswith("the authority's")
+        made = client.post("/api/invitations", json={"name": "web-1"})
+        assert ours.authority.read_text().splitlines()[1] in made.json()["data"]["script"]
 
 
 CAPACITY = {"cpuCores": 2, "memoryMb": 2048, "diskGb": 20}

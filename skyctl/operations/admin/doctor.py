@@ -171,8 +171,9 @@ def _certificate(inputs: DoctorInputs) -> Check:
     if ended or soon:
         remedy = REPLACE_AUTHORITY if is_due(certificates[0], now) else renewed
         return Check(name, FAILED if ended else WARNING, "; ".join(ended or soon), remedy)
-    server = certificates[-1]
-    return Check(name, OK, f"for {', '.join(server.names[:NAMED])}; good until {server.ends_at:%Y-%m-%d}")
+    last = certificates[-1]
+    whose = f"for {', '.join(last.names[:NAMED])}" if len(certificates) > 1 else "the authority's; `serve` has its own"
+    return Check(name, OK, f"{whose}; good until {last.ends_at:%Y-%m-%d}")
 
 
 def _api(inputs: DoctorInputs, installation_id: UUID | None) -> Check:

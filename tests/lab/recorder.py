@@ -1,0 +1,65 @@
+"""Documents that are recorded: commands that were run on the lab, and what they printed.
+
+With UPDATE_DOCUMENTS=1 a document is written anew; else the commands in it are compared with those that were run.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.support.helpers import eventually
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class Recorder:
+    """Runs commands of skyctl by `run`, and keeps what a person would have seen, with other words in place of some."""
+
+    def __init__(self, document: Path, introduction: str, run: Run, instead: Mapping[str, str]) -> None:
+        self._document, self._run, self._instead = document, run, instead
+        self._parts = [introduction]
+
+    def say(self, text: str) -> None:
+        """A paragraph between the commands."""
+        self._parts.append(f"\n{text}\n")
+
+    def skyctl(self, *words: str, tolerates: int = 0) -> None:
+        """Run a command of skyctl, again where it ends with the code that is tolerated, and keep it with all that it
+        prints."""
+
+        def run() -> "subprocess.CompletedProcess[str] | None":
+            tried = self._run(*words)
+            return tried if tried.returncode == 0 or tried.returncode != tolerates else None
+
+        done = eventually(run)
+        assert done
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        self.keep(f"skyctl {shlex.join(words)}", done.stderr + done.stdout)
+
+    def keep(self, command: str, output: str) -> None:
+        """Keep a command and its output."""
+        for found, shown in self._instead.items():
+            command, output = command.replace(found, shown), output.replace(found, shown)
+        lines = [f"$ {command}", *(line.rstrip() for line in output.splitlines())]
+        self._parts.append("\n" + "".join(f"    {line}".rstrip() + "\n" for line in lines))
+
+    def check_document(self) -> None:
+        """Write the document, or see that it shows the commands that were run, in their order."""
+        text = "".join(self._parts)
+        if os.environ.get("UPDATE_DOCUMENTS"):
+            self._document.write_text(text)
+        shown, ran = ([_general(line) for line in _commands(each)] for each in (self._document.read_text(), text))
+        assert shown == ran, "with UPDATE_DOCUMENTS=1 this test writes it anew"
+
+
+def _commands(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("    $ ")]
+
+
+def _general(command: str) -> str:
+    """A command without the name of the worker that a run happened to be about, and the address of the lab that it ran
+    in."""
+    return re.sub(r"10\.78\.\d+\.", "10.78.0.", re.sub("web-[0-9]", "web-N", command))
