@@ -721,6 +721,8 @@ CREATE TABLE IF NOT EXISTS node_removals (
     worker_name varchar(255) NOT NULL,
     asked_at    timestamptz NOT NULL DEFAULT skyctl_now()
 );
+-- Whether we closed the node, which one that stays is not to remain.
+ALTER TABLE node_removals ADD COLUMN IF NOT EXISTS is_closed boolean NOT NULL DEFAULT false;
 
 -- The certificates that `serve` asks for, and what the monitor has signed, or why not. The id is the request's SHA-256.
 CREATE TABLE IF NOT EXISTS certificate_requests (

@@ -1,4 +1,4 @@
-"""Whether the node of a removed worker may be taken out of the swarm."""
+"""Whether the node of a removed worker may be taken out of the swarm, and what becomes of one that stays."""
 
 from skyctl.domain.engine import Observation
 from skyctl.rules.tasks import is_on
@@ -15,3 +15,9 @@ def why_it_stays(swarm: Observation, node_id: str) -> str:
     if left and node and node.is_up:
         return f"it runs containers of services that skyctl does not manage: {', '.join(left[:MOST_NAMED])}"
     return ""
+
+
+def is_closed(swarm: Observation, node_id: str) -> bool:
+    """Tell whether a node takes no new containers."""
+    node = swarm.nodes.get(node_id)
+    return node is not None and node.availability != "active"

@@ -70,11 +70,6 @@ def holders(connection: sa.Connection, node_ids: Iterable[str]) -> dict[str, str
     return {row[0]: row[1] for row in connection.execute(sa.select(_C.swarm_node_id, _C.name).where(*held))}
 
 
-def confirmed_last(connection: sa.Connection, worker_id: UUID) -> str | None:
-    """Return the node that was confirmed as this worker's, whatever it says by now."""
-    return connection.execute(sa.select(_C.swarm_node_confirmed).where(_C.id == worker_id)).scalar_one_or_none()
-
-
 def allowed(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[UUID, str]:
     """Return the nodes that an administrator says are these workers', by worker."""
     said_so = (among(_C.id, worker_ids), _C.swarm_node_allowed.is_not(None))

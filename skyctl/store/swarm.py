@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from typing import NamedTuple
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -11,11 +12,13 @@ from skyctl.store.tables import node_removals, swarm_joins, workers
 
 
 class NodeRemoval(NamedTuple):
-    """A node that is to leave the swarm, and the name of the worker that it was."""
+    """A node that is to leave the swarm, the name of the worker that it was, whether we closed it, and whether it is a
+    worker's again."""
 
     node_id: str
     worker_name: str
-    is_a_workers: bool
+    is_closed: bool
+    is_a_workers: bool = False
 
 
 class KnownJoin(NamedTuple):
@@ -40,17 +43,26 @@ def note_join(connection: sa.Connection, join: SwarmJoin | None) -> None:
     connection.execute(insert.on_conflict_do_update(index_elements=[swarm_joins.c.is_only], set_=changed))
 
 
-def ask_removal(connection: sa.Connection, node_id: str, worker_name: str) -> None:
-    """Ask for a node to be taken out of the swarm."""
-    insert = postgresql.insert(node_removals).values(node_id=node_id, worker_name=worker_name)
-    connection.execute(insert.on_conflict_do_nothing())
+def ask_removal(connection: sa.Connection, worker_id: UUID) -> NodeRemoval | None:
+    """Ask for the confirmed node of a worker to be taken out of the swarm; None where it has none."""
+    c = workers.c
+    is_closed = sa.and_(c.node_paused_at.is_not(None), sa.not_(c.drain_by_swarm))
+    asked = sa.select(c.swarm_node_confirmed, c.name, is_closed)
+    row = connection.execute(asked.where(c.id == worker_id, c.swarm_node_confirmed.is_not(None))).one_or_none()
+    if row is None:
+        return None
+    removal = NodeRemoval(*row)
+    values = {"node_id": removal.node_id, "worker_name": removal.worker_name, "is_closed": removal.is_closed}
+    connection.execute(postgresql.insert(node_removals).values(values).on_conflict_do_nothing())
+    return removal
 
 
 def removals(connection: sa.Connection, limit: int) -> list[NodeRemoval]:
     """Return the nodes that are to leave the swarm, those asked for first at first."""
     is_a_workers = sa.exists().where(workers.c.swarm_node_confirmed == node_removals.c.node_id)
-    query = sa.select(node_removals.c.node_id, node_removals.c.worker_name, is_a_workers.label("is_a_workers"))
-    query = query.order_by(node_removals.c.asked_at).limit(limit)
+    c = node_removals.c
+    query = sa.select(c.node_id, c.worker_name, c.is_closed, is_a_workers.label("is_a_workers"))
+    query = query.order_by(c.asked_at).limit(limit)
     return [NodeRemoval(*row) for row in connection.execute(query)]
 
 

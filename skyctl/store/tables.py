@@ -315,7 +315,9 @@ serve_outages = _table("serve_outages", id=BigInteger(), started_at=_TIME, ended
 
 swarm_joins = _table("swarm_joins", is_only=Boolean(), address=String(255), token=Text(), updated_at=_TIME)
 
-node_removals = _table("node_removals", node_id=String(255), worker_name=String(255), asked_at=_TIME)
+node_removals = _table(
+    "node_removals", node_id=String(255), worker_name=String(255), asked_at=_TIME, is_closed=Boolean()
+)
 
 certificate_requests = _table(
     "certificate_requests", id=String(64), request=Text(), asked_at=_TIME, certificate=Text(), refusal=Text()

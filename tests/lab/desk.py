@@ -103,10 +103,13 @@ def _look_at_it(record: Recorder, elsewhere: Host) -> None:
 def _change_it(record: Recorder) -> None:
     record.say("## What changes it\n\nThe image was loaded into the engine before, since no registry is near.")
     record.skyctl("services", "deploy", "shop", "--image", images.WEB, *SMALL, "--wait", tolerates=4)
+    for look in ("list", "show shop", "adopt"):
+        record.skyctl("services", *look.split())
+    record.say("There is no other worker yet, so a drain would leave it where it is, with exit code 4:")
+    record.skyctl("workers", "drain", "web-1", "--plan", ends=4)
     for words in (
-        *(("services", "list"), ("services", "show", "shop"), ("services", "why", "shop"), ("services", "adopt")),
-        *(("workers", "drain", "web-1", "--plan"), ("workers", "drain", "web-1", "--reason", "new disk")),
-        *(("workers", "undrain", "web-1"), ("migrations", "list"), ("policy", "set", "default", "manual")),
+        *(("workers", "drain", "web-1", "--reason", "new disk"), ("workers", "undrain", "web-1")),
+        *(("migrations", "list"), ("policy", "set", "default", "manual")),
         *(("tokens", "create", "ci", "--role", "viewer", "--file", "ci.token"), ("tokens", "revoke", "ci", "--yes")),
         ("services", "remove", "shop", "--yes"),
     ):

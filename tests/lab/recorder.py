@@ -26,17 +26,17 @@ class Recorder:
         """A paragraph between the commands."""
         self._parts.append(f"\n{text}\n")
 
-    def skyctl(self, *words: str, tolerates: int = 0) -> None:
+    def skyctl(self, *words: str, tolerates: int = 0, ends: int = 0) -> None:
         """Run a command of skyctl, again where it ends with the code that is tolerated, and keep it with all that it
-        prints."""
+        prints; it ends with `ends`."""
 
         def run() -> "subprocess.CompletedProcess[str] | None":
             tried = self._run(*words)
-            return tried if tried.returncode == 0 or tried.returncode != tolerates else None
+            return tried if tried.returncode == ends or tried.returncode != tolerates else None
 
         done = eventually(run)
         assert done
-        assert done.returncode == 0, f"{words}: {done.stderr}"
+        assert done.returncode == ends, f"{words}: {done.stderr}"
         self.keep(f"skyctl {shlex.join(words)}", done.stderr + done.stdout)
 
     def keep(self, command: str, output: str) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -14,9 +15,11 @@ from skyctl.domain.engine import EngineSpec
 from skyctl.domain.errors import EngineRefused, EngineUnavailable, Refused, Superseded
 from skyctl.domain.workloads import ServiceSpec
 from skyctl.operations.admin import deploy as deploy_admin
-from skyctl.operations.admin import drains, services, workers
+from skyctl.operations.admin import drains, node_claims, services, workers
 from skyctl.operations.monitor import services as services_monitor
+from skyctl.operations.monitor import swarm as swarm_monitor
 from skyctl.operations.shared import lookup
+from skyctl.operations.shared.swarm_join import without_engine
 from tests.operations.test_migrations import fleet, pass_time, states
 from tests.support.fleet import Fleet
 from tests.support.helpers import TESTS, eventually, look
@@ -190,6 +193,24 @@ def test_a_node_that_runs_what_is_not_ours_stays_in_the_swarm(fleet: Fleet) -> N
     fleet.engine.settle()
     assert "theirs" in workers.remove(fleet.context, fleet.ids["w1"], TESTS)[1]
     assert fleet.nodes["w1"] in fleet.engine.nodes
+
+
+@pytest.mark.parametrize("engine_is_here", [True, False], ids=["with-the-engine", "by-the-monitor"])
+def test_a_node_that_stays_takes_containers_again_if_it_was_closed_by_us(fleet: Fleet, engine_is_here: bool) -> None:
+    node = fleet.nodes["w1"]
+    fleet.engine.promote(node)
+    node_claims.allow(fleet.context, fleet.ids["w1"], node, TESTS)
+    fleet.settle()
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.settle()
+    assert fleet.engine.nodes[node].availability == "pause"
+    context = fleet.context if engine_is_here else replace(fleet.context, engine=without_engine)
+    stays = workers.remove(context, fleet.ids["w1"], TESTS)[1]
+    if not engine_is_here:
+        assert not stays, "it is the monitor that knows"
+        [(_, _, stays)] = swarm_monitor.remove_nodes(fleet.term())
+    assert stays == "it manages the swarm"
+    assert fleet.engine.nodes[node].availability == "active"
 
 
 def test_a_node_that_somebody_paused_stays_paused(fleet: Fleet) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from skyctl.domain.cluster import Actor, ClusterStats, Event, Worker, WorkerPage
 from skyctl.domain.errors import (
-    EngineRefused,
+    EngineElsewhere,
     EngineUnavailable,
     ValidationError,
     WorkerHasContainers,
@@ -17,8 +17,8 @@ from skyctl.domain.fleets import Place
 from skyctl.domain.states import WorkerOrder, WorkerStatus
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
-from skyctl.rules import nodes
-from skyctl.store import cluster_stats, db, events, leases, listings, node_claims, swarm, workers
+from skyctl.operations.shared.leaving import leave_swarm
+from skyctl.store import cluster_stats, db, events, leases, listings, swarm, workers
 
 
 def list_workers(
@@ -98,34 +98,30 @@ def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str
         worker = lookup.lock_worker(tx, worker_id)
         _refuse_occupied(tx, worker)
         events.set_actor(tx, actor)
-        node_id = node_claims.confirmed_last(tx, worker_id)
+        removal = swarm.ask_removal(tx, worker_id)
         workers.delete(tx, worker_id)
-        if node_id is not None:
-            swarm.ask_removal(tx, node_id, worker.name)
         events.log_activity(tx, [Event(EventKind.REMOVED, worker_id, worker.name, actor.name)], actor)
         db.notify_news(tx)
-    return worker, _leave_swarm(context, node_id)
+    return worker, _leave_swarm(context, removal)
 
 
-def _leave_swarm(context: Context, node_id: str | None) -> str:
+def _leave_swarm(context: Context, removal: swarm.NodeRemoval | None) -> str:
     """Remove a worker's node from the swarm; return why that was not done, empty where it was, or the worker is in
-    none. A node that it only claims may be another's, and stays. Where the engine cannot be asked from here, the
-    monitor does it."""
-    if node_id is None:
+    none. A node that it only claims may be another's, and stays. What the engine cannot be asked from here the monitor
+    does."""
+    if removal is None:
         return ""
     try:
         engine = context.engine()
         if engine.state() is None:
             return ""
-        stays = nodes.why_it_stays(engine.observe(), node_id)
-        if not stays:
-            engine.remove_node(node_id)
+        stays = leave_swarm(engine, engine.observe(), removal.node_id, is_closed=removal.is_closed)
+    except EngineElsewhere:
+        return ""
     except EngineUnavailable as error:
         return error.message
-    except EngineRefused as error:
-        stays = error.message
     with context.db.transaction() as tx:
-        swarm.end_removals(tx, [node_id])
+        swarm.end_removals(tx, [removal.node_id])
     return stays
 
 

@@ -3,9 +3,8 @@ removed workers out of the swarm."""
 
 from typing import NamedTuple
 
-from skyctl.domain.errors import EngineRefused
 from skyctl.operations.shared.leadership import Term
-from skyctl.rules import nodes
+from skyctl.operations.shared.leaving import leave_swarm
 from skyctl.store import swarm
 
 MOST_AT_ONCE = 20
@@ -42,14 +41,13 @@ def remove_nodes(term: Term) -> list[NodeOutcome]:
     if not asked:
         return []
     seen, outcomes = term.observe(), []
-    for node_id, worker_name, is_a_workers in asked:
-        stays = "it is a worker's again" if is_a_workers else nodes.why_it_stays(seen, node_id)
-        if not stays:
-            try:
-                term.engine().remove_node(node_id)
-            except EngineRefused as error:
-                stays = error.message
-        outcomes.append(NodeOutcome(node_id, worker_name, stays))
+    for node in asked:
+        stays = (
+            "it is a worker's again"
+            if node.is_a_workers
+            else leave_swarm(term.engine(), seen, node.node_id, is_closed=node.is_closed)
+        )
+        outcomes.append(NodeOutcome(node.node_id, node.worker_name, stays))
     with term.writing() as tx:
         swarm.end_removals(tx, [outcome.node_id for outcome in outcomes])
     return outcomes
