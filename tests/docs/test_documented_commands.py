@@ -22,7 +22,7 @@ from skyctl.settings.table import TABLE
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 BEFORE = r"(?:sudo |\$ |[A-Z_]+=\S+ |[\w./-]*/)*"  # a prompt, settings, the folder of the program
-COMMAND = re.compile(rf"^{BEFORE}skyctl (?P<words>.+)$")
+COMMAND = re.compile(rf"^{BEFORE}skyctl (?P<words>(?!\d+\.\d+\.\d+$).+)$")  # not what `skyctl version` says
 NOUNS = ("worker", "service", "migration")  # what `{noun}` is in a hint that several commands share
 END = re.compile(r"\s(?:[|&;<>#(]|\d>)|[;)]|$")  # of a command's own words, in a shell
 
