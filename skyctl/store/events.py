@@ -1,14 +1,13 @@
 """The log of events, and the operations' rows in the activity log."""
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from skyctl.documents import records
 from skyctl.domain.cluster import Actor, Event
 from skyctl.domain.event_filter import ALL, EventFilter
 from skyctl.domain.events import EventKind
@@ -34,36 +33,39 @@ def append(connection: sa.Connection, *new: Event) -> list[Event]:
     """Write events in the transaction of the change that they report; return them with their numbers. See `lock`."""
     if not new:
         return []
-    rows = connection.execute(
-        _APPEND,
-        {
-            "kinds": [event.kind for event in new],
-            "workers": [event.worker_id for event in new],
-            "names": [event.worker_name for event in new],
-            "actors": [event.actor for event in new],
-            "previous": [event.from_status for event in new],
-            "statuses": [event.to_status for event in new],
-            "reasons": [event.reason for event in new],
-            "details": [json.dumps(event.details) for event in new],
-            "terms": [event.term for event in new],
-        },
-    )
-    return [replace(event, seq=seq, at=at) for event, (seq, at) in zip(new, rows, strict=True)]
+    rows = connection.execute(_APPEND, {"events": records.dump(new)}).all()
+    return [_numbered(event, seq, at) for event, (seq, at) in zip(new, rows, strict=True)]
 
 
-# Arrays, since thousands of rows of parameters take longer to write down than to insert; numbered in their order.
+# One document, since arrays of thousands of values take longer to write down than to insert; numbered in their order.
 _APPEND = sa.text("""
     INSERT INTO worker_events (kind, worker_id, worker_name, actor, from_status, to_status, reason, details, term)
-    SELECT e.kind, e.worker_id, e.worker_name, e.actor, e.from_status, e.to_status, e.reason, CAST(e.details AS jsonb),
-           e.term
-    FROM unnest(CAST(:kinds AS text[]), CAST(:workers AS uuid[]), CAST(:names AS text[]), CAST(:actors AS text[]),
-                CAST(:previous AS text[]), CAST(:statuses AS text[]), CAST(:reasons AS text[]),
-                CAST(:details AS text[]), CAST(:terms AS bigint[]))
+    SELECT e.kind, e.worker_id, e.worker_name, e.actor, e.from_status, e.to_status, e.reason, e.details, e.term
+    FROM ROWS FROM (json_to_recordset(CAST(:events AS json))
+                    AS (kind text, worker_id uuid, worker_name text, actor text, from_status text, to_status text,
+                        reason text, details jsonb, term bigint))
          WITH ORDINALITY
               AS e (kind, worker_id, worker_name, actor, from_status, to_status, reason, details, term, place)
     ORDER BY e.place
     RETURNING seq, at
 """)
+
+
+def _numbered(event: Event, seq: int, at: datetime) -> Event:
+    """The same event with its place in the log; `replace` takes three times as long."""
+    return Event(
+        event.kind,
+        event.worker_id,
+        event.worker_name,
+        event.actor,
+        event.from_status,
+        event.to_status,
+        event.reason,
+        event.details,
+        event.term,
+        seq,
+        at,
+    )
 
 
 def record(connection: sa.Connection, event: Event, actor: Actor) -> None:

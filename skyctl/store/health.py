@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from skyctl.documents import records
 from skyctl.domain.cluster import HealthPolicy, MassFailure, Worker
 from skyctl.domain.fleets import Silence
 from skyctl.domain.states import WorkerStatus
@@ -30,7 +30,8 @@ class Survey:
     quiet_since: datetime | None
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Change:
     """A status that is to be changed, where it is still the one that was seen; to offline, where the worker has not
     beaten since, either. Whether the worker's engine has failed: then, where it is still away."""
 
@@ -210,23 +211,21 @@ def change(connection: sa.Connection, changes: Sequence[Change], policy: HealthP
 
     A row that somebody else holds is left alone, so that nothing here ever waits for a heartbeat that waits for it.
     """
-    columns = (list(column) for column in zip(*changes, strict=True))
-    values = dict(zip(Change._fields, columns, strict=True))
-    rows = connection.execute(_CHANGE, {**values, "grace": policy.engine_grace})
-    return set(rows.scalars())
+    values = {"changes": records.dump(changes), "grace": policy.engine_grace}
+    return set(connection.execute(_CHANGE, values).scalars().all())
 
 
 # A drain that the panel wrote as a status becomes the fact that it stands for before another status takes its place.
 # Where nothing has changed but what the panel wrote, that alone is set right.
 _CHANGE = sa.text("""
     WITH free AS (
-        SELECT w.id, d.status, d.failure, d.engine_failed,
+        SELECT w.id, d.status, d.mass_failure_id AS failure, d.engine_failed,
                coalesce(w.concluded_status, w.status, 'pending') <> d.status
                OR d.engine_failed <> (w.engine_failed_at IS NOT NULL) AS is_change
-        FROM unnest(CAST(:worker_id AS uuid[]), CAST(:previous AS text[]), CAST(:heard_at AS timestamptz[]),
-                    CAST(:status AS text[]), CAST(:mass_failure_id AS bigint[]), CAST(:engine_failed AS boolean[]))
-             AS d (id, previous, heard_at, status, failure, engine_failed)
-        JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.previous
+        FROM json_to_recordset(CAST(:changes AS json))
+             AS d (worker_id uuid, previous text, heard_at timestamptz, status text, mass_failure_id bigint,
+                   engine_failed boolean)
+        JOIN container_workers w ON w.id = d.worker_id AND coalesce(w.status, 'pending') = d.previous
             AND (d.status <> 'offline' OR w.last_heartbeat_at IS NOT DISTINCT FROM d.heard_at)
             AND (NOT d.engine_failed
                  OR greatest(w.engine_away_seen_at - w.engine_away_since, w.node_down_seen_at - w.node_down_since)

@@ -1,13 +1,13 @@
 """From rows of workers to the model; what is asked of rows of several kinds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from skyctl.documents import http
-from skyctl.domain.cluster import Worker
+from skyctl.domain.cluster import Load, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.text import PLAIN
 from skyctl.domain.wishes import AlertSilence, Cordon
@@ -110,9 +110,14 @@ def _silence(row: Any) -> AlertSilence | None:
     return AlertSilence(until, row.alerts_silenced_reason) if until else None
 
 
+def known_cpu(stored: Sequence[float] | None, load: Load) -> Sequence[float]:
+    """The CPU of the last heartbeats; none where another has come since, of which only the load is known."""
+    return stored if stored and stored[0] == load.cpu_percent else ()
+
+
 def read(row: Any) -> Worker:
     """A worker of a row with `COLUMNS`."""
-    load, recent_cpu = http.load(row.current_load), row.recent_cpu or ()
+    load = http.load(row.current_load)
     is_confirmed = row.swarm_node_id is not None and row.swarm_node_id == row.swarm_node_confirmed
     return Worker(
         id=row.id,
@@ -151,6 +156,6 @@ def read(row: Any) -> Worker:
         node_down_since=row.node_down_since,
         node_down_seen_at=row.node_down_seen_at,
         engine_failed_at=row.engine_failed_at,
-        recent_cpu=recent_cpu if recent_cpu and recent_cpu[0] == load.cpu_percent else (),
+        recent_cpu=known_cpu(row.recent_cpu, load),
         metadata=_object(row.metadata),
     )
