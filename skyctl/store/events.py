@@ -89,7 +89,7 @@ def log_activity(connection: sa.Connection, new: Sequence[Event], actor: Actor) 
 def since(connection: sa.Connection, seq: int, limit: int | None, wanted: EventFilter = ALL) -> list[Event]:
     """Return the events after a number, in order."""
     query = sa.select(events).where(events.c.seq > seq, *_conditions(wanted))
-    return [_event(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit))]
+    return [_event(row) for row in connection.execute(query.order_by(events.c.seq).limit(limit)).all()]
 
 
 def latest(connection: sa.Connection, limit: int | None, wanted: EventFilter = ALL) -> list[Event]:

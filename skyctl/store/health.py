@@ -11,7 +11,7 @@ from skyctl.documents import records
 from skyctl.domain.cluster import HealthPolicy, MassFailure, Worker
 from skyctl.domain.fleets import Silence
 from skyctl.domain.states import WorkerStatus
-from skyctl.store.rows import COLUMNS, KNOWN_STATUS, STATUS, among, read
+from skyctl.store.rows import COLUMNS, KNOWN_STATUS, STATUS, among, on_pages, read
 from skyctl.store.tables import mass_failures, workers
 
 _NOW = sa.func.skyctl_now()
@@ -68,16 +68,6 @@ def survey(
     return Survey(row[0] or (), row[1] or (), *row[2:])
 
 
-class _TID(sa.types.UserDefinedType[str]):
-    """The place of a row: page and number."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: object) -> str:
-        """Return its name in SQL."""
-        return "tid"
-
-
 def extent(connection: sa.Connection) -> tuple[int, int]:
     """Return the file of the workers, another one once they were written anew, and how many pages it has."""
     file, size, page = sa.func.pg_relation_filenode, sa.func.pg_relation_size, sa.func.current_setting("block_size")
@@ -111,8 +101,6 @@ def survey_pages(
     """Look at the workers on these pages of the table for what a heartbeat, or none, makes of one that is plainly
     active, see `watched`; the others' heartbeats count towards the oldest all the same."""
     c = workers.c
-    place: sa.ColumnElement[str] = sa.literal_column("container_workers.ctid", _TID())
-    within = [place >= sa.cast(f"({pages.start},0)", _TID()), place < sa.cast(f"({pages.stop},0)", _TID())]
     may_be = sa.or_(  # of most it is told by plain figures that there is nothing to conclude
         c.last_heartbeat_at < silent_since,
         c.cpu_percent > policy.cpu_percent,
@@ -126,7 +114,7 @@ def survey_pages(
         sa.select(
             sa.func.array_agg(c.id).filter(may_be, _is_news(policy, silent_since)),
             sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
-        ).where(*within, *([sa.not_(among(c.id, passed_over))] if passed_over else []))
+        ).where(*on_pages(pages), *([sa.not_(among(c.id, passed_over))] if passed_over else []))
     ).one()
     return Survey(row[0] or (), (), row[1], None)
 

@@ -112,7 +112,7 @@ def _take_snapshot(term: Term, passed_over: Collection[UUID], sight: Sight) -> S
     with term.reading() as tx:
         now, outages = db.now(tx), known_outages(tx)
     silent_since = health.cutoff(now, outages, policy.heartbeat_timeout)
-    survey = sight.look(term.reading, term.number, policy, now, silent_since, passed_over)
+    survey = sight.look(term.reading_on(), term.number, policy, now, silent_since, passed_over)
     with term.reading() as tx:
         settled = store.fetch(tx, survey.settled[:MOST_AT_ONCE]) if survey.settled else []
         return Snapshot(now, outages, survey, settled, bool(store.open_mass_failures(tx)))

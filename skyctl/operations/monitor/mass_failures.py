@@ -60,13 +60,13 @@ def declare(term: Term, now: datetime, missed_since: datetime, due: Iterable[tup
         return []
     policy = term.context.health
     not_before = max(since) - policy.mass_window
+    with term.reading() as tx:  # every worker: nobody waits for the log meanwhile
+        silences = _by_region(store.silences(tx, missed_since, not_before))
+    failures = [silence for silence in silences if mass_failure.is_mass_failure(silence, policy)]
+    whole = [silence for silence in failures if silence.region is None]
+    if not failures:
+        return []
     with term.recording() as tx:
-        failures = [
-            silence
-            for silence in _by_region(store.silences(tx, missed_since, not_before))
-            if mass_failure.is_mass_failure(silence, policy)
-        ]
-        whole = [silence for silence in failures if silence.region is None]
         declared = [
             _mass_failure(store.declare_mass_failure(tx, silence), silence, term) for silence in whole or failures
         ]
