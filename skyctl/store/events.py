@@ -121,10 +121,14 @@ def of_migration(connection: sa.Connection, migration_id: UUID) -> list[Event]:
 
 
 def transitions(
-    connection: sa.Connection, worker_ids: Iterable[UUID], between: Sequence[WorkerStatus], window: timedelta
+    connection: sa.Connection,
+    worker_ids: Iterable[UUID],
+    between: Sequence[WorkerStatus],
+    window: timedelta,
+    least: int,
 ) -> dict[UUID, int]:
-    """Return how often each worker changed between these statuses within the window that ends now, without the changes
-    that were on purpose."""
+    """Return how often workers changed between these statuses within the window that ends now, without the changes that
+    were on purpose; of those that did so often at least."""
     counted = sa.select(events.c.worker_id, sa.func.count()).where(
         among(events.c.worker_id, worker_ids),
         events.c.kind == EventKind.STATUS_CHANGED,
@@ -134,7 +138,10 @@ def transitions(
         events.c.at.between(sa.func.skyctl_now() - window, sa.func.skyctl_now()),  # none from before a clock's step
         events.c.details["onPurpose"].is_(None),
     )
-    return {row[0]: row[1] for row in connection.execute(counted.group_by(events.c.worker_id))}
+    return {
+        row[0]: row[1]
+        for row in connection.execute(counted.group_by(events.c.worker_id).having(sa.func.count() >= least))
+    }
 
 
 def was_removed(connection: sa.Connection, worker_id: UUID) -> bool:

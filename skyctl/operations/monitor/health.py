@@ -196,7 +196,7 @@ def _change(term: Term, due: Sequence[tuple[Suspect, Verdict]]) -> list[Event]:
 
 
 def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[UUID], term: Term) -> list[Event]:
-    counts = events.transitions(tx, changed, flapping.HEALTH, policy.flap_window)
+    counts = events.transitions(tx, changed, flapping.HEALTH, policy.flap_window, policy.flap_transitions)
     often = [worker_id for worker_id, count in counts.items() if flapping.is_flapping(count, policy)]
     flappers = store.begin_flapping(tx, often) if often else []
     within = f"changes within {policy.flap_window.total_seconds() / 60:g} minutes"
