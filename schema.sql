@@ -214,6 +214,9 @@ CREATE INDEX IF NOT EXISTS container_workers_clock_off_idx ON container_workers 
     WHERE abs(skyctl_figure(metadata, 'clockOffsetSeconds', 'clock_offset_seconds')) > 30;
 CREATE INDEX IF NOT EXISTS container_workers_plain_http_idx ON container_workers (id)
     WHERE metadata -> 'plainHttp' = 'true';
+-- Whoever never registered here: the monitor asks every ten seconds whether one of them was heard.
+CREATE INDEX IF NOT EXISTS container_workers_unregistered_idx ON container_workers (id)
+    WHERE bound_at IS NULL AND machine_id IS NULL AND registered_from IS NULL;
 
 -- How many workers there are: the sum, to which each statement that adds or removes some adds a row; the monitor makes
 -- one row of them now and then. Counting a million rows takes too long for a page.

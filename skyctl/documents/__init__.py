@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skyctl.documents import http as http
     from skyctl.documents import installation as installation
     from skyctl.documents import manifest as manifest
+    from skyctl.documents import records as records
     from skyctl.documents import service_files as service_files
     from skyctl.documents import swarm as swarm
     from skyctl.documents import times as times

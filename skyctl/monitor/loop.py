@@ -79,6 +79,7 @@ class Monitor:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{_place()}-{uuid4().hex[:8]}"
         self._clock = clock.Watch()
         self._sight = sight.Sight()
+        self._tokens = token_rotation.Round()
         self._passed_over: dict[UUID, float] = {}
         self._pause = FIRST_BACKOFF_SECONDS
         self._database = Condition(log, "database_lost", "database_answers", quiet_seconds=0.0)
@@ -228,7 +229,7 @@ class Monitor:
         health_pass = health.check(term, self._clock, self._passed_over, self._sight)
         if started >= self._rotates_at:
             self._rotates_at = started + ROTATE_SECONDS
-            self._log(token_rotation.rotate_due(term), alerts.RaisedAlerts())
+            self._log(token_rotation.rotate_due(term, self._tokens), alerts.RaisedAlerts())
         self._or_go_on(self._sign, term)
         raised = alerts.raise_alerts(term)
         self._observer.passed(time.monotonic() - started, health_pass, raised)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from skyctl.domain.cluster import HealthPolicy, Load, Outage, Verdict, Worker
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.suspects import Facts
 
 
 class Excess(NamedTuple):
@@ -36,7 +37,7 @@ class Excess(NamedTuple):
     limit: float
 
 
-def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> Verdict:
+def assess(worker: Facts, now: datetime, outages: Sequence[Outage], policy: HealthPolicy) -> Verdict:
     """The status that the facts call for at `now`, and the figure that decides. The outages are `merged` ones."""
     heard_at = worker.last_heartbeat_at
     if stopped_on_purpose(worker):
@@ -61,30 +62,30 @@ def assess(worker: Worker, now: datetime, outages: Sequence[Outage], policy: Hea
     return Verdict(WorkerStatus.ACTIVE, f"heard from, and within its limits{_busy(worker, policy)}")
 
 
-def is_news_of(worker: Worker, verdict: Verdict) -> bool:
+def is_news_of(worker: Facts, verdict: Verdict) -> bool:
     """Tell whether the verdict is another one than stands: another status than is stored or was concluded, or the
     worker's engine has failed, or is back."""
     return {worker.status, worker.concluded_status} != {verdict.status} or _is_news_of_engine(worker, verdict)
 
 
-def is_to_be_told(worker: Worker, verdict: Verdict) -> bool:
+def is_to_be_told(worker: Facts, verdict: Verdict) -> bool:
     """Tell whether the verdict is a change for people, too, and no mark that somebody else has left: the panel's API
     writes the status that it takes for the present one, whoever concluded another."""
     can_fail = verdict.status in (WorkerStatus.UNHEALTHY, WorkerStatus.DRAINING)
     return verdict.status is not worker.known_status or (can_fail and _is_news_of_engine(worker, verdict))
 
 
-def _is_news_of_engine(worker: Worker, verdict: Verdict) -> bool:
+def _is_news_of_engine(worker: Facts, verdict: Verdict) -> bool:
     return verdict.engine_failed is not (worker.engine_failed_at is not None)
 
 
-def stopped_on_purpose(worker: Worker) -> bool:
+def stopped_on_purpose(worker: Facts) -> bool:
     """Tell whether the agent was stopped on purpose and has not beaten since."""
     heard_at = worker.last_heartbeat_at
     return worker.stopped_at is not None and (heard_at is None or heard_at <= worker.stopped_at)
 
 
-def engine_failure(worker: Worker, policy: HealthPolicy) -> str:
+def engine_failure(worker: Facts, policy: HealthPolicy) -> str:
     """Return why the worker's engine counts as failed; empty where it does not."""
     heard_at, grace = worker.last_heartbeat_at, policy.engine_grace
     away, said_at = worker.engine_away_since, worker.engine_away_seen_at
@@ -103,7 +104,7 @@ def _too_long(what: str, lasted: timedelta, grace: timedelta) -> str:
     return f"{what}, for {round(lasted.total_seconds(), 1):g} s > {grace.total_seconds():g} s"
 
 
-def _is_lost(worker: Worker, policy: HealthPolicy) -> bool:
+def _is_lost(worker: Facts, policy: HealthPolicy) -> bool:
     """Tell whether the worker had been silent for the timeout when it went offline, and has not beaten since: an outage
     of ours that begins in the moment before takes from its silence, but brings nobody back."""
     heard_at, since = worker.last_heartbeat_at, worker.status_changed_at
@@ -112,7 +113,7 @@ def _is_lost(worker: Worker, policy: HealthPolicy) -> bool:
     return heard_at < since - policy.heartbeat_timeout
 
 
-def is_to_drain(worker: Worker) -> bool:
+def is_to_drain(worker: Facts) -> bool:
     """Tell whether an administrator wants the worker empty; the panel says so by the status alone."""
     by_status = worker.status is WorkerStatus.DRAINING and worker.undrained_at is None
     return worker.drain_requested_at is not None or by_status
@@ -148,7 +149,7 @@ def cutoff(now: datetime, outages: Sequence[Outage], timeout: timedelta) -> date
     return at - left
 
 
-def excesses(worker: Worker, policy: HealthPolicy) -> list[Excess]:
+def excesses(worker: Facts, policy: HealthPolicy) -> list[Excess]:
     """The dimensions above their limits: memory and disk at once, CPU where it lasts."""
     load = worker.load
     dimensions = (
@@ -159,7 +160,7 @@ def excesses(worker: Worker, policy: HealthPolicy) -> list[Excess]:
     return [dimension for dimension in dimensions if dimension.percent > dimension.limit]
 
 
-def high_heartbeats(worker: Worker, policy: HealthPolicy) -> int:
+def high_heartbeats(worker: Facts, policy: HealthPolicy) -> int:
     """How many heartbeats in a row, the last among them, had their CPU above its limit. Where only the last is known,
     as of a worker that the panel's API hears, it counts for as many as it takes."""
     if not worker.recent_cpu:
@@ -167,13 +168,13 @@ def high_heartbeats(worker: Worker, policy: HealthPolicy) -> int:
     return len(list(takewhile(lambda percent: percent > policy.cpu_percent, worker.recent_cpu)))
 
 
-def _busy(worker: Worker, policy: HealthPolicy) -> str:
+def _busy(worker: Facts, policy: HealthPolicy) -> str:
     high, percent = high_heartbeats(worker, policy), worker.load.cpu_percent
     beats = f"{high} of {policy.cpu_heartbeats} heartbeats in a row"
     return f" (CPU {percent:g} % > {policy.cpu_percent:g} % for {beats})" if high else ""
 
 
-def _cpu_lasts(worker: Worker, policy: HealthPolicy) -> bool:
+def _cpu_lasts(worker: Facts, policy: HealthPolicy) -> bool:
     """A worker that is exhausted stays so until a heartbeat is within the limit: after a gap they are counted anew."""
     high, is_exhausted = high_heartbeats(worker, policy), worker.known_status is WorkerStatus.UNHEALTHY
     return high >= policy.cpu_heartbeats or (high > 0 and is_exhausted and worker.engine_failed_at is None)
@@ -188,7 +189,7 @@ def lately(worker: Worker, policy: HealthPolicy) -> Load:
     return worker.load._replace(cpu_percent=sum(recent) / max(len(recent), policy.cpu_heartbeats))
 
 
-def figures(worker: Worker, policy: HealthPolicy) -> str:
+def figures(worker: Facts, policy: HealthPolicy) -> str:
     """The dimensions above their limits, in words."""
     return ", ".join(f"{name} {percent:g} % > {limit:g} %" for name, percent, limit in excesses(worker, policy))
 

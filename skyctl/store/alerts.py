@@ -15,7 +15,7 @@ from skyctl.domain.text import printable_json
 from skyctl.rules.alerts import SAID
 from skyctl.rules.engine_alerts import BACK, LOST
 from skyctl.rules.severity import OF_KIND, Severity, severity
-from skyctl.store.rows import COLUMNS, KNOWN_STATUS, among, read
+from skyctl.store.rows import COLUMNS, KNOWN_STATUS, among, array_of, read
 from skyctl.store.tables import (
     activity_logs,
     alerts,
@@ -112,7 +112,7 @@ def incidents_of(connection: sa.Connection, worker_ids: Iterable[UUID]) -> dict[
 def open_incidents(connection: sa.Connection, alert_id: int, worker_ids: Sequence[UUID], *, exhausted: bool) -> None:
     """Open the incidents of these workers with the alert, or continue them."""
     alerted_at = _NOW if exhausted else sa.null()
-    ids = sa.select(sa.func.unnest(sa.cast(list(worker_ids), sa.ARRAY(sa.UUID()))), sa.literal(alert_id), alerted_at)
+    ids = sa.select(sa.func.unnest(array_of(worker_ids)), sa.literal(alert_id), alerted_at)
     opened = insert(incidents).from_select(["worker_id", "alert_id", "exhaustion_alerted_at"], ids)
     going_on = sa.case((incidents.c.closed_at.is_(None), incidents.c.alert_id), else_=opened.excluded.alert_id)
     last_told = sa.func.coalesce(opened.excluded.exhaustion_alerted_at, incidents.c.exhaustion_alerted_at)

@@ -216,6 +216,12 @@ def refuse_writes(connection: sa.Connection) -> None:
     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
 
 
+def prefer_indexes(connection: sa.Connection) -> None:
+    """Have the rest of this transaction read by indexes, for what a partial one finds of which PostgreSQL cannot tell
+    how little that is."""
+    connection.execute(sa.text("SET LOCAL enable_seqscan = off"))
+
+
 def require_writes(connection: sa.Connection) -> None:
     """Raise DatabaseUnavailable where the database takes no writes, as a standby; the connection is not used again."""
     if connection.execute(sa.select(sa.func.current_setting("transaction_read_only"))).scalar_one() == "on":

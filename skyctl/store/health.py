@@ -3,15 +3,15 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 
+from skyctl.documents import records
 from skyctl.domain.cluster import HealthPolicy, MassFailure, Worker
 from skyctl.domain.fleets import Silence
 from skyctl.domain.states import WorkerStatus
-from skyctl.store.rows import COLUMNS, KNOWN_STATUS, STATUS, among, read
+from skyctl.store.rows import COLUMNS, KNOWN_STATUS, STATUS, among, on_pages, read
 from skyctl.store.tables import mass_failures, workers
 
 _NOW = sa.func.skyctl_now()
@@ -30,7 +30,8 @@ class Survey:
     quiet_since: datetime | None
 
 
-class Change(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Change:
     """A status that is to be changed, where it is still the one that was seen; to offline, where the worker has not
     beaten since, either. Whether the worker's engine has failed: then, where it is still away."""
 
@@ -67,16 +68,6 @@ def survey(
     return Survey(row[0] or (), row[1] or (), *row[2:])
 
 
-class _TID(sa.types.UserDefinedType[str]):
-    """The place of a row: page and number."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: object) -> str:
-        """Return its name in SQL."""
-        return "tid"
-
-
 def extent(connection: sa.Connection) -> tuple[int, int]:
     """Return the file of the workers, another one once they were written anew, and how many pages it has."""
     file, size, page = sa.func.pg_relation_filenode, sa.func.pg_relation_size, sa.func.current_setting("block_size")
@@ -110,8 +101,6 @@ def survey_pages(
     """Look at the workers on these pages of the table for what a heartbeat, or none, makes of one that is plainly
     active, see `watched`; the others' heartbeats count towards the oldest all the same."""
     c = workers.c
-    place: sa.ColumnElement[str] = sa.literal_column("container_workers.ctid", _TID())
-    within = [place >= sa.cast(f"({pages.start},0)", _TID()), place < sa.cast(f"({pages.stop},0)", _TID())]
     may_be = sa.or_(  # of most it is told by plain figures that there is nothing to conclude
         c.last_heartbeat_at < silent_since,
         c.cpu_percent > policy.cpu_percent,
@@ -125,7 +114,7 @@ def survey_pages(
         sa.select(
             sa.func.array_agg(c.id).filter(may_be, _is_news(policy, silent_since)),
             sa.func.min(c.last_heartbeat_at).filter(STATUS != WorkerStatus.OFFLINE),
-        ).where(*within, *([sa.not_(among(c.id, passed_over))] if passed_over else []))
+        ).where(*on_pages(pages), *([sa.not_(among(c.id, passed_over))] if passed_over else []))
     ).one()
     return Survey(row[0] or (), (), row[1], None)
 
@@ -210,23 +199,21 @@ def change(connection: sa.Connection, changes: Sequence[Change], policy: HealthP
 
     A row that somebody else holds is left alone, so that nothing here ever waits for a heartbeat that waits for it.
     """
-    columns = (list(column) for column in zip(*changes, strict=True))
-    values = dict(zip(Change._fields, columns, strict=True))
-    rows = connection.execute(_CHANGE, {**values, "grace": policy.engine_grace})
-    return set(rows.scalars())
+    values = {"changes": records.dump(changes), "grace": policy.engine_grace}
+    return set(connection.execute(_CHANGE, values).scalars().all())
 
 
 # A drain that the panel wrote as a status becomes the fact that it stands for before another status takes its place.
 # Where nothing has changed but what the panel wrote, that alone is set right.
 _CHANGE = sa.text("""
     WITH free AS (
-        SELECT w.id, d.status, d.failure, d.engine_failed,
+        SELECT w.id, d.status, d.mass_failure_id AS failure, d.engine_failed,
                coalesce(w.concluded_status, w.status, 'pending') <> d.status
                OR d.engine_failed <> (w.engine_failed_at IS NOT NULL) AS is_change
-        FROM unnest(CAST(:worker_id AS uuid[]), CAST(:previous AS text[]), CAST(:heard_at AS timestamptz[]),
-                    CAST(:status AS text[]), CAST(:mass_failure_id AS bigint[]), CAST(:engine_failed AS boolean[]))
-             AS d (id, previous, heard_at, status, failure, engine_failed)
-        JOIN container_workers w ON w.id = d.id AND coalesce(w.status, 'pending') = d.previous
+        FROM json_to_recordset(CAST(:changes AS json))
+             AS d (worker_id uuid, previous text, heard_at timestamptz, status text, mass_failure_id bigint,
+                   engine_failed boolean)
+        JOIN container_workers w ON w.id = d.worker_id AND coalesce(w.status, 'pending') = d.previous
             AND (d.status <> 'offline' OR w.last_heartbeat_at IS NOT DISTINCT FROM d.heard_at)
             AND (NOT d.engine_failed
                  OR greatest(w.engine_away_seen_at - w.engine_away_since, w.node_down_seen_at - w.node_down_since)

@@ -11,7 +11,7 @@ from skyctl.domain.cluster import Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.tokens import Claimant, Credentials, HostIdentity, IssuedToken
 from skyctl.store.db import HeartbeatConnection
-from skyctl.store.rows import COLUMNS, STATUS, among, read
+from skyctl.store.rows import COLUMNS, STATUS, among, on_pages, read
 from skyctl.store.tables import workers
 
 TAKES_TOKENS = "takesTokens"
@@ -143,9 +143,11 @@ def revoke(connection: sa.Connection, worker_id: UUID, reason: str | None) -> No
     )
 
 
-def due(connection: sa.Connection, age: timedelta | None, signing_key: str, limit: int) -> Sequence[Worker]:
+def due(
+    connection: sa.Connection, age: timedelta | None, signing_key: str, limit: int, pages: range | None = None
+) -> Sequence[Worker]:
     """Workers that beat and whose token is older than that, if any, or was signed by another key than this one, or by
-    one that nobody noted."""
+    one that nobody noted; of those on these pages of the table, or of all."""
     old = (
         sa.false()
         if age is None
@@ -153,7 +155,12 @@ def due(connection: sa.Connection, age: timedelta | None, signing_key: str, limi
     )
     foreign = sa.func.coalesce(_c.auth_token_key != signing_key, sa.true())
     query = sa.select(*COLUMNS).where(
-        old | foreign, _c.next_token_hash.is_(None), _c.token_revoked_at.is_(None), STATUS.in_(BEATING), TAKES_ANOTHER
+        *([] if pages is None else on_pages(pages)),
+        old | foreign,
+        _c.next_token_hash.is_(None),
+        _c.token_revoked_at.is_(None),
+        STATUS.in_(BEATING),
+        TAKES_ANOTHER,
     )
     return [
         read(row) for row in connection.execute(query.order_by(_c.id).limit(limit).with_for_update(skip_locked=True))

@@ -62,6 +62,20 @@ def test_a_lease_that_ran_out_is_lost_also_where_nobody_took_it(context: Context
         health.check(term, clock.Watch())
 
 
+def test_whoever_reads_for_long_keeps_the_lease_and_notices_where_it_is_lost(context: Context) -> None:
+    term = leadership.lead(context, "a", nobody)
+    assert term
+    reading = term.reading_on(renew_after=timedelta())
+    for seconds in (10, 20, 30):
+        context.db.ahead = timedelta(seconds=seconds)
+        with reading():
+            pass
+    term.renew()
+    context.db.ahead = timedelta(seconds=60)
+    with pytest.raises(LostLead), reading():
+        pass
+
+
 def test_who_lost_the_database_leads_again_at_once_in_a_new_term(context: Context) -> None:
     first, second = (leadership.lead(context, "a", nobody) for _ in range(2))
     assert first

@@ -19,7 +19,7 @@ from skyctl.domain.errors import ValidationError, WorkerNotFound
 from skyctl.domain.states import WorkerOrder, WorkerStatus
 from skyctl.operations.admin import workers
 from skyctl.operations.agents import heartbeats
-from skyctl.operations.monitor import health
+from skyctl.operations.monitor import health, node_claims
 from skyctl.operations.monitor.sight import Sight
 from skyctl.operations.shared import clock, leadership
 from skyctl.operations.shared.context import Context
@@ -220,6 +220,28 @@ def test_no_page_search_or_pass_has_to_read_every_worker(context: Context, conne
             plan = connection.execute(f"EXPLAIN {statement}".encode(), parameters).fetchall()
             scans = [row[0] for row in plan if "Seq Scan on container_workers" in row[0]]
             assert scans == [], (name, statement)
+
+
+def test_claims_are_found_without_reading_every_worker(context: Context, connection: psycopg.Connection) -> None:
+    add(connection, 3_000)
+    connection.execute(
+        "UPDATE container_workers SET bound_at = now(), machine_id = name, swarm_node_id = name,"
+        " swarm_node_confirmed = name"
+    )
+    add_worker(connection, "new", swarm_node_claim="n")
+    connection.execute("VACUUM ANALYZE container_workers")
+    term = leadership.lead(context, "tests", lambda _: True)
+    assert term
+    with asked() as statements:
+        node_claims.check_claims(term, all_of_them=True)
+    connection.execute("BEGIN")
+    for statement, parameters in statements:
+        if statement.startswith("SET LOCAL"):
+            connection.execute(statement.encode())
+        elif "FROM container_workers" in statement:
+            plan = connection.execute(f"EXPLAIN {statement}".encode(), parameters).fetchall()
+            scans = [row[0] for row in plan if "Scan" in row[0]]
+            assert [scan for scan in scans if "_claims_idx" in scan or "_unregistered_idx" in scan], (statement, scans)
 
 
 def test_a_pass_over_many_finds_whom_it_watches_and_whom_somebody_named(

@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -189,6 +190,20 @@ def test_so_many_at_once_and_only_those_that_beat(context: Context, connection: 
     assert [len(token_rotation.rotate_due(lease)) for _ in range(3)] == [token_rotation.MOST_AT_ONCE, 5, 0]
     row = connection.execute("SELECT next_token_hash FROM container_workers WHERE id = %s", (away,)).fetchone()
     assert row == (None,)
+
+
+def test_the_tokens_of_many_are_looked_at_part_by_part_until_none_is_due(
+    context: Context, connection: psycopg.Connection
+) -> None:
+    old, takes = datetime.now(UTC) - timedelta(days=31), json.dumps({"takesTokens": True, "filler": "x" * 1500})
+    due = {add_worker(connection, status="active", metadata=takes, created_at=old) for _ in range(12)}
+    lease = leadership.lead(context, "tests", lambda _: True)
+    assert lease
+    tokens_round, found = token_rotation.Round(part_blocks=1), list[list[UUID | None]]()
+    while sum(map(len, found)) < len(due) and len(found) < 100:
+        found.append([event.worker_id for event in token_rotation.rotate_due(lease, tokens_round)])
+    assert {worker_id for part in found for worker_id in part} == due
+    assert len([part for part in found if part]) > 2, "of more pages than one"
 
 
 def test_a_revoked_worker_is_refused_at_its_next_heartbeat_and_can_be_invited_anew(

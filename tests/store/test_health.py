@@ -14,6 +14,7 @@ from skyctl.operations.monitor.sight import Sight
 from skyctl.operations.shared.context import Context
 from skyctl.rules import health
 from skyctl.store import health as store
+from skyctl.store import suspects
 from tests.support.helpers import add_worker
 from tests.support.outages import OUTAGES, outages
 
@@ -87,6 +88,9 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     silent_since = health.cutoff(now, ours, POLICY.heartbeat_timeout)
     with context.db.transaction() as tx:
         picked = store.survey(tx, POLICY, silent_since).suspects
+        [suspect] = suspects.fetch(tx, [worker_id])
+    assert health.assess(suspect, now, ours, POLICY) == health.assess(found, now, ours, POLICY)
+    assert health.is_news_of(suspect, health.assess(suspect, now, ours, POLICY)) == bool(picked)
     changes = health.is_news_of(found, health.assess(found, now, ours, POLICY))
     assert list(picked) == ([worker_id] if changes else [])
     by_pages = Sight(small_blocks=0).look(context.db.transaction, 1, POLICY, now, silent_since, ())

@@ -68,8 +68,11 @@ def _raise_next(term: Term, at_once: int) -> list[Alert] | None:
         for draft in drafts:
             is_health = draft.alert.kind in alerts.SAID and draft.alert.worker_id is not None
             _store(tx, term, draft, silenced.get(draft.alert.worker_id or NOBODY) if is_health else None)
-        for number in set(unalerted.values()):
-            store.assign_incidents(tx, number, [worker_id for worker_id, of in unalerted.items() if of == number])
+        by_failure: dict[int | None, list[UUID]] = {}
+        for worker_id, number in unalerted.items():
+            by_failure.setdefault(number, []).append(worker_id)
+        for number, worker_ids in by_failure.items():
+            store.assign_incidents(tx, number, worker_ids)
         if new:
             leases.note_alerted(tx, new[-1].seq)
         return [draft.alert for draft in drafts]

@@ -96,7 +96,11 @@ def finish(tx: db.Transaction, term: Term, seen: Look) -> Ends:
     known."""
     finished, is_any_waited_for, to_clear = [], False, []
     ending, now = drains.ending(tx, 2 * term.context.health.heartbeat_interval), db.now(tx)
-    drained_workers = {worker.id: worker for worker in workers.everyone(tx, [drained.worker_id for drained in ending])}
+    ids = [drained.worker_id for drained in ending]
+    drained_workers = {worker.id: worker for worker in workers.everyone(tx, ids)}
+    there: dict[UUID | None, list[Service]] = {}
+    for service in services.on_workers(tx, ids) if ids else ():
+        there.setdefault(service.current.worker_id if service.current else None, []).append(service)
     for drained in ending:
         worker = drained_workers.get(drained.worker_id)
         if worker is None:
@@ -105,7 +109,7 @@ def finish(tx: db.Transaction, term: Term, seen: Look) -> Ends:
         if not is_asked:  # nothing is concluded, nor noted, of a node at which nobody has looked
             is_any_waited_for = True
             continue
-        remains = _remains(tx, worker, drained, seen, now)
+        remains = _remains(tx, worker, drained, seen, now, there.get(worker.id, []))
         if remains.ours and drained.force:
             continue
         is_pending = not drained.overdue and _is_any_apply_pending(tx, remains.ours)
@@ -137,8 +141,14 @@ def _runs_everywhere(drained: drains.Drained, remains: rules.Remains, seen: Look
     return not remains.ours and rules.OUTSIDE not in remains.others and rules.runs_everywhere(there, everywhere)
 
 
-def _remains(tx: db.Transaction, worker: Worker, drained: drains.Drained, seen: Look, now: datetime) -> rules.Remains:
-    ours = services.on_workers(tx, [worker.id])
+def _remains(
+    tx: db.Transaction,
+    worker: Worker,
+    drained: drains.Drained,
+    seen: Look,
+    now: datetime,
+    ours: Sequence[Service],
+) -> rules.Remains:
     if drained.node_id is None:
         return rules.without_node(worker, ours)
     if seen.trouble:

@@ -11,6 +11,7 @@ from skyctl.domain.errors import DatabaseRefused
 from skyctl.domain.event_details import Settled, StatusChange
 from skyctl.domain.events import EventKind
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.suspects import Facts, Suspect
 from skyctl.operations.monitor import mass_failures
 from skyctl.operations.monitor.sight import Sight
 from skyctl.operations.shared.clock import Watch
@@ -19,6 +20,7 @@ from skyctl.operations.shared.outages import known_outages
 from skyctl.rules import flapping, health
 from skyctl.store import db, events, leases
 from skyctl.store import health as store
+from skyctl.store import suspects as stored_suspects
 
 CHECK_AGAIN_SECONDS = 1.0
 MOST_AT_ONCE = 5_000
@@ -30,7 +32,7 @@ T = TypeVar("T")
 class Poison(NamedTuple):
     """A worker that the database refuses to change, and why."""
 
-    worker: Worker
+    worker: Facts
     reason: str
 
 
@@ -110,7 +112,7 @@ def _take_snapshot(term: Term, passed_over: Collection[UUID], sight: Sight) -> S
     with term.reading() as tx:
         now, outages = db.now(tx), known_outages(tx)
     silent_since = health.cutoff(now, outages, policy.heartbeat_timeout)
-    survey = sight.look(term.reading, term.number, policy, now, silent_since, passed_over)
+    survey = sight.look(term.reading_on(), term.number, policy, now, silent_since, passed_over)
     with term.reading() as tx:
         settled = store.fetch(tx, survey.settled[:MOST_AT_ONCE]) if survey.settled else []
         return Snapshot(now, outages, survey, settled, bool(store.open_mass_failures(tx)))
@@ -125,7 +127,7 @@ def _conclude(term: Term, snapshot: Snapshot) -> Conclusions:
     left: list[UUID] = []
     for start in range(0, len(suspects), MOST_AT_ONCE):
         with term.reading() as tx:
-            some = store.fetch(tx, suspects[start : start + MOST_AT_ONCE])
+            some = stored_suspects.fetch(tx, suspects[start : start + MOST_AT_ONCE])
         verdicts = [(worker, health.assess(worker, snapshot.now, snapshot.outages, policy)) for worker in some]
         due = [(worker, verdict) for worker, verdict in verdicts if health.is_news_of(worker, verdict)]
         written += mass_failures.declare(term, snapshot.now, missed_since, due)
@@ -140,7 +142,7 @@ def _conclude(term: Term, snapshot: Snapshot) -> Conclusions:
 
 
 def _in_parts(
-    items: Sequence[T], write: Callable[[Sequence[T]], list[Event]], worker_of: Callable[[T], Worker]
+    items: Sequence[T], write: Callable[[Sequence[T]], list[Event]], worker_of: Callable[[T], Facts]
 ) -> tuple[list[Event], list[Poison]]:
     """Write items in parts that are small enough for no transaction to take long; return the events.
 
@@ -168,33 +170,33 @@ def _missed_since(snapshot: Snapshot, policy: HealthPolicy) -> datetime:
     return health.cutoff(snapshot.now, snapshot.outages, min(2 * policy.heartbeat_interval, policy.heartbeat_timeout))
 
 
-def _change(term: Term, due: Sequence[tuple[Worker, Verdict]]) -> list[Event]:
+def _change(term: Term, due: Sequence[tuple[Suspect, Verdict]]) -> list[Event]:
     policy = term.context.health
     with term.recording() as tx:
-        open_failures = store.open_mass_failures(tx)
-        membership = {worker.id: mass_failures.membership(worker, verdict, open_failures) for worker, verdict in due}
+        known = mass_failures.Open(tx)
+        judged = [(worker, verdict, known.membership(worker, verdict)) for worker, verdict in due]
         wanted = [
             store.Change(
                 worker.id,
                 worker.status,
                 worker.last_heartbeat_at,
                 verdict.status,
-                membership[worker.id] if mass_failures.fails(verdict) else None,
+                mass_failure_id if mass_failures.fails(verdict) else None,
                 verdict.engine_failed,
             )
-            for worker, verdict in due
+            for worker, verdict, mass_failure_id in judged
         ]
         changed = store.change(tx, wanted, policy)
         concluded = [
-            _status_changed(worker, verdict, membership[worker.id], term)
-            for worker, verdict in due
+            _status_changed(worker, verdict, mass_failure_id, term)
+            for worker, verdict, mass_failure_id in judged
             if worker.id in changed and health.is_to_be_told(worker, verdict)
         ]
         return events.append(tx, *concluded) + _note_flapping(tx, policy, changed, term)
 
 
 def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[UUID], term: Term) -> list[Event]:
-    counts = events.transitions(tx, changed, flapping.HEALTH, policy.flap_window)
+    counts = events.transitions(tx, changed, flapping.HEALTH, policy.flap_window, policy.flap_transitions)
     often = [worker_id for worker_id, count in counts.items() if flapping.is_flapping(count, policy)]
     flappers = store.begin_flapping(tx, often) if often else []
     within = f"changes within {policy.flap_window.total_seconds() / 60:g} minutes"
@@ -207,7 +209,7 @@ def _note_flapping(tx: db.Transaction, policy: HealthPolicy, changed: Iterable[U
     )
 
 
-def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | None, term: Term) -> Event:
+def _status_changed(worker: Suspect, verdict: Verdict, mass_failure_id: int | None, term: Term) -> Event:
     """Return the event of a changed status, with the figures that decided it."""
     heard_at, load = worker.last_heartbeat_at, worker.load
     details = StatusChange(lastHeartbeatAt=heard_at.isoformat() if heard_at else None)
@@ -238,7 +240,7 @@ def _status_changed(worker: Worker, verdict: Verdict, mass_failure_id: int | Non
     )
 
 
-def _was_stopped(worker: Worker, policy: HealthPolicy) -> bool:
+def _was_stopped(worker: Suspect, policy: HealthPolicy) -> bool:
     """Tell whether an offline worker is so because its agent was stopped on purpose."""
     stopped_at, since = worker.stopped_at, worker.status_changed_at
     return stopped_at is not None and since is not None and timedelta() <= since - stopped_at < policy.heartbeat_timeout

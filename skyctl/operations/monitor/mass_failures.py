@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from skyctl.domain.cluster import Event, MassFailure, Verdict, Worker
+from skyctl.domain.cluster import Event, MassFailure, Verdict
 from skyctl.domain.event_details import LiftedMassFailure, SilentWorkers
 from skyctl.domain.events import EventKind
 from skyctl.domain.fleets import Silence
 from skyctl.domain.states import WorkerStatus
+from skyctl.domain.suspects import Suspect
 from skyctl.operations.shared.leadership import Term
 from skyctl.rules import health, mass_failure
 from skyctl.store import db, events
@@ -16,7 +17,33 @@ from skyctl.store import health as store
 MOST_NAMES = 100
 
 
-def declare(term: Term, now: datetime, missed_since: datetime, due: Iterable[tuple[Worker, Verdict]]) -> list[Event]:
+class Open:
+    """The mass failures that are not lifted, as many workers are held against them."""
+
+    def __init__(self, tx: db.Transaction) -> None:
+        self._failures = store.open_mass_failures(tx)
+        self._ids = {failure.id for failure in self._failures}
+        self._of: dict[str | None, list[MassFailure]] = {}
+
+    def membership(self, worker: Suspect, verdict: Verdict) -> int | None:
+        """Return the mass failure that a worker belongs to: one that fails, and began to before the failure was
+        detected; or one that belongs to it already, and fails in another way now or comes back."""
+        its = worker.mass_failure_id if worker.mass_failure_id in self._ids else None
+        if its or not fails(verdict):
+            return its
+        since = _failing_since(worker, verdict)
+        if since is None or health.stopped_on_purpose(worker):
+            return None
+        return next((failure.id for failure in self._of_region(worker.region) if since <= failure.detected_at), None)
+
+    def _of_region(self, region: str | None) -> list[MassFailure]:
+        """Those of everybody and of the region, the latest first."""
+        if region not in self._of:
+            self._of[region] = [failure for failure in self._failures if failure.region in (None, region)]
+        return self._of[region]
+
+
+def declare(term: Term, now: datetime, missed_since: datetime, due: Iterable[tuple[Suspect, Verdict]]) -> list[Event]:
     """Declare a mass failure where workers went silent, or lost their engines, and many others did too; these count as
     soon as they missed two heartbeats, or their engines are away."""
     failing = [
@@ -27,19 +54,19 @@ def declare(term: Term, now: datetime, missed_since: datetime, due: Iterable[tup
     if not failing:
         return []
     with term.reading() as tx:
-        known = store.open_mass_failures(tx)
-    since = [_failing_since(*pair) or now for pair in failing if membership(*pair, known) is None]
+        known = Open(tx)
+    since = [_failing_since(*pair) or now for pair in failing if known.membership(*pair) is None]
     if not since:  # all of them belong to what was declared before
         return []
     policy = term.context.health
     not_before = max(since) - policy.mass_window
+    with term.reading() as tx:  # every worker: nobody waits for the log meanwhile
+        silences = _by_region(store.silences(tx, missed_since, not_before))
+    failures = [silence for silence in silences if mass_failure.is_mass_failure(silence, policy)]
+    whole = [silence for silence in failures if silence.region is None]
+    if not failures:
+        return []
     with term.recording() as tx:
-        failures = [
-            silence
-            for silence in _by_region(store.silences(tx, missed_since, not_before))
-            if mass_failure.is_mass_failure(silence, policy)
-        ]
-        whole = [silence for silence in failures if silence.region is None]
         declared = [
             _mass_failure(store.declare_mass_failure(tx, silence), silence, term) for silence in whole or failures
         ]
@@ -51,7 +78,7 @@ def fails(verdict: Verdict) -> bool:
     return verdict.status is WorkerStatus.OFFLINE or verdict.engine_failed
 
 
-def _failing_since(worker: Worker, verdict: Verdict) -> datetime | None:
+def _failing_since(worker: Suspect, verdict: Verdict) -> datetime | None:
     """Return when the worker was last heard, or its engine first away."""
     of_engine = (
         (worker.engine_away_since, worker.node_down_since) if verdict.engine_failed or worker.engine_failed_at else ()
@@ -81,21 +108,6 @@ def _mass_failure(number: int, silence: Silence, term: Term) -> Event:
     )
     reason = f"{silence.silent} of {silence.schedulable} workers failed"
     return Event(EventKind.MASS_FAILURE, None, None, "monitor", reason=reason, details=details, term=term.number)
-
-
-def membership(worker: Worker, verdict: Verdict, open_failures: Iterable[MassFailure]) -> int | None:
-    """Return the open mass failure that a worker belongs to: one that fails, and began to before the failure was
-    detected; or one that belongs to it already, and fails in another way now or comes back."""
-    since, its = _failing_since(worker, verdict), {failure.id for failure in open_failures} & {worker.mass_failure_id}
-    if its or not fails(verdict):
-        return next(iter(its), None)
-    if since is None or health.stopped_on_purpose(worker):
-        return None
-    region = worker.metadata.get("region")
-    return next(
-        (failure.id for failure in open_failures if failure.region in (None, region) and since <= failure.detected_at),
-        None,
-    )
 
 
 def lift(term: Term, missed_since: datetime) -> list[Event]:

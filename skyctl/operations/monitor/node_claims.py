@@ -13,7 +13,7 @@ from skyctl.operations.shared.leadership import Term
 from skyctl.rules import node_claims as rules
 from skyctl.rules import node_matches as matching
 from skyctl.rules.node_claims import CONFIRMED, ClaimVerdict, Standing
-from skyctl.store import drains, events, node_matches
+from skyctl.store import db, drains, events, node_matches
 from skyctl.store import node_claims as store
 
 
@@ -27,6 +27,7 @@ def check_claims(term: Term, *, all_of_them: bool) -> list[Event]:
     if all_of_them:
         _match(term)
     with term.reading() as tx:
+        db.prefer_indexes(tx)
         claims = store.unconfirmed(tx, only_new=not all_of_them)
         holders = store.holders(tx, {claim.node_id for claim in claims})
     if not claims:

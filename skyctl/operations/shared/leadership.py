@@ -1,7 +1,8 @@
 """Leadership among monitors: one leads for a term, the others stand by."""
 
+import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -57,6 +58,22 @@ class Term:
         with self.context.db.transaction() as tx:
             db.refuse_writes(tx)
             yield tx
+
+    def reading_on(self, renew_after: timedelta = TTL / 5) -> Callable[[], AbstractContextManager[db.Transaction]]:
+        """Return `reading` for many transactions one after the other, between which the lease is prolonged: reading
+        all of a million workers may take longer than it lasts. Beginning one may raise LostLead."""
+        renewed_at = time.monotonic()
+
+        @contextmanager
+        def reading() -> Iterator[db.Transaction]:
+            nonlocal renewed_at
+            if time.monotonic() - renewed_at > renew_after.total_seconds():
+                self.renew()
+                renewed_at = time.monotonic()
+            with self.reading() as tx:
+                yield tx
+
+        return reading
 
     def engine(self) -> Engine:
         """Make sure of the lease, prolong it, and return the engine for one order at once. Raises LostLead."""
