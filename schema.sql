@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS organization_members (
 
 
 -- Workers. A heartbeat writes current_load and last_heartbeat_at, which no index of ours covers: with room left on the
--- page such an update stays on it (heap-only) and touches no index at all.
+-- page such an update stays on it (heap-only) and touches no index at all. What it changes stands side by side: the log
+-- (WAL) of such an update has the row from the first byte that is another to the last.
 
 CREATE TABLE IF NOT EXISTS container_workers (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -71,12 +72,18 @@ CREATE TABLE IF NOT EXISTS container_workers (
     status            varchar(50) DEFAULT 'pending'
                       CHECK (status IN ('pending', 'active', 'unhealthy', 'draining', 'offline')),
     capacity          jsonb NOT NULL DEFAULT '{"cpuCores": 0, "memoryMb": 0, "diskGb": 0}',
+    metadata          jsonb DEFAULT '{}',
+    created_at        timestamptz DEFAULT now(),
+    updated_at        timestamptz DEFAULT now(),
     current_load      jsonb NOT NULL
                       DEFAULT '{"cpuPercent": 0, "memoryPercent": 0, "diskPercent": 0, "containerCount": 0}',
     last_heartbeat_at timestamptz,
-    metadata          jsonb DEFAULT '{}',
-    created_at        timestamptz DEFAULT now(),
-    updated_at        timestamptz DEFAULT now()
+    cpu_percent       double precision GENERATED ALWAYS AS (skyctl_figure(current_load, 'cpuPercent', 'cpu_percent')) STORED,
+    memory_percent    double precision
+                      GENERATED ALWAYS AS (skyctl_figure(current_load, 'memoryPercent', 'memory_percent')) STORED,
+    disk_percent      double precision
+                      GENERATED ALWAYS AS (skyctl_figure(current_load, 'diskPercent', 'disk_percent')) STORED,
+    recent_cpu        double precision[]
 );
 
 -- Facts that are ours: when the token stops being good, since when and why an administrator wants the worker empty,

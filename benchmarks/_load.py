@@ -2,15 +2,23 @@
 or at a steady rate over all of them."""
 
 import asyncio
+import hashlib
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count, repeat
+from math import gcd
 from pathlib import Path
 
 import uvloop
+
+HEAD = (
+    "POST /api/workers/%s/heartbeat HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer token-%08d-%s\r\n"
+    "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
+BODY = '{"cpuPercent": %.1f, "memoryPercent": %.1f, "diskPercent": 38.5, "containerCount": %d}'
 
 
 class Connection(asyncio.Protocol):
@@ -72,10 +80,9 @@ def forever(requests: list[bytes]) -> Iterator[bytes]:
         yield from requests
 
 
-async def run(port: int, requests: list[bytes], connections: int, seconds: float, rate: float) -> dict[str, object]:
+async def run(port: int, source: Iterator[bytes], connections: int, seconds: float, rate: float) -> dict[str, object]:
     statuses: Counter[str] = Counter()
     latencies: list[float] = []
-    source = forever(requests)
     started = time.perf_counter()
     times = (started + number / rate for number in count()) if rate else repeat(0.0)
     loop = asyncio.get_running_loop()
@@ -89,7 +96,7 @@ async def run(port: int, requests: list[bytes], connections: int, seconds: float
     elapsed = time.perf_counter() - started
     latencies.sort()
     at = {f"p{share}": 1000 * latencies[len(latencies) * share // 100] for share in (50, 99)}
-    return {"rate": len(latencies) / elapsed, "statuses": dict(statuses), **at}
+    return {"rate": len(latencies) / elapsed, "number": len(latencies), "statuses": dict(statuses), **at}
 
 
 def heartbeat(worker_id: str, token: str, number: int) -> bytes:
@@ -101,10 +108,26 @@ def heartbeat(worker_id: str, token: str, number: int) -> bytes:
     ).encode()
 
 
+def all_of(workers: int) -> Iterator[bytes]:
+    """Heartbeats of so many workers, as `heartbeats.prepare` makes them, in turn, but of no neighbours."""
+    step, token = workers * 61 // 100 | 1, "x" * 220
+    while gcd(step, workers) != 1:
+        step += 2
+    for each in count():
+        number = each * step % workers
+        digest = hashlib.md5(b"%d" % number, usedforsecurity=False).hexdigest()
+        worker_id = f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+        body = BODY % (each % 799 / 10, each % 977 / 13, each % 100)
+        yield (HEAD % (worker_id, number, token, len(body)) + body).encode()
+
+
 def main() -> None:
-    port, credentials, connections, seconds, *rate = sys.argv[1:]
-    pairs = json.loads(Path(credentials).read_text())
-    requests = [heartbeat(worker_id, token, number) for number, (worker_id, token) in enumerate(pairs)]
+    port, who, connections, seconds, *rate = sys.argv[1:]
+    if who.isdigit():
+        requests = all_of(int(who))
+    else:
+        pairs = json.loads(Path(who).read_text())
+        requests = forever([heartbeat(worker_id, token, number) for number, (worker_id, token) in enumerate(pairs)])
     result = uvloop.run(run(int(port), requests, int(connections), float(seconds), float(rate[0]) if rate else 0.0))
     sys.stdout.write(json.dumps(result))
 
