@@ -60,7 +60,8 @@ CREATE TABLE IF NOT EXISTS organization_members (
 
 -- Workers. A heartbeat writes current_load and last_heartbeat_at, which no index of ours covers: with room left on the
 -- page such an update stays on it (heap-only) and touches no index at all. What it changes stands side by side: the log
--- (WAL) of such an update has the row from the first byte that is another to the last.
+-- (WAL) of such an update has the row from the first byte that is another to the last. A table that was made before gets
+-- the same columns further below.
 
 CREATE TABLE IF NOT EXISTS container_workers (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),

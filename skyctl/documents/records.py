@@ -14,7 +14,15 @@ def dump(values: Sequence[Any]) -> str:
     try:
         return orjson.dumps(values).decode()
     except orjson.JSONEncodeError:
-        return json.dumps(values, default=_plain)
+        return f"[{','.join(map(_one, values))}]"
+
+
+def _one(value: Any) -> str:
+    """A value by itself, so that none is written in another way because of its neighbours."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(value, default=_plain)
 
 
 def _plain(value: Any) -> Any:

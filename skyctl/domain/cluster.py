@@ -100,7 +100,8 @@ class Worker:
     @property
     def engine_trouble(self) -> str:
         """Why its engine does not answer, as its agent said last; empty where it said nothing."""
-        return str(self.metadata.get("engineTrouble", "")) if self.engine_away_since else ""
+        trouble = self.metadata.get("engineTrouble") if self.engine_away_since else None
+        return trouble if isinstance(trouble, str) else ""
 
     @property
     def confirmed_node(self) -> str | None:

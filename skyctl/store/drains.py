@@ -1,6 +1,6 @@
 """Drains in the database: asked for, over, and the engine's nodes that take nothing new meanwhile."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -202,6 +202,12 @@ def nodes_to_pause(connection: sa.Connection) -> dict[str, UUID]:
     is_open = sa.or_(_C.node_paused_at.is_(None), _C.drain_finished_at.is_(None))  # somebody may have opened it again
     drained = (_DRAINED, _C.drain_requested_at.is_not(None), is_open, sa.not_(_C.drain_by_swarm))
     return _nodes(connection, *drained) | _nodes(connection, _CORDONED, _C.drain_requested_at.is_(None))
+
+
+def take_over_closed(connection: sa.Connection, node_ids: Collection[str]) -> None:
+    """Note that these nodes, confirmed to be of workers by now, were closed by us for workers that were before."""
+    is_theirs = _C.swarm_node_confirmed == sa.any_(sa.cast(list(node_ids), sa.ARRAY(sa.Text)))
+    connection.execute(sa.update(workers).where(is_theirs, _C.node_paused_at.is_(None)).values(node_paused_at=_NOW))
 
 
 def nodes_left_by_drains(connection: sa.Connection) -> dict[str, UUID]:

@@ -13,11 +13,18 @@ from skyctl.store.rows import among, known_cpu
 from skyctl.store.tables import workers
 
 _c = workers.c
+
+
+def _text(field: str) -> sa.ColumnElement[str | None]:
+    """What metadata says in text."""
+    return sa.case((sa.func.jsonb_typeof(_c.metadata[field]) == "string", _c.metadata[field].astext))
+
+
 _OF_SQL: dict[str, sa.ColumnElement[Any]] = {
     "load": _c.current_load,
     # what else metadata says is long, and nothing is concluded from it
-    "engine_trouble": sa.case((_c.engine_away_since.is_not(None), _c.metadata["engineTrouble"].astext)),
-    "region": sa.case((sa.func.jsonb_typeof(_c.metadata["region"]) == "string", _c.metadata["region"].astext)),
+    "engine_trouble": sa.case((_c.engine_away_since.is_not(None), _text("engineTrouble"))),
+    "region": _text("region"),
 }
 _COLUMNS = [_OF_SQL[name] if name in _OF_SQL else _c[name] for name in Suspect._fields]
 _STATUS: dict[str | None, WorkerStatus] = {

@@ -53,7 +53,9 @@ def ask_removal(connection: sa.Connection, worker_id: UUID) -> NodeRemoval | Non
         return None
     removal = NodeRemoval(*row)
     values = {"node_id": removal.node_id, "worker_name": removal.worker_name, "is_closed": removal.is_closed}
-    connection.execute(postgresql.insert(node_removals).values(values).on_conflict_do_nothing())
+    insert = postgresql.insert(node_removals).values(values)
+    either = sa.or_(node_removals.c.is_closed, insert.excluded.is_closed)
+    connection.execute(insert.on_conflict_do_update(index_elements=["node_id"], set_={"is_closed": either}))
     return removal
 
 

@@ -46,3 +46,8 @@ def test_events_come_back_as_they_were_and_in_their_order(context: Context) -> N
 def test_text_that_cannot_be_stored_is_refused_by_the_database(context: Context, text: str) -> None:
     with pytest.raises(DatabaseRefused), context.db.transaction() as tx:
         events.append(tx, event(text))
+
+
+def test_a_neighbour_changes_nothing_of_how_a_value_is_written() -> None:
+    odd, alone = {"text": "\ud800"}, {"figure": float("nan")}
+    assert json.loads(records.dump([alone, odd]))[0] == json.loads(records.dump([alone]))[0] == {"figure": None}

@@ -213,6 +213,34 @@ def test_a_node_that_stays_takes_containers_again_if_it_was_closed_by_us(fleet: 
     assert fleet.engine.nodes[node].availability == "active"
 
 
+def test_a_node_that_the_engine_does_not_remove_takes_containers_again(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_node_id: str) -> None:
+        raise EngineRefused("not now")
+
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.settle()
+    monkeypatch.setattr(fleet.engine, "remove_node", refuse)
+    assert workers.remove(fleet.context, fleet.ids["w1"], TESTS)[1] == "not now"
+    assert fleet.engine.nodes[fleet.nodes["w1"]].availability == "active"
+
+
+def test_a_node_that_is_a_workers_again_is_opened_for_it(fleet: Fleet) -> None:
+    node = fleet.nodes["w1"]
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    fleet.settle()
+    workers.remove(replace(fleet.context, engine=without_engine), fleet.ids["w1"], TESTS)
+    fleet.connection.execute(
+        "UPDATE container_workers SET swarm_node_claim = %s, swarm_node_id = %s, swarm_node_confirmed = %s WHERE id = %s",
+        (node, node, node, fleet.ids["w2"]),
+    )
+    assert swarm_monitor.remove_nodes(fleet.term())[0].stays == "it is a worker's again"
+    assert fleet.engine.nodes[node].availability == "pause"
+    fleet.settle()
+    assert fleet.engine.nodes[node].availability == "active"
+
+
 def test_a_node_that_somebody_paused_stays_paused(fleet: Fleet) -> None:
     fleet.engine.set_availability(fleet.nodes["w1"], "pause")
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)

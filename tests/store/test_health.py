@@ -24,6 +24,9 @@ SINCE = st.sampled_from([0, 1, 59, 60, 61, 5000])
 SECONDS = st.none() | st.sampled_from([0, 1, 59, 60, 61, 119, 120, 121, 5000])
 
 
+ODD = st.none() | st.booleans() | st.integers(0, 9) | st.sampled_from(["", "eu", "no socket"]) | st.just({"a": [1]})
+
+
 @settings(max_examples=150)
 @given(
     status=st.none() | st.sampled_from(list(WorkerStatus)),
@@ -41,6 +44,7 @@ SECONDS = st.none() | st.sampled_from([0, 1, 59, 60, 61, 119, 120, 121, 5000])
     away=st.none() | st.tuples(SINCE, SECONDS),
     down=st.none() | st.tuples(SINCE, SINCE),
     failed=st.booleans(),
+    said=st.dictionaries(st.sampled_from(["engineTrouble", "region"]), ODD),
 )
 def test_the_query_picks_exactly_whom_the_rule_would_change(
     context: Context,
@@ -60,12 +64,13 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
     away: tuple[float, float | None] | None,
     down: tuple[float, float] | None,
     failed: bool,
+    said: dict[str, object],
 ) -> None:
     keys = (
         ("cpu_percent", "memory_percent", "disk_percent") if snake else ("cpuPercent", "memoryPercent", "diskPercent")
     )
     now = datetime.now(UTC)
-    said = silent if away and away[1] is None else away and away[1]  # most often by the last heartbeat
+    heard = silent if away and away[1] is None else away and away[1]  # most often by the last heartbeat
     connection.execute("DELETE FROM container_workers")
     worker_id = add_worker(
         connection,
@@ -78,17 +83,19 @@ def test_the_query_picks_exactly_whom_the_rule_would_change(
         status_changed_at=None if changed is None else now - timedelta(seconds=changed),
         drain_requested_at=now if draining else None,
         undrained_at=now if undrained else None,
-        engine_away_since=None if away is None else now - timedelta(seconds=away[0] + (said or 0)),
-        engine_away_seen_at=None if said is None else now - timedelta(seconds=said),
+        engine_away_since=None if away is None else now - timedelta(seconds=away[0] + (heard or 0)),
+        engine_away_seen_at=None if heard is None else now - timedelta(seconds=heard),
         node_down_since=None if down is None else now - timedelta(seconds=sum(down)),
         node_down_seen_at=None if down is None else now - timedelta(seconds=down[0]),
         engine_failed_at=now if failed else None,
+        metadata=json.dumps(said),
     )
     found, ours = workers.get(context, worker_id), outages(now, spans)
     silent_since = health.cutoff(now, ours, POLICY.heartbeat_timeout)
     with context.db.transaction() as tx:
         picked = store.survey(tx, POLICY, silent_since).suspects
         [suspect] = suspects.fetch(tx, [worker_id])
+    assert suspect.engine_trouble == found.engine_trouble
     assert health.assess(suspect, now, ours, POLICY) == health.assess(found, now, ours, POLICY)
     assert health.is_news_of(suspect, health.assess(suspect, now, ours, POLICY)) == bool(picked)
     changes = health.is_news_of(found, health.assess(found, now, ours, POLICY))

@@ -125,8 +125,9 @@ def _conclude(term: Term, snapshot: Snapshot) -> Conclusions:
     written: list[Event] = []
     poison: list[Poison] = []
     left: list[UUID] = []
+    reading = term.reading_on()
     for start in range(0, len(suspects), MOST_AT_ONCE):
-        with term.reading() as tx:
+        with reading() as tx:
             some = stored_suspects.fetch(tx, suspects[start : start + MOST_AT_ONCE])
         verdicts = [(worker, health.assess(worker, snapshot.now, snapshot.outages, policy)) for worker in some]
         due = [(worker, verdict) for worker, verdict in verdicts if health.is_news_of(worker, verdict)]

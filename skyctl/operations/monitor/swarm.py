@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from skyctl.operations.shared.leadership import Term
 from skyctl.operations.shared.leaving import leave_swarm
-from skyctl.store import swarm
+from skyctl.store import db, drains, swarm
 
 MOST_AT_ONCE = 20
 
@@ -50,4 +50,8 @@ def remove_nodes(term: Term) -> list[NodeOutcome]:
         outcomes.append(NodeOutcome(node.node_id, node.worker_name, stays))
     with term.writing() as tx:
         swarm.end_removals(tx, [outcome.node_id for outcome in outcomes])
+        # what the drain of the former worker closed, the present one's opens, unless it is drained as well
+        if taken_over := [node.node_id for node in asked if node.is_a_workers and node.is_closed]:
+            drains.take_over_closed(tx, taken_over)
+            db.notify_news(tx)
     return outcomes
