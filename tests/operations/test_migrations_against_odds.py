@@ -232,7 +232,8 @@ def test_a_node_that_is_a_workers_again_is_opened_for_it(fleet: Fleet) -> None:
     fleet.settle()
     workers.remove(replace(fleet.context, engine=without_engine), fleet.ids["w1"], TESTS)
     fleet.connection.execute(
-        "UPDATE container_workers SET swarm_node_claim = %s, swarm_node_id = %s, swarm_node_confirmed = %s WHERE id = %s",
+        "UPDATE container_workers"
+        " SET swarm_node_claim = %s, swarm_node_id = %s, swarm_node_confirmed = %s WHERE id = %s",
         (node, node, node, fleet.ids["w2"]),
     )
     assert swarm_monitor.remove_nodes(fleet.term())[0].stays == "it is a worker's again"
