@@ -163,8 +163,9 @@ def test_the_rule_says_of_every_node_what_swarm_does(odd: Swarm, client: docker.
 
     def decided() -> bool:
         now = odd.engine.observe()
-        wanted = [task for task in now.services[last].tasks if task.wanted == "running"]
-        return len(wanted) == len(now.nodes) and all(map(is_decided, now.services.values()))
+        # where a node has refused its task already, that is no longer wanted
+        tried = {task.node_id for task in now.services[last].tasks}
+        return tried == set(now.nodes) and all(map(is_decided, now.services.values()))
 
     eventually(decided)
     seen = odd.engine.observe()
