@@ -45,9 +45,10 @@ def main() -> None:
             taken = f"{time.monotonic() - started:.0f} s"
             limits = [Limit(*json.loads(line)[1:]) for line in record.readlines()]
             for limit in limits:
-                most = f"{'at least' if limit.least else 'at most'} {limit.limit:g} {limit.unit}"
+                most = f"{'at least' if limit.least else 'at most'} {limit.limit:,g} {limit.unit}"
                 told = "" if limit.is_held else "missed"
-                table.add_row(name, limit.what, f"{limit.figure:.3g} {limit.unit}", most, told)
+                figure = f"{limit.figure:,.0f}" if limit.figure >= 1000 else f"{limit.figure:.3g}"
+                table.add_row(name, limit.what, f"{figure} {limit.unit}", most, told)
             if done.returncode and all(limit.is_held for limit in limits):
                 table.add_row(name, f"ended with {done.returncode}", "", "", "failed")
             table.add_row("", f"took {taken}", "", "", end_section=True)
