@@ -107,8 +107,8 @@ def remove(context: Context, worker_id: UUID, actor: Actor) -> tuple[Worker, str
 
 def _leave_swarm(context: Context, removal: swarm.NodeRemoval | None) -> str:
     """Remove a worker's node from the swarm; return why that was not done, empty where it was, or the worker is in
-    none. A node that it only claims may be another's, and stays. What the engine cannot be asked from here the monitor
-    does."""
+    none. A node that it only claims may be another's, and stays. Where this process is not to ask the engine, the
+    monitor does it, and says in its log what stays."""
     if removal is None:
         return ""
     try:

@@ -52,6 +52,7 @@ def remove_nodes(term: Term) -> list[NodeOutcome]:
         swarm.end_removals(tx, [outcome.node_id for outcome in outcomes])
         # what the drain of the former worker closed, the present one's opens, unless it is drained as well
         if taken_over := [node.node_id for node in asked if node.is_a_workers and node.is_closed]:
+            drains.hold_heartbeats(tx)
             drains.take_over_closed(tx, taken_over)
             db.notify_news(tx)
     return outcomes
