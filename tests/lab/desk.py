@@ -80,8 +80,7 @@ def _let_a_host_join(record: Recorder, manager: ManagerHost, desk: Desk, elsewhe
     told = manager.host.run("sh", "-c", "sh 2>&1", stdin=script, timeout_seconds=2 * INSTALL_SECONDS)
     record.keep("ssh root@head sh <web-1.sh", told)
     eventually(lambda: _worker(desk)["swarmNodeClaim"])
-    if not _worker(desk)["swarmNodeConfirmedAt"]:
-        record.skyctl("workers", "confirm", "web-1", "--yes")
+    record.skyctl("workers", "confirm", "web-1", "--yes")  # a manager's node is nobody's without that
     eventually(lambda: _worker(desk)["status"] == "active" and _worker(desk)["swarmNodeConfirmedAt"])
 
 

@@ -61,9 +61,9 @@ def _commands(text: str) -> list[str]:
 
 def _general(command: str) -> str:
     """A command without what differs from run to run: the name of the worker that it happened to be about, the address
-    of the lab that it ran in, the fingerprint of an authority."""
+    of a machine of the lab, the fingerprint of an authority."""
     for found, general in (
-        (r"10\.78\.\d+\.", "10.78.N."),
+        (r"10\.78\.\d+\.\d+", "10.78.N.M"),
         ("web-[0-9]", "web-N"),
         ("[0-9A-F]{2}(?::[0-9A-F]{2}){31}", "XX"),
     ):

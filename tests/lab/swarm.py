@@ -47,7 +47,11 @@ class Swarm:
         return SwarmEngine(self.manager.engine, None, encrypts=False)
 
     def clear(self) -> None:
-        """Remove every service and container, and wait until the swarm hears every node."""
+        """Remove every service and container, put back what a failed test has cut off or frozen, and wait until the
+        swarm hears every node."""
+        for node in (self.manager, *self.workers):
+            node.heal()
+            node.thaw()
         for service_id in self.engine.observe().services:
             self.engine.remove(service_id)
         for node in self.workers:
