@@ -45,7 +45,7 @@ from tests.lab.machines import Node  # noqa: E402
 from tests.lab.network import Network  # noqa: E402
 from tests.lab.swarm import Swarm  # noqa: E402
 
-AT_ONCE, ROUNDS, TIMES_BARE = 4, 3, 1.1
+AT_ONCE, ROUNDS, TIMES_BARE = 4, 5, 1.1
 REPLICAS = [1, 2, 3, 4] * 5
 POLL_SECONDS = 0.1
 SECRET = token_hex(32)

@@ -58,6 +58,7 @@ class Migrator:
         self._trouble: str | None = UNKNOWN
         self._stepping = Condition(log, "move_waits", "moves_go_on")
         self._pause = FIRST_PAUSE_SECONDS
+        self._waiting: migrations.Waiting | None = None
         self._reconcile_all_at = self._tell_join_at = self._remove_nodes_at = self._forget_at = self._look_at = 0.0
 
     def start(self) -> None:
@@ -85,12 +86,24 @@ class Migrator:
 
     def _serve(self) -> float | None:
         term, started = self._term, time.monotonic()
-        pause = self._step(term) if term else None
-        return pause and max(pause, time.monotonic() - started)  # no more than every other moment is the engine's
+        if term is None:
+            return None
+        pause = migrations.POLL_SECONDS if self._only_waits(term) else self._step(term)
+        return pause and max(pause, (time.monotonic() - started) / 2)  # the engine has a third of the time for others
+
+    def _only_waits(self, term: Term) -> bool:
+        """Tell whether nothing is to be done but to wait for migrations, and none has got on."""
+        if self._waiting is None or time.monotonic() >= self._look_at:
+            return False
+        try:
+            return not migrations.calls_for_a_step(term, self._waiting)
+        except EngineUnavailable:
+            return False  # the step says so
 
     def _step(self, term: Term) -> float | None:
         """Take one step of everything; return in how many seconds the next is due, None for not before there is
         news."""
+        self._waiting = None
         try:
             all_of_them = self._all_are_due()
             claim_events = node_claims.check_claims(term, all_of_them=all_of_them)
@@ -105,6 +118,8 @@ class Migrator:
             self._note_answer(term)
             self._tend_swarm(term)
             self._stepping.works()
+            if later is None:
+                self._waiting = progress.waiting
             return min((seconds for seconds in (progress.next_seconds, later) if seconds is not None), default=None)
         except LostLead:
             if self._term is term:  # else there is a new one already

@@ -1,12 +1,13 @@
 """The migrator's steps: what each asks the engine."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
+from skyctl.domain.engine import Observation
 from skyctl.monitor import migrator as migrator_module
 from skyctl.monitor.migrator import Migrator
 from skyctl.operations.admin import drains
@@ -57,6 +58,49 @@ def test_nodes_are_looked_at_now_and_then_and_at_once_when_there_is_news(
     eventually(lambda: asked.count("tasks_on") > first)
     migrator.lead(None)
     migrator._loop.end()  # a step that is under way has the database
+
+
+def test_what_only_waits_leaves_the_database_alone_and_gets_on_with_the_engine(
+    fleet: Fleet, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step holds the log and the lease, and reads all that could call for another one."""
+    monkeypatch.setattr(monitor_drains, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(migrator_module, "RECONCILE_ALL_SECONDS", 3600.0)
+    fleet.deploy("web", to="w1")
+    service = fleet.services()["web"].current
+    assert service
+    fleet.engine.hold(service.swarm_service_id or "")
+    drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
+    look(fleet.context)
+    asked: list[object] = []
+    observe = fleet.engine.observe
+
+    def note(service_ids: Collection[str] | None = None) -> Observation:
+        asked.append(service_ids)
+        return observe(service_ids)
+
+    monkeypatch.setattr(fleet.engine, "observe", note)
+
+    def is_left_alone() -> bool:
+        """Whether nothing of the database changes while the engine is asked some times more."""
+        before, until = connection.execute("SELECT * FROM monitor_leases").fetchall(), len(asked) + 10
+        eventually(lambda: len(asked) > until)
+        return connection.execute("SELECT * FROM monitor_leases").fetchall() == before
+
+    def state() -> object:
+        return connection.execute("SELECT state FROM container_migrations").fetchall()
+
+    migrator = Migrator(lambda _events, _raised: None)
+    migrator.start()
+    migrator.lead(fleet.term())
+    try:
+        eventually(lambda: state() == [("verifying",)])
+        eventually(is_left_alone)
+        fleet.engine.release(service.swarm_service_id or "")
+        eventually(lambda: state() == [("completed",)])
+    finally:
+        migrator.lead(None)
+        migrator._loop.end()  # a step that is under way has the database
 
 
 def test_what_waits_for_a_node_to_be_closed_is_called_for_as_soon_as_it_is(

@@ -243,6 +243,10 @@ class FakeEngine:
         service.is_held = True
         service.tasks = [replace(task, state="starting") for task in service.tasks]
 
+    def release(self, service_id: str) -> None:
+        """Let them become healthy."""
+        self._services[service_id].is_held = False
+
     def evict(self, node_id: str) -> None:
         """Stop what runs on the node, as the swarm does on one that is set to `drain`."""
         for service in self._services.values():

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from skyctl.domain.cluster import Event
 from skyctl.domain.engine import EngineService, Observation
-from skyctl.domain.errors import EngineConflict, EngineRefused
 from skyctl.domain.events import EventKind
 from skyctl.domain.states import MigrationCause
 from skyctl.domain.workloads import Migration
@@ -39,8 +38,8 @@ def call_for(tx: db.Transaction, seen: Look) -> list[Migration]:
     return exclusions.insert(tx, leaving)
 
 
-def act(term: Term, migration: Migration, observation: Observation, now: datetime) -> Decision:
-    """Decide about a migration that is under way, and order the engine accordingly; return what came of it."""
+def decide(term: Term, migration: Migration, observation: Observation, now: datetime) -> Decision:
+    """Decide about a migration that is under way."""
     service, node_id = observation.services.get(migration.swarm_service_id or ""), migration.source_node_id
     if node_id is None:
         return Decision(Step.CANCEL, "its worker has left the swarm")
@@ -48,21 +47,17 @@ def act(term: Term, migration: Migration, observation: Observation, now: datetim
     is_stuck = migration_rules.is_stuck(service, migration.reason, migration.updated_at, now)
     node = observation.nodes.get(node_id)
     node_is_up = node is not None and node.is_up
-    decision = rules.decide(
-        migration.state, service, node_id, node_is_up=node_is_up, overdue=overdue, is_stuck=is_stuck
-    )
-    if service is None or decision.step not in (Step.MOVE, Step.ROLL_BACK):
-        return decision
-    try:
-        if decision.step is Step.MOVE:
-            orders.exclude(term, service, [node_id, *_avoided(term, migration, service)])
-            return Decision(Step.VERIFY)
+    return rules.decide(migration.state, service, node_id, node_is_up=node_is_up, overdue=overdue, is_stuck=is_stuck)
+
+
+def order(term: Term, migration: Migration, service: EngineService, step: Step) -> None:
+    """Keep a service off the node that it is to leave, or no longer. Raises LostLead, EngineConflict, EngineRefused,
+    EngineUnavailable."""
+    node_id = migration.source_node_id or ""
+    if step is Step.MOVE:
+        orders.exclude(term, service, [node_id, *_avoided(term, migration, service)])
+    else:
         orders.include(term, service, node_id)
-        return Decision(Step.FAIL, decision.reason)
-    except EngineConflict:
-        return Decision(Step.WAIT, CHANGED_MEANWHILE)
-    except EngineRefused as error:
-        return Decision(Step.FAIL, error.message)
 
 
 def _avoided(term: Term, migration: Migration, service: EngineService) -> list[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from skyctl.domain.cluster import Event
-from skyctl.domain.engine import Observation
+from skyctl.domain.engine import EngineService, Observation
 from skyctl.domain.errors import EngineConflict, EngineRefused
 from skyctl.domain.event_details import Approval, MigrationSummary
 from skyctl.domain.events import EventKind
@@ -38,12 +38,21 @@ WATCH_SECONDS = 1.0  # where the swarm acts, and nothing is ordered
 MOST_NAMES = 100
 
 
+class Waiting(NamedTuple):
+    """Migrations that wait for the engine, as they were at a time of the database."""
+
+    migrations: Sequence[Migration]
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The events of one step of all migrations, and in how many seconds the next is due, if not at the next pass."""
+    """The events of one step of all migrations, and in how many seconds the next is due, if not at the next pass; what
+    is waited for, where nothing else is to be done until then."""
 
     events: Sequence[Event]
     next_seconds: float | None
+    waiting: Waiting | None = None
 
 
 class Agenda(NamedTuple):
@@ -93,7 +102,18 @@ def reconcile_migrations(term: Term, *, looks: bool = True) -> Progress:
     watched = len(work.under_way) > len(ours) or bool(work.orphans)
     soon = [0.0] * bool(ended) + [POLL_SECONDS] * bool(ours or started) + [WATCH_SECONDS] * watched
     soon += [POLL_SECONDS] * is_any_kept + ([] if agenda.due_seconds is None else [agenda.due_seconds])
-    return Progress([*agenda.events, *written, *started], min(soon, default=None))
+    waiting = None if ended or started or is_any_kept or not ours else Waiting(ours, agenda.now)
+    return Progress([*agenda.events, *written, *started], min(soon, default=None), waiting)
+
+
+def calls_for_a_step(term: Term, waiting: Waiting) -> bool:
+    """Tell whether the engine shows by now what one of the migrations has waited for; nothing but that is asked.
+
+    Raises EngineUnavailable.
+    """
+    observation = term.observe({each.swarm_service_id for each in waiting.migrations if each.swarm_service_id})
+    decisions = (_decide(term, each, observation, waiting.at) for each in waiting.migrations)
+    return any(decision.step is not Step.WAIT for decision in decisions)
 
 
 def _start(term: Term, now: datetime) -> list[Event]:
@@ -183,40 +203,48 @@ def _summary_event(summary: migration_summaries.Summary, term: Term) -> Event:
 
 def _act(term: Term, migration: Migration, observation: Observation, now: datetime) -> Decision:
     """Decide about a migration that is under way, and order the engine accordingly; return what came of it."""
+    decision = _decide(term, migration, observation, now)
+    service = observation.services.get(migration.swarm_service_id or "")
+    if service is None or decision.step not in (Step.MOVE, Step.ROLL_BACK):
+        return decision
+    try:
+        if migration.service_id is None:
+            exclusions.order(term, migration, service, decision.step)
+        else:
+            _order(term, migration, service, observation, decision.step)
+    except EngineConflict:
+        return Decision(Step.WAIT, exclusions.CHANGED_MEANWHILE)
+    except EngineRefused as error:
+        return Decision(Step.FAIL, error.message)
+    return Decision(Step.VERIFY) if decision.step is Step.MOVE else Decision(Step.FAIL, decision.reason)
+
+
+def _decide(term: Term, migration: Migration, observation: Observation, now: datetime) -> Decision:
     if migration.is_left_to_swarm:
         return rescheduling.watch(term, migration, observation, now)
     if migration.service_id is None:
-        return exclusions.act(term, migration, observation, now)
+        return exclusions.decide(term, migration, observation, now)
     service_id, target = migration.swarm_service_id or "", migration.target_node_id
     service = observation.services.get(service_id)
     overdue = is_overdue(term, migration, service, now)
     if service and not is_ours(service.labels, migration.service_id):
         return Decision(Step.GIVE_UP, NOT_OURS)
-    if target is None and service_id in observation.services:
-        decision = Decision(Step.ROLL_BACK, "its target has left the swarm")
-    else:
-        pins = rules.Pins(migration.source_node_id, target or "", str(migration.source_deployment_id))
-        is_stuck = rules.is_stuck(service, migration.reason, migration.updated_at, now)
-        decision = rules.decide(migration.state, observation, service_id, pins, overdue=overdue, is_stuck=is_stuck)
-    node: str | None = target
-    if decision.step is Step.MOVE:
-        deployment, then = migration.target_deployment_id, Decision(Step.VERIFY)
-    elif decision.step is Step.ROLL_BACK:
+    if service and target is None:
+        return Decision(Step.ROLL_BACK, "its target has left the swarm")
+    pins = rules.Pins(migration.source_node_id, target or "", str(migration.source_deployment_id))
+    is_stuck = rules.is_stuck(service, migration.reason, migration.updated_at, now)
+    return rules.decide(migration.state, observation, service_id, pins, overdue=overdue, is_stuck=is_stuck)
+
+
+def _order(term: Term, migration: Migration, service: EngineService, observation: Observation, step: Step) -> None:
+    """Pin a service to where it is to go, or back to where it was."""
+    node_id, deployment = migration.target_node_id, migration.target_deployment_id
+    if step is Step.ROLL_BACK:
         source = observation.nodes.get(migration.source_node_id or "")
-        node = source.id if source and service and rules.may_go_back(service, source) else None
+        node_id = source.id if source and rules.may_go_back(service, source) else None
         deployment = migration.source_deployment_id
-        then = Decision(Step.FAIL, decision.reason)
-    else:
-        return decision
-    if node is None:  # the source is lost: there is nothing to go back to
-        return then
-    try:
-        orders.pin(term, observation.services[service_id], node, {DEPLOYMENT_LABEL: str(deployment)})
-    except EngineConflict:
-        return Decision(Step.WAIT, exclusions.CHANGED_MEANWHILE)
-    except EngineRefused as error:
-        return Decision(Step.FAIL, error.message)
-    return then
+    if node_id is not None:  # else the source is lost: there is nothing to go back to
+        orders.pin(term, service, node_id, {DEPLOYMENT_LABEL: str(deployment)})
 
 
 def _write(
