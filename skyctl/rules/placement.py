@@ -8,9 +8,10 @@ there. Of the workers with room it is, in this order,
 
     one where the container did not fail lately        (`Demand.avoid`)
     the one with the fewest siblings                   (`Demand.spread`)
-    the one with the lowest load                       the mean of CPU, memory and disk percent, with what this batch
-                                                       put there, and what no heartbeat tells yet: so a batch that is
-                                                       placed bit by bit goes where it would at once
+    the one with the lowest load                       the mean over CPU, memory and disk of what is reserved or
+                                                       measured in percent, whichever is more, with what this batch
+                                                       put there; measured is also what no heartbeat tells yet: so a
+                                                       batch that is placed bit by bit goes where it would at once
     the one with the lowest id
 
 The largest containers choose first. Where that leaves one out which a packer would have placed, the batch is packed

@@ -150,6 +150,12 @@ def room(one: Candidate) -> Exact:
     return cpu, memory, disk
 
 
+def load(one: Candidate) -> Fraction:
+    """What is reserved or measured in percent, whichever is more, in all dimensions."""
+    figures = zip(exact(one.worker.capacity), exact(one.reserved), one.worker.load[:3], strict=True)
+    return sum((max(100 * held / (has or 1), Fraction(str(percent))) for has, held, percent in figures), Fraction())
+
+
 def less(free: Exact, needs: Exact) -> Exact:
     return free[0] - needs[0], free[1] - needs[1], free[2] - needs[2]
 
@@ -245,7 +251,7 @@ def test_one_container_gets_the_best_that_has_room(wanted: list[Demand], candida
         key=lambda c: (
             c.worker.id in one.avoid,
             c.siblings.get(one.spread or "", 0),
-            sum(c.worker.load[:3]),
+            load(c),
             c.worker.id,
         ),
     )
@@ -288,6 +294,17 @@ def test_a_container_goes_where_it_fits_although_the_least_loaded_worker_lacks_r
 
 def test_a_batch_does_not_pile_onto_one_worker() -> None:
     assert sorted(places([demand(n) for n in range(1, 5)], [candidate(n) for n in (1, 2, 3, 4)])) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("has_heard", [False, True])
+def test_containers_that_idle_do_not_pile_up_one_after_the_other(has_heard: bool) -> None:
+    """Twenty of half a core each, deployed one by one: what they reserve counts, whatever a heartbeat tells since."""
+    workers = {n: candidate(n, Capacity(16, 65536, 500), Load(4 + n / 2, 5, 5)) for n in range(1, 6)}
+    for number in range(20):
+        [chosen] = places([demand(number, 0.5, 256, 1)], list(workers.values()))
+        arrived = with_arriving(workers[chosen], demand(number, 0.5, 256, 1))
+        workers[chosen] = replace(arrived, unmeasured=Capacity()) if has_heard else arrived
+    assert {n: one.reserved.cpu_cores for n, one in workers.items()} == dict.fromkeys(range(1, 6), 2)
 
 
 def test_what_is_reserved_counts_as_much_as_what_is_measured() -> None:
