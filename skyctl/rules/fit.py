@@ -36,6 +36,8 @@ from skyctl.domain.engine import (
     Reserved,
 )
 
+Kind = tuple[tuple[str, ...], tuple[Platform, ...], tuple[Plugin, ...]]
+
 _HOLDING = frozenset({"assigned", "accepted", "preparing", "ready", "starting", "running"})
 _TO_RUN = frozenset({"ready", "running", "complete"})
 _NODE_LABEL, _ENGINE_LABEL = "node.labels.", "engine.labels."
@@ -72,9 +74,9 @@ def unsuited(asks: Requirements, node: EngineNode) -> str:
     )
 
 
-def of_nodes_alone(asks: Requirements) -> Requirements:
+def kind_of(asks: Requirements) -> Kind:
     """Return what `unsuited` looks at, so that services that ask the same of nodes can be told from others."""
-    return Requirements(asks.constraints, asks.platforms, asks.plugins)
+    return asks.constraints, asks.platforms, asks.plugins
 
 
 def no_room(asks: Requirements, service_id: str, use: NodeUse) -> str:

@@ -35,8 +35,6 @@ from skyctl.rules import fit, health
 from skyctl.rules.targets import UNIT, Amounts, Queue, Rank, Target, amounts, target_for
 
 Home = tuple[str | None, str | None]
-# A load is no lower by what sums of the same amounts in another order differ.
-LOAD_DIGITS = 6
 DIMENSIONS = ("CPU", "memory", "disk")
 WORDS = ("CPU cores", "MiB of memory", "GiB of disk")
 
@@ -97,19 +95,20 @@ class Cluster:
         self.excluded = Counter(cause for _, cause in judged if cause)
         self.eligible = [candidate for candidate, cause in judged if not cause]
         self.ids = {candidate.worker.id for candidate in self.eligible}
-        self.kinds: dict[Requirements, int] = {}
+        self.kinds: dict[fit.Kind, int] = {}
         self.where = {each.id: self._where(each) for each in demands}
         self.wanted = set(self.where.values())
         self.unsuited = [self._unsuited(kind) for kind in self.kinds]
         self._policy = policy
 
     def _where(self, demand: Demand) -> Where:
-        kind = self.kinds.setdefault(fit.of_nodes_alone(demand.asks), len(self.kinds))
+        kind = self.kinds.setdefault(fit.kind_of(demand.asks), len(self.kinds))
         return Where((demand.region, demand.pool), kind)
 
-    def _unsuited(self, kind: Requirements) -> dict[UUID, str]:
+    def _unsuited(self, kind: fit.Kind) -> dict[UUID, str]:
         """The eligible workers whose nodes are not of this kind, and why."""
-        reasons = {each.worker.id: fit.unsuited(kind, each.node) for each in self.eligible if each.node}
+        asks = Requirements(*kind)
+        reasons = {each.worker.id: fit.unsuited(asks, each.node) for each in self.eligible if each.node}
         return {worker_id: reason for worker_id, reason in reasons.items() if reason}
 
     def barred(self, where: Where) -> Counter[str]:
@@ -171,11 +170,10 @@ class Batch:
         """The workers of a region and pool by id, or by siblings (of no spread: none), load and id."""
         if self.is_packing:
             return Queue(self.targets[where], lambda target: (0, 0.0, target.place))
-
-        def rank(target: Target) -> Rank:
-            return target.siblings.get(spread, 0), round(target.load, LOAD_DIGITS), target.place
-
-        return Queue(self.targets[where], rank)
+        return Queue(
+            self.targets[where],
+            lambda target: (target.siblings.get(spread, 0), target.rounded_load, target.place),
+        )
 
     def _place(self, demand: Demand, needs: Amounts) -> None:
         avoid, spread = (frozenset[UUID](), None) if self.is_packing else (demand.avoid, demand.spread)

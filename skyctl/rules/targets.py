@@ -13,6 +13,8 @@ from skyctl.rules import fit, health
 UNIT = 10**9
 Amounts = tuple[int, int, int]
 Rank = tuple[int, float, int]
+# A load is no lower by what sums of the same amounts in another order differ.
+LOAD_DIGITS = 6
 
 
 def amounts(capacity: Capacity) -> Amounts:
@@ -22,14 +24,15 @@ def amounts(capacity: Capacity) -> Amounts:
 
 @dataclass(slots=True)
 class Target:
-    """An eligible worker as the batch fills it: its `place` in the order of ids, its room, its load in percent, what is
-    left of its node."""
+    """An eligible worker as the batch fills it: its `place` in the order of ids, its room, its load in percent, and as
+    it is compared, what is left of its node."""
 
     worker: Worker
     place: int
     capacity: Amounts
     room: Amounts
     load: float
+    rounded_load: float
     siblings: dict[str | None, int]
     use: NodeUse | None
 
@@ -49,6 +52,7 @@ class Target:
         (cpu, memory, disk), room = needs, self.room
         self.room = (room[0] - cpu, room[1] - memory, room[2] - disk)
         self.load += load_of(needs, self.capacity)
+        self.rounded_load = round(self.load, LOAD_DIGITS)
         if self.use:
             self.use = fit.with_container(self.use, demand.asks, demand.engine_id)
         if demand.spread is not None:
@@ -70,7 +74,9 @@ def target_for(candidate: Candidate, place: int, policy: HealthPolicy) -> Target
     fresh, most = amounts(candidate.unmeasured), [amount or 1 for amount in has]
     shares = zip(held, fresh, most, percents, strict=True)
     load = sum(max(100 * booked / whole, percent + 100 * new / whole) for booked, new, whole, percent in shares) / 3
-    return Target(worker, place, has, room, load, dict(candidate.siblings.items()), candidate.use)
+    return Target(
+        worker, place, has, room, load, round(load, LOAD_DIGITS), dict(candidate.siblings.items()), candidate.use
+    )
 
 
 class Queue:
@@ -85,7 +91,7 @@ class Queue:
     def __init__(self, targets: Sequence[Target], rank: Callable[[Target], Rank]) -> None:
         self.rank = rank
         self.size = len(targets)
-        self._ready = [(rank(target), target) for target in targets]
+        self._ready = [(*rank(target), target) for target in targets]
         self._waiting: tuple[list[tuple[int, int, Target]], ...] = ([], [], [])
         heapify(self._ready)
 
@@ -95,11 +101,11 @@ class Queue:
             while waiting and need <= -waiting[0][0]:
                 self.push(heappop(waiting)[2])
         while self._ready:
-            rank, best = heappop(self._ready)
+            siblings, load, place, best = heappop(self._ready)
             lacking = best.lacking(needs)
             if lacking is not None:
-                heappush(self._waiting[lacking], (-best.room[lacking], best.place, best))
-            elif rank == self.rank(best):
+                heappush(self._waiting[lacking], (-best.room[lacking], place, best))
+            elif (siblings, load, place) == self.rank(best):
                 return best
             else:
                 self.push(best)
@@ -107,4 +113,4 @@ class Queue:
 
     def push(self, target: Target) -> None:
         """Puts a worker back."""
-        heappush(self._ready, (self.rank(target), target))
+        heappush(self._ready, (*self.rank(target), target))
