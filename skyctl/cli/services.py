@@ -110,6 +110,27 @@ def show_service(
     emit(ctx, output, document, lambda: views.workloads.service_details(document), [document["name"]])
 
 
+@app.command("why")
+def explain(
+    ctx: typer.Context,
+    service: ServiceArgument,
+    organization: OrganizationOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Tell where a service could go now, and why nowhere else.
+
+    Of each worker the rule that excludes it, or what it is ranked by: the best is the first. Of several containers,
+    which the swarm places, its own rules.
+    """
+
+    with desk.open_desk(ctx) as at:
+        where = {"organization": organization}
+        document = at.ask("GET /api/services/{reference}/why", where, reference=service)["data"]
+
+    names = [place["workerName"] for place in document["places"] if place["exclusion"] is None]
+    emit(ctx, output, document, lambda: views.workloads.outlook(document), names)
+
+
 def _unmanaged(at: desk.Desk, service: str) -> "Document":
     try:
         found: Document = at.ask("GET /api/swarm/services/{reference}", reference=service)["data"]

@@ -204,6 +204,30 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Prospect:
+    """A worker as a place for one more container: the rule that excludes it, in words (empty: none does). Else what it
+    is ranked by, the least first: whether such a container failed there lately, how many siblings are there, and the
+    load in percent that it would have with it; null where the swarm ranks, and not we."""
+
+    worker_id: UUID
+    worker_name: str
+    exclusion: str
+    failed_lately: bool = False
+    siblings: int = 0
+    load_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A service, its move that is not over, if any, and every worker as a place for a container of it, the best
+    first."""
+
+    service: Service
+    move: Migration | None
+    prospects: Sequence[Prospect]
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """The worker that a container goes to, and the figure that decided it; `turn` is when it chose among its batch."""
 

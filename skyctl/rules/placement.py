@@ -113,16 +113,17 @@ class Cluster:
 
     def barred(self, where: Where) -> Counter[str]:
         """How many of the eligible workers are elsewhere, or of another kind."""
-        (region, pool), causes = where.home, Counter[str]()
-        for candidate in self.eligible:
-            its_region, its_pool = home(candidate.worker)
-            if region not in (None, its_region):
-                causes["other region"] += 1
-            elif pool not in (None, its_pool):
-                causes["other pool"] += 1
-            elif reason := self.unsuited[where.kind].get(candidate.worker.id):
-                causes[reason] += 1
-        return causes
+        bars = (self.bar(candidate.worker, where) for candidate in self.eligible)
+        return Counter(bar for bar in bars if bar)
+
+    def bar(self, worker: Worker, where: Where) -> str:
+        """Why an eligible worker is not of a place, or its node of another kind; empty where it is."""
+        (region, pool), (its_region, its_pool) = where.home, home(worker)
+        if region not in (None, its_region):
+            return "other region"
+        if pool not in (None, its_pool):
+            return "other pool"
+        return self.unsuited[where.kind].get(worker.id, "")
 
     def largest_first(self, demands: Iterable[Demand]) -> list[tuple[Demand, Amounts]]:
         """The demands and what they need, in the order in which they choose."""

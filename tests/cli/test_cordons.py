@@ -29,7 +29,7 @@ def test_a_cordon_is_said_and_seen(cli: Cli) -> None:
         "w1 takes nothing new\nw2 takes nothing new\n"
     )
     assert re.search(r"w1 +active cordoned ", said(cli, "workers", "list"))
-    assert re.search(r"Cordoned +[0-9]+s ago: odd latencies *\n", said(cli, "workers", "show", "w1"))
+    assert re.search(r"Cordoned +[0-9]+[sm] ago: odd latencies *\n", said(cli, "workers", "show", "w1"))
     document = json.loads(said(cli, "workers", "show", "w1", "-o", "json"))
     assert document["cordonReason"] == "odd latencies"
     assert document["cordonedAt"]

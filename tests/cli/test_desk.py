@@ -70,6 +70,9 @@ services show shop
 services show shop -o json
 services show web
 services show nobody
+services why shop
+services why shop -o json
+services why nobody
 services scale shop=2
 SETTLE
 services scale shop=1 web=1 nobody=3
@@ -189,7 +192,7 @@ JOIN = SwarmJoin("10.0.0.1:2377", "SWMTKN-1-abc")
 AN_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 OTHERS = (
     (re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(?:Z|[+-][0-9:]+| UTC)?"), "TIME"),
-    (re.compile(r"\b[0-9]+(?:\.[0-9]+)?(?:ms| ms|s| s| seconds?)\b(?: ago)?|\bjust now\b|\bnow\b"), "AGE"),
+    (re.compile(r"\b[0-9]+m ago|\b[0-9.]+(?:ms| ms|s| s| seconds?)\b(?: ago)?|\bjust now\b|\bnow\b"), "AGE"),
     (re.compile(r'("silenceSeconds": )[0-9.]+'), r"\1AGE"),
     (re.compile(r"\b(?:cli:\w+|token:desk)\b"), "WHO"),
     (re.compile(r"\bskyctl_[\w-]+|\bey[\w-]+\.[\w-]+\.[\w-]+|(?<=/install/)[\w-]{20,}"), "SECRET"),

@@ -13,6 +13,7 @@ from rich.console import Console
 from skyctl.cli import views
 from skyctl.documents import cli, http, swarm, workers
 from skyctl.documents.api_tokens import tokens_document
+from skyctl.documents.prospects import outlook_document
 from skyctl.domain.api_tokens import ApiToken, Role
 from skyctl.domain.cluster import Alert, Capacity, ClusterStats, Event, HealthPolicy, Load, Overview, Worker, WorkerPage
 from skyctl.domain.drains import Planned
@@ -33,7 +34,9 @@ from skyctl.domain.workloads import (
     Migration,
     MigrationPage,
     Organization,
+    Outlook,
     Place,
+    Prospect,
     Service,
     ServicePage,
     ServiceSpec,
@@ -137,6 +140,7 @@ ALERT = Alert("offline", IDS[0], "t", f"{WORKER} is offline", id=123456, at=EARL
 EVENT = Event(EventKind.DRAIN_FINISHED, IDS[0], WORKER, SERVICE, at=EARLIER)
 PLANNED = Planned(SERVICE, SLUG, WORKER, OTHER, "most free memory", way="start first")
 ADOPTABLE = Adoptable(engine_service(), "node", IDS[0], WORKER, Capacity(1, 512, 1), "it keeps data on its node")
+PROSPECTS = [Prospect(IDS[0], WORKER, "", siblings=7, load_percent=91), Prospect(IDS[1], OTHER, "other region")]
 PLACED = SwarmService(engine_service(), True, [Place(WORKER, "host", 1)])
 ORGANIZATION = Organization(IDS[0], WORKER, SLUG, MigrationPolicy.AUTOMATIC)
 MOVES = MigrationPage([migration()], 1, NOW, None, None)
@@ -170,6 +174,10 @@ TABLES: dict[str, tuple[Draw, Sequence[str]]] = {
             cli.service_history_document(service(), [deployment()], [migration()], NOW)
         ),
         [SERVICE, SLUG, WORKER, OTHER, str(IDS[2]), str(IDS[1])[:8]],
+    ),
+    "services why": (
+        lambda: views.workloads.outlook(outlook_document(Outlook(service(), migration(), PROSPECTS))),
+        [WORKER, OTHER, "91 %", "7 of its group", "other region"],
     ),
     "services list --all": (
         lambda: views.swarm.services_table(swarm.swarm_services_document([PLACED]), wide=False),

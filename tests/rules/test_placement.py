@@ -16,6 +16,7 @@ from skyctl.domain.cluster import Capacity, HealthPolicy, Load, Worker
 from skyctl.domain.states import WorkerStatus
 from skyctl.domain.workloads import Candidate, Demand, Placement, Refusal
 from skyctl.rules.placement import plan
+from skyctl.rules.prospects import prospects
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 POLICY = HealthPolicy()
@@ -420,3 +421,21 @@ def with_arriving(one: Candidate, placed: Demand) -> Candidate:
     if placed.spread:
         siblings[placed.spread] = siblings.get(placed.spread, 0) + 1
     return replace(one, reserved=whole, unmeasured=whole, siblings=siblings)
+
+
+@BATCHES
+@given(wanted=some_demands(), candidates=candidates_of_five())
+def test_the_best_prospect_is_the_place_and_all_others_are_told(
+    wanted: list[Demand], candidates: list[Candidate]
+) -> None:
+    one = wanted[0]
+    found = prospects(one, candidates, POLICY)
+    assert {each.worker_id for each in found} == {each.worker.id for each in candidates}
+    may = [each for each in found if not each.exclusion]
+    assert found[: len(may)] == may
+    assert places([one], candidates) == [may[0].worker_id.int if may else 0]
+    [answer] = plan([one], candidates, POLICY)
+    if isinstance(answer, Placement):
+        assert f"{may[0].load_percent:.0f} % with it" in answer.reason
+    fits = {each.worker.id for each in candidates if may_go(one, each) and min(less(room(each), exact(one.needs))) >= 0}
+    assert {each.worker_id for each in may} == fits

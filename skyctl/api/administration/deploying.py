@@ -9,14 +9,15 @@ from skyctl.api.administration.schemas import FLAG, MAYBE_NUMBER, MAYBE_TEXT, OB
 from skyctl.api.administration.services import told, told_changes
 from skyctl.api.administration.swarm import CHANGES
 from skyctl.api.operation import ApiRequest
-from skyctl.api.schemas import TEXT, Document, json_object, reference
+from skyctl.api.schemas import COUNT, TEXT, Document, json_object, reference
 from skyctl.documents import changes, cli, manifest
+from skyctl.documents import prospects as documents
 from skyctl.domain.api_tokens import Role
 from skyctl.domain.cluster import Capacity
 from skyctl.domain.errors import Forbidden, ValidationError
 from skyctl.domain.states import EvenIf
 from skyctl.domain.workloads import Service, ServiceSpec
-from skyctl.operations.admin import adoption, deploy, services
+from skyctl.operations.admin import adoption, deploy, prospects, services
 from skyctl.operations.shared import lookup
 from skyctl.operations.shared.context import Context
 
@@ -102,6 +103,11 @@ def _service(context: Context, request: ApiRequest) -> Service:
     return lookup.find_service(context, reading.reference(request), next(iter(where), None))
 
 
+def why(context: Context, request: ApiRequest) -> Document:
+    """Tell where a service could go, and what speaks against each worker."""
+    return documents.outlook_document(prospects.outlook(context, _service(context, request)))
+
+
 CHOICE = ("services", "stack", "all")
 LIMITS: Document = {limit: {"type": ["string", "number"]} for limit in ("cpu", "memory", "disk")}
 FIELDS: Document = {
@@ -150,6 +156,32 @@ ROUTES = (
             dryRun=FLAG,
             keep=FLAG | {"description": "what is not given stays as it is; variables and labels are added"},
         ),
+        by_monitor=True,
+    ),
+    Route(
+        "GET",
+        "/api/services/{reference}/why",
+        Role.VIEWER,
+        "Where a service could go now: the best first, and of each other worker the rule that excludes it",
+        why,
+        json_object(
+            serviceId=TEXT,
+            service=TEXT,
+            replicas=COUNT,
+            workerName=MAYBE_TEXT,
+            move=maybe(reference("Migration")),
+            places=many(
+                json_object(
+                    workerId=TEXT,
+                    workerName=TEXT,
+                    exclusion=MAYBE_TEXT,
+                    failedLately=FLAG,
+                    siblings=COUNT,
+                    loadPercent=MAYBE_NUMBER,
+                )
+            ),
+        ),
+        query=(reading.ORGANIZATION,),
         by_monitor=True,
     ),
     Route(

@@ -14,6 +14,7 @@ from skyctl.domain.text import printable
 
 REASON_BESIDE = 110  # columns from which a reason stands in the line of what it is about
 SHORT_ID = 8
+MOST_PLACES = 100
 CAUSES: dict[str, str] = {MigrationCause.WORKER_FAILED: "failure", MigrationCause.DRAIN: "drain"}
 STATE_COLORS: dict[str, str] = {
     MigrationState.AWAITING_APPROVAL: "magenta",
@@ -112,6 +113,33 @@ def plan_table(plan: Document) -> list[Any]:
     number = sum(container["containers"] for container in planned)
     total = f"{number} container{'s' * (number != 1)}" + (f", {lost} would be left" if lost else "")
     return [table, Text(total, style="bold red" if lost else "dim")]
+
+
+def outlook(document: Document) -> list[Any]:
+    """Where a service could go, and what keeps it from each other worker."""
+    places, may = document["places"], sum(place["exclusion"] is None for place in document["places"])
+    table = formats.plain_table("WORKER", "LOAD WITH IT", "WHY", bars=(2,))
+    for number, place in enumerate(places[:MOST_PLACES]):
+        load = "-" if place["loadPercent"] is None else f"{place['loadPercent']:.0f} %"
+        table.add_row(_plain(place["workerName"]), load, _prospect(place, is_best=number == 0))
+    of_swarm = f"{document['replicas']} containers, which the swarm places; "
+    where = of_swarm if document["replicas"] > 1 else f"on {printable(document['workerName'] or 'no worker')}; "
+    total = f"{where}{may} of {len(places)} worker{'s' * (len(places) != 1)} would do"
+    more = f"; the first {MOST_PLACES} are shown, -o json has all" if len(places) > MOST_PLACES else ""
+    move = document["move"]
+    moving = [Text.assemble("Moving: ", state_text(move["state"]), f" {printable(move['reason'])}")] if move else []
+    return [table, *moving, Text(total + more, style="dim" if may else "yellow")]
+
+
+def _prospect(place: Document, *, is_best: bool) -> Text:
+    if place["exclusion"] is not None:
+        return Text(printable(place["exclusion"]), style="yellow")
+    points = [
+        *(["such a container failed there lately"] if place["failedLately"] else []),
+        *([f"{place['siblings']} of its group there"] if place["siblings"] else []),
+    ]
+    rank = "the best" if is_best and place["loadPercent"] is not None else "would do"
+    return Text("; ".join([rank, *points]), style="green")
 
 
 def adoptable_table(document: Document) -> list[Any]:

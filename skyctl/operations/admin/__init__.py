@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skyctl.operations.admin import migrations as migrations
     from skyctl.operations.admin import node_claims as node_claims
     from skyctl.operations.admin import overview as overview
+    from skyctl.operations.admin import prospects as prospects
     from skyctl.operations.admin import schema as schema
     from skyctl.operations.admin import services as services
     from skyctl.operations.admin import silences as silences
