@@ -59,6 +59,7 @@ class Migrator:
         self._stepping = Condition(log, "move_waits", "moves_go_on")
         self._pause = FIRST_PAUSE_SECONDS
         self._waiting: migrations.Waiting | None = None
+        self._is_woken, self._step_at, self._due_at = False, 0.0, 0.0
         self._reconcile_all_at = self._tell_join_at = self._remove_nodes_at = self._forget_at = self._look_at = 0.0
 
     def start(self) -> None:
@@ -72,7 +73,7 @@ class Migrator:
 
     def wake(self) -> None:
         """Take the next step now, and a look at the nodes that are to be left."""
-        self._look_at = 0.0
+        self._look_at, self._is_woken = 0.0, True
         self._loop.wake()
 
     def run_until_idle(self, term: Term, seconds: float) -> None:
@@ -88,27 +89,41 @@ class Migrator:
         term, started = self._term, time.monotonic()
         if term is None:
             return None
-        pause = migrations.POLL_SECONDS if self._only_waits(term) else self._step(term)
-        return pause and max(pause, (time.monotonic() - started) / 2)  # the engine has a third of the time for others
+        try:
+            if self._only_waits(term):
+                return migrations.POLL_SECONDS
+        except (EngineUnavailable, EngineRefused) as error:
+            self._waiting = None
+            return self._note_away(term, error)
+        pause = self._step(term)
+        took = time.monotonic() - started
+        self._step_at = time.monotonic() + max(
+            drains.LOOK_SECONDS, took
+        )  # no more than every other moment is for steps
+        return pause and max(pause, took / 2)
 
     def _only_waits(self, term: Term) -> bool:
-        """Tell whether nothing is to be done but to wait for migrations, and none has got on."""
-        if self._waiting is None or time.monotonic() >= self._look_at:
+        """Tell whether nothing is to be done but to wait for migrations, and none has got on. Raises EngineUnavailable,
+        EngineRefused."""
+        waiting, now = self._waiting, time.monotonic()
+        if waiting is None or self._is_woken or now >= min(self._step_at, self._due_at):
             return False
         try:
-            return not migrations.calls_for_a_step(term, self._waiting)
-        except EngineUnavailable:
-            return False  # the step says so
+            return not migrations.calls_for_a_step(term, waiting)
+        except (EngineUnavailable, EngineRefused):
+            raise
+        except Exception:  # noqa: BLE001 - the step meets it, too, and says so
+            return False
 
     def _step(self, term: Term) -> float | None:
         """Take one step of everything; return in how many seconds the next is due, None for not before there is
         news."""
-        self._waiting = None
+        self._waiting, self._is_woken, looks = None, False, self._look_is_due()
         try:
             all_of_them = self._all_are_due()
             claim_events = node_claims.check_claims(term, all_of_them=all_of_them)
             node_events, away = node_watch.note_nodes(term) if all_of_them else ([], None)
-            progress = self._migrate(term)
+            progress = self._migrate(term, looks=looks)
             service_events, later = services.reconcile_services(term, all_of_them=all_of_them)
             if later == 0.0:
                 self._look_at = 0.0
@@ -118,8 +133,8 @@ class Migrator:
             self._note_answer(term)
             self._tend_swarm(term)
             self._stepping.works()
-            if later is None:
-                self._waiting = progress.waiting
+            if later is None and progress.waiting:
+                self._waiting, self._due_at = progress.waiting, time.monotonic() + progress.waiting.due_seconds
             return min((seconds for seconds in (progress.next_seconds, later) if seconds is not None), default=None)
         except LostLead:
             if self._term is term:  # else there is a new one already
@@ -161,10 +176,10 @@ class Migrator:
         self._reconcile_all_at = now + RECONCILE_ALL_SECONDS
         return True
 
-    def _migrate(self, term: Term) -> migrations.Progress:
+    def _migrate(self, term: Term, *, looks: bool) -> migrations.Progress:
         """Take a step of all migrations, and another one where that is called for at once: what has ended makes way for
         what has waited, and nothing else comes between."""
-        progress = migrations.reconcile_migrations(term, looks=self._look_is_due())
+        progress = migrations.reconcile_migrations(term, looks=looks)
         if progress.next_seconds != 0.0:
             return progress
         self._tell(term, progress.events)

@@ -2,20 +2,37 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
 from skyctl.domain.engine import Observation
+from skyctl.domain.workloads import Deployment
 from skyctl.monitor import migrator as migrator_module
 from skyctl.monitor.migrator import Migrator
 from skyctl.operations.admin import drains
 from skyctl.operations.monitor import drains as monitor_drains
+from skyctl.operations.shared import leadership
 from tests.operations.fleets import fleet_of
 from tests.support.fake_placed import replicated
 from tests.support.fleet import Fleet
 from tests.support.helpers import PATIENCE_SECONDS, TESTS, eventually, look
+
+
+def held(fleet: Fleet, name: str) -> Deployment:
+    """The deployment of a service, of which no container gets healthy from now on."""
+    current = fleet.services()[name].current
+    assert current
+    fleet.engine.hold(current.swarm_service_id or "")
+    return current
+
+
+@pytest.fixture(autouse=True)
+def long_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No main loop of a monitor prolongs the lease."""
+    monkeypatch.setattr(leadership, "TTL", timedelta(hours=1))
 
 
 @pytest.fixture
@@ -27,6 +44,7 @@ def fleet(database_url: str, connection: psycopg.Connection) -> Iterator[Fleet]:
 def test_nodes_are_looked_at_now_and_then_and_at_once_when_there_is_news(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A service that is on its way has steps follow one another."""
     monkeypatch.setattr(monitor_drains, "LOOK_SECONDS", 3600.0)
     asked: list[str] = []
 
@@ -42,9 +60,10 @@ def test_nodes_are_looked_at_now_and_then_and_at_once_when_there_is_news(
     for name in ("tasks_on", "observe"):
         monkeypatch.setattr(fleet.engine, name, noted(name))
     fleet.deploy("web", to="w1")
-    service = fleet.services()["web"].current
-    assert service
-    fleet.engine.hold(service.swarm_service_id or "")
+    fleet.deploy("slow", to="w2")
+    on_its_way = held(fleet, "slow")
+    fleet.connection.execute("UPDATE container_deployments SET status = 'deploying' WHERE id = %s", (on_its_way.id,))
+    held(fleet, "web")
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     look(fleet.context)
     migrator = Migrator(lambda _events, _raised: None)
@@ -53,6 +72,9 @@ def test_nodes_are_looked_at_now_and_then_and_at_once_when_there_is_news(
     eventually(lambda: asked.count("tasks_on") == 2)  # and once more when the node is closed
     first, steps = asked.count("tasks_on"), asked.count("observe") + 20
     eventually(lambda: asked.count("observe") > steps)
+    fleet.engine.release(on_its_way.swarm_service_id or "")
+    state = "SELECT status FROM container_deployments WHERE id = %s"
+    eventually(lambda: fleet.connection.execute(state, (on_its_way.id,)).fetchone() == ("running",))
     assert asked.count("tasks_on") == first
     migrator.wake()
     eventually(lambda: asked.count("tasks_on") > first)
@@ -67,9 +89,7 @@ def test_what_only_waits_leaves_the_database_alone_and_gets_on_with_the_engine(
     monkeypatch.setattr(monitor_drains, "LOOK_SECONDS", 3600.0)
     monkeypatch.setattr(migrator_module, "RECONCILE_ALL_SECONDS", 3600.0)
     fleet.deploy("web", to="w1")
-    service = fleet.services()["web"].current
-    assert service
-    fleet.engine.hold(service.swarm_service_id or "")
+    service = held(fleet, "web")
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     look(fleet.context)
     asked: list[object] = []

@@ -4,6 +4,7 @@ What is called for and what came of a step is written in short transactions; the
 is interrupted is taken up again from the rows, since each step begins with what the engine shows.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,10 +40,12 @@ MOST_NAMES = 100
 
 
 class Waiting(NamedTuple):
-    """Migrations that wait for the engine, as they were at a time of the database."""
+    """Migrations that wait for the engine, as they were at a time of the database, and in how many seconds time alone
+    calls for a step."""
 
     migrations: Sequence[Migration]
     at: datetime
+    due_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +105,20 @@ def reconcile_migrations(term: Term, *, looks: bool = True) -> Progress:
     watched = len(work.under_way) > len(ours) or bool(work.orphans)
     soon = [0.0] * bool(ended) + [POLL_SECONDS] * bool(ours or started) + [WATCH_SECONDS] * watched
     soon += [POLL_SECONDS] * is_any_kept + ([] if agenda.due_seconds is None else [agenda.due_seconds])
-    waiting = None if ended or started or is_any_kept or not ours else Waiting(ours, agenda.now)
+    due_seconds = math.inf if agenda.due_seconds is None else agenda.due_seconds
+    waiting = None if ended or started or is_any_kept or not ours else Waiting(ours, agenda.now, due_seconds)
     return Progress([*agenda.events, *written, *started], min(soon, default=None), waiting)
 
 
 def calls_for_a_step(term: Term, waiting: Waiting) -> bool:
-    """Tell whether the engine shows by now what one of the migrations has waited for; nothing but that is asked.
+    """Tell whether the engine shows by now what one of the migrations has waited for, or says something else of it;
+    nothing but that is asked.
 
     Raises EngineUnavailable.
     """
     observation = term.observe({each.swarm_service_id for each in waiting.migrations if each.swarm_service_id})
-    decisions = (_decide(term, each, observation, waiting.at) for each in waiting.migrations)
-    return any(decision.step is not Step.WAIT for decision in decisions)
+    decided = ((each, _decide(term, each, observation, waiting.at)) for each in waiting.migrations)
+    return any(decision.step is not Step.WAIT or decision.reason != each.reason for each, decision in decided)
 
 
 def _start(term: Term, now: datetime) -> list[Event]:
