@@ -3,15 +3,14 @@
 A worker may take a container when it is active and nothing speaks against it, when it is not the one to leave, when it
 is of the wanted region and pool, when Swarm would put the container on its node (`rules/fit`, with what this batch has
 put there), and when it has room in CPU, memory and disk: capacity less what deployments reserve
-or what is measured as used (of CPU the average of the last heartbeats), whichever is more, less what this batch has put
-there. Of the workers with room it is, in this order,
+or what is measured as used (of CPU the average of the last heartbeats) with what no heartbeat tells yet, whichever is
+more, less what this batch has put there. Of the workers with room it is, in this order,
 
     one where the container did not fail lately        (`Demand.avoid`)
     the one with the fewest siblings                   (`Demand.spread`)
-    the one with the lowest load                       the mean over CPU, memory and disk of what is reserved or
-                                                       measured in percent, whichever is more, with what this batch
-                                                       put there; measured is also what no heartbeat tells yet: so a
-                                                       batch that is placed bit by bit goes where it would at once
+    the one with the lowest load                       the mean over CPU, memory and disk of the same in percent, with
+                                                       what this batch put there: so a batch that is placed bit by bit
+                                                       goes where it would at once
     the one with the lowest id
 
 The largest containers choose first. Where that leaves one out which a packer would have placed, the batch is packed

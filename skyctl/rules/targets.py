@@ -70,8 +70,9 @@ def target_for(candidate: Candidate, place: int, policy: HealthPolicy) -> Target
     worker, held = candidate.worker, amounts(candidate.reserved)
     has, percents = amounts(worker.capacity), health.lately(worker, policy)[:3]
     used = [round(amount * percent / 100) for amount, percent in zip(has, percents, strict=True)]
-    room = (has[0] - max(held[0], used[0]), has[1] - max(held[1], used[1]), has[2] - max(held[2], used[2]))
     fresh, most = amounts(candidate.unmeasured), [amount or 1 for amount in has]
+    cpu, memory, disk = (max(booked, use + new) for booked, use, new in zip(held, used, fresh, strict=True))
+    room = (has[0] - cpu, has[1] - memory, has[2] - disk)
     shares = zip(held, fresh, most, percents, strict=True)
     load = sum(max(100 * booked / whole, percent + 100 * new / whole) for booked, new, whole, percent in shares) / 3
     return Target(

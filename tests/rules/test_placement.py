@@ -387,7 +387,7 @@ def test_a_placement_names_the_figure_that_decided() -> None:
 
 @BATCHES
 @given(
-    sizes=st.lists(st.sampled_from([0.1, 0.3, 0.5, 1]), min_size=1, max_size=10),
+    sizes=st.lists(st.sampled_from([0.1, 0.3, 0.5, 1, 3]), min_size=1, max_size=10),
     loads=st.lists(PERCENT.map(lambda p: min(p, 50)), min_size=1, max_size=4),
     spreads=st.lists(SPREADS, min_size=10, max_size=10),
     into_one=st.integers(1, 2),
@@ -401,10 +401,11 @@ def test_a_batch_that_is_placed_bit_by_bit_goes_where_it_would_at_once(
     workers = {UUID(int=n): candidate(n, Capacity(16, 1e4, 1e3), Load(load)) for n, load in enumerate(loads, 1)}
     at_once = {answer.id: answer for answer in plan(demands, list(workers.values()), POLICY)}
     bit_by_bit: dict[UUID, UUID] = {}
-    while len(bit_by_bit) < len(demands):
+    begun: Counter[UUID] = Counter([UUID(int=0)])
+    while begun:
         waiting = [each for each in demands if each.id not in bit_by_bit]
         answers = [each for each in plan(waiting, list(workers.values()), POLICY) if isinstance(each, Placement)]
-        begun: Counter[UUID] = Counter()
+        begun = Counter()
         for answer in sorted(answers, key=lambda each: each.turn):
             if begun[answer.worker_id] < into_one:
                 begun[answer.worker_id] += 1
@@ -421,6 +422,13 @@ def with_arriving(one: Candidate, placed: Demand) -> Candidate:
     if placed.spread:
         siblings[placed.spread] = siblings.get(placed.spread, 0) + 1
     return replace(one, reserved=whole, unmeasured=whole, siblings=siblings)
+
+
+def test_what_no_heartbeat_tells_takes_room_beside_what_is_measured() -> None:
+    half = candidate(1, Capacity(10, 1e4, 1e3), Load(50, 0, 0))
+    three = [demand(n, 3, 0, 0) for n in (1, 2)]
+    assert places(three, [half]) == [1, 0]
+    assert places(three[1:], [with_arriving(half, three[0])]) == [0]
 
 
 @BATCHES
