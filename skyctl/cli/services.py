@@ -117,7 +117,7 @@ def explain(
     organization: OrganizationOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Tell where a service could go now, and why nowhere else.
+    """Tell where a service could be moved to now, and why nowhere else.
 
     Of each worker the rule that excludes it, or what it is ranked by: the best is the first. Of several containers,
     which the swarm places, its own rules.

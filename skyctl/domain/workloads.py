@@ -219,11 +219,12 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """A service, its move that is not over, if any, and every worker as a place for a container of it, the best
-    first."""
+    """A service, its move that is not over, if any, why no drain moves it (empty: one does), and every worker as a
+    place for a container of it, the best first."""
 
     service: Service
     move: Migration | None
+    stays: str
     prospects: Sequence[Prospect]
 
 

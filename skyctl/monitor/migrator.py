@@ -91,15 +91,13 @@ class Migrator:
             return None
         try:
             if self._only_waits(term):
-                return migrations.POLL_SECONDS
+                return max(migrations.POLL_SECONDS, (time.monotonic() - started) / 2)
         except (EngineUnavailable, EngineRefused) as error:
             self._waiting = None
             return self._note_away(term, error)
         pause = self._step(term)
         took = time.monotonic() - started
-        self._step_at = time.monotonic() + max(
-            drains.LOOK_SECONDS, took
-        )  # no more than every other moment is for steps
+        self._step_at = time.monotonic() + max(drains.LOOK_SECONDS, took)
         return pause and max(pause, took / 2)
 
     def _only_waits(self, term: Term) -> bool:
@@ -118,7 +116,8 @@ class Migrator:
     def _step(self, term: Term) -> float | None:
         """Take one step of everything; return in how many seconds the next is due, None for not before there is
         news."""
-        self._waiting, self._is_woken, looks = None, False, self._look_is_due()
+        self._waiting, self._is_woken = None, False  # before the look: who wakes it in between is not missed
+        looks = self._look_is_due()
         try:
             all_of_them = self._all_are_due()
             claim_events = node_claims.check_claims(term, all_of_them=all_of_them)

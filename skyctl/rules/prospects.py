@@ -1,27 +1,33 @@
 """Where a container could go: every worker, with the rule that excludes it, or what it is ranked by."""
 
 from collections.abc import Iterable
+from uuid import UUID
 
 from skyctl.domain.cluster import HealthPolicy
 from skyctl.domain.workloads import Candidate, Demand, Prospect
 from skyctl.rules import fit, placement
 from skyctl.rules.targets import Rank, Target, amounts, target_for
 
-IS_THERE = "it is there"
+IS_THERE, IS_COMING = "it is there", "it is on its way there"
 NO_NODE = "its node is not known"
 
 
-def prospects(demand: Demand, candidates: Iterable[Candidate], policy: HealthPolicy) -> list[Prospect]:
+def prospects(
+    demand: Demand, candidates: Iterable[Candidate], policy: HealthPolicy, target_id: UUID | None = None
+) -> list[Prospect]:
     """Every worker as a place for a container that we place: those where it may go, the best first, so that the first
-    is the one that `placement.plan` chooses; then the others, by name."""
+    is the one that `placement.plan` chooses; then the others, by name. `target_id` is where it is on its way to."""
     ordered = sorted(candidates, key=lambda candidate: candidate.worker.id.int)
     cluster = placement.Cluster(ordered, policy, [demand])
     found: list[tuple[tuple[bool, Rank], Prospect]] = []
     excluded = []
     for place, candidate in enumerate(ordered):
         target = target_for(candidate, place, policy)
-        is_there = candidate.worker.id == demand.source
-        reason = IS_THERE if is_there else placement.exclusion(candidate, policy) or _obstacle(cluster, demand, target)
+        reason = placement.exclusion(candidate, policy)
+        if candidate.worker.id in (demand.source, target_id):
+            here = IS_THERE if candidate.worker.id == demand.source else IS_COMING
+            reason = "; ".join(each for each in (here, reason) if each)
+        reason = reason or _obstacle(cluster, demand, target)
         if reason:
             excluded.append(Prospect(candidate.worker.id, candidate.worker.name, reason))
             continue

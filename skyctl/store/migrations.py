@@ -239,6 +239,12 @@ def moving(connection: sa.Connection, swarm_service_id: str) -> Migration | None
     return next((migration for migration in found if not migration.is_left_to_swarm), None)
 
 
+def unfinished(connection: sa.Connection, service_id: UUID, swarm_service_id: str | None) -> list[Migration]:
+    """The migrations of a service that are not over, by its own id or, of what the swarm places, by the engine's."""
+    its_id = migrations.c.service_id == service_id
+    return _read(connection, sa.or_(its_id, migrations.c.swarm_service_id == swarm_service_id), _UNFINISHED)
+
+
 def of_same(connection: sa.Connection, migration: Migration) -> list[Migration]:
     """The unfinished migrations of the same service; of one that the swarm places, off the same worker."""
     if migration.service_id is not None:

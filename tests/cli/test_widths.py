@@ -176,7 +176,7 @@ TABLES: dict[str, tuple[Draw, Sequence[str]]] = {
         [SERVICE, SLUG, WORKER, OTHER, str(IDS[2]), str(IDS[1])[:8]],
     ),
     "services why": (
-        lambda: views.workloads.outlook(outlook_document(Outlook(service(), migration(), PROSPECTS))),
+        lambda: views.workloads.outlook(outlook_document(Outlook(service(), migration(), "", PROSPECTS))),
         [WORKER, OTHER, "91 %", "7 of its group", "other region"],
     ),
     "services list --all": (

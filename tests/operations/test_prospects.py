@@ -11,6 +11,13 @@ from tests.support.helpers import TESTS
 from tests.support.in_process import InProcess
 
 
+def engine_id(trio: Fleet, name: str) -> str:
+    current = trio.services()[name].current
+    assert current
+    assert current.swarm_service_id
+    return current.swarm_service_id
+
+
 def why(typed: InProcess, trio: Fleet, service: str) -> dict[str, Any]:
     typed.engine = trio.engine
     told = typed("services", "why", service, "-o", "json")
@@ -38,7 +45,7 @@ def test_each_worker_is_told_and_the_best_is_where_it_goes(typed: InProcess, tri
     assert trio.where()["web"] == "w2"
 
 
-def test_what_waits_says_what_for_and_where_it_failed(typed: InProcess, trio: Fleet) -> None:
+def test_what_waits_says_what_for(typed: InProcess, trio: Fleet) -> None:
     trio.deploy("web", to="w1")
     cordons.cordon(trio.context, [trio.ids["w2"], trio.ids["w3"]], TESTS, "disks")
     drains.drain(trio.context, [trio.ids["w1"]], TESTS)
@@ -48,10 +55,31 @@ def test_what_waits_says_what_for_and_where_it_failed(typed: InProcess, trio: Fl
     document = why(typed, trio, "web")
     assert document["move"]["id"] == str(move.id)
     told = {place["workerName"]: place["exclusion"] for place in document["places"]}
-    assert told == {"w1": "it is there", "w2": "cordoned", "w3": "cordoned"}
+    assert told == {"w1": "it is there; draining", "w2": "cordoned", "w3": "cordoned"}
     shown = typed("services", "why", "web").stdout
     assert move.reason in shown.replace("\n", " ")
     assert "0 of 3 workers would do" in shown
+
+
+def test_what_no_drain_moves_says_why(typed: InProcess, trio: Fleet) -> None:
+    trio.deploy("data", to="w1")
+    trio.engine.mount(engine_id(trio, "data"), "/srv/data")
+    stays = why(typed, trio, "data")["stays"]
+    assert stays == "it keeps data on its node: /srv/data"
+    assert f"It stays: {stays}" in typed("services", "why", "data").stdout
+
+
+def test_what_moves_is_on_its_way_and_takes_no_place_of_its_own(typed: InProcess, trio: Fleet) -> None:
+    trio.deploy("web", to="w1", cores=3)
+    trio.deploy("beside", to="w3", cores=2)
+    trio.engine.hold(engine_id(trio, "web"))
+    drains.drain(trio.context, [trio.ids["w1"]], TESTS)
+    trio.step()
+    trio.step()
+    document = why(typed, trio, "web")
+    assert document["move"]["state"] in ("starting", "verifying")
+    told = {place["workerName"]: place["exclusion"] for place in document["places"]}
+    assert (told["w1"], told["w2"]) == ("it is there; draining", "it is on its way there")
 
 
 def test_of_several_containers_the_swarms_rules_are_told(typed: InProcess, trio: Fleet) -> None:

@@ -104,7 +104,7 @@ def _service(context: Context, request: ApiRequest) -> Service:
 
 
 def why(context: Context, request: ApiRequest) -> Document:
-    """Tell where a service could go, and what speaks against each worker."""
+    """Tell where a service could be moved to, and what speaks against each worker."""
     return documents.outlook_document(prospects.outlook(context, _service(context, request)))
 
 
@@ -162,7 +162,7 @@ ROUTES = (
         "GET",
         "/api/services/{reference}/why",
         Role.VIEWER,
-        "Where a service could go now: the best first, and of each other worker the rule that excludes it",
+        "Where a service could be moved to now: the best first, and of each other worker the rule that excludes it",
         why,
         json_object(
             serviceId=TEXT,
@@ -170,6 +170,9 @@ ROUTES = (
             replicas=COUNT,
             workerName=MAYBE_TEXT,
             move=maybe(reference("Migration")),
+            stays=MAYBE_TEXT,
+            workers=COUNT,
+            eligible=COUNT,
             places=many(
                 json_object(
                     workerId=TEXT,

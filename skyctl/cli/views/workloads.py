@@ -117,18 +117,20 @@ def plan_table(plan: Document) -> list[Any]:
 
 def outlook(document: Document) -> list[Any]:
     """Where a service could go, and what keeps it from each other worker."""
-    places, may = document["places"], sum(place["exclusion"] is None for place in document["places"])
+    places, workers, may = document["places"][:MOST_PLACES], document["workers"], document["eligible"]
     table = formats.plain_table("WORKER", "LOAD WITH IT", "WHY", bars=(2,))
-    for number, place in enumerate(places[:MOST_PLACES]):
+    for number, place in enumerate(places):
         load = "-" if place["loadPercent"] is None else f"{place['loadPercent']:.0f} %"
         table.add_row(_plain(place["workerName"]), load, _prospect(place, is_best=number == 0))
     of_swarm = f"{document['replicas']} containers, which the swarm places; "
     where = of_swarm if document["replicas"] > 1 else f"on {printable(document['workerName'] or 'no worker')}; "
-    total = f"{where}{may} of {len(places)} worker{'s' * (len(places) != 1)} would do"
-    more = f"; the first {MOST_PLACES} are shown, -o json has all" if len(places) > MOST_PLACES else ""
-    move = document["move"]
-    moving = [Text.assemble("Moving: ", state_text(move["state"]), f" {printable(move['reason'])}")] if move else []
-    return [table, *moving, Text(total + more, style="dim" if may else "yellow")]
+    total = f"{where}{may} of {workers} worker{'s' * (workers != 1)} would do"
+    more = f"; the first {len(places)} are shown" if len(places) < workers else ""
+    told = [Text(printable(f"It stays: {document['stays']}"), style="yellow")] if document["stays"] else []
+    if move := document["move"]:
+        why = f": {printable(move['reason'])}" if move["reason"] else ""
+        told.append(Text.assemble("Move: ", state_text(move["state"]), why))
+    return [table, *told, Text(total + more, style="dim" if may else "yellow")]
 
 
 def _prospect(place: Document, *, is_best: bool) -> Text:

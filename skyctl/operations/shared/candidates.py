@@ -43,12 +43,18 @@ def demand(demand_id: UUID, spec: ServiceSpec) -> Demand:
 
 
 def move_demand(service: Service, ground: Ground, avoid: frozenset[UUID] = frozenset()) -> Demand:
-    """Return what a service asks of a place to which it is to be moved: of its node what the engine's service does."""
-    current, wanted = service.current, replace(demand(service.id, service.spec), avoid=avoid)
+    """Return what a service asks of a place to which it is to be moved: of its node what the engine's service does, its
+    pin aside."""
+    wanted, current = swarm_demand(service, ground), service.current
+    source = current.worker_id if current else None
+    return replace(wanted, asks=fit.unpinned(wanted.asks), avoid=avoid, source=source)
+
+
+def swarm_demand(service: Service, ground: Ground) -> Demand:
+    """Return what a service asks of any place: of its node what the engine's service does."""
+    current, wanted = service.current, demand(service.id, service.spec)
     engine = ground.swarm.services.get(current.swarm_service_id or "") if current else None
-    if engine:
-        wanted = replace(wanted, asks=fit.unpinned(engine.requirements), engine_id=engine.id)
-    return replace(wanted, source=current.worker_id) if current else wanted
+    return replace(wanted, asks=engine.requirements, engine_id=engine.id) if engine else wanted
 
 
 def plan(
