@@ -106,7 +106,8 @@ class Cluster:
 
     def _unsuited(self, kind: fit.Kind) -> dict[UUID, str]:
         """The eligible workers whose nodes are not of this kind, and why."""
-        asks = Requirements(*kind)
+        constraints, platforms, plugins = kind
+        asks = Requirements(constraints=constraints, platforms=platforms, plugins=plugins)
         reasons = {each.worker.id: fit.unsuited(asks, each.node) for each in self.eligible if each.node}
         return {worker_id: reason for worker_id, reason in reasons.items() if reason}
 

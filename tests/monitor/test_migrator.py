@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,11 @@ import psycopg
 import pytest
 
 from skyctl.domain.engine import Observation
+from skyctl.domain.errors import EngineUnavailable
 from skyctl.domain.workloads import Deployment
 from skyctl.monitor import migrator as migrator_module
 from skyctl.monitor.migrator import Migrator
-from skyctl.operations.admin import drains
+from skyctl.operations.admin import drains, migrations
 from skyctl.operations.monitor import drains as monitor_drains
 from skyctl.operations.shared import leadership
 from tests.operations.fleets import fleet_of
@@ -27,6 +29,19 @@ def held(fleet: Fleet, name: str) -> Deployment:
     assert current
     fleet.engine.hold(current.swarm_service_id or "")
     return current
+
+
+@contextmanager
+def leading(fleet: Fleet) -> Iterator[Migrator]:
+    """A migrator whose thread works in a term."""
+    migrator = Migrator(lambda _events, _raised: None)
+    migrator.start()
+    migrator.lead(fleet.term())
+    try:
+        yield migrator
+    finally:
+        migrator.lead(None)
+        migrator._loop.end()  # a step that is under way has the database
 
 
 @pytest.fixture(autouse=True)
@@ -66,20 +81,16 @@ def test_nodes_are_looked_at_now_and_then_and_at_once_when_there_is_news(
     held(fleet, "web")
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     look(fleet.context)
-    migrator = Migrator(lambda _events, _raised: None)
-    migrator.start()
-    migrator.lead(fleet.term())
-    eventually(lambda: asked.count("tasks_on") == 2)  # and once more when the node is closed
-    first, steps = asked.count("tasks_on"), asked.count("observe") + 20
-    eventually(lambda: asked.count("observe") > steps)
-    fleet.engine.release(on_its_way.swarm_service_id or "")
     state = "SELECT status FROM container_deployments WHERE id = %s"
-    eventually(lambda: fleet.connection.execute(state, (on_its_way.id,)).fetchone() == ("running",))
-    assert asked.count("tasks_on") == first
-    migrator.wake()
-    eventually(lambda: asked.count("tasks_on") > first)
-    migrator.lead(None)
-    migrator._loop.end()  # a step that is under way has the database
+    with leading(fleet) as migrator:
+        eventually(lambda: asked.count("tasks_on") == 2)  # and once more when the node is closed
+        first, steps = asked.count("tasks_on"), asked.count("observe") + 20
+        eventually(lambda: asked.count("observe") > steps)
+        fleet.engine.release(on_its_way.swarm_service_id or "")
+        eventually(lambda: fleet.connection.execute(state, (on_its_way.id,)).fetchone() == ("running",))
+        assert asked.count("tasks_on") == first
+        migrator.wake()
+        eventually(lambda: asked.count("tasks_on") > first)
 
 
 def test_what_only_waits_leaves_the_database_alone_and_gets_on_with_the_engine(
@@ -93,10 +104,12 @@ def test_what_only_waits_leaves_the_database_alone_and_gets_on_with_the_engine(
     drains.drain(fleet.context, [fleet.ids["w1"]], TESTS)
     look(fleet.context)
     asked: list[object] = []
-    observe = fleet.engine.observe
+    observe, silent = fleet.engine.observe, threading.Event()
 
     def note(service_ids: Collection[str] | None = None) -> Observation:
         asked.append(service_ids)
+        if silent.is_set():
+            raise EngineUnavailable("it is silent", "wait")
         return observe(service_ids)
 
     monkeypatch.setattr(fleet.engine, "observe", note)
@@ -110,17 +123,16 @@ def test_what_only_waits_leaves_the_database_alone_and_gets_on_with_the_engine(
     def state() -> object:
         return connection.execute("SELECT state FROM container_migrations").fetchall()
 
-    migrator = Migrator(lambda _events, _raised: None)
-    migrator.start()
-    migrator.lead(fleet.term())
-    try:
+    with leading(fleet):
         eventually(lambda: state() == [("verifying",)])
+        eventually(is_left_alone)
+        silent.set()
+        eventually(lambda: migrations.list_migrations(fleet.context).engine_trouble == "it is silent")
+        silent.clear()
+        eventually(lambda: not migrations.list_migrations(fleet.context).engine_trouble)
         eventually(is_left_alone)
         fleet.engine.release(service.swarm_service_id or "")
         eventually(lambda: state() == [("completed",)])
-    finally:
-        migrator.lead(None)
-        migrator._loop.end()  # a step that is under way has the database
 
 
 def test_what_waits_for_a_node_to_be_closed_is_called_for_as_soon_as_it_is(
